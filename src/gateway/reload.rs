@@ -24,7 +24,8 @@ use crate::route::{Router, RouterError};
 use crate::server::ListenerSettings;
 use crate::server::certificate::Certificate;
 use crate::server::listener::Listener;
-use crate::server::tls::{self, TlsError};
+use crate::server::tls;
+use crate::server::tls_error::TlsError;
 
 /// Loads the configuration again.
 pub type ConfigLoader = Arc<dyn Fn() -> Result<Settings, ConfigErrors> + Send + Sync>;

@@ -18,8 +18,9 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::route::Router;
 use crate::server::ConnectionSettings;
+use crate::server::limits::GlobalLimits;
 use crate::server::listener::{Accepted, Listener};
-use crate::server::shard_server::{GlobalLimits, ShardServer};
+use crate::server::shard_server::ShardServer;
 use crate::service::{Publisher, RequestSettings, Service};
 
 /// What a shard's thread is started with.

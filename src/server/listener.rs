@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::descriptors::{self, DescriptorLimit, DescriptorShortage};
 use super::port_holder::PortHolder;
 use super::settings::{ConnectionSettings, ListenerSettings};
-use super::tls::{ListenerTls, TlsError};
+use super::tls::ListenerTls;
+use super::tls_error::TlsError;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use ssegate_http2::IncomingBody;
 
-use super::connection::BodyError;
+use super::body_error::BodyError;
 use super::http1::exchange::Http1Exchange;
 use super::interim::Interim;
 

@@ -9,7 +9,8 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use super::connection::{BodyError, ConnectionState};
+use super::body_error::BodyError;
+use super::connection::ConnectionState;
 use super::http1::exchange::ResponseGuard;
 
 /// A guard for a request in progress: its connection is not idle until it is dropped.

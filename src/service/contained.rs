@@ -136,8 +136,9 @@ pub(super) mod tests {
     use crate::server::clients::Clients;
     use crate::server::connection::BodyError;
     use crate::server::descriptors::DescriptorShortage;
+    use crate::server::limits::GlobalLimits;
     use crate::server::listener::{Acceptor, Listener, ShardHandle};
-    use crate::server::shard_server::{GlobalLimits, ShardServer};
+    use crate::server::shard_server::ShardServer;
     use crate::service::{RequestSettings, Service};
 
     /// The path of a request whose handler panics, in unit tests.

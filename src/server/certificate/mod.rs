@@ -3,6 +3,7 @@
 //! Owns the certificate that new TLS handshakes present. The caller decides when to check the
 //! files. If they cannot be used, or their certificate is not valid now, the current one stays.
 
+pub(super) mod local;
 mod pem;
 mod validity;
 
@@ -15,8 +16,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 pub use self::validity::{Validity, ValidityStatus};
-use super::local_certificate;
-use super::tls::TlsError;
+use super::tls_error::TlsError;
 
 /// A listener's certificate and private key.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Certificate {
     }
 
     /// Like [`open`](Self::open), for a certificate that ssegate generated and renews.
-    pub(super) fn open_local(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+    fn open_local(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let opened = Self::open(certificate, key)?;
         opened.files().is_local = true;
         Ok(opened)
@@ -173,7 +173,7 @@ impl Certificate {
     ) -> Result<Option<LoadedCertificate>, TlsError> {
         if files.is_local && self.expires_soon(now) {
             let directory = files.certificate.parent().unwrap_or_else(|| Path::new("."));
-            local_certificate::ensure_in(directory)?;
+            local::ensure_in(directory)?;
         }
         let stamps = stamps(&files.certificate, &files.key);
         if files.stamps == stamps {
@@ -206,11 +206,6 @@ impl ResolvesServerCert for Certificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current().key)
     }
-}
-
-/// Returns the validity period of the certificate in a file.
-pub(super) fn validity_in(certificate: &Path) -> Option<Validity> {
-    Validity::of(pem::read_chain(certificate).ok()?.first()?)
 }
 
 fn stamps(certificate: &Path, key: &Path) -> FileStamps {

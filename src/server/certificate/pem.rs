@@ -11,7 +11,7 @@ use rustls::{Error, InconsistentKeys};
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::server::tls::TlsError;
+use crate::server::tls_error::TlsError;
 
 /// What a file must contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,9 +5,8 @@ use std::time::{Duration, SystemTime};
 use rcgen::{CertificateParams, KeyPair};
 use time::OffsetDateTime;
 
-use super::Certificate;
-use crate::server::local_certificate;
-use crate::server::tls::TlsError;
+use super::{Certificate, local};
+use crate::server::tls_error::TlsError;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -41,7 +40,7 @@ fn presented(certificate: &Certificate) -> Vec<u8> {
 #[test]
 fn a_file_that_cannot_be_used_is_named() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let (certificate, key) = local_certificate::ensure_in(directory.path()).expect("made");
+    let (certificate, key) = local::ensure_in(directory.path()).expect("made");
     let empty = directory.path().join("empty.pem");
     fs::write(&empty, "").expect("written");
 
@@ -54,7 +53,7 @@ fn a_file_that_cannot_be_used_is_named() {
     );
 
     let other = directory.path().join("other");
-    let (other_certificate, other_key) = local_certificate::ensure_in(&other).expect("made");
+    let (other_certificate, other_key) = local::ensure_in(&other).expect("made");
     let mismatch = message(Certificate::open(&certificate, &other_key));
     assert!(mismatch.ends_with(" do not match: the key belongs to another certificate"));
 
@@ -68,7 +67,7 @@ fn a_file_that_cannot_be_used_is_named() {
 #[test]
 fn changed_files_are_reloaded_and_unusable_ones_are_not() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let (certificate, key) = local_certificate::ensure_in(directory.path()).expect("made");
+    let (certificate, key) = local::ensure_in(directory.path()).expect("made");
     let opened = Certificate::open(&certificate, &key).expect("it can be used");
     let (first, now) = (presented(&opened), SystemTime::now());
     assert!(!opened.reload(now).expect("nothing changed"));
@@ -80,8 +79,7 @@ fn changed_files_are_reloaded_and_unusable_ones_are_not() {
     let problem = opened.problem(now).expect("still unusable");
     assert!(problem.ends_with("; the previous certificate stays in use"), "{problem}");
 
-    let (other, other_key) =
-        local_certificate::ensure_in(&directory.path().join("other")).expect("made");
+    let (other, other_key) = local::ensure_in(&directory.path().join("other")).expect("made");
     fs::copy(other, &certificate).expect("copied");
     fs::copy(other_key, &key).expect("copied");
     assert!(opened.reload(now).expect("it can be used"));
@@ -92,7 +90,7 @@ fn changed_files_are_reloaded_and_unusable_ones_are_not() {
 #[test]
 fn a_file_read_half_written_is_read_again() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let (certificate, key) = local_certificate::ensure_in(directory.path()).expect("made");
+    let (certificate, key) = local::ensure_in(directory.path()).expect("made");
     let opened = Certificate::open(&certificate, &key).expect("it can be used");
     let whole = fs::read(&certificate).expect("read");
     let now = SystemTime::now();
@@ -184,7 +182,7 @@ fn a_start_uses_a_valid_local_certificate_that_cannot_be_renewed() {
         let in_the_way = certificate.with_extension(format!("{}.tmp", std::process::id()));
         fs::create_dir(&in_the_way).expect("made");
         let now = SystemTime::now();
-        let opened = local_certificate::open_in(directory.path(), now);
+        let opened = local::open_in(directory.path(), now);
         assert_eq!(opened.is_ok(), is_taken, "{opened:?}");
         let Ok(opened) = opened else { continue };
         let first = presented(&opened);

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::Bytes;
 use http::header::EXPECT;
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
@@ -15,45 +14,26 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use ssegate_http2::RequestError;
 
 use super::cut_reason::CutReason;
 use super::state::ConnectionState;
+use crate::server::body_error::BodyError;
 use crate::server::carrier::{Carrier, FramedBody, ResponseSlot, StreamResponse};
+use crate::server::handler::Handler;
 use crate::server::http1::exchange::Http1Exchange;
 use crate::server::http1::lingering;
 use crate::server::http1::socket::ClientSocket;
 use crate::server::interim::Interim;
 use crate::server::request_body::{RequestBody, expects_continue};
 use crate::server::running::{RunningBody, RunningRequest};
-use crate::server::shard_server::ShardServer;
+use crate::server::shard_context::ShardContext;
 use crate::server::transport::Transport;
-
-/// Any error of a body.
-pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Responds to requests.
-pub trait Handler: Clone + 'static {
-    /// The body of its responses.
-    type Body: Body<Data = Bytes, Error = BodyError> + FramedBody + Unpin + 'static;
-
-    /// Responds to one request. Infallible: a failure becomes an error response.
-    fn handle(
-        &self,
-        request: Request<RequestBody>,
-        connection: Rc<ConnectionState>,
-    ) -> impl Future<Output = Response<Self::Body>> + 'static;
-
-    /// Returns the error response to a request that was rejected before it could be handled. `head`
-    /// holds the method and the fields that could be read.
-    fn refuse(&self, head: &Request<()>, why: RequestError) -> Response<Self::Body>;
-}
 
 /// Serves requests until the client closes, the gateway shuts down, or a response is an event
 /// stream. Then returns the [`Carrier`] that takes the connection over from hyper.
 pub(super) async fn serve_http1<H: Handler>(
     transport: Transport,
-    shard: &ShardServer<H>,
+    shard: &ShardContext<H>,
     state: &Rc<ConnectionState>,
 ) -> Result<Option<Carrier<H::Body>>, BodyError> {
     let settings = &shard.settings().http1;
@@ -118,7 +98,11 @@ pub(super) async fn serve_http1<H: Handler>(
 
 /// Reads and discards what the client still sends, so that it receives the response and no reset.
 /// Ends when the client closes, the gateway shuts down, or `lingering_close` has passed.
-async fn linger<H: Handler>(socket: ClientSocket, shard: &ShardServer<H>, state: &ConnectionState) {
+async fn linger<H: Handler>(
+    socket: ClientSocket,
+    shard: &ShardContext<H>,
+    state: &ConnectionState,
+) {
     let lingering = shard.settings().lingering_close;
     let has_closed = tokio::select! {
         has_closed = lingering::close_lingering(socket.into_transport(), lingering) => has_closed,
@@ -130,7 +114,7 @@ async fn linger<H: Handler>(socket: ClientSocket, shard: &ShardServer<H>, state:
 }
 
 fn service<H: Handler>(
-    shard: &ShardServer<H>,
+    shard: &ShardContext<H>,
     state: &Rc<ConnectionState>,
     slot: ResponseSlot<H::Body>,
     exchange: Arc<Http1Exchange>,

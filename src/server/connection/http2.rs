@@ -14,28 +14,29 @@ use ssegate_http2::{
 };
 
 use super::cut_reason::CutReason;
-use super::http1::{BodyError, Handler};
 use super::notice::Notice;
 use super::state::ConnectionState;
+use crate::server::body_error::BodyError;
 use crate::server::carrier::FramedBody as _;
 use crate::server::date::date;
 use crate::server::event_stream::is_event_stream;
+use crate::server::handler::Handler;
 use crate::server::interim::Interim;
 use crate::server::request_body::RequestBody;
 use crate::server::running::RunningRequest;
-use crate::server::shard_server::ShardServer;
+use crate::server::shard_context::ShardContext;
 use crate::server::socket_state::SocketState;
 
 /// The server, as a connection over HTTP/2 sees it.
 pub(super) struct Http2Link<H> {
-    shard: ShardServer<H>,
+    shard: ShardContext<H>,
     state: Rc<ConnectionState>,
     // The one of `state`. Held here, too: delivering an event touches nothing else of the state.
     socket: Arc<SocketState>,
 }
 
 impl<H: Handler> Http2Link<H> {
-    pub(super) fn new(shard: &ShardServer<H>, state: &Rc<ConnectionState>) -> Self {
+    pub(super) fn new(shard: &ShardContext<H>, state: &Rc<ConnectionState>) -> Self {
         let socket = Arc::clone(&state.socket);
         Self { shard: shard.clone(), state: Rc::clone(state), socket }
     }

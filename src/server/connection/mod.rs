@@ -35,16 +35,17 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 pub use self::cut_reason::CutReason;
-pub use self::http1::{BodyError, Handler};
 use self::http2::Http2Link;
 pub(super) use self::notice::Notice;
 pub use self::protocol::HttpProtocol;
 pub use self::state::ConnectionState;
 use self::task::ConnectionTask;
+pub use super::body_error::BodyError;
 use super::carrier::Carrier;
+pub use super::handler::Handler;
 use super::listener::Listener;
 use super::proxy_protocol;
-use super::shard_server::ShardServer;
+use super::shard_context::ShardContext;
 use super::tls::ListenerTls;
 use super::transport::{TrackedSocket, Transport};
 use crate::metrics::Metrics;
@@ -54,7 +55,7 @@ use crate::metrics::Metrics;
 pub(super) async fn serve<H: Handler>(
     stream: TcpStream,
     listener: Rc<Listener>,
-    shard: ShardServer<H>,
+    shard: ShardContext<H>,
     state: Rc<ConnectionState>,
     registration: impl Unpin + 'static,
 ) {
@@ -106,7 +107,7 @@ async fn wait_for_cut(state: &ConnectionState) -> CutReason {
 async fn serve_until_handoff<H: Handler>(
     socket: TrackedSocket,
     listener: &Listener,
-    shard: &ShardServer<H>,
+    shard: &ShardContext<H>,
     state: &Rc<ConnectionState>,
 ) -> Result<Option<(Handoff<H>, impl Drop + use<H>)>, BodyError> {
     let (transport, protocol) = tokio::select! {
@@ -139,7 +140,7 @@ enum Handoff<H: Handler> {
 async fn negotiate<H: Handler>(
     mut socket: TrackedSocket,
     listener: &Listener,
-    shard: &ShardServer<H>,
+    shard: &ShardContext<H>,
     state: &ConnectionState,
 ) -> Result<(Transport, HttpProtocol), BodyError> {
     if listener.proxy_protocol {
@@ -172,7 +173,7 @@ async fn negotiate<H: Handler>(
 /// Reads the PROXY header, which only a trusted proxy may send.
 async fn read_proxy_header<H: Handler>(
     socket: &mut TrackedSocket,
-    shard: &ShardServer<H>,
+    shard: &ShardContext<H>,
     state: &ConnectionState,
 ) -> io::Result<()> {
     if !shard.settings().trusts(state.client()) {
@@ -218,7 +219,7 @@ async fn reject_clear_text(socket: &mut TrackedSocket) -> io::Result<()> {
 async fn handshake<H: Handler>(
     socket: TrackedSocket,
     tls: &ListenerTls,
-    shard: &ShardServer<H>,
+    shard: &ShardContext<H>,
 ) -> io::Result<TlsStream<TrackedSocket>> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
     let mut stream = {
@@ -282,6 +283,3 @@ fn handshake_failure(error: &io::Error) -> &'static str {
         _ => "io",
     }
 }
-
-/// How often a shard checks the deadlines of its connections.
-pub(super) const ENFORCE_INTERVAL: Duration = Duration::from_millis(500);

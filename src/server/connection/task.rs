@@ -13,8 +13,8 @@ use ssegate_http2::Connection;
 
 use super::http2::Http2Link;
 use super::{ConnectionState, CutReason, Handler, Notice, count_tls_error};
-use crate::server::carrier::{Carrier, ConnectionEnd, FramedBody};
-use crate::server::shard_server::ShardServer;
+use crate::server::carrier::{Carrier, FramedBody, TaskEnd};
+use crate::server::shard_context::ShardContext;
 use crate::server::transport::Transport;
 
 /// What a second task runs.
@@ -24,7 +24,7 @@ pub(super) trait ConnectionDriver {
         &mut self,
         context: &mut Context<'_>,
         poll_cut: impl FnOnce(&mut Context<'_>) -> Poll<C>,
-    ) -> Poll<ConnectionEnd<C>>;
+    ) -> Poll<TaskEnd<C>>;
 }
 
 impl<B: FramedBody> ConnectionDriver for Carrier<B> {
@@ -32,7 +32,7 @@ impl<B: FramedBody> ConnectionDriver for Carrier<B> {
         &mut self,
         context: &mut Context<'_>,
         poll_cut: impl FnOnce(&mut Context<'_>) -> Poll<C>,
-    ) -> Poll<ConnectionEnd<C>> {
+    ) -> Poll<TaskEnd<C>> {
         self.poll(context, poll_cut)
     }
 }
@@ -42,12 +42,12 @@ impl<H: Handler> ConnectionDriver for Connection<Http2Link<H>, Transport> {
         &mut self,
         context: &mut Context<'_>,
         poll_cut: impl FnOnce(&mut Context<'_>) -> Poll<C>,
-    ) -> Poll<ConnectionEnd<C>> {
+    ) -> Poll<TaskEnd<C>> {
         let has_attention = self.server().take_attention();
         if has_attention && let Poll::Ready(reason) = poll_cut(context) {
-            return Poll::Ready(ConnectionEnd::Cut(reason));
+            return Poll::Ready(TaskEnd::Cut(reason));
         }
-        self.poll(has_attention, context).map(ConnectionEnd::Done)
+        self.poll(has_attention, context).map(TaskEnd::Done)
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) struct ConnectionTask<H, W, P> {
     state: Rc<ConnectionState>,
     // The last notice seen.
     last_seen: Option<Notice>,
-    shard: ShardServer<H>,
+    shard: ShardContext<H>,
     _guards: P,
 }
 
@@ -65,7 +65,7 @@ impl<H, W, P> ConnectionTask<H, W, P> {
     pub(super) fn new(
         driver: W,
         state: Rc<ConnectionState>,
-        shard: ShardServer<H>,
+        shard: ShardContext<H>,
         guards: P,
     ) -> Self {
         Self { driver, state, last_seen: None, shard, _guards: guards }
@@ -78,13 +78,13 @@ impl<H: Handler, W: ConnectionDriver + Unpin, P: Unpin> Future for ConnectionTas
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let Self { driver, state, last_seen, shard, .. } = self.get_mut();
         match ready!(driver.poll(context, |context| state.poll_cut(last_seen, context))) {
-            ConnectionEnd::Done(Ok(())) => {}
-            ConnectionEnd::Done(Err(error)) => {
+            TaskEnd::Done(Ok(())) => {}
+            TaskEnd::Done(Err(error)) => {
                 count_tls_error(&error, state, shard.metrics());
                 tracing::debug!(peer = %state.peer(), %error, "connection failed");
             }
-            ConnectionEnd::BodyFailed => shard.metrics().connection_cut(CutReason::Stream.as_str()),
-            ConnectionEnd::Cut(reason) => shard.metrics().connection_cut(reason.as_str()),
+            TaskEnd::BodyFailed => shard.metrics().connection_cut(CutReason::Stream.as_str()),
+            TaskEnd::Cut(reason) => shard.metrics().connection_cut(reason.as_str()),
         }
         Poll::Ready(())
     }

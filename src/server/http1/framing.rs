@@ -4,7 +4,7 @@
 //! request too early. It is stricter than hyper: for an unusual head or chunk the result is
 //! [`Framing::Unknown`], and the caller must not guess.
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 use crate::server::field_value::trim_blanks;
 
@@ -23,6 +23,21 @@ pub(super) enum Framing {
 }
 
 impl Framing {
+    /// Returns the body framing of a request with these head lines. `None` if there are more than
+    /// `max_lines`, or one does not end in CRLF or is empty, so that the head may begin or end elsewhere.
+    pub(super) fn of_head(lines: &[u8], max_lines: usize) -> Option<Self> {
+        let mut framing = Self::default();
+        let (mut begin, mut count) = (0, 0);
+        for end in memchr_iter(b'\n', lines) {
+            let line = lines[begin..end].strip_suffix(b"\r").filter(|line| !line.is_empty())?;
+            if count > 0 {
+                framing.add(line);
+            }
+            (begin, count) = (end + 1, count + 1);
+        }
+        (count <= max_lines).then_some(framing)
+    }
+
     /// Takes a field line, without its line ending, into account.
     pub(super) fn add(&mut self, line: &[u8]) {
         match line.first() {

@@ -2,11 +2,12 @@
 //!
 //! One task has the whole connection. [`reading`] cuts what comes into frames, [`receive`] does what
 //! each says, with [`requests`] for header blocks and [`data`] for DATA; [`respond`] continues the
-//! responses, with [`bulk`] for those that are large; [`growth`] grows receive windows, [`shutdown`] ends
-//! it.
+//! responses, with [`bulk`] for those that are large; [`growth`] grows receive windows,
+//! [`deadlines`] ends streams that make no progress, [`shutdown`] the connection.
 
 mod bulk;
 mod data;
+mod deadlines;
 mod growth;
 mod reading;
 mod receive;
@@ -20,7 +21,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
@@ -29,7 +29,6 @@ use self::bulk::BulkQueue;
 use self::data::PartialDataFrame;
 use self::requests::PartialHeaderBlock;
 use self::shutdown::{CLOSE_TIMEOUT, SHUTDOWN_PING, ShutdownPhase};
-use crate::abuse::ResetReason;
 use crate::budget::FrameBudget;
 use crate::consumed::ConsumedOctets;
 use crate::error::ErrorCode;
@@ -51,8 +50,6 @@ const MAX_PENDING_OUTPUT: usize = 64 << 10;
 const KEEP_ALIVE_PING: &[u8; 8] = b"is there";
 /// How often one poll reads and writes before it yields to other tasks.
 const MAX_ROUNDS: usize = 16;
-/// How often the streams are checked whose response is sent and whose request has not ended.
-const LINGER_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A client's connection, over a `transport` on which the client speaks HTTP/2: agreed on in TLS (ALPN
 /// `h2`), or by prior knowledge (RFC 9113, section 3.3).
@@ -248,57 +245,6 @@ impl<S: Http2Server, T> Connection<S, T> {
         if self.server.keep_alive().take_sweep() {
             self.reset_stalled();
         }
-    }
-
-    /// Resets the streams that have waited for their send window longer than `write_timeout`.
-    fn reset_stalled(&mut self) {
-        let (now, timeout) = (Instant::now(), self.server.write_timeout());
-        self.check_marker_timeout(now);
-        let mut stalled = Vec::new();
-        for (id, stream) in self.streams.iter_mut() {
-            match stream.blocked_since {
-                Some(since) if now >= since + timeout => stalled.push(id),
-                Some(_) => self.server.keep_alive().note_blocked(),
-                None => {}
-            }
-        }
-        for id in stalled {
-            self.server.stream_reset(ResetReason::Stalled);
-            self.reset(id, ErrorCode::CANCEL);
-        }
-    }
-
-    /// Resets the streams whose response is sent and whose request does not end.
-    fn poll_lingering(&mut self, context: &mut Context<'_>) {
-        let Some(timer) = &mut self.linger_timer else { return };
-        if timer.as_mut().poll(context).is_pending() {
-            return;
-        }
-        let (now, at_most) = (Instant::now(), self.server.lingering_close());
-        let is_open = matches!(self.phase, ShutdownPhase::Open);
-        let (mut expired, mut is_waiting) = (Vec::new(), false);
-        for (id, stream) in self.streams.iter_mut() {
-            match stream.stage.has_linger_expired(now, at_most) {
-                Some(is_expired) if is_expired || !is_open => expired.push(id),
-                Some(_) => is_waiting = true,
-                None => {}
-            }
-        }
-        for id in expired {
-            self.server.stream_reset(ResetReason::Lingering);
-            self.reset(id, ErrorCode::NO_ERROR);
-        }
-        self.linger_timer = None;
-        if is_waiting {
-            self.start_linger_timer();
-            context.waker().wake_by_ref();
-        }
-    }
-
-    /// Starts the timer of [`poll_lingering`](Self::poll_lingering), unless it is running.
-    fn start_linger_timer(&mut self) {
-        self.linger_timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_CHECK_INTERVAL)));
     }
 
     /// Collects the parts that were woken.

@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::Access;
 
-use super::certificate::{self, Certificate};
-use super::state_dir;
-use super::tls::TlsError;
+use super::validity::Validity;
+use super::{Certificate, pem};
+use crate::server::state_dir;
+use crate::server::tls_error::TlsError;
 
 /// The subject alternative names of the local certificate.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -23,7 +24,7 @@ const RENEW_BEFORE: Duration = Duration::from_secs(30 * 86_400);
 ///
 /// # Errors
 /// There is no state directory, or it is not writable and has no certificate that is valid now.
-pub(super) fn open() -> Result<Certificate, TlsError> {
+pub(in crate::server) fn open() -> Result<Certificate, TlsError> {
     open_in(&state_dir::state_dir().ok_or(TlsError::NoStateDirectory)?, SystemTime::now())
 }
 
@@ -47,7 +48,7 @@ pub(super) fn open_in(directory: &Path, now: SystemTime) -> Result<Certificate, 
 ///
 /// # Errors
 /// There is no state directory, it is not writable, or its certificate cannot be used.
-pub(super) fn check(now: SystemTime) -> Result<Option<String>, TlsError> {
+pub(in crate::server) fn check(now: SystemTime) -> Result<Option<String>, TlsError> {
     let directory = state_dir::state_dir().ok_or(TlsError::NoStateDirectory)?;
     let (certificate, key) = files_in(&directory);
     if key.exists() && is_fresh(&certificate) {
@@ -94,7 +95,12 @@ pub(super) fn ensure_in(directory: &Path) -> Result<(PathBuf, PathBuf), TlsError
 
 fn is_fresh(path: &Path) -> bool {
     let renewal = SystemTime::now() + RENEW_BEFORE;
-    certificate::validity_in(path).is_some_and(|validity| validity.not_after() > renewal)
+    validity_in(path).is_some_and(|validity| validity.not_after() > renewal)
+}
+
+/// Returns the validity period of the certificate in a file.
+fn validity_in(certificate: &Path) -> Option<Validity> {
+    Validity::of(pem::read_chain(certificate).ok()?.first()?)
 }
 
 fn make_certificate() -> Result<rcgen::CertifiedKey<rcgen::KeyPair>, rcgen::Error> {
