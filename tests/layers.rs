@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top down, as the crate's documentation lists them.
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "gateway",
     "config",
     "admin",
@@ -14,6 +14,7 @@ const LAYERS: [&str; 14] = [
     "route",
     "grip",
     "server",
+    "dial",
     "tls_client",
     "metrics",
     "health",
