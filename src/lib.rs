@@ -46,6 +46,7 @@
 //! | [`route`] | request to route, route to channels | bodies, sockets |
 //! | [`grip`] | the headers by which a backend hands a stream over | what happens to the stream |
 //! | [`server`] | sockets: listeners, TLS, connections and their deadlines | channels, routes |
+//! | [`dial`] | outgoing connections: resolve, connect, TLS handshake | what is sent |
 //! | [`tls_client`] | which server certificates outgoing connections trust | why we connect |
 //! | [`metrics`] | every metric, recorded by methods named after facts | the stages |
 //! | [`health`] | readiness, backends, certificates: what works and what does not | who asks |
@@ -62,6 +63,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod dial;
 pub mod gateway;
 pub mod grip;
 pub mod health;

@@ -1,7 +1,7 @@
 //! A small HTTP client for the commands: one GET request per connection.
 //!
-//! Owns TCP, TLS and the choice of HTTP/2 or HTTP/1.1 by ALPN. Does not know events, retries or
-//! redirects: these are the caller's.
+//! Owns the choice of HTTP/2 or HTTP/1.1 by ALPN. Does not know events, retries or redirects: these are
+//! the caller's.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -14,11 +14,12 @@ use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls_pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
+use rustls::ClientConfig;
+use socket2::TcpKeepalive;
+use ssegate::dial::{self, DialError, TcpTuning};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::trust;
@@ -26,11 +27,20 @@ use super::trust;
 /// The interval of keep-alive probes (HTTP/2 PING, TCP keep-alive) on an idle connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
+/// With TCP keep-alive, so that a dead peer is noticed over HTTP/1.1, too.
+const TUNING: TcpTuning = TcpTuning {
+    keep_alive: Some(
+        TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(Duration::from_secs(5)),
+    ),
+    user_timeout: None,
+    receive_buffer: None,
+};
+
 /// An HTTP client, without a connection pool.
 pub(super) struct HttpClient {
     insecure: bool,
     // Created at first use: loading the system's root certificates takes a while.
-    tls: OnceLock<TlsConnector>,
+    tls: OnceLock<Arc<ClientConfig>>,
     connect_timeout: Duration,
 }
 
@@ -106,10 +116,7 @@ impl HttpClient {
     ) -> Result<ClientResponse, HttpError> {
         let (is_tls, host, port) = endpoint(uri)?;
         let at = format!("{host}:{port}");
-        let connect = self.connect(is_tls, host, port);
-        let stream = tokio::time::timeout(self.connect_timeout, connect)
-            .await
-            .map_err(|_| HttpError::Timeout(at.clone(), self.connect_timeout))??;
+        let stream = self.connect(is_tls, host, port).await?;
         let exchange = match stream {
             MaybeTlsStream::Plain(stream) => over_http1(stream, uri, headers).await,
             MaybeTlsStream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
@@ -127,21 +134,25 @@ impl HttpClient {
         port: u16,
     ) -> Result<MaybeTlsStream, HttpError> {
         let at = || format!("{host}:{port}");
-        let name = host.trim_start_matches('[').trim_end_matches(']');
-        let stream = TcpStream::connect((name, port))
-            .await
-            .and_then(set_socket_options)
-            .map_err(|error| HttpError::Connect(at(), error))?;
+        let failure = |error| match error {
+            DialError::Resolve(error) | DialError::Connect(error) => {
+                HttpError::Connect(at(), error)
+            }
+            DialError::Handshake(error) => HttpError::Tls(at(), error),
+            DialError::TimedOut => HttpError::Timeout(at(), self.connect_timeout),
+        };
+        let deadline = Instant::now() + self.connect_timeout;
+        let stream = dial::tcp(host, port, &TUNING, deadline).await.map_err(failure)?;
         if !is_tls {
             return Ok(MaybeTlsStream::Plain(stream));
         }
-        let name = ServerName::try_from(name.to_owned()).map_err(|_| HttpError::Url(at()))?;
-        let stream = self.tls().connect(name, stream).await;
-        stream.map(Box::new).map(MaybeTlsStream::Tls).map_err(|error| HttpError::Tls(at(), error))
+        let name = dial::server_name(host).ok_or_else(|| HttpError::Url(at()))?;
+        let stream = dial::tls(stream, self.tls(), name, deadline).await.map_err(failure)?;
+        Ok(MaybeTlsStream::Tls(Box::new(stream)))
     }
 
-    fn tls(&self) -> &TlsConnector {
-        self.tls.get_or_init(|| TlsConnector::from(Arc::new(trust::tls_client(self.insecure))))
+    fn tls(&self) -> &Arc<ClientConfig> {
+        self.tls.get_or_init(|| Arc::new(trust::tls_client(self.insecure)))
     }
 }
 
@@ -167,14 +178,6 @@ fn endpoint(uri: &Uri) -> Result<(bool, &str, u16), HttpError> {
 pub(super) fn invalid_port(uri: &Uri) -> Option<&str> {
     let (_, port) = uri.authority()?.as_str().rsplit_once(':')?;
     (uri.port_u16().is_none() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(port)
-}
-
-/// Sets TCP keep-alive, so that a dead peer is noticed over HTTP/1.1, too.
-fn set_socket_options(stream: TcpStream) -> io::Result<TcpStream> {
-    let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 4);
-    SockRef::from(&stream).set_tcp_keepalive(&keep_alive)?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 async fn over_http2<S>(stream: S, uri: &Uri, headers: HeaderMap) -> hyper::Result<ClientResponse>

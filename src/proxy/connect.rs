@@ -7,12 +7,13 @@ use std::task::{Context, Poll};
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsConnector;
+use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
+use super::error::Failure;
+use crate::dial::{self, DialError, TcpTuning};
 use crate::route::{UpstreamAddress, UpstreamTls};
 use crate::tls_client::{self, Trust};
 
@@ -20,6 +21,9 @@ use crate::tls_client::{self, Trust};
 /// connection gets many MiB, which a client that stops reading would pin. This is as much as is
 /// buffered on the client's side, and enough for a backend nearby: 384 KiB per round trip.
 const RECEIVE_BUFFER: usize = 384 << 10;
+
+const TUNING: TcpTuning =
+    TcpTuning { keep_alive: None, user_timeout: None, receive_buffer: Some(RECEIVE_BUFFER) };
 
 /// A socket to a backend.
 #[derive(Debug)]
@@ -54,20 +58,23 @@ impl Connector {
     /// the upstream is `https`. `wants_http2`: ALPN must negotiate `h2`.
     ///
     /// # Errors
-    /// The name does not resolve, no address accepts, or the TLS handshake or ALPN fails.
-    pub(super) async fn connect(&self, wants_http2: bool) -> io::Result<BackendSocket> {
+    /// The name does not resolve, no address accepts, the TLS handshake or ALPN fails, or `deadline`
+    /// passes.
+    pub(super) async fn connect(
+        &self,
+        wants_http2: bool,
+        deadline: Instant,
+    ) -> Result<BackendSocket, Failure> {
         let (host, port) = match &self.address {
             UpstreamAddress::Unix(path) => {
-                return UnixStream::connect(path).await.map(BackendSocket::Unix);
+                let stream = dial::unix(path, deadline).await.map_err(failure)?;
+                return Ok(BackendSocket::Unix(stream));
             }
             UpstreamAddress::Tcp { host, port, .. } => (host.as_str(), *port),
         };
-        let stream = TcpStream::connect((host, port)).await?;
-        stream.set_nodelay(true)?;
-        // An optimization only: ignore a failure.
-        drop(SockRef::from(&stream).set_recv_buffer_size(RECEIVE_BUFFER));
+        let stream = dial::tcp(host, port, &TUNING, deadline).await.map_err(failure)?;
         match &self.tls {
-            Some(tls) => tls.handshake(stream, wants_http2).await,
+            Some(tls) => tls.handshake(stream, wants_http2, deadline).await,
             None => Ok(BackendSocket::Tcp(stream)),
         }
     }
@@ -86,25 +93,36 @@ impl ConnectorTls {
         let mut http2 = http1.clone();
         http2.alpn_protocols = vec![b"h2".to_vec()];
         let own_name = || match address {
-            UpstreamAddress::Tcp { host, .. } => ServerName::try_from(host.clone()).ok(),
+            UpstreamAddress::Tcp { host, .. } => dial::server_name(host),
             UpstreamAddress::Unix(_) => None,
         };
         let server_name = settings.server_name.clone().or_else(own_name);
         Self { http1: Arc::new(http1), http2: Arc::new(http2), server_name }
     }
 
-    async fn handshake(&self, stream: TcpStream, wants_http2: bool) -> io::Result<BackendSocket> {
-        let name = self.server_name.clone().ok_or_else(|| {
-            let what = "the upstream's host is not a valid TLS server name: set tls.server_name";
-            io::Error::new(io::ErrorKind::InvalidInput, what)
-        })?;
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        wants_http2: bool,
+        deadline: Instant,
+    ) -> Result<BackendSocket, Failure> {
+        const NO_NAME: &str =
+            "the upstream's host is not a valid TLS server name: set tls.server_name";
+        let name = self.server_name.clone().ok_or_else(|| Failure::Connect(NO_NAME.to_owned()))?;
         let config = if wants_http2 { &self.http2 } else { &self.http1 };
-        let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await?;
+        let stream = dial::tls(stream, config, name, deadline).await.map_err(failure)?;
         if wants_http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            let what = "the backend does not offer HTTP/2 (ALPN h2)";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, what));
+            const NO_HTTP2: &str = "the backend does not offer HTTP/2 (ALPN h2)";
+            return Err(Failure::Connect(NO_HTTP2.to_owned()));
         }
         Ok(BackendSocket::Tls(Box::new(stream)))
+    }
+}
+
+fn failure(error: DialError) -> Failure {
+    match error {
+        DialError::TimedOut => Failure::ConnectTimeout,
+        error => Failure::connect(&error),
     }
 }
 

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::capacity::CapacityNotify;
 use super::connect::Connector;
@@ -237,11 +237,11 @@ impl Http2PoolState {
     /// Opens a connection within `connect_timeout`.
     async fn open(&self, slot: ConnectionSlot) -> Result<Http2Connection, Failure> {
         let slot = Rc::new(slot);
+        let deadline = Instant::now() + self.connect_timeout;
         let opening = async {
             let mut attempts = 1;
             loop {
-                let socket = self.connector.connect(true).await;
-                let socket = socket.map_err(|error| Failure::connect(&error))?;
+                let socket = self.connector.connect(true, deadline).await?;
                 let (slot, header) = (Rc::clone(&slot), self.max_header);
                 match Http2Connection::open(socket, slot, &self.capacity, header).await {
                     Err(reason) if reason.is_orderly_close() && attempts < MAX_OPENINGS => {
@@ -251,7 +251,7 @@ impl Http2PoolState {
                 }
             }
         };
-        timeout(self.connect_timeout, opening).await.unwrap_or(Err(Failure::ConnectTimeout))
+        timeout_at(deadline, opening).await.unwrap_or(Err(Failure::ConnectTimeout))
     }
 
     /// Visits each connection with the number of further requests that it takes. Removes

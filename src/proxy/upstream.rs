@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::Body as _;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::backend_body::BackendBody;
 use super::connect::Connector;
@@ -194,9 +194,8 @@ impl Upstream {
     async fn connect(&self) -> Result<Http1Connection, Failure> {
         let slot =
             self.recorder.acquire_slot(self.max_connections).ok_or(Failure::MaxConnections)?;
-        let socket = timeout(self.connect_timeout, self.connector.connect(false)).await;
-        let socket = socket.map_err(|_elapsed| Failure::ConnectTimeout)?;
-        let socket = socket.map_err(|error| Failure::connect(&error))?;
+        let deadline = Instant::now() + self.connect_timeout;
+        let socket = self.connector.connect(false, deadline).await?;
         let connection = Http1Connection::handshake(socket, slot, self.max_header).await;
         connection.map_err(|error| Failure::connect(&error))
     }

@@ -1,4 +1,4 @@
-//! The state directory, where ssegate keeps the local certificate between runs.
+//! The state directory, where ssegate keeps the self-signed certificate between runs.
 //!
 //! Knows only paths; [`local_certificate`](super::local_certificate) writes and reads the files.
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::source::rust_files;
 
 /// From the top down, as the crate's documentation lists them.
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "gateway",
     "config",
     "admin",
@@ -16,6 +16,7 @@ const LAYERS: [&str; 14] = [
     "route",
     "grip",
     "server",
+    "dial",
     "tls_client",
     "metrics",
     "health",

@@ -13,14 +13,14 @@ use super::{Certificate, pem};
 use crate::server::state_dir;
 use crate::server::tls_error::TlsError;
 
-/// The subject alternative names of the local certificate.
+/// The subject alternative names of the self-signed certificate.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// The longest lifetime that every platform accepts (Apple: 825 days).
 const LOCAL_VALIDITY_DAYS: i64 = 825;
 /// It is renewed when less than this is left.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 86_400);
 
-/// Opens the local certificate of this user or service. Generates or renews it if needed.
+/// Opens the self-signed certificate of this user or service. Generates or renews it if needed.
 ///
 /// # Errors
 /// There is no state directory, or it is not writable and has no certificate that is valid now.
@@ -105,7 +105,7 @@ fn validity_in(certificate: &Path) -> Option<Validity> {
 
 fn make_certificate() -> Result<rcgen::CertifiedKey<rcgen::KeyPair>, rcgen::Error> {
     let mut params = rcgen::CertificateParams::new(LOCAL_NAMES.map(String::from))?;
-    params.distinguished_name.push(rcgen::DnType::CommonName, "ssegate local certificate");
+    params.distinguished_name.push(rcgen::DnType::CommonName, "ssegate self-signed certificate");
     let now = time::OffsetDateTime::now_utc();
     params.not_before = now - time::Duration::days(1);
     params.not_after = now + time::Duration::days(LOCAL_VALIDITY_DAYS);

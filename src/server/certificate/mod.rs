@@ -147,7 +147,7 @@ impl Certificate {
     ///
     /// # Errors
     /// The files cannot be used, or are not valid now while the current certificate is; that one
-    /// stays. Or a local certificate that expires soon cannot be renewed. The same error is
+    /// stays. Or a self-signed certificate that expires soon cannot be renewed. The same error is
     /// returned only once.
     pub fn reload(&self, now: SystemTime) -> Result<bool, TlsError> {
         let mut files = self.files();
@@ -165,7 +165,7 @@ impl Certificate {
         }
     }
 
-    /// Reads the files if they have changed. Renews a local certificate that expires soon first.
+    /// Reads the files if they have changed. Renews a self-signed certificate that expires soon first.
     fn load_newer(
         &self,
         files: &mut WatchedFiles,

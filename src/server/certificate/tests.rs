@@ -24,7 +24,7 @@ fn make(directory: &Path, from: i64, to: i64) -> (PathBuf, PathBuf) {
     (certificate, key_file)
 }
 
-/// Writes a local certificate that expires in `days`, and its key.
+/// Writes a self-signed certificate that expires in `days`, and its key.
 fn make_local(directory: &Path, days: i64) -> (PathBuf, PathBuf) {
     let (made, made_key) = make(directory, -800, days);
     let (certificate, key) = (directory.join("local.crt"), directory.join("local.key"));

@@ -48,14 +48,15 @@ pub(super) enum ConnectionKind {
 const MAX_ELEMENTS: usize = 8 << 20;
 
 impl RedisConnection {
-    /// Connects. The handshake comes next.
+    /// Connects by `deadline`. The handshake comes next.
     pub(super) async fn connect(
         info: &ConnectionInfo,
         tls: &RedisTls,
         max_event_bytes: usize,
         kind: ConnectionKind,
+        deadline: Instant,
     ) -> Result<Self, SourceError> {
-        let stream = socket::connect(info.addr(), tls).await?;
+        let stream = socket::connect(info.addr(), tls, deadline).await?;
         let limits = Limits::with_max_bulk(max_event_bytes);
         let limits = match kind {
             ConnectionKind::PubSub => limits,

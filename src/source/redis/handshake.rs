@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::ConnectionInfo;
 use ssegate_resp::{RespVersion, Value};
+use tokio::time::Instant;
 
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
@@ -23,13 +24,14 @@ impl RedisConnection {
         max_event_bytes: usize,
         kind: ConnectionKind,
     ) -> Result<Self, SourceError> {
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
         let opening = async {
-            let mut connection = Self::connect(info, tls, max_event_bytes, kind).await?;
+            let mut connection = Self::connect(info, tls, max_event_bytes, kind, deadline).await?;
             match connection.handshake(info, kind).await {
                 Ok(()) => {}
                 // Some proxies close the connection on an unknown command.
                 Err(why @ (SourceError::Closed | SourceError::ConnectionLost(_))) => {
-                    connection = Self::connect(info, tls, max_event_bytes, kind).await?;
+                    connection = Self::connect(info, tls, max_event_bytes, kind, deadline).await?;
                     connection.handshake_resp2(info, kind, &why).await?;
                 }
                 Err(error) => return Err(error),
@@ -40,7 +42,7 @@ impl RedisConnection {
             }
             Ok(connection)
         };
-        tokio::time::timeout(CONNECT_TIMEOUT, opening)
+        tokio::time::timeout_at(deadline, opening)
             .await
             .unwrap_or(Err(SourceError::Timeout(CONNECT_TIMEOUT.as_secs())))
     }

@@ -11,20 +11,26 @@ use std::time::Duration;
 
 use redis::ConnectionAddr;
 use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsConnector;
+use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
 use super::error::SourceError;
+use crate::dial::{self, DialError, TcpTuning};
 use crate::tls_client::{self, Trust};
 
 /// Limits opening a connection: TCP, TLS, and the handshake with Redis.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A peer that is silent, or does not acknowledge data, for this long is dead.
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+const TUNING: TcpTuning = TcpTuning {
+    keep_alive: Some(TcpKeepalive::new().with_time(USER_TIMEOUT)),
+    user_timeout: Some(USER_TIMEOUT),
+    receive_buffer: None,
+};
 
 /// The TLS configuration, if the address requires TLS. Created once, because there are many system
 /// root certificates.
@@ -165,57 +171,43 @@ impl<S: RuntimeSocket> AsyncWrite for RedisSocket<S> {
 pub(super) async fn connect(
     address: &ConnectionAddr,
     tls: &RedisTls,
+    deadline: Instant,
 ) -> Result<Box<dyn RedisIo>, SourceError> {
     match address {
-        ConnectionAddr::Tcp(host, port) => {
-            Ok(Box::new(RedisSocket::Registered(connect_tcp(host, *port).await?)))
-        }
+        ConnectionAddr::Tcp(host, port) => Ok(Box::new(connect_tcp(host, *port, deadline).await?)),
         ConnectionAddr::TcpTls { host, port, .. } => {
-            let socket = RedisSocket::Registered(connect_tcp(host, *port).await?);
-            let name = ServerName::try_from(host.clone())
-                .map_err(|_invalid| SourceError::Resolve(host.clone()))?;
-            let config = tls.0.clone().ok_or_else(|| SourceError::Resolve(host.clone()))?;
-            let connector = TlsConnector::from(config);
-            Ok(Box::new(connector.connect(name, socket).await.map_err(SourceError::Tls)?))
+            let socket = connect_tcp(host, *port, deadline).await?;
+            let resolve = || SourceError::Resolve(host.clone());
+            let name = dial::server_name(host).ok_or_else(resolve)?;
+            let config = tls.0.as_ref().ok_or_else(resolve)?;
+            let stream = dial::tls(socket, config, name, deadline).await;
+            Ok(Box::new(stream.map_err(|error| source_error(host, error))?))
         }
         ConnectionAddr::Unix(path) => {
-            let socket = UnixStream::connect(path).await.map_err(SourceError::Connect)?;
+            let socket = dial::unix(path, deadline).await;
+            let socket = socket.map_err(|error| source_error(&path.to_string_lossy(), error))?;
             Ok(Box::new(RedisSocket::Registered(socket)))
         }
         other => Err(SourceError::Resolve(format!("{other}"))),
     }
 }
 
-/// Resolves the name each time, because its addresses may have changed. Each address gets a share
-/// of the timeout, so that one that does not respond does not hide the others.
-async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, SourceError> {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses: Vec<_> = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|error| SourceError::Resolve(format!("{host}: {error}")))?
-        .collect();
-    let share = CONNECT_TIMEOUT / u32::try_from(addresses.len() + 1).unwrap_or(u32::MAX);
-    let mut failure = SourceError::Resolve(host.into());
-    for address in addresses {
-        match tokio::time::timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                tune(&stream).map_err(SourceError::Connect)?;
-                return Ok(stream);
-            }
-            Ok(Err(error)) => failure = SourceError::Connect(error),
-            Err(_elapsed) => failure = SourceError::Timeout(CONNECT_TIMEOUT.as_secs()),
-        }
-    }
-    Err(failure)
+async fn connect_tcp(
+    host: &str,
+    port: u16,
+    deadline: Instant,
+) -> Result<RedisSocket<TcpStream>, SourceError> {
+    let socket = dial::tcp(host, port, &TUNING, deadline).await;
+    socket.map(RedisSocket::Registered).map_err(|error| source_error(host, error))
 }
 
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(USER_TIMEOUT))?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    Ok(())
+fn source_error(host: &str, error: DialError) -> SourceError {
+    match error {
+        DialError::Resolve(error) => SourceError::Resolve(format!("{host}: {error}")),
+        DialError::Connect(error) => SourceError::Connect(error),
+        DialError::Handshake(error) => SourceError::Tls(error),
+        DialError::TimedOut => SourceError::Timeout(CONNECT_TIMEOUT.as_secs()),
+    }
 }
 
 #[cfg(test)]
