@@ -21,7 +21,7 @@ use crate::support::frames::{
 use crate::support::h2_site::H2Site;
 use crate::support::{
     EventStream, Frame, FrameConnection, Gateway, Http2, Redis, Request, Response, SOON, Upstream,
-    Via, eventually, within,
+    Via, eventually, unread_bytes_of, within,
 };
 
 const REFUSED_STREAM: u32 = 7;
@@ -978,13 +978,16 @@ async fn a_backend_may_go_on_after_a_response_without_content() {
     let gateway = in_front_of(&redis, &backend.route("")).await;
     let (mut connection, mut neighbour) = first_connection(&gateway, &backend, &[]).await;
     for (method, status) in [("GET", "204"), ("GET", "304"), ("HEAD", "200")] {
+        let started = tokio::time::Instant::now();
         let number = without_content(&gateway, &mut connection, (method, status)).await;
         // A handler in Go that has sent its head works on, and fails if its stream is reset.
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         connection.send(&Frame::new(PING, 0, 0, b"go on...")).await;
         loop {
             let frame = within(SOON, "a frame", connection.next()).await.unwrap();
-            assert_ne!(frame.kind, RST_STREAM, "{method}, {status}");
+            // On a busy machine this may be the end of the second that it is given.
+            let is_over = started.elapsed() >= std::time::Duration::from_millis(900);
+            assert!(frame.kind != RST_STREAM || is_over, "{method}, {status}");
             if frame.kind == PING && frame.payload == b"go on..." {
                 break;
             }
@@ -1081,8 +1084,10 @@ async fn a_request_that_waits_behind_an_upload_is_sent_when_there_is_room_for_it
     // Nothing is said on another connection. These two wait, in this order.
     let mut waiting = Vec::new();
     for request in [&upload("/waits"), "GET /next HTTP/1.1\r\nhost: a\r\n\r\n"] {
-        waiting.push(client(&gateway, request).await);
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let client = client(&gateway, request).await;
+        let is_read = async || unread_bytes_of(client.local_addr().unwrap()) == 0;
+        eventually(SOON, "the gateway has read it", is_read).await;
+        waiting.push(client);
     }
     connection.send_all(response(long.stream, &[], "ok")).await;
     assert_eq!(next_request(&mut connection).await.path(), "/next");

@@ -300,12 +300,12 @@ async fn a_stop_ends_those_that_are_opened_during_it_too() {
     let upstream = Upstream::start().await;
     for via in Via::ALL {
         let mut gateway = in_front_of(&redis, &upstream).await;
+        let mut before = gateway.subscribe("/events/news").await;
         let answer = async {
             let mut call = upstream.call().await;
             gateway.terminate();
-            gateway.becomes(503, SOON).await;
             // Those that were open before have ended by now.
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            assert_eq!(before.end().await, Ok(()), "{via:?}");
             call.write(STREAM).await;
             write(&mut call, "data: half").await;
             call

@@ -203,9 +203,14 @@ async fn a_client_that_stops_leaves_little_of_the_answer_in_the_kernel() {
             read += within(SOON, "more", body.chunk()).await.unwrap().unwrap().len();
         }
         until_it_waits(&written).await;
-        let unread = unread_bytes_of(listener.local_addr().unwrap());
+        // What the gateway has not come to read on a busy machine it still reads.
+        let mut unread = 0;
+        let is_little = async || {
+            unread = unread_bytes_of(listener.local_addr().unwrap());
+            unread <= 1 << 20
+        };
+        eventually(SOON, "at most 1 MiB is unread", is_little).await;
         measured(&format!("{} KiB unread via {via:?}", unread >> 10));
-        assert!(unread <= 1 << 20, "{} KiB via {via:?}", unread >> 10);
         drop(body);
         within(SOON, "the backend is told that the client has left", backend).await.unwrap();
     }

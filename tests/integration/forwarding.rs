@@ -554,7 +554,8 @@ async fn a_backend_that_does_not_answer_is_a_504_in_its_time() {
     for request in [Request::get("/"), Request::new("POST", "/").body(b"all of it")] {
         let ((status, time), _call) = tokio::join!(timed(&gateway, request), upstream.call());
         assert_eq!(status, 504);
-        assert!((700..1500).contains(&time.as_millis()), "{time:?}");
+        // And before the default of 60 s, or there would be no response here.
+        assert!(time >= Duration::from_millis(700), "{time:?}");
     }
     // For a stream it will pass.
     let (response, _call) =
@@ -568,18 +569,17 @@ async fn a_backend_that_does_not_answer_is_a_504_in_its_time() {
 async fn a_backend_that_is_down_or_resets_is_a_502_at_once() {
     let redis = Redis::start().await;
     let down = format!("\"http://127.0.0.1:{}\"", free_port());
-    let gateway = in_front_of(&redis, &down, "").await;
-    let (status, time) = timed(&gateway, Request::get("/")).await;
-    assert_eq!(status, 502);
-    assert!(time < Duration::from_millis(500), "{time:?}");
+    // Who waited for a time to be over would wait for an hour.
+    let times = "connect_timeout: 1h, response_timeout: 1h, idle_timeout: 1h";
+    let gateway = in_front_of(&redis, &down, times).await;
+    assert_eq!(gateway.get("/").await.status, 502);
 
     let upstream = Upstream::start().await;
-    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    let gateway = in_front_of(&redis, &url(&upstream), times).await;
     for request in [Request::get("/"), Request::new("POST", "/").body(b"x")] {
         let reset = async { upstream.call().await.reset() };
-        let ((status, time), ()) = tokio::join!(timed(&gateway, request), reset);
-        assert_eq!(status, 502);
-        assert!(time < Duration::from_millis(500), "{time:?}");
+        let (response, ()) = tokio::join!(gateway.send(Via::Http1, request), reset);
+        assert_eq!(response.status, 502);
     }
 }
 
@@ -597,14 +597,15 @@ async fn a_backend_behind_a_full_queue_is_a_504_after_connect_timeout() {
         in_front_of(&redis, &format!("\"http://{address}\""), "connect_timeout: 600ms").await;
     let (status, time) = timed(&gateway, Request::get("/")).await;
     assert_eq!(status, 504);
-    assert!((600..1500).contains(&time.as_millis()), "{time:?}");
+    // Sooner than the default of 5 s.
+    assert!((600..4500).contains(&time.as_millis()), "{time:?}");
 }
 
 #[tokio::test]
 async fn a_body_may_take_long_but_not_pause_for_long() {
     let redis = Redis::start().await;
     let upstream = Upstream::start().await;
-    let gateway = in_front_of(&redis, &url(&upstream), "idle_timeout: 900ms").await;
+    let gateway = in_front_of(&redis, &url(&upstream), "idle_timeout: 2s").await;
     for via in Via::ALL {
         let (response, mut call) = tokio::join!(gateway.send(via, Request::get("/")), async {
             let mut call = upstream.call().await;
@@ -613,14 +614,16 @@ async fn a_body_may_take_long_but_not_pause_for_long() {
         });
         let mut body = response.body;
         // Longer than the time-out, all in all.
-        for _ in 0..4 {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut last = Instant::now();
+        for _ in 0..25 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            last = Instant::now();
             call.write("1\r\nx\r\n").await;
             assert!(within(SOON, "a piece", body.chunk()).await.unwrap().is_some(), "{via:?}");
         }
-        let start = Instant::now();
+        // Before the default of 60 s.
         assert!(within(SOON, "an end", body.rest()).await.is_err(), "not a clean end");
-        assert!((800..2000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+        assert!(last.elapsed() >= Duration::from_millis(1900), "{:?}", last.elapsed());
         call.closed().await;
     }
     let counted = gateway.metrics().await;
@@ -631,28 +634,28 @@ async fn a_body_may_take_long_but_not_pause_for_long() {
 async fn an_upload_may_take_long_but_not_pause_for_long() {
     let redis = Redis::start().await;
     let backend = Recorder::start().await;
-    let times = "idle_timeout: 900ms, response_timeout: 500ms";
+    let times = "idle_timeout: 2s, response_timeout: 500ms";
     let gateway = in_front_of(&redis, &format!("\"{}\"", backend.url()), times).await;
-    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n";
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 25\r\n\r\n";
 
     let mut socket = TcpStream::connect(gateway.address("http")).await.unwrap();
     socket.write_all(head).await.unwrap();
-    for _ in 0..5 {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+    for _ in 0..25 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
         socket.write_all(b"x").await.unwrap();
     }
     let mut line = [0; 12];
     within(SOON, "an answer", socket.read_exact(&mut line)).await.unwrap();
     assert_eq!(&line, b"HTTP/1.1 200");
-    assert_eq!(backend.take()[0].body, b"xxxxx");
+    assert_eq!(backend.take()[0].body, [b'x'; 25]);
 
     let mut socket = TcpStream::connect(gateway.address("http")).await.unwrap();
+    let last = Instant::now();
     socket.write_all(head).await.unwrap();
     socket.write_all(b"x").await.unwrap();
-    let start = Instant::now();
     within(SOON, "an answer", socket.read_exact(&mut line)).await.unwrap();
     assert_eq!(&line, b"HTTP/1.1 408");
-    assert!((800..2000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    assert!(last.elapsed() >= Duration::from_millis(1900), "{:?}", last.elapsed());
     let is_cut = async || backend.recorded().iter().any(|r| r.end == RequestEnd::Cut);
     eventually(SOON, "the end of the request at the backend", is_cut).await;
 }

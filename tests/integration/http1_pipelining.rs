@@ -6,10 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::recorder::{Recorder, RequestEnd};
-use crate::support::{Gateway, Redis, SOON, Upstream, within};
-
-/// Longer than the gateway takes to read what has arrived.
-const PAUSE: Duration = Duration::from_millis(20);
+use crate::support::{Gateway, Redis, SOON, Upstream, eventually, unread_bytes_of, within};
 
 /// A POST whose body looks like header fields: what stands before the empty line has `length` bytes.
 fn post_of_fields(length: usize) -> (String, String) {
@@ -44,7 +41,8 @@ async fn the_body_of_a_pipelined_request_is_never_read_as_its_fields() {
         assert_eq!(call.line(), "GET /a HTTP/1.1");
         let rest = &format!("GET /a HTTP/1.1\r\nHost: a\r\n\r\n{head}")[first.len()..];
         client.write_all(rest.as_bytes()).await.unwrap();
-        tokio::time::sleep(PAUSE).await;
+        let has_read = async || unread_bytes_of(client.local_addr().unwrap()) == 0;
+        eventually(SOON, "the gateway has read what has arrived", has_read).await;
         call.answer("200 OK", "", "ok").await;
         read_responses(&mut client, 1).await;
         client.write_all(body.as_bytes()).await.unwrap();

@@ -33,11 +33,12 @@ async fn events_do_not_wait_behind_a_download_on_their_connection() {
     }
     eventually(SOON, "all events are there", async || node.stdout().len() >= 2).await;
     let line = node.stdout()[1].clone();
-    measured(&format!("ms at the middle and at 99 %, MB/s of the download: {line}"));
+    measured(&format!("KiB before an event, share of the download, ms until an event: {line}"));
     let numbers: Vec<f64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
-    // 20 ms on a quiet machine; before it was bounded, 300 and more.
-    assert!(numbers[1] < 100.0, "{line}");
-    assert!(numbers[2] > 1.2, "the download has what is left: {line}");
+    // What came before them: 20 KiB on a quiet machine; before it was bounded, 600 and more.
+    assert!(numbers[1] < 200.0, "{line}");
+    // Beside one that has its path for itself, so that a busy machine slows both.
+    assert!(numbers[2] > 0.2, "the download has what is left: {line}");
 }
 
 /// Such as the response to HEAD: it counts as a stream of events no longer than it lasts.

@@ -79,6 +79,7 @@ impl Shared {
 
     /// The stream of somebody else goes on.
     async fn assert_other_lives(mut self, redis: &Redis) {
+        redis.has_listener("news").await;
         assert_eq!(redis.publish("news", "still here").await, 1);
         let event = async {
             loop {

@@ -356,8 +356,10 @@ async fn file_descriptors() {
             gateway.counts("ssegate_accept_pauses_total", &[], 1.0).await;
             let reason = ["reason=\"file_descriptors\""];
             gateway.counts("ssegate_connections_cut_total", &reason, 10.0).await;
+            // They wait for all that follows here.
             for _ in 0..150 {
-                waiting.spawn(Request::events("/events/news").send(Via::Http1, to));
+                let request = Request::events("/events/news");
+                waiting.spawn(request.send_within(8 * SOON, Via::Http1, to));
             }
             let full = async || gateway.metrics().await.sum("ssegate_streams", &[]) >= 185.0;
             eventually(SOON, "it is full", full).await;
@@ -383,11 +385,9 @@ async fn file_descriptors() {
     assert!(gateway.open_files() < 256);
 
     drop(streams);
-    let freed = Instant::now();
     while let Some(stream) = within(SOON, "those who waited", waiting.join_next()).await {
         assert_eq!(stream.unwrap().status, 200);
     }
-    assert!(freed.elapsed() < Duration::from_secs(3), "{:?}", freed.elapsed());
     gateway.becomes(200, SOON).await;
     drop(idle);
 }

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -264,7 +263,7 @@ async fn a_start_that_fails_ends_where_nobody_reads_why() {
     for redirection in ["2>/dev/full", "2>&-", "2>&1 | true"] {
         let shell = format!("{} run {redirection}", env!("CARGO_BIN_EXE_ssegate"));
         let shell = Program::new("/bin/sh").args(["-c", &shell]).dir(dir.path());
-        let output = shell.output(Duration::from_secs(10)).await;
+        let output = shell.output(SOON).await;
         assert!(output.status.code().is_some_and(|code| code < 2), "{redirection}: {output:?}");
     }
 }

@@ -161,7 +161,7 @@ async fn a_stream_that_was_refused_and_is_left_is_not_asked_for_any_more() {
         tokio::time::sleep(Duration::from_millis(2500)).await;
         std::mem::replace(&mut known, errors) == errors
     };
-    eventually(SOON, "no more errors", is_quiet).await;
+    eventually(4 * SOON, "no more errors", is_quiet).await;
     gateway.becomes(200, SOON).await;
 }
 

@@ -230,11 +230,13 @@ async fn reloads_of_thousands_of_routes_leave_no_memory_behind() {
     }
     let mib = |bytes: u64| bytes >> 20;
     measured(&format!("with 2,000 routes {} MiB, then {} MiB", mib(start), mib(after[9])));
-    // Measured: 12 MiB, and 9 more; once it was 22, and 31 more.
-    assert!(after[9] <= start + (18 << 20), "{} MiB, then {} MiB", mib(start), mib(after[9]));
+    // Measured: 12 MiB, and 9 to 12 more; once it was 22, and 31 more. What a reload needs for a moment
+    // may not be given back yet when it is looked at: what is left behind is in each of the last ones.
+    let settled = *after[7..].iter().min().unwrap();
+    assert!(settled <= start + (18 << 20), "{} MiB, then {} MiB", mib(start), mib(settled));
 
     // Others in their place: their series go, and their memory is used again.
-    for letter in ['b', 'c', 'd', 'e', 'f', 'g', 'h', 'i'] {
+    for letter in ['b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k'] {
         let before = gateway.dir().join("gateway.yaml");
         let text = std::fs::read_to_string(&before).unwrap();
         let top = text.split("routes:\n").next().unwrap().to_owned();
@@ -243,11 +245,11 @@ async fn reloads_of_thousands_of_routes_leave_no_memory_behind() {
         assert!(gateway.reload().await);
         after.push(gateway.anonymous_bytes());
     }
-    let (first, last) = (after[11], after[after.len() - 1]);
+    let (first, last) = (after[11], *after[after.len() - 3..].iter().min().unwrap());
     assert!(last * 10 <= first * 13, "{} MiB, then {} MiB", mib(first), mib(last));
     let gone = async || {
         let metrics = gateway.metrics().await;
-        let old = |name: &str| name.contains("route=\"/p") && !name.contains("route=\"/pi");
+        let old = |name: &str| name.contains("route=\"/p") && !name.contains("route=\"/pk");
         metrics.names().filter(|name| old(name)).count() == 0
     };
     eventually(SOON, "the series of the old routes are gone", gone).await;

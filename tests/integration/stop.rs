@@ -70,7 +70,9 @@ async fn http2_says_goodbye() {
 #[tokio::test]
 async fn who_connected_and_said_nothing_does_not_hold_the_stop() {
     let redis = Redis::start().await;
-    let mut gateway = Gateway::build(&redis).settings("drain: 1h").start().await;
+    // Who waited for them would wait for an hour.
+    let settings = "drain: 1h\ntimeouts: { first_request: 1h }";
+    let mut gateway = Gateway::build(&redis).settings(settings).start().await;
     let mut silent = Vec::new();
     for _ in 0..20 {
         silent.push(TcpStream::connect(gateway.address("http")).await.unwrap());
@@ -80,14 +82,15 @@ async fn who_connected_and_said_nothing_does_not_hold_the_stop() {
     }
     gateway.counts("ssegate_connections_accepted_total", &[], 60.0).await;
     gateway.terminate();
-    assert!(gateway.exit_within(Duration::from_secs(5)).await.success());
+    assert!(gateway.exit_within(SOON).await.success());
     drop(silent);
 }
 
 #[tokio::test]
 async fn who_connects_while_it_stops_does_not_hold_the_stop() {
     let redis = Redis::start().await;
-    let mut gateway = Gateway::build(&redis).settings("drain: 1h").start().await;
+    let settings = "drain: 1h\ntimeouts: { first_request: 1h }";
+    let mut gateway = Gateway::build(&redis).settings(settings).start().await;
     let address = gateway.address("http");
     let mut silent = Vec::new();
     let connect = async {
@@ -101,7 +104,7 @@ async fn who_connects_while_it_stops_does_not_hold_the_stop() {
         gateway.terminate();
     };
     tokio::join!(within(SOON, "nobody new is let in", connect), terminate);
-    assert!(gateway.exit_within(Duration::from_secs(5)).await.success());
+    assert!(gateway.exit_within(SOON).await.success());
 }
 
 #[tokio::test]
@@ -212,7 +215,7 @@ async fn a_second_signal_ends_at_once() {
     gateway.terminate();
     gateway.becomes(503, SOON).await;
     gateway.terminate();
-    gateway.exit_within(Duration::from_secs(5)).await;
+    gateway.exit_within(SOON).await;
 }
 
 #[tokio::test]

@@ -336,7 +336,8 @@ async fn file_descriptors_that_are_used_up_are_told_once_and_make_it_not_ready()
     // More than there is room for; the rest waits in the kernel.
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..200 {
-        waiting.spawn(Request::events("/events/news").send(Via::Http1, to));
+        let request = Request::events("/events/news");
+        waiting.spawn(request.send_within(8 * SOON, Via::Http1, to));
     }
     gateway.becomes(503, SOON).await;
     let (_, text) = verbose(&gateway).await;

@@ -16,7 +16,7 @@ use super::table::{judge, mib};
 use crate::support::frames::{PING, PREFACE, SETTINGS};
 use crate::support::{
     Frame, FrameConnection, Gateway, Redis, Request, SOON, TlsClient, Via, eventually,
-    kernel_tcp_bytes, localhost, within,
+    kernel_tcp_bytes, localhost, unread_bytes_of, within,
 };
 
 /// Reads until the other side hangs up.
@@ -70,9 +70,9 @@ async fn who_begins_and_does_not_go_on() {
         })
         .await;
     scene.is_cut("first_request_timeout", before, 60.0).await;
-    // Looked at every half second.
+    // Sooner than the default of 10 s.
     let bounds =
-        [("closed after s", 4.0, slowest.as_secs_f64()), ("MiB", 16.0, mib(toll.resident))];
+        [("closed after s", 9.0, slowest.as_secs_f64()), ("MiB", 16.0, mib(toll.resident))];
     judge("100 that send nothing, half a hello, a preface", &toll, &bounds);
 
     let before = scene.cut("keep_alive_timeout").await;
@@ -88,7 +88,8 @@ async fn who_begins_and_does_not_go_on() {
         })
         .await;
     scene.is_cut("keep_alive_timeout", before, 1.0).await;
-    judge("a peer that answers no PING", &toll, &[("closed after s", 4.0, slowest.as_secs_f64())]);
+    // Sooner than by default, after 20 s and 20 s.
+    judge("a peer that answers no PING", &toll, &[("closed after s", 15.0, slowest.as_secs_f64())]);
 }
 
 #[tokio::test]
@@ -114,12 +115,13 @@ async fn handshakes_by_the_hundred() {
             all.join_all().await.into_iter().sum::<u32>()
         })
         .await;
-    // Client and server share the processors, and neither is optimised; others may work there too.
-    let p99 = Duration::from_millis(500).max(5 * calm.p99).as_millis() as f64;
+    // A reader who is behind says how much longer than to publish it takes to receive, on a machine
+    // that is busy as on one that is not. Those who wait for the handshakes have next to nothing.
+    let behind = 25.max(5 * calm.behind) as f64;
     // As many as the machine can make: so each has a bound, of milliseconds.
     let each = 0.005 * f64::from(count);
     let bounds = [
-        ("p99 ms", p99, toll.p99.as_millis() as f64),
+        ("events behind", behind, toll.behind as f64),
         ("MiB", 32.0, mib(toll.resident)),
         ("CPU s", each, toll.busy.as_secs_f64()),
     ];
@@ -134,6 +136,7 @@ async fn tls_that_is_abused() {
         .crowd
         .under(async {
             let mut tls = TlsClient::offering(&["h2"]).connect(https).await.unwrap();
+            let client = tls.get_ref().0.local_addr().unwrap();
             let mut updates = 0;
             while updates < 10_000 {
                 tls.get_mut().1.refresh_traffic_keys().unwrap();
@@ -141,6 +144,11 @@ async fn tls_that_is_abused() {
                     break;
                 }
                 updates += 1;
+                // What it has not read yet it cannot count.
+                if updates % 50 == 0 {
+                    let is_read = async || unread_bytes_of(client) == 0;
+                    eventually(SOON, "the gateway has read them", is_read).await;
+                }
                 let mut answer = vec![0; 1024];
                 let read = tokio::time::timeout(Duration::from_millis(1), tls.read(&mut answer));
                 if matches!(read.await, Ok(Ok(0) | Err(_))) {

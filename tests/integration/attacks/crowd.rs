@@ -13,7 +13,7 @@ pub(crate) const READERS: usize = 50;
 /// So often something is published for them, as a rule.
 pub(crate) const PACE: Duration = Duration::from_millis(20);
 /// So long the last of them may take to have what was published.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The good streams: each kind of connection has as many.
 pub(crate) struct Crowd {
@@ -48,6 +48,9 @@ pub(crate) struct Toll {
     pub(crate) harmed: usize,
     /// From PUBLISH to the reader, for 99 of 100 events.
     pub(crate) p99: Duration,
+    /// How many events the last reader was behind what was published, at most: unlike a time it says
+    /// little of how busy the machine is, since who publishes is as slow then.
+    pub(crate) behind: usize,
     /// By how much the gateway grew, at most.
     pub(crate) resident: u64,
     /// By how much the kernel's memory for sockets grew, at most. Other tests on the machine are in it.
@@ -108,6 +111,7 @@ impl Crowd {
         let (busy, begun) = (self.gateway.cpu_time(), Instant::now());
         let (mut most_resident, mut most_kernel, mut most_waiting) = (resident, kernel, waiting);
         let (mut attack, mut looks) = (std::pin::pin!(attack), 0);
+        let mut behind = 0;
         let mut look = tokio::time::interval(Duration::from_millis(50));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let result = loop {
@@ -116,6 +120,7 @@ impl Crowd {
                 _ = look.tick() => {
                     most_resident = most_resident.max(self.gateway.resident_bytes());
                     most_kernel = most_kernel.max(kernel_tcp_bytes());
+                    behind = behind.max(self.behind());
                     looks += 1;
                     // That is a long table where others leave many sockets behind.
                     if looks % 4 == 0 {
@@ -125,11 +130,13 @@ impl Crowd {
             }
         };
         let took = begun.elapsed();
+        behind = behind.max(self.behind());
         let harmed = self.harmed().await;
         let mut late = self.shared.late();
         late.sort_unstable();
         let toll = Toll {
             harmed,
+            behind,
             p99: late.get(late.len() * 99 / 100).copied().unwrap_or_default(),
             resident: most_resident.max(self.gateway.resident_bytes()) - resident,
             kernel: most_kernel - kernel,
@@ -138,6 +145,13 @@ impl Crowd {
             took,
         };
         (result, toll)
+    }
+
+    /// How many of the events that were published by now the last reader does not have.
+    fn behind(&self) -> usize {
+        let received = self.readers.iter().map(|reader| reader.received.load(Ordering::SeqCst));
+        let last = received.min().unwrap_or_default();
+        self.shared.published.load(Ordering::SeqCst).saturating_sub(last)
     }
 
     /// Waits until all have what was published by now; answers how many have not.

@@ -91,11 +91,9 @@ async fn requests_that_are_taken_back() {
     assert_eq!(code, ENHANCE_YOUR_CALM);
     scene.is_cut("resets", before, 1.0).await;
     let dispatched = (scene.silent.begun() - begun) as f64;
-    let left = Instant::now();
+    // It never answers: who waits for an answer waits for a minute.
     eventually(SOON, "the backend is left alone", async || scene.silent.open() == 0).await;
-    let left = left.elapsed().as_millis() as f64;
-    let bounds = [("dispatched", 100.0, dispatched), ("backend left after ms", 100.0, left)];
-    judge("Rapid Reset, every 2 ms", &toll, &bounds);
+    judge("Rapid Reset, every 2 ms", &toll, &[("dispatched", 100.0, dispatched)]);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A request, the way it travels, and the head of its response.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -104,6 +105,11 @@ impl Request {
 
     /// Sends it over a connection of its own.
     pub(crate) async fn send(self, via: Via, to: SocketAddr) -> Response {
+        self.send_within(SOON, via, to).await
+    }
+
+    /// The same, with so long for the head of the response.
+    pub(crate) async fn send_within(self, limit: Duration, via: Via, to: SocketAddr) -> Response {
         let what = format!("a response to {} {} via {via:?}", self.method, self.target);
         let exchange = Box::pin(async {
             if via.is_http2() {
@@ -112,7 +118,7 @@ impl Request {
                 http1::exchange(via.connect(to).await, self, to).await
             }
         });
-        within(SOON, &what, exchange).await
+        within(limit, &what, exchange).await
     }
 }
 

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, WriteHalf};
 
-use super::Via;
 use super::client::Io;
+use super::{SOON, Via, within};
 
 /// Frame types.
 pub(crate) const DATA: u8 = 0;
@@ -237,6 +237,19 @@ impl FrameConnection {
         self.0.read_exact(&mut payload).await.ok()?;
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         Some(Frame { kind: head[3], flags: head[4], stream, payload })
+    }
+
+    /// The next DATA with this text in it; what comes before it is passed over.
+    pub(crate) async fn data_with(&mut self, text: &str) -> Frame {
+        within(SOON, text, async {
+            loop {
+                let frame = self.next_of(DATA).await.expect("the connection goes on");
+                if memchr::memmem::find(&frame.payload, text.as_bytes()).is_some() {
+                    return frame;
+                }
+            }
+        })
+        .await
     }
 
     /// The next frame of this kind. SETTINGS and PING on the way are acknowledged.

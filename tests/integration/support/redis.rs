@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, FromRedisValue};
@@ -179,6 +178,12 @@ impl Redis {
         command.query_async(&mut self.connection().await).await.unwrap()
     }
 
+    /// Waits until somebody listens to a channel: an open stream alone does not say so.
+    pub(crate) async fn has_listener(&self, channel: &str) {
+        let what = format!("somebody listens to {channel}");
+        eventually(SOON, &what, async || self.listeners(channel).await > 0).await;
+    }
+
     /// How many listen to a channel now.
     pub(crate) async fn listeners(&self, channel: &str) -> u64 {
         let (_, count): (String, u64) = self.command(&["PUBSUB", "NUMSUB", channel]).await;
@@ -197,7 +202,7 @@ impl Redis {
         let patient = AsyncConnectionConfig::new().set_response_timeout(Some(SOON));
         let client = Client::open(self.url()).unwrap();
         let connection = client.get_multiplexed_async_connection_with_config(&patient);
-        let connection = tokio::time::timeout(Duration::from_secs(2), connection).await;
+        let connection = tokio::time::timeout(SOON, connection).await;
         let mut connection = connection.ok()?.ok()?;
         redis::cmd("PING").query_async::<String>(&mut connection).await.ok()?;
         *self.cached() = Some(connection.clone());
