@@ -22,7 +22,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio_util::sync::CancellationToken;
 
 /// What nothing in a test takes, unless it hangs.
-pub const LONG: Duration = Duration::from_secs(20);
+pub const LONG: Duration = Duration::from_secs(60);
 
 /// A bus on a free port of loopback, in a thread of its own; stopped when dropped.
 pub struct Bus {
