@@ -109,7 +109,7 @@ pub(super) struct Carrier<B> {
 
 /// How a stream, or an HTTP/2 connection, ended.
 #[derive(Debug)]
-pub(super) enum TaskEnd<C> {
+pub(super) enum CarrierEnd<C> {
     /// It was complete, its client closed, or its socket failed.
     Done(io::Result<()>),
     /// Its body failed; the client must see a truncated response.
@@ -184,35 +184,35 @@ impl<B: FramedBody> Carrier<B> {
         &mut self,
         context: &mut Context<'_>,
         poll_cut: impl FnOnce(&mut Context<'_>) -> Poll<C>,
-    ) -> Poll<TaskEnd<C>> {
+    ) -> Poll<CarrierEnd<C>> {
         if !std::mem::replace(&mut self.has_started, true) {
             self.join_first_chunks(context);
         }
         let has_attention = self.socket.attention.take();
         let mut ended = self.poll_stream(context);
         if ended.is_pending() && has_attention {
-            ended = self.poll_client(context).map(TaskEnd::Done);
+            ended = self.poll_client(context).map(CarrierEnd::Done);
         }
         match ended {
             Poll::Ready(ended) => Poll::Ready(ended),
-            Poll::Pending if has_attention => poll_cut(context).map(TaskEnd::Cut),
+            Poll::Pending if has_attention => poll_cut(context).map(CarrierEnd::Cut),
             Poll::Pending => Poll::Pending,
         }
     }
 
-    fn poll_stream<C>(&mut self, context: &mut Context<'_>) -> Poll<TaskEnd<C>> {
+    fn poll_stream<C>(&mut self, context: &mut Context<'_>) -> Poll<CarrierEnd<C>> {
         loop {
             match self.poll_write(context) {
                 Ok(written) => ready!(written),
-                Err(error) => return Poll::Ready(TaskEnd::Done(Err(error))),
+                Err(error) => return Poll::Ready(CarrierEnd::Done(Err(error))),
             }
             if self.has_failed {
                 // Without the last chunk the client sees a truncated body.
                 self.socket.options.reset_when_closed();
-                return Poll::Ready(TaskEnd::BodyFailed);
+                return Poll::Ready(CarrierEnd::BodyFailed);
             }
             if self.is_complete {
-                return self.poll_shutdown(context).map(TaskEnd::Done);
+                return self.poll_shutdown(context).map(CarrierEnd::Done);
             }
             match self.body.poll_chunks(context) {
                 Poll::Ready(Some(Ok(chunks))) => self.pending = chunks,
@@ -225,7 +225,7 @@ impl<B: FramedBody> Carrier<B> {
                     // rustls may still buffer some bytes.
                     let flushed = Pin::new(&mut self.transport).poll_flush(context);
                     if let Poll::Ready(Err(error)) = flushed {
-                        return Poll::Ready(TaskEnd::Done(Err(error)));
+                        return Poll::Ready(CarrierEnd::Done(Err(error)));
                     }
                     return Poll::Pending;
                 }

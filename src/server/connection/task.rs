@@ -13,7 +13,7 @@ use ssegate_http2::Connection;
 
 use super::http2::Http2Link;
 use super::{ConnectionState, CutReason, Handler, Notice, count_tls_error};
-use crate::server::carrier::{Carrier, FramedBody, TaskEnd};
+use crate::server::carrier::{Carrier, FramedBody, CarrierEnd};
 use crate::server::shard_context::ShardContext;
 use crate::server::transport::Transport;
 
@@ -24,7 +24,7 @@ pub(super) trait ConnectionDriver {
         &mut self,
         context: &mut Context<'_>,
         poll_cut: impl FnOnce(&mut Context<'_>) -> Poll<C>,
-    ) -> Poll<TaskEnd<C>>;
+    ) -> Poll<CarrierEnd<C>>;
 }
 
 impl<B: FramedBody> ConnectionDriver for Carrier<B> {
@@ -32,7 +32,7 @@ impl<B: FramedBody> ConnectionDriver for Carrier<B> {
         &mut self,
         context: &mut Context<'_>,
         poll_cut: impl FnOnce(&mut Context<'_>) -> Poll<C>,
-    ) -> Poll<TaskEnd<C>> {
+    ) -> Poll<CarrierEnd<C>> {
         self.poll(context, poll_cut)
     }
 }
@@ -42,12 +42,12 @@ impl<H: Handler> ConnectionDriver for Connection<Http2Link<H>, Transport> {
         &mut self,
         context: &mut Context<'_>,
         poll_cut: impl FnOnce(&mut Context<'_>) -> Poll<C>,
-    ) -> Poll<TaskEnd<C>> {
+    ) -> Poll<CarrierEnd<C>> {
         let has_attention = self.server().take_attention();
         if has_attention && let Poll::Ready(reason) = poll_cut(context) {
-            return Poll::Ready(TaskEnd::Cut(reason));
+            return Poll::Ready(CarrierEnd::Cut(reason));
         }
-        self.poll(has_attention, context).map(TaskEnd::Done)
+        self.poll(has_attention, context).map(CarrierEnd::Done)
     }
 }
 
@@ -78,13 +78,13 @@ impl<H: Handler, W: ConnectionDriver + Unpin, P: Unpin> Future for ConnectionTas
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let Self { driver, state, last_seen, shard, .. } = self.get_mut();
         match ready!(driver.poll(context, |context| state.poll_cut(last_seen, context))) {
-            TaskEnd::Done(Ok(())) => {}
-            TaskEnd::Done(Err(error)) => {
+            CarrierEnd::Done(Ok(())) => {}
+            CarrierEnd::Done(Err(error)) => {
                 count_tls_error(&error, state, shard.metrics());
                 tracing::debug!(peer = %state.peer(), %error, "connection failed");
             }
-            TaskEnd::BodyFailed => shard.metrics().connection_cut(CutReason::Stream.as_str()),
-            TaskEnd::Cut(reason) => shard.metrics().connection_cut(reason.as_str()),
+            CarrierEnd::BodyFailed => shard.metrics().connection_cut(CutReason::Stream.as_str()),
+            CarrierEnd::Cut(reason) => shard.metrics().connection_cut(reason.as_str()),
         }
         Poll::Ready(())
     }
