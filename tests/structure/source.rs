@@ -58,8 +58,8 @@ fn without_comments_and_strings(text: &str) -> String {
     while let Some(first) = rest.chars().next() {
         let (kept, end) = if rest.starts_with("//") {
             ("", rest.find('\n').unwrap_or(rest.len()))
-        } else if rest.starts_with("r#\"") {
-            ("\"\"", rest[3..].find("\"#").map_or(rest.len(), |end| 3 + end + 2))
+        } else if let Some(raw) = rest.strip_prefix("r#\"") {
+            ("\"\"", raw.find("\"#").map_or(rest.len(), |end| 3 + end + 2))
         } else if first == '"' {
             ("\"\"", end_of_string(rest))
         } else if rest.starts_with("'\"'") || rest.starts_with("'\\'") {
