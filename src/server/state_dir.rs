@@ -1,6 +1,6 @@
 //! The state directory, where ssegate keeps the local certificate between runs.
 //!
-//! Knows only paths; [`local_certificate`](super::local_certificate) writes and reads the files.
+//! Knows only paths; [`certificate::local`](super::certificate::local) writes and reads the files.
 
 use std::env;
 use std::path::PathBuf;
