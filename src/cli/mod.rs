@@ -3,6 +3,7 @@
 //! Owns stdout, stderr and the exit code, with one file for each command. Does not know how a
 //! gateway works: it loads the configuration, and starts or queries a gateway.
 
+mod admin_listener;
 mod banner;
 mod check;
 mod completions;
@@ -103,7 +104,7 @@ impl Command {
             Self::Check(command) => Some(&mut command.config),
             Self::Publish(command) => Some(&mut command.config),
             Self::Sub(command) => Some(&mut command.config),
-            Self::Healthcheck(command) => Some(&mut command.config),
+            Self::Healthcheck(command) => Some(&mut command.admin.config),
             Self::Dev(_) | Self::Completions(_) | Self::Man(_) | Self::Schema(_) => None,
         }
     }
