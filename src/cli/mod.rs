@@ -3,6 +3,7 @@
 //! Owns stdout, stderr and the exit code, with one file for each command. Does not know how a
 //! gateway works: it loads the configuration, and starts or queries a gateway.
 
+mod admin_listener;
 mod banner;
 mod check;
 mod completions;
@@ -16,6 +17,7 @@ mod healthcheck;
 mod http_client;
 mod logging;
 mod man;
+mod metrics;
 mod number;
 mod output;
 mod publish;
@@ -67,6 +69,7 @@ pub(crate) enum Command {
     Publish(publish::PublishCommand),
     Sub(sub::SubscribeCommand),
     Healthcheck(healthcheck::HealthcheckCommand),
+    Metrics(metrics::MetricsCommand),
     Completions(completions::CompletionsCommand),
     Man(man::ManCommand),
     Schema(schema::SchemaCommand),
@@ -103,7 +106,8 @@ impl Command {
             Self::Check(command) => Some(&mut command.config),
             Self::Publish(command) => Some(&mut command.config),
             Self::Sub(command) => Some(&mut command.config),
-            Self::Healthcheck(command) => Some(&mut command.config),
+            Self::Healthcheck(command) => Some(&mut command.admin.config),
+            Self::Metrics(command) => Some(&mut command.admin.config),
             Self::Dev(_) | Self::Completions(_) | Self::Man(_) | Self::Schema(_) => None,
         }
     }
@@ -117,6 +121,7 @@ impl Command {
             Self::Publish(command) => command.execute(),
             Self::Sub(command) => command.execute(),
             Self::Healthcheck(command) => command.execute(),
+            Self::Metrics(command) => command.execute(),
             Self::Completions(command) => command.execute(),
             Self::Man(command) => command.execute(),
             Self::Schema(command) => command.execute(),

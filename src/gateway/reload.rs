@@ -162,6 +162,7 @@ fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("limits.bus_memory", old.source.max_bus_memory != new.source.max_bus_memory),
         ("shards", old.shards != new.shards),
         ("sockets.send_buffer", old.connections.send_buffer != new.connections.send_buffer),
+        ("sockets.backlog", old.connections.backlog != new.connections.backlog),
     ];
     differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
@@ -174,6 +175,7 @@ fn restore_fixed(current: &Settings, new: &mut Settings) {
     new.source.clone_from(&current.source);
     new.shards = current.shards;
     new.connections.send_buffer = current.connections.send_buffer;
+    new.connections.backlog = current.connections.backlog;
 }
 
 fn are_same_listeners(old: &[ListenerSettings], new: &[ListenerSettings]) -> bool {
@@ -222,8 +224,9 @@ mod tests {
         new.source.max_bus_memory += 1;
         new.shards += 1;
         new.connections.send_buffer += 1;
+        new.connections.backlog += 1;
         let keys = fixed_keys_changed(&old, &new);
-        assert_eq!(keys.len(), 7, "{keys:?}");
+        assert_eq!(keys.len(), 8, "{keys:?}");
         super::restore_fixed(&old, &mut new);
         assert_eq!(fixed_keys_changed(&old, &new), [""; 0], "all are restored");
         let readme = include_str!("../../README.md");

@@ -201,6 +201,11 @@ impl Metrics {
         self.0.requests_rejected.with_label_values(&[reason]).inc();
     }
 
+    /// A stream was opened with the id of a last event.
+    pub fn stream_resumed(&self) {
+        self.0.streams_resumed.inc();
+    }
+
     /// A stream was ended at once with a `retry:`.
     pub fn stream_sent_away(&self, reason: &str) {
         self.0.streams_sent_away.with_label_values(&[reason]).inc();

@@ -74,6 +74,8 @@ metrics! {
     streams: IntGaugeVec = "ssegate_streams", "Open event streams." by ["route", "protocol"];
     streams_opened: IntCounterVec = "ssegate_streams_opened_total",
         "Event streams opened." by ["route", "protocol"];
+    streams_resumed: IntCounter = "ssegate_streams_resumed_total",
+        "Event streams opened with the id of a last event.";
     streams_closed: IntCounterVec = "ssegate_streams_closed_total",
         "Event streams closed, by reason." by ["reason"];
     stream_age: Histogram = "ssegate_stream_age_seconds",

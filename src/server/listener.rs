@@ -25,8 +25,8 @@ use super::tls_error::TlsError;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 
-/// The backlog of listen(2): connections that wait in the kernel to be accepted.
-const BACKLOG: i32 = 4096;
+/// The backlog of sockets that are not for clients.
+const INTERNAL_BACKLOG: i32 = 4096;
 /// Backoff after a failed accept(2): doubled from the minimum up to the maximum.
 const ACCEPT_RETRY_MIN: Duration = Duration::from_millis(10);
 const ACCEPT_RETRY_MAX: Duration = Duration::from_secs(1);
@@ -154,7 +154,7 @@ fn bind(address: SocketAddr, leaves_ipv4: bool) -> io::Result<std::net::TcpListe
 /// The system's error of bind(2) or listen(2).
 pub fn listen(address: SocketAddr, leaves_ipv4: bool) -> io::Result<std::net::TcpListener> {
     let listener = bind(address, leaves_ipv4)?;
-    SockRef::from(&listener).listen(BACKLOG)?;
+    SockRef::from(&listener).listen(INTERNAL_BACKLOG)?;
     Ok(listener)
 }
 
@@ -176,7 +176,7 @@ fn configure(
     socket.set_tcp_user_timeout(Some(settings.write_timeout + USER_TIMEOUT_MARGIN))?;
     socket.set_nonblocking(true)?;
     // On an inherited socket that already listens, this only sets the backlog.
-    socket.listen(BACKLOG)?;
+    socket.listen(settings.backlog.into())?;
     Ok(listener)
 }
 
@@ -288,4 +288,26 @@ fn is_client_error(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::{ConnectionSettings, bind, configure};
+
+    #[test]
+    fn as_many_connections_wait_as_the_backlog_says() {
+        let settings = ConnectionSettings { backlog: 2, ..ConnectionSettings::default() };
+        let socket = bind(([127, 0, 0, 1], 0).into(), false).expect("a free port");
+        let listener = configure(socket, &settings).expect("options of Linux");
+        let address = listener.local_addr().expect("it is bound");
+        let connect = |timeout| TcpStream::connect_timeout(&address, timeout);
+        // Linux lets one more wait.
+        let waiting = [(); 3].map(|()| connect(Duration::from_secs(30)).expect("there is room"));
+        let refused = connect(Duration::from_millis(300)).map_err(|error| error.kind());
+        assert_eq!(refused.err(), Some(ErrorKind::TimedOut), "with {} waiting", waiting.len());
+    }
 }

@@ -54,6 +54,8 @@ pub struct ConnectionSettings {
     /// `SO_SNDBUF` in bytes: what a client that stopped reading can hold in the kernel. Four times
     /// as much on a connection that sends large bodies.
     pub send_buffer: usize,
+    /// The backlog of listen(2): connections of one listener that wait in the kernel to be accepted.
+    pub backlog: u16,
     /// Bytes that all clients together may send over HTTP/2 beyond their `connection_window`s.
     pub upload_memory: usize,
     /// Networks of proxies whose forwarding headers and PROXY headers are trusted.
@@ -107,6 +109,7 @@ impl Default for ConnectionSettings {
             write_timeout: Duration::from_secs(30),
             lingering_close: Duration::from_secs(30),
             send_buffer: 64 << 10,
+            backlog: 4096,
             upload_memory: 128 << 20,
             trusted_proxies: Vec::new(),
             http1: Http1Settings::default(),

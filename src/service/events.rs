@@ -48,12 +48,16 @@ pub(super) fn open<B>(
         return Ok(stream_response(ResponseBody::empty()));
     }
     service.limit_channels(&topics, request, &connection)?;
+    let last_event_id = last_event_id(request);
+    if last_event_id.is_some() {
+        service.metrics().stream_resumed();
+    }
     let subscriber = service.shard().subscribe(StreamRequest {
         topics,
         settings: channels.stream().clone(),
         prefix_bytes: channels.prefix_bytes(),
         history: channels.history(),
-        last_seen: LastSeen::up_to(last_event_id(request)),
+        last_seen: LastSeen::up_to(last_event_id),
         opening: StreamOpening {
             is_continued: false,
             ready_has_position: is_told_position(channels.ready(), request.headers()),

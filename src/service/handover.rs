@@ -82,6 +82,9 @@ pub(super) fn hold(
     }
     let settings = with_keep_alive(handover.channels.stream(), keep_alive);
     let retry = settings.retry;
+    if last_event_id.is_some() {
+        service.metrics().stream_resumed();
+    }
     let subscriber = service.shard().subscribe(StreamRequest {
         topics,
         settings,

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use super::{run, stderr, stdout};
 
 /// Answers one request with `answer`; its URL, and what was asked.
-fn admin(answer: &'static str) -> (String, std::thread::JoinHandle<String>) {
+pub(crate) fn admin(answer: &'static str) -> (String, std::thread::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let served = std::thread::spawn(move || {

@@ -38,6 +38,19 @@ async fn publish_when_followed(redis: &Redis, channel: &str, payload: &str) {
 }
 
 #[tokio::test]
+async fn streams_that_come_back_are_counted() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).start().await;
+    let id = gateway.subscribe("/events/one").await.last_id().to_owned();
+    let resumed = async || gateway.metrics().await.sum("ssegate_streams_resumed_total", &[]);
+    assert_eq!(resumed().await, 0.0, "a new one has no id");
+    gateway.resume(Via::Http1, "/events/one", &id).await;
+    assert_eq!(resumed().await, 1.0);
+    gateway.resume(Via::Http2, "/events/one", "unknown").await;
+    assert_eq!(resumed().await, 2.0, "an id that is not known is one, too");
+}
+
+#[tokio::test]
 async fn what_was_published_while_nobody_followed_the_channel_is_a_gap() {
     let redis = Redis::start().await;
     let gateway = Gateway::build(&redis).events("linger: 0s").start().await;

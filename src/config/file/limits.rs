@@ -117,5 +117,9 @@ mapping! {
         /// SO_SNDBUF: what the kernel holds for a client that does not read. Four times as much where large
         /// bodies are forwarded.
         send_buffer: Size => send_buffer in Size::kib(4)..=MAX_SEND_BUFFER,
+        /// Connections of one listener that wait in the kernel to be accepted (listen(2)). Linux keeps at
+        /// most `net.core.somaxconn`. A client that finds no room tries again after a second.
+        #[schemars(range(min = 1, max = 65_535))]
+        backlog: u16 => backlog in 1..=u16::MAX,
     }
 }

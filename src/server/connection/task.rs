@@ -13,7 +13,7 @@ use ssegate_http2::Connection;
 
 use super::http2::Http2Link;
 use super::{ConnectionState, CutReason, Handler, Notice, count_tls_error};
-use crate::server::carrier::{Carrier, FramedBody, CarrierEnd};
+use crate::server::carrier::{Carrier, CarrierEnd, FramedBody};
 use crate::server::shard_context::ShardContext;
 use crate::server::transport::Transport;
 

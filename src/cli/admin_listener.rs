@@ -1,0 +1,106 @@
+//! Requests to the admin listener of a running gateway.
+
+use std::time::Duration;
+
+use clap::{Args, ValueHint};
+use http::{HeaderMap, StatusCode, Uri};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+
+use super::config::ConfigFile;
+use super::http_client::{HttpClient, HttpError};
+use super::sub::target;
+use super::{CliError, block_on};
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// The largest response: the metrics of a gateway with thousands of routes.
+const MAX_BODY_BYTES: usize = 16 << 20;
+/// The longest response that is part of an error.
+const MAX_QUOTED_BYTES: usize = 64 << 10;
+
+/// The admin listener of a running gateway, as an option and the configuration name it.
+#[derive(Args, Debug)]
+pub(crate) struct AdminListener {
+    /// The admin listener [default: admin.address of the configuration]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    url: Option<String>,
+    #[command(flatten)]
+    pub(super) config: ConfigFile,
+}
+
+/// Why the admin listener gave no good response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdminError {
+    /// `admin: off`, and no `--url`.
+    #[error("the configuration has no admin listener; give its URL with --url")]
+    NoAdminListener,
+    /// The configuration or `--url` is not valid. Exit code 1 and not 64: a container runtime knows
+    /// only 0 (healthy) and 1 (unhealthy).
+    #[error("{0}")]
+    InvalidUrl(String),
+    /// The gateway responded with another status than 200.
+    #[error("{0}: {1}")]
+    Status(StatusCode, String),
+}
+
+impl From<AdminError> for CliError {
+    fn from(error: AdminError) -> Self {
+        Self::Command(error.into())
+    }
+}
+
+impl AdminListener {
+    /// Returns the body of the response to a GET of `path`.
+    ///
+    /// # Errors
+    /// There is no admin listener, it cannot be reached, or its status is not 200.
+    pub(super) fn get(&self, path: &str) -> Result<String, CliError> {
+        block_on(request(self.uri(path)?))
+    }
+
+    fn uri(&self, path: &str) -> Result<Uri, CliError> {
+        let base = match &self.url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => self.address()?,
+        };
+        let uri = format!("{base}{path}").parse();
+        uri.map_err(|_| AdminError::InvalidUrl(format!("--url: {base} is not a URL")).into())
+    }
+
+    fn address(&self) -> Result<String, CliError> {
+        let settings =
+            self.config.load_or_dev().map_err(|error| AdminError::InvalidUrl(error.to_string()))?;
+        let admin = settings.admin.ok_or(AdminError::NoAdminListener)?;
+        Ok(format!("http://{}", target::reachable(admin.address)))
+    }
+}
+
+async fn request(uri: Uri) -> Result<String, CliError> {
+    let client = HttpClient::new(false, TIMEOUT);
+    let exchange = async {
+        let response = client.get(&uri, HeaderMap::new()).await?;
+        let status = response.http.status();
+        let most = if status == StatusCode::OK { MAX_BODY_BYTES } else { MAX_QUOTED_BYTES };
+        Ok::<_, HttpError>((status, text(response.http.into_body(), most).await))
+    };
+    let (status, body) = tokio::time::timeout(TIMEOUT, exchange)
+        .await
+        .map_err(|_| HttpError::Timeout(uri.to_string(), TIMEOUT))??;
+    if status == StatusCode::OK {
+        Ok(body)
+    } else {
+        Err(AdminError::Status(status, one_line(&body)).into())
+    }
+}
+
+/// The body as text, or an empty string if it is longer than `most` bytes or breaks off.
+async fn text(body: Incoming, most: usize) -> String {
+    match Limited::new(body, most).collect().await {
+        Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+        Err(_) => String::new(),
+    }
+}
+
+fn one_line(body: &str) -> String {
+    body.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}
