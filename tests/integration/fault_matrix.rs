@@ -367,7 +367,8 @@ async fn row_19_a_redis_that_is_loading_its_data() {
     let mut pair = Pair::open(&redis, &redis.url()).await;
     pair.hears(&redis, "before").await;
     redis.kill();
-    redis.restart_with(&["--key-load-delay", "1000"]).await;
+    // Nine seconds of it, in which it is asked once a second.
+    redis.restart_with(&["--key-load-delay", "3000"]).await;
     let is_counted = async || pair.errors("busy").await >= 1.0;
     eventually(SOON, "it was loading when it was asked", is_counted).await;
     pair.becomes(200).await;
