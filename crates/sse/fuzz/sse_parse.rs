@@ -2,6 +2,7 @@
 //! A stream reads as the standard says, wherever its bytes are cut, and wherever a comment stands in
 //! it that keeps it alive.
 
+#[path = "../../../fuzz/fuzz_targets/pieces.rs"]
 mod pieces;
 
 use std::time::Duration;

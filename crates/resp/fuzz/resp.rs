@@ -2,6 +2,7 @@
 //! RESP, of clients of the embedded bus and in the answers of Redis: reads the same wherever it is
 //! cut, as another reader reads it, and within its bounds.
 
+#[path = "../../../fuzz/fuzz_targets/pieces.rs"]
 mod pieces;
 
 use std::fmt::Debug;
