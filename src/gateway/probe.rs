@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::dial::{self, TcpTuning};
 use crate::health::{BackendHealth, Health};
 use crate::metrics::Metrics;
 
@@ -35,18 +35,21 @@ pub(super) async fn watch(health: Health, metrics: Metrics) {
 
 /// Returns the backend if a connection succeeds.
 async fn probe(backend: Arc<BackendHealth>) -> Option<Arc<BackendHealth>> {
-    let connecting = connect(backend.upstream());
-    let is_reached = matches!(tokio::time::timeout(CONNECT_TIMEOUT, connecting).await, Ok(Ok(())));
-    is_reached.then_some(backend)
+    can_connect(backend.upstream()).await.then_some(backend)
 }
 
-/// Connects to `http://host:port`, `https://host:port` or `unix:/path`, and closes the connection.
-async fn connect(upstream: &str) -> std::io::Result<()> {
-    match upstream.strip_prefix("unix:") {
-        Some(path) => UnixStream::connect(path).await.map(drop),
-        None => {
-            let (_, authority) = upstream.split_once("://").unwrap_or_default();
-            TcpStream::connect(authority).await.map(drop)
-        }
+/// Connects to `http://host:port`, `https://host:port` or `unix:/path` as a request does, and closes the
+/// connection.
+async fn can_connect(upstream: &str) -> bool {
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    if let Some(path) = upstream.strip_prefix("unix:") {
+        return dial::unix(path.as_ref(), deadline).await.is_ok();
     }
+    let (_, authority) = upstream.split_once("://").unwrap_or_default();
+    let Some((host, Ok(port))) =
+        authority.rsplit_once(':').map(|(host, port)| (host, port.parse()))
+    else {
+        return false;
+    };
+    dial::tcp(host, port, &TcpTuning::default(), deadline).await.is_ok()
 }
