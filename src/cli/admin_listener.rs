@@ -38,6 +38,9 @@ pub(crate) enum AdminError {
     /// only 0 (healthy) and 1 (unhealthy).
     #[error("{0}")]
     InvalidUrl(String),
+    /// A response of 200 broke off, or is too long.
+    #[error("the response of {0} is not complete: {1}")]
+    Incomplete(Uri, String),
     /// The gateway responded with another status than 200.
     #[error("{0}: {1}")]
     Status(StatusCode, String),
@@ -53,7 +56,8 @@ impl AdminListener {
     /// Returns the body of the response to a GET of `path`.
     ///
     /// # Errors
-    /// There is no admin listener, it cannot be reached, or its status is not 200.
+    /// There is no admin listener, it cannot be reached, its status is not 200, or the body is not
+    /// complete.
     pub(super) fn get(&self, path: &str) -> Result<String, CliError> {
         block_on(request(self.uri(path)?))
     }
@@ -87,18 +91,16 @@ async fn request(uri: Uri) -> Result<String, CliError> {
         .await
         .map_err(|_| HttpError::Timeout(uri.to_string(), TIMEOUT))??;
     if status == StatusCode::OK {
-        Ok(body)
+        body.map_err(|cause| AdminError::Incomplete(uri, cause).into())
     } else {
-        Err(AdminError::Status(status, one_line(&body)).into())
+        Err(AdminError::Status(status, one_line(&body.unwrap_or_default())).into())
     }
 }
 
-/// The body as text, or an empty string if it is longer than `most` bytes or breaks off.
-async fn text(body: Incoming, most: usize) -> String {
-    match Limited::new(body, most).collect().await {
-        Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
-        Err(_) => String::new(),
-    }
+/// The body as text, or why it is longer than `most` bytes or breaks off.
+async fn text(body: Incoming, most: usize) -> Result<String, String> {
+    let body = Limited::new(body, most).collect().await.map_err(|cause| cause.to_string())?;
+    Ok(String::from_utf8_lossy(&body.to_bytes()).into_owned())
 }
 
 fn one_line(body: &str) -> String {

@@ -24,6 +24,14 @@ fn metrics_prints_what_the_gateway_exposes_or_the_named_part_of_it() {
 }
 
 #[test]
+fn metrics_that_break_off_are_an_error() {
+    let (url, _) = admin("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nssegate_channels 1\n");
+    let output = run(&["metrics", "--url", &url]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(1), ""));
+    assert!(stderr(&output).contains("is not complete"), "{}", stderr(&output));
+}
+
+#[test]
 fn metrics_of_a_gateway_that_is_not_there_are_an_error() {
     let output = run(&["metrics", "--url", "http://127.0.0.1:1"]);
     assert_eq!((output.status.code(), stdout(&output)), (Some(1), ""));
