@@ -72,7 +72,10 @@ async fn a_bad_file_changes_nothing_and_says_where() {
         format!("{}drain: 5 parsecs\nroute: []\n", text.replace("/events/{channel}", "/other/{c}"))
     });
     assert!(!gateway.reload().await);
-    let told: Vec<_> = gateway.said("reload failed; the old configuration stays in use").collect();
+    let told =
+        || gateway.said("reload failed; the old configuration stays in use").collect::<Vec<_>>();
+    eventually(SOON, "both mistakes are told", async || told().len() >= 2).await;
+    let told = told();
     let lines = good.lines().count() as u64;
     let drain = told.iter().find(|fields| fields["key"] == "drain").expect("it is told");
     assert_eq!((drain["line"].as_u64(), drain["column"].as_u64()), (Some(lines + 1), Some(8)));

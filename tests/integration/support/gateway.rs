@@ -343,16 +343,20 @@ impl Gateway {
         std::fs::write(&file, change(text)).unwrap();
     }
 
-    /// SIGHUP; waits until the configuration has been read again, and gives whether it is used.
+    /// SIGHUP; waits until the configuration has been read again and the log has said so, and gives
+    /// whether it is used. What was logged before is there, too.
     pub(crate) async fn reload(&self) -> bool {
         const RELOADS: &str = "ssegate_config_reloads_total";
-        let before = self.metrics().await;
+        const SAID: [&str; 2] =
+            ["configuration reloaded", "reload failed; the old configuration stays in use"];
+        let said = || SAID.map(|message| self.said(message).count()).iter().sum::<usize>();
+        let (before, said_before) = (self.metrics().await, said());
         self.signal(Signal::HUP);
         let mut after = before.sum(RELOADS, &[]);
         eventually(SOON, "the configuration is read again", async || {
             let metrics = self.metrics().await;
             after = metrics.sum(RELOADS, &["success"]);
-            metrics.sum(RELOADS, &[]) > before.sum(RELOADS, &[])
+            metrics.sum(RELOADS, &[]) > before.sum(RELOADS, &[]) && said() > said_before
         })
         .await;
         after > before.sum(RELOADS, &["success"])
