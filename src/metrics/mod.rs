@@ -63,7 +63,8 @@ impl Metrics {
         }
     }
 
-    /// A payload could not be decoded in the format of its route.
+    /// A payload is not quite in the format of its route: the event was published without a name or an id
+    /// that would forge a field.
     pub fn event_malformed(&self) {
         self.count_dropped(DropReason::Malformed, 1);
     }

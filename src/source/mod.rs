@@ -8,12 +8,14 @@
 //!   message to the intake, which numbers it and recognizes its copies, and flushes the intake whenever it
 //!   has nothing more at hand. When its connection is lost it calls [`Hub::lose`], subscribes again to
 //!   [`Hub::followed`], then calls [`Hub::restored`]: streams are told that messages may be missing. The
-//!   smallest one is the embedded bus.
-//! - **Logs**, which the server keeps, each entry with an id in ascending order. The source calls
-//!   [`Hub::begin_log`] with the id from which it reads, [`Hub::publish_entry`] for each entry, and
-//!   [`Hub::log_gap`] where entries are gone. [`Hub::log_reads`] are ranges of older entries that streams
-//!   need, which it reads again and returns with [`Hub::finish_log_read`]. After a loss it goes on behind
-//!   the last entry, and nothing is missing. Redis Streams are one.
+//!   smallest one is the embedded bus. A subscription that the server refuses is [`Hub::deny`].
+//! - **Logs**, which the server keeps, each entry with an id in ascending order. The source takes what to
+//!   follow from [`Hub::source_requests`], too. It calls [`Hub::begin_log`] with the id from which it
+//!   reads, [`Hub::publish_entry`] for each entry, and [`Hub::log_gap`] where entries are gone, and
+//!   [`Hub::flush`] whenever it has nothing more at hand. [`Hub::log_reads`] are ranges of older entries
+//!   that streams need, which it reads again and returns with [`Hub::finish_log_read`]. After a loss it
+//!   goes on behind the last entry, and calls [`Hub::repeat_log_reads`]; nothing is missing. Redis Streams
+//!   are one.
 //!
 //! [`Hub::source_requests`]: ssegate_hub::Hub::source_requests
 //! [`Hub::confirm`]: ssegate_hub::Hub::confirm
@@ -25,6 +27,9 @@
 //! [`Hub::log_gap`]: ssegate_hub::Hub::log_gap
 //! [`Hub::log_reads`]: ssegate_hub::Hub::log_reads
 //! [`Hub::finish_log_read`]: ssegate_hub::Hub::finish_log_read
+//! [`Hub::deny`]: ssegate_hub::Hub::deny
+//! [`Hub::flush`]: ssegate_hub::Hub::flush
+//! [`Hub::repeat_log_reads`]: ssegate_hub::Hub::repeat_log_reads
 
 pub(crate) mod bus_feed;
 pub(crate) mod intake;
