@@ -119,6 +119,9 @@ async fn first_to_accept<A: Copy, S, F: Future<Output = io::Result<S>>>(
     let mut failure = DialError::Resolve(none);
     for (tried, address) in addresses.iter().enumerate() {
         let now = Instant::now();
+        if tried > 0 && now >= deadline {
+            return Err(DialError::TimedOut);
+        }
         let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
         let share = deadline.saturating_duration_since(now) / left;
         let until = deadline.min(now + share.max(MIN_SHARE));
