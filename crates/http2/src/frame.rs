@@ -109,6 +109,31 @@ pub fn put_frame_header(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, s
     ]);
 }
 
+/// Writes a SETTINGS frame with these identifiers and values (section 6.5.1).
+pub fn put_settings(out: &mut Vec<u8>, settings: &[(u16, u32)]) {
+    put_frame_header(out, settings.len() * setting::SIZE, kind::SETTINGS, 0, 0);
+    for (id, value) in settings {
+        out.extend_from_slice(&id.to_be_bytes());
+        out.extend_from_slice(&value.to_be_bytes());
+    }
+}
+
+/// Returns the identifiers and values in the payload of a SETTINGS frame, in its order. `None` if its
+/// length is not that of whole settings: a connection error FRAME_SIZE_ERROR (section 6.5).
+pub fn read_settings(payload: &[u8]) -> Option<impl Iterator<Item = (u16, u32)>> {
+    let (settings, rest) = payload.as_chunks::<{ setting::SIZE }>();
+    let read = |&[i0, i1, v0, v1, v2, v3]: &[u8; setting::SIZE]| {
+        (u16::from_be_bytes([i0, i1]), u32::from_be_bytes([v0, v1, v2, v3]))
+    };
+    rest.is_empty().then(|| settings.iter().map(read))
+}
+
+/// Writes a WINDOW_UPDATE frame (section 6.9) for a stream, or for the connection where `stream` is 0.
+pub fn put_window_update(out: &mut Vec<u8>, stream: u32, octets: u32) {
+    put_frame_header(out, 4, kind::WINDOW_UPDATE, 0, stream);
+    out.extend_from_slice(&octets.to_be_bytes());
+}
+
 /// Splits a header block into frames, as type, flags and payload: HEADERS, then CONTINUATION for
 /// what exceeds `max_frame_size` octets (section 4.3). An empty block yields no frame.
 pub fn header_block_frames(

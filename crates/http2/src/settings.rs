@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::error::{ErrorCode, ReceiveError};
-use super::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_FRAME_SIZE, kind, setting};
+use super::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_FRAME_SIZE, setting};
 
 /// The settings of HTTP/2 .
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,13 +63,11 @@ impl ClientSettings {
     /// # Errors
     /// A value is out of range, or the payload is cut short.
     pub(crate) fn update(&mut self, payload: &[u8]) -> Result<(), ReceiveError> {
-        let (settings, rest) = payload.as_chunks::<{ setting::SIZE }>();
-        if !rest.is_empty() {
+        let Some(settings) = frame::read_settings(payload) else {
             return Err(ReceiveError::frame_size("SETTINGS whose length is not a multiple of 6"));
-        }
-        for &[i0, i1, v0, v1, v2, v3] in settings {
-            let value = u32::from_be_bytes([v0, v1, v2, v3]);
-            match u16::from_be_bytes([i0, i1]) {
+        };
+        for (id, value) in settings {
+            match id {
                 setting::ENABLE_PUSH if value > 1 => {
                     return Err(ReceiveError::protocol("SETTINGS_ENABLE_PUSH is neither 0 nor 1"));
                 }
@@ -109,15 +107,10 @@ pub(crate) fn put_server_preface(out: &mut Vec<u8>, settings: &Http2Settings) {
         (setting::MAX_HEADER_LIST_SIZE, settings.max_header_list_bytes),
         (setting::ENABLE_CONNECT_PROTOCOL, 1),
     ];
-    frame::put_frame_header(out, ours.len() * setting::SIZE, kind::SETTINGS, 0, 0);
-    for (id, value) in ours {
-        out.extend_from_slice(&id.to_be_bytes());
-        out.extend_from_slice(&value.to_be_bytes());
-    }
+    frame::put_settings(out, &ours);
     let more = connection_window(settings) - DEFAULT_WINDOW;
     if more > 0 {
-        frame::put_frame_header(out, 4, kind::WINDOW_UPDATE, 0, 0);
-        out.extend_from_slice(&more.to_be_bytes());
+        frame::put_window_update(out, 0, more);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The settings of both ends (RFC 9113, section 6.5).
 
 use ssegate_http2::error::ErrorCode;
-use ssegate_http2::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_FRAME_SIZE, kind, setting};
+use ssegate_http2::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_FRAME_SIZE, setting};
 
 use super::reason::ProtocolViolation;
 
@@ -32,16 +32,14 @@ impl BackendSettings {
     /// # Errors
     /// A value out of range: a connection error.
     pub(super) fn update(&mut self, payload: &[u8]) -> Result<(), ProtocolViolation> {
-        let (settings, rest) = payload.as_chunks::<{ setting::SIZE }>();
-        if !rest.is_empty() {
+        let Some(settings) = frame::read_settings(payload) else {
             return Err(ProtocolViolation::Connection(
                 ErrorCode::FRAME_SIZE_ERROR,
                 "a truncated setting",
             ));
-        }
-        for &[i0, i1, v0, v1, v2, v3] in settings {
-            let value = u32::from_be_bytes([v0, v1, v2, v3]);
-            match u16::from_be_bytes([i0, i1]) {
+        };
+        for (id, value) in settings {
+            match id {
                 setting::MAX_CONCURRENT_STREAMS => self.max_streams = value as usize,
                 setting::INITIAL_WINDOW_SIZE if value > MAX_31_BITS => {
                     let what = "SETTINGS_INITIAL_WINDOW_SIZE over 2^31 - 1";
@@ -81,13 +79,8 @@ pub(super) fn put_initial_frames(out: &mut Vec<u8>, stream_window: u32, max_head
         (setting::INITIAL_WINDOW_SIZE, stream_window),
         (setting::MAX_HEADER_LIST_SIZE, list),
     ];
-    frame::put_frame_header(out, ours.len() * setting::SIZE, kind::SETTINGS, 0, 0);
-    for (id, value) in ours {
-        out.extend_from_slice(&id.to_be_bytes());
-        out.extend_from_slice(&value.to_be_bytes());
-    }
-    frame::put_frame_header(out, 4, kind::WINDOW_UPDATE, 0, 0);
-    out.extend_from_slice(&(MAX_31_BITS - DEFAULT_WINDOW).to_be_bytes());
+    frame::put_settings(out, &ours);
+    frame::put_window_update(out, 0, MAX_31_BITS - DEFAULT_WINDOW);
 }
 
 #[cfg(test)]
