@@ -17,7 +17,7 @@ use super::location::LocationRewriter;
 use crate::grip;
 use crate::route::ProxySettings;
 use crate::server::interim::Interim;
-use crate::server::request_body::expects_continue;
+use ssegate_http2::field_value::expects_continue;
 
 /// What the gateway adds to a request.
 #[derive(Clone, Copy, Debug)]

@@ -25,7 +25,6 @@ pub mod contain;
 mod date;
 pub mod descriptors;
 pub mod event_stream;
-mod field_value;
 pub mod handler;
 pub(crate) mod http1;
 pub mod interim;

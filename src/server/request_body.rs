@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::header::EXPECT;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use ssegate_http2::IncomingBody;
@@ -91,11 +89,6 @@ impl RequestBody {
     pub(super) fn from_http2(body: IncomingBody, interim: Interim) -> Self {
         Self { kind: RequestBodyKind::Http2(body), interim }
     }
-}
-
-/// Whether a client expects 100 (Continue) before it sends a body (RFC 9110, section 10.1.1).
-pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
-    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 impl Body for RequestBody {

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`frame`], [`error`], [`settings`] | the wire format of frames, error codes, SETTINGS |
 //! | [`hpack`], [`header_list`], [`authority`], [`protocol`] | header blocks, and the request in one |
+//! | [`field_value`] | what values of fields are in every version of HTTP |
 //! | [`connection`], [`wake_queue`] | the loop of a connection, and which parts of it were woken |
 //! | [`stream`], [`body_receiver`], [`body`] | a stream, its receiving side, its request body |
 //! | [`interim`], [`stream_abort`], [`request_error`] | interim responses, resets from outside, refusals |
@@ -18,8 +19,8 @@
 //! | [`bulk_window`] | the limit on large responses beside events |
 //! | [`budget`], [`resets`], [`abuse`], [`keep_alive`] | limits on clients that flood, reset or stall |
 //!
-//! A client of HTTP/2 can share what has no side: [`frame`], [`error`], [`hpack`], [`output`],
-//! [`read_buffer`], [`wake_queue`] and [`window_measurement`] are public.
+//! A client of HTTP/2 can share what has no side: [`frame`], [`error`], [`hpack`], [`authority`],
+//! [`field_value`], [`output`], [`read_buffer`], [`wake_queue`] and [`window_measurement`] are public.
 
 mod abuse;
 pub mod authority;
@@ -30,6 +31,7 @@ mod bulk_window;
 mod connection;
 mod consumed;
 pub mod error;
+pub mod field_value;
 pub mod frame;
 mod header_list;
 pub mod hpack;

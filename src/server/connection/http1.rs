@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ssegate_http2::field_value::expects_continue;
 
 use super::cut_reason::CutReason;
 use super::state::ConnectionState;
@@ -24,7 +25,7 @@ use crate::server::http1::exchange::Http1Exchange;
 use crate::server::http1::lingering;
 use crate::server::http1::socket::ClientSocket;
 use crate::server::interim::Interim;
-use crate::server::request_body::{RequestBody, expects_continue};
+use crate::server::request_body::RequestBody;
 use crate::server::running::{RunningBody, RunningRequest};
 use crate::server::shard_context::ShardContext;
 use crate::server::transport::Transport;

@@ -6,7 +6,7 @@
 
 use memchr::{memchr, memchr_iter};
 
-use crate::server::field_value::trim_blanks;
+use ssegate_http2::field_value::trim_blanks;
 
 /// How the body of a request is framed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

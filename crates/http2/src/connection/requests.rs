@@ -4,8 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
-use http::header::EXPECT;
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response};
 use tokio::time::Instant;
 
 use super::Connection;
@@ -15,6 +14,7 @@ use crate::abuse::{AbuseReason, ResetReason};
 use crate::body::{self, IncomingBody};
 use crate::body_receiver::BodyReceiver;
 use crate::error::{ErrorCode, ReceiveError};
+use crate::field_value::expects_continue;
 use crate::frame::{self, FrameHeader, flag};
 use crate::header_list::{self, HeaderList, RefusedHead};
 use crate::hpack::HpackError;
@@ -272,11 +272,6 @@ impl<S: Http2Server, T> Connection<S, T> {
         }
         ended
     }
-}
-
-/// Whether the client expects 100 (Continue) before it sends the body (RFC 9110, section 10.1.1).
-fn expects_continue(headers: &HeaderMap) -> bool {
-    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// The request that a header block describes, and its `content-length`.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use http::{HeaderName, HeaderValue};
 
+use crate::field_value::trim_blanks;
+
 /// What an entry of the dynamic table counts beyond its name and value (RFC 7541, section 4.1), in
 /// octets.
 const OVERHEAD: usize = 32;
@@ -144,14 +146,6 @@ impl fmt::Display for FieldName {
             Self::Malformed { .. } | Self::NoToken { .. } => "a field",
         })
     }
-}
-
-/// Strips optional whitespace around a value, which is not part of it (RFC 9110, section 5.5).
-fn trim_blanks(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
-    }
-    value
 }
 
 fn value_of(value: &[u8]) -> Result<HeaderValue, InvalidValue> {

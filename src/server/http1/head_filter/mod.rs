@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use memchr::{memchr, memchr_iter, memmem};
 
 use super::framing::Framing;
-use crate::server::field_value::trim_blanks;
+use ssegate_http2::field_value::trim_blanks;
 
 /// Lines of a head that hyper always sees: the first line and ninety fields.
 const MAX_HYPER_LINES: usize = 91;
