@@ -20,7 +20,7 @@ pub(super) trait SweptPool: 'static {
     fn has_sweeper(&self) -> &Cell<bool>;
 }
 
-/// Starts the task that sweeps `pool` if there is none. It ends when the pool is empty or dropped.
+/// Starts the task that sweeps `pool`, unless it is running. It ends when the pool is empty or dropped.
 pub(super) fn ensure_swept<P: SweptPool>(pool: &Rc<P>) {
     if !pool.has_sweeper().replace(true) {
         drop(tokio::task::spawn_local(run(Rc::downgrade(pool))));

@@ -365,7 +365,7 @@ async fn a_reload_changes_how_long_one_may_be_unread() {
     let (_unread, mut call) = tokio::join!(connection.send(Request::events("/stream")), answer);
     gateway.rewrite(|text| text.replace("write_timeout: 1h", "write_timeout: 2s"));
     assert!(gateway.reload().await);
-    // More than the window of a stream whose body nobody reads.
+    // Larger than the flow-control window of the stream, so that it blocks: nobody reads the body.
     call.write([b"100000\r\n", &[b'x'; 1 << 20][..], b"\r\n"].concat()).await;
     gateway.counts("ssegate_streams_closed_total", &["reason=\"stalled\""], 1.0).await;
     call.closed().await;

@@ -52,9 +52,9 @@ fn slices(times: impl Iterator<Item = Instant>, start: Instant, over: Duration) 
 /// slice of the time.
 const TOLERANCE: f64 = 0.25;
 
-/// So many streams, a drain over so long: none ends before its time, the ends are spread over the drain,
-/// and the clients, who keep to what they were told, come back no less evenly. Where the test `is_alone`
-/// on the machine, the ends are looked at slice by slice; elsewhere those of a slice may be seen late.
+/// Drains a gateway with `count` streams over the time `over`. No stream ends before its time, the ends are
+/// spread over the drain, and the clients, which wait for the `retry` they received, come back as evenly.
+/// If the test `is_alone` on the machine, each slice of time is checked; otherwise ends may be seen late.
 async fn a_crowd_leaves(count: usize, over: Duration, is_alone: bool) {
     let redis = Redis::start().await;
     let drain = format!("drain: {}ms", over.as_millis());

@@ -154,8 +154,8 @@ async fn row_4_a_path_that_carries_nothing_is_found() {
     let start = Instant::now();
     relay.stall();
     redis.add("s", "meanwhile").await;
-    // Five seconds until it is asked, five for the answer, and two looks at the clock: so much is most of
-    // what one event is waited for.
+    // The gateway sends a PING after five seconds of silence, and waits five more for the reply. That is most
+    // of the time that a test waits for one event, so this one waits longer.
     let found = within(4 * SOON, "it is found", pair.added.event()).await;
     assert_eq!(found.expect("the stream goes on").data, "meanwhile");
     pair.is_told_of_the_gap().await;

@@ -141,7 +141,7 @@ async fn a_path_that_has_gone_silent_is_noticed_by_the_ping() {
 
     relay.stall();
     let noticed = async || relay.accepted() > connections;
-    // Five seconds until it is asked, five for the answer, and two looks at the clock.
+    // The gateway sends a PING after five seconds of silence, and waits five more for the reply.
     eventually(4 * SOON, "a new connection", noticed).await;
     assert_gap(&stream.next_event().await, "redis_away", &["news"]);
     redis.publish("news", "heard").await;

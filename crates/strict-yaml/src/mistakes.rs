@@ -25,7 +25,7 @@ pub(crate) enum Fault {
     /// It should be a whole number. The range of a key is known only to the mapping that declares it, after
     /// the value was read.
     NotANumber {
-        /// The range, with a space before it; empty if there is none.
+        /// The allowed range as text with a leading space; empty if the key has no range.
         range: String,
         /// What is there instead.
         found: String,

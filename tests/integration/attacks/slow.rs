@@ -37,7 +37,7 @@ async fn drip(mut socket: TcpStream, begin: &[u8], then: &[u8]) -> Duration {
     begun.elapsed()
 }
 
-/// How many come and are served while all attackers are there: nobody waits for their end.
+/// Returns how many requests of others were served while all attackers were connected.
 async fn visitors(scene: &Scene, is_over: &AtomicBool) -> usize {
     let mut served = 0;
     while !is_over.load(Ordering::SeqCst) {

@@ -108,7 +108,7 @@ impl Request {
         self.send_within(SOON, via, to).await
     }
 
-    /// The same, with so long for the head of the response.
+    /// Sends it as [`send`](Self::send) does, and waits up to `limit` for the head of the response.
     pub(crate) async fn send_within(self, limit: Duration, via: Via, to: SocketAddr) -> Response {
         let what = format!("a response to {} {} via {via:?}", self.method, self.target);
         let exchange = Box::pin(async {
