@@ -13,8 +13,6 @@ use super::sub::target;
 use super::{CliError, block_on};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// The largest response: the metrics of a gateway with thousands of routes.
-const MAX_BODY_BYTES: usize = 16 << 20;
 /// The longest response that is part of an error.
 const MAX_QUOTED_BYTES: usize = 64 << 10;
 
@@ -52,14 +50,16 @@ impl From<AdminError> for CliError {
     }
 }
 
+/// The body of a response of 200, or [`AdminError::Incomplete`].
+pub(super) type AdminBody = Result<String, AdminError>;
+
 impl AdminListener {
-    /// Returns the body of the response to a GET of `path`.
+    /// Requests `path`, and reads up to `max_bytes` of the body.
     ///
     /// # Errors
-    /// There is no admin listener, it cannot be reached, its status is not 200, or the body is not
-    /// complete.
-    pub(super) fn get(&self, path: &str) -> Result<String, CliError> {
-        block_on(request(self.uri(path)?))
+    /// There is no admin listener, it cannot be reached, or its status is not 200.
+    pub(super) fn get(&self, path: &str, max_bytes: usize) -> Result<AdminBody, CliError> {
+        block_on(request(self.uri(path)?, max_bytes))
     }
 
     fn uri(&self, path: &str) -> Result<Uri, CliError> {
@@ -79,19 +79,19 @@ impl AdminListener {
     }
 }
 
-async fn request(uri: Uri) -> Result<String, CliError> {
+async fn request(uri: Uri, max_bytes: usize) -> Result<AdminBody, CliError> {
     let client = HttpClient::new(false, TIMEOUT);
     let exchange = async {
         let response = client.get(&uri, HeaderMap::new()).await?;
         let status = response.http.status();
-        let most = if status == StatusCode::OK { MAX_BODY_BYTES } else { MAX_QUOTED_BYTES };
+        let most = if status == StatusCode::OK { max_bytes } else { MAX_QUOTED_BYTES };
         Ok::<_, HttpError>((status, text(response.http.into_body(), most).await))
     };
     let (status, body) = tokio::time::timeout(TIMEOUT, exchange)
         .await
         .map_err(|_| HttpError::Timeout(uri.to_string(), TIMEOUT))??;
     if status == StatusCode::OK {
-        body.map_err(|cause| AdminError::Incomplete(uri, cause).into())
+        Ok(body.map_err(|cause| AdminError::Incomplete(uri, cause)))
     } else {
         Err(AdminError::Status(status, one_line(&body.unwrap_or_default())).into())
     }

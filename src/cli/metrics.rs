@@ -5,6 +5,9 @@ use clap::Args;
 use super::admin_listener::AdminListener;
 use super::{CliError, output};
 
+/// The largest response: the metrics of a gateway with thousands of routes.
+const MAX_BODY_BYTES: usize = 16 << 20;
+
 /// Print the metrics of a running gateway
 #[derive(Args, Debug)]
 pub(crate) struct MetricsCommand {
@@ -17,7 +20,7 @@ pub(crate) struct MetricsCommand {
 
 impl MetricsCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let text = self.admin.get("/metrics")?;
+        let text = self.admin.get("/metrics", MAX_BODY_BYTES)??;
         let wanted = text.split_inclusive('\n').filter(|line| self.is_wanted(line));
         output::bytes(wanted.collect::<String>().as_bytes())
     }
