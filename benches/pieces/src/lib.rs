@@ -181,6 +181,7 @@ fn request(history: Option<HistorySettings>, last_event_id: Option<Vec<u8>>) -> 
         last_seen: LastSeen::up_to(last_event_id),
         opening: StreamOpening { is_continued: false, ready_has_position: true },
         prefix_bytes: 0,
+        expires_at: None,
         cut: Box::new(|| {}),
     }
 }

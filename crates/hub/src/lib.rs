@@ -59,6 +59,7 @@ pub use history::retention::{
 };
 pub use mailbox::StreamOpening;
 pub use mailbox::close_reason::{CloseReason, jittered};
+pub use mailbox::watchdog::CLOSE_GRACE;
 pub use observer::Observer;
 pub use position::event_id::{EventId, RunTag};
 pub use position::log_positions::{MAX_LOGS, max_position_bytes};

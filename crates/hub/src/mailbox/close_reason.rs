@@ -11,25 +11,31 @@ pub enum CloseReason {
     ClientLeft,
     /// The gateway is stopping.
     Drained,
+    /// The credential with which it was opened has expired.
+    Expired,
     /// Its queue was full: the client reads more slowly than events come.
     Lagged,
     /// Its queue was one of the largest when all queues together were over `queue_memory`.
     QueueMemory,
     /// It needs one more channel than the gateway may follow.
     Refused,
+    /// Its client may not listen any more: its credential was revoked, or its login has ended.
+    Revoked,
     /// Nothing could be written for the `write_timeout`.
     Stalled,
 }
 
 impl CloseReason {
     /// Every reason, for a metric that has them all from the start.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Aged,
         Self::ClientLeft,
         Self::Drained,
+        Self::Expired,
         Self::Lagged,
         Self::QueueMemory,
         Self::Refused,
+        Self::Revoked,
         Self::Stalled,
     ];
 
@@ -42,9 +48,11 @@ impl CloseReason {
             Self::Aged => "max_stream_age",
             Self::ClientLeft => "client_left",
             Self::Drained => "drained",
+            Self::Expired => "expired",
             Self::Lagged => "lagged",
             Self::QueueMemory => "queue_memory",
             Self::Refused => "refused",
+            Self::Revoked => "revoked",
             Self::Stalled => "stalled",
         }
     }

@@ -126,7 +126,7 @@ impl Mailbox {
         self.watchdog.next_visit(now, self.settings.keep_alive, write_timeout)
     }
 
-    /// Keeps a quiet stream alive, ends an old one, cuts off one that cannot be written to. Returns
+    /// Keeps a quiet stream alive, ends one whose time is over, cuts off one that cannot be written to. Returns
     /// when to visit it again; `None`: never.
     pub(crate) fn visit(&self, now: Instant, write_timeout: Duration) -> Option<Instant> {
         let keep_alive = self.settings.keep_alive;
@@ -136,8 +136,8 @@ impl Mailbox {
                 self.keep_alive(now);
                 Some(self.watchdog.next_visit(now, keep_alive, write_timeout))
             }
-            VisitAction::End => {
-                self.end(CloseReason::Aged, now);
+            VisitAction::End(reason) => {
+                self.end(reason, now);
                 Some(now + CLOSE_GRACE)
             }
             VisitAction::Cut => None,

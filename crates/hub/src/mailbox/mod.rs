@@ -63,6 +63,8 @@ pub(super) struct MailboxParts {
     pub(super) channels: usize,
     pub(super) prefix_bytes: usize,
     pub(super) opening: StreamOpening,
+    /// When the client's credential expires.
+    pub(super) expires_at: Option<Instant>,
     /// Cuts the stream off from outside, when it cannot be written to.
     pub(super) cut: Box<dyn Fn()>,
 }
@@ -98,14 +100,14 @@ pub(super) struct OfferOutcome {
 
 impl Mailbox {
     pub(super) fn new(parts: MailboxParts, now: Instant) -> Self {
-        let MailboxParts { settings, beginning, resume, channels, prefix_bytes, opening, cut } =
-            parts;
+        let MailboxParts { settings, beginning, resume, channels, prefix_bytes, .. } = parts;
+        let MailboxParts { opening, expires_at, cut, .. } = parts;
         let mut queue = EventQueue::new(settings.max_queue_bytes, settings.when_full);
         if !opening.is_continued {
             queue.push_control(encode::opening(settings.retry), now);
         }
         Self {
-            watchdog: Watchdog::new(settings.max_age, cut, now),
+            watchdog: Watchdog::new(settings.max_age, expires_at, cut, now),
             queue: RefCell::new(queue),
             waker: Cell::new(None),
             overflow: RefCell::default(),

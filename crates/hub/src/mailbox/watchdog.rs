@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::close_reason::CloseReason;
 
 /// How long a closed stream may write what is queued; then it is cut off.
-pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(1);
+pub const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// What a visit of a stream has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub(super) enum VisitAction {
     Nothing(Instant),
     /// A keep-alive: nothing was written for that long.
     KeepAlive,
-    /// The end: the stream was open for its maximum age.
-    End,
+    /// The end: the stream has reached its maximum age, or its credential has expired.
+    End(CloseReason),
     /// The stream cannot be written to, and was cut off.
     Cut,
 }
@@ -29,24 +29,35 @@ pub(super) enum VisitAction {
 pub(super) struct Watchdog {
     // Cuts the stream off from outside.
     cut: Box<dyn Fn()>,
-    max_age_ends: Option<Instant>,
+    ends_at: Option<Instant>,
     closed_at: Cell<Instant>,
     last_write: Cell<Instant>,
     // Since when frames wait to be written; `None` while the transport asks for more and there is nothing.
     waits_since: Cell<Option<Instant>>,
     closed: Cell<Option<CloseReason>>,
+    // Whether it is the credential that ends at `ends_at`, rather than the maximum age.
+    expires: bool,
 }
 
 impl Watchdog {
-    pub(super) fn new(max_age: Option<Duration>, cut: Box<dyn Fn()>, now: Instant) -> Self {
+    /// The deadlines of a stream that is opened now. `expires_at` is when the client's credential expires.
+    pub(super) fn new(
+        max_age: Option<Duration>,
+        expires_at: Option<Instant>,
+        cut: Box<dyn Fn()>,
+        now: Instant,
+    ) -> Self {
+        // Up to a quarter earlier: streams that were opened together do not end together.
+        let aged_at = max_age.map(|age| now + age.mul_f64(1.0 - fastrand::f64() / 4.0));
+        let expires = expires_at.is_some_and(|at| aged_at.is_none_or(|aged_at| at < aged_at));
         Self {
             cut,
-            // Up to a quarter earlier: streams that were opened together do not end together.
-            max_age_ends: max_age.map(|age| now + age.mul_f64(1.0 - fastrand::f64() / 4.0)),
+            ends_at: if expires { expires_at } else { aged_at },
             closed_at: Cell::new(now),
             last_write: Cell::new(now),
             waits_since: Cell::new(Some(now)),
             closed: Cell::new(None),
+            expires,
         }
     }
 
@@ -94,7 +105,7 @@ impl Watchdog {
         keep_alive: Duration,
         write_timeout: Duration,
     ) -> Instant {
-        self.before_max_age(now + keep_alive.min(write_timeout))
+        self.before_end(now + keep_alive.min(write_timeout))
     }
 
     /// What is due now.
@@ -108,13 +119,14 @@ impl Watchdog {
             let due = self.closed_at.get() + CLOSE_GRACE;
             return if now < due { VisitAction::Nothing(due) } else { self.cut() };
         }
-        if self.max_age_ends.is_some_and(|end| now >= end) {
-            return VisitAction::End;
+        if self.ends_at.is_some_and(|end| now >= end) {
+            let reason = if self.expires { CloseReason::Expired } else { CloseReason::Aged };
+            return VisitAction::End(reason);
         }
         if let Some(since) = self.waits_since.get() {
             let due = since + write_timeout;
             if now < due {
-                return VisitAction::Nothing(self.before_max_age(due));
+                return VisitAction::Nothing(self.before_end(due));
             }
             self.close(CloseReason::Stalled, now);
             return self.cut();
@@ -122,7 +134,7 @@ impl Watchdog {
         let due = self.last_write.get() + keep_alive;
         if now < due {
             // No later than this, so that a stall is found in time.
-            return VisitAction::Nothing(self.before_max_age(due.min(now + write_timeout)));
+            return VisitAction::Nothing(self.before_end(due.min(now + write_timeout)));
         }
         VisitAction::KeepAlive
     }
@@ -132,8 +144,8 @@ impl Watchdog {
         VisitAction::Cut
     }
 
-    fn before_max_age(&self, due: Instant) -> Instant {
-        self.max_age_ends.map_or(due, |end| due.min(end))
+    fn before_end(&self, due: Instant) -> Instant {
+        self.ends_at.map_or(due, |end| due.min(end))
     }
 }
 
@@ -154,7 +166,7 @@ mod tests {
     fn watchdog(now: Instant) -> (Watchdog, Rc<Cell<bool>>) {
         let is_cut = Rc::new(Cell::new(false));
         let cut = Rc::clone(&is_cut);
-        (Watchdog::new(None, Box::new(move || cut.set(true)), now), is_cut)
+        (Watchdog::new(None, None, Box::new(move || cut.set(true)), now), is_cut)
     }
 
     #[test]
@@ -188,5 +200,23 @@ mod tests {
         assert_eq!((visit(start), is_cut.get()), (VisitAction::Nothing(end), false));
         assert_eq!((visit(end), is_cut.get()), (VisitAction::Cut, true));
         assert_eq!(watchdog.closed(), Some(CloseReason::Lagged));
+    }
+
+    #[test]
+    fn a_stream_ends_with_its_credential_or_its_age_whichever_is_first() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (max_age, expires, ends, reason) in [
+            (None, Some(5), 5, CloseReason::Expired),
+            (Some(100), Some(5), 5, CloseReason::Expired),
+            (Some(4), Some(5), 4, CloseReason::Aged),
+        ] {
+            let (max_age, expires) = (max_age.map(Duration::from_secs), expires.map(at));
+            let watchdog = Watchdog::new(max_age, expires, Box::new(|| {}), start);
+            let visit = |now| watchdog.visit(now, KEEP_ALIVE, WRITE_TIMEOUT);
+            assert!(watchdog.next_visit(start, KEEP_ALIVE, WRITE_TIMEOUT) <= at(ends));
+            assert!(matches!(visit(at(2)), VisitAction::Nothing(due) if due <= at(ends)));
+            assert_eq!(visit(at(ends)), VisitAction::End(reason));
+        }
     }
 }

@@ -35,6 +35,8 @@ pub struct StreamRequest {
     pub last_seen: LastSeen,
     /// How the stream begins.
     pub opening: StreamOpening,
+    /// When the client's credential expires, and the stream ends; `None`: never.
+    pub expires_at: Option<Instant>,
     /// Cuts the stream off from outside, when it cannot be written to.
     pub cut: Box<dyn Fn()>,
 }
@@ -42,15 +44,23 @@ pub struct StreamRequest {
 impl Shard {
     /// Opens a stream.
     pub(crate) fn open(&self, request: StreamRequest) -> (Rc<Mailbox>, Membership) {
-        let StreamRequest { topics, settings, prefix_bytes, history, last_seen, opening, cut } =
-            request;
+        let StreamRequest { topics, settings, prefix_bytes, history, last_seen, .. } = request;
+        let StreamRequest { opening, expires_at, cut, .. } = request;
         let now = Instant::now();
         let beginning = self.beginning(&topics);
         let resume = Resume::new(&beginning, &last_seen, settings.replay);
         let linger = settings.linger;
         let channels = topics.len();
-        let parts =
-            MailboxParts { settings, beginning, resume, channels, prefix_bytes, opening, cut };
+        let parts = MailboxParts {
+            settings,
+            beginning,
+            resume,
+            channels,
+            prefix_bytes,
+            opening,
+            expires_at,
+            cut,
+        };
         let mailbox = Rc::new(Mailbox::new(parts, now));
         let channels: SmallVec<_> = topics
             .into_iter()

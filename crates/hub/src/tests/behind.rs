@@ -239,6 +239,7 @@ fn a_shard_whose_thread_is_blocked_for_two_seconds_under_load_misses_nothing() {
                 history: Some(keep(1_000_000)),
                 last_seen: crate::LastSeen::default(),
                 opening: super::WITH_POSITION,
+                expires_at: None,
                 cut: Box::new(|| {}),
             });
             let mut text = String::new();

@@ -87,6 +87,7 @@ impl TestHub {
             history: Some(history),
             last_seen: LastSeen::up_to(last_event_id.map(|id| id.as_bytes().to_vec())),
             opening: WITH_POSITION,
+            expires_at: None,
             cut: Box::new(|| {}),
         })
     }

@@ -43,6 +43,7 @@ fn a_stream_that_cannot_be_written_to_is_cut_off() {
             history: None,
             last_seen: LastSeen::default(),
             opening: WITH_POSITION,
+            expires_at: None,
             cut: Box::new(move || cut.set(true)),
         });
         settle().await;
