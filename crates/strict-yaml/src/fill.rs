@@ -202,6 +202,16 @@ impl<'de> Deserializer<'de> for Filler<'_> {
         }
     }
 
+    /// A mapping with names of the user's own.
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+        let NodeValue::Map(entries) = &self.node.value else {
+            return Err(self.expected("a mapping"));
+        };
+        let entries: Vec<_> = entries.iter().map(|(key, node)| (key.name.as_str(), node)).collect();
+        let entries = entries.into_iter();
+        visitor.visit_map(MappingEntries { filler: &self, entries, value: None })
+    }
+
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -214,7 +224,8 @@ impl<'de> Deserializer<'de> for Filler<'_> {
             NodeValue::Nothing => &[],
             _ => return Err(self.expected(&format!("a mapping with {}", all_of(keys)))),
         };
-        let entries = self.known_entries(keys, entries).into_iter();
+        let entries: Vec<(&str, &Node)> = self.known_entries(keys, entries);
+        let entries = entries.into_iter();
         visitor.visit_map(MappingEntries { filler: &self, entries, value: None })
     }
 
@@ -256,7 +267,7 @@ impl<'de> Deserializer<'de> for Filler<'_> {
 
     forward_to_deserialize_any! {
         i8 i16 i32 i64 i128 u128 f32 f64 char str string bytes byte_buf option unit
-        unit_struct tuple tuple_struct map identifier ignored_any
+        unit_struct tuple tuple_struct identifier ignored_any
     }
 }
 
@@ -315,8 +326,8 @@ impl<'de> SeqAccess<'de> for ListItems<'_> {
 
 struct MappingEntries<'a> {
     filler: &'a Filler<'a>,
-    entries: std::vec::IntoIter<(&'static str, &'a Node)>,
-    value: Option<(&'static str, &'a Node)>,
+    entries: std::vec::IntoIter<(&'a str, &'a Node)>,
+    value: Option<(&'a str, &'a Node)>,
 }
 
 impl<'de> MapAccess<'de> for MappingEntries<'_> {
