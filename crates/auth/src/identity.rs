@@ -28,27 +28,31 @@ impl Identity {
     /// form. A path with dots leads into objects (`realm.name`); a claim whose own name has them wins.
     /// `None` for what is absent, null, an array or an object.
     pub fn claim(&self, path: &str) -> Option<String> {
-        let value = self.claims.get(path).or_else(|| {
-            let (first, rest) = path.split_once('.')?;
-            rest.split('.').try_fold(self.claims.get(first)?, |value, name| value.get(name))
-        })?;
-        match value {
+        match self.value(path)? {
             Value::String(text) => Some(text.clone()),
-            Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+            value @ (Value::Number(_) | Value::Bool(_)) => Some(value.to_string()),
             Value::Null | Value::Array(_) | Value::Object(_) => None,
         }
     }
 
     /// Returns a claim that lists strings, such as channels: an array of them, or one string with
-    /// spaces between (the form of `scope`, RFC 8693, section 4.2). `None` if it is anything else.
-    pub fn list(&self, name: &str) -> Option<Vec<String>> {
-        match self.claims.get(name)? {
+    /// spaces between (the form of `scope`, RFC 8693, section 4.2). `None` if it is anything else. A path
+    /// leads into objects, as that of [`Self::claim`].
+    pub fn list(&self, path: &str) -> Option<Vec<String>> {
+        match self.value(path)? {
             Value::String(text) => Some(text.split_ascii_whitespace().map(str::to_owned).collect()),
             Value::Array(values) => {
                 values.iter().map(|value| value.as_str().map(str::to_owned)).collect()
             }
             _ => None,
         }
+    }
+
+    fn value(&self, path: &str) -> Option<&Value> {
+        self.claims.get(path).or_else(|| {
+            let (first, rest) = path.split_once('.')?;
+            rest.split('.').try_fold(self.claims.get(first)?, |value, name| value.get(name))
+        })
     }
 }
 
@@ -61,7 +65,7 @@ mod tests {
     fn identity() -> Identity {
         let claims = json!({
             "sub": "42", "org": 7, "admin": true, "none": null, "realm": {"name": "a", "deep": {"er": "b"}},
-            "https://app/x.y": "url", "channels": ["a", "b*"], "scope": "read  write", "mixed": ["a", 1],
+            "https://app/x.y": "url", "channels": ["a", "b*"], "mercure": {"subscribe": ["c"]}, "scope": "read  write", "mixed": ["a", 1],
         });
         let claims = claims.as_object().expect("an object").clone();
         Identity { claims, ..Identity::default() }
@@ -92,6 +96,7 @@ mod tests {
         let list = |name| identity().list(name);
         assert_eq!(list("channels").expect("a list"), ["a", "b*"]);
         assert_eq!(list("scope").expect("a list"), ["read", "write"]);
+        assert_eq!(list("mercure.subscribe").expect("a list"), ["c"]);
         assert_eq!(list("mixed"), None, "a part of a list is not the list");
         assert_eq!(list("org"), None);
         assert_eq!(list("absent"), None);

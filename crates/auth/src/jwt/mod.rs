@@ -6,7 +6,9 @@
 
 mod claims;
 mod header;
+mod inspect;
 mod keys;
+mod mint;
 
 use std::time::{Duration, SystemTime};
 
@@ -14,9 +16,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub use jsonwebtoken::Algorithm;
 
-use self::claims::Claims;
+use self::claims::TokenClaims;
 use self::header::Header;
+pub use self::inspect::{UnverifiedToken, inspect};
 pub use self::keys::{Key, KeyError, KeySet};
+pub use self::mint::{MintError, SigningKey, mint};
 use crate::{Identity, Refusal};
 
 /// The longest token that is read, in bytes. The header of a request is bounded, too.
@@ -71,7 +75,7 @@ pub fn verify(
     let algorithm = header.algorithm(&settings.algorithms)?;
     keys.verify(header.kid.as_deref(), algorithm, signed, signature)?;
     header.check_type(&settings.types)?;
-    Claims::decode(payload)?.check(settings, now)
+    TokenClaims::decode(payload)?.check(settings, now)
 }
 
 /// A token's signed part, and its signature.
