@@ -45,6 +45,7 @@
 //! | [`source`] | where events come from: Redis pub/sub and Streams, the embedded bus | HTTP |
 //! | [`route`] | request to route, route to channels | bodies, sockets |
 //! | [`grip`] | the headers by which a backend hands a stream over | what happens to the stream |
+//! | [`auth`] | who may make a request: its credential, and what it says | routes, channels, responses |
 //! | [`server`] | sockets: listeners, TLS, connections and their deadlines | channels, routes |
 //! | [`dial`] | outgoing connections: resolve, connect, TLS handshake | what is sent |
 //! | [`tls_client`] | which server certificates outgoing connections trust | why we connect |
@@ -57,11 +58,13 @@
 //! [`ssegate_hub`], which stream gets which event; [`ssegate_format`], payload formats;
 //! [`ssegate_sse`], the text of a stream; [`ssegate_resp`], the protocol of Redis;
 //! [`ssegate_http2`], HTTP/2 for responses that are streams; [`ssegate_bus`], the embedded bus;
-//! [`ssegate_strict_yaml`], YAML to settings with every mistake at once.
+//! [`ssegate_strict_yaml`], YAML to settings with every mistake at once; [`ssegate_auth`], credentials,
+//! verified.
 //!
 //! The commands (`run`, `dev`, `pub`, `sub`, …) belong to the binary, in `cli`.
 
 pub mod admin;
+pub mod auth;
 pub mod config;
 pub mod dial;
 pub mod gateway;

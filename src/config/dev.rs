@@ -61,6 +61,7 @@ fn route(path: &str, target: Target) -> Arc<RouteSettings> {
         host: None,
         methods: Vec::new(),
         target,
+        auth: None,
         cors: CorsSettings::default(),
         handover: None,
     })

@@ -74,6 +74,7 @@ impl StreamOptions {
             strip_prefix,
             patterns: self.patterns,
             max_channels: self.max_channels,
+            claim: None,
             stream: StreamSettings { linger, ..self.stream },
             ready: self.ready,
         }

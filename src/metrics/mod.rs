@@ -52,6 +52,7 @@ impl Metrics {
             (&self.0.source_errors, reasons.source_errors),
             (&self.0.config_reloads, &["failure", "success"][..]),
             (&self.0.certificate_reloads, &["failure", "success"][..]),
+            (&self.0.auth_refused, &["expired", "missing", "signature"][..]),
             (&self.0.panics, &["body", "connection", "request"][..]),
             (&self.0.self_checks, &["agreed", "forbidden", "mended"][..]),
             (&self.0.streams_sent_away, &["connect", "draining", "response_timeout"][..]),
@@ -200,6 +201,11 @@ impl Metrics {
     /// The gateway has rejected a request.
     pub fn request_rejected(&self, reason: &str) {
         self.0.requests_rejected.with_label_values(&[reason]).inc();
+    }
+
+    /// A request on a route with `auth` was refused.
+    pub fn auth_refused(&self, reason: &str) {
+        self.0.auth_refused.with_label_values(&[reason]).inc();
     }
 
     /// A stream was opened with the id of a last event.

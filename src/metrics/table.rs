@@ -80,6 +80,8 @@ metrics! {
         "Event streams closed, by reason." by ["reason"];
     stream_age: Histogram = "ssegate_stream_age_seconds",
         "Age of event streams when they were closed." in AGES;
+    auth_refused: IntCounterVec = "ssegate_auth_refused_total",
+        "Requests refused on routes with auth, by reason." by ["reason"];
     streams_encoded: IntCounterVec = "ssegate_streams_encoded_total",
         "Event streams of backends with a Content-Encoding, which get no keep-alive comments."
         by ["route"];

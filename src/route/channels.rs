@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use ssegate_auth::Identity;
 use ssegate_hub::Topic;
-use ssegate_hub::{ChannelName, Ids, InvalidChannelName, Subscription};
+use ssegate_hub::{ChannelName, Ids, Subscription};
 use ssegate_hub::{HistorySettings, NameShape, Retention, RetentionRule, StreamSettings};
 
-use super::parameters::{NotUtf8, Parameters};
+use super::allowed_channels;
+use super::channel_error::ChannelError;
+use super::parameters::Parameters;
 use super::settings::{EventsSettings, EventsSource, Ready};
 use super::template::Template;
 use crate::query;
@@ -19,26 +22,6 @@ pub struct Channels {
     stream: Arc<StreamSettings>,
 }
 
-/// Why a request is rejected. The messages are sent in the body of the response.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ChannelError {
-    /// The request has no channel.
-    #[error("no channel given")]
-    Missing,
-    /// A name is not valid UTF-8 after percent-decoding.
-    #[error("a channel name is not valid UTF-8")]
-    NotUtf8,
-    /// More channels than the route allows on one stream.
-    #[error("more than {0} channels on one stream")]
-    TooMany(usize),
-    /// A name that no channel can have.
-    #[error("{0}")]
-    Invalid(InvalidChannelName),
-    /// A pattern that could match the channels of keyspace notifications or of Sentinel.
-    #[error("the pattern also matches names that are reserved by Redis")]
-    ReservedPattern,
-}
-
 impl Channels {
     pub(super) fn new(settings: EventsSettings) -> Self {
         Self {
@@ -48,17 +31,37 @@ impl Channels {
         }
     }
 
-    /// Returns the topics that a request asks for, without duplicates.
+    /// Returns the topics that a request asks for, without duplicates. `identity` is who it is, on a
+    /// route with `auth`.
     ///
     /// # Errors
-    /// The request is invalid, so that a retry is useless; see [`ChannelError`].
-    pub fn topics(&self, path: &Parameters, query: &str) -> Result<Vec<Topic>, ChannelError> {
-        let query = query::parse_strictly(query);
-        let limit = self.settings.max_channels;
+    /// The request is invalid or not allowed, so that a retry is useless; see [`ChannelError`].
+    pub fn topics(
+        &self,
+        path: &Parameters,
+        query: &str,
+        identity: Option<&Identity>,
+    ) -> Result<Vec<Topic>, ChannelError> {
+        let allowed = match &self.settings.claim {
+            Some(claim) => {
+                let listed = identity.and_then(|identity| identity.list(claim));
+                Some(listed.ok_or(ChannelError::NotAllowed)?)
+            }
+            None => None,
+        };
         let mut topics = Vec::new();
-        for template in &self.templates {
-            for name in template.fill(path, &query, limit + 1)? {
-                self.add(&name, &mut topics)?;
+        match &allowed {
+            Some(allowed) if self.templates.is_empty() => self.add_listed(allowed, &mut topics)?,
+            _ => self.add_requested(path, query, identity, &mut topics)?,
+        }
+        if let Some(allowed) = allowed {
+            let prefix = self.prefix_bytes();
+            let is_allowed = |topic: &Topic| {
+                let Subscription { name, is_pattern } = &topic.subscription;
+                allowed_channels::allows(&allowed, &name.as_str()[prefix..], *is_pattern)
+            };
+            if !topics.iter().all(is_allowed) {
+                return Err(ChannelError::NotAllowed);
             }
         }
         if topics.is_empty() {
@@ -77,7 +80,7 @@ impl Channels {
     ) -> Result<Vec<Topic>, ChannelError> {
         let mut topics = Vec::new();
         for name in names {
-            self.add(name, &mut topics)?;
+            self.add(self.topic(name)?, &mut topics)?;
         }
         Ok(topics)
     }
@@ -138,8 +141,43 @@ impl Channels {
         self.settings.strip_prefix.len()
     }
 
-    fn add(&self, name: &str, topics: &mut Vec<Topic>) -> Result<(), ChannelError> {
-        let (topic, limit) = (self.topic(name)?, self.settings.max_channels);
+    /// Adds the channels that the claim lists. One with glob characters is a pattern, or refused: where
+    /// the route has no patterns it would name a channel that nobody means.
+    fn add_listed(&self, listed: &[String], topics: &mut Vec<Topic>) -> Result<(), ChannelError> {
+        for name in listed {
+            self.add(self.topic(name)?, topics)?;
+        }
+        let is_meant =
+            |topic: &Topic| topic.subscription.is_pattern || !topic.subscription.name.has_glob();
+        match topics.is_empty() || !topics.iter().all(is_meant) {
+            true => Err(ChannelError::NotAllowed),
+            false => Ok(()),
+        }
+    }
+
+    fn add_requested(
+        &self,
+        path: &Parameters,
+        query: &str,
+        identity: Option<&Identity>,
+        topics: &mut Vec<Topic>,
+    ) -> Result<(), ChannelError> {
+        let query = query::parse_strictly(query);
+        for template in &self.templates {
+            for name in template.fill(path, &query, identity, self.settings.max_channels + 1)? {
+                let topic = self.topic(&name)?;
+                // A glob character beside a part that stands for the client alone could swallow it.
+                if topic.subscription.is_pattern && template.names_identity() {
+                    return Err(ChannelError::NoPattern);
+                }
+                self.add(topic, topics)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&self, topic: Topic, topics: &mut Vec<Topic>) -> Result<(), ChannelError> {
+        let limit = self.settings.max_channels;
         if topics.contains(&topic) {
             return Ok(());
         }
@@ -176,12 +214,6 @@ impl Channels {
     }
 }
 
-impl From<NotUtf8> for ChannelError {
-    fn from(_: NotUtf8) -> Self {
-        Self::NotUtf8
-    }
-}
-
 /// Whether a pattern could match a name that starts with `reserved`: compares them up to the pattern's
 /// first glob character.
 fn may_match(pattern: &ChannelName, reserved: &str) -> bool {
@@ -197,7 +229,8 @@ mod tests {
     use ssegate_hub::InvalidChannelName;
     use ssegate_hub::{HistorySettings, StreamSettings};
 
-    use super::{ChannelError, Channels};
+    use super::Channels;
+    use crate::route::channel_error::ChannelError;
     use crate::route::parameters::Parameters;
     use crate::route::{EventsSettings, EventsSource, Ready};
 
@@ -210,6 +243,7 @@ mod tests {
             strip_prefix: String::new(),
             patterns: false,
             max_channels: 3,
+            claim: None,
             stream: StreamSettings::default(),
             ready: Ready::Auto,
         };
@@ -218,7 +252,7 @@ mod tests {
     }
 
     fn names(channels: &Channels, query: &str) -> Result<Vec<(String, bool)>, ChannelError> {
-        let topics = channels.topics(&Parameters::default(), query)?;
+        let topics = channels.topics(&Parameters::default(), query, None)?;
         let pair = |topic: ssegate_hub::Topic| {
             (topic.subscription.name.to_string(), topic.subscription.is_pattern)
         };

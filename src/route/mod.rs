@@ -4,10 +4,13 @@
 //!
 //! [`router`] finds the route, and [`channels`] the topics of its stream.
 
+mod allowed_channels;
+mod channel_error;
 mod channels;
 mod handover;
 mod parameters;
 mod proxy;
+mod reserved_headers;
 mod router;
 mod settings;
 mod template;
@@ -20,10 +23,12 @@ use tokio::time::Instant;
 
 use crate::log_limit::LogLimit;
 
-pub use channels::{ChannelError, Channels};
+pub use channel_error::ChannelError;
+pub use channels::Channels;
 pub use handover::RouteHandover;
 pub use parameters::Parameters;
 pub use proxy::{ProxySettings, UpstreamAddress, UpstreamTls};
+pub use reserved_headers::ReservedHeaders;
 pub use router::{Matched, Router, RouterError};
 pub use settings::{
     CorsSettings, EventsSettings, EventsSource, HandoverSettings, Ready, RouteSettings, Target,

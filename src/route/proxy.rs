@@ -4,9 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use rustls_pki_types::{CertificateDer, ServerName};
 use ssegate_hub::StreamSettings;
+
+use crate::auth::HeaderTemplate;
 
 /// The backend of a proxy route, its limits and its timeouts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,8 @@ pub struct ProxySettings {
     /// A comment is inserted into an event stream of the backend that was quiet for this long; `None`:
     /// never.
     pub stream_keep_alive: Option<Duration>,
+    /// Header fields that tell the backend who it is. A client's own fields with these names are removed.
+    pub pass: Vec<(HeaderName, HeaderTemplate)>,
 }
 
 impl ProxySettings {
@@ -78,6 +82,7 @@ impl ProxySettings {
             fail_timeout: Duration::from_secs(10),
             p99_warning: None,
             stream_keep_alive: Some(StreamSettings::default().keep_alive),
+            pass: Vec::new(),
         }
     }
 }

@@ -12,6 +12,7 @@ use ssegate_hub::RetentionRules;
 use super::Route;
 use super::channels::Channels;
 use super::parameters::{Parameters, parameter_names};
+use super::reserved_headers::ReservedHeaders;
 use super::settings::RouteSettings;
 
 /// All routes.
@@ -20,6 +21,7 @@ pub struct Router {
     routes: Vec<Arc<Route>>,
     by_host: HashMap<String, Paths>,
     any_host: Paths,
+    reserved: ReservedHeaders,
 }
 
 /// The paths of one host, each with the indices of its routes.
@@ -80,7 +82,8 @@ impl Router {
                 .insert(shape.clone(), indices)
                 .map_err(|cause| RouterError { path: shape, cause })?;
         }
-        Ok(Self { routes, by_host, any_host })
+        let reserved = ReservedHeaders::of(routes.iter().map(|route| &*route.settings));
+        Ok(Self { routes, by_host, any_host, reserved })
     }
 
     /// Finds the route of a request. `host` is without port and in lower case. `preflight` is the method
@@ -117,6 +120,11 @@ impl Router {
             route.channels.iter().chain(handover)
         });
         RetentionRules::new(channels.flat_map(Channels::retention))
+    }
+
+    /// The header fields that only the gateway may send to backends.
+    pub fn reserved_headers(&self) -> &ReservedHeaders {
+        &self.reserved
     }
 
     /// The routes, in the order of the configuration.
@@ -176,6 +184,7 @@ mod tests {
             host: host.map(Into::into),
             methods: methods.to_vec(),
             target: Target::Proxy(ProxySettings::new(Vec::new())),
+            auth: None,
             cors: CorsSettings::default(),
             handover: None,
         }
@@ -190,6 +199,7 @@ mod tests {
             strip_prefix: String::new(),
             patterns: false,
             max_channels: 1,
+            claim: None,
             stream: StreamSettings::default(),
             ready: crate::route::Ready::Auto,
         };

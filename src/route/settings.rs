@@ -1,10 +1,13 @@
 //! The settings of a route, as gateway.yaml says them.
 
+use std::sync::Arc;
+
 use http::Method;
 use ssegate_format::Format;
 use ssegate_hub::{HistorySettings, StreamSettings};
 
 use super::proxy::ProxySettings;
+use crate::auth::AuthSettings;
 use crate::grip::signature::Secret;
 
 /// One entry of `routes`.
@@ -18,6 +21,8 @@ pub struct RouteSettings {
     pub methods: Vec<Method>,
     /// What handles the requests.
     pub target: Target,
+    /// Who may make the requests; `None`: everybody.
+    pub auth: Option<Arc<AuthSettings>>,
     /// Which other origins may read the responses.
     pub cors: CorsSettings,
     /// How the backend may hand streams over; `None`: it may not.
@@ -53,6 +58,9 @@ pub struct EventsSettings {
     pub patterns: bool,
     /// The most channels on one stream.
     pub max_channels: usize,
+    /// The claim of the client's token that lists the channels it may have. Without `channels` it is
+    /// subscribed to all of them.
+    pub claim: Option<String>,
     /// The settings of the stream.
     pub stream: StreamSettings,
     /// The form of `ready`.

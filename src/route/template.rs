@@ -1,8 +1,14 @@
-//! Templates of channel names, filled from a request: `{channel}`, `user:{id}`, `{query.channel}`.
+//! Templates of channel names, filled from a request: `{channel}`, `user:{id}`, `{query.channel}`, and from
+//! what its credential says: `user:{auth.id}`, `{claim.org}`.
 
+use std::borrow::Cow;
+
+use ssegate_auth::Identity;
 use ssegate_hub::NameShape;
 
-use super::parameters::{NotUtf8, Parameters};
+use super::channel_error::ChannelError;
+use super::parameters::Parameters;
+use crate::auth::Placeholder;
 
 /// A channel name with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +23,8 @@ enum TemplatePart {
     Path(String),
     /// A key of the query. Each of its values makes a name.
     Query(String),
+    /// A value of the client's credential.
+    Credential(Placeholder),
 }
 
 impl Template {
@@ -29,9 +37,10 @@ impl Template {
             if !before.is_empty() {
                 parts.push(TemplatePart::Literal(before.to_owned()));
             }
-            parts.push(match name.strip_prefix("query.") {
-                Some(key) => TemplatePart::Query(key.to_owned()),
-                None => TemplatePart::Path(name.to_owned()),
+            parts.push(match (name.strip_prefix("query."), Placeholder::parse(name)) {
+                (Some(key), _) => TemplatePart::Query(key.to_owned()),
+                (None, Some(placeholder)) => TemplatePart::Credential(placeholder),
+                (None, None) => TemplatePart::Path(name.to_owned()),
             });
             rest = after;
         }
@@ -45,7 +54,9 @@ impl Template {
     pub(super) fn sample(&self, value: &str) -> String {
         let text = |part: &TemplatePart| match part {
             TemplatePart::Literal(text) => text.clone(),
-            TemplatePart::Path(_) | TemplatePart::Query(_) => value.to_owned(),
+            TemplatePart::Path(_) | TemplatePart::Query(_) | TemplatePart::Credential(_) => {
+                value.to_owned()
+            }
         };
         self.parts.iter().map(text).collect()
     }
@@ -62,27 +73,37 @@ impl Template {
         NameShape::new(shape)
     }
 
+    /// Whether a part of the name comes from the client's credential.
+    pub(super) fn names_identity(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, TemplatePart::Credential(_)))
+    }
+
     /// Fills the template from a request. Returns a name for each combination of the query's values, and
     /// none where a value is missing. Stops after `limit` names.
     ///
     /// # Errors
-    /// A value is not valid UTF-8.
+    /// A value is not valid UTF-8, or the client's credential does not have it.
     pub(super) fn fill(
         &self,
         path: &Parameters,
         query: &[(String, Option<String>)],
+        identity: Option<&Identity>,
         limit: usize,
-    ) -> Result<Vec<String>, NotUtf8> {
+    ) -> Result<Vec<String>, ChannelError> {
         let mut names = vec![String::new()];
         for part in &self.parts {
-            let values: Vec<&str> = match part {
-                TemplatePart::Literal(text) => vec![text],
-                TemplatePart::Path(name) => path.get(name)?.into_iter().collect(),
+            let values: Vec<Cow<'_, str>> = match part {
+                TemplatePart::Literal(text) => vec![text.into()],
+                TemplatePart::Path(name) => path.get(name)?.into_iter().map(Cow::from).collect(),
                 TemplatePart::Query(key) => query
                     .iter()
                     .filter(|(name, _)| name == key)
-                    .map(|(_, value)| value.as_deref().ok_or(NotUtf8))
+                    .map(|(_, value)| value.as_deref().map(Cow::from).ok_or(ChannelError::NotUtf8))
                     .collect::<Result<_, _>>()?,
+                TemplatePart::Credential(placeholder) => {
+                    let literal = identity.and_then(|identity| placeholder.literal(identity).ok());
+                    vec![literal.ok_or(ChannelError::NotAllowed)?.into()]
+                }
             };
             names = names
                 .iter()
@@ -96,7 +117,10 @@ impl Template {
 
 #[cfg(test)]
 mod tests {
+    use ssegate_auth::Identity;
+
     use super::Template;
+    use crate::route::channel_error::ChannelError;
     use crate::route::parameters::Parameters;
 
     #[test]
@@ -113,8 +137,25 @@ mod tests {
             ("{query.channel}-{query.channel}", vec!["a-a", "a-b", "b-a"]),
             ("{query.none}", vec![]),
         ] {
-            let names = Template::new(template).fill(&path, &query, 3).expect("text");
+            let names = Template::new(template).fill(&path, &query, None, 3).expect("text");
             assert_eq!(names, expected, "{template}");
+        }
+    }
+
+    #[test]
+    fn a_template_is_filled_from_a_credential_or_refused() {
+        let fill = |template: &str, identity: Option<&Identity>| {
+            Template::new(template).fill(&Parameters::default(), &[], identity, 3)
+        };
+        let known = Identity::named("42");
+        assert_eq!(fill("user:{auth.id}", Some(&known)), Ok(vec!["user:42".to_owned()]));
+        for (template, identity) in [
+            ("user:{auth.id}", None),
+            ("user:{claim.none}", Some(&known)),
+            ("{auth.id}", Some(&Identity::named("*"))),
+            ("{auth.id}", Some(&Identity::named(""))),
+        ] {
+            assert_eq!(fill(template, identity), Err(ChannelError::NotAllowed), "{template}");
         }
     }
 }

@@ -86,11 +86,12 @@ pub struct BackendStream {
 }
 
 impl BackendStream {
-    /// Relays `body`, with a comment when it was quiet for `keep_alive`. `cut` aborts the request.
+    /// Relays `body`, with a comment when it was quiet for `keep_alive`, until the client's credential
+    /// expires. `cut` aborts the request.
     pub(super) fn new(
         mut body: UpstreamBody,
         headers: &HeaderMap,
-        keep_alive: Option<Duration>,
+        (keep_alive, expires_at): (Option<Duration>, Option<Instant>),
         (service, counted): (&Service, CountedStream),
         cut: Box<dyn Fn()>,
     ) -> Self {
@@ -103,8 +104,9 @@ impl BackendStream {
         let has_room = !is_encoded(headers) && !headers.contains_key(CONTENT_LENGTH);
         let keep_alive = keep_alive.filter(|_| has_room);
         let now = Instant::now();
-        let state = Rc::new(BackendStreamState::new(keep_alive, is_watched, now, cut));
-        let first = now + keep_alive.unwrap_or(write_timeout).min(write_timeout);
+        let state =
+            Rc::new(BackendStreamState::new((keep_alive, expires_at), is_watched, now, cut));
+        let first = state.before_end(now + keep_alive.unwrap_or(write_timeout).min(write_timeout));
         let guard = service.backend_streams().insert(Rc::clone(&state), first);
         Self {
             body,
@@ -132,7 +134,7 @@ impl BackendStream {
             if let Some(trailers) = self.trailers.take() {
                 return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
             }
-            if self.end.is_some() || self.is_drained() {
+            if self.end.is_some() || self.is_ended_by_us() {
                 return Poll::Ready(None);
             }
             match Pin::new(&mut self.body).poll_frame(cx) {
@@ -175,10 +177,10 @@ impl BackendStream {
         self.comments.as_mut().filter(|_| self.state.is_comment_due())?.comment()
     }
 
-    /// Whether the gateway is draining and the stream is between two events.
-    fn is_drained(&self) -> bool {
+    /// Whether the stream is to end and stands between two events.
+    fn is_ended_by_us(&self) -> bool {
         let is_whole = self.comments.as_ref().is_some_and(CommentInserter::is_between_blocks);
-        self.state.is_draining() && is_whole
+        self.state.is_ending() && is_whole
     }
 
     fn record_write(&self, piece: Bytes) -> Bytes {
@@ -195,7 +197,8 @@ impl BackendStream {
             {
                 CloseReason::Stalled
             }
-            None if self.is_drained() => CloseReason::Drained,
+            None if self.state.is_expired() => CloseReason::Expired,
+            None if self.is_ended_by_us() => CloseReason::Drained,
             None => CloseReason::ClientLeft,
         };
         reason.as_str()

@@ -8,11 +8,14 @@ use std::fmt;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use ssegate_hub::CLOSE_GRACE;
 use tokio::time::Instant;
 
 /// The state of one backend stream.
 pub(super) struct BackendStreamState {
     keep_alive: Option<Duration>,
+    // When the client's credential expires.
+    expires_at: Option<Instant>,
     // Whether the write timeout is enforced here.
     is_watched: bool,
     last_write: Cell<Instant>,
@@ -22,26 +25,29 @@ pub(super) struct BackendStreamState {
     // Whether a comment is due.
     is_quiet: Cell<bool>,
     is_draining: Cell<bool>,
+    is_expired: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     cut: Box<dyn Fn()>,
 }
 
 impl BackendStreamState {
-    /// A stream that was opened at `now`. `is_watched`: the write timeout is enforced here; `cut` aborts
-    /// the request.
+    /// A stream that was opened at `now`. `expires_at` is when the client's credential expires;
+    /// `is_watched`: the write timeout is enforced here; `cut` aborts the request.
     pub(super) fn new(
-        keep_alive: Option<Duration>,
+        (keep_alive, expires_at): (Option<Duration>, Option<Instant>),
         is_watched: bool,
         now: Instant,
         cut: Box<dyn Fn()>,
     ) -> Self {
         Self {
             keep_alive,
+            expires_at,
             is_watched,
             last_write: Cell::new(now),
             waits_since: Cell::new(None),
             is_quiet: Cell::new(false),
             is_draining: Cell::new(false),
+            is_expired: Cell::new(false),
             waker: RefCell::new(None),
             cut,
         }
@@ -57,9 +63,15 @@ impl BackendStreamState {
         self.is_quiet.get()
     }
 
-    /// Whether the gateway is stopping.
-    pub(super) fn is_draining(&self) -> bool {
-        self.is_draining.get()
+    /// Whether the stream is to end after the event that is being sent: the gateway is stopping, or the
+    /// client's credential has expired.
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_draining.get() || self.is_expired.get()
+    }
+
+    /// Whether the client's credential has expired.
+    pub(super) fn is_expired(&self) -> bool {
+        self.is_expired.get()
     }
 
     /// A piece was returned to the connection.
@@ -89,6 +101,29 @@ impl BackendStreamState {
     /// Keeps a quiet stream alive, and aborts one that cannot be written to. Returns when to visit it
     /// again; `None`: never.
     pub(super) fn visit(&self, now: Instant, write_timeout: Duration) -> Option<Instant> {
+        match self.expires_at {
+            // It had its time to end after an event.
+            Some(_) if self.is_expired.get() => {
+                (self.cut)();
+                return None;
+            }
+            Some(at) if now >= at => {
+                self.is_expired.set(true);
+                self.wake();
+                return Some(now + CLOSE_GRACE);
+            }
+            _ => {}
+        }
+        let next = self.visit_open(now, write_timeout);
+        next.map(|next| self.before_end(next))
+    }
+
+    /// `due`, or when the credential expires, if that is earlier.
+    pub(super) fn before_end(&self, due: Instant) -> Instant {
+        self.expires_at.map_or(due, |at| due.min(at))
+    }
+
+    fn visit_open(&self, now: Instant, write_timeout: Duration) -> Option<Instant> {
         if let Some(since) = self.waits_since.get() {
             let due = since + write_timeout;
             if now < due {

@@ -129,6 +129,7 @@ pub(super) mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::ContainedBody;
+    use crate::auth::StreamQuota;
     use crate::health::Health;
     use crate::metrics::Metrics;
     use crate::route::{CorsSettings, EventsSettings, RouteSettings, Router, Target};
@@ -159,9 +160,11 @@ pub(super) mod tests {
                 strip_prefix: String::new(),
                 patterns: false,
                 max_channels: 1,
+                claim: None,
                 stream: StreamSettings::default(),
                 ready: crate::route::Ready::Auto,
             }),
+            auth: None,
             cors: CorsSettings::default(),
             handover: None,
         }
@@ -183,7 +186,8 @@ pub(super) mod tests {
             let shard = Shard::new(link, SOON, metrics.for_shard());
             let router = Arc::new(Router::new(&[Arc::new(events())], None).expect("routes"));
             let health = Health::default();
-            let requests = (RequestSettings::default(), Clients::default());
+            let quota = StreamQuota::default();
+            let requests = (RequestSettings::default(), Clients::default(), quota);
             let limits = GlobalLimits::new(DescriptorShortage::default(), metrics.clone());
             let memory = limits.upload_memory.clone();
             let service = Service::new(

@@ -54,7 +54,7 @@ pub(super) fn allow(
         return false;
     };
     let is_any = settings.origins.iter().any(|allowed| allowed == "*");
-    let is_named = settings.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes());
+    let is_named = lists(settings, Some(origin));
     if !is_any && !is_named {
         return false;
     }
@@ -64,6 +64,12 @@ pub(super) fn allow(
         response.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     }
     true
+}
+
+/// Whether the route names this origin. `*` names none.
+pub(super) fn lists(settings: &CorsSettings, origin: Option<&HeaderValue>) -> bool {
+    let mut origins = settings.origins.iter();
+    origin.is_some_and(|origin| origins.any(|named| named.as_bytes() == origin.as_bytes()))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::auth::QuotaGuard;
 use crate::metrics::RouteMetrics;
 use crate::server::connection::{ConnectionState, HttpProtocol};
 
@@ -15,13 +16,19 @@ pub(super) struct CountedStream {
     route: Arc<RouteMetrics>,
     protocol: HttpProtocol,
     opened: Instant,
+    // Makes room for another stream of the same identity.
+    _quota: Option<QuotaGuard>,
 }
 
 impl CountedStream {
-    pub(super) fn open(connection: Rc<ConnectionState>, route: Arc<RouteMetrics>) -> Self {
+    pub(super) fn open(
+        connection: Rc<ConnectionState>,
+        route: Arc<RouteMetrics>,
+        quota: Option<QuotaGuard>,
+    ) -> Self {
         let protocol = connection.protocol();
         route.stream_opened(protocol.as_str());
-        Self { connection, route, protocol, opened: Instant::now() }
+        Self { connection, route, protocol, opened: Instant::now(), _quota: quota }
     }
 
     /// The protocol of its connection.

@@ -6,6 +6,7 @@ use http::header::{CACHE_CONTROL, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use ssegate_hub::{LastSeen, StreamOpening, StreamRequest};
 
+use super::admission::Admission;
 use super::body::{ResponseBody, StreamBody};
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
@@ -30,7 +31,7 @@ pub(super) fn open<B>(
     route: &Route,
     channels: &Channels,
     parameters: &Parameters,
-    (request, info): (&Request<B>, &RequestInfo),
+    (request, info, admission): (&Request<B>, &RequestInfo, &Admission),
     connection: Rc<ConnectionState>,
 ) -> Result<Response<ResponseBody>, Rejection> {
     let method = request.method();
@@ -40,7 +41,8 @@ pub(super) fn open<B>(
     if !STREAM_METHODS.contains(method) {
         return Err(Rejection::Method(STREAM_METHODS.into()));
     }
-    let topics = channels.topics(parameters, request.uri().query().unwrap_or_default())?;
+    let query = request.uri().query().unwrap_or_default();
+    let topics = channels.topics(parameters, query, admission.identity.as_ref())?;
     if service.health().is_draining() {
         return Err(Rejection::Draining);
     }
@@ -48,6 +50,7 @@ pub(super) fn open<B>(
         return Ok(stream_response(ResponseBody::empty()));
     }
     service.limit_channels(&topics, request, &connection)?;
+    let counted = service.count_stream(route, admission, Rc::clone(&connection))?;
     let last_event_id = last_event_id(request);
     if last_event_id.is_some() {
         service.metrics().stream_resumed();
@@ -62,9 +65,9 @@ pub(super) fn open<B>(
             is_continued: false,
             ready_has_position: is_told_position(channels.ready(), request.headers()),
         },
+        expires_at: admission.expires_at,
         cut: connection.current_request_abort(),
     });
-    let counted = service.count_stream(route, connection);
     let body = StreamBody::new(subscriber, counted);
     Ok(stream_response(ResponseBody::Stream(body)))
 }

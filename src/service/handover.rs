@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use ssegate_hub::{LastSeen, StreamOpening, StreamRequest, StreamSettings};
 use ssegate_sse::encode;
 
+use super::admission::Admission;
 use super::body::{ResponseBody, StreamBody};
 use super::handover_error::HandoverError;
 use super::prologue::Prologue;
@@ -31,6 +32,7 @@ pub(super) struct HandoverContext<'a> {
     pub(super) route: &'a Route,
     pub(super) handover: &'a RouteHandover,
     pub(super) info: &'a RequestInfo,
+    pub(super) admission: &'a Admission,
     pub(super) last_event_id: Option<Vec<u8>>,
     pub(super) is_told_position: bool,
 }
@@ -45,8 +47,8 @@ pub(super) fn hold(
     hold: Hold,
     connection: Rc<ConnectionState>,
 ) -> Result<Response<ResponseBody>, Rejection> {
-    let HandoverContext { service, route, handover, info, last_event_id, is_told_position } =
-        context;
+    let HandoverContext { service, route, handover, info, admission, .. } = context;
+    let HandoverContext { last_event_id, is_told_position, .. } = context;
     let Hold { channels, keep_alive, status } = hold;
     if let Some(status) = status {
         *response.status_mut() = status;
@@ -80,6 +82,7 @@ pub(super) fn hold(
     if info.method == Method::HEAD {
         return Ok(response.map(ResponseBody::upstream));
     }
+    let counted = service.count_stream(route, admission, Rc::clone(&connection))?;
     let settings = with_keep_alive(handover.channels.stream(), keep_alive);
     let retry = settings.retry;
     if last_event_id.is_some() {
@@ -93,9 +96,9 @@ pub(super) fn hold(
         // `prev-id` of a channel takes precedence over the client's Last-Event-ID.
         last_seen: LastSeen { id: last_event_id, channel_ids: prev_ids(channels) },
         opening: StreamOpening { is_continued: true, ready_has_position: is_told_position },
+        expires_at: admission.expires_at,
         cut: connection.current_request_abort(),
     });
-    let counted = service.count_stream(route, connection);
     let (head, body) = response.into_parts();
     let prologue = Prologue::new(body, retry, service.shard().clone());
     let stream = StreamBody::continuing(prologue, subscriber, counted);

@@ -4,6 +4,7 @@
 //! Does not know sockets or Redis. A request goes to an event stream ([`events`]), a backend
 //! ([`proxy_handler`]) or the demo page.
 
+mod admission;
 mod backend_stream;
 mod backend_stream_state;
 mod backend_streams;
@@ -49,12 +50,14 @@ use ssegate_hub::Shard;
 use ssegate_hub::Topic;
 use tokio::time::Instant;
 
+use self::admission::Admission;
 use self::backend_streams::BackendStreams;
 use self::counted::CountedStream;
 use self::proxy_handler::ProxyHandler;
 use self::rejection::Rejection;
 use self::request_info::RequestInfo;
 use self::route_table::RouteTable;
+use crate::auth::{Authenticator, StreamQuota};
 use crate::health::Health;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::route::{Parameters, Route, Router};
@@ -71,6 +74,7 @@ pub struct Service(Rc<ServiceShared>);
 struct ServiceShared {
     requests: RefCell<Rc<RequestSettings>>,
     clients: Clients,
+    quota: StreamQuota,
     routes: RefCell<Rc<RouteTable>>,
     shard: Shard,
     backend_streams: BackendStreams,
@@ -88,7 +92,7 @@ impl Service {
     /// The service of one shard.
     pub fn new(
         router: Arc<Router>,
-        (requests, clients): (RequestSettings, Clients),
+        (requests, clients, quota): (RequestSettings, Clients, StreamQuota),
         shard: Shard,
         publisher: Option<Publisher>,
         health: Health,
@@ -102,6 +106,7 @@ impl Service {
         let shared = ServiceShared {
             requests,
             clients,
+            quota,
             routes,
             shard,
             backend_streams: BackendStreams::new(),
@@ -147,6 +152,10 @@ impl Service {
         &self.0.backend_streams
     }
 
+    fn stream_quota(&self) -> &StreamQuota {
+        &self.0.quota
+    }
+
     fn health(&self) -> &Health {
         &self.0.health
     }
@@ -174,8 +183,8 @@ impl Service {
         let found = self.limit(&request, &connection);
         match found.and_then(|()| routes.find(&request, info)) {
             Ok((route, parameters)) => {
-                let backend = routes.backend(route);
-                self.dispatch((route, backend), &parameters, request, info, connection).await
+                let found = (route, routes.backend(route), routes.authenticator(route));
+                self.dispatch(found, &parameters, request, info, connection).await
             }
             Err(rejection) => self.reject(&self.0.unrouted, &rejection, info),
         }
@@ -219,21 +228,36 @@ impl Service {
 
     async fn dispatch(
         &self,
-        (route, backend): (&Route, Option<&ProxyHandler>),
+        (route, backend, auth): (&Route, Option<&ProxyHandler>, Option<&Authenticator>),
         parameters: &Parameters,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         info: &RequestInfo,
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
         let metrics = self.metrics_of(route);
         let is_loopback = connection.client().is_loopback();
-        let result = if let Some(channels) = &route.channels {
-            events::open(self, route, channels, parameters, (&request, info), connection)
-        } else if let Some(backend) = backend {
-            backend.respond((self, route), request, info, connection).await
-        } else {
-            demo::respond(self.0.publisher.as_ref(), request).await
+        let admitted = match auth {
+            Some(auth) => self.admit((route, auth), (&request, info), &connection),
+            None => Ok(Admission::default()),
         };
+        if let Some(uri) = auth.and_then(|auth| auth.without_tokens(request.uri())) {
+            *request.uri_mut() = uri;
+        }
+        let result = match admitted {
+            Err(rejection) => Err(rejection),
+            Ok(admission) => {
+                if let Some(channels) = &route.channels {
+                    let request = (&request, info, &admission);
+                    events::open(self, route, channels, parameters, request, connection)
+                } else if let Some(backend) = backend {
+                    let request = (request, info, &admission);
+                    backend.respond((self, route), request, connection).await
+                } else {
+                    demo::respond(self.0.publisher.as_ref(), request).await
+                }
+            }
+        };
+        let is_rejected = result.is_err();
         let mut response = match result {
             Ok(response) => {
                 metrics.response_sent(response.status().as_u16());
@@ -253,14 +277,25 @@ impl Service {
                 }
             }
         };
-        if info.preflight.is_none() && route.channels.is_some() {
+        // A page can read why it was refused; other responses of a backend have the backend's own fields.
+        if info.preflight.is_none() && (route.channels.is_some() || is_rejected) {
             cors::allow(&route.settings.cors, info.origin.as_ref(), response.headers_mut());
         }
         response
     }
 
-    fn count_stream(&self, route: &Route, connection: Rc<ConnectionState>) -> CountedStream {
-        CountedStream::open(connection, self.metrics_of(route))
+    /// Counts a stream that is opened now.
+    ///
+    /// # Errors
+    /// Its identity has as many as it may have.
+    fn count_stream(
+        &self,
+        route: &Route,
+        admission: &Admission,
+        connection: Rc<ConnectionState>,
+    ) -> Result<CountedStream, Rejection> {
+        let quota = self.admit_stream(admission)?;
+        Ok(CountedStream::open(connection, self.metrics_of(route), quota))
     }
 
     fn reject(

@@ -7,20 +7,22 @@
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use http::{Method, Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 
+use super::admission::Admission;
 use super::backend_stream::{self, BackendStream};
 use super::body::ResponseBody;
 use super::handover::{self, HandoverContext};
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::{Service, events, max_forwards, stream_head};
+use crate::auth::HeaderTemplate;
 use crate::grip;
 use crate::grip::instruct;
 use crate::grip::signature::{GRIP_SIG, Signer};
 use crate::proxy::{Forwarded, Proxy, UpstreamBody};
-use crate::route::Route;
+use crate::route::{ReservedHeaders, Route};
 use crate::server::connection::ConnectionState;
 use crate::server::event_stream::is_event_stream;
 use crate::server::request_body::RequestBody;
@@ -31,13 +33,16 @@ pub(super) struct ProxyHandler {
     proxy: Proxy,
     // Signs `Grip-Sig`, on routes with a handover.
     signer: Option<Signer>,
+    // Header fields that only the gateway may send to backends.
+    reserved: ReservedHeaders,
 }
 
 impl ProxyHandler {
-    pub(super) fn new(proxy: Proxy, route: &Route) -> Self {
+    /// The handler of `route`. `reserved` are the header fields that only the gateway may send to backends.
+    pub(super) fn new(proxy: Proxy, route: &Route, reserved: &ReservedHeaders) -> Self {
         let settings = route.handover.as_ref().map(|handover| &handover.settings);
         let signer = settings.map(|settings| Signer::new(&settings.key, &settings.issuer));
-        Self { proxy, signer }
+        Self { proxy, signer, reserved: reserved.clone() }
     }
 
     pub(super) fn proxy(&self) -> &Proxy {
@@ -48,8 +53,7 @@ impl ProxyHandler {
     pub(super) async fn respond(
         &self,
         (service, route): (&Service, &Route),
-        mut request: Request<RequestBody>,
-        info: &RequestInfo,
+        (mut request, info, admission): (Request<RequestBody>, &RequestInfo, &Admission),
         connection: Rc<ConnectionState>,
     ) -> Result<Response<ResponseBody>, Rejection> {
         if let Some(name) = self.proxy.refused_header(request.headers()) {
@@ -67,7 +71,10 @@ impl ProxyHandler {
         let signature = self.signer.as_ref().and_then(|signer| signer.header(SystemTime::now()));
         let signature = signature.map(|signature| (GRIP_SIG, signature));
         let plain_text = info.accepts_stream.then_some(backend_stream::PLAIN_TEXT);
-        let ours: Vec<_> = signature.into_iter().chain(plain_text).collect();
+        // A client must not say who it is in the gateway's name.
+        self.reserved.strip(request.headers_mut());
+        let passed = identity_fields(&self.proxy.settings().pass, admission);
+        let ours: Vec<_> = signature.into_iter().chain(plain_text).chain(passed).collect();
         let forwarded = self.proxy.forward(request, &connection, &ours).await;
         let mut response = match forwarded.map_err(Rejection::Upstream)? {
             Forwarded::Response(response) => response,
@@ -79,13 +86,16 @@ impl ProxyHandler {
         let hold = instruct::parse(response.headers());
         grip::strip(response.headers_mut());
         match (hold, &route.handover) {
-            (Ok(None), _) => Ok(self.pass_on((service, route), response, info, connection)),
+            (Ok(None), _) => {
+                self.pass_on((service, route), response, (info, admission), connection)
+            }
             (Ok(Some(hold)), Some(handover)) => {
                 let context = HandoverContext {
                     service,
                     route,
                     handover,
                     info,
+                    admission,
                     last_event_id,
                     is_told_position,
                 };
@@ -102,7 +112,7 @@ impl ProxyHandler {
                          relayed unchanged"
                     );
                 });
-                Ok(self.pass_on((service, route), response, info, connection))
+                self.pass_on((service, route), response, (info, admission), connection)
             }
         }
     }
@@ -112,24 +122,35 @@ impl ProxyHandler {
         &self,
         (service, route): (&Service, &Route),
         mut response: Response<UpstreamBody>,
-        info: &RequestInfo,
+        (info, admission): (&RequestInfo, &Admission),
         connection: Rc<ConnectionState>,
-    ) -> Response<ResponseBody> {
+    ) -> Result<Response<ResponseBody>, Rejection> {
         if !is_event_stream(response.headers()) {
-            return response.map(ResponseBody::upstream);
+            return Ok(response.map(ResponseBody::upstream));
         }
         stream_head::forbid_buffering(response.headers_mut());
         if info.method == Method::HEAD || response.body().is_end_stream() {
-            return response.map(ResponseBody::upstream);
+            return Ok(response.map(ResponseBody::upstream));
         }
+        let cut = connection.current_request_abort();
+        let counted = (service, service.count_stream(route, admission, connection)?);
         let (head, body) = response.into_parts();
         if backend_stream::is_encoded(&head.headers) {
             service.metrics_of(route).encoded_stream_passed();
         }
-        let cut = connection.current_request_abort();
-        let counted = (service, service.count_stream(route, connection));
-        let keep_alive = self.proxy.stream_keep_alive();
-        let stream = BackendStream::new(body, &head.headers, keep_alive, counted, cut);
-        Response::from_parts(head, ResponseBody::BackendStream(Box::new(stream)))
+        let timing = (self.proxy.stream_keep_alive(), admission.expires_at);
+        let stream = BackendStream::new(body, &head.headers, timing, counted, cut);
+        Ok(Response::from_parts(head, ResponseBody::BackendStream(Box::new(stream))))
     }
+}
+
+/// The header fields that tell the backend who it is, without those for which the identity has no value.
+fn identity_fields(
+    pass: &[(HeaderName, HeaderTemplate)],
+    admission: &Admission,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let fill = |(name, template): &(HeaderName, HeaderTemplate)| {
+        Some((name.clone(), template.fill(admission.identity.as_ref()?)?))
+    };
+    pass.iter().filter_map(fill).collect()
 }

@@ -7,8 +7,9 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use ssegate_auth::Refusal;
 use ssegate_http2::RequestError;
 use ssegate_hub::InvalidChannelName;
 use ssegate_hub::jittered;
@@ -66,6 +67,13 @@ pub(super) enum Rejection {
     Unfit(#[from] RequestError),
     #[error("the name of the header {0} has an underscore, which backends may read as a hyphen")]
     Underscore(HeaderName),
+    /// No credential, or one that is not accepted; with the value of `WWW-Authenticate`.
+    #[error("{1}")]
+    Unauthorized(Option<String>, Refusal),
+    #[error("the token has expired; waiting for the next one")]
+    Renewal,
+    #[error("more than {0} streams of one identity")]
+    StreamsOfIdentity(usize),
     #[error("{}", .0.class())]
     Upstream(ProxyError),
 }
@@ -75,6 +83,7 @@ impl Rejection {
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Channel(ChannelError::TooMany(_)) => "max_channels",
+            Self::Channel(ChannelError::NotAllowed | ChannelError::NoPattern) => "not_allowed",
             Self::Channel(_) => "channel",
             Self::Draining => "draining",
             Self::ForeignOrigin => "foreign_origin",
@@ -87,9 +96,12 @@ impl Rejection {
             Self::Path => "path",
             Self::Publish => "publish",
             Self::Rate => "requests_per_address",
+            Self::Renewal => "renewal",
             Self::Scheme => "scheme",
+            Self::StreamsOfIdentity(_) => "streams_per_identity",
             Self::TransferCoding => "transfer_coding",
             Self::TunnelLength => "tunnel_length",
+            Self::Unauthorized(..) => "unauthorized",
             Self::Underscore(_) => "underscore",
             Self::Unfit(RequestError::TooLarge) => "header",
             Self::Unfit(_) => "malformed",
@@ -101,6 +113,9 @@ impl Rejection {
 
     fn status(&self) -> StatusCode {
         match self {
+            Self::Channel(ChannelError::NotAllowed | ChannelError::NoPattern)
+            | Self::Unauthorized(None, _) => StatusCode::FORBIDDEN,
+            Self::Unauthorized(Some(_), _) | Self::Renewal => StatusCode::UNAUTHORIZED,
             Self::Channel(_)
             | Self::Host
             | Self::Path
@@ -115,7 +130,9 @@ impl Rejection {
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NewChannels | Self::Rate => StatusCode::TOO_MANY_REQUESTS,
+            Self::NewChannels | Self::Rate | Self::StreamsOfIdentity(_) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Uri(_) => StatusCode::URI_TOO_LONG,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
@@ -139,7 +156,7 @@ impl Rejection {
     fn is_temporary(&self) -> bool {
         match self {
             Self::Draining | Self::Handover(_) | Self::Panicked => true,
-            Self::NewChannels | Self::Rate => true,
+            Self::NewChannels | Self::Rate | Self::Renewal | Self::StreamsOfIdentity(_) => true,
             Self::Upstream(error) => !error.class().is_client_error(),
             _ => false,
         }
@@ -191,6 +208,10 @@ impl Rejection {
             Self::Channel(ChannelError::Invalid(InvalidChannelName::Reserved)) => {
                 Some("Names that begin with __keyspace@, __keyevent@ or __sentinel__ are reserved.")
             }
+            Self::ForeignOrigin => Some(
+                "A page of another origin needs its origin in cors.origins of the route, with \
+                 credentials: true.",
+            ),
             Self::NotFound => Some("Check the URL, or add a route for it to gateway.yaml."),
             Self::Underscore(_) => {
                 Some("Rename the header, or set underscores_in_headers on the route.")
@@ -225,6 +246,11 @@ impl Rejection {
         }
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             headers.insert(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()));
+        }
+        if let Self::Unauthorized(Some(challenge), _) = self
+            && let Ok(challenge) = HeaderValue::from_str(challenge)
+        {
+            headers.insert(WWW_AUTHENTICATE, challenge);
         }
         if let Self::Method(methods) = self
             && let Ok(allow) = HeaderValue::from_str(&list(methods))

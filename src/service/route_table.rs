@@ -11,6 +11,7 @@ use super::proxy_handler::ProxyHandler;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::screening;
+use crate::auth::Authenticator;
 use crate::health::Health;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::proxy::{self, Proxy};
@@ -22,6 +23,8 @@ pub(super) struct RouteTable {
     router: Arc<Router>,
     // In the order of the routes.
     metrics: Vec<Arc<RouteMetrics>>,
+    // In the order of the routes; `None`: everybody may use it.
+    authenticators: Vec<Option<Authenticator>>,
     // By the indexes of their routes.
     backends: HashMap<usize, ProxyHandler>,
 }
@@ -57,18 +60,26 @@ impl RouteTable {
                     let (health, memory) = (health.clone(), memory.clone());
                     let new = || Proxy::new(route, settings, Arc::clone(series), health, memory);
                     let proxy = kept(settings, &route.settings.path).unwrap_or_else(new);
-                    Some((route.index, ProxyHandler::new(proxy, route)))
+                    let handler = ProxyHandler::new(proxy, route, router.reserved_headers());
+                    Some((route.index, handler))
                 }
                 Target::Events(_) | Target::Demo => None,
             })
             .collect();
-        Self { router, metrics: series, backends }
+        let settings = router.routes().iter().map(|route| route.settings.auth.clone());
+        let authenticators = settings.map(|auth| auth.map(Authenticator::new)).collect();
+        Self { router, metrics: series, authenticators, backends }
     }
 
     /// The metrics of a route, unless a reload has changed the routes since it was found.
     pub(super) fn metrics_of(&self, route: &Route) -> Option<&Arc<RouteMetrics>> {
         let metrics = self.metrics.get(route.index);
         metrics.filter(|metrics| metrics.label() == route.settings.path)
+    }
+
+    /// The authenticator of a route with `auth`.
+    pub(super) fn authenticator(&self, route: &Route) -> Option<&Authenticator> {
+        self.authenticators.get(route.index)?.as_ref()
     }
 
     /// The backend of a proxy route.

@@ -11,6 +11,8 @@ mod support;
 
 /// What a backend is told of a body is what it gets.
 mod announced;
+/// Who may listen, to what, and until when.
+mod auth;
 /// One connection over HTTP/2 to a backend, and many clients that share it.
 mod backend_http2;
 /// nginx and Node as backends over HTTP/2, and when they close a connection.

@@ -78,12 +78,12 @@ async fn the_readmes_configuration_is_right() {
     let dir = TempDir::new().unwrap();
     let pem = Pem::write(dir.path());
     for yaml in blocks("yaml") {
-        // A route alone stands for a file that has one.
-        let yaml = match yaml.starts_with("  - path") {
-            true => format!(
-                "listeners: [address: 127.0.0.1:0]\nredis: {{url: redis://r}}\nroutes:\n{yaml}"
-            ),
-            false => yaml,
+        // A route alone stands for a file that has one, and so does what stands beside the routes.
+        let others = "listeners: [address: 127.0.0.1:0]\nredis: {url: redis://r}\n";
+        let yaml = match () {
+            () if yaml.starts_with("  - path") => format!("{others}routes:\n{yaml}"),
+            () if yaml.starts_with("auth:") => format!("{others}{yaml}"),
+            () => yaml,
         };
         let yaml = yaml
             .replace("/etc/ssegate/cert.pem", pem.certificate.to_str().unwrap())
@@ -92,6 +92,7 @@ async fn the_readmes_configuration_is_right() {
         let check = Program::new(env!("CARGO_BIN_EXE_ssegate")).args(["check"]).dir(dir.path());
         let check = check.env("REDIS_URL", "redis://user:password@127.0.0.1:6379");
         let check = check.env("HANDOVER_KEY", "thirty-two bytes, that is the least");
+        let check = check.env("JWT_KEY", "thirty-two bytes, that is the least");
         check.output(SOON).await.success();
     }
 }

@@ -8,7 +8,7 @@
 ///
 /// Takes at most the product of both lengths: after a mismatch only the last `*` is extended,
 /// because extending an earlier one cannot match anything more.
-pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (pattern, text);
     // Where to continue after a mismatch: after the last `*`, which then matches one more byte.
     let mut retry: Option<(&[u8], &[u8])> = None;

@@ -15,7 +15,7 @@
 
 mod broker;
 mod command;
-mod glob;
+pub mod glob;
 mod listener;
 mod memory;
 mod message;

@@ -3,6 +3,7 @@
 //! The doc comments here are the descriptions in the JSON Schema, which editors show. Defaults are those of
 //! the settings. Whether values exclude each other is the business of [`resolve`](super::resolve).
 
+mod auth;
 mod limits;
 mod listeners;
 mod proxy;
@@ -14,6 +15,7 @@ use ssegate_strict_yaml::{Count, Field, OrOff, Size, Time, TimeOrZero, mapping};
 
 use super::global::GlobalSettings;
 
+pub(super) use auth::{AuthFile, JwtFile, SignedUrlFile, StaticTokenFile};
 pub(super) use limits::{Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
 pub(super) use listeners::{AdminFile, ListenerFile, RedisFile, TlsFile};
 pub(super) use proxy::{ProxyFile, UpstreamTlsFile};
@@ -40,6 +42,8 @@ mapping! {
         redis: RedisFile,
         /// Defaults for all events routes.
         sse: SseFile,
+        /// Who may make the requests of every route that has no `auth` of its own. `off`: everybody.
+        auth: OrOff<Box<AuthFile>>,
         /// The routes.
         #[schemars(length(min = 1))]
         // Boxed for the same reason as `Settings::routes`.

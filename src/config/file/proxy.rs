@@ -1,5 +1,6 @@
 //! `proxy`: the backend of a route.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -26,6 +27,9 @@ mapping! {
         tls: UpstreamTlsFile,
         /// The Host that the backend gets. Default: that of the request.
         host: String,
+        /// Header fields that tell the backend who it is, such as `x-user: "{auth.id}"`. A client's own
+        /// fields with these names are removed on every route.
+        pass: BTreeMap<String, Field<String>>,
         /// Whether headers with an underscore in their name are forwarded. PHP, WSGI and Rack do not
         /// distinguish `x_real_ip` from `x-real-ip`, so such a request gets 400 by default.
         underscores_in_headers: bool => allows_underscores,

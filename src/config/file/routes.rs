@@ -4,8 +4,9 @@ use http::Method;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use ssegate_format::Format;
-use ssegate_strict_yaml::{Field, sets};
+use ssegate_strict_yaml::{Field, OrOff, sets};
 
+use super::auth::AuthFile;
 use super::proxy::ProxyFile;
 use super::stream::stream_mapping;
 use crate::route::EventsSource;
@@ -30,6 +31,8 @@ pub(crate) struct RouteFile {
     pub(crate) events: Field<EventsFile>,
     /// A backend.
     pub(crate) proxy: Field<ProxyFile>,
+    /// Who may make the requests. Default: `auth` of the whole file; `off`: everybody.
+    pub(crate) auth: Field<OrOff<Box<AuthFile>>>,
     /// Which other origins may read the responses.
     pub(crate) cors: Field<CorsFile>,
     /// With `proxy`: streams that the backend hands over.
@@ -54,9 +57,13 @@ pub(crate) enum MethodFile {
 
 stream_mapping! {
     /// A stream of events.
-    #[schemars(rename = "Events", extend("required" = ["channels"]))]
+    #[schemars(
+        rename = "Events",
+        extend("anyOf" = [{ "required": ["channels"] }, { "required": ["claim"] }])
+    )]
     struct EventsFile {
-        /// The channels to subscribe to: names with `{parameter}` of the path and `{query.name}`.
+        /// The channels to subscribe to: names with `{parameter}` of the path and `{query.name}` and, on a
+        /// route with `auth`, `{auth.id}` and `{claim.name}`.
         #[schemars(length(min = 1))]
         channels: Vec<Field<String>>,
         /// The kind of source.
@@ -68,6 +75,9 @@ stream_mapping! {
         strip_prefix: String,
         /// Whether `*`, `?` and `[` in a channel's name subscribe to a pattern.
         patterns: bool => patterns,
+        /// The claim of the token that lists the channels which its bearer may have: names, or patterns of
+        /// names, as an array or as words. Without `channels` the stream has all of them.
+        claim: String,
     }
 }
 

@@ -1,11 +1,10 @@
 //! Resolves `handover`: streams that the backend of a route hands over. No message contains a part of
 //! the key.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use ssegate_strict_yaml::{At, Field};
 
 use super::resolver::Resolver;
+use super::secret;
 use crate::config::file::HandoverFile;
 use crate::config::stream_options::StreamOptions;
 use crate::grip::signature::Secret;
@@ -13,8 +12,6 @@ use crate::route::HandoverSettings;
 
 /// The default `iss` claim of `Grip-Sig`.
 const ISSUER: &str = "ssegate";
-/// The prefix of a base64-encoded key, as GRIP libraries write it.
-const BASE64: &str = "base64:";
 
 impl Resolver<'_> {
     /// Returns `None` where the route has no `handover`, or after a mistake.
@@ -35,7 +32,7 @@ impl Resolver<'_> {
         let what = "set the secret that the backend verifies Grip-Sig with, such as \
                     ${HANDOVER_KEY:?openssl rand -base64 32}";
         let key = self.required(file.key, &location, "key", what)?;
-        Some(HandoverSettings { key: self.parse(&key, secret)?, issuer, events })
+        Some(HandoverSettings { key: self.parse(&key, grip_key)?, issuer, events })
     }
 
     fn issuer(&self, field: Field<String>) -> String {
@@ -47,31 +44,23 @@ impl Resolver<'_> {
     }
 }
 
-fn secret(text: &str) -> Result<Secret, String> {
-    let bytes = match text.strip_prefix(BASE64) {
-        Some(encoded) => {
-            let bytes = BASE64_STANDARD.decode(encoded);
-            bytes.map_err(|_not_base64| "the text after base64: is not valid base64".to_owned())?
-        }
-        None => text.as_bytes().to_vec(),
-    };
-    let (length, least) = (bytes.len(), Secret::MIN_BYTES);
-    Secret::new(bytes).ok_or_else(|| {
-        format!("has {length} bytes, at least {least} are required; generate one with: openssl rand -base64 32")
-    })
+fn grip_key(text: &str) -> Result<Secret, String> {
+    let bytes = secret::bytes(text)?;
+    let length = bytes.len();
+    Secret::new(bytes).ok_or_else(|| secret::too_short(length, Secret::MIN_BYTES))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::secret;
+    use super::grip_key;
 
     #[test]
     fn a_short_key_is_rejected_and_no_message_contains_it() {
         let long = "hunter2-hunter2-hunter2-hunter2-";
-        assert!(secret(long).is_ok());
+        assert!(grip_key(long).is_ok());
         assert_eq!(
-            secret("base64:aHVudGVyMi1odW50ZXIyLWh1bnRlcjItaHVudGVyMi0="),
-            secret(long),
+            grip_key("base64:aHVudGVyMi1odW50ZXIyLWh1bnRlcjItaHVudGVyMi0="),
+            grip_key(long),
             "the same bytes"
         );
         for (text, hint) in [
@@ -80,7 +69,7 @@ mod tests {
             ("base64:aHVudGVyMg==", "has 7 bytes"),
             ("base64:hunter2!", "is not valid base64"),
         ] {
-            let message = secret(text).expect_err(text);
+            let message = grip_key(text).expect_err(text);
             assert!(message.contains(hint), "{text}: {message}");
             assert!(!message.contains("hunter2"), "{message}");
         }

@@ -4,6 +4,7 @@
 //! depend on each other, and values that exclude each other. After a mistake the default is used, so that one
 //! run finds all mistakes.
 
+mod auth;
 mod authority;
 mod files;
 mod handover;
@@ -15,6 +16,7 @@ mod positions;
 mod proxy;
 mod resolver;
 mod routes;
+mod secret;
 mod source;
 mod streams;
 mod template;
@@ -74,6 +76,7 @@ pub(super) fn resolve(
     resolver.is_source_embedded = source
         .as_ref()
         .is_some_and(|source| matches!(source.location, SourceLocation::Embedded(_)));
+    let auth = resolver.auth(file.auth, &Some(None));
     Some(Settings {
         shards: global.shards,
         listeners,
@@ -81,7 +84,7 @@ pub(super) fn resolve(
         admin,
         hub: global.hub,
         requests: global.requests,
-        routes: resolver.routes(file.routes, &sse),
+        routes: resolver.routes(file.routes, &sse, &auth),
         drain: global.drain,
         drain_delay: global.drain_delay,
         // Last, so that the mistakes in all other keys are noted first.

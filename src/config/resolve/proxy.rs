@@ -1,14 +1,16 @@
 //! Resolves `proxy`: the backend of a route, its limits and its timeouts.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 use ssegate_strict_yaml::{At, Field, KeyLocation, OneOrMore, Sets as _, quoted};
 
 use super::resolver::Resolver;
 use super::upstream_address::upstream;
+use crate::auth::HeaderTemplate;
 use crate::config::file::{ProxyFile, UpstreamTlsFile};
 use crate::config::purpose::ConfigPurpose;
 use crate::config::stream_options::StreamOptions;
@@ -19,6 +21,7 @@ impl Resolver<'_> {
         &self,
         At { location, value: file }: At<ProxyFile>,
         streams: &StreamOptions,
+        has_auth: bool,
     ) -> Option<ProxySettings> {
         let mut settings = ProxySettings {
             max_body: self.max_body,
@@ -28,11 +31,38 @@ impl Resolver<'_> {
         file.set(&mut settings, &location, self.mistakes);
         let upstreams = self.upstreams(file.upstream, &location, file.host.is_absent());
         let tls = self.upstream_tls(file.tls);
+        let pass = self.pass(file.pass, has_auth);
         let host = match file.host {
             Field::Absent => Some(None),
             field => field.written().and_then(|at| self.parse(&at, host)).map(Some),
         };
-        Some(ProxySettings { upstreams: upstreams?, tls: tls?, host: host?, ..settings })
+        Some(ProxySettings {
+            upstreams: upstreams?,
+            tls: tls?,
+            host: host?,
+            pass: pass?,
+            ..settings
+        })
+    }
+
+    /// The header fields that tell the backend who it is.
+    fn pass(
+        &self,
+        field: Field<BTreeMap<String, Field<String>>>,
+        has_auth: bool,
+    ) -> Option<Vec<(HeaderName, HeaderTemplate)>> {
+        let Some(At { location, value: fields }) = field.written() else { return Some(Vec::new()) };
+        if !has_auth {
+            self.note(&location, "needs auth on the route, or for the whole file");
+        }
+        let field = |(name, field): (String, Field<String>)| {
+            let at = field.written()?;
+            let name =
+                field_name(&name).map_err(|message| self.note(&at.location, message)).ok()?;
+            Some((name, self.parse(&at, HeaderTemplate::parse)?))
+        };
+        let fields: Vec<_> = fields.into_iter().map(field).collect();
+        fields.into_iter().collect()
     }
 
     fn upstreams(
@@ -136,4 +166,34 @@ fn host(text: &str) -> Result<HeaderValue, String> {
 fn server_name(text: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(text.to_owned())
         .map_err(|_| format!("{} is not a host name; write it like app.example", quoted(text)))
+}
+/// Header fields that the gateway or HTTP itself needs.
+const OWN_FIELDS: [&str; 12] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn field_name(name: &str) -> Result<HeaderName, String> {
+    let parsed = HeaderName::try_from(name);
+    let parsed =
+        parsed.map_err(|_| format!("{} is not the name of a header field", quoted(name)))?;
+    let is_own =
+        OWN_FIELDS.contains(&parsed.as_str()) || parsed.as_str().starts_with("x-forwarded-");
+    match is_own || parsed.as_str().contains('_') {
+        true => Err(format!(
+            "{} is not for identities; use one of your own, such as x-user",
+            quoted(name)
+        )),
+        false => Ok(parsed),
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use ssegate_strict_yaml::{At, Field, KeyLocation};
 
+use super::auth::ResolvedAuth;
 use super::authority;
 use super::matches::{Match, Matches};
 use super::resolver::Resolver;
@@ -18,6 +19,7 @@ impl Resolver<'_> {
         &self,
         field: Field<Vec<Field<Box<RouteFile>>>>,
         defaults: &StreamOptions,
+        auth: &ResolvedAuth,
     ) -> Vec<Arc<RouteSettings>> {
         const WHAT: &str = "add a route, such as `- path: /events/{channel}`";
         let Some(At { location, value }) =
@@ -31,14 +33,16 @@ impl Resolver<'_> {
         let mut earlier = Matches::default();
         value
             .into_iter()
-            .filter_map(|item| self.route(item.written()?, defaults, &mut earlier).map(Arc::new))
+            .filter_map(|item| {
+                self.route(item.written()?, (defaults, auth), &mut earlier).map(Arc::new)
+            })
             .collect()
     }
 
     fn route(
         &self,
         At { location, value: file }: At<Box<RouteFile>>,
-        defaults: &StreamOptions,
+        (defaults, auth): (&StreamOptions, &ResolvedAuth),
         earlier: &mut Matches,
     ) -> Option<RouteSettings> {
         let what = "set which requests the route matches, such as /events/{channel}";
@@ -50,7 +54,11 @@ impl Resolver<'_> {
         };
         let methods = methods(file.methods);
         let is_proxied = !file.proxy.is_absent();
-        let target = self.target(file.events, file.proxy, pattern.as_ref(), defaults, &location);
+        let auth = self.auth(file.auth, auth);
+        // After a mistake in `auth` nothing is noted that only its absence would make one.
+        let has_auth = auth.as_ref().is_none_or(Option::is_some);
+        let request = (pattern.as_ref(), has_auth);
+        let target = self.target(file.events, file.proxy, request, defaults, &location);
         let cors = self.cors(file.cors);
         let handover = self.handover(file.handover, is_proxied, defaults);
 
@@ -66,14 +74,15 @@ impl Resolver<'_> {
         if let Err(message) = earlier.add(this) {
             self.note(&path_location, message);
         }
-        Some(RouteSettings { path, host, methods, target: target?, cors, handover })
+        let auth = auth?;
+        Some(RouteSettings { path, host, methods, target: target?, auth, cors, handover })
     }
 
     fn target(
         &self,
         events: Field<EventsFile>,
         proxy: Field<ProxyFile>,
-        pattern: Option<&PathPattern>,
+        request: (Option<&PathPattern>, bool),
         defaults: &StreamOptions,
         location: &KeyLocation,
     ) -> Option<Target> {
@@ -83,14 +92,16 @@ impl Resolver<'_> {
                 None
             }
             (events, Field::Absent) => {
-                self.events(events.written()?, pattern, defaults).map(Target::Events)
+                self.events(events.written()?, request, defaults).map(Target::Events)
             }
-            (Field::Absent, proxy) => self.proxy(proxy.written()?, defaults).map(Target::Proxy),
+            (Field::Absent, proxy) => {
+                self.proxy(proxy.written()?, defaults, request.1).map(Target::Proxy)
+            }
             (events, proxy) => {
                 self.note(location, "has both events and proxy; remove one of them");
                 // Notes the mistakes inside them, too.
-                events.written().and_then(|events| self.events(events, pattern, defaults));
-                proxy.written().and_then(|proxy| self.proxy(proxy, defaults));
+                events.written().and_then(|events| self.events(events, request, defaults));
+                proxy.written().and_then(|proxy| self.proxy(proxy, defaults, request.1));
                 None
             }
         }
@@ -99,18 +110,23 @@ impl Resolver<'_> {
     fn events(
         &self,
         At { location, value: mut file }: At<EventsFile>,
-        pattern: Option<&PathPattern>,
+        (pattern, has_auth): (Option<&PathPattern>, bool),
         defaults: &StreamOptions,
     ) -> Option<EventsSettings> {
         let channels = std::mem::take(&mut file.channels);
-        let channels = || self.channels(channels, pattern, &location);
-        self.stream(&file, &location, defaults.clone(), channels)
+        let claim = self.claim(std::mem::take(&mut file.claim), has_auth);
+        let channels = || match (&claim, channels) {
+            (Some(_), Field::Absent) => Some(Vec::new()),
+            (_, channels) => self.channels(channels, (pattern, has_auth), &location),
+        };
+        let settings = self.stream(&file, &location, defaults.clone(), channels)?;
+        Some(EventsSettings { claim, ..settings })
     }
 
     fn channels(
         &self,
         field: Field<Vec<Field<String>>>,
-        pattern: Option<&PathPattern>,
+        (pattern, has_auth): (Option<&PathPattern>, bool),
         events: &KeyLocation,
     ) -> Option<Vec<String>> {
         const WHAT: &str =
@@ -123,10 +139,21 @@ impl Resolver<'_> {
         // With an invalid path, its parameters are unknown.
         if let Some(PathPattern { parameters, .. }) = pattern {
             for template in &templates {
-                self.parse(template, |text| template::check(text, parameters));
+                self.parse(template, |text| template::check(text, parameters, has_auth));
             }
         }
         Some(templates.into_iter().map(|at| at.value).collect())
+    }
+
+    /// The claim that lists the channels of a token's bearer.
+    fn claim(&self, field: Field<String>, has_auth: bool) -> Option<String> {
+        let At { location, value } = field.written()?;
+        if value.is_empty() {
+            self.note(&location, "is empty; name the claim of the token that lists the channels");
+        } else if !has_auth {
+            self.note(&location, "needs auth on the route, whose tokens have the claim");
+        }
+        Some(value)
     }
 
     fn cors(&self, field: Field<CorsFile>) -> CorsSettings {

@@ -6,6 +6,8 @@ use matchit::{InsertError, Router};
 use ssegate_hub::ChannelName;
 use ssegate_strict_yaml::{quoted, suggestion};
 
+use crate::auth::Placeholder;
+
 /// A parsed path of a route.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PathPattern {
@@ -115,8 +117,9 @@ fn insert_error(error: &InsertError) -> &'static str {
     }
 }
 
-/// Checks the template of a channel name against the parameters of its path.
-pub(super) fn check(template: &str, parameters: &[String]) -> Result<(), String> {
+/// Checks the template of a channel name against the parameters of its path. `has_auth`: the route has
+/// `auth`, which fills `{auth.id}` and `{claim.name}`.
+pub(super) fn check(template: &str, parameters: &[String], has_auth: bool) -> Result<(), String> {
     if template.is_empty() {
         return Err("a channel name is empty".to_owned());
     }
@@ -124,7 +127,7 @@ pub(super) fn check(template: &str, parameters: &[String]) -> Result<(), String>
     while let Some((before, after)) = rest.split_once('{') {
         let inside = after.split_once('}').filter(|(name, _)| !name.contains('{'));
         let (name, after) = inside.filter(|_| !before.contains('}')).ok_or_else(unbalanced)?;
-        check_name(name, parameters)?;
+        check_name(name, parameters, has_auth)?;
         rest = after;
     }
     if rest.contains('}') {
@@ -140,17 +143,23 @@ fn unbalanced() -> String {
     "unbalanced braces; write {name} or {query.name}".to_owned()
 }
 
-fn check_name(name: &str, parameters: &[String]) -> Result<(), String> {
+fn check_name(name: &str, parameters: &[String], has_auth: bool) -> Result<(), String> {
     if name.is_empty() || name == "query." {
         return Err(format!("{{{name}}} has no name; write {{name}} or {{query.name}}"));
     }
     if name.starts_with("query.") || parameters.iter().any(|known| known == name) {
         return Ok(());
     }
+    if Placeholder::parse(name).is_some() {
+        let message = || format!("{{{name}}} needs auth on the route, or for the whole file");
+        return if has_auth { Ok(()) } else { Err(message()) };
+    }
     let known: Vec<&str> = parameters.iter().map(String::as_str).collect();
     let hint = match suggestion(name, &known) {
         Some(meant) => format!("did you mean {{{meant}}}?"),
-        None if name.contains('.') => "only {query.name} may have a dot".to_owned(),
+        None if name.contains('.') => {
+            "only {query.name}, {auth.id} and {claim.name} may have a dot".to_owned()
+        }
         None => format!("write {{query.{name}}} to take it from the query"),
     };
     Err(format!("{{{name}}} is not a parameter of this route's path; {hint}"))
@@ -225,7 +234,10 @@ mod tests {
     fn a_template_may_use_parameters_of_the_path_and_the_query() {
         let parameters = ["channel".to_owned(), "id".to_owned()];
         for template in ["news", "{channel}", "user:{id}:{query.kind}", "{query.channel}", "a*"] {
-            assert_eq!(check(template, &parameters), Ok(()), "{template}");
+            assert_eq!(check(template, &parameters, false), Ok(()), "{template}");
+        }
+        for template in ["user:{auth.id}", "{claim.org.name}:{id}"] {
+            assert_eq!(check(template, &parameters, true), Ok(()), "{template}");
         }
         for (template, hint) in [
             ("", "is empty"),
@@ -237,10 +249,13 @@ mod tests {
             ("{query.}", "has no name"),
             ("{chanel}", "did you mean {channel}?"),
             ("{user}", "write {query.user}"),
-            ("{jwt.sub}", "only {query.name} may have a dot"),
+            ("{jwt.sub}", "only {query.name}, {auth.id} and {claim.name} may have a dot"),
+            ("{auth.id}", "{auth.id} needs auth on the route"),
+            ("{claim.sub}", "{claim.sub} needs auth on the route"),
+            ("{claim.}", "may have a dot"),
             ("__keyspace@0__:x", "reserved by Redis"),
         ] {
-            let message = check(template, &parameters).expect_err(template);
+            let message = check(template, &parameters, false).expect_err(template);
             assert!(message.contains(hint), "{template}: {message}");
         }
     }

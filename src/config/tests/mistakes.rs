@@ -56,7 +56,7 @@ drain: 10
     routes[0].events.replay: expected none, last, all or a number from 1 to 10000; this is "0" (gateway.yaml:21:15)
     routes[1].path: "api" does not start with /; write "/api" (gateway.yaml:22:11)
     routes[1].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "get"; did you mean `GET`? (gateway.yaml:23:15)
-    routes[1].proxy: expected a mapping with upstream, http2, tls, host, underscores_in_headers, max_connections, max_waiting, max_response_header, retry_idempotent, retry_buffer, max_body, connect_timeout, response_timeout, idle_timeout, keep_alive, fail_timeout, location, p99_warning and stream_keep_alive; this is "http://backend" (gateway.yaml:24:12)
+    routes[1].proxy: expected a mapping with upstream, http2, tls, host, pass, underscores_in_headers, max_connections, max_waiting, max_response_header, retry_idempotent, retry_buffer, max_body, connect_timeout, response_timeout, idle_timeout, keep_alive, fail_timeout, location, p99_warning and stream_keep_alive; this is "http://backend" (gateway.yaml:24:12)
     routes[2]: has both events and proxy; remove one of them (gateway.yaml:25:5)
     routes[2].proxy.upstream: "ftp://backend" is not an HTTP URL; use forms like http://127.0.0.1:8000 (gateway.yaml:26:24)
     routes[2].events.channels: the list is empty; set the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:27:25)
@@ -78,7 +78,7 @@ fn an_unknown_format_is_answered_with_all_of_them() {
 fn an_unknown_key_is_an_error_with_a_suggestion() {
     let more = "rout: 1\nrediss: {}\nhttp2: {idle: 3s}\ntimeouts: {idel: 3s}\n";
     assert_snapshot!(mistakes(&with(more)), @"
-    rout: unknown key; the valid keys are listeners, trusted_proxies, admin, redis, sse, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2 and sockets (gateway.yaml:6:1)
+    rout: unknown key; the valid keys are listeners, trusted_proxies, admin, redis, sse, auth, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2 and sockets (gateway.yaml:6:1)
     rediss: unknown key; did you mean `redis`? (gateway.yaml:7:1)
     http2.idle: unknown key; the valid keys are max_concurrent_streams, header_list, stream_window, max_stream_window, connection_window, header_timeout, keep_alive_interval and keep_alive_timeout (gateway.yaml:8:9)
     timeouts.idel: unknown key; did you mean `idle`? (gateway.yaml:9:12)
@@ -93,7 +93,7 @@ fn a_missing_key_is_reported_once() {
     routes: missing; add a route, such as `- path: /events/{channel}` (gateway.yaml)
     ");
     assert_snapshot!(mistakes("just text"), @r#"
-    expected a mapping with listeners, trusted_proxies, admin, redis, sse, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2 and sockets; this is "just text" (gateway.yaml:1:1)
+    expected a mapping with listeners, trusted_proxies, admin, redis, sse, auth, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2 and sockets; this is "just text" (gateway.yaml:1:1)
     "#);
     let empty = "listeners: [{}]\nredis:\nroutes:\n- events:\n- proxy: {}\n  path: /\n- path: /a\n";
     assert_snapshot!(mistakes(empty), @r#"
@@ -254,12 +254,12 @@ fn a_mistake_in_a_route_says_how_to_fix_it() {
     routes[5].proxy.connect_timeout: must be at least 1ms; this is 0s (gateway.yaml:14:48)
     routes[5].cors.origins[0]: "https://a.example/" has a path; browsers send https://a.example (gateway.yaml:15:20)
     routes[6].cors.credentials: has no effect without origins; list them (gateway.yaml:18:9)
-    routes[6].auth: unknown key; the valid keys are path, host, methods, events, proxy, cors and handover (gateway.yaml:19:3)
+    routes[6].auth: has no method; set one of jwt, signed_url and tokens, or several under any or all (gateway.yaml:19:9)
     routes[7].path: is ambiguous with the path of routes[2]; where one has a {parameter}, the other may have a literal segment, but not {*rest} or a parameter of another form (gateway.yaml:20:10)
     routes[8].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "GTE"; did you mean `GET`? (gateway.yaml:21:24)
     routes[9].events.channels: missing; set the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:22:22)
     routes[9].events.strip_prefix: not a valid prefix: the channel name contains a control character (gateway.yaml:22:37)
-    routes[10]: expected a mapping with path, host, methods, events, proxy, cors and handover; this is "off" (gateway.yaml:23:3)
+    routes[10]: expected a mapping with path, host, methods, events, proxy, auth, cors and handover; this is "off" (gateway.yaml:23:3)
     "#);
 }
 

@@ -1,5 +1,6 @@
 //! The whole module, from a text to settings or mistakes.
 
+mod auth;
 mod listeners;
 mod mistakes;
 mod reference;

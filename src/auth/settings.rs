@@ -1,0 +1,89 @@
+//! The `auth` of a route, as gateway.yaml says it.
+
+use std::time::Duration;
+
+use ssegate_auth::TokenPlace;
+use ssegate_auth::jwt::{JwtSettings, KeySet};
+use ssegate_auth::signed_url::UrlKey;
+use ssegate_auth::static_token::StaticToken;
+
+/// Who may make the requests of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthSettings {
+    /// What a request has to show.
+    pub requirement: Requirement,
+    /// The most streams of one identity at the same time, over all routes; `None`: no limit.
+    pub max_streams: Option<usize>,
+}
+
+/// What a request has to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// A credential of this method.
+    One(MethodSettings),
+    /// One of these; at least one.
+    Any(Vec<Self>),
+    /// All of these; at least one. The first that names somebody says who it is.
+    All(Vec<Self>),
+}
+
+/// A method of authentication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MethodSettings {
+    /// JSON Web Tokens.
+    Jwt(Box<JwtAuth>),
+    /// URLs that carry their own permission, signed with one of these keys.
+    SignedUrl(Vec<UrlKey>),
+    /// Static tokens for machines.
+    Tokens(TokensAuth),
+}
+
+/// JSON Web Tokens: where they stand, and what they must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtAuth {
+    /// The keys, of which any may have signed a token.
+    pub keys: KeySet,
+    /// What a token must be.
+    pub rules: JwtSettings,
+    /// Where a request may carry it. The first place that has one is used.
+    pub places: Vec<TokenPlace>,
+    /// A token in a cookie that expired by less than this is "not now" rather than 401: the page may be about
+    /// to renew it, and an `EventSource` gives up for good on a 401.
+    pub renew: Duration,
+}
+
+/// Static tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokensAuth {
+    /// The tokens.
+    pub known: Vec<StaticToken>,
+    /// Where a request may carry one.
+    pub places: Vec<TokenPlace>,
+}
+
+impl AuthSettings {
+    /// All methods, in the order of the file.
+    pub fn methods(&self) -> Vec<&MethodSettings> {
+        self.requirement.methods()
+    }
+}
+
+impl Requirement {
+    fn methods(&self) -> Vec<&MethodSettings> {
+        match self {
+            Self::One(method) => vec![method],
+            Self::Any(parts) | Self::All(parts) => parts.iter().flat_map(Self::methods).collect(),
+        }
+    }
+}
+
+impl MethodSettings {
+    /// The places in which a request may carry a token of this method.
+    pub fn places(&self) -> &[TokenPlace] {
+        match self {
+            Self::Jwt(jwt) => &jwt.places,
+            Self::Tokens(tokens) => &tokens.places,
+            Self::SignedUrl(_) => &[],
+        }
+    }
+}

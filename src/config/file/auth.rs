@@ -1,0 +1,82 @@
+//! `auth`: who may make the requests of a route.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use ssegate_strict_yaml::{Count, Field, OneOrMore, TimeOrZero, mapping};
+
+use crate::auth::JwtAuth;
+
+/// Who may make the requests: one method, or several under `any` or `all`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Auth")]
+pub(crate) struct AuthFile {
+    /// JSON Web Tokens.
+    pub(crate) jwt: Field<JwtFile>,
+    /// URLs that carry their own permission, signed with HMAC-SHA256.
+    pub(crate) signed_url: Field<SignedUrlFile>,
+    /// Static tokens for machines, of which only the hashes are kept.
+    pub(crate) tokens: Field<Vec<Field<StaticTokenFile>>>,
+    /// One of these is enough.
+    pub(crate) any: Field<Vec<Field<Box<Self>>>>,
+    /// All of these are needed.
+    pub(crate) all: Field<Vec<Field<Box<Self>>>>,
+    /// The most streams of one identity at the same time. Default: no limit.
+    pub(crate) max_streams: Field<Count>,
+}
+
+mapping! {
+    /// JSON Web Tokens (RFC 7519).
+    #[schemars(rename = "Jwt", extend("required" = ["algorithms"]))]
+    pub(crate) struct JwtFile sets JwtAuth {
+        /// The keys, of which any may have signed a token: secrets, plain or after `base64:`, or public keys
+        /// in PEM.
+        keys: OneOrMore<String>,
+        /// Files with public keys or certificates in PEM.
+        key_files: OneOrMore<PathBuf>,
+        /// A file with a JSON Web Key Set.
+        jwks: PathBuf,
+        /// The algorithms with which a token may be signed: HS256, HS384, HS512, RS256, RS384, RS512, PS256,
+        /// PS384, PS512, ES256, ES384, EdDSA.
+        algorithms: OneOrMore<String>,
+        /// The claim `iss` must be one of these. Default: any or none.
+        issuer: OneOrMore<String>,
+        /// The claim `aud` must name one of these. Default: a token for a named audience is refused.
+        audience: OneOrMore<String>,
+        /// The header `typ` must be one of these. Default: `JWT`, `at+jwt` or none.
+        types: OneOrMore<String>,
+        /// Whether a token without `exp` is accepted.
+        never_expires: bool => rules.may_never_expire,
+        /// By how much the clocks of issuer and gateway may differ.
+        leeway: TimeOrZero => rules.leeway,
+        /// Where a request may carry the token: `bearer`, `cookie:NAME` or `query:NAME`. The first place that
+        /// has one is used. Default: bearer.
+        from: OneOrMore<String>,
+        /// A token in a cookie that expired by less than this is answered with 200, `retry` and the end of the
+        /// stream, so that an `EventSource` comes back with the next one.
+        renew: TimeOrZero => renew,
+    }
+}
+
+mapping! {
+    /// URLs that carry their own permission.
+    #[schemars(rename = "SignedUrl", extend("required" = ["keys"]))]
+    pub(crate) struct SignedUrlFile sets () {
+        /// The secrets by name: at least 32 bytes, plain or after `base64:`.
+        keys: BTreeMap<String, Field<String>>,
+    }
+}
+
+mapping! {
+    /// A static token.
+    #[schemars(rename = "StaticToken", extend("required" = ["name", "sha256"]))]
+    pub(crate) struct StaticTokenFile sets () {
+        /// Who presents it.
+        name: String,
+        /// Its SHA-256 in hexadecimal digits, as `printf %s TOKEN | sha256sum` prints it.
+        sha256: String,
+    }
+}

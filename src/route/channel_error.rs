@@ -1,0 +1,37 @@
+//! Why the channels of a request are rejected.
+
+use ssegate_hub::InvalidChannelName;
+
+use super::parameters::NotUtf8;
+
+/// Why a request is rejected. The messages are sent in the body of the response.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// The request has no channel.
+    #[error("no channel given")]
+    Missing,
+    /// A name is not valid UTF-8 after percent-decoding.
+    #[error("a channel name is not valid UTF-8")]
+    NotUtf8,
+    /// More channels than the route allows on one stream.
+    #[error("more than {0} channels on one stream")]
+    TooMany(usize),
+    /// A name that no channel can have.
+    #[error("{0}")]
+    Invalid(InvalidChannelName),
+    /// The client's credential does not allow a channel. The same for one that nobody publishes to.
+    #[error("not allowed")]
+    NotAllowed,
+    /// A pattern where a part of the name comes from the client's credential.
+    #[error("a pattern is not allowed here")]
+    NoPattern,
+    /// A pattern that could match the channels of keyspace notifications or of Sentinel.
+    #[error("the pattern also matches names that are reserved by Redis")]
+    ReservedPattern,
+}
+
+impl From<NotUtf8> for ChannelError {
+    fn from(_: NotUtf8) -> Self {
+        Self::NotUtf8
+    }
+}
