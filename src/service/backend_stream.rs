@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::Service;
 use super::backend_stream_state::BackendStreamState;
-use super::backend_streams::BackendStreamGuard;
+use super::backend_streams::{BackendStreamEnder, BackendStreamGuard};
 use super::counted::CountedStream;
 use crate::proxy::UpstreamBody;
 use crate::server::connection::{BodyError, HttpProtocol};
@@ -82,7 +82,7 @@ pub struct BackendStream {
     state: Rc<BackendStreamState>,
     shard: Shard,
     counted: CountedStream,
-    _guard: BackendStreamGuard,
+    guard: BackendStreamGuard,
 }
 
 impl BackendStream {
@@ -117,8 +117,13 @@ impl BackendStream {
             state,
             shard: shard.clone(),
             counted,
-            _guard: guard,
+            guard,
         }
+    }
+
+    /// Returns what ends the stream from outside its body.
+    pub(super) fn ender(&self) -> BackendStreamEnder {
+        self.guard.ender()
     }
 
     /// The next piece of the stream.
@@ -197,9 +202,8 @@ impl BackendStream {
             {
                 CloseReason::Stalled
             }
-            None if self.state.is_expired() => CloseReason::Expired,
-            None if self.is_ended_by_us() => CloseReason::Drained,
-            None => CloseReason::ClientLeft,
+            None if self.is_ended_by_us() && self.state.ended().is_none() => CloseReason::Drained,
+            None => self.state.ended().unwrap_or(CloseReason::ClientLeft),
         };
         reason.as_str()
     }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use ssegate_hub::CLOSE_GRACE;
+use ssegate_hub::{CLOSE_GRACE, CloseReason};
 use tokio::time::Instant;
 
 /// The state of one backend stream.
@@ -25,7 +25,8 @@ pub(super) struct BackendStreamState {
     // Whether a comment is due.
     is_quiet: Cell<bool>,
     is_draining: Cell<bool>,
-    is_expired: Cell<bool>,
+    // Why the gateway ends the stream, and since when it may.
+    ended: Cell<Option<(CloseReason, Instant)>>,
     waker: RefCell<Option<Waker>>,
     cut: Box<dyn Fn()>,
 }
@@ -47,7 +48,7 @@ impl BackendStreamState {
             waits_since: Cell::new(None),
             is_quiet: Cell::new(false),
             is_draining: Cell::new(false),
-            is_expired: Cell::new(false),
+            ended: Cell::new(None),
             waker: RefCell::new(None),
             cut,
         }
@@ -64,14 +65,22 @@ impl BackendStreamState {
     }
 
     /// Whether the stream is to end after the event that is being sent: the gateway is stopping, or the
-    /// client's credential has expired.
+    /// client may not listen any more.
     pub(super) fn is_ending(&self) -> bool {
-        self.is_draining.get() || self.is_expired.get()
+        self.is_draining.get() || self.ended.get().is_some()
     }
 
-    /// Whether the client's credential has expired.
-    pub(super) fn is_expired(&self) -> bool {
-        self.is_expired.get()
+    /// Why the gateway has ended the stream, other than to stop.
+    pub(super) fn ended(&self) -> Option<CloseReason> {
+        self.ended.get().map(|(reason, _)| reason)
+    }
+
+    /// Ends the stream after the event that is being sent. [`Self::visit`] cuts it off after [`CLOSE_GRACE`].
+    pub(super) fn end(&self, reason: CloseReason, now: Instant) {
+        if self.ended.get().is_none() {
+            self.ended.set(Some((reason, now)));
+            self.wake();
+        }
     }
 
     /// A piece was returned to the connection.
@@ -101,21 +110,18 @@ impl BackendStreamState {
     /// Keeps a quiet stream alive, and aborts one that cannot be written to. Returns when to visit it
     /// again; `None`: never.
     pub(super) fn visit(&self, now: Instant, write_timeout: Duration) -> Option<Instant> {
-        match self.expires_at {
-            // It had its time to end after an event.
-            Some(_) if self.is_expired.get() => {
-                (self.cut)();
-                return None;
-            }
-            Some(at) if now >= at => {
-                self.is_expired.set(true);
-                self.wake();
-                return Some(now + CLOSE_GRACE);
-            }
-            _ => {}
+        if self.expires_at.is_some_and(|at| now >= at) {
+            self.end(CloseReason::Expired, now);
         }
-        let next = self.visit_open(now, write_timeout);
-        next.map(|next| self.before_end(next))
+        let Some((_, since)) = self.ended.get() else {
+            return self.visit_open(now, write_timeout).map(|next| self.before_end(next));
+        };
+        let due = since + CLOSE_GRACE;
+        if now < due {
+            return Some(due);
+        }
+        (self.cut)();
+        None
     }
 
     /// `due`, or when the credential expires, if that is earlier.

@@ -9,7 +9,9 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ssegate_hub::{Shard, StreamKey, TIMER_TICK, TimedStreams, drain_evenly};
+use ssegate_hub::{
+    CLOSE_GRACE, CloseReason, Shard, StreamKey, TIMER_TICK, TimedStreams, drain_evenly,
+};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::backend_stream_state::BackendStreamState;
@@ -30,6 +32,32 @@ struct BackendStreamsShared {
 pub(super) struct BackendStreamGuard {
     streams: BackendStreams,
     key: StreamKey,
+}
+
+/// Ends a backend's stream from outside its body. A cheap handle, which does not keep the stream open.
+#[derive(Clone, Debug)]
+pub(super) struct BackendStreamEnder {
+    streams: BackendStreams,
+    key: StreamKey,
+}
+
+impl BackendStreamEnder {
+    /// Ends the stream after the event that is being sent. Does nothing once it has ended.
+    pub(super) fn end(&self, reason: CloseReason) {
+        let streams = &self.streams.0.streams;
+        if let Some(stream) = streams.get(self.key) {
+            let now = Instant::now();
+            stream.end(reason, now);
+            streams.schedule(self.key, now + CLOSE_GRACE);
+        }
+    }
+}
+
+impl BackendStreamGuard {
+    /// Returns what ends the stream.
+    pub(super) fn ender(&self) -> BackendStreamEnder {
+        BackendStreamEnder { streams: self.streams.clone(), key: self.key }
+    }
 }
 
 impl BackendStreams {

@@ -71,7 +71,7 @@ pub use settings::{HubSettings, MAX_SHARDS, StreamSettings, WhenFull};
 pub use shard::Shard;
 pub use shard::link::ShardLink;
 pub use shard::streams::StreamRequest;
-pub use subscriber::Subscriber;
+pub use subscriber::{StreamEnder, Subscriber};
 pub use timed_streams::{StreamKey, TimedStreams};
 pub use timers::TIMER_TICK;
 pub use topic::{Ids, Subscription, Topic};

@@ -19,6 +19,7 @@ use super::mailbox::event_queue::{EventQueue, QueuedFrame};
 use super::shard::Shard;
 use super::shard::local_channel::Membership;
 use super::shard::streams::StreamRequest;
+use super::timed_streams::StreamKey;
 
 /// Frames that wait together are handed over together, up to this many bytes: one TLS record.
 const MAX_TOGETHER: usize = 16 << 10;
@@ -31,6 +32,21 @@ pub struct Subscriber {
     membership: Membership,
     // What is left of a large text whose first pieces were handed over.
     rest: RefCell<Option<Box<Bytes>>>,
+}
+
+/// Ends a stream from outside its body, such as when its client may not listen any more. A cheap handle,
+/// which does not keep the stream open.
+#[derive(Clone, Debug)]
+pub struct StreamEnder {
+    shard: Shard,
+    key: StreamKey,
+}
+
+impl StreamEnder {
+    /// Ends the stream in good order, with a jittered `retry`. Does nothing once it has ended.
+    pub fn end(&self, reason: CloseReason) {
+        self.shard.end(self.key, reason);
+    }
 }
 
 impl Shard {
@@ -72,6 +88,11 @@ impl Subscriber {
     /// Writes a keep-alive, though the stream may not be quiet: to see whether its client is there.
     pub fn keep_alive_now(&self) {
         self.mailbox.keep_alive(Instant::now());
+    }
+
+    /// Returns what ends the stream from outside its body.
+    pub fn ender(&self) -> StreamEnder {
+        StreamEnder { shard: self.shard.clone(), key: self.membership.key() }
     }
 
     /// Why the stream was closed; `None` if it was not closed from this side.

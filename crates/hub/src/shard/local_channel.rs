@@ -100,6 +100,11 @@ impl LocalChannel {
 }
 
 impl Membership {
+    /// The stream's name on its shard.
+    pub(crate) fn key(&self) -> StreamKey {
+        self.key
+    }
+
     /// The names of the channels at the source.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.channels.iter().map(|channel| channel.name())

@@ -29,6 +29,7 @@ use super::mailbox::Mailbox;
 use super::mailbox::close_reason::CloseReason;
 use super::mailbox::watchdog::CLOSE_GRACE;
 use super::subject::ChannelIndex;
+use super::timed_streams::StreamKey;
 use super::timed_streams::TimedStreams;
 use super::timers::TIMER_TICK;
 use crate::Observer;
@@ -152,6 +153,15 @@ impl Shard {
         let write_timeout = self.0.write_timeout.get();
         self.0.streams.visit_due(now, |mailbox| mailbox.visit(now, write_timeout));
         self.0.observer.tick(self.0.queued_bytes.get());
+    }
+
+    /// Ends a stream in good order, unless it has ended.
+    pub(super) fn end(&self, key: StreamKey, reason: CloseReason) {
+        if let Some(mailbox) = self.0.streams.get(key) {
+            let now = Instant::now();
+            mailbox.end(reason, now);
+            self.visit_after_grace(&mailbox, now);
+        }
     }
 
     /// Visits a closed stream as soon as its grace is over.

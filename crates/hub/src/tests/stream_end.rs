@@ -141,3 +141,21 @@ fn streams_end_at_their_max_age_and_not_all_together() {
         assert_eq!(ageless.close_reason(), None);
     });
 }
+
+#[test]
+fn a_stream_is_ended_from_outside_with_a_time_to_come_back() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let stream = test.open(0, &["a"]);
+        settle().await;
+        test.follow().await;
+        drop(read(&stream));
+        let ender = stream.ender();
+        ender.end(CloseReason::Revoked);
+        ender.end(CloseReason::Expired);
+        assert!(read(&stream).contains("retry: "), "it says when to come back");
+        assert_eq!(stream.close_reason(), Some(CloseReason::Revoked), "the first reason counts");
+        drop(stream);
+        ender.end(CloseReason::Revoked);
+    });
+}
