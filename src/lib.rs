@@ -52,6 +52,7 @@
 //! | [`metrics`] | every metric, recorded by methods named after facts | the stages |
 //! | [`health`] | readiness, backends, certificates: what works and what does not | who asks |
 //! | [`log_limit`] | rate-limits repeated log lines | what they say |
+//! | [`upstream_address`] | the address of a backend, and how its certificate is verified | who connects |
 //! | [`query`] | the query of a URL | what it is for |
 //!
 //! What stands alone is a crate of its own, in `crates/`, and cannot name anything above:
@@ -79,3 +80,4 @@ pub mod server;
 pub mod service;
 pub mod source;
 pub mod tls_client;
+pub mod upstream_address;

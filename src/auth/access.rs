@@ -1,8 +1,12 @@
 //! The result of authentication: who may make a request, or why not.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use ssegate_auth::{Identity, Refusal};
+
+use super::settings::ForwardAuth;
+use super::verdict::AuthResponse;
 
 /// Who may make a request, and until when.
 #[derive(Clone, Debug, Default)]
@@ -13,21 +17,33 @@ pub struct Access {
     pub ends: Option<SystemTime>,
     /// Whether the browser sends the credential by itself, also for the page of another site.
     pub is_ambient: bool,
+    /// The auth backends that allow it, to be asked again while a stream is open.
+    pub forwards: Vec<Arc<ForwardAuth>>,
 }
 
 /// Why a request may not be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// There is no credential, or it is not accepted.
+    #[error("{0}")]
     Refused(Refusal),
     /// The token expired a moment ago, and the page may be about to renew it.
+    #[error("the token has just expired")]
     Renewal,
+    /// The auth backend refuses with this response.
+    #[error("the auth backend responded {}", .0.status)]
+    Response(Arc<AuthResponse>),
+    /// The auth backend has not decided: the same request may be allowed later. The text is for the client.
+    #[error("{0}")]
+    NotNow(&'static str),
 }
 
 impl Access {
     /// Both of two accesses: the first that names somebody says who it is, and the first to end ends both.
     pub(super) fn and(mut self, other: Self) -> Self {
-        let Self { identity, ends, is_ambient } = other;
+        let Self { identity, ends, is_ambient, forwards } = other;
+        self.forwards.extend(forwards);
+        self.identity.attributes.extend(identity.attributes);
         self.is_ambient &= is_ambient;
         self.ends = [self.ends, ends].into_iter().flatten().min();
         if self.identity.id.is_none() {
@@ -42,11 +58,20 @@ impl Access {
 }
 
 impl Denial {
-    /// The one of two denials that says more: a missing credential says least, one that is about to be
-    /// renewed most.
+    /// The value of a metric's label.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.as_str(),
+            Self::Renewal => "renewal",
+            Self::Response(_) => "auth_backend",
+            Self::NotNow(_) => "not_now",
+        }
+    }
+
+    /// The one of two denials that says more: a missing credential says least, one that may pass later most.
     pub(super) fn or(self, other: Self) -> Self {
         match (&self, &other) {
-            (Self::Refused(Refusal::Missing), _) | (_, Self::Renewal) => other,
+            (Self::Refused(Refusal::Missing), _) | (_, Self::Renewal | Self::NotNow(_)) => other,
             _ => self,
         }
     }

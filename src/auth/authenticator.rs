@@ -8,6 +8,7 @@ use http::uri::PathAndQuery;
 use ssegate_auth::{Refusal, TokenPlace, without_tokens};
 
 use super::access::{Access, Denial};
+use super::forward::{self, AskBackend};
 use super::request::AuthRequest;
 use super::settings::{AuthSettings, MethodSettings, Requirement};
 use super::{jwt, signed_url, tokens};
@@ -37,16 +38,17 @@ impl Authenticator {
         &self.settings
     }
 
-    /// Verifies the credential of a request at `now`.
+    /// Verifies the credential of a request at `now`. `asker` sends what a backend decides.
     ///
     /// # Errors
     /// The request may not be made. A credential that is not accepted is never taken for none.
-    pub fn authenticate(
+    pub async fn authenticate<A: AskBackend>(
         &self,
         request: AuthRequest<'_>,
         now: SystemTime,
+        asker: &A,
     ) -> Result<Access, Denial> {
-        check(&self.settings.requirement, request, now)
+        check(&self.settings.requirement, request, now, asker).await
     }
 
     /// The value of `WWW-Authenticate` (RFC 9110, section 11.6.1; RFC 6750, section 3); `None` if no method
@@ -81,13 +83,16 @@ fn challenge(method: &MethodSettings) -> Option<&'static str> {
     match method {
         MethodSettings::Jwt(_) | MethodSettings::Tokens(_) => Some("Bearer realm=\"ssegate\""),
         MethodSettings::SignedUrl(_) => None,
+        // Where the backend refuses, its own challenge is passed on.
+        MethodSettings::Forward(_) => Some("Bearer realm=\"ssegate\""),
     }
 }
 
-fn check(
+async fn check<A: AskBackend>(
     requirement: &Requirement,
     request: AuthRequest<'_>,
     now: SystemTime,
+    asker: &A,
 ) -> Result<Access, Denial> {
     match requirement {
         Requirement::One(MethodSettings::Jwt(settings)) => {
@@ -99,10 +104,13 @@ fn check(
         Requirement::One(MethodSettings::Tokens(settings)) => {
             tokens::authenticate(settings, request)
         }
+        Requirement::One(MethodSettings::Forward(backend)) => {
+            forward::access(backend, asker.ask(backend, request).await, request)
+        }
         Requirement::Any(parts) => {
             let mut denial = Denial::Refused(Refusal::Missing);
             for part in parts {
-                match check(part, request, now) {
+                match Box::pin(check(part, request, now, asker)).await {
                     Ok(access) => return Ok(access),
                     Err(other) => denial = denial.or(other),
                 }
@@ -112,7 +120,7 @@ fn check(
         Requirement::All(parts) => {
             let mut all: Option<Access> = None;
             for part in parts {
-                let access = check(part, request, now)?;
+                let access = Box::pin(check(part, request, now, asker)).await?;
                 all = Some(all.map_or_else(|| access.clone(), |all| all.and(access.clone())));
             }
             all.ok_or(Denial::Refused(Refusal::Missing))

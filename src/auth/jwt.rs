@@ -24,7 +24,7 @@ pub(super) fn authenticate(
     match verify(&presented.token, keys, rules, now) {
         Ok(identity) => {
             let ends = identity.expires.map(|expires| end_of(expires, rules.leeway, now));
-            Ok(Access { identity, ends, is_ambient })
+            Ok(Access { identity, ends, is_ambient, ..Access::default() })
         }
         Err(Refusal::Expired { by })
             if is_ambient && by < rules.leeway + *renew && {

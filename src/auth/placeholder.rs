@@ -1,4 +1,5 @@
-//! `{auth.id}` and `{claim.NAME}`: what a credential says, in the name of a channel or in a header field.
+//! `{auth.id}`, `{auth.HEADER}` and `{claim.NAME}`: what a credential says, in the name of a channel or in a
+//! header field.
 
 use ssegate_auth::Identity;
 
@@ -7,6 +8,8 @@ use ssegate_auth::Identity;
 pub enum Placeholder {
     /// `{auth.id}`: who it is.
     Id,
+    /// `{auth.HEADER}`: a header field of the auth backend's response.
+    Attribute(String),
     /// `{claim.NAME}`: a claim of the token. A name with dots leads into objects.
     Claim(String),
 }
@@ -22,6 +25,9 @@ impl Placeholder {
         if name == "auth.id" {
             return Some(Self::Id);
         }
+        if let Some(attribute) = name.strip_prefix("auth.").filter(|name| !name.is_empty()) {
+            return Some(Self::Attribute(attribute.to_ascii_lowercase()));
+        }
         let claim = name.strip_prefix("claim.").filter(|claim| !claim.is_empty())?;
         Some(Self::Claim(claim.to_owned()))
     }
@@ -30,6 +36,7 @@ impl Placeholder {
     pub fn value(&self, identity: &Identity) -> Option<String> {
         match self {
             Self::Id => identity.id.clone(),
+            Self::Attribute(name) => identity.attributes.get(name).cloned(),
             Self::Claim(path) => identity.claim(path),
         }
     }

@@ -1,11 +1,16 @@
 //! The `auth` of a route, as gateway.yaml says it.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use http::HeaderName;
 
 use ssegate_auth::TokenPlace;
 use ssegate_auth::jwt::{JwtSettings, KeySet};
 use ssegate_auth::signed_url::UrlKey;
 use ssegate_auth::static_token::StaticToken;
+
+use crate::upstream_address::{UpstreamAddress, UpstreamTls};
 
 /// Who may make the requests of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +41,8 @@ pub enum MethodSettings {
     SignedUrl(Vec<UrlKey>),
     /// Static tokens for machines.
     Tokens(TokensAuth),
+    /// A backend decides.
+    Forward(Arc<ForwardAuth>),
 }
 
 /// JSON Web Tokens: where they stand, and what they must be.
@@ -61,6 +68,29 @@ pub struct TokensAuth {
     pub places: Vec<TokenPlace>,
 }
 
+/// A backend that decides upon each request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardAuth {
+    /// Where it is.
+    pub upstream: UpstreamAddress,
+    /// How its certificate is verified.
+    pub tls: UpstreamTls,
+    /// The path, and perhaps a query, that it is asked at.
+    pub target: String,
+    /// The header fields of its response that fill templates and are passed on to the backend of a route.
+    pub copy_headers: Vec<HeaderName>,
+    /// The header field of its response that says who it is.
+    pub id: Option<HeaderName>,
+    /// How long a permission is used again for the same request.
+    pub cache: Duration,
+    /// How often it is asked again while a stream is open; `None`: never.
+    pub recheck: Option<Duration>,
+    /// A stream ends when there was no verdict for this long.
+    pub recheck_grace: Duration,
+    /// The longest time for its response.
+    pub timeout: Duration,
+}
+
 impl AuthSettings {
     /// All methods, in the order of the file.
     pub fn methods(&self) -> Vec<&MethodSettings> {
@@ -78,12 +108,20 @@ impl Requirement {
 }
 
 impl MethodSettings {
+    /// The header fields of a response of this method that are passed on to the backend of a route.
+    pub fn copied_headers(&self) -> &[HeaderName] {
+        match self {
+            Self::Forward(backend) => &backend.copy_headers,
+            Self::Jwt(_) | Self::SignedUrl(_) | Self::Tokens(_) => &[],
+        }
+    }
+
     /// The places in which a request may carry a token of this method.
     pub fn places(&self) -> &[TokenPlace] {
         match self {
             Self::Jwt(jwt) => &jwt.places,
             Self::Tokens(tokens) => &tokens.places,
-            Self::SignedUrl(_) => &[],
+            Self::SignedUrl(_) | Self::Forward(_) => &[],
         }
     }
 }

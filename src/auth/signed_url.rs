@@ -22,5 +22,5 @@ pub(super) fn authenticate(
         path_and_query: request.path_and_query(),
     };
     let identity = verify(signed, keys, now)?;
-    Ok(Access { ends: identity.expires, identity, is_ambient: false })
+    Ok(Access { ends: identity.expires, identity, ..Access::default() })
 }

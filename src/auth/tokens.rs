@@ -18,5 +18,5 @@ pub(super) fn authenticate(
     let presented = find_token(&settings.places, request.headers, request.uri.query())?;
     let is_ambient = matches!(presented.place, TokenPlace::Cookie(_));
     let identity = verify(&presented.token, &settings.known)?;
-    Ok(Access { identity, ends: None, is_ambient })
+    Ok(Access { identity, ends: None, is_ambient, ..Access::default() })
 }

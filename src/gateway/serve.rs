@@ -24,7 +24,7 @@ use super::tasks::Tasks;
 use super::thread::Thread;
 use super::{Error, Gateway, OPENED, certificates, monitor, probe, stop, systemd};
 use crate::admin::Admin;
-use crate::auth::StreamQuota;
+use crate::auth::SharedAuth;
 use crate::config::Settings;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -140,7 +140,7 @@ impl GatewayParts {
         changed: &watch::Receiver<Option<ConfigChange>>,
     ) -> Result<(Vec<ShardThread>, Rc<[ShardHandle]>), Error> {
         let limits = GlobalLimits::new(self.shortage.clone(), self.metrics.clone());
-        let quota = StreamQuota::default();
+        let auth = SharedAuth::default();
         let (mut threads, mut shards) = (Vec::new(), Vec::new());
         for link in links {
             let (sender, accepted) = mpsc::channel(MAX_HANDED_OVER);
@@ -155,7 +155,7 @@ impl GatewayParts {
                 connections: self.settings.connections.clone(),
                 requests: self.settings.requests.clone(),
                 limits: limits.clone(),
-                quota: quota.clone(),
+                auth: auth.clone(),
                 publisher: publisher.cloned(),
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),

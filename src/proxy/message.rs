@@ -61,10 +61,10 @@ pub(super) fn prepare_request<B: Body>(
     if let Some(host) = authority.and_then(|host| HeaderValue::try_from(host).ok()) {
         headers.insert(HOST, host);
     }
+    forwarded::set_forwarded(headers, gateway_fields.peer);
     for (name, value) in gateway_fields.fields {
         headers.insert(name, value.clone());
     }
-    forwarded::set_forwarded(headers, gateway_fields.peer);
     forwarded::append_via(headers, version);
     if let Some(host) = &settings.host {
         headers.insert(HOST, host.clone());

@@ -22,12 +22,13 @@ use http::Method;
 use tokio::time::Instant;
 
 use crate::log_limit::LogLimit;
+pub use crate::upstream_address::{UpstreamAddress, UpstreamTls};
 
 pub use channel_error::ChannelError;
 pub use channels::Channels;
 pub use handover::RouteHandover;
 pub use parameters::Parameters;
-pub use proxy::{ProxySettings, UpstreamAddress, UpstreamTls};
+pub use proxy::ProxySettings;
 pub use reserved_headers::ReservedHeaders;
 pub use router::{Matched, Router, RouterError};
 pub use settings::{

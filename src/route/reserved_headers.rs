@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 
 use super::settings::{RouteSettings, Target};
+use crate::auth::MethodSettings;
 
 /// The names of such fields, of all routes together: a backend that trusts one trusts it on every route
 /// that leads to it. A cheap handle.
@@ -15,8 +16,13 @@ impl ReservedHeaders {
     pub(super) fn of<'a>(routes: impl Iterator<Item = &'a RouteSettings>) -> Self {
         let mut names: Vec<HeaderName> = Vec::new();
         for route in routes {
-            let Target::Proxy(proxy) = &route.target else { continue };
-            for (name, _) in &proxy.pass {
+            let passed = match &route.target {
+                Target::Proxy(proxy) => &*proxy.pass,
+                Target::Events(_) | Target::Demo => &[],
+            };
+            let methods = route.auth.iter().flat_map(|auth| auth.methods());
+            let copied = methods.flat_map(MethodSettings::copied_headers);
+            for name in passed.iter().map(|(name, _)| name).chain(copied) {
                 if !names.contains(name) {
                     names.push(name.clone());
                 }

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::Service;
 use super::backend_stream_state::BackendStreamState;
-use super::backend_streams::{BackendStreamEnder, BackendStreamGuard};
+use super::backend_streams::BackendStreamGuard;
 use super::counted::CountedStream;
 use crate::proxy::UpstreamBody;
 use crate::server::connection::{BodyError, HttpProtocol};
@@ -82,7 +82,7 @@ pub struct BackendStream {
     state: Rc<BackendStreamState>,
     shard: Shard,
     counted: CountedStream,
-    guard: BackendStreamGuard,
+    _guard: BackendStreamGuard,
 }
 
 impl BackendStream {
@@ -92,7 +92,7 @@ impl BackendStream {
         mut body: UpstreamBody,
         headers: &HeaderMap,
         (keep_alive, expires_at): (Option<Duration>, Option<Instant>),
-        (service, counted): (&Service, CountedStream),
+        (service, mut counted): (&Service, CountedStream),
         cut: Box<dyn Fn()>,
     ) -> Self {
         body.disable_idle_timeout();
@@ -108,6 +108,8 @@ impl BackendStream {
             Rc::new(BackendStreamState::new((keep_alive, expires_at), is_watched, now, cut));
         let first = state.before_end(now + keep_alive.unwrap_or(write_timeout).min(write_timeout));
         let guard = service.backend_streams().insert(Rc::clone(&state), first);
+        let ender = guard.ender();
+        counted.watch(move |reason| ender.end(reason));
         Self {
             body,
             comments: has_room.then(CommentInserter::default),
@@ -117,13 +119,8 @@ impl BackendStream {
             state,
             shard: shard.clone(),
             counted,
-            guard,
+            _guard: guard,
         }
-    }
-
-    /// Returns what ends the stream from outside its body.
-    pub(super) fn ender(&self) -> BackendStreamEnder {
-        self.guard.ender()
     }
 
     /// The next piece of the stream.

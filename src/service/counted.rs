@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ssegate_hub::CloseReason;
 use tokio::time::Instant;
 
-use crate::auth::QuotaGuard;
+use super::stream_guard::StreamGuard;
 use crate::metrics::RouteMetrics;
 use crate::server::connection::{ConnectionState, HttpProtocol};
 
@@ -16,19 +17,26 @@ pub(super) struct CountedStream {
     route: Arc<RouteMetrics>,
     protocol: HttpProtocol,
     opened: Instant,
-    // Makes room for another stream of the same identity.
-    _quota: Option<QuotaGuard>,
+    // Boxed: most streams have none.
+    guard: Option<Box<StreamGuard>>,
 }
 
 impl CountedStream {
     pub(super) fn open(
         connection: Rc<ConnectionState>,
         route: Arc<RouteMetrics>,
-        quota: Option<QuotaGuard>,
+        guard: Option<Box<StreamGuard>>,
     ) -> Self {
         let protocol = connection.protocol();
         route.stream_opened(protocol.as_str());
-        Self { connection, route, protocol, opened: Instant::now(), _quota: quota }
+        Self { connection, route, protocol, opened: Instant::now(), guard }
+    }
+
+    /// The stream is open, and `end` ends it from outside.
+    pub(super) fn watch(&mut self, end: impl Fn(CloseReason) + Clone + 'static) {
+        if let Some(guard) = &mut self.guard {
+            guard.watch(end);
+        }
     }
 
     /// The protocol of its connection.

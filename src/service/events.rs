@@ -50,7 +50,7 @@ pub(super) fn open<B>(
         return Ok(stream_response(ResponseBody::empty()));
     }
     service.limit_channels(&topics, request, &connection)?;
-    let counted = service.count_stream(route, admission, Rc::clone(&connection))?;
+    let mut counted = service.count_stream(route, admission, Rc::clone(&connection))?;
     let last_event_id = last_event_id(request);
     if last_event_id.is_some() {
         service.metrics().stream_resumed();
@@ -68,6 +68,8 @@ pub(super) fn open<B>(
         expires_at: admission.expires_at,
         cut: connection.current_request_abort(),
     });
+    let ender = subscriber.ender();
+    counted.watch(move |reason| ender.end(reason));
     let body = StreamBody::new(subscriber, counted);
     Ok(stream_response(ResponseBody::Stream(body)))
 }

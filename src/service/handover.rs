@@ -82,7 +82,7 @@ pub(super) fn hold(
     if info.method == Method::HEAD {
         return Ok(response.map(ResponseBody::upstream));
     }
-    let counted = service.count_stream(route, admission, Rc::clone(&connection))?;
+    let mut counted = service.count_stream(route, admission, Rc::clone(&connection))?;
     let settings = with_keep_alive(handover.channels.stream(), keep_alive);
     let retry = settings.retry;
     if last_event_id.is_some() {
@@ -99,6 +99,8 @@ pub(super) fn hold(
         expires_at: admission.expires_at,
         cut: connection.current_request_abort(),
     });
+    let ender = subscriber.ender();
+    counted.watch(move |reason| ender.end(reason));
     let (head, body) = response.into_parts();
     let prologue = Prologue::new(body, retry, service.shard().clone());
     let stream = StreamBody::continuing(prologue, subscriber, counted);

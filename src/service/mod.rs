@@ -5,6 +5,7 @@
 //! ([`proxy_handler`]) or the demo page.
 
 mod admission;
+mod auth_backends;
 mod backend_stream;
 mod backend_stream_state;
 mod backend_streams;
@@ -23,12 +24,14 @@ mod max_forwards;
 mod panic_injection;
 mod prologue;
 mod proxy_handler;
+mod recheck;
 mod rejection;
 mod request_info;
 mod request_settings;
 mod route_table;
 mod screening;
 mod start_page;
+mod stream_guard;
 mod stream_head;
 
 use std::cell::RefCell;
@@ -56,8 +59,8 @@ use self::counted::CountedStream;
 use self::proxy_handler::ProxyHandler;
 use self::rejection::Rejection;
 use self::request_info::RequestInfo;
-use self::route_table::RouteTable;
-use crate::auth::{Authenticator, StreamQuota};
+use self::route_table::{RouteAuth, RouteTable};
+use crate::auth::SharedAuth;
 use crate::health::Health;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::route::{Parameters, Route, Router};
@@ -74,7 +77,7 @@ pub struct Service(Rc<ServiceShared>);
 struct ServiceShared {
     requests: RefCell<Rc<RequestSettings>>,
     clients: Clients,
-    quota: StreamQuota,
+    auth: SharedAuth,
     routes: RefCell<Rc<RouteTable>>,
     shard: Shard,
     backend_streams: BackendStreams,
@@ -92,7 +95,7 @@ impl Service {
     /// The service of one shard.
     pub fn new(
         router: Arc<Router>,
-        (requests, clients, quota): (RequestSettings, Clients, StreamQuota),
+        (requests, clients, auth): (RequestSettings, Clients, SharedAuth),
         shard: Shard,
         publisher: Option<Publisher>,
         health: Health,
@@ -106,7 +109,7 @@ impl Service {
         let shared = ServiceShared {
             requests,
             clients,
-            quota,
+            auth,
             routes,
             shard,
             backend_streams: BackendStreams::new(),
@@ -152,8 +155,8 @@ impl Service {
         &self.0.backend_streams
     }
 
-    fn stream_quota(&self) -> &StreamQuota {
-        &self.0.quota
+    fn auth(&self) -> &SharedAuth {
+        &self.0.auth
     }
 
     fn health(&self) -> &Health {
@@ -183,7 +186,7 @@ impl Service {
         let found = self.limit(&request, &connection);
         match found.and_then(|()| routes.find(&request, info)) {
             Ok((route, parameters)) => {
-                let found = (route, routes.backend(route), routes.authenticator(route));
+                let found = (route, routes.backend(route), routes.auth(route));
                 self.dispatch(found, &parameters, request, info, connection).await
             }
             Err(rejection) => self.reject(&self.0.unrouted, &rejection, info),
@@ -228,7 +231,7 @@ impl Service {
 
     async fn dispatch(
         &self,
-        (route, backend, auth): (&Route, Option<&ProxyHandler>, Option<&Authenticator>),
+        (route, backend, auth): (&Route, Option<&ProxyHandler>, Option<&RouteAuth>),
         parameters: &Parameters,
         mut request: Request<RequestBody>,
         info: &RequestInfo,
@@ -237,10 +240,11 @@ impl Service {
         let metrics = self.metrics_of(route);
         let is_loopback = connection.client().is_loopback();
         let admitted = match auth {
-            Some(auth) => self.admit((route, auth), (&request, info), &connection),
+            // Boxed: keeps the future of other requests small.
+            Some(auth) => Box::pin(self.admit((route, auth), (&request, info), &connection)).await,
             None => Ok(Admission::default()),
         };
-        if let Some(uri) = auth.and_then(|auth| auth.without_tokens(request.uri())) {
+        if let Some(uri) = auth.and_then(|auth| auth.authenticator.without_tokens(request.uri())) {
             *request.uri_mut() = uri;
         }
         let result = match admitted {
@@ -294,8 +298,8 @@ impl Service {
         admission: &Admission,
         connection: Rc<ConnectionState>,
     ) -> Result<CountedStream, Rejection> {
-        let quota = self.admit_stream(admission)?;
-        Ok(CountedStream::open(connection, self.metrics_of(route), quota))
+        let guard = self.admit_stream(admission)?;
+        Ok(CountedStream::open(connection, self.metrics_of(route), guard))
     }
 
     fn reject(

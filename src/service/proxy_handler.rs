@@ -144,7 +144,8 @@ impl ProxyHandler {
     }
 }
 
-/// The header fields that tell the backend who it is, without those for which the identity has no value.
+/// The header fields that tell the backend who it is: those of the auth backend's response, and those of the
+/// route's own, without those for which the identity has no value.
 fn identity_fields(
     pass: &[(HeaderName, HeaderTemplate)],
     admission: &Admission,
@@ -152,5 +153,10 @@ fn identity_fields(
     let fill = |(name, template): &(HeaderName, HeaderTemplate)| {
         Some((name.clone(), template.fill(admission.identity.as_ref()?)?))
     };
-    pass.iter().filter_map(fill).collect()
+    let copied = admission.identity.iter().flat_map(|identity| &identity.attributes);
+    let copied = copied.filter_map(|(name, value)| {
+        let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+        Some((HeaderName::try_from(name).ok()?, value))
+    });
+    copied.chain(pass.iter().filter_map(fill)).collect()
 }

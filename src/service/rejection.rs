@@ -4,6 +4,7 @@
 //! stream only a permanent error gets an error status. A temporary one gets 200 and a stream with a
 //! jittered `retry:` that ends at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -20,6 +21,7 @@ use super::body::ResponseBody;
 use super::handover_error::HandoverError;
 use super::request_info::RequestInfo;
 use super::stream_head::stream_response;
+use crate::auth::AuthResponse;
 use crate::proxy::{FailureClass, ProxyError};
 use crate::route::ChannelError;
 
@@ -70,6 +72,12 @@ pub(super) enum Rejection {
     /// No credential, or one that is not accepted; with the value of `WWW-Authenticate`.
     #[error("{1}")]
     Unauthorized(Option<String>, Refusal),
+    /// The response with which an auth backend refuses.
+    #[error("refused by the auth backend")]
+    OfAuthBackend(Arc<AuthResponse>),
+    /// An auth backend has not decided.
+    #[error("{0}")]
+    AuthBackend(&'static str),
     #[error("the token has expired; waiting for the next one")]
     Renewal,
     #[error("more than {0} streams of one identity")]
@@ -85,6 +93,7 @@ impl Rejection {
             Self::Channel(ChannelError::TooMany(_)) => "max_channels",
             Self::Channel(ChannelError::NotAllowed | ChannelError::NoPattern) => "not_allowed",
             Self::Channel(_) => "channel",
+            Self::AuthBackend(_) => "auth_backend",
             Self::Draining => "draining",
             Self::ForeignOrigin => "foreign_origin",
             Self::Handover(_) => "handover",
@@ -101,7 +110,7 @@ impl Rejection {
             Self::StreamsOfIdentity(_) => "streams_per_identity",
             Self::TransferCoding => "transfer_coding",
             Self::TunnelLength => "tunnel_length",
-            Self::Unauthorized(..) => "unauthorized",
+            Self::Unauthorized(..) | Self::OfAuthBackend(_) => "unauthorized",
             Self::Underscore(_) => "underscore",
             Self::Unfit(RequestError::TooLarge) => "header",
             Self::Unfit(_) => "malformed",
@@ -127,7 +136,8 @@ impl Rejection {
                 StatusCode::BAD_REQUEST
             }
             Self::Unfit(RequestError::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::OfAuthBackend(response) => response.status,
+            Self::AuthBackend(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NewChannels | Self::Rate | Self::StreamsOfIdentity(_) => {
@@ -155,7 +165,7 @@ impl Rejection {
     /// Whether the error is temporary, so that a retry of the same request may succeed.
     fn is_temporary(&self) -> bool {
         match self {
-            Self::Draining | Self::Handover(_) | Self::Panicked => true,
+            Self::AuthBackend(_) | Self::Draining | Self::Handover(_) | Self::Panicked => true,
             Self::NewChannels | Self::Rate | Self::Renewal | Self::StreamsOfIdentity(_) => true,
             Self::Upstream(error) => !error.class().is_client_error(),
             _ => false,
@@ -224,6 +234,12 @@ impl Rejection {
     pub(super) fn response(&self, info: &RequestInfo) -> Response<ResponseBody> {
         if self.ends_with_retry(info) {
             return stream_with_retry(self);
+        }
+        if let Self::OfAuthBackend(refusal) = self {
+            let mut response = Response::new(ResponseBody::bytes(refusal.body.clone()));
+            *response.status_mut() = refusal.status;
+            *response.headers_mut() = refusal.headers.clone();
+            return response;
         }
         let status = self.status();
         let (kind, body) = if info.accepts_json {

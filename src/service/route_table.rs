@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use http::{Method, Request};
 
+use super::auth_backends::AuthBackends;
 use super::proxy_handler::ProxyHandler;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
@@ -24,9 +25,15 @@ pub(super) struct RouteTable {
     // In the order of the routes.
     metrics: Vec<Arc<RouteMetrics>>,
     // In the order of the routes; `None`: everybody may use it.
-    authenticators: Vec<Option<Authenticator>>,
+    auth: Vec<Option<RouteAuth>>,
     // By the indexes of their routes.
     backends: HashMap<usize, ProxyHandler>,
+}
+
+/// The `auth` of a route, with this shard's connections to the backends that decide.
+pub(super) struct RouteAuth {
+    pub(super) authenticator: Authenticator,
+    pub(super) backends: AuthBackends,
 }
 
 impl RouteTable {
@@ -40,9 +47,10 @@ impl RouteTable {
         memory: &UploadMemory,
     ) -> Self {
         let mut kept: HashMap<&str, Vec<&Proxy>> = HashMap::new();
-        for proxy in
-            before.iter().flat_map(|before| before.backends.values()).map(ProxyHandler::proxy)
-        {
+        let of_routes = before.iter().flat_map(|before| before.backends.values());
+        let of_auth = before.iter().flat_map(|before| before.auth.iter().flatten());
+        let of_auth = of_auth.flat_map(|auth| auth.backends.proxies());
+        for proxy in of_routes.map(ProxyHandler::proxy).chain(of_auth) {
             kept.entry(proxy.route()).or_default().push(proxy);
         }
         let kept = |settings: &ProxySettings, path: &str| {
@@ -66,9 +74,19 @@ impl RouteTable {
                 Target::Events(_) | Target::Demo => None,
             })
             .collect();
-        let settings = router.routes().iter().map(|route| route.settings.auth.clone());
-        let authenticators = settings.map(|auth| auth.map(Authenticator::new)).collect();
-        Self { router, metrics: series, authenticators, backends }
+        let auth = router.routes().iter().map(|route| {
+            let settings = Arc::clone(route.settings.auth.as_ref()?);
+            let connect = |settings: &ProxySettings| {
+                let series = &series[route.index];
+                let (health, memory) = (health.clone(), memory.clone());
+                let new = || Proxy::new(route, settings, Arc::clone(series), health, memory);
+                kept(settings, &route.settings.path).unwrap_or_else(new)
+            };
+            let backends = AuthBackends::new(&settings.methods(), connect);
+            Some(RouteAuth { authenticator: Authenticator::new(settings), backends })
+        });
+        let auth = auth.collect();
+        Self { router, metrics: series, auth, backends }
     }
 
     /// The metrics of a route, unless a reload has changed the routes since it was found.
@@ -77,9 +95,9 @@ impl RouteTable {
         metrics.filter(|metrics| metrics.label() == route.settings.path)
     }
 
-    /// The authenticator of a route with `auth`.
-    pub(super) fn authenticator(&self, route: &Route) -> Option<&Authenticator> {
-        self.authenticators.get(route.index)?.as_ref()
+    /// The `auth` of a route that has one.
+    pub(super) fn auth(&self, route: &Route) -> Option<&RouteAuth> {
+        self.auth.get(route.index)?.as_ref()
     }
 
     /// The backend of a proxy route.

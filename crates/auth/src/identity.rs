@@ -1,5 +1,6 @@
 //! Who a request is from.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value};
@@ -12,6 +13,9 @@ pub struct Identity {
     pub id: Option<String>,
     /// The claims of a JSON Web Token; empty for other credentials.
     pub claims: Map<String, Value>,
+    /// Further values that came with it, such as header fields of an auth backend's response, by name in
+    /// lower case.
+    pub attributes: BTreeMap<String, String>,
     /// When the credential was issued (claim `iat`), for revoking those issued before a time.
     pub issued: Option<SystemTime>,
     /// When the credential expires; `None`: never.

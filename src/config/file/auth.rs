@@ -5,15 +5,17 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use ssegate_strict_yaml::{Count, Field, OneOrMore, TimeOrZero, mapping};
+use ssegate_strict_yaml::{Count, Field, OneOrMore, Time, TimeOrZero, mapping};
 
-use crate::auth::JwtAuth;
+use crate::auth::{ForwardAuth, JwtAuth};
 
 /// Who may make the requests: one method, or several under `any` or `all`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Auth")]
 pub(crate) struct AuthFile {
+    /// A backend decides: it is asked with the credentials of the request.
+    pub(crate) forward: Field<ForwardAuthFile>,
     /// JSON Web Tokens.
     pub(crate) jwt: Field<JwtFile>,
     /// URLs that carry their own permission, signed with HMAC-SHA256.
@@ -26,6 +28,34 @@ pub(crate) struct AuthFile {
     pub(crate) all: Field<Vec<Field<Box<Self>>>>,
     /// The most streams of one identity at the same time. Default: no limit.
     pub(crate) max_streams: Field<Count>,
+}
+
+mapping! {
+    /// A backend that decides. 2xx allows a request; 401 and 403 are passed on to the client; a redirect is
+    /// passed on to pages, and is 401 for streams. Anything else is "not now".
+    #[schemars(rename = "ForwardAuth", extend("required" = ["url"]))]
+    pub(crate) struct ForwardAuthFile sets ForwardAuth {
+        /// Where it is asked: `http://127.0.0.1:8000/auth`. It gets the cookies and `Authorization` of the
+        /// request, and its method and target as `X-Original-Method` and `X-Original-URI`, and as
+        /// `X-Forwarded-Method` and `X-Forwarded-Uri`.
+        url: String,
+        /// Trusted CA certificates of an `https://` URL. Default: those of the system.
+        ca: PathBuf,
+        /// The header fields of its response that fill `{auth.NAME}` in templates, and are passed on to the
+        /// backend of a proxy route.
+        copy_headers: Vec<Field<String>>,
+        /// The one of them that says who it is: `{auth.id}`. Default: the first.
+        id: String,
+        /// How long a permission is used again for a request with the same credentials and target. 0s: not
+        /// at all, but for requests at the same time.
+        cache: TimeOrZero => cache,
+        /// How often it is asked again while a stream is open. 0s: never.
+        recheck: TimeOrZero => recheck,
+        /// A stream ends when there was no verdict for this long.
+        recheck_grace: TimeOrZero => recheck_grace,
+        /// The longest time for its response.
+        timeout: Time => timeout,
+    }
 }
 
 mapping! {

@@ -17,7 +17,8 @@ use crate::auth::{AuthSettings, JwtAuth, MethodSettings, Requirement, TokensAuth
 use crate::config::file::{AuthFile, JwtFile, SignedUrlFile, StaticTokenFile};
 use crate::config::purpose::ConfigPurpose;
 
-const ONE_METHOD: &str = "set one of jwt, signed_url and tokens, or several under any or all";
+const ONE_METHOD: &str =
+    "set one of forward, jwt, signed_url and tokens, or several under any or all";
 /// The largest file of keys, in bytes.
 const MAX_KEY_FILE: u64 = 1 << 20;
 const ALGORITHMS: &str = "HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, \
@@ -47,8 +48,9 @@ impl Resolver<'_> {
     }
 
     fn requirement(&self, file: AuthFile, location: &KeyLocation) -> Option<Requirement> {
-        let AuthFile { jwt, signed_url, tokens, any, all, max_streams: _ } = file;
+        let AuthFile { forward, jwt, signed_url, tokens, any, all, max_streams: _ } = file;
         let methods = [
+            (!forward.is_absent()).then_some("forward"),
             (!jwt.is_absent()).then_some("jwt"),
             (!signed_url.is_absent()).then_some("signed_url"),
             (!tokens.is_absent()).then_some("tokens"),
@@ -67,10 +69,13 @@ impl Resolver<'_> {
                 );
             }
         }
+        let forward = forward.written().and_then(|at| self.forward_auth(at));
+        let forward = forward.map(MethodSettings::Forward);
         let jwt = jwt.written().and_then(|at| self.jwt(at)).map(MethodSettings::Jwt);
         let signed_url = signed_url.written().and_then(|at| self.signed_url(at));
         let tokens = tokens.written().and_then(|at| self.tokens(at)).map(MethodSettings::Tokens);
-        let method = jwt.or_else(|| signed_url.map(MethodSettings::SignedUrl)).or(tokens);
+        let method =
+            forward.or(jwt).or_else(|| signed_url.map(MethodSettings::SignedUrl)).or(tokens);
         let any = any.written().and_then(|at| self.parts(at)).map(Requirement::Any);
         let all = all.written().and_then(|at| self.parts(at)).map(Requirement::All);
         method.map(Requirement::One).or(any).or(all).filter(|_| there.len() == 1)

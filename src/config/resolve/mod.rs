@@ -7,7 +7,9 @@
 mod auth;
 mod authority;
 mod files;
+mod forward_auth;
 mod handover;
+mod header_name;
 mod limits;
 mod listen_addresses;
 mod listeners;

@@ -8,6 +8,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 use ssegate_strict_yaml::{At, Field, KeyLocation, OneOrMore, Sets as _, quoted};
 
+use super::header_name;
 use super::resolver::Resolver;
 use super::upstream_address::upstream;
 use crate::auth::HeaderTemplate;
@@ -57,8 +58,9 @@ impl Resolver<'_> {
         }
         let field = |(name, field): (String, Field<String>)| {
             let at = field.written()?;
-            let name =
-                field_name(&name).map_err(|message| self.note(&at.location, message)).ok()?;
+            let name = header_name::of_identity(&name)
+                .map_err(|message| self.note(&at.location, message))
+                .ok()?;
             Some((name, self.parse(&at, HeaderTemplate::parse)?))
         };
         let fields: Vec<_> = fields.into_iter().map(field).collect();
@@ -134,7 +136,7 @@ impl Resolver<'_> {
         Some(UpstreamTls { roots: roots?, server_name: server_name?, is_unverified })
     }
 
-    fn roots(&self, at: At<PathBuf>) -> Option<Vec<CertificateDer<'static>>> {
+    pub(super) fn roots(&self, at: At<PathBuf>) -> Option<Vec<CertificateDer<'static>>> {
         let location = at.location.clone();
         let path = self.readable_file(at)?;
         if self.purpose == ConfigPurpose::Contact {
@@ -166,34 +168,4 @@ fn host(text: &str) -> Result<HeaderValue, String> {
 fn server_name(text: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(text.to_owned())
         .map_err(|_| format!("{} is not a host name; write it like app.example", quoted(text)))
-}
-/// Header fields that the gateway or HTTP itself needs.
-const OWN_FIELDS: [&str; 12] = [
-    "authorization",
-    "connection",
-    "content-length",
-    "content-type",
-    "cookie",
-    "expect",
-    "forwarded",
-    "host",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-fn field_name(name: &str) -> Result<HeaderName, String> {
-    let parsed = HeaderName::try_from(name);
-    let parsed =
-        parsed.map_err(|_| format!("{} is not the name of a header field", quoted(name)))?;
-    let is_own =
-        OWN_FIELDS.contains(&parsed.as_str()) || parsed.as_str().starts_with("x-forwarded-");
-    match is_own || parsed.as_str().contains('_') {
-        true => Err(format!(
-            "{} is not for identities; use one of your own, such as x-user",
-            quoted(name)
-        )),
-        false => Ok(parsed),
-    }
 }

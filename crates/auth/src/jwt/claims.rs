@@ -42,7 +42,7 @@ impl TokenClaims {
         }
         self.check_audience(&settings.audiences)?;
         let id = self.subject()?;
-        Ok(Identity { id, claims: self.0, issued, expires })
+        Ok(Identity { id, claims: self.0, issued, expires, ..Identity::default() })
     }
 
     /// A token for somebody else is refused, also where nobody was named who we are (RFC 7519, section

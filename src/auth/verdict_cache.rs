@@ -1,0 +1,255 @@
+//! The verdicts of auth backends, kept for a short time and shared by all shards.
+//!
+//! The key is a keyed hash of everything that a question carries, so that no verdict serves another user, and
+//! no credential stays in memory. Equal questions at the same time are asked once. Only permissions are kept:
+//! who was refused a moment ago may have logged in since.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::hmac::{self, HMAC_SHA256};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::verdict::Verdict;
+
+/// The most verdicts that are kept. When there are more, new ones are asked for each time.
+const MAX_VERDICTS: usize = 10_000;
+
+/// The verdicts of auth backends. A cheap handle.
+#[derive(Clone)]
+pub struct VerdictCache(Arc<CacheShared>);
+
+struct CacheShared {
+    // Drawn at the start, so that nobody can look for a credential with the same hash.
+    key: hmac::Key,
+    state: Mutex<CacheState>,
+}
+
+#[derive(Default)]
+struct CacheState {
+    verdicts: HashMap<CacheKey, (Verdict, Instant)>,
+    asking: HashMap<CacheKey, watch::Receiver<Option<Verdict>>>,
+    // Counts how often the cache was emptied: what was asked before is not kept.
+    generation: u64,
+    purged: Option<Instant>,
+}
+
+/// Names a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CacheKey([u8; 32]);
+
+/// What is known about a question.
+#[derive(Debug)]
+pub enum Lookup {
+    /// Its verdict.
+    Known(Verdict),
+    /// Somebody asks it now.
+    Asking(watch::Receiver<Option<Verdict>>),
+    /// Nobody asks it: the caller does.
+    Ask(Question),
+}
+
+/// A question that is being asked. When it is dropped without a verdict, those who wait learn that there is
+/// none.
+#[derive(Debug)]
+pub struct Question {
+    cache: VerdictCache,
+    key: CacheKey,
+    generation: u64,
+    verdict: watch::Sender<Option<Verdict>>,
+}
+
+impl Default for VerdictCache {
+    fn default() -> Self {
+        let mut secret = [0; 32];
+        aws_lc_rs::rand::fill(&mut secret).expect("the system has random numbers");
+        let key = hmac::Key::new(HMAC_SHA256, &secret);
+        Self(Arc::new(CacheShared { key, state: Mutex::default() }))
+    }
+}
+
+impl VerdictCache {
+    /// The key of a question that consists of these parts.
+    pub fn key<'a>(&self, parts: impl Iterator<Item = &'a [u8]>) -> CacheKey {
+        let mut context = hmac::Context::with_key(&self.0.key);
+        for part in parts {
+            // With its length, so that no two lists of parts are the same bytes.
+            context.update(&part.len().to_be_bytes());
+            context.update(part);
+        }
+        let mut key = [0; 32];
+        key.copy_from_slice(context.sign().as_ref());
+        CacheKey(key)
+    }
+
+    /// Returns the verdict of a question, or who finds it.
+    pub fn look_up(&self, key: CacheKey, now: Instant) -> Lookup {
+        let mut state = self.lock();
+        if let Some((verdict, until)) = state.verdicts.get(&key)
+            && now < *until
+        {
+            return Lookup::Known(verdict.clone());
+        }
+        if let Some(asking) = state.asking.get(&key) {
+            return Lookup::Asking(asking.clone());
+        }
+        let (verdict, receiver) = watch::channel(None);
+        state.asking.insert(key, receiver);
+        let generation = state.generation;
+        Lookup::Ask(Question { cache: self.clone(), key, generation, verdict })
+    }
+
+    /// Forgets all verdicts, also of questions that are being asked.
+    pub fn clear(&self) {
+        let mut state = self.lock();
+        state.verdicts.clear();
+        // Whoever asks from now on asks again.
+        state.asking.clear();
+        state.generation += 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, CacheState> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Question {
+    /// Those who wait for the verdict, the caller among them.
+    pub fn verdict(&self) -> watch::Receiver<Option<Verdict>> {
+        self.verdict.subscribe()
+    }
+
+    /// Tells the verdict to all who wait, and keeps a permission for `keep`.
+    pub fn answer(self, verdict: Verdict, keep: Duration, now: Instant) {
+        let mut state = self.cache.lock();
+        if state.generation == self.generation {
+            // Before those who wait are told: whoever asks next finds one or the other.
+            state.asking.remove(&self.key);
+            if matches!(verdict, Verdict::Allowed(_)) && !keep.is_zero() {
+                state.keep(self.key, (verdict.clone(), now + keep), now);
+            }
+        }
+        drop(state);
+        self.verdict.send_replace(Some(verdict));
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        let mut state = self.cache.lock();
+        if state.generation == self.generation {
+            state.asking.remove(&self.key);
+        }
+    }
+}
+
+impl CacheState {
+    fn keep(&mut self, key: CacheKey, verdict: (Verdict, Instant), now: Instant) {
+        const PURGE_EVERY: Duration = Duration::from_secs(1);
+        let is_due = self.purged.is_none_or(|purged| now >= purged + PURGE_EVERY);
+        if self.verdicts.len() >= MAX_VERDICTS / 2 && is_due {
+            self.purged = Some(now);
+            self.verdicts.retain(|_, (_, until)| now < *until);
+        }
+        if self.verdicts.len() < MAX_VERDICTS || self.verdicts.contains_key(&key) {
+            self.verdicts.insert(key, verdict);
+        }
+    }
+}
+
+impl fmt::Debug for VerdictCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerdictCache").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{CacheKey, Lookup, MAX_VERDICTS, Question, VerdictCache};
+    use crate::auth::verdict::Verdict;
+
+    const KEEP: Duration = Duration::from_secs(10);
+
+    fn allowed() -> Verdict {
+        Verdict::Allowed(Arc::default())
+    }
+
+    fn ask(cache: &VerdictCache, key: CacheKey, now: Instant) -> Question {
+        match cache.look_up(key, now) {
+            Lookup::Ask(question) => question,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn equal_questions_are_asked_once_and_a_permission_is_kept_for_a_while() {
+        let (cache, now) = (VerdictCache::default(), Instant::now());
+        let key = cache.key([&b"a"[..]].into_iter());
+        let question = ask(&cache, key, now);
+        let Lookup::Asking(waiting) = cache.look_up(key, now) else { panic!("it is asked") };
+        question.answer(allowed(), KEEP, now);
+        assert_eq!(*waiting.borrow(), Some(allowed()));
+        assert!(matches!(cache.look_up(key, now + KEEP / 2), Lookup::Known(_)));
+        let again = ask(&cache, key, now + KEEP);
+        drop(again);
+        drop(ask(&cache, key, now + KEEP));
+    }
+
+    #[test]
+    fn a_refusal_is_told_and_not_kept() {
+        let (cache, now) = (VerdictCache::default(), Instant::now());
+        let key = cache.key([&b"a"[..]].into_iter());
+        for verdict in [Verdict::NotNow("away"), Verdict::NotNow("slow")] {
+            let question = ask(&cache, key, now);
+            let told = question.verdict();
+            question.answer(verdict.clone(), KEEP, now);
+            assert_eq!(*told.borrow(), Some(verdict));
+        }
+        drop(ask(&cache, key, now));
+    }
+
+    #[test]
+    fn what_was_asked_before_the_cache_was_emptied_is_not_kept() {
+        let (cache, now) = (VerdictCache::default(), Instant::now());
+        let key = cache.key([&b"a"[..]].into_iter());
+        let old = ask(&cache, key, now);
+        cache.clear();
+        let new = ask(&cache, key, now);
+        old.answer(allowed(), KEEP, now);
+        assert!(matches!(cache.look_up(key, now), Lookup::Asking(_)), "the new one is asked still");
+        drop(new);
+        drop(ask(&cache, key, now));
+    }
+
+    #[test]
+    fn the_parts_of_a_question_do_not_run_into_each_other() {
+        let cache = VerdictCache::default();
+        let key = |parts: &[&str]| cache.key(parts.iter().map(|part| part.as_bytes()));
+        assert_eq!(key(&["a", "b"]), key(&["a", "b"]));
+        assert_ne!(key(&["ab", ""]), key(&["a", "b"]));
+        assert_ne!(key(&["a", "b"]), key(&["b", "a"]));
+        let other = VerdictCache::default();
+        assert_ne!(key(&["a"]), other.key([&b"a"[..]].into_iter()), "each process has its own key");
+    }
+
+    #[test]
+    fn the_cache_is_bounded() {
+        let (cache, now) = (VerdictCache::default(), Instant::now());
+        for number in 0..MAX_VERDICTS + 10 {
+            let key = cache.key([&number.to_be_bytes()[..]].into_iter());
+            ask(&cache, key, now).answer(allowed(), KEEP, now);
+        }
+        assert_eq!(cache.lock().verdicts.len(), MAX_VERDICTS);
+        let key = cache.key([&b"later"[..]].into_iter());
+        ask(&cache, key, now + KEEP).answer(allowed(), KEEP, now + KEEP);
+        assert_eq!(cache.lock().verdicts.len(), 1, "those that are over make room");
+    }
+}
