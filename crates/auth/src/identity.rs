@@ -1,0 +1,99 @@
+//! Who a request is from.
+
+use std::time::SystemTime;
+
+use serde_json::{Map, Value};
+
+/// Who a request is from, as its credential says, and for how long.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Identity {
+    /// The claim `sub` of a token (RFC 7519, section 4.1.2), or the name of a static token or key.
+    /// `None`: the credential names nobody.
+    pub id: Option<String>,
+    /// The claims of a JSON Web Token; empty for other credentials.
+    pub claims: Map<String, Value>,
+    /// When the credential was issued (claim `iat`), for revoking those issued before a time.
+    pub issued: Option<SystemTime>,
+    /// When the credential expires; `None`: never.
+    pub expires: Option<SystemTime>,
+}
+
+impl Identity {
+    /// Returns an identity with a name and nothing else.
+    pub fn named(id: &str) -> Self {
+        Self { id: Some(id.to_owned()), ..Self::default() }
+    }
+
+    /// Returns a claim as text for a template: a string as it is, a number or a boolean in its JSON
+    /// form. A path with dots leads into objects (`realm.name`); a claim whose own name has them wins.
+    /// `None` for what is absent, null, an array or an object.
+    pub fn claim(&self, path: &str) -> Option<String> {
+        let value = self.claims.get(path).or_else(|| {
+            let (first, rest) = path.split_once('.')?;
+            rest.split('.').try_fold(self.claims.get(first)?, |value, name| value.get(name))
+        })?;
+        match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+
+    /// Returns a claim that lists strings, such as channels: an array of them, or one string with
+    /// spaces between (the form of `scope`, RFC 8693, section 4.2). `None` if it is anything else.
+    pub fn list(&self, name: &str) -> Option<Vec<String>> {
+        match self.claims.get(name)? {
+            Value::String(text) => Some(text.split_ascii_whitespace().map(str::to_owned).collect()),
+            Value::Array(values) => {
+                values.iter().map(|value| value.as_str().map(str::to_owned)).collect()
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::Identity;
+
+    fn identity() -> Identity {
+        let claims = json!({
+            "sub": "42", "org": 7, "admin": true, "none": null, "realm": {"name": "a", "deep": {"er": "b"}},
+            "https://app/x.y": "url", "channels": ["a", "b*"], "scope": "read  write", "mixed": ["a", 1],
+        });
+        let claims = claims.as_object().expect("an object").clone();
+        Identity { claims, ..Identity::default() }
+    }
+
+    #[test]
+    fn a_claim_is_text_for_a_template() {
+        for (path, text) in [
+            ("sub", Some("42")),
+            ("org", Some("7")),
+            ("admin", Some("true")),
+            ("realm.name", Some("a")),
+            ("realm.deep.er", Some("b")),
+            ("https://app/x.y", Some("url")),
+            ("realm", None),
+            ("none", None),
+            ("channels", None),
+            ("realm.none", None),
+            ("sub.x", None),
+            ("", None),
+        ] {
+            assert_eq!(identity().claim(path).as_deref(), text, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_an_array_of_strings_or_words() {
+        let list = |name| identity().list(name);
+        assert_eq!(list("channels").expect("a list"), ["a", "b*"]);
+        assert_eq!(list("scope").expect("a list"), ["read", "write"]);
+        assert_eq!(list("mixed"), None, "a part of a list is not the list");
+        assert_eq!(list("org"), None);
+        assert_eq!(list("absent"), None);
+    }
+}

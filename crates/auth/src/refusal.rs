@@ -1,0 +1,52 @@
+//! Why a credential is refused.
+
+use std::time::Duration;
+
+/// Why a request is not who it says it is. A client is told no more than 401; the rest is for the
+/// operator's log and metrics, and no text holds a part of the credential.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no credential where one is looked for.
+    #[error("no credential")]
+    Missing,
+    /// The credential cannot be read: the value says what is wrong with it.
+    #[error("malformed credential: {0}")]
+    Malformed(&'static str),
+    /// The signature is not that of any key with which it may be signed.
+    #[error("the signature does not verify with any of the keys")]
+    Signature,
+    /// No key has the token's `kid`. A set of keys that comes from elsewhere may have a new one.
+    #[error("no key has the key id of the token")]
+    UnknownKey,
+    /// The token's `alg` is not one of `algorithms`.
+    #[error("the algorithm of the token is not allowed")]
+    Algorithm,
+    /// The claim or header with this name is absent or not as required.
+    #[error("`{0}` of the token is absent or not the required one")]
+    Claim(&'static str),
+    /// The credential has expired.
+    #[error("the credential expired {} s ago", .by.as_secs())]
+    Expired {
+        /// How long ago.
+        by: Duration,
+    },
+    /// The credential is not valid yet.
+    #[error("the credential is not valid yet")]
+    NotYet,
+}
+
+impl Refusal {
+    /// The value of a metric's label.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed(_) => "malformed",
+            Self::Signature => "signature",
+            Self::UnknownKey => "unknown_key",
+            Self::Algorithm => "algorithm",
+            Self::Claim(_) => "claim",
+            Self::Expired { .. } => "expired",
+            Self::NotYet => "not_yet",
+        }
+    }
+}
