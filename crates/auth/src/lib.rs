@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod credential;
+mod fingerprint;
 mod identity;
 pub mod jwt;
 mod refusal;

@@ -13,6 +13,7 @@ use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::fingerprint::Fingerprint;
 use crate::{Identity, Refusal};
 
 /// The parameters that may stand behind the signature, since clients add them.
@@ -21,11 +22,12 @@ pub const LAST_EVENT_ID_KEYS: [&str; 3] = ["last_event_id", "lastEventId", "Last
 /// What separates a URL from its signature.
 const SIGNATURE: &str = "&sig=";
 
-/// A key with a name.
+/// A key with a name. Two are equal if both are.
 #[derive(Clone)]
 pub struct UrlKey {
     name: String,
     key: hmac::Key,
+    fingerprint: Fingerprint,
 }
 
 impl UrlKey {
@@ -38,8 +40,11 @@ impl UrlKey {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         let is_usable =
             secret.len() >= Self::MIN_BYTES && !name.is_empty() && name.bytes().all(is_plain);
-        let name = name.to_owned();
-        is_usable.then(|| Self { name, key: hmac::Key::new(HMAC_SHA256, secret) })
+        is_usable.then(|| Self {
+            name: name.to_owned(),
+            key: hmac::Key::new(HMAC_SHA256, secret),
+            fingerprint: Fingerprint::of("secret", &[secret]),
+        })
     }
 
     /// Its name.
@@ -47,6 +52,14 @@ impl UrlKey {
         &self.name
     }
 }
+
+impl PartialEq for UrlKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.fingerprint == other.fingerprint
+    }
+}
+
+impl Eq for UrlKey {}
 
 impl fmt::Debug for UrlKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -254,5 +267,8 @@ mod tests {
             assert!(UrlKey::new(name, SECRET).is_none(), "{name}");
         }
         assert!(!format!("{:?}", key("k1")).contains("0123"));
+        assert_eq!(key("k1"), key("k1"));
+        assert_ne!(key("k1"), key("k2"));
+        assert_ne!(Some(key("k1")), UrlKey::new("k1", &[7; 32]));
     }
 }

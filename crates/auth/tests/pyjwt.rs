@@ -210,3 +210,19 @@ fn a_secret_is_as_long_as_the_hash() {
     assert!(key.is_short_for(Algorithm::HS384) && key.is_short_for(Algorithm::HS512));
     assert!(!pem("ed").is_short_for(Algorithm::EdDSA));
 }
+
+#[test]
+fn a_key_is_the_same_in_pem_and_in_a_set_but_for_its_id() {
+    for (at, name) in ["rsa", "p256", "p384", "ed"].into_iter().enumerate() {
+        let mut member = tokens()["jwks"]["keys"][at].clone();
+        assert_eq!(member["kid"], name);
+        let set = |member: &Value| {
+            let set = serde_json::json!({ "keys": [member] }).to_string();
+            KeySet::from_jwks(set.as_bytes()).expect("a set").into_iter().next().expect("a key")
+        };
+        assert_ne!(set(&member), pem(name), "one has an id");
+        member.as_object_mut().expect("an object").remove("kid");
+        assert_eq!(set(&member), pem(name));
+    }
+    assert_eq!(jwks(), jwks());
+}

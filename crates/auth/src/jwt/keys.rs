@@ -13,14 +13,15 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::{Algorithm, decode_part};
 use crate::Refusal;
+use crate::fingerprint::Fingerprint;
 
 /// The most keys of one set. A token without `kid` may be tried with each.
 const MAX_KEYS: usize = 64;
 /// The sizes of RSA keys, in bits, that the library verifies with.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-const HMAC: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
-const RSA: [Algorithm; 6] = [
+pub(super) const HMAC: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+pub(super) const RSA: [Algorithm; 6] = [
     Algorithm::RS256,
     Algorithm::RS384,
     Algorithm::RS512,
@@ -49,12 +50,14 @@ pub enum KeyError {
     Jwks(&'static str),
 }
 
-/// A key, and what may be verified with it.
+/// A key, and what may be verified with it. Two are equal if they have the same id, verify the same
+/// algorithms, and are the same key, in whichever form it was read.
 #[derive(Clone)]
 pub struct Key {
     id: Option<String>,
     algorithms: Vec<Algorithm>,
     key: DecodingKey,
+    fingerprint: Fingerprint,
     /// The length of a secret in bytes.
     secret_bytes: Option<usize>,
 }
@@ -67,6 +70,7 @@ impl Key {
             id: None,
             algorithms: HMAC.to_vec(),
             key: DecodingKey::from_secret(secret),
+            fingerprint: Fingerprint::of("secret", &[secret]),
             secret_bytes: Some(secret.len()),
         }
     }
@@ -98,27 +102,42 @@ impl Key {
     }
 
     fn from_parsed(info: &SubjectPublicKeyInfo<'_>) -> Result<Self, KeyError> {
-        let (algorithms, key) = match info.parsed().map_err(|_| KeyError::Kind)? {
-            PublicKey::RSA(rsa) => {
-                return Self::from_rsa(rsa.modulus, rsa.exponent);
-            }
-            PublicKey::EC(point) => {
-                let algorithm = match point.data().len() {
-                    65 => Algorithm::ES256,
-                    97 => Algorithm::ES384,
-                    _ => return Err(KeyError::Kind),
-                };
-                (vec![algorithm], DecodingKey::from_ec_der(point.data()))
-            }
+        match info.parsed().map_err(|_| KeyError::Kind)? {
+            PublicKey::RSA(rsa) => Self::from_rsa(rsa.modulus, rsa.exponent),
+            PublicKey::EC(point) => match point.data().len() {
+                65 => Ok(Self::from_point(Algorithm::ES256, point.data())),
+                97 => Ok(Self::from_point(Algorithm::ES384, point.data())),
+                _ => Err(KeyError::Kind),
+            },
             // Ed25519 (RFC 8410), which the parser does not name.
             PublicKey::Unknown(key)
                 if key.len() == 32 && info.algorithm.algorithm.to_id_string() == "1.3.101.112" =>
             {
-                (vec![Algorithm::EdDSA], DecodingKey::from_ed_der(key))
+                Ok(Self::from_ed25519(key))
             }
-            _ => return Err(KeyError::Kind),
-        };
-        Ok(Self { id: None, algorithms, key, secret_bytes: None })
+            _ => Err(KeyError::Kind),
+        }
+    }
+
+    /// The key that is an uncompressed point of a curve (SEC 1, section 2.3.3).
+    fn from_point(algorithm: Algorithm, point: &[u8]) -> Self {
+        Self {
+            id: None,
+            algorithms: vec![algorithm],
+            key: DecodingKey::from_ec_der(point),
+            fingerprint: Fingerprint::of("ec", &[point]),
+            secret_bytes: None,
+        }
+    }
+
+    fn from_ed25519(key: &[u8]) -> Self {
+        Self {
+            id: None,
+            algorithms: vec![Algorithm::EdDSA],
+            key: DecodingKey::from_ed_der(key),
+            fingerprint: Fingerprint::of("ed25519", &[key]),
+            secret_bytes: None,
+        }
     }
 
     fn from_rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, KeyError> {
@@ -128,19 +147,19 @@ impl Key {
         if !RSA_BITS.contains(&bits) {
             return Err(KeyError::RsaBits(bits));
         }
-        let key = DecodingKey::from_rsa_raw_components(modulus, without_zeros(exponent));
-        Ok(Self { id: None, algorithms: RSA.to_vec(), key, secret_bytes: None })
+        let exponent = without_zeros(exponent);
+        Ok(Self {
+            id: None,
+            algorithms: RSA.to_vec(),
+            key: DecodingKey::from_rsa_raw_components(modulus, exponent),
+            fingerprint: Fingerprint::of("rsa", &[modulus, exponent]),
+            secret_bytes: None,
+        })
     }
 
     /// Whether it is a secret that is shorter than the hash of `algorithm`.
     pub fn is_short_for(&self, algorithm: Algorithm) -> bool {
-        let least = match algorithm {
-            Algorithm::HS256 => 32,
-            Algorithm::HS384 => 48,
-            Algorithm::HS512 => 64,
-            _ => return false,
-        };
-        self.secret_bytes.is_some_and(|bytes| bytes < least)
+        self.secret_bytes.is_some_and(|bytes| is_short(bytes, algorithm))
     }
 
     /// Whether tokens that are signed with `algorithm` may be verified with it.
@@ -154,6 +173,16 @@ impl Key {
     }
 }
 
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.algorithms == other.algorithms
+            && self.fingerprint == other.fingerprint
+    }
+}
+
+impl Eq for Key {}
+
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key")
@@ -163,8 +192,9 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Keys of which any may have signed a token.
-#[derive(Clone, Debug, Default)]
+/// Keys of which any may have signed a token. Two sets are equal if they have equal keys in the same
+/// order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeySet {
     keys: Vec<Key>,
 }
@@ -290,26 +320,35 @@ fn usable(member: Value) -> Option<Key> {
 impl Jwk {
     fn key(&self) -> Option<Key> {
         let bytes = |text: &str| decode_part(text).ok();
-        let (algorithm, key) = match (self.kty.as_str(), self.crv.as_deref()) {
-            ("RSA", _) => return Key::from_rsa(&bytes(&self.n)?, &bytes(&self.e)?).ok(),
-            ("EC", Some("P-256")) => (Algorithm::ES256, self.point(32)?),
-            ("EC", Some("P-384")) => (Algorithm::ES384, self.point(48)?),
+        match (self.kty.as_str(), self.crv.as_deref()) {
+            ("RSA", _) => Key::from_rsa(&bytes(&self.n)?, &bytes(&self.e)?).ok(),
+            ("EC", Some("P-256")) => Some(Key::from_point(Algorithm::ES256, &self.point(32)?)),
+            ("EC", Some("P-384")) => Some(Key::from_point(Algorithm::ES384, &self.point(48)?)),
             ("OKP", Some("Ed25519")) => {
-                let x = bytes(&self.x).filter(|x| x.len() == 32)?;
-                (Algorithm::EdDSA, DecodingKey::from_ed_der(&x))
+                let key = bytes(&self.x).filter(|key| key.len() == 32)?;
+                Some(Key::from_ed25519(&key))
             }
-            _ => return None,
-        };
-        Some(Key { id: None, algorithms: vec![algorithm], key, secret_bytes: None })
+            _ => None,
+        }
     }
 
     /// An uncompressed point (SEC 1, section 2.3.3).
-    fn point(&self, coordinate: usize) -> Option<DecodingKey> {
+    fn point(&self, coordinate: usize) -> Option<Vec<u8>> {
         let mut point = vec![4];
         for text in [&self.x, &self.y] {
             point.extend(decode_part(text).ok().filter(|bytes| bytes.len() == coordinate)?);
         }
-        Some(DecodingKey::from_ec_der(&point))
+        Some(point)
+    }
+}
+
+/// Whether a secret of this length is shorter than the hash of `algorithm` (RFC 7518, section 3.2).
+pub(super) fn is_short(secret_bytes: usize, algorithm: Algorithm) -> bool {
+    match algorithm {
+        Algorithm::HS256 => secret_bytes < 32,
+        Algorithm::HS384 => secret_bytes < 48,
+        Algorithm::HS512 => secret_bytes < 64,
+        _ => false,
     }
 }
 

@@ -6,7 +6,9 @@
 
 mod claims;
 mod header;
+mod inspect;
 mod keys;
+mod mint;
 
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +18,9 @@ pub use jsonwebtoken::Algorithm;
 
 use self::claims::Claims;
 use self::header::Header;
+pub use self::inspect::{UnverifiedToken, inspect};
 pub use self::keys::{Key, KeyError, KeySet};
+pub use self::mint::{MintError, SigningKey, mint};
 use crate::{Identity, Refusal};
 
 /// The longest token that is read, in bytes. The header of a request is bounded, too.
