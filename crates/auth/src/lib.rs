@@ -7,6 +7,7 @@ mod identity;
 pub mod jwt;
 pub mod password;
 mod refusal;
+pub mod revocation;
 pub mod signed_url;
 pub mod static_token;
 

@@ -139,7 +139,7 @@ pub fn mint(
 
 /// Returns a signed token with the header `typ`, which keeps tokens for one purpose from passing as those
 /// for another (RFC 8725, section 3.11).
-fn mint_typed(
+pub(crate) fn mint_typed(
     typ: &str,
     claims: &Map<String, Value>,
     key: &SigningKey,

@@ -20,6 +20,7 @@ use self::claims::Claims;
 use self::header::Header;
 pub use self::inspect::{UnverifiedToken, inspect};
 pub use self::keys::{Key, KeyError, KeySet};
+pub(crate) use self::mint::mint_typed;
 pub use self::mint::{MintError, SigningKey, mint};
 use crate::{Identity, Refusal};
 
