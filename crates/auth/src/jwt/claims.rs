@@ -8,9 +8,9 @@ use super::{JwtSettings, decode_part};
 use crate::{Identity, Refusal};
 
 /// The claims of a token whose signature is good.
-pub(super) struct Claims(Map<String, Value>);
+pub(super) struct TokenClaims(Map<String, Value>);
 
-impl Claims {
+impl TokenClaims {
     pub(super) fn decode(part: &str) -> Result<Self, Refusal> {
         let claims = serde_json::from_slice(&decode_part(part)?);
         claims.map(Self).map_err(|_| Refusal::Malformed("the claims are not a JSON object"))

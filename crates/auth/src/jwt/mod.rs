@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub use jsonwebtoken::Algorithm;
 
-use self::claims::Claims;
+use self::claims::TokenClaims;
 use self::header::Header;
 pub use self::inspect::{UnverifiedToken, inspect};
 pub use self::keys::{Key, KeyError, KeySet};
@@ -76,7 +76,7 @@ pub fn verify(
     let algorithm = header.algorithm(&settings.algorithms)?;
     keys.verify(header.kid.as_deref(), algorithm, signed, signature)?;
     header.check_type(&settings.types)?;
-    Claims::decode(payload)?.check(settings, now)
+    TokenClaims::decode(payload)?.check(settings, now)
 }
 
 /// A token's signed part, and its signature.
