@@ -25,6 +25,7 @@ mod report;
 mod run;
 mod schema;
 mod secret;
+mod sign;
 mod sub;
 mod token;
 mod trust;
@@ -60,7 +61,7 @@ Files: the configuration is ./gateway.yaml unless -c names another file. The sel
 certificate is kept in $STATE_DIRECTORY, $XDG_STATE_HOME/ssegate or ~/.local/state/ssegate.
 
 Environment: SSEGATE_LOG sets the log level (error, warn, info, debug, trace; default info). \
-SSEGATE_TOKEN_KEY is the key of token.";
+SSEGATE_TOKEN, SSEGATE_TOKEN_KEY and SSEGATE_URL_KEY are secrets of sub, token and sign.";
 
 /// A command with its arguments.
 #[derive(Debug, Subcommand)]
@@ -72,6 +73,7 @@ pub(crate) enum Command {
     Publish(publish::PublishCommand),
     Sub(sub::SubscribeCommand),
     Token(token::TokenCommand),
+    Sign(sign::SignCommand),
     Healthcheck(healthcheck::HealthcheckCommand),
     Metrics(metrics::MetricsCommand),
     Completions(completions::CompletionsCommand),
@@ -114,6 +116,7 @@ impl Command {
             Self::Metrics(command) => Some(&mut command.admin.config),
             Self::Dev(_)
             | Self::Token(_)
+            | Self::Sign(_)
             | Self::Completions(_)
             | Self::Man(_)
             | Self::Schema(_) => None,
@@ -129,6 +132,7 @@ impl Command {
             Self::Publish(command) => command.execute(),
             Self::Sub(command) => command.execute(),
             Self::Token(command) => command.execute(),
+            Self::Sign(command) => command.execute(),
             Self::Healthcheck(command) => command.execute(),
             Self::Metrics(command) => command.execute(),
             Self::Completions(command) => command.execute(),

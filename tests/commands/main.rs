@@ -5,6 +5,7 @@
 mod healthcheck;
 mod metrics;
 mod publish;
+mod sign;
 mod sub;
 mod token;
 
