@@ -36,7 +36,14 @@ mod tests {
     fn the_manual_has_a_page_for_every_command() {
         let pages = pages().expect("writing to a Vec does not fail");
         let pages = String::from_utf8(pages).expect("UTF-8");
-        for name in ["ssegate", "ssegate-run", "ssegate-pub", "ssegate-sub", "ssegate-schema"] {
+        for name in [
+            "ssegate",
+            "ssegate-run",
+            "ssegate-pub",
+            "ssegate-sub",
+            "ssegate-token",
+            "ssegate-schema",
+        ] {
             assert!(pages.contains(&format!(".TH {name} 1")), "{name}");
         }
     }

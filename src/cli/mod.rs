@@ -24,7 +24,10 @@ mod publish;
 mod report;
 mod run;
 mod schema;
+mod secret;
+mod sign;
 mod sub;
+mod token;
 mod trust;
 
 use std::ffi::OsString;
@@ -57,7 +60,8 @@ Exit status: 0 success; 1 failure; 64 invalid arguments or configuration.
 Files: the configuration is ./gateway.yaml unless -c names another file. The self-signed \
 certificate is kept in $STATE_DIRECTORY, $XDG_STATE_HOME/ssegate or ~/.local/state/ssegate.
 
-Environment: SSEGATE_LOG sets the log level (error, warn, info, debug, trace; default info).";
+Environment: SSEGATE_LOG sets the log level (error, warn, info, debug, trace; default info). \
+SSEGATE_TOKEN, SSEGATE_TOKEN_KEY and SSEGATE_URL_KEY are secrets of sub, token and sign.";
 
 /// A command with its arguments.
 #[derive(Debug, Subcommand)]
@@ -68,6 +72,8 @@ pub(crate) enum Command {
     #[command(name = "pub")]
     Publish(publish::PublishCommand),
     Sub(sub::SubscribeCommand),
+    Token(token::TokenCommand),
+    Sign(sign::SignCommand),
     Healthcheck(healthcheck::HealthcheckCommand),
     Metrics(metrics::MetricsCommand),
     Completions(completions::CompletionsCommand),
@@ -108,7 +114,12 @@ impl Command {
             Self::Sub(command) => Some(&mut command.config),
             Self::Healthcheck(command) => Some(&mut command.admin.config),
             Self::Metrics(command) => Some(&mut command.admin.config),
-            Self::Dev(_) | Self::Completions(_) | Self::Man(_) | Self::Schema(_) => None,
+            Self::Dev(_)
+            | Self::Token(_)
+            | Self::Sign(_)
+            | Self::Completions(_)
+            | Self::Man(_)
+            | Self::Schema(_) => None,
         }
     }
 
@@ -120,6 +131,8 @@ impl Command {
             Self::Check(command) => command.execute(),
             Self::Publish(command) => command.execute(),
             Self::Sub(command) => command.execute(),
+            Self::Token(command) => command.execute(),
+            Self::Sign(command) => command.execute(),
             Self::Healthcheck(command) => command.execute(),
             Self::Metrics(command) => command.execute(),
             Self::Completions(command) => command.execute(),

@@ -5,7 +5,9 @@
 mod healthcheck;
 mod metrics;
 mod publish;
+mod sign;
 mod sub;
+mod token;
 
 use std::process::{Command, Output, Stdio};
 
@@ -15,6 +17,9 @@ use tempfile::TempDir;
 fn ssegate(arguments: &[&str], directory: &TempDir) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("ssegate"));
     command.args(arguments).current_dir(directory.path()).stdin(Stdio::null());
+    for secret in ["SSEGATE_TOKEN", "SSEGATE_TOKEN_KEY", "SSEGATE_URL_KEY"] {
+        command.env_remove(secret);
+    }
     command
 }
 

@@ -98,6 +98,61 @@ fn an_answer_that_is_no_stream_ends_it_for_good() {
     }
 }
 
+#[test]
+fn a_token_is_sent_and_never_printed() {
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join("token"), "a.b.hunter2\n").unwrap();
+    let own = ["-H", "Authorization: Basic eDp5"];
+    for (more, variable, expected) in [
+        (&["--token", "a.b.hunter2"][..], "", "authorization: bearer a.b.hunter2"),
+        (&["--token", "@token"], "other", "authorization: bearer a.b.hunter2"),
+        (&[], "a.b.hunter2", "authorization: bearer a.b.hunter2"),
+        (&[], "@token", "authorization: bearer a.b.hunter2"),
+        (&own, "a.b.hunter2", "authorization: basic edp5"),
+    ] {
+        let (url, server) = server(vec![format!("{HEAD}data: x\n\n")]);
+        let arguments: Vec<&str> = ["sub", "-n", "1", &url].iter().chain(more).copied().collect();
+        let output =
+            ssegate(&arguments, &directory).env("SSEGATE_TOKEN", variable).output().unwrap();
+        assert_eq!((output.status.code(), stdout(&output)), (Some(0), "data: x\n\n"));
+        assert!(!stderr(&output).contains("hunter2"), "{}", stderr(&output));
+        let request = server.join().unwrap().remove(0);
+        let sent: Vec<_> =
+            request.iter().filter(|line| line.starts_with("authorization")).collect();
+        assert_eq!(sent, [expected]);
+    }
+    for (arguments, said) in [
+        (&["--token", "a", own[0], own[1]][..], "--token and -H Authorization exclude each other"),
+        (&["--token", "hunter2 hunter2"], "--token: it is not a token"),
+        (&["--token", "@hunter2"], "--token: cannot read the file after @: "),
+    ] {
+        let arguments: Vec<&str> =
+            ["sub", "http://127.0.0.1:1/"].iter().chain(arguments).copied().collect();
+        let output = run(&arguments);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+        assert!(!stderr(&output).contains("hunter2"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn who_is_refused_is_told_what_to_do() {
+    for (status, token, said) in [
+        ("401 Unauthorized", "", "; it wants to know who you are: give a token with --token @FILE"),
+        ("401 Unauthorized", "a.b.c", "; it does not accept the credential: has it expired"),
+        ("403 Forbidden", "", "; not for everybody: give a token with --token @FILE"),
+        ("403 Forbidden", "a.b.c", "; the credential is not for this stream: ask for channels"),
+    ] {
+        let directory = TempDir::new().unwrap();
+        let (url, _server) = server(vec![format!("HTTP/1.1 {status}\r\n\r\n")]);
+        let output =
+            ssegate(&["sub", &url], &directory).env("SSEGATE_TOKEN", token).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let expected = format!("ssegate: {url}: the server responded {status}{said}");
+        assert!(stderr(&output).starts_with(&expected), "{}", stderr(&output));
+    }
+}
+
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
 #[test]

@@ -144,7 +144,7 @@ impl Follower {
             return Ok(FollowEnd::Stop);
         }
         is_event_stream(&response.http).map_err(|problem| {
-            SubError::NoStream(url.to_string(), problem + hint(&url, &response))
+            SubError::NoStream(url.to_string(), problem + self.hint(&url, &response))
         })?;
         let version = response.http.version();
         send(updates, StreamUpdate::Open { from: Arc::clone(&self.name), url, version }).await;
@@ -209,6 +209,33 @@ impl Follower {
         headers
     }
 
+    /// What to do about a response that is no stream.
+    fn hint(&self, url: &Uri, response: &ClientResponse) -> &'static str {
+        let sent = self.request_headers(url);
+        let has_credential = sent.contains_key(AUTHORIZATION) || sent.contains_key(COOKIE);
+        match response.http.status() {
+            // TLS servers such as nginx respond 400 to plain HTTP.
+            StatusCode::BAD_REQUEST if url.scheme_str() == Some("http") => {
+                "; if that port speaks TLS, try https://"
+            }
+            StatusCode::UNAUTHORIZED if has_credential => {
+                "; it does not accept the credential: has it expired, and is it for this server? \
+                 ssegate token --inspect shows what is in a token"
+            }
+            StatusCode::UNAUTHORIZED => {
+                "; it wants to know who you are: give a token with --token @FILE or in SSEGATE_TOKEN"
+            }
+            StatusCode::FORBIDDEN if has_credential => {
+                "; the credential is not for this stream: ask for channels that it permits, or for \
+                 another credential"
+            }
+            StatusCode::FORBIDDEN => {
+                "; not for everybody: give a token with --token @FILE or in SSEGATE_TOKEN"
+            }
+            _ => "",
+        }
+    }
+
     /// Reads the stream to its end. Returns the reason for the end.
     async fn read(
         &mut self,
@@ -268,15 +295,6 @@ impl Follower {
 /// check.
 async fn send(updates: &Sender<StreamUpdate>, update: StreamUpdate) {
     drop(updates.send(update).await.err());
-}
-
-/// TLS servers such as nginx respond 400 to plain HTTP.
-fn hint(url: &Uri, response: &ClientResponse) -> &'static str {
-    let is_refused = response.http.status() == StatusCode::BAD_REQUEST;
-    match is_refused && url.scheme_str() == Some("http") {
-        true => "; if that port speaks TLS, try https://",
-        false => "",
-    }
 }
 
 /// Checks status and content type: any other response ends an `EventSource` for good.

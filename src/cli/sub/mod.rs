@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -20,6 +21,7 @@ use self::follow::{Follower, StreamUpdate};
 use self::print::Printer;
 use super::config::ConfigFile;
 use super::http_client::HttpClient;
+use super::secret::{self, SecretOption};
 use super::{CliError, block_on, duration, number};
 
 /// Why a stream has not opened, until there is another reason.
@@ -27,6 +29,8 @@ const NO_RESPONSE: &str = "no response";
 
 /// 204 tells an `EventSource` to stop reconnecting (WHATWG HTML, section 9.2.1).
 const STOPPED: &str = "the server responded 204 No Content, which tells clients not to reconnect";
+
+const TOKEN: SecretOption = SecretOption { option: "--token", variable: "SSEGATE_TOKEN" };
 
 /// For TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,7 +54,13 @@ pub(crate) struct SubscribeCommand {
     /// Print each event as a line of JSON with from, event, id and data
     #[arg(long)]
     json: bool,
-    /// Send this header, for example "Authorization: Bearer …"
+    /// Send this token: Authorization: Bearer [env: SSEGATE_TOKEN]
+    ///
+    /// Other users of the machine see arguments in ps, and the shell keeps them: @FILE or the
+    /// variable do not show it. It is not sent to where another origin redirects.
+    #[arg(long, value_name = "TOKEN|@FILE")]
+    token: Option<String>,
+    /// Send this header, for example "X-Tenant: 7"
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
     /// Accept any certificate
@@ -163,7 +173,8 @@ impl SubscribeProgress {
 
 impl SubscribeCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let headers = headers(&self.headers)?;
+        let mut headers = headers(&self.headers)?;
+        self.add_token(&mut headers)?;
         let targets = target::resolve(&self.targets, &self.config)?;
         let printer = Printer::new(self.json, targets.len() > 1);
         let client = Arc::new(HttpClient::new(self.insecure, CONNECT_TIMEOUT));
@@ -175,6 +186,27 @@ impl SubscribeCommand {
             .map(|target| Follower::new(Arc::clone(&client), target, headers.clone()))
             .collect();
         block_on(self.print_events(followers, printer, progress))
+    }
+
+    /// Adds the token. The variable is for every command of a shell, so `-H` overrides it.
+    fn add_token(&self, headers: &mut HeaderMap) -> Result<(), CliError> {
+        let has_own = headers.contains_key(AUTHORIZATION);
+        let Some(text) = TOKEN.text(self.token.as_deref())? else { return Ok(()) };
+        match (has_own, &self.token) {
+            (true, Some(_)) => {
+                return Err(CliError::Usage(
+                    "--token and -H Authorization exclude each other".into(),
+                ));
+            }
+            (true, None) => return Ok(()),
+            (false, _) => {}
+        }
+        let token = secret::token(&text, TOKEN)?;
+        let mut value =
+            HeaderValue::from_str(&format!("Bearer {token}")).expect("a token is visible ASCII");
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+        Ok(())
     }
 
     async fn print_events(

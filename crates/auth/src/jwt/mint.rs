@@ -139,7 +139,10 @@ pub fn mint(
 
 /// Returns a signed token with the header `typ`, which keeps tokens for one purpose from passing as those
 /// for another (RFC 8725, section 3.11).
-fn mint_typed(
+///
+/// # Errors
+/// The key does not sign with `algorithm`.
+pub fn mint_typed(
     typ: &str,
     claims: &Map<String, Value>,
     key: &SigningKey,

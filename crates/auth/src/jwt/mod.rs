@@ -20,7 +20,7 @@ use self::claims::TokenClaims;
 use self::header::Header;
 pub use self::inspect::{UnverifiedToken, inspect};
 pub use self::keys::{Key, KeyError, KeySet};
-pub use self::mint::{MintError, SigningKey, mint};
+pub use self::mint::{MintError, SigningKey, mint, mint_typed};
 use crate::{Identity, Refusal};
 
 /// The longest token that is read, in bytes. The header of a request is bounded, too.
