@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::auth_backends::{AuthQuestion, RequestAsker};
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
-use super::route_table::RouteAuth;
+use super::route_auth::RouteAuth;
 use super::stream_guard::StreamGuard;
 use super::{Service, cors};
 use crate::auth::{Access, AuthRequest, Denial, origin};

@@ -11,6 +11,7 @@ use super::auth_backends::AuthBackends;
 use super::proxy_handler::ProxyHandler;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
+use super::route_auth::RouteAuth;
 use super::screening;
 use crate::auth::Authenticator;
 use crate::health::Health;
@@ -28,12 +29,6 @@ pub(super) struct RouteTable {
     auth: Vec<Option<RouteAuth>>,
     // By the indexes of their routes.
     backends: HashMap<usize, ProxyHandler>,
-}
-
-/// The `auth` of a route, with this shard's connections to the backends that decide.
-pub(super) struct RouteAuth {
-    pub(super) authenticator: Authenticator,
-    pub(super) backends: AuthBackends,
 }
 
 impl RouteTable {

@@ -61,7 +61,7 @@ fn a_mistake_in_auth_says_how_to_fix_it_and_repeats_no_secret() {
     let told = mistakes(&with_routes(&routes));
     assert!(!told.contains("hunter2"), "{told}");
     assert_snapshot!(told, @r#"
-    routes[0].auth: has no method; set one of jwt, signed_url and tokens, or several under any or all (gateway.yaml:4:45)
+    routes[0].auth: has no method; set one of forward, jwt, signed_url and tokens, or several under any or all (gateway.yaml:4:45)
     routes[1].auth: has jwt and tokens; write any: or all: with a list of them (gateway.yaml:5:45)
     routes[2].auth.jwt.keys: missing; set keys, key_files or jwks, such as keys: "${JWT_KEY}" (gateway.yaml:6:52)
     routes[3].auth.jwt.algorithms: missing; set the algorithms with which tokens are signed, such as HS256 or [RS256, ES256] (gateway.yaml:7:52)
@@ -78,10 +78,10 @@ fn a_mistake_in_auth_says_how_to_fix_it_and_repeats_no_secret() {
     routes[12].auth.tokens[1].name: missing; name who presents the token (gateway.yaml:16:90)
     routes[12].auth.tokens[1].sha256: is not a SHA-256 of 64 hexadecimal digits; set the SHA-256 of the token: printf %s TOKEN | sha256sum (gateway.yaml:16:100)
     routes[13].auth.any[0].max_streams: stands beside any or all, not in the list (gateway.yaml:17:169)
-    routes[13].auth.any[1]: has no method; set one of jwt, signed_url and tokens, or several under any or all (gateway.yaml:17:174)
-    routes[14].auth.all: the list is empty; set one of jwt, signed_url and tokens, or several under any or all (gateway.yaml:18:53)
-    routes[15].auth: has no method; set one of jwt, signed_url and tokens, or several under any or all (gateway.yaml:19:46)
-    routes[15].auth.basic: unknown key; the valid keys are jwt, signed_url, tokens, any, all and max_streams (gateway.yaml:19:48)
+    routes[13].auth.any[1]: has no method; set one of forward, jwt, signed_url and tokens, or several under any or all (gateway.yaml:17:174)
+    routes[14].auth.all: the list is empty; set one of forward, jwt, signed_url and tokens, or several under any or all (gateway.yaml:18:53)
+    routes[15].auth: has no method; set one of forward, jwt, signed_url and tokens, or several under any or all (gateway.yaml:19:46)
+    routes[15].auth.basic: unknown key; the valid keys are forward, jwt, signed_url, tokens, any, all and max_streams (gateway.yaml:19:48)
     routes[16].auth: expected a mapping or off; this is "on" (gateway.yaml:20:46)
     "#);
 }
