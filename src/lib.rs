@@ -52,6 +52,7 @@
 //! | [`health`] | readiness, backends, certificates: what works and what does not | who asks |
 //! | [`log_limit`] | rate-limits repeated log lines | what they say |
 //! | [`query`] | the query of a URL | what it is for |
+//! | [`bounded_file`] | reads files that the configuration names, without waiting | what is in them |
 //!
 //! What stands alone is a crate of its own, in `crates/`, and cannot name anything above:
 //! [`ssegate_hub`], which stream gets which event; [`ssegate_format`], payload formats;
@@ -62,6 +63,7 @@
 //! The commands (`run`, `dev`, `pub`, `sub`, …) belong to the binary, in `cli`.
 
 pub mod admin;
+pub mod bounded_file;
 pub mod config;
 pub mod dial;
 pub mod gateway;

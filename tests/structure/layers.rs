@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::source::rust_files;
 
 /// From the top down, as the crate's documentation lists them.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "gateway",
     "config",
     "admin",
@@ -22,6 +22,7 @@ const LAYERS: [&str; 15] = [
     "health",
     "log_limit",
     "query",
+    "bounded_file",
 ];
 
 #[test]

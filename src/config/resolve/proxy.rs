@@ -1,6 +1,6 @@
 //! Resolves `proxy`: the backend of a route, its limits and its timeouts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use http::HeaderValue;
 use rustls_pki_types::pem::PemObject as _;
@@ -9,6 +9,7 @@ use ssegate_strict_yaml::{At, Field, KeyLocation, OneOrMore, Sets as _, quoted};
 
 use super::resolver::Resolver;
 use super::upstream_address::upstream;
+use crate::bounded_file;
 use crate::config::file::{ProxyFile, UpstreamTlsFile};
 use crate::config::purpose::ConfigPurpose;
 use crate::config::stream_options::StreamOptions;
@@ -110,9 +111,8 @@ impl Resolver<'_> {
         if self.purpose == ConfigPurpose::Contact {
             return Some(Vec::new());
         }
-        let read = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect);
-        match read {
-            Ok(roots) if !Vec::is_empty(&roots) => Some(roots),
+        match certificates(&path) {
+            Ok(roots) if !roots.is_empty() => Some(roots),
             Ok(_) => {
                 self.note(&location, format!("no certificate in {}", path.display()));
                 None
@@ -123,6 +123,12 @@ impl Resolver<'_> {
             }
         }
     }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let bytes = bounded_file::read(path).map_err(|error| error.to_string())?;
+    let certificates: Result<_, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    certificates.map_err(|error| error.to_string())
 }
 
 fn host(text: &str) -> Result<HeaderValue, String> {
