@@ -30,6 +30,9 @@ fn make_device(path: &Path) {
     std::os::unix::fs::symlink("/dev/zero", path).unwrap();
 }
 
+/// Makes something that is no file of configuration.
+type Make = fn(&Path);
+
 /// A gateway with TLS and with a backend whose certificate is signed by `ca.pem`.
 async fn with_files(redis: &Redis, pem: &Pem, ca: &Path) -> Gateway {
     let (certificate, key) = (pem.certificate.display(), pem.key.display());
@@ -53,7 +56,7 @@ async fn a_reload_does_not_wait_for_a_pipe_a_device_or_a_huge_file() {
     let gateway = with_files(&redis, &pem, &ca).await;
     let mut stream = gateway.subscribe("/events/news").await;
     let config = gateway.dir().join("gateway.yaml");
-    let makers: [(fn(&Path), &str); 3] = [
+    let makers: [(Make, &str); 3] = [
         (make_pipe, "a pipe, not a regular file"),
         (make_device, "a device, not a regular file"),
         (make_huge, "larger than 16 MiB"),
