@@ -1,10 +1,12 @@
 //! The fields that tell the backend about the client: `X-Forwarded-*`, `Forwarded` (RFC 7239) and
 //! `Via` (RFC 9110, section 7.6.3).
 //!
-//! From an untrusted peer these fields are removed. From a trusted proxy they are kept, and the
-//! proxy's own address is appended. If a trusted proxy sends only one of `X-Forwarded-For` and
-//! `Forwarded`, the other is not added: it would name the proxy where the backend expects the
-//! client.
+//! From an untrusted peer these fields are removed, every one that begins with `X-Forwarded-`: Rails and Rack
+//! trust `-Ssl` and `-Scheme`, Symfony and Laravel `-Prefix`, applications behind oauth2-proxy `-User`. Caddy
+//! and Traefik remove those that they set; nginx passes them all, and its users overwrite one by one.
+//! From a trusted proxy these fields are kept, and the proxy's own address is appended. If a trusted proxy
+//! sends only one of `X-Forwarded-For` and `Forwarded`, the other is not added: it would name the proxy
+//! where the backend expects the client.
 
 use bytes::Bytes;
 use http::header::{FORWARDED, HOST, HeaderName, VIA};
@@ -57,15 +59,7 @@ pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: Peer<'_>) {
 }
 
 fn is_forwarding_field(name: &str) -> bool {
-    matches!(
-        name,
-        "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-port"
-            | "x-forwarded-proto"
-            | "x-real-ip"
-    )
+    name.starts_with(headers::X_FORWARDED) || matches!(name, "forwarded" | "x-real-ip")
 }
 
 /// Appends the gateway to `Via`. `version` is that of the message as received.
@@ -143,13 +137,14 @@ mod tests {
         fields
     }
 
-    const SPOOFED: [(&str, &str); 7] = [
+    const SPOOFED: [(&str, &str); 8] = [
         ("host", "app.example:8443"),
         ("x-forwarded-for", "1.1.1.1"),
         ("x-forwarded-for", "2.2.2.2"),
         ("x-forwarded-proto", "ftp"),
         ("x-forwarded-host", "evil.example"),
         ("x-real-ip", "1.1.1.1"),
+        ("x-forwarded-user", "root"),
         ("forwarded", "for=1.1.1.1;proto=ftp"),
     ];
 
@@ -176,6 +171,7 @@ mod tests {
                 "x-forwarded-for: 1.1.1.1, 2.2.2.2, 10.0.0.1",
                 "x-forwarded-host: evil.example",
                 "x-forwarded-proto: ftp",
+                "x-forwarded-user: root",
                 "x-real-ip: 1.1.1.1",
             ]
         );

@@ -24,6 +24,76 @@ fn url(upstream: &Upstream) -> String {
     format!("\"http://{}\"", upstream.address())
 }
 
+/// What frameworks and proxies of authentication read beside the usual fields: Rails and Rack trust `-Ssl` and
+/// `-Scheme`, Symfony and Laravel `-Prefix`, applications behind oauth2-proxy `-User`, `-Email` and `-Groups`.
+const OTHER_FORWARDED: [&str; 14] = [
+    "x-forwarded-ssl",
+    "x-forwarded-scheme",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-forwarded-by",
+    "x-forwarded-user",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-preferred-username",
+    "x-forwarded-access-token",
+    "x-forwarded-client-cert",
+    "x-forwarded-tls-client-cert",
+    "x-forwarded-protocol",
+    "x-forwarded-uri",
+];
+
+#[tokio::test]
+async fn every_field_that_begins_with_x_forwarded_is_only_taken_from_a_trusted_proxy() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    for (trusted, expected) in [("192.0.2.1", ""), ("127.0.0.1", "me")] {
+        let gateway = Gateway::build(&redis)
+            .settings(&format!("trusted_proxies: [{trusted}]"))
+            .routes(&upstream.route("/{*rest}"))
+            .start()
+            .await;
+        for via in Via::ALL {
+            let add = |request: Request, name| request.header(name, "me");
+            let request = OTHER_FORWARDED.into_iter().fold(Request::get("/"), add);
+            let serve = async {
+                let call = upstream.call().await;
+                for name in OTHER_FORWARDED {
+                    assert_eq!(call.header(name), expected, "{name} from {trusted}, {via:?}");
+                }
+                call.answer("200 OK", "", "ok").await;
+            };
+            let (response, ()) = tokio::join!(gateway.send(via, request), serve);
+            assert_eq!(response.status, 200);
+        }
+    }
+}
+
+/// A proxy that passes the client's `Connection` on cannot be made to take such a field away.
+#[tokio::test]
+async fn connection_removes_no_field_that_begins_with_x_forwarded() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::build(&redis)
+        .settings("trusted_proxies: [127.0.0.1]")
+        .routes(&upstream.route("/{*rest}"))
+        .start()
+        .await;
+    let request = Request::get("/")
+        .header("connection", "x-forwarded-user, x-forwarded-prefix, x-own")
+        .header("x-forwarded-user", "me")
+        .header("x-forwarded-prefix", "/app")
+        .header("x-own", "1");
+    let serve = async {
+        let call = upstream.call().await;
+        assert_eq!(call.header("x-forwarded-user"), "me");
+        assert_eq!(call.header("x-forwarded-prefix"), "/app");
+        assert_eq!(call.header("x-own"), "");
+        call.answer("200 OK", "", "ok").await;
+    };
+    tokio::join!(gateway.send(Via::Http1, request), serve);
+}
+
 #[tokio::test]
 async fn a_stranger_cannot_say_where_a_request_comes_from() {
     let redis = Redis::start().await;
