@@ -126,6 +126,7 @@ impl Rejection {
                 | FailureClass::InvalidResponse
                 | FailureClass::LargeResponse
                 | FailureClass::NoSwitch => StatusCode::BAD_GATEWAY,
+                FailureClass::Loop => StatusCode::LOOP_DETECTED,
                 FailureClass::Busy => StatusCode::SERVICE_UNAVAILABLE,
                 FailureClass::TooSlow => StatusCode::GATEWAY_TIMEOUT,
                 FailureClass::BrokenRequest => StatusCode::BAD_REQUEST,
@@ -194,6 +195,9 @@ impl Rejection {
             Self::NotFound => Some("Check the URL, or add a route for it to gateway.yaml."),
             Self::Underscore(_) => {
                 Some("Rename the header, or set underscores_in_headers on the route.")
+            }
+            Self::Upstream(error) if error.class() == FailureClass::Loop => {
+                Some("Set upstream of this route in gateway.yaml to the address of the backend.")
             }
             _ => None,
         }

@@ -1,6 +1,7 @@
 //! How requests are forwarded: to any kind of upstream, in time, and with the truth of where they
 //! come from.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +23,46 @@ async fn in_front_of(redis: &Redis, upstream: &str, more: &str) -> Gateway {
 
 fn url(upstream: &Upstream) -> String {
     format!("\"http://{}\"", upstream.address())
+}
+
+/// The upstream is a name of this machine that the configuration cannot see through: a proxy that leads back.
+#[tokio::test]
+async fn a_request_in_a_loop_is_508_after_a_few_rounds() {
+    let redis = Redis::start().await;
+    for via in Via::ALL {
+        for http2 in [false, true] {
+            let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let upstream = format!("\"http://{}\"", relay.local_addr().unwrap());
+            let gateway = in_front_of(&redis, &upstream, &format!("http2: {http2}")).await;
+            let back = tokio::spawn(lead_back(relay, gateway.address("http")));
+            let response = gateway.send(via, Request::get("/")).await;
+            assert_eq!(response.status, 508, "{via:?} {http2}");
+            let text = response.text().await;
+            assert!(text.contains("came back to this gateway"), "{text}");
+            assert!(text.contains("Set upstream of this route"), "{text}");
+            let metrics = gateway.metrics().await;
+            let loops = metrics.sum("ssegate_upstream_errors_total", &["loop"]);
+            assert_eq!(loops, 1.0);
+            gateway.logs("this upstream leads to the gateway itself").await;
+            // An EventSource is sent away for a while, since the operator may mend it.
+            let stream =
+                gateway.send(via, Request::get("/").header("accept", "text/event-stream")).await;
+            assert_eq!(stream.status, 200);
+            back.abort();
+        }
+    }
+}
+
+/// Connects each client to `to`.
+async fn lead_back(relay: TcpListener, to: SocketAddr) {
+    loop {
+        let (mut client, _) = relay.accept().await.unwrap();
+        tokio::spawn(async move {
+            let mut gateway = TcpStream::connect(to).await.unwrap();
+            // Ends when either side is gone.
+            tokio::io::copy_bidirectional(&mut client, &mut gateway).await.unwrap_or_default()
+        });
+    }
 }
 
 /// What frameworks and proxies of authentication read beside the usual fields: Rails and Rack trust `-Ssl` and
@@ -120,7 +161,7 @@ async fn a_stranger_cannot_say_where_a_request_comes_from() {
             assert_eq!(call.header("x-real-ip"), "");
             let element = format!("for=127.0.0.1;host=app.example;proto={scheme}");
             assert_eq!(call.header("forwarded"), element);
-            let ours = if via.is_http2() { "via: 2 ssegate" } else { "via: 1.1 ssegate" };
+            let ours = if via.is_http2() { "via: 2 ssegate-" } else { "via: 1.1 ssegate-" };
             assert!(call.head.contains("via: 1.0 fred\r\n"), "{}", call.head);
             assert!(call.head.contains(ours), "{}", call.head);
             call.answer("200 OK", "", "ok").await;
@@ -429,8 +470,12 @@ async fn a_backend_that_speaks_tls_must_be_whom_we_meant() {
                 assert_eq!(recorded[0].line(), "POST /x?y HTTP/1.1");
                 assert_eq!(recorded[0].body, b"a body");
                 assert_eq!(recorded[0].values("host"), ["app.example"]);
-                let via = if http2 { "2 ssegate" } else { "1.1 ssegate" };
-                assert_eq!(recorded[0].values("via"), ["1.1 ssegate", via]);
+                let version = if http2 { "2" } else { "1.1" };
+                let [first, second] = recorded[0].values("via")[..] else { panic!("two") };
+                assert!(first.starts_with("1.1 ssegate-"), "{first}");
+                assert!(second.starts_with(&format!("{version} ssegate-")), "{second}");
+                // Each process has a name of its own.
+                assert_ne!(first.split(' ').nth(1), second.split(' ').nth(1));
             } else {
                 let text = response.text().await;
                 assert!(!text.contains(host) && !text.contains(&port.to_string()), "{text}");
@@ -658,7 +703,7 @@ async fn a_backend_behind_a_full_queue_is_a_504_after_connect_timeout() {
     let redis = Redis::start().await;
     // Nobody accepts, and the queue is full: a further connection is never made.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
     socket.bind(&address.into()).unwrap();
     socket.listen(0).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();

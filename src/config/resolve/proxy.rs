@@ -71,7 +71,7 @@ impl Resolver<'_> {
                 );
                 self.note(&at.location, message);
             }
-            // Allowed: an operator may want to publish the metrics.
+            // Allowed: an operator may want to publish the metrics. `ssegate check` warns.
             Some(key) if key.starts_with("admin") => {}
             Some(key) if keeps_host => {
                 let message = format!(
