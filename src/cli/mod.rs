@@ -13,6 +13,7 @@ mod count;
 mod dev;
 mod duration;
 mod error;
+mod followers;
 mod healthcheck;
 mod http_client;
 mod logging;
