@@ -927,6 +927,45 @@ async fn trailers_pass_both_ways() {
     }
 }
 
+/// Reads until `end` is the end of what has come.
+async fn read_until(socket: &mut TcpStream, end: &str) -> String {
+    let mut seen = Vec::new();
+    while !seen.ends_with(end.as_bytes()) {
+        let read = within(SOON, end, socket.read_buf(&mut seen)).await.unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&seen));
+    }
+    String::from_utf8(seen).unwrap()
+}
+
+/// A known limit, of hyper: what `Trailer` does not announce is lost over HTTP/1.1. The message stays whole, and
+/// both connections can be used again.
+#[tokio::test]
+async fn trailers_that_are_not_announced_are_lost_over_http1_and_nothing_else_is() {
+    let redis = Redis::start().await;
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("\"http://{}\"", upstream.local_addr().unwrap());
+    let gateway = in_front_of(&redis, &address, "").await;
+    let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+    let mut backend = None;
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n";
+    let ok = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
+    for (announced, last) in [("", "0\r\n\r\n"), ("Trailer: x-sum\r\n", "0\r\nx-sum: 7\r\n\r\n")] {
+        for _ in 0..2 {
+            let body = "3\r\nabc\r\n0\r\nx-other: 1\r\nx-sum: 7\r\n\r\n";
+            client.write_all(format!("{post}{announced}\r\n{body}").as_bytes()).await.unwrap();
+            if backend.is_none() {
+                backend = Some(within(SOON, "a connection", upstream.accept()).await.unwrap().0);
+            }
+            let backend = backend.as_mut().unwrap();
+            let asked = read_until(backend, &format!("3\r\nabc\r\n{last}")).await;
+            assert!(!asked.contains("x-other"), "{asked}");
+            backend.write_all(format!("{ok}{announced}\r\n{body}").as_bytes()).await.unwrap();
+            let answer = read_until(&mut client, &format!("3\r\nabc\r\n{last}")).await;
+            assert!(!answer.contains("x-other"), "{answer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_transfer_coding_that_we_do_not_know_is_a_502() {
     let redis = Redis::start().await;
