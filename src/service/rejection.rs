@@ -46,6 +46,8 @@ pub(super) enum Rejection {
     Handover(#[from] HandoverError),
     #[error("the Host header is missing, repeated, not valid, or differs from the request target")]
     Host,
+    #[error("the Content-Length is too large: no body is that long")]
+    Length,
     #[error("method not allowed")]
     Method(Vec<Method>),
     #[error("no route matches")]
@@ -80,6 +82,7 @@ impl Rejection {
             Self::ForeignOrigin => "foreign_origin",
             Self::Handover(_) => "handover",
             Self::Host => "host",
+            Self::Length => "length",
             Self::Method(_) => "method",
             Self::NewChannels => "new_channels_per_address",
             Self::NotFound => "not_found",
@@ -103,6 +106,7 @@ impl Rejection {
         match self {
             Self::Channel(_)
             | Self::Host
+            | Self::Length
             | Self::Path
             | Self::Scheme
             | Self::TransferCoding
@@ -164,7 +168,12 @@ impl Rejection {
     fn is_ambiguous(&self) -> bool {
         matches!(
             self,
-            Self::Host | Self::Path | Self::Scheme | Self::TransferCoding | Self::Underscore(_)
+            Self::Host
+                | Self::Length
+                | Self::Path
+                | Self::Scheme
+                | Self::TransferCoding
+                | Self::Underscore(_)
         )
     }
 
