@@ -54,6 +54,7 @@
 //! | [`log_limit`] | rate-limits repeated log lines | what they say |
 //! | [`upstream_address`] | the address of a backend, and how its certificate is verified | who connects |
 //! | [`query`] | the query of a URL | what it is for |
+//! | [`bounded_file`] | reads files that the configuration names, without waiting | what is in them |
 //!
 //! What stands alone is a crate of its own, in `crates/`, and cannot name anything above:
 //! [`ssegate_hub`], which stream gets which event; [`ssegate_format`], payload formats;
@@ -66,6 +67,7 @@
 
 pub mod admin;
 pub mod auth;
+pub mod bounded_file;
 pub mod config;
 pub mod dial;
 pub mod gateway;

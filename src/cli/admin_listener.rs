@@ -67,8 +67,16 @@ impl AdminListener {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => self.address()?,
         };
-        let uri = format!("{base}{path}").parse();
-        uri.map_err(|_| AdminError::InvalidUrl(format!("--url: {base} is not a URL")).into())
+        let uri: Result<Uri, _> = format!("{base}{path}").parse();
+        let uri = uri.ok().filter(|uri| uri.scheme().is_some() && uri.host().is_some());
+        uri.ok_or_else(|| self.invalid(&base).into())
+    }
+
+    fn invalid(&self, base: &str) -> AdminError {
+        let option = if self.url.is_some() { "--url: " } else { "" };
+        AdminError::InvalidUrl(format!(
+            "{option}{base:?} is not a URL; write it like http://127.0.0.1:9464"
+        ))
     }
 
     fn address(&self) -> Result<String, CliError> {

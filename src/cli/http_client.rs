@@ -58,7 +58,7 @@ pub(crate) enum HttpError {
     #[error("{0}: not a valid URL; use http://host[:port]/path or https://host[:port]/path")]
     Url(String),
     /// The name does not resolve, or the connection is refused.
-    #[error("cannot connect to {0}: {1}")]
+    #[error("cannot connect to {0}: {1}{hint}", hint = refusal_hint(.1))]
     Connect(String, io::Error),
     /// The TLS handshake failed: an untrusted certificate, or a port without TLS.
     #[error("TLS handshake with {0} failed: {1}{hint}", hint = trust_hint(.1))]
@@ -89,6 +89,13 @@ fn trust_hint(error: &io::Error) -> &'static str {
         Some(rustls::Error::InvalidCertificate(_)) => "; --insecure accepts any certificate",
         // The first bytes are not a TLS record.
         Some(rustls::Error::InvalidMessage(_)) => "; this port does not speak TLS: try http://",
+        _ => "",
+    }
+}
+
+fn refusal_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "; nothing listens there: is the gateway running?",
         _ => "",
     }
 }

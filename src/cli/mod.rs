@@ -13,6 +13,7 @@ mod count;
 mod dev;
 mod duration;
 mod error;
+mod followers;
 mod healthcheck;
 mod http_client;
 mod logging;
@@ -153,7 +154,10 @@ fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, Cli
         .enable_all()
         .build()
         .map_err(CliError::Runtime)?;
-    runtime.block_on(work)
+    let result = runtime.block_on(work);
+    // Does not wait for a thread that still resolves a name: the command has ended.
+    runtime.shutdown_background();
+    result
 }
 
 #[cfg(test)]

@@ -9,12 +9,13 @@ use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ssegate_hub::{Hub, HubSettings};
 use tokio::signal::unix::Signal;
 
 use super::config_change::{ConfigChange, ConfigChanges};
+use super::duration_text::DurationText;
 use super::stop::DrainSettings;
 use super::systemd;
 use crate::config::{ConfigErrors, Settings};
@@ -26,6 +27,10 @@ use crate::server::certificate::Certificate;
 use crate::server::listener::Listener;
 use crate::server::tls;
 use crate::server::tls_error::TlsError;
+
+/// After this a reload has failed. Reading takes milliseconds; a network disk that does not respond keeps one
+/// thread for each reload that was requested.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Loads the configuration again.
 pub type ConfigLoader = Arc<dyn Fn() -> Result<Settings, ConfigErrors> + Send + Sync>;
@@ -55,6 +60,11 @@ enum ReloadError {
     Certificate { address: std::net::SocketAddr, cause: Box<TlsError> },
     #[error("loading the configuration failed: {0}")]
     Task(#[from] tokio::task::JoinError),
+    #[error(
+        "reading the configuration takes more than {}; does its disk respond?",
+        DurationText(*.0)
+    )]
+    TimedOut(Duration),
 }
 
 impl Reloader {
@@ -76,8 +86,7 @@ impl Reloader {
     }
 
     async fn reload(&mut self, load: ConfigLoader) -> Result<(), ReloadError> {
-        // Not on this thread, which runs the source: disk access may block.
-        let mut new = tokio::task::spawn_blocking(move || load()).await??;
+        let mut new = load_within(LOAD_TIMEOUT, load).await?;
         let router = Arc::new(Router::new(&new.routes, Some(&self.router))?);
         new.routes = Vec::new();
         let certificates = self.certificates(&new.listeners)?;
@@ -123,6 +132,12 @@ impl Reloader {
             })
             .collect()
     }
+}
+
+/// Loads the configuration on another thread: disk access may block, and this one runs the source.
+async fn load_within(limit: Duration, load: ConfigLoader) -> Result<Settings, ReloadError> {
+    let loaded = tokio::time::timeout(limit, tokio::task::spawn_blocking(move || load())).await;
+    Ok(loaded.map_err(|_elapsed| ReloadError::TimedOut(limit))???)
 }
 
 impl ReloadError {
@@ -211,8 +226,27 @@ impl fmt::Debug for Reloader {
 
 #[cfg(test)]
 mod tests {
-    use super::fixed_keys_changed;
+    use std::sync::{Arc, Mutex, mpsc};
+    use std::time::Duration;
+
+    use super::{ConfigLoader, fixed_keys_changed, load_within};
     use crate::config::Settings;
+
+    #[tokio::test]
+    async fn a_disk_that_does_not_respond_fails_the_reload() {
+        let (release, blocked) = mpsc::channel::<()>();
+        let blocked = Mutex::new(blocked);
+        let load: ConfigLoader = Arc::new(move || {
+            blocked.lock().expect("one reads").recv().expect_err("nothing is sent");
+            Ok(Settings::dev(None))
+        });
+        let error = load_within(Duration::from_millis(1), load).await.expect_err("it blocks");
+        assert_eq!(
+            error.to_string(),
+            "reading the configuration takes more than 1ms; does its disk respond?"
+        );
+        drop(release);
+    }
 
     #[test]
     fn the_readme_lists_every_key_that_needs_a_restart() {

@@ -49,6 +49,8 @@ pub(super) enum Rejection {
     Handover(#[from] HandoverError),
     #[error("the Host header is missing, repeated, not valid, or differs from the request target")]
     Host,
+    #[error("the Content-Length is too large: no body is that long")]
+    Length,
     #[error("method not allowed")]
     Method(Vec<Method>),
     #[error("no route matches")]
@@ -98,6 +100,7 @@ impl Rejection {
             Self::ForeignOrigin => "foreign_origin",
             Self::Handover(_) => "handover",
             Self::Host => "host",
+            Self::Length => "length",
             Self::Method(_) => "method",
             Self::NewChannels => "new_channels_per_address",
             Self::NotFound => "not_found",
@@ -127,6 +130,7 @@ impl Rejection {
             Self::Unauthorized(Some(_), _) | Self::Renewal => StatusCode::UNAUTHORIZED,
             Self::Channel(_)
             | Self::Host
+            | Self::Length
             | Self::Path
             | Self::Scheme
             | Self::TransferCoding
@@ -153,6 +157,7 @@ impl Rejection {
                 | FailureClass::InvalidResponse
                 | FailureClass::LargeResponse
                 | FailureClass::NoSwitch => StatusCode::BAD_GATEWAY,
+                FailureClass::Loop => StatusCode::LOOP_DETECTED,
                 FailureClass::Busy => StatusCode::SERVICE_UNAVAILABLE,
                 FailureClass::TooSlow => StatusCode::GATEWAY_TIMEOUT,
                 FailureClass::BrokenRequest => StatusCode::BAD_REQUEST,
@@ -190,7 +195,12 @@ impl Rejection {
     fn is_ambiguous(&self) -> bool {
         matches!(
             self,
-            Self::Host | Self::Path | Self::Scheme | Self::TransferCoding | Self::Underscore(_)
+            Self::Host
+                | Self::Length
+                | Self::Path
+                | Self::Scheme
+                | Self::TransferCoding
+                | Self::Underscore(_)
         )
     }
 
@@ -225,6 +235,9 @@ impl Rejection {
             Self::NotFound => Some("Check the URL, or add a route for it to gateway.yaml."),
             Self::Underscore(_) => {
                 Some("Rename the header, or set underscores_in_headers on the route.")
+            }
+            Self::Upstream(error) if error.class() == FailureClass::Loop => {
+                Some("Set upstream of this route in gateway.yaml to the address of the backend.")
             }
             _ => None,
         }

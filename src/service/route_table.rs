@@ -120,6 +120,7 @@ impl RouteTable {
         screening::scheme(request)?;
         let host = screening::host(request)?;
         screening::transfer_coding(request.headers())?;
+        screening::length(request.headers())?;
         let path = request.uri().path();
         if !path.starts_with('/') {
             return Err(Rejection::Path);

@@ -150,6 +150,8 @@ mod prometheus;
 mod reload;
 /// What must not come out, and where nothing is written.
 mod secrets;
+/// Pipes, devices and huge files in place of the configuration's.
+mod special_files;
 /// The orderly end.
 mod stop;
 /// Another process on the same sockets.

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::source::rust_files;
 
 /// From the top down, as the crate's documentation lists them.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
     "gateway",
     "config",
     "admin",
@@ -24,6 +24,7 @@ const LAYERS: [&str; 17] = [
     "log_limit",
     "upstream_address",
     "query",
+    "bounded_file",
 ];
 
 #[test]

@@ -14,13 +14,12 @@ use ssegate_strict_yaml::{At, Field, KeyLocation, OneOrMore, OrOff, Sets as _, q
 use super::resolver::Resolver;
 use super::secret;
 use crate::auth::{AuthSettings, JwtAuth, MethodSettings, Requirement, TokensAuth};
+use crate::bounded_file;
 use crate::config::file::{AuthFile, JwtFile, SignedUrlFile, StaticTokenFile};
 use crate::config::purpose::ConfigPurpose;
 
 const ONE_METHOD: &str =
     "set one of forward, jwt, signed_url and tokens, or several under any or all";
-/// The largest file of keys, in bytes.
-const MAX_KEY_FILE: u64 = 1 << 20;
 const ALGORITHMS: &str = "HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, \
                           ES384 and EdDSA are known";
 
@@ -174,14 +173,8 @@ impl Resolver<'_> {
         if self.purpose == ConfigPurpose::Contact {
             return Some(None);
         }
-        let read = || {
-            use std::io::Read as _;
-            let mut text = Vec::new();
-            std::fs::File::open(&path)?.take(MAX_KEY_FILE).read_to_end(&mut text)?;
-            Ok::<_, std::io::Error>(text)
-        };
-        read()
-            .map(Some)
+        let read = bounded_file::read(&path);
+        read.map(Some)
             .map_err(|error| self.note(&location, format!("cannot be read: {error}")))
             .ok()
     }

@@ -37,6 +37,7 @@ use super::settings::Settings;
 use super::stream_options::StreamOptions;
 use crate::source::SourceLocation;
 
+pub(crate) use listen_addresses::reaches;
 pub(super) use listeners::DEFAULT_ADMIN;
 pub use source::location;
 pub use upstream_address::upstream;

@@ -61,7 +61,7 @@ drain: 10
     routes[2].proxy.upstream: "ftp://backend" is not an HTTP URL; use forms like http://127.0.0.1:8000 (gateway.yaml:26:24)
     routes[2].events.channels: the list is empty; set the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:27:25)
     shards: must be at least 1; this is 0 (gateway.yaml:28:9)
-    drain: "10" is not a duration; use forms like 30s or 5m (gateway.yaml:29:8)
+    drain: "10" is not a duration; did you mean 10s? (gateway.yaml:29:8)
     "#);
 }
 
