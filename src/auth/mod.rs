@@ -1,7 +1,7 @@
 //! Who may make a request: its credential, verified, and what it says.
 //!
 //! [`settings`] is the `auth` of a route, and an [`Authenticator`] applies it. Each method has a file of its
-//! own: [`forward`], [`jwt`], [`signed_url`], [`tokens`]; what a credential has to look like is the business of
+//! own: [`forward`] ([`laravel`]), [`jwt`], [`signed_url`], [`tokens`]; what a credential has to look like is the business of
 //! `ssegate_auth`. The result is [`Access`]: an identity and its end. What the identity says fills channel
 //! names and header fields ([`placeholder`], [`header_template`]). [`origin`] tells the pages of other sites
 //! from a site's own. [`stream_quota`] bounds the streams of one identity.
@@ -13,6 +13,7 @@ mod authenticator;
 mod forward;
 mod header_template;
 mod jwt;
+pub mod laravel;
 pub mod origin;
 mod placeholder;
 mod request;
@@ -30,7 +31,9 @@ pub use forward::{AskBackend, question};
 pub use header_template::HeaderTemplate;
 pub use placeholder::{NotLiteral, Placeholder};
 pub use request::AuthRequest;
-pub use settings::{AuthSettings, ForwardAuth, JwtAuth, MethodSettings, Requirement, TokensAuth};
+pub use settings::{
+    AuthPreset, AuthSettings, ForwardAuth, JwtAuth, MethodSettings, Requirement, TokensAuth,
+};
 pub use shared::SharedAuth;
 pub use stream_quota::{QuotaGuard, StreamQuota};
 pub use verdict::{AuthResponse, Verdict};

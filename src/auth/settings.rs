@@ -89,6 +89,19 @@ pub struct ForwardAuth {
     pub recheck_grace: Duration,
     /// The longest time for its response.
     pub timeout: Duration,
+    /// How it is asked, and how its response is read.
+    pub preset: AuthPreset,
+}
+
+/// How an auth backend is asked, and how its response is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuthPreset {
+    /// Once for a request, whose target it is told; the status decides.
+    #[default]
+    Status,
+    /// Laravel's `/broadcasting/auth`: once for each private or presence channel, as `channel_name`. The body
+    /// decides: with a broadcaster that does nothing (`null`, `log`) Laravel responds 200 to everybody.
+    Laravel,
 }
 
 impl AuthSettings {

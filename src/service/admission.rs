@@ -37,7 +37,7 @@ impl Service {
     pub(super) async fn admit<B>(
         &self,
         (route, auth): (&Route, &RouteAuth),
-        (request, info): (&Request<B>, &RequestInfo),
+        (request, info, channels): (&Request<B>, &RequestInfo, &[String]),
         connection: &Rc<ConnectionState>,
     ) -> Result<Admission, Rejection> {
         if is_preflight_of_page(route, info) {
@@ -51,6 +51,7 @@ impl Service {
             verdicts: &self.auth().verdicts,
             connection,
             target: target.as_ref().unwrap_or(request.uri),
+            channels,
         };
         let access = auth.authenticator.authenticate(request, now, &asker).await;
         let Access { identity, ends, is_ambient, forwards } = access.map_err(|denial| {
@@ -74,7 +75,7 @@ impl Service {
         // A time that the clock cannot tell is as good as never.
         let expires_at = left.and_then(|left| Instant::now().checked_add(left));
         let max_streams = auth.authenticator.settings().max_streams;
-        let questions = forwards.iter().filter_map(|backend| asker.question(backend, request));
+        let questions = forwards.iter().flat_map(|backend| asker.questions(backend, request));
         let questions = questions.filter(|question| question.backend().recheck.is_some()).collect();
         Ok(Admission { identity: Some(identity), expires_at, max_streams, questions })
     }

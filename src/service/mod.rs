@@ -242,8 +242,13 @@ impl Service {
         let metrics = self.metrics_of(route);
         let is_loopback = connection.client().is_loopback();
         let admitted = match auth {
-            // Boxed: keeps the future of other requests small.
-            Some(auth) => Box::pin(self.admit((route, auth), (&request, info), &connection)).await,
+            Some(auth) => {
+                let query = request.uri().query().unwrap_or_default();
+                let names = route.channels.as_ref().map(|all| all.requested(parameters, query));
+                let names = names.unwrap_or_default();
+                // Boxed: keeps the future of other requests small.
+                Box::pin(self.admit((route, auth), (&request, info, &names), &connection)).await
+            }
             None => Ok(Admission::default()),
         };
         if let Some(uri) = auth.and_then(|auth| auth.authenticator.without_tokens(request.uri())) {

@@ -293,9 +293,10 @@ elseif (isset($_SESSION['user'])) { header("X-User: {$_SESSION['user']}"); heade
 else { http_response_code(401); }
 "#;
 
-fn php(dir: &TempDir) -> (Process, u16) {
+/// PHP's own server with this script.
+fn php(dir: &TempDir, script: &str) -> (Process, u16) {
     let port = free_port();
-    std::fs::write(dir.path().join("site.php"), PHP).unwrap();
+    std::fs::write(dir.path().join("site.php"), script).unwrap();
     let php = Program::new("/usr/bin/php")
         .args([
             "-S",
@@ -313,7 +314,7 @@ fn php(dir: &TempDir) -> (Process, u16) {
 #[ignore = "needs php-cli: run by tests/run"]
 async fn php_sessions_decide() {
     let (redis, dir) = (Redis::start().await, TempDir::new().unwrap());
-    let (_php, port) = php(&dir);
+    let (_php, port) = php(&dir, PHP);
     let gateway = Gateway::build(&redis)
         .routes(&format!(
             "- {{ path: /mine, events: {{ channels: [\"user:{{auth.id}}\"] }}, auth: {{ forward: {{ url: \"http://127.0.0.1:{port}/auth\", copy_headers: [x-user], cache: 0s, recheck: 1s }} }} }}\n\
@@ -341,4 +342,56 @@ async fn php_sessions_decide() {
     stream.end().await.expect("it ends at its next recheck");
     let again = gateway.send(Via::Http2, Request::events("/mine").header("cookie", &session)).await;
     assert_eq!(again.status, 401);
+}
+
+/// What Laravel's `/broadcasting/auth` responds: user 1 may have `private-orders.1`.
+const LARAVEL: &str = r#"<?php
+$name = $_GET['channel_name'] ?? '';
+session_start(['read_and_close' => true]);
+$user = $_COOKIE['user'] ?? null;
+header('Content-Type: application/json');
+if (isset($_COOKIE['broken'])) { return; }
+if ($user !== null && $name === "private-orders.$user") { echo 'true'; }
+elseif ($user !== null && $name === 'presence-room') { echo json_encode(['channel_data' => ['user_id' => $user]]); }
+else { http_response_code(403); echo json_encode(['message' => 'This action is unauthorized.']); }
+"#;
+
+#[tokio::test]
+#[ignore = "needs php-cli: run by tests/run"]
+async fn laravels_broadcasting_auth_is_asked_for_each_private_channel() {
+    let (redis, dir) = (Redis::start().await, TempDir::new().unwrap());
+    let (_php, port) = php(&dir, LARAVEL);
+    let gateway = Gateway::build(&redis)
+        .routes(&format!(
+            "- path: /events\n  events: {{ channels: [\"{{query.channel}}\"], format: laravel, strip_prefix: app_database_ }}\n  \
+             auth: {{ forward: {{ url: \"http://127.0.0.1:{port}/broadcasting/auth\", preset: laravel }} }}\n"
+        ))
+        .start()
+        .await;
+    let ask = |cookie: &str, channels: &str| {
+        gateway.send(
+            Via::Http2,
+            Request::events(&format!("/events?channel={channels}")).header("cookie", cookie),
+        )
+    };
+    eventually(SOON, "PHP listens", async || ask("user=1", "private-orders.1").await.status == 200)
+        .await;
+    for (cookie, channels, status) in [
+        ("user=1", "private-orders.1&channel=news", 200),
+        ("user=1", "presence-room&channel=private-orders.1", 200),
+        ("user=1", "private-orders.2", 403),
+        ("user=1", "private-orders.1&channel=private-orders.2", 403),
+        ("x=y", "private-orders.1", 403),
+        ("x=y", "news", 200),
+        // The broadcaster `null` responds 200 to everybody, without a body.
+        ("user=1; broken=1", "private-orders.1", 403),
+    ] {
+        assert_eq!(ask(cookie, channels).await.status, status, "{cookie} {channels}");
+    }
+    let mut stream = ask("user=1", "private-orders.1").await.stream();
+    stream.ready().await;
+    let payload = r#"{"event":"Shipped","data":{"id":7},"socket":null}"#;
+    redis.publish("app_database_private-orders.1", payload).await;
+    let event = stream.next_event().await;
+    assert_eq!((event.name.as_str(), event.data.as_str()), ("Shipped", "{\"id\":7}"));
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use ssegate_strict_yaml::{Count, Field, OneOrMore, Time, TimeOrZero, mapping};
+use ssegate_strict_yaml::{Count, Field, OneOrMore, Time, TimeOrZero, mapping, sets};
 
-use crate::auth::{ForwardAuth, JwtAuth};
+use crate::auth::{AuthPreset, ForwardAuth, JwtAuth};
 
 /// Who may make the requests: one method, or several under `any` or `all`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -55,7 +55,27 @@ mapping! {
         recheck_grace: TimeOrZero => recheck_grace,
         /// The longest time for its response.
         timeout: Time => timeout,
+        /// How it is asked, and how its response is read: `status`, or `laravel` for `/broadcasting/auth`.
+        preset: AuthPresetFile => preset,
     }
+}
+
+/// How an auth backend is asked, and how its response is read.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "AuthPreset")]
+pub(crate) enum AuthPresetFile {
+    /// Once for a request; the status decides.
+    Status,
+    /// Once for each private or presence channel, as `channel_name`; the body decides.
+    Laravel,
+}
+
+sets! {
+    AuthPresetFile => AuthPreset = |word| match word {
+        AuthPresetFile::Status => AuthPreset::Status,
+        AuthPresetFile::Laravel => AuthPreset::Laravel,
+    };
 }
 
 mapping! {
