@@ -68,19 +68,27 @@ fn is_forwarding_field(name: &str) -> bool {
 /// second would take each request for one that has come back.
 static PSEUDONYM: LazyLock<String> = LazyLock::new(|| format!("ssegate-{:08x}", fastrand::u32(..)));
 
+/// The entries of this process in `Via`, for HTTP/1.0, HTTP/1.1 and HTTP/2. Made once, since every request gets one.
+static OWN_ENTRIES: LazyLock<[HeaderValue; 3]> = LazyLock::new(|| {
+    ["1.0", "1.1", "2"].map(|version| {
+        let entry = HeaderValue::try_from(format!("{version} {}", *PSEUDONYM));
+        entry.expect("letters, digits and a hyphen")
+    })
+});
+
 /// How often a request may come back to this process: more than once only in a loop, but for a few detours,
 /// such as a cache between two routes of one gateway.
 const MAX_PASSES: usize = 3;
 
 /// Appends the gateway to `Via`. `version` is that of the message as received.
 pub(super) fn append_via(headers: &mut HeaderMap, version: Version) {
-    let version = match version {
-        Version::HTTP_2 => "2",
-        Version::HTTP_10 => "1.0",
-        _ => "1.1",
+    let [http10, http11, http2] = &*OWN_ENTRIES;
+    let entry = match version {
+        Version::HTTP_2 => http2,
+        Version::HTTP_10 => http10,
+        _ => http11,
     };
-    let value = HeaderValue::try_from(format!("{version} {}", *PSEUDONYM));
-    headers.append(VIA, value.expect("letters, digits and a hyphen"));
+    headers.append(VIA, entry.clone());
 }
 
 /// Whether the request was here so often that it is in a loop: `Via` names this process [`MAX_PASSES`] times.

@@ -102,6 +102,28 @@ async fn a_pipe_in_place_of_a_certificate_stops_no_event_and_no_shutdown() {
     assert!(gateway.exit_within(SOON).await.success());
 }
 
+/// The thread that has the source reads it for `rediss://`, those of the shards for backends.
+#[tokio::test]
+async fn a_pipe_in_place_of_the_certificates_of_the_system_is_told_and_stops_nothing() {
+    let redis = Redis::start().await;
+    let dir = TempDir::new().unwrap();
+    let pipe = dir.path().join("pipe.pem");
+    make_pipe(&pipe);
+    let mut gateway = Gateway::build(&redis)
+        .env("SSL_CERT_FILE", pipe.to_str().unwrap())
+        .route("- path: /{*rest}\n  proxy: { upstream: \"https://127.0.0.1:1\" }\n")
+        .start()
+        .await;
+    let mut stream = gateway.subscribe("/events/news").await;
+    assert_eq!(gateway.get("/backend").await.status, 502);
+    gateway.logs("SSL_CERT_FILE cannot be read").await;
+    redis.publish("news", "still here").await;
+    assert_eq!(stream.next_event().await.data, "still here");
+    drop(stream);
+    gateway.terminate();
+    assert!(gateway.exit_within(SOON).await.success());
+}
+
 /// What a command in a shell exits with, and says of mistakes.
 async fn shell(command: &str) -> (i32, String) {
     // A gibibyte of memory at most: /dev/zero has no end.
