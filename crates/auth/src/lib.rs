@@ -1,13 +1,16 @@
 #![doc = include_str!("../README.md")]
 
+mod basic;
 mod credential;
 mod fingerprint;
 mod identity;
 pub mod jwt;
+pub mod password;
 mod refusal;
 pub mod signed_url;
 pub mod static_token;
 
+pub use basic::{BasicCredentials, basic_credentials};
 pub use credential::{Presented, TokenPlace, find_token, without_tokens};
 pub use identity::Identity;
 pub use refusal::Refusal;
