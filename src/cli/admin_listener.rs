@@ -6,11 +6,11 @@ use clap::{Args, ValueHint};
 use http::{HeaderMap, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use ssegate::http_client::{HttpClient, HttpError};
 
 use super::config::ConfigFile;
-use super::http_client::{HttpClient, HttpError};
 use super::sub::target;
-use super::{CliError, block_on};
+use super::{CliError, block_on, trust};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest response that is part of an error.
@@ -80,7 +80,7 @@ impl AdminListener {
 }
 
 async fn request(uri: Uri, max_bytes: usize) -> Result<AdminBody, CliError> {
-    let client = HttpClient::new(false, TIMEOUT);
+    let client = HttpClient::new(|| trust::tls_client(false), TIMEOUT);
     let exchange = async {
         let response = client.get(&uri, HeaderMap::new()).await?;
         let status = response.http.status();

@@ -14,7 +14,6 @@ mod dev;
 mod duration;
 mod error;
 mod healthcheck;
-mod http_client;
 mod logging;
 mod man;
 mod metrics;
