@@ -22,6 +22,8 @@ pub enum Denial {
     Refused(Refusal),
     /// The token expired a moment ago, and the page may be about to renew it.
     Renewal,
+    /// It cannot be said now whether the credential is accepted: what it is verified with is away or busy.
+    NotNow,
 }
 
 impl Access {
@@ -42,11 +44,10 @@ impl Access {
 }
 
 impl Denial {
-    /// The one of two denials that says more: a missing credential says least, one that is about to be
-    /// renewed most.
+    /// The one of two denials that says more: a missing credential says least, most what may be accepted soon.
     pub(super) fn or(self, other: Self) -> Self {
         match (&self, &other) {
-            (Self::Refused(Refusal::Missing), _) | (_, Self::Renewal) => other,
+            (Self::Refused(Refusal::Missing), _) | (_, Self::Renewal | Self::NotNow) => other,
             _ => self,
         }
     }

@@ -8,8 +8,10 @@ use http::uri::PathAndQuery;
 use ssegate_auth::{Refusal, TokenPlace, without_tokens};
 
 use super::access::{Access, Denial};
+use super::jwks::{JwksLocation, UsedKeys};
 use super::request::AuthRequest;
 use super::settings::{AuthSettings, MethodSettings, Requirement};
+use super::shared::SharedAuth;
 use super::{jwt, signed_url, tokens};
 
 /// Applies the `auth` of a route to its requests.
@@ -19,17 +21,25 @@ pub struct Authenticator {
     // Places in the query where a token may stand.
     query_places: Vec<TokenPlace>,
     challenge: Option<&'static str>,
+    // The keys from URLs.
+    key_sets: Vec<(JwksLocation, Arc<UsedKeys>)>,
 }
 
 impl Authenticator {
     /// The authenticator of a route with these settings.
-    pub fn new(settings: Arc<AuthSettings>) -> Self {
+    pub fn new(settings: Arc<AuthSettings>, shared: &SharedAuth) -> Self {
         let methods = settings.methods();
         let places = methods.iter().flat_map(|method| method.places());
         let query_places = places.filter(|place| matches!(place, TokenPlace::Query(_)));
         let query_places = query_places.cloned().collect();
         let challenge = methods.iter().find_map(|method| challenge(method));
-        Self { query_places, challenge, settings }
+        let locations = methods.iter().filter_map(|method| match method {
+            MethodSettings::Jwt(jwt) => jwt.jwks.as_ref(),
+            _ => None,
+        });
+        let keys = |location: &JwksLocation| (location.clone(), shared.key_sets.of(location));
+        let key_sets = locations.map(keys).collect();
+        Self { query_places, challenge, key_sets, settings }
     }
 
     /// Its settings.
@@ -41,12 +51,55 @@ impl Authenticator {
     ///
     /// # Errors
     /// The request may not be made. A credential that is not accepted is never taken for none.
-    pub fn authenticate(
+    pub async fn authenticate(
         &self,
         request: AuthRequest<'_>,
         now: SystemTime,
     ) -> Result<Access, Denial> {
-        check(&self.settings.requirement, request, now)
+        self.check(&self.settings.requirement, request, now).await
+    }
+
+    async fn check(
+        &self,
+        requirement: &Requirement,
+        request: AuthRequest<'_>,
+        now: SystemTime,
+    ) -> Result<Access, Denial> {
+        match requirement {
+            Requirement::One(MethodSettings::Jwt(settings)) => {
+                let keys = settings.jwks.as_ref().and_then(|location| self.keys_of(location));
+                jwt::authenticate(settings, keys.map(UsedKeys::keys), request, now).await
+            }
+            Requirement::One(MethodSettings::SignedUrl(keys)) => {
+                signed_url::authenticate(keys, request, now)
+            }
+            Requirement::One(MethodSettings::Tokens(settings)) => {
+                tokens::authenticate(settings, request)
+            }
+            Requirement::Any(parts) => {
+                let mut denial = Denial::Refused(Refusal::Missing);
+                for part in parts {
+                    match Box::pin(self.check(part, request, now)).await {
+                        Ok(access) => return Ok(access),
+                        Err(other) => denial = denial.or(other),
+                    }
+                }
+                Err(denial)
+            }
+            Requirement::All(parts) => {
+                let mut all: Option<Access> = None;
+                for part in parts {
+                    let access = Box::pin(self.check(part, request, now)).await?;
+                    all = Some(all.map_or_else(|| access.clone(), |all| all.and(access.clone())));
+                }
+                all.ok_or(Denial::Refused(Refusal::Missing))
+            }
+        }
+    }
+
+    fn keys_of(&self, location: &JwksLocation) -> Option<&UsedKeys> {
+        let mut sets = self.key_sets.iter();
+        sets.find(|(known, _)| known == location).map(|(_, keys)| &**keys)
     }
 
     /// The value of `WWW-Authenticate` (RFC 9110, section 11.6.1; RFC 6750, section 3); `None` if no method
@@ -81,41 +134,5 @@ fn challenge(method: &MethodSettings) -> Option<&'static str> {
     match method {
         MethodSettings::Jwt(_) | MethodSettings::Tokens(_) => Some("Bearer realm=\"ssegate\""),
         MethodSettings::SignedUrl(_) => None,
-    }
-}
-
-fn check(
-    requirement: &Requirement,
-    request: AuthRequest<'_>,
-    now: SystemTime,
-) -> Result<Access, Denial> {
-    match requirement {
-        Requirement::One(MethodSettings::Jwt(settings)) => {
-            jwt::authenticate(settings, request, now)
-        }
-        Requirement::One(MethodSettings::SignedUrl(keys)) => {
-            signed_url::authenticate(keys, request, now)
-        }
-        Requirement::One(MethodSettings::Tokens(settings)) => {
-            tokens::authenticate(settings, request)
-        }
-        Requirement::Any(parts) => {
-            let mut denial = Denial::Refused(Refusal::Missing);
-            for part in parts {
-                match check(part, request, now) {
-                    Ok(access) => return Ok(access),
-                    Err(other) => denial = denial.or(other),
-                }
-            }
-            Err(denial)
-        }
-        Requirement::All(parts) => {
-            let mut all: Option<Access> = None;
-            for part in parts {
-                let access = check(part, request, now)?;
-                all = Some(all.map_or_else(|| access.clone(), |all| all.and(access.clone())));
-            }
-            all.ok_or(Denial::Refused(Refusal::Missing))
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Who may make a request: its credential, verified, and what it says.
 //!
 //! [`settings`] is the `auth` of a route, and an [`Authenticator`] applies it. Each method has a file of its
-//! own: [`jwt`], [`signed_url`], [`tokens`]; what a credential has to look like is the business of
+//! own: [`jwt`], with the key sets of [`jwks`], [`signed_url`], [`tokens`]; what a credential has to look like is the business of
 //! `ssegate_auth`. The result is [`Access`]: an identity and its end. What the identity says fills channel
 //! names and header fields ([`placeholder`], [`header_template`]). [`origin`] tells the pages of other sites
 //! from a site's own. [`stream_quota`] bounds the streams of one identity.
@@ -11,11 +11,13 @@
 mod access;
 mod authenticator;
 mod header_template;
+mod jwks;
 mod jwt;
 pub mod origin;
 mod placeholder;
 mod request;
 mod settings;
+mod shared;
 mod signed_url;
 mod stream_quota;
 mod tokens;
@@ -23,7 +25,12 @@ mod tokens;
 pub use access::{Access, Denial};
 pub use authenticator::Authenticator;
 pub use header_template::HeaderTemplate;
+pub use jwks::{
+    JwksErrorKind, JwksLocation, KeySetRunner, KeysSnapshot, NewerKeys, RemoteKeySets, RemoteKeys,
+    UsedKeys,
+};
 pub use placeholder::{NotLiteral, Placeholder};
 pub use request::AuthRequest;
 pub use settings::{AuthSettings, JwtAuth, MethodSettings, Requirement, TokensAuth};
+pub use shared::SharedAuth;
 pub use stream_quota::{QuotaGuard, StreamQuota};

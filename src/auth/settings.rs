@@ -7,6 +7,8 @@ use ssegate_auth::jwt::{JwtSettings, KeySet};
 use ssegate_auth::signed_url::UrlKey;
 use ssegate_auth::static_token::StaticToken;
 
+use super::jwks::JwksLocation;
+
 /// Who may make the requests of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthSettings {
@@ -43,6 +45,8 @@ pub enum MethodSettings {
 pub struct JwtAuth {
     /// The keys, of which any may have signed a token.
     pub keys: KeySet,
+    /// Where more keys are fetched from.
+    pub jwks: Option<JwksLocation>,
     /// What a token must be.
     pub rules: JwtSettings,
     /// Where a request may carry it. The first place that has one is used.

@@ -38,6 +38,7 @@ use ssegate_hub::{CloseReason, GapReason};
 
 use self::sockets::{Inherited, Sockets};
 use self::takeover::Predecessor;
+use crate::auth::JwksErrorKind;
 use crate::config::Settings;
 use crate::metrics::{LabelValues, Metrics};
 use crate::route::Router;
@@ -124,7 +125,9 @@ impl Gateway {
 
 fn create_series(metrics: &Metrics) {
     let ends = BackendStreamEnd::ALL.map(BackendStreamEnd::as_str);
+    let fetches = JwksErrorKind::ALL.map(JwksErrorKind::as_str);
     metrics.create_series(LabelValues {
+        jwks_fetches: &[&["success"][..], &fetches].concat(),
         gaps: &GapReason::ALL.map(GapReason::as_str),
         streams_closed: &[&CloseReason::ALL.map(CloseReason::as_str)[..], &ends].concat(),
         source_errors: &SourceErrorKind::ALL.map(SourceErrorKind::as_str),

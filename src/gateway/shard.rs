@@ -14,7 +14,7 @@ use super::Error;
 use super::config_change::ConfigChange;
 use super::tasks::Tasks;
 use super::thread::Thread;
-use crate::auth::StreamQuota;
+use crate::auth::SharedAuth;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::route::Router;
@@ -35,7 +35,7 @@ pub(super) struct ShardParts {
     pub(super) connections: ConnectionSettings,
     pub(super) requests: RequestSettings,
     pub(super) limits: GlobalLimits,
-    pub(super) quota: StreamQuota,
+    pub(super) auth: SharedAuth,
     pub(super) publisher: Option<Publisher>,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
@@ -89,9 +89,9 @@ impl ShardThread {
 /// `block_on` only after every `event_interval` (61) task polls.
 async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Result<(), String> {
     let ShardParts { link, accepted, load, listeners, router, connections, .. } = parts;
-    let ShardParts { publisher, health, metrics, changes, requests, limits, quota, .. } = parts;
+    let ShardParts { publisher, health, metrics, changes, requests, limits, auth, .. } = parts;
     let shard = Shard::new(link, connections.write_timeout, metrics.for_shard());
-    let requests = (requests, limits.clients.clone(), quota);
+    let requests = (requests, limits.clients.clone(), auth);
     let memory = limits.upload_memory.clone();
     let service =
         Service::new(router, requests, shard.clone(), publisher, health, metrics.clone(), memory);

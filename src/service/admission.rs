@@ -28,7 +28,7 @@ impl Service {
     ///
     /// # Errors
     /// There is none, or it is not accepted, or the browser sends it for the page of another site.
-    pub(super) fn admit<B>(
+    pub(super) async fn admit<B>(
         &self,
         (route, authenticator): (&Route, &Authenticator),
         (request, info): (&Request<B>, &RequestInfo),
@@ -40,8 +40,9 @@ impl Service {
         let now = SystemTime::now();
         let request = AuthRequest::new(request);
         let Access { identity, ends, is_ambient } =
-            authenticator.authenticate(request, now).map_err(|denial| match denial {
+            authenticator.authenticate(request, now).await.map_err(|denial| match denial {
                 Denial::Renewal => Rejection::Renewal,
+                Denial::NotNow => Rejection::CannotVerify,
                 Denial::Refused(refusal) => {
                     self.metrics().auth_refused(refusal.as_str());
                     tracing::debug!(route = route.settings.path, %refusal, "not authenticated");
@@ -73,7 +74,7 @@ impl Service {
         else {
             return Ok(None);
         };
-        let guard = self.stream_quota().admit(id, most);
+        let guard = self.auth().quota.admit(id, most);
         guard.map(Some).ok_or(Rejection::StreamsOfIdentity(most))
     }
 }

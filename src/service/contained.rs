@@ -129,7 +129,7 @@ pub(super) mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::ContainedBody;
-    use crate::auth::StreamQuota;
+    use crate::auth::SharedAuth;
     use crate::health::Health;
     use crate::metrics::Metrics;
     use crate::route::{CorsSettings, EventsSettings, RouteSettings, Router, Target};
@@ -186,7 +186,7 @@ pub(super) mod tests {
             let shard = Shard::new(link, SOON, metrics.for_shard());
             let router = Arc::new(Router::new(&[Arc::new(events())], None).expect("routes"));
             let health = Health::default();
-            let quota = StreamQuota::default();
+            let quota = SharedAuth::default();
             let requests = (RequestSettings::default(), Clients::default(), quota);
             let limits = GlobalLimits::new(DescriptorShortage::default(), metrics.clone());
             let memory = limits.upload_memory.clone();

@@ -57,7 +57,7 @@ use self::proxy_handler::ProxyHandler;
 use self::rejection::Rejection;
 use self::request_info::RequestInfo;
 use self::route_table::RouteTable;
-use crate::auth::{Authenticator, StreamQuota};
+use crate::auth::{Authenticator, SharedAuth};
 use crate::health::Health;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::route::{Parameters, Route, Router};
@@ -74,7 +74,7 @@ pub struct Service(Rc<ServiceShared>);
 struct ServiceShared {
     requests: RefCell<Rc<RequestSettings>>,
     clients: Clients,
-    quota: StreamQuota,
+    auth: SharedAuth,
     routes: RefCell<Rc<RouteTable>>,
     shard: Shard,
     backend_streams: BackendStreams,
@@ -92,21 +92,21 @@ impl Service {
     /// The service of one shard.
     pub fn new(
         router: Arc<Router>,
-        (requests, clients, quota): (RequestSettings, Clients, StreamQuota),
+        (requests, clients, auth): (RequestSettings, Clients, SharedAuth),
         shard: Shard,
         publisher: Option<Publisher>,
         health: Health,
         metrics: Metrics,
         memory: UploadMemory,
     ) -> Self {
-        let routes = RouteTable::new(router, None, &metrics, &health, &memory);
+        let routes = RouteTable::new(router, None, (&metrics, &health), &memory, &auth);
         let routes = RefCell::new(Rc::new(routes));
         let requests = RefCell::new(Rc::new(requests));
         let unrouted = metrics.route("");
         let shared = ServiceShared {
             requests,
             clients,
-            quota,
+            auth,
             routes,
             shard,
             backend_streams: BackendStreams::new(),
@@ -135,8 +135,8 @@ impl Service {
     pub fn change(&self, router: Arc<Router>, requests: RequestSettings) {
         self.0.requests.replace(Rc::new(requests));
         let before = self.routes();
-        let routes =
-            RouteTable::new(router, Some(&before), self.metrics(), self.health(), &self.0.memory);
+        let seen = (self.metrics(), self.health());
+        let routes = RouteTable::new(router, Some(&before), seen, &self.0.memory, self.auth());
         self.0.routes.replace(Rc::new(routes));
     }
 
@@ -152,8 +152,8 @@ impl Service {
         &self.0.backend_streams
     }
 
-    fn stream_quota(&self) -> &StreamQuota {
-        &self.0.quota
+    fn auth(&self) -> &SharedAuth {
+        &self.0.auth
     }
 
     fn health(&self) -> &Health {
@@ -237,7 +237,7 @@ impl Service {
         let metrics = self.metrics_of(route);
         let is_loopback = connection.client().is_loopback();
         let admitted = match auth {
-            Some(auth) => self.admit((route, auth), (&request, info), &connection),
+            Some(auth) => self.admit((route, auth), (&request, info), &connection).await,
             None => Ok(Admission::default()),
         };
         if let Some(uri) = auth.and_then(|auth| auth.without_tokens(request.uri())) {

@@ -72,6 +72,8 @@ pub(super) enum Rejection {
     Unauthorized(Option<String>, Refusal),
     #[error("the token has expired; waiting for the next one")]
     Renewal,
+    #[error("the credential cannot be verified now")]
+    CannotVerify,
     #[error("more than {0} streams of one identity")]
     StreamsOfIdentity(usize),
     #[error("{}", .0.class())]
@@ -85,6 +87,7 @@ impl Rejection {
             Self::Channel(ChannelError::TooMany(_)) => "max_channels",
             Self::Channel(ChannelError::NotAllowed | ChannelError::NoPattern) => "not_allowed",
             Self::Channel(_) => "channel",
+            Self::CannotVerify => "cannot_verify",
             Self::Draining => "draining",
             Self::ForeignOrigin => "foreign_origin",
             Self::Handover(_) => "handover",
@@ -127,7 +130,7 @@ impl Rejection {
                 StatusCode::BAD_REQUEST
             }
             Self::Unfit(RequestError::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CannotVerify | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NewChannels | Self::Rate | Self::StreamsOfIdentity(_) => {
@@ -155,7 +158,7 @@ impl Rejection {
     /// Whether the error is temporary, so that a retry of the same request may succeed.
     fn is_temporary(&self) -> bool {
         match self {
-            Self::Draining | Self::Handover(_) | Self::Panicked => true,
+            Self::CannotVerify | Self::Draining | Self::Handover(_) | Self::Panicked => true,
             Self::NewChannels | Self::Rate | Self::Renewal | Self::StreamsOfIdentity(_) => true,
             Self::Upstream(error) => !error.class().is_client_error(),
             _ => false,

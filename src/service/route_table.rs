@@ -11,7 +11,7 @@ use super::proxy_handler::ProxyHandler;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::screening;
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, SharedAuth};
 use crate::health::Health;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::proxy::{self, Proxy};
@@ -35,9 +35,9 @@ impl RouteTable {
     pub(super) fn new(
         router: Arc<Router>,
         before: Option<&Self>,
-        metrics: &Metrics,
-        health: &Health,
+        (metrics, health): (&Metrics, &Health),
         memory: &UploadMemory,
+        shared: &SharedAuth,
     ) -> Self {
         let mut kept: HashMap<&str, Vec<&Proxy>> = HashMap::new();
         for proxy in
@@ -67,7 +67,8 @@ impl RouteTable {
             })
             .collect();
         let settings = router.routes().iter().map(|route| route.settings.auth.clone());
-        let authenticators = settings.map(|auth| auth.map(Authenticator::new)).collect();
+        let authenticators =
+            settings.map(|auth| auth.map(|auth| Authenticator::new(auth, shared))).collect();
         Self { router, metrics: series, authenticators, backends }
     }
 

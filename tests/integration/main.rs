@@ -40,6 +40,8 @@ mod hostile;
 mod http1_pipelining;
 /// What comes before a response, and in its first line.
 mod interim;
+/// Keys from a URL.
+mod jwks;
 /// Kept connections to a backend that die as a request is sent.
 mod kept_connections;
 /// Any payload arrives as it was published: a property.

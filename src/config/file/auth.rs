@@ -37,8 +37,11 @@ mapping! {
         keys: OneOrMore<String>,
         /// Files with public keys or certificates in PEM.
         key_files: OneOrMore<PathBuf>,
-        /// A file with a JSON Web Key Set.
-        jwks: PathBuf,
+        /// A file with a JSON Web Key Set, or its URL, from which the keys are fetched at the start and every
+        /// ten minutes.
+        jwks: String,
+        /// A PEM file with the certificates to trust for that URL. Default: those of the system.
+        jwks_ca: PathBuf,
         /// The algorithms with which a token may be signed: HS256, HS384, HS512, RS256, RS384, RS512, PS256,
         /// PS384, PS512, ES256, ES384, EdDSA.
         algorithms: OneOrMore<String>,

@@ -11,6 +11,7 @@ use ssegate_auth::signed_url::UrlKey;
 use ssegate_auth::static_token::{StaticToken, TokenHash};
 use ssegate_strict_yaml::{At, Field, KeyLocation, OneOrMore, OrOff, Sets as _, quoted};
 
+use super::jwks::JwksPlace;
 use super::resolver::Resolver;
 use super::secret;
 use crate::auth::{AuthSettings, JwtAuth, MethodSettings, Requirement, TokensAuth};
@@ -95,11 +96,13 @@ impl Resolver<'_> {
     fn jwt(&self, At { location, value: mut file }: At<JwtFile>) -> Option<Box<JwtAuth>> {
         let mut settings = JwtAuth {
             keys: KeySet::default(),
+            jwks: None,
             rules: JwtSettings { leeway: Duration::from_secs(30), ..JwtSettings::default() },
             places: Vec::new(),
             renew: Duration::ZERO,
         };
         file.set(&mut settings, &location, self.mistakes);
+        let place = self.jwks_place(&mut file, &location);
         let what =
             "set the algorithms with which tokens are signed, such as HS256 or [RS256, ES256]";
         let algorithms =
@@ -115,10 +118,16 @@ impl Resolver<'_> {
         {
             self.note(location, "is for tokens in cookies; add cookie:NAME to from");
         }
-        settings.keys = self.keys(file, &location)?;
+        let JwksPlace { file: jwks, remote } = place?;
+        settings.keys = self.keys((file, jwks), remote.is_some(), &location)?;
         settings.rules.algorithms = algorithms?;
         settings.places = places?;
-        let usable = |algorithm: &Algorithm| settings.keys.iter().any(|key| key.is_for(*algorithm));
+        settings.jwks = remote;
+        // A set of keys that is published has no secrets.
+        let usable = |algorithm: &Algorithm| {
+            (settings.jwks.is_some() && !is_of_secrets(*algorithm))
+                || settings.keys.iter().any(|key| key.is_for(*algorithm))
+        };
         if let Some(useless) = settings.rules.algorithms.iter().find(|algorithm| !usable(algorithm))
         {
             let message = format!("no key is of a kind that signs with {useless:?}");
@@ -128,8 +137,14 @@ impl Resolver<'_> {
         Some(Box::new(settings))
     }
 
-    fn keys(&self, file: JwtFile, location: &KeyLocation) -> Option<KeySet> {
-        if file.keys.is_absent() && file.key_files.is_absent() && file.jwks.is_absent() {
+    fn keys(
+        &self,
+        (file, jwks): (JwtFile, Option<At<PathBuf>>),
+        has_remote: bool,
+        location: &KeyLocation,
+    ) -> Option<KeySet> {
+        let is_elsewhere = jwks.is_some() || has_remote;
+        if file.keys.is_absent() && file.key_files.is_absent() && !is_elsewhere {
             let message = "missing; set keys, key_files or jwks, such as keys: \"${JWT_KEY}\"";
             self.note(&location.child("keys"), message);
             return None;
@@ -152,7 +167,7 @@ impl Resolver<'_> {
             }
         }
         let mut keys: KeySet = keys.into_iter().collect();
-        if let Some(at) = file.jwks.written() {
+        if let Some(at) = jwks {
             let location = at.location.clone();
             if let Some(text) = self.key_file(at)? {
                 let set = KeySet::from_jwks(&text);
@@ -261,6 +276,10 @@ impl Resolver<'_> {
             items.into_iter().map(|item| self.parse(&item.written()?, &read)).collect();
         items.into_iter().collect::<Option<Vec<_>>>().filter(|items| !items.is_empty())
     }
+}
+
+fn is_of_secrets(algorithm: Algorithm) -> bool {
+    matches!(algorithm, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512)
 }
 
 fn is_cookie(place: &TokenPlace) -> bool {

@@ -8,6 +8,7 @@ mod auth;
 mod authority;
 mod files;
 mod handover;
+mod jwks;
 mod limits;
 mod listen_addresses;
 mod listeners;

@@ -134,7 +134,8 @@ impl Resolver<'_> {
         Some(UpstreamTls { roots: roots?, server_name: server_name?, is_unverified })
     }
 
-    fn roots(&self, at: At<PathBuf>) -> Option<Vec<CertificateDer<'static>>> {
+    /// The certificates in a PEM file, of which there is at least one.
+    pub(super) fn roots(&self, at: At<PathBuf>) -> Option<Vec<CertificateDer<'static>>> {
         let location = at.location.clone();
         let path = self.readable_file(at)?;
         if self.purpose == ConfigPurpose::Contact {
