@@ -24,6 +24,8 @@ pub enum Denial {
     Renewal,
     /// It cannot be said now whether the credential is accepted: what it is verified with is away or busy.
     NotNow,
+    /// Too many others wait for their passwords to be verified.
+    Busy,
 }
 
 impl Access {
@@ -47,7 +49,8 @@ impl Denial {
     /// The one of two denials that says more: a missing credential says least, most what may be accepted soon.
     pub(super) fn or(self, other: Self) -> Self {
         match (&self, &other) {
-            (Self::Refused(Refusal::Missing), _) | (_, Self::Renewal | Self::NotNow) => other,
+            (Self::Refused(Refusal::Missing), _)
+            | (_, Self::Renewal | Self::NotNow | Self::Busy) => other,
             _ => self,
         }
     }

@@ -20,7 +20,8 @@ pub struct Authenticator {
     settings: Arc<AuthSettings>,
     // Places in the query where a token may stand.
     query_places: Vec<TokenPlace>,
-    challenge: Option<&'static str>,
+    // One for each way to present a credential (RFC 9110, section 11.6.1).
+    challenges: Vec<String>,
     // The keys from URLs.
     key_sets: Vec<(JwksLocation, Arc<UsedKeys>)>,
 }
@@ -32,14 +33,19 @@ impl Authenticator {
         let places = methods.iter().flat_map(|method| method.places());
         let query_places = places.filter(|place| matches!(place, TokenPlace::Query(_)));
         let query_places = query_places.cloned().collect();
-        let challenge = methods.iter().find_map(|method| challenge(method));
+        let mut challenges: Vec<String> = Vec::new();
+        for challenge in methods.iter().filter_map(|method| challenge(method)) {
+            if !challenges.contains(&challenge) {
+                challenges.push(challenge);
+            }
+        }
         let locations = methods.iter().filter_map(|method| match method {
             MethodSettings::Jwt(jwt) => jwt.jwks.as_ref(),
             _ => None,
         });
         let keys = |location: &JwksLocation| (location.clone(), shared.key_sets.of(location));
         let key_sets = locations.map(keys).collect();
-        Self { query_places, challenge, key_sets, settings }
+        Self { query_places, challenges, key_sets, settings }
     }
 
     /// Its settings.
@@ -105,14 +111,15 @@ impl Authenticator {
     /// The value of `WWW-Authenticate` (RFC 9110, section 11.6.1; RFC 6750, section 3); `None` if no method
     /// has a challenge, so that a refusal is 403.
     pub fn challenge(&self, refusal: &Refusal) -> Option<String> {
-        let scheme = self.challenge?;
-        match refusal {
-            Refusal::Missing => Some(scheme.to_owned()),
-            _ if scheme.starts_with("Bearer") => {
-                Some(format!("{scheme} error=\"invalid_token\", error_description=\"{refusal}\""))
+        let with_reason = |challenge: &String| match refusal {
+            refusal if *refusal != Refusal::Missing && challenge.starts_with("Bearer") => {
+                let reason = format!("error=\"invalid_token\", error_description=\"{refusal}\"");
+                format!("{challenge}, {reason}")
             }
-            _ => Some(scheme.to_owned()),
-        }
+            _ => challenge.clone(),
+        };
+        let challenges: Vec<_> = self.challenges.iter().map(with_reason).collect();
+        (!challenges.is_empty()).then(|| challenges.join(", "))
     }
 
     /// Returns the target without the tokens in its query; `None` if there are none. For backends and logs.
@@ -130,9 +137,11 @@ impl Authenticator {
     }
 }
 
-fn challenge(method: &MethodSettings) -> Option<&'static str> {
+fn challenge(method: &MethodSettings) -> Option<String> {
     match method {
-        MethodSettings::Jwt(_) | MethodSettings::Tokens(_) => Some("Bearer realm=\"ssegate\""),
+        MethodSettings::Jwt(_) | MethodSettings::Tokens(_) => {
+            Some("Bearer realm=\"ssegate\"".to_owned())
+        }
         MethodSettings::SignedUrl(_) => None,
     }
 }

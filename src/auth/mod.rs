@@ -14,6 +14,7 @@ mod header_template;
 mod jwks;
 mod jwt;
 pub mod origin;
+mod passwords;
 mod placeholder;
 mod request;
 mod settings;
@@ -29,6 +30,7 @@ pub use jwks::{
     JwksErrorKind, JwksLocation, KeySetRunner, KeysSnapshot, NewerKeys, RemoteKeySets, RemoteKeys,
     UsedKeys,
 };
+pub use passwords::{PasswordVerifier, Users, Verdict};
 pub use placeholder::{NotLiteral, Placeholder};
 pub use request::AuthRequest;
 pub use settings::{AuthSettings, JwtAuth, MethodSettings, Requirement, TokensAuth};

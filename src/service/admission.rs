@@ -43,6 +43,7 @@ impl Service {
             authenticator.authenticate(request, now).await.map_err(|denial| match denial {
                 Denial::Renewal => Rejection::Renewal,
                 Denial::NotNow => Rejection::CannotVerify,
+                Denial::Busy => Rejection::PasswordsBusy,
                 Denial::Refused(refusal) => {
                     self.metrics().auth_refused(refusal.as_str());
                     tracing::debug!(route = route.settings.path, %refusal, "not authenticated");

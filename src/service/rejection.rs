@@ -74,6 +74,8 @@ pub(super) enum Rejection {
     Renewal,
     #[error("the credential cannot be verified now")]
     CannotVerify,
+    #[error("too many passwords wait to be verified")]
+    PasswordsBusy,
     #[error("more than {0} streams of one identity")]
     StreamsOfIdentity(usize),
     #[error("{}", .0.class())]
@@ -96,6 +98,7 @@ impl Rejection {
             Self::NewChannels => "new_channels_per_address",
             Self::NotFound => "not_found",
             Self::Panicked => "panic",
+            Self::PasswordsBusy => "passwords_busy",
             Self::Path => "path",
             Self::Publish => "publish",
             Self::Rate => "requests_per_address",
@@ -133,7 +136,7 @@ impl Rejection {
             Self::CannotVerify | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NewChannels | Self::Rate | Self::StreamsOfIdentity(_) => {
+            Self::NewChannels | Self::PasswordsBusy | Self::Rate | Self::StreamsOfIdentity(_) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -158,7 +161,8 @@ impl Rejection {
     /// Whether the error is temporary, so that a retry of the same request may succeed.
     fn is_temporary(&self) -> bool {
         match self {
-            Self::CannotVerify | Self::Draining | Self::Handover(_) | Self::Panicked => true,
+            Self::CannotVerify | Self::PasswordsBusy => true,
+            Self::Draining | Self::Handover(_) | Self::Panicked => true,
             Self::NewChannels | Self::Rate | Self::Renewal | Self::StreamsOfIdentity(_) => true,
             Self::Upstream(error) => !error.class().is_client_error(),
             _ => false,
