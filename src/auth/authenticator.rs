@@ -5,14 +5,16 @@ use std::time::SystemTime;
 
 use http::Uri;
 use http::uri::PathAndQuery;
+use ssegate_auth::password::Passwords;
 use ssegate_auth::{Refusal, TokenPlace, without_tokens};
 
 use super::access::{Access, Denial};
 use super::jwks::{JwksLocation, UsedKeys};
+use super::passwords::Users;
 use super::request::AuthRequest;
-use super::settings::{AuthSettings, MethodSettings, Requirement};
+use super::settings::{AuthSettings, BasicAuth, MethodSettings, Requirement};
 use super::shared::SharedAuth;
-use super::{jwt, signed_url, tokens};
+use super::{basic, jwt, signed_url, tokens};
 
 /// Applies the `auth` of a route to its requests.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct Authenticator {
     challenges: Vec<String>,
     // The keys from URLs.
     key_sets: Vec<(JwksLocation, Arc<UsedKeys>)>,
+    // The users of files of passwords.
+    users: Vec<(Arc<Passwords>, Arc<Users>)>,
 }
 
 impl Authenticator {
@@ -45,7 +49,13 @@ impl Authenticator {
         });
         let keys = |location: &JwksLocation| (location.clone(), shared.key_sets.of(location));
         let key_sets = locations.map(keys).collect();
-        Self { query_places, challenges, key_sets, settings }
+        let files = methods.iter().filter_map(|method| match method {
+            MethodSettings::Basic(basic) => basic.users.as_ref(),
+            _ => None,
+        });
+        let users = |file: &Arc<Passwords>| (Arc::clone(file), shared.passwords.users_of(file));
+        let users = files.map(users).collect();
+        Self { query_places, challenges, key_sets, users, settings }
     }
 
     /// Its settings.
@@ -82,6 +92,10 @@ impl Authenticator {
             Requirement::One(MethodSettings::Tokens(settings)) => {
                 tokens::authenticate(settings, request)
             }
+            Requirement::One(MethodSettings::Basic(BasicAuth { users, .. })) => {
+                let users = users.as_ref().and_then(|file| self.users_of(file));
+                basic::authenticate(users, request).await
+            }
             Requirement::Any(parts) => {
                 let mut denial = Denial::Refused(Refusal::Missing);
                 for part in parts {
@@ -101,6 +115,11 @@ impl Authenticator {
                 all.ok_or(Denial::Refused(Refusal::Missing))
             }
         }
+    }
+
+    fn users_of(&self, file: &Arc<Passwords>) -> Option<&Arc<Users>> {
+        let mut users = self.users.iter();
+        users.find(|(known, _)| Arc::ptr_eq(known, file)).map(|(_, users)| users)
     }
 
     fn keys_of(&self, location: &JwksLocation) -> Option<&UsedKeys> {
@@ -141,6 +160,9 @@ fn challenge(method: &MethodSettings) -> Option<String> {
     match method {
         MethodSettings::Jwt(_) | MethodSettings::Tokens(_) => {
             Some("Bearer realm=\"ssegate\"".to_owned())
+        }
+        MethodSettings::Basic(BasicAuth { realm, .. }) => {
+            Some(format!("Basic realm=\"{realm}\", charset=\"UTF-8\""))
         }
         MethodSettings::SignedUrl(_) => None,
     }

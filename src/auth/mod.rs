@@ -1,7 +1,8 @@
 //! Who may make a request: its credential, verified, and what it says.
 //!
 //! [`settings`] is the `auth` of a route, and an [`Authenticator`] applies it. Each method has a file of its
-//! own: [`jwt`], with the key sets of [`jwks`], [`signed_url`], [`tokens`]; what a credential has to look like is the business of
+//! own: [`jwt`], with the key sets of [`jwks`], [`signed_url`], [`tokens`],
+//! [`basic`]; what a credential has to look like is the business of
 //! `ssegate_auth`. The result is [`Access`]: an identity and its end. What the identity says fills channel
 //! names and header fields ([`placeholder`], [`header_template`]). [`origin`] tells the pages of other sites
 //! from a site's own. [`stream_quota`] bounds the streams of one identity.
@@ -10,6 +11,7 @@
 
 mod access;
 mod authenticator;
+mod basic;
 mod header_template;
 mod jwks;
 mod jwt;
@@ -33,6 +35,6 @@ pub use jwks::{
 pub use passwords::{PasswordVerifier, Users, Verdict};
 pub use placeholder::{NotLiteral, Placeholder};
 pub use request::AuthRequest;
-pub use settings::{AuthSettings, JwtAuth, MethodSettings, Requirement, TokensAuth};
+pub use settings::{AuthSettings, BasicAuth, JwtAuth, MethodSettings, Requirement, TokensAuth};
 pub use shared::SharedAuth;
 pub use stream_quota::{QuotaGuard, StreamQuota};

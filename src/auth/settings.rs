@@ -1,9 +1,11 @@
 //! The `auth` of a route, as gateway.yaml says it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ssegate_auth::TokenPlace;
 use ssegate_auth::jwt::{JwtSettings, KeySet};
+use ssegate_auth::password::Passwords;
 use ssegate_auth::signed_url::UrlKey;
 use ssegate_auth::static_token::StaticToken;
 
@@ -38,6 +40,8 @@ pub enum MethodSettings {
     SignedUrl(Vec<UrlKey>),
     /// Static tokens for machines.
     Tokens(TokensAuth),
+    /// Names and passwords.
+    Basic(BasicAuth),
 }
 
 /// JSON Web Tokens: where they stand, and what they must be.
@@ -65,6 +69,15 @@ pub struct TokensAuth {
     pub places: Vec<TokenPlace>,
 }
 
+/// Names and passwords.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BasicAuth {
+    /// The users and their hashes. `None` where the files of a configuration are not read: nobody.
+    pub users: Option<Arc<Passwords>>,
+    /// What the browser says the password is for (RFC 7617, section 2).
+    pub realm: String,
+}
+
 impl AuthSettings {
     /// All methods, in the order of the file.
     pub fn methods(&self) -> Vec<&MethodSettings> {
@@ -87,7 +100,7 @@ impl MethodSettings {
         match self {
             Self::Jwt(jwt) => &jwt.places,
             Self::Tokens(tokens) => &tokens.places,
-            Self::SignedUrl(_) => &[],
+            Self::SignedUrl(_) | Self::Basic(_) => &[],
         }
     }
 }

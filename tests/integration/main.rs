@@ -20,6 +20,8 @@ mod backend_servers;
 /// Event streams that the backend writes itself.
 mod backend_streams;
 mod backend_windows;
+/// Names and passwords.
+mod basic;
 /// Bodies of any size, in constant memory.
 mod bodies;
 /// Pages of other origins.

@@ -20,6 +20,8 @@ pub(crate) struct AuthFile {
     pub(crate) signed_url: Field<SignedUrlFile>,
     /// Static tokens for machines, of which only the hashes are kept.
     pub(crate) tokens: Field<Vec<Field<StaticTokenFile>>>,
+    /// Names and passwords.
+    pub(crate) basic: Field<BasicFile>,
     /// One of these is enough.
     pub(crate) any: Field<Vec<Field<Box<Self>>>>,
     /// All of these are needed.
@@ -81,5 +83,16 @@ mapping! {
         name: String,
         /// Its SHA-256 in hexadecimal digits, as `printf %s TOKEN | sha256sum` prints it.
         sha256: String,
+    }
+}
+
+mapping! {
+    /// Names and passwords (RFC 7617).
+    #[schemars(rename = "Basic", extend("required" = ["users"]))]
+    pub(crate) struct BasicFile sets () {
+        /// A file of names and bcrypt or argon2id hashes, as `htpasswd -B` writes it.
+        users: PathBuf,
+        /// What the browser says the password is for. Default: ssegate.
+        realm: String,
     }
 }

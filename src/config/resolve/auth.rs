@@ -18,7 +18,8 @@ use crate::auth::{AuthSettings, JwtAuth, MethodSettings, Requirement, TokensAuth
 use crate::config::file::{AuthFile, JwtFile, SignedUrlFile, StaticTokenFile};
 use crate::config::purpose::ConfigPurpose;
 
-const ONE_METHOD: &str = "set one of jwt, signed_url and tokens, or several under any or all";
+const ONE_METHOD: &str =
+    "set one of jwt, signed_url, tokens and basic, or several under any or all";
 /// The largest file of keys, in bytes.
 const MAX_KEY_FILE: u64 = 1 << 20;
 const ALGORITHMS: &str = "HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, \
@@ -48,11 +49,12 @@ impl Resolver<'_> {
     }
 
     fn requirement(&self, file: AuthFile, location: &KeyLocation) -> Option<Requirement> {
-        let AuthFile { jwt, signed_url, tokens, any, all, max_streams: _ } = file;
+        let AuthFile { jwt, signed_url, tokens, basic, any, all, max_streams: _ } = file;
         let methods = [
             (!jwt.is_absent()).then_some("jwt"),
             (!signed_url.is_absent()).then_some("signed_url"),
             (!tokens.is_absent()).then_some("tokens"),
+            (!basic.is_absent()).then_some("basic"),
             (!any.is_absent()).then_some("any"),
             (!all.is_absent()).then_some("all"),
         ];
@@ -72,6 +74,8 @@ impl Resolver<'_> {
         let signed_url = signed_url.written().and_then(|at| self.signed_url(at));
         let tokens = tokens.written().and_then(|at| self.tokens(at)).map(MethodSettings::Tokens);
         let method = jwt.or_else(|| signed_url.map(MethodSettings::SignedUrl)).or(tokens);
+        let basic = basic.written().and_then(|at| self.basic(at)).map(MethodSettings::Basic);
+        let method = method.or(basic);
         let any = any.written().and_then(|at| self.parts(at)).map(Requirement::Any);
         let all = all.written().and_then(|at| self.parts(at)).map(Requirement::All);
         method.map(Requirement::One).or(any).or(all).filter(|_| there.len() == 1)
@@ -178,7 +182,7 @@ impl Resolver<'_> {
     }
 
     /// The content of a file of keys; `Some(None)` where the files of a configuration are not read.
-    fn key_file(&self, at: At<PathBuf>) -> Option<Option<Vec<u8>>> {
+    pub(super) fn key_file(&self, at: At<PathBuf>) -> Option<Option<Vec<u8>>> {
         let location = at.location.clone();
         let path = self.readable_file(at)?;
         if self.purpose == ConfigPurpose::Contact {

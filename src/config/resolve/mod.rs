@@ -6,6 +6,7 @@
 
 mod auth;
 mod authority;
+mod basic;
 mod files;
 mod handover;
 mod jwks;

@@ -58,7 +58,7 @@ fn a_mistake_in_auth_says_how_to_fix_it_and_repeats_no_secret() {
         "{ tokens: [{ name: cron, sha256: hunter2 }, { sha256: x }] }".to_owned(),
         format!("{{ any: [{{ tokens: [{TOKEN}], max_streams: 1 }}, {{}}] }}"),
         "{ all: [] }".to_owned(),
-        "{ basic: { users: x } }".to_owned(),
+        "{ basic: { users: x, realm: 'a\"b' } }".to_owned(),
         "on".to_owned(),
     ];
     let route = |(number, auth): (usize, &String)| {
@@ -68,7 +68,7 @@ fn a_mistake_in_auth_says_how_to_fix_it_and_repeats_no_secret() {
     let told = mistakes(&with_routes(&routes));
     assert!(!told.contains("hunter2"), "{told}");
     assert_snapshot!(told, @r#"
-    routes[0].auth: has no method; set one of jwt, signed_url and tokens, or several under any or all (gateway.yaml:4:45)
+    routes[0].auth: has no method; set one of jwt, signed_url, tokens and basic, or several under any or all (gateway.yaml:4:45)
     routes[1].auth: has jwt and tokens; write any: or all: with a list of them (gateway.yaml:5:45)
     routes[2].auth.jwt.keys: missing; set keys, key_files or jwks, such as keys: "${JWT_KEY}" (gateway.yaml:6:52)
     routes[3].auth.jwt.algorithms: missing; set the algorithms with which tokens are signed, such as HS256 or [RS256, ES256] (gateway.yaml:7:52)
@@ -90,10 +90,10 @@ fn a_mistake_in_auth_says_how_to_fix_it_and_repeats_no_secret() {
     routes[17].auth.tokens[1].name: missing; name who presents the token (gateway.yaml:21:90)
     routes[17].auth.tokens[1].sha256: is not a SHA-256 of 64 hexadecimal digits; set the SHA-256 of the token: printf %s TOKEN | sha256sum (gateway.yaml:21:100)
     routes[18].auth.any[0].max_streams: stands beside any or all, not in the list (gateway.yaml:22:169)
-    routes[18].auth.any[1]: has no method; set one of jwt, signed_url and tokens, or several under any or all (gateway.yaml:22:174)
-    routes[19].auth.all: the list is empty; set one of jwt, signed_url and tokens, or several under any or all (gateway.yaml:23:53)
-    routes[20].auth: has no method; set one of jwt, signed_url and tokens, or several under any or all (gateway.yaml:24:46)
-    routes[20].auth.basic: unknown key; the valid keys are jwt, signed_url, tokens, any, all and max_streams (gateway.yaml:24:48)
+    routes[18].auth.any[1]: has no method; set one of jwt, signed_url, tokens and basic, or several under any or all (gateway.yaml:22:174)
+    routes[19].auth.all: the list is empty; set one of jwt, signed_url, tokens and basic, or several under any or all (gateway.yaml:23:53)
+    routes[20].auth.basic.realm: may have printable ASCII without quotes and backslashes only (gateway.yaml:24:75)
+    routes[20].auth.basic.users: no such file: x (gateway.yaml:24:63)
     routes[21].auth: expected a mapping or off; this is "on" (gateway.yaml:25:46)
     "#);
 }
