@@ -56,7 +56,8 @@ Exit status: 0 success; 1 failure; 64 invalid arguments or configuration.
 Files: the configuration is ./gateway.yaml unless -c names another file. The self-signed \
 certificate is kept in $STATE_DIRECTORY, $XDG_STATE_HOME/ssegate or ~/.local/state/ssegate.
 
-Environment: SSEGATE_LOG sets the log level (error, warn, info, debug, trace; default info).";
+Environment: SSEGATE_LOG sets the log level (error, warn, info, debug, trace; default info). \
+SSEGATE_ADMIN_TOKEN is the token with which metrics and healthcheck request the admin listener.";
 
 /// A command with its arguments.
 #[derive(Debug, Subcommand)]

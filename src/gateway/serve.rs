@@ -23,8 +23,8 @@ use super::takeover::{Predecessor, TakeoverSocket};
 use super::tasks::Tasks;
 use super::thread::Thread;
 use super::{Error, Gateway, OPENED, certificates, monitor, probe, stop, systemd};
-use crate::admin::Admin;
-use crate::auth::{KeySetRunner, SharedAuth};
+use crate::admin::{Admin, AdminAuth};
+use crate::auth::{Authenticator, KeySetRunner, SharedAuth};
 use crate::config::Settings;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -88,6 +88,7 @@ struct GatewayParts {
     metrics: Metrics,
     shortage: DescriptorShortage,
     auth: SharedAuth,
+    admin_auth: AdminAuth,
     // A reload changes both.
     max_connections: Rc<Cell<usize>>,
     drain_settings: Rc<Cell<stop::DrainSettings>>,
@@ -112,6 +113,7 @@ impl GatewayParts {
             health,
             metrics,
             auth: SharedAuth::default(),
+            admin_auth: AdminAuth::default(),
             max_connections: Rc::new(Cell::new(settings.connections.max_connections)),
             drain_settings: Rc::new(Cell::new(stop::DrainSettings::of(&settings))),
             stop_accepting: CancellationToken::new(),
@@ -175,6 +177,8 @@ impl GatewayParts {
             hub,
             max_connections: Rc::clone(&self.max_connections),
             drain_settings: Rc::clone(&self.drain_settings),
+            auth: self.auth.clone(),
+            admin_auth: self.admin_auth.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
         }
@@ -274,7 +278,10 @@ impl GatewayParts {
             return Ok(());
         };
         let url = |listener: &Listener| format!("{}://{}/", listener.scheme(), listener.address);
+        let auth = settings.auth.clone();
+        self.admin_auth.set(auth.map(|auth| Authenticator::new(auth, &self.auth)));
         let admin = Admin {
+            auth: self.admin_auth.clone(),
             hosts: settings.hosts.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
