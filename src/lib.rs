@@ -47,6 +47,7 @@
 //! | [`grip`] | the headers by which a backend hands a stream over | what happens to the stream |
 //! | [`auth`] | who may make a request: its credential, and what it says | routes, channels, responses |
 //! | [`server`] | sockets: listeners, TLS, connections and their deadlines | channels, routes |
+//! | [`http_client`] | one GET request over a connection of its own | what is fetched, and why |
 //! | [`dial`] | outgoing connections: resolve, connect, TLS handshake | what is sent |
 //! | [`tls_client`] | which server certificates outgoing connections trust | why we connect |
 //! | [`metrics`] | every metric, recorded by methods named after facts | the stages |
@@ -73,6 +74,7 @@ pub mod dial;
 pub mod gateway;
 pub mod grip;
 pub mod health;
+pub mod http_client;
 pub mod log_limit;
 pub mod metrics;
 pub mod proxy;

@@ -15,7 +15,6 @@ mod duration;
 mod error;
 mod followers;
 mod healthcheck;
-mod http_client;
 mod logging;
 mod man;
 mod metrics;
@@ -62,7 +61,8 @@ Files: the configuration is ./gateway.yaml unless -c names another file. The sel
 certificate is kept in $STATE_DIRECTORY, $XDG_STATE_HOME/ssegate or ~/.local/state/ssegate.
 
 Environment: SSEGATE_LOG sets the log level (error, warn, info, debug, trace; default info). \
-SSEGATE_TOKEN, SSEGATE_TOKEN_KEY and SSEGATE_URL_KEY are secrets of sub, token and sign.";
+SSEGATE_TOKEN, SSEGATE_TOKEN_KEY and SSEGATE_URL_KEY are secrets of sub, token and sign. \
+SSEGATE_ADMIN_TOKEN is the token with which metrics and healthcheck request the admin listener.";
 
 /// A command with its arguments.
 #[derive(Debug, Subcommand)]

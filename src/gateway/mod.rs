@@ -39,6 +39,7 @@ use ssegate_hub::{CloseReason, GapReason};
 
 use self::sockets::{Inherited, Sockets};
 use self::takeover::Predecessor;
+use crate::auth::JwksErrorKind;
 use crate::config::Settings;
 use crate::metrics::{LabelValues, Metrics};
 use crate::route::Router;
@@ -135,7 +136,9 @@ fn block_on<T>(work: impl Future<Output = T>) -> io::Result<T> {
 
 fn create_series(metrics: &Metrics) {
     let ends = BackendStreamEnd::ALL.map(BackendStreamEnd::as_str);
+    let fetches = JwksErrorKind::ALL.map(JwksErrorKind::as_str);
     metrics.create_series(LabelValues {
+        jwks_fetches: &[&["success"][..], &fetches].concat(),
         gaps: &GapReason::ALL.map(GapReason::as_str),
         streams_closed: &[&CloseReason::ALL.map(CloseReason::as_str)[..], &ends].concat(),
         source_errors: &SourceErrorKind::ALL.map(SourceErrorKind::as_str),

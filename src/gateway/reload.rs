@@ -18,6 +18,8 @@ use super::config_change::{ConfigChange, ConfigChanges};
 use super::duration_text::DurationText;
 use super::stop::DrainSettings;
 use super::systemd;
+use crate::admin::{AdminAuth, AdminSettings};
+use crate::auth::{Authenticator, SharedAuth};
 use crate::config::{ConfigErrors, Settings};
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -45,6 +47,8 @@ pub(super) struct Reloader {
     pub(super) hub: Hub,
     pub(super) max_connections: Rc<Cell<usize>>,
     pub(super) drain_settings: Rc<Cell<DrainSettings>>,
+    pub(super) auth: SharedAuth,
+    pub(super) admin_auth: AdminAuth,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
 }
@@ -105,6 +109,8 @@ impl Reloader {
             }
         }
         let retention = Arc::new(router.retention());
+        let admin = new.admin.as_ref().and_then(|admin| admin.auth.clone());
+        self.admin_auth.set(admin.map(|auth| Authenticator::new(auth, &self.auth)));
         self.hub.change(HubSettings { retention, ..new.hub.clone() });
         self.max_connections.set(new.connections.max_connections);
         self.drain_settings.set(DrainSettings::of(&new));
@@ -171,7 +177,7 @@ impl ReloadError {
 fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let differ = [
         ("listeners", !are_same_listeners(&old.listeners, &new.listeners)),
-        ("admin", old.admin != new.admin),
+        ("admin", !is_same_admin(old.admin.as_ref(), new.admin.as_ref())),
         ("redis.url", !old.source.location.is_same(&new.source.location)),
         ("max_event_bytes", old.source.max_event_bytes != new.source.max_event_bytes),
         ("limits.bus_memory", old.source.max_bus_memory != new.source.max_bus_memory),
@@ -186,7 +192,8 @@ fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
 /// effect.
 fn restore_fixed(current: &Settings, new: &mut Settings) {
     new.listeners = effective_listeners(&current.listeners, std::mem::take(&mut new.listeners));
-    new.admin.clone_from(&current.admin);
+    let auth = new.admin.take().and_then(|admin| admin.auth);
+    new.admin = current.admin.clone().map(|admin| AdminSettings { auth, ..admin });
     new.source.clone_from(&current.source);
     new.shards = current.shards;
     new.connections.send_buffer = current.connections.send_buffer;
@@ -195,6 +202,13 @@ fn restore_fixed(current: &Settings, new: &mut Settings) {
 
 fn are_same_listeners(old: &[ListenerSettings], new: &[ListenerSettings]) -> bool {
     old.len() == new.len() && old.iter().zip(new).all(|(old, new)| is_same_listener(old, new))
+}
+
+fn is_same_admin(old: Option<&AdminSettings>, new: Option<&AdminSettings>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => old.is_same_listener(new),
+        (old, new) => old.is_none() && new.is_none(),
+    }
 }
 
 /// Whether the two differ in nothing but the certificate, which can be reloaded.

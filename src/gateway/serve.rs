@@ -23,8 +23,8 @@ use super::takeover::{Predecessor, TakeoverSocket};
 use super::tasks::Tasks;
 use super::thread::Thread;
 use super::{Error, Gateway, OPENED, certificates, monitor, probe, stop, systemd};
-use crate::admin::Admin;
-use crate::auth::SharedAuth;
+use crate::admin::{Admin, AdminAuth};
+use crate::auth::{Authenticator, KeySetRunner, SharedAuth};
 use crate::config::Settings;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -87,6 +87,8 @@ struct GatewayParts {
     health: Health,
     metrics: Metrics,
     shortage: DescriptorShortage,
+    auth: SharedAuth,
+    admin_auth: AdminAuth,
     // A reload changes both.
     max_connections: Rc<Cell<usize>>,
     drain_settings: Rc<Cell<stop::DrainSettings>>,
@@ -110,6 +112,8 @@ impl GatewayParts {
             shortage: DescriptorShortage::new(health.clone(), metrics.clone()),
             health,
             metrics,
+            auth: SharedAuth::default(),
+            admin_auth: AdminAuth::default(),
             max_connections: Rc::new(Cell::new(settings.connections.max_connections)),
             drain_settings: Rc::new(Cell::new(stop::DrainSettings::of(&settings))),
             stop_accepting: CancellationToken::new(),
@@ -140,7 +144,6 @@ impl GatewayParts {
         changed: &watch::Receiver<Option<ConfigChange>>,
     ) -> Result<(Vec<ShardThread>, Rc<[ShardHandle]>), Error> {
         let limits = GlobalLimits::new(self.shortage.clone(), self.metrics.clone());
-        let auth = SharedAuth::default();
         let (mut threads, mut shards) = (Vec::new(), Vec::new());
         for link in links {
             let (sender, accepted) = mpsc::channel(MAX_HANDED_OVER);
@@ -155,7 +158,7 @@ impl GatewayParts {
                 connections: self.settings.connections.clone(),
                 requests: self.settings.requests.clone(),
                 limits: limits.clone(),
-                auth: auth.clone(),
+                auth: self.auth.clone(),
                 publisher: publisher.cloned(),
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
@@ -174,6 +177,8 @@ impl GatewayParts {
             hub,
             max_connections: Rc::clone(&self.max_connections),
             drain_settings: Rc::clone(&self.drain_settings),
+            auth: self.auth.clone(),
+            admin_auth: self.admin_auth.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
         }
@@ -238,6 +243,9 @@ impl GatewayParts {
         tasks.spawn("the monitor", monitor::watch(health, self.shortage.clone(), metrics));
         let probe = probe::watch(self.health.clone(), self.metrics.clone());
         tasks.spawn("the backend probe", probe);
+        let (health, metrics) = (self.health.clone(), self.metrics.clone());
+        let keys = KeySetRunner { sets: self.auth.key_sets.clone(), health, metrics };
+        tasks.spawn("the key sets", keys.run());
     }
 
     /// Starts an acceptor for each listener. `sockets` are in the order of the listeners.
@@ -270,7 +278,10 @@ impl GatewayParts {
             return Ok(());
         };
         let url = |listener: &Listener| format!("{}://{}/", listener.scheme(), listener.address);
+        let auth = settings.auth.clone();
+        self.admin_auth.set(auth.map(|auth| Authenticator::new(auth, &self.auth)));
         let admin = Admin {
+            auth: self.admin_auth.clone(),
             hosts: settings.hosts.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),

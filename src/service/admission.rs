@@ -59,7 +59,8 @@ impl Service {
             tracing::debug!(route = route.settings.path, %denial, "not admitted");
             match denial {
                 Denial::Renewal => Rejection::Renewal,
-                Denial::NotNow(why) => Rejection::AuthBackend(why),
+                Denial::NotNow(why) => Rejection::CannotVerify(why),
+                Denial::Busy => Rejection::PasswordsBusy,
                 Denial::Response(response) => Rejection::OfAuthBackend(response),
                 Denial::Refused(refusal) => {
                     Rejection::Unauthorized(auth.authenticator.challenge(&refusal), refusal)
@@ -91,7 +92,7 @@ impl Service {
         let id = admission.identity.as_ref().and_then(|who| who.id.as_ref());
         let quota = match admission.max_streams.zip(id) {
             Some((most, id)) => {
-                let guard = self.auth().streams.admit(id, most);
+                let guard = self.auth().quota.admit(id, most);
                 Some(guard.ok_or(Rejection::StreamsOfIdentity(most))?)
             }
             None => None,

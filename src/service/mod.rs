@@ -104,7 +104,7 @@ impl Service {
         metrics: Metrics,
         memory: UploadMemory,
     ) -> Self {
-        let routes = RouteTable::new(router, None, &metrics, &health, &memory);
+        let routes = RouteTable::new(router, None, (&metrics, &health), &memory, &auth);
         let routes = RefCell::new(Rc::new(routes));
         let requests = RefCell::new(Rc::new(requests));
         let unrouted = metrics.route("");
@@ -140,8 +140,8 @@ impl Service {
     pub fn change(&self, router: Arc<Router>, requests: RequestSettings) {
         self.0.requests.replace(Rc::new(requests));
         let before = self.routes();
-        let routes =
-            RouteTable::new(router, Some(&before), self.metrics(), self.health(), &self.0.memory);
+        let seen = (self.metrics(), self.health());
+        let routes = RouteTable::new(router, Some(&before), seen, &self.0.memory, self.auth());
         self.0.routes.replace(Rc::new(routes));
     }
 

@@ -77,11 +77,13 @@ pub(super) enum Rejection {
     /// The response with which an auth backend refuses.
     #[error("refused by the auth backend")]
     OfAuthBackend(Arc<AuthResponse>),
-    /// An auth backend has not decided.
-    #[error("{0}")]
-    AuthBackend(&'static str),
     #[error("the token has expired; waiting for the next one")]
     Renewal,
+    /// What decides is away.
+    #[error("{0}")]
+    CannotVerify(&'static str),
+    #[error("too many passwords wait to be verified")]
+    PasswordsBusy,
     #[error("more than {0} streams of one identity")]
     StreamsOfIdentity(usize),
     #[error("{}", .0.class())]
@@ -95,7 +97,7 @@ impl Rejection {
             Self::Channel(ChannelError::TooMany(_)) => "max_channels",
             Self::Channel(ChannelError::NotAllowed | ChannelError::NoPattern) => "not_allowed",
             Self::Channel(_) => "channel",
-            Self::AuthBackend(_) => "auth_backend",
+            Self::CannotVerify(_) => "cannot_verify",
             Self::Draining => "draining",
             Self::ForeignOrigin => "foreign_origin",
             Self::Handover(_) => "handover",
@@ -105,6 +107,7 @@ impl Rejection {
             Self::NewChannels => "new_channels_per_address",
             Self::NotFound => "not_found",
             Self::Panicked => "panic",
+            Self::PasswordsBusy => "passwords_busy",
             Self::Path => "path",
             Self::Publish => "publish",
             Self::Rate => "requests_per_address",
@@ -141,10 +144,10 @@ impl Rejection {
             }
             Self::Unfit(RequestError::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::OfAuthBackend(response) => response.status,
-            Self::AuthBackend(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CannotVerify(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NewChannels | Self::Rate | Self::StreamsOfIdentity(_) => {
+            Self::NewChannels | Self::PasswordsBusy | Self::Rate | Self::StreamsOfIdentity(_) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -170,7 +173,8 @@ impl Rejection {
     /// Whether the error is temporary, so that a retry of the same request may succeed.
     fn is_temporary(&self) -> bool {
         match self {
-            Self::AuthBackend(_) | Self::Draining | Self::Handover(_) | Self::Panicked => true,
+            Self::CannotVerify(_) | Self::PasswordsBusy => true,
+            Self::Draining | Self::Handover(_) | Self::Panicked => true,
             Self::NewChannels | Self::Rate | Self::Renewal | Self::StreamsOfIdentity(_) => true,
             Self::Upstream(error) => !error.class().is_client_error(),
             _ => false,

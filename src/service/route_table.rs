@@ -13,7 +13,7 @@ use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::route_auth::RouteAuth;
 use super::screening;
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, SharedAuth};
 use crate::health::Health;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::proxy::{self, Proxy};
@@ -37,9 +37,9 @@ impl RouteTable {
     pub(super) fn new(
         router: Arc<Router>,
         before: Option<&Self>,
-        metrics: &Metrics,
-        health: &Health,
+        (metrics, health): (&Metrics, &Health),
         memory: &UploadMemory,
+        shared: &SharedAuth,
     ) -> Self {
         let mut kept: HashMap<&str, Vec<&Proxy>> = HashMap::new();
         let of_routes = before.iter().flat_map(|before| before.backends.values());
@@ -78,7 +78,7 @@ impl RouteTable {
                 kept(settings, &route.settings.path).unwrap_or_else(new)
             };
             let backends = AuthBackends::new(&settings.methods(), connect);
-            Some(RouteAuth { authenticator: Authenticator::new(settings), backends })
+            Some(RouteAuth { authenticator: Authenticator::new(settings, shared), backends })
         });
         let auth = auth.collect();
         Self { router, metrics: series, auth, backends }

@@ -22,6 +22,8 @@ mod backend_servers;
 /// Event streams that the backend writes itself.
 mod backend_streams;
 mod backend_windows;
+/// Names and passwords.
+mod basic;
 /// Bodies of any size, in constant memory.
 mod bodies;
 /// Pages of other origins.
@@ -44,6 +46,8 @@ mod hostile;
 mod http1_pipelining;
 /// What comes before a response, and in its first line.
 mod interim;
+/// Keys from a URL.
+mod jwks;
 /// Kept connections to a backend that die as a request is sent.
 mod kept_connections;
 /// Any payload arrives as it was published: a property.

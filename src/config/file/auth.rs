@@ -22,6 +22,8 @@ pub(crate) struct AuthFile {
     pub(crate) signed_url: Field<SignedUrlFile>,
     /// Static tokens for machines, of which only the hashes are kept.
     pub(crate) tokens: Field<Vec<Field<StaticTokenFile>>>,
+    /// Names and passwords.
+    pub(crate) basic: Field<BasicFile>,
     /// One of these is enough.
     pub(crate) any: Field<Vec<Field<Box<Self>>>>,
     /// All of these are needed.
@@ -87,8 +89,11 @@ mapping! {
         keys: OneOrMore<String>,
         /// Files with public keys or certificates in PEM.
         key_files: OneOrMore<PathBuf>,
-        /// A file with a JSON Web Key Set.
-        jwks: PathBuf,
+        /// A file with a JSON Web Key Set, or its URL, from which the keys are fetched at the start and every
+        /// ten minutes.
+        jwks: String,
+        /// A PEM file with the certificates to trust for that URL. Default: those of the system.
+        jwks_ca: PathBuf,
         /// The algorithms with which a token may be signed: HS256, HS384, HS512, RS256, RS384, RS512, PS256,
         /// PS384, PS512, ES256, ES384, EdDSA.
         algorithms: OneOrMore<String>,
@@ -128,5 +133,16 @@ mapping! {
         name: String,
         /// Its SHA-256 in hexadecimal digits, as `printf %s TOKEN | sha256sum` prints it.
         sha256: String,
+    }
+}
+
+mapping! {
+    /// Names and passwords (RFC 7617).
+    #[schemars(rename = "Basic", extend("required" = ["users"]))]
+    pub(crate) struct BasicFile sets () {
+        /// A file of names and bcrypt or argon2id hashes, as `htpasswd -B` writes it.
+        users: PathBuf,
+        /// What the browser says the password is for. Default: ssegate.
+        realm: String,
     }
 }

@@ -15,7 +15,9 @@ use ssegate_strict_yaml::{Count, Field, OrOff, Size, Time, TimeOrZero, mapping};
 
 use super::global::GlobalSettings;
 
-pub(super) use auth::{AuthFile, ForwardAuthFile, JwtFile, SignedUrlFile, StaticTokenFile};
+pub(super) use auth::{
+    AuthFile, BasicFile, ForwardAuthFile, JwtFile, SignedUrlFile, StaticTokenFile,
+};
 pub(super) use limits::{Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
 pub(super) use listeners::{AdminFile, ListenerFile, RedisFile, TlsFile};
 pub(super) use proxy::{ProxyFile, UpstreamTlsFile};

@@ -6,10 +6,12 @@
 
 mod auth;
 mod authority;
+mod basic;
 mod files;
 mod forward_auth;
 mod handover;
 mod header_name;
+mod jwks;
 mod limits;
 mod listen_addresses;
 mod listeners;

@@ -137,6 +137,7 @@ impl Resolver<'_> {
         Some(UpstreamTls { roots: roots?, server_name: server_name?, is_unverified })
     }
 
+    /// The certificates in a PEM file, of which there is at least one.
     pub(super) fn roots(&self, at: At<PathBuf>) -> Option<Vec<CertificateDer<'static>>> {
         let location = at.location.clone();
         let path = self.readable_file(at)?;
