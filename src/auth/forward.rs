@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, COOKIE, ORIGIN, REFERER, USER_AGENT};
+use http::header::{
+    ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, COOKIE, FORWARDED, ORIGIN, REFERER, USER_AGENT,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 use ssegate_auth::signed_url::LAST_EVENT_ID_KEYS;
@@ -51,30 +53,41 @@ impl AskBackend for NoBackends {
     }
 }
 
-/// The header fields of the question whether `request` is allowed. `target` is its target for the backend:
-/// that of the request without the tokens of other methods, and without the id of a last event, which decides
-/// nothing.
-pub fn question(request: AuthRequest<'_>, target: &Uri) -> HeaderMap {
+/// What trusted proxies say of the client. They decide, too: an application may allow a network, or demand
+/// https.
+const FORWARDED_BY_PROXIES: [HeaderName; 5] = [
+    FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
+];
+
+/// The header fields of the question whether `request` is allowed. `is_from_proxy`: a trusted proxy has sent it.
+pub fn question(request: AuthRequest<'_>, is_from_proxy: bool) -> HeaderMap {
     let mut fields = HeaderMap::new();
-    for name in CARRIED {
+    let by_proxies = FORWARDED_BY_PROXIES.into_iter().filter(|_| is_from_proxy);
+    for name in CARRIED.into_iter().chain(by_proxies) {
         for value in request.headers.get_all(&name) {
             fields.append(&name, value.clone());
         }
     }
-    let target = without_last_event_id(target);
-    let method = request.method.as_str();
-    // The names of nginx and of Traefik and Caddy.
-    for (name, value) in [
-        ("x-original-method", method),
-        ("x-original-uri", &target),
-        ("x-forwarded-method", method),
-        ("x-forwarded-uri", &target),
-    ] {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            fields.insert(HeaderName::from_static(name), value);
-        }
-    }
     fields
+}
+
+/// The header fields of the question that say what it is about, under the names of nginx and of Traefik and
+/// Caddy. `target` is that of the request without the tokens of other methods; the id of a last event, which
+/// decides nothing, is left out. `None` if a header field cannot hold it.
+pub fn subject(request: AuthRequest<'_>, target: &Uri) -> Option<[(HeaderName, HeaderValue); 4]> {
+    let method = HeaderValue::from_str(request.method.as_str()).ok()?;
+    // A target may have bytes beyond ASCII.
+    let target = HeaderValue::from_bytes(without_last_event_id(target).as_bytes()).ok()?;
+    Some([
+        (HeaderName::from_static("x-original-method"), method.clone()),
+        (HeaderName::from_static("x-original-uri"), target.clone()),
+        (HeaderName::from_static("x-forwarded-method"), method),
+        (HeaderName::from_static("x-forwarded-uri"), target),
+    ])
 }
 
 fn without_last_event_id(target: &Uri) -> String {
@@ -102,7 +115,7 @@ pub(super) fn access(
 ) -> Result<Access, Denial> {
     let fields = match verdict {
         Verdict::Allowed(fields) => fields,
-        Verdict::Refused(response) if response.status.is_redirection() && is_stream(request) => {
+        Verdict::Refused(response) if response.status.is_redirection() && request.is_stream => {
             // A client of a stream would follow it, and take the login page for the stream.
             return Err(Denial::Refused(Refusal::Missing));
         }
@@ -131,19 +144,11 @@ fn is_ambient(headers: &HeaderMap) -> bool {
     headers.contains_key(COOKIE) || !headers.get_all(AUTHORIZATION).iter().all(is_bearer)
 }
 
-fn is_stream(request: AuthRequest<'_>) -> bool {
-    request.headers.get_all(ACCEPT).iter().any(|accept| {
-        let mut ranges = accept.as_bytes().split(|&byte| byte == b',');
-        ranges
-            .any(|range| range.trim_ascii().to_ascii_lowercase().starts_with(b"text/event-stream"))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use http::Request;
 
-    use super::{is_ambient, question};
+    use super::{is_ambient, question, subject};
     use crate::auth::AuthRequest;
 
     #[test]
@@ -154,16 +159,28 @@ mod tests {
             .header("content-length", "5")
             .header("last-event-id", "7")
             .header("x-original-uri", "/elsewhere")
+            .header("x-forwarded-for", "192.0.2.7")
             .body(())
             .expect("a request");
-        let fields = question(AuthRequest::new(&request), request.uri());
-        let of = |name: &str| fields.get(name).map(|value| value.to_str().expect("text"));
-        assert_eq!(of("cookie"), Some("session=1"));
-        assert_eq!(of("authorization"), Some("Bearer t"));
+        let seen = AuthRequest::new(&request);
+        let names = |is_from_proxy| {
+            let fields = question(seen, is_from_proxy);
+            let mut names: Vec<_> = fields.keys().map(|name| name.as_str().to_owned()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(false), ["authorization", "cookie"]);
+        assert_eq!(names(true), ["authorization", "cookie", "x-forwarded-for"]);
+        let subject = subject(seen, request.uri()).expect("a target");
+        let of = |wanted: &str| {
+            let found = subject.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.to_str().expect("text"))
+        };
         assert_eq!(of("x-original-uri"), Some("/events?channel=a&x=%20"));
         assert_eq!(of("x-forwarded-uri"), Some("/events?channel=a&x=%20"));
         assert_eq!(of("x-forwarded-method"), Some("POST"));
-        assert_eq!(fields.len(), 6, "{fields:?}");
+        let beyond: http::Uri = "/admin?x=\u{e4}".parse().expect("a target");
+        assert!(super::subject(seen, &beyond).is_some());
     }
 
     #[test]

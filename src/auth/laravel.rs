@@ -8,9 +8,27 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-/// Whether a channel needs a permission.
-pub fn needs_permission(channel: &str) -> bool {
-    channel.starts_with("private-") || channel.starts_with("presence-")
+/// What a channel needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelKind {
+    /// Nothing: everybody may have it.
+    Public,
+    /// A permission.
+    Private,
+    /// It is refused: a prefix stands before `private-` or `presence-`, which the route does not strip.
+    Prefixed,
+}
+
+/// What a channel needs, by its name.
+pub fn kind_of(channel: &str) -> ChannelKind {
+    const PRIVATE: [&str; 2] = ["private-", "presence-"];
+    if PRIVATE.iter().any(|private| channel.starts_with(private)) {
+        ChannelKind::Private
+    } else if PRIVATE.iter().any(|private| channel.contains(private)) {
+        ChannelKind::Prefixed
+    } else {
+        ChannelKind::Public
+    }
 }
 
 /// The target that asks for a channel: `target` with `channel_name`.
@@ -31,19 +49,21 @@ pub fn is_permission(body: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_permission, needs_permission, target};
+    use super::ChannelKind::{Prefixed, Private, Public};
+    use super::{is_permission, kind_of, target};
 
     #[test]
     fn only_private_and_presence_channels_need_a_permission() {
         for (channel, expected) in [
-            ("private-orders.7", true),
-            ("private-encrypted-orders.7", true),
-            ("presence-room", true),
-            ("orders.7", false),
-            ("Private-x", false),
-            ("privately", false),
+            ("private-orders.7", Private),
+            ("private-encrypted-orders.7", Private),
+            ("presence-room", Private),
+            ("orders.7", Public),
+            ("Private-x", Public),
+            ("privately", Public),
+            ("laravel_database_private-orders.7", Prefixed),
         ] {
-            assert_eq!(needs_permission(channel), expected, "{channel}");
+            assert_eq!(kind_of(channel), expected, "{channel}");
         }
     }
 

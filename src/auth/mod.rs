@@ -31,7 +31,7 @@ mod verdict_cache;
 
 pub use access::{Access, Denial};
 pub use authenticator::Authenticator;
-pub use forward::{AskBackend, NoBackends, question};
+pub use forward::{AskBackend, NoBackends, question, subject};
 pub use header_template::HeaderTemplate;
 pub use jwks::{
     JwksErrorKind, JwksLocation, KeySetRunner, KeysSnapshot, NewerKeys, RemoteKeySets, RemoteKeys,

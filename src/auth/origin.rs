@@ -37,6 +37,15 @@ pub fn is_foreign(request: AuthRequest<'_>, is_tls: bool) -> bool {
     })
 }
 
+/// Whether the browser says that a request without `Origin` comes from another site, or from another host of the
+/// same: a page may make it (`fetch` with `no-cors`) without being able to read the response. Only for streams:
+/// a link that is followed, or an image, comes from other sites rightly.
+pub fn is_foreign_site(request: AuthRequest<'_>) -> bool {
+    let sites = request.headers.get_all(SEC_FETCH_SITE);
+    !request.headers.contains_key(ORIGIN)
+        && sites.iter().any(|site| site == "cross-site" || site == "same-site")
+}
+
 /// Whether the browser itself says that the page is of the same origin. No page can set this field.
 fn is_same_origin(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(SEC_FETCH_SITE).iter();
@@ -52,7 +61,7 @@ fn without_default_port<'a>(authority: &'a str, port: &str) -> &'a str {
 mod tests {
     use http::Request;
 
-    use super::is_foreign;
+    use super::{is_foreign, is_foreign_site};
     use crate::auth::AuthRequest;
 
     #[test]
@@ -88,6 +97,13 @@ mod tests {
             let request = request.body(()).expect("a request");
             let is_foreign = is_foreign(AuthRequest::new(&request), is_tls);
             assert_eq!(is_foreign, expected, "{origin} {host} {site} {is_tls}");
+        }
+        for (site, expected) in
+            [("same-origin", false), ("none", false), ("cross-site", true), ("same-site", true)]
+        {
+            let request =
+                Request::get("/").header("sec-fetch-site", site).body(()).expect("a request");
+            assert_eq!(is_foreign_site(AuthRequest::new(&request)), expected, "{site}");
         }
         let two = Request::get("/").header("host", "a").header("origin", "http://a");
         let two = two.header("origin", "http://b").body(()).expect("a request");

@@ -12,6 +12,8 @@ pub struct AuthRequest<'a> {
     pub uri: &'a Uri,
     /// Its header fields.
     pub headers: &'a HeaderMap,
+    /// Whether its client wants an event stream.
+    pub is_stream: bool,
 }
 
 impl<'a> AuthRequest<'a> {
@@ -21,7 +23,7 @@ impl<'a> AuthRequest<'a> {
             Method::CONNECT => &Method::GET,
             _ => request.method(),
         };
-        Self { method, uri: request.uri(), headers: request.headers() }
+        Self { method, uri: request.uri(), headers: request.headers(), is_stream: false }
     }
 
     /// The host that the client wrote, with its port; empty if there is none (HTTP/1.0).

@@ -59,6 +59,7 @@ pub struct Question {
     cache: VerdictCache,
     key: CacheKey,
     generation: u64,
+    is_answered: bool,
     verdict: watch::Sender<Option<Verdict>>,
 }
 
@@ -99,7 +100,8 @@ impl VerdictCache {
         let (verdict, receiver) = watch::channel(None);
         state.asking.insert(key, receiver);
         let generation = state.generation;
-        Lookup::Ask(Question { cache: self.clone(), key, generation, verdict })
+        let is_answered = false;
+        Lookup::Ask(Question { cache: self.clone(), key, generation, is_answered, verdict })
     }
 
     /// Forgets all verdicts, also of questions that are being asked.
@@ -123,7 +125,8 @@ impl Question {
     }
 
     /// Tells the verdict to all who wait, and keeps a permission for `keep`.
-    pub fn answer(self, verdict: Verdict, keep: Duration, now: Instant) {
+    pub fn answer(mut self, verdict: Verdict, keep: Duration, now: Instant) {
+        self.is_answered = true;
         let mut state = self.cache.lock();
         if state.generation == self.generation {
             // Before those who wait are told: whoever asks next finds one or the other.
@@ -140,7 +143,7 @@ impl Question {
 impl Drop for Question {
     fn drop(&mut self) {
         let mut state = self.cache.lock();
-        if state.generation == self.generation {
+        if !self.is_answered && state.generation == self.generation {
             state.asking.remove(&self.key);
         }
     }
@@ -174,7 +177,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::{CacheKey, Lookup, MAX_VERDICTS, Question, VerdictCache};
-    use crate::auth::verdict::Verdict;
+    use crate::auth::verdict::{AuthResponse, Verdict};
 
     const KEEP: Duration = Duration::from_secs(10);
 
@@ -207,7 +210,12 @@ mod tests {
     fn a_refusal_is_told_and_not_kept() {
         let (cache, now) = (VerdictCache::default(), Instant::now());
         let key = cache.key([&b"a"[..]].into_iter());
-        for verdict in [Verdict::NotNow("away"), Verdict::NotNow("slow")] {
+        let refused = Verdict::Refused(Arc::new(AuthResponse {
+            status: http::StatusCode::FORBIDDEN,
+            headers: http::HeaderMap::new(),
+            body: bytes::Bytes::new(),
+        }));
+        for verdict in [refused, Verdict::NotNow("away")] {
             let question = ask(&cache, key, now);
             let told = question.verdict();
             question.answer(verdict.clone(), KEEP, now);

@@ -70,12 +70,25 @@ impl Channels {
         Ok(topics)
     }
 
-    /// Returns the names of the channels that a request asks for, without what authentication would add;
-    /// for an auth backend that decides for each channel. None if the request is not valid.
-    pub fn requested(&self, path: &Parameters, query: &str) -> Vec<String> {
-        let (query, most) = (query::parse_strictly(query), self.settings.max_channels + 1);
-        let named = self.templates.iter().map(|template| template.fill(path, &query, None, most));
-        named.collect::<Result<Vec<_>, _>>().map(|all| all.concat()).unwrap_or_default()
+    /// Returns the names of the channels that a request asks for, without duplicates, for an auth backend that
+    /// decides for each. `None` if they cannot be known before the client is: a part of a name, or their list,
+    /// comes from its credential, or a name stands for others.
+    pub fn requested(&self, path: &Parameters, query: &str) -> Option<Vec<String>> {
+        if self.settings.patterns || self.settings.claim.is_some() || self.templates.is_empty() {
+            return None;
+        }
+        let (query, most) = (query::parse_strictly(query), self.settings.max_channels);
+        let mut names: Vec<String> = Vec::new();
+        for template in &self.templates {
+            for name in template.fill(path, &query, None, most + 1).ok()? {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        // A request for more is rejected, whatever the backend says.
+        names.truncate(most + 1);
+        Some(names)
     }
 
     /// Returns the topics of these names, without duplicates.

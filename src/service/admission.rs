@@ -29,6 +29,13 @@ pub(super) struct Admission {
     questions: Vec<AuthQuestion>,
 }
 
+impl Admission {
+    /// Whether nobody has shown a credential.
+    pub(super) fn is_nobody(&self) -> bool {
+        self.identity.is_none()
+    }
+}
+
 impl Service {
     /// Verifies the credential of a request.
     ///
@@ -37,14 +44,15 @@ impl Service {
     pub(super) async fn admit<B>(
         &self,
         (route, auth): (&Route, &RouteAuth),
-        (request, info, channels): (&Request<B>, &RequestInfo, &[String]),
+        (request, info, channels): (&Request<B>, &RequestInfo, Option<&[String]>),
         connection: &Rc<ConnectionState>,
     ) -> Result<Admission, Rejection> {
         if is_preflight_of_page(route, info) {
             return Ok(Admission::default());
         }
         let now = SystemTime::now();
-        let request = AuthRequest::new(request);
+        let is_stream = info.accepts_stream || route.channels.is_some();
+        let request = AuthRequest { is_stream, ..AuthRequest::new(request) };
         let target = auth.authenticator.without_tokens(request.uri);
         let asker = RequestAsker {
             backends: &auth.backends,
@@ -67,16 +75,21 @@ impl Service {
                 }
             }
         })?;
-        let is_foreign = || origin::is_foreign(request, connection.is_tls());
+        let is_foreign = || {
+            origin::is_foreign(request, connection.is_tls())
+                || (route.channels.is_some() && origin::is_foreign_site(request))
+        };
         if is_ambient && is_foreign() && !is_page_allowed(route, info.origin.as_ref()) {
             self.metrics().auth_refused("foreign_origin");
             return Err(Rejection::ForeignOrigin);
         }
-        let left = ends.map(|ends| ends.duration_since(now).unwrap_or_default());
+        // The time now: a backend may have taken its own to decide.
+        let left = ends.map(|ends| ends.duration_since(SystemTime::now()).unwrap_or_default());
         // A time that the clock cannot tell is as good as never.
         let expires_at = left.and_then(|left| Instant::now().checked_add(left));
         let max_streams = auth.authenticator.settings().max_streams;
-        let questions = forwards.iter().flat_map(|backend| asker.questions(backend, request));
+        let questions =
+            forwards.iter().filter_map(|backend| asker.questions(backend, request).ok()).flatten();
         let questions = questions.filter(|question| question.backend().recheck.is_some()).collect();
         Ok(Admission { identity: Some(identity), expires_at, max_streams, questions })
     }
@@ -102,7 +115,7 @@ impl Service {
 }
 
 /// Whether this is a CORS preflight, which never has a credential (Fetch standard, section 4.8). That of an
-/// events route the gateway responds to itself; a backend gets that of a page which may use the route.
+/// events route the gateway responds to itself, and so it does to that of a page which may use a backend's route.
 fn is_preflight_of_page(route: &Route, info: &RequestInfo) -> bool {
     let is_allowed =
         || route.channels.is_some() || cors::lists(&route.settings.cors, info.origin.as_ref());

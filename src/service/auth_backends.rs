@@ -9,15 +9,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use tokio::time::{Instant, timeout};
 
+use crate::auth::laravel::ChannelKind;
 use crate::auth::{
     AskBackend, AuthPreset, AuthRequest, AuthResponse, CacheKey, ForwardAuth, Lookup,
-    MethodSettings, Verdict, VerdictCache, laravel, question,
+    MethodSettings, Verdict, VerdictCache, laravel, question, subject,
 };
 use crate::grip;
+use crate::log_limit::LogLimit;
 use crate::proxy::{Forwarded, Proxy};
 use crate::route::ProxySettings;
 use crate::server::connection::ConnectionState;
@@ -28,7 +30,7 @@ const MAX_BODY: usize = 64 << 10;
 
 /// The auth backends of a route, each with the connections of this shard.
 #[derive(Clone, Debug, Default)]
-pub(super) struct AuthBackends(Vec<(Arc<ForwardAuth>, Proxy)>);
+pub(super) struct AuthBackends(Vec<(Arc<ForwardAuth>, Proxy)>, Rc<LogLimit>);
 
 /// One request that may be asked about.
 pub(super) struct RequestAsker<'a> {
@@ -37,8 +39,8 @@ pub(super) struct RequestAsker<'a> {
     pub(super) connection: &'a Rc<ConnectionState>,
     /// The target of the request without tokens.
     pub(super) target: &'a Uri,
-    /// The names of the channels that it asks for, as clients write them; empty on a proxy route.
-    pub(super) channels: &'a [String],
+    /// The names of the channels that it asks for, as clients write them; `None` if that is not known.
+    pub(super) channels: Option<&'a [String]>,
 }
 
 /// A question that may be asked again: whether a request is allowed.
@@ -49,11 +51,13 @@ pub(super) struct AuthQuestion {
     // The path and query that the backend is asked at.
     target: String,
     fields: HeaderMap,
+    subject: [(HeaderName, HeaderValue); 4],
     // The host that the client asked for.
     host: String,
     connection: Rc<ConnectionState>,
     verdicts: VerdictCache,
     key: CacheKey,
+    warnings: Rc<LogLimit>,
 }
 
 impl AuthBackends {
@@ -68,7 +72,7 @@ impl AuthBackends {
             }
             _ => None,
         });
-        Self(backends.collect())
+        Self(backends.collect(), Rc::default())
     }
 
     /// The connections, to be kept by a reload.
@@ -89,19 +93,30 @@ fn proxy_settings(backend: &ForwardAuth) -> ProxySettings {
 
 impl RequestAsker<'_> {
     /// The questions whether `backend` allows `request`: all must be answered with yes.
+    ///
+    /// # Errors
+    /// It is refused without a question.
     pub(super) fn questions(
         &self,
         backend: &Arc<ForwardAuth>,
         request: AuthRequest<'_>,
-    ) -> Vec<AuthQuestion> {
+    ) -> Result<Vec<AuthQuestion>, Verdict> {
         let asked = |target: String| self.question(backend, request, target);
-        match backend.preset {
-            AuthPreset::Status => asked(backend.target.clone()).into_iter().collect(),
-            AuthPreset::Laravel => {
-                let private = self.channels.iter().filter(|name| laravel::needs_permission(name));
-                private.filter_map(|name| asked(laravel::target(&backend.target, name))).collect()
+        if backend.preset == AuthPreset::Status {
+            return Ok(vec![asked(backend.target.clone())?]);
+        }
+        let channels = self.channels.ok_or_else(not_allowed)?;
+        let mut questions = Vec::new();
+        for name in channels {
+            match laravel::kind_of(name) {
+                ChannelKind::Public => {}
+                ChannelKind::Private => {
+                    questions.push(asked(laravel::target(&backend.target, name))?)
+                }
+                ChannelKind::Prefixed => return Err(not_allowed()),
             }
         }
+        Ok(questions)
     }
 
     fn question(
@@ -109,10 +124,17 @@ impl RequestAsker<'_> {
         backend: &Arc<ForwardAuth>,
         request: AuthRequest<'_>,
         target: String,
-    ) -> Option<AuthQuestion> {
-        let (backend, proxy) = self.backends.0.iter().find(|(known, _)| known == backend)?;
-        let fields = question(request, self.target);
-        let host = request.host().to_owned();
+    ) -> Result<AuthQuestion, Verdict> {
+        let found = self.backends.0.iter().find(|(known, _)| known == backend);
+        let (backend, proxy) = found.ok_or(Verdict::NotNow("the configuration has changed"))?;
+        let fields = question(request, self.connection.is_trusted_proxy());
+        let subject = subject(request, self.target).ok_or_else(not_allowed)?;
+        // The name in a certificate goes with the Host; an application in clear text beside the gateway knows
+        // its site by the client's.
+        let host = match backend.upstream.is_tls() {
+            true => backend.upstream.authority(),
+            false => request.host().to_owned(),
+        };
         let upstream = backend.upstream.to_string();
         let scheme = [u8::from(self.connection.is_tls())];
         let asked: [&[u8]; 5] = [
@@ -122,15 +144,19 @@ impl RequestAsker<'_> {
             self.connection.client_text().as_bytes(),
             &scheme,
         ];
-        let fields_of =
-            fields.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
-        let key = self.verdicts.key(asked.into_iter().chain(fields_of));
-        Some(AuthQuestion {
+        let all = fields.iter().chain(subject.iter().map(|(name, value)| (name, value)));
+        let all = all.flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
+        // A verdict has the fields that were to be copied when it was asked for.
+        let copied = backend.copy_headers.iter().map(|name| name.as_str().as_bytes());
+        let key = self.verdicts.key(asked.into_iter().chain(all).chain(copied));
+        Ok(AuthQuestion {
             backend: Arc::clone(backend),
             proxy: proxy.clone(),
             target,
             fields,
+            subject,
             host,
+            warnings: Rc::clone(&self.backends.1),
             connection: Rc::clone(self.connection),
             verdicts: self.verdicts.clone(),
             key,
@@ -140,8 +166,12 @@ impl RequestAsker<'_> {
 
 impl AskBackend for RequestAsker<'_> {
     async fn ask(&self, backend: &Arc<ForwardAuth>, request: AuthRequest<'_>) -> Verdict {
+        let questions = match self.questions(backend, request) {
+            Ok(questions) => questions,
+            Err(verdict) => return verdict,
+        };
         let mut all = HeaderMap::new();
-        for question in self.questions(backend, request) {
+        for question in questions {
             match question.ask().await {
                 Verdict::Allowed(fields) => all.extend(HeaderMap::clone(&fields)),
                 other => return other,
@@ -181,26 +211,42 @@ impl AuthQuestion {
         let Ok(mut request) = request.body(RequestBody::empty()) else {
             return Verdict::NotNow("the auth backend's URL is not valid");
         };
+        request.headers_mut().clone_from(&self.fields);
         if let Ok(host) = HeaderValue::from_str(&self.host) {
             request.headers_mut().insert(http::header::HOST, host);
         }
-        let fields: Vec<_> =
-            self.fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         let answered = timeout(self.backend.timeout, async {
-            match self.proxy.forward(request, &self.connection, &fields).await {
+            match self.proxy.forward(request, &self.connection, &self.subject).await {
                 Ok(Forwarded::Response(response)) => {
                     let (head, body) = response.into_parts();
                     let body = Limited::new(body, MAX_BODY).collect().await;
                     Some((head, body.ok().map(|body| body.to_bytes())))
                 }
-                // It has been logged and counted.
-                Ok(Forwarded::Tunnel(_)) | Err(_) => None,
+                Ok(Forwarded::Tunnel(_)) => None,
+                Err(error) => {
+                    self.warn(error.kind(), &error);
+                    None
+                }
             }
         });
         match answered.await {
             Ok(Some((head, body))) => self.verdict(Response::from_parts(head, body)),
             Ok(None) => Verdict::NotNow("the auth backend cannot be reached"),
-            Err(_elapsed) => Verdict::NotNow("the auth backend does not respond"),
+            Err(_elapsed) => {
+                self.warn("timeout", &"no response in time");
+                Verdict::NotNow("the auth backend does not respond")
+            }
+        }
+    }
+
+    /// Logs why there is no verdict: nobody is let in for it, and an operator has to know.
+    fn warn(&self, kind: &'static str, why: &dyn fmt::Display) {
+        if let Some(held_back) = self.warnings.pass(kind, Instant::now()) {
+            let (backend, target) = (&self.backend.upstream, &self.backend.target);
+            tracing::warn!(
+                %backend, target, error = %why, held_back,
+                "the auth backend has not decided; clients are told to retry"
+            );
         }
     }
 
@@ -211,9 +257,7 @@ impl AuthQuestion {
         let is_laravel = self.backend.preset == AuthPreset::Laravel;
         if status.is_success() && is_laravel && !body.as_deref().is_some_and(laravel::is_permission)
         {
-            let body = Bytes::from_static(b"403 Forbidden: not allowed\n");
-            let (status, headers) = (StatusCode::FORBIDDEN, HeaderMap::new());
-            return Verdict::Refused(Arc::new(AuthResponse { status, headers, body }));
+            return not_allowed();
         }
         if status.is_success() {
             let mut fields = HeaderMap::new();
@@ -227,7 +271,7 @@ impl AuthQuestion {
         let is_refusal = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             || (status.is_redirection() && head.headers.contains_key(http::header::LOCATION));
         let Some(body) = body.filter(|_| is_refusal) else {
-            tracing::debug!(backend = %self.backend.upstream, %status, "no verdict of the auth backend");
+            self.warn("status", &status);
             return Verdict::NotNow("the auth backend has not decided");
         };
         grip::strip(&mut head.headers);
@@ -238,6 +282,12 @@ impl AuthQuestion {
         head.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Verdict::Refused(Arc::new(AuthResponse { status, headers: head.headers, body }))
     }
+}
+
+fn not_allowed() -> Verdict {
+    let body = Bytes::from_static(b"403 Forbidden: not allowed\n");
+    let (status, headers) = (StatusCode::FORBIDDEN, HeaderMap::new());
+    Verdict::Refused(Arc::new(AuthResponse { status, headers, body }))
 }
 
 // Without the credentials that it carries.

@@ -2,8 +2,8 @@
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN,
-    VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
@@ -34,6 +34,28 @@ pub(super) fn preflight(
             (ACCESS_CONTROL_MAX_AGE, "86400"),
         ] {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+    }
+    response
+}
+
+/// The response to the preflight of a proxy route with `auth`, for an origin that the route lists: what the page
+/// asks for. The backend does not get it, since nobody has shown a credential; what it allows, it says in its
+/// responses.
+pub(super) fn preflight_of_backend(
+    settings: &CorsSettings,
+    requested: &HeaderMap,
+) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    if allow(settings, requested.get(ORIGIN), response.headers_mut()) {
+        for (asked, allowed) in [
+            (ACCESS_CONTROL_REQUEST_METHOD, ACCESS_CONTROL_ALLOW_METHODS),
+            (ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_ALLOW_HEADERS),
+        ] {
+            if let Some(value) = requested.get(asked) {
+                response.headers_mut().insert(allowed, value.clone());
+            }
         }
     }
     response

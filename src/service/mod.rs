@@ -244,10 +244,11 @@ impl Service {
         let admitted = match auth {
             Some(auth) => {
                 let query = request.uri().query().unwrap_or_default();
-                let names = route.channels.as_ref().map(|all| all.requested(parameters, query));
-                let names = names.unwrap_or_default();
+                let names =
+                    route.channels.as_ref().and_then(|all| all.requested(parameters, query));
                 // Boxed: keeps the future of other requests small.
-                Box::pin(self.admit((route, auth), (&request, info, &names), &connection)).await
+                Box::pin(self.admit((route, auth), (&request, info, names.as_deref()), &connection))
+                    .await
             }
             None => Ok(Admission::default()),
         };
@@ -260,6 +261,8 @@ impl Service {
                 if let Some(channels) = &route.channels {
                     let request = (&request, info, &admission);
                     events::open(self, route, channels, parameters, request, connection)
+                } else if auth.is_some() && info.preflight.is_some() && admission.is_nobody() {
+                    Ok(cors::preflight_of_backend(&route.settings.cors, request.headers()))
                 } else if let Some(backend) = backend {
                     let request = (request, info, &admission);
                     backend.respond((self, route), request, connection).await

@@ -127,7 +127,7 @@ pub fn verify(
 
 /// The last two parameters of the part that is signed.
 fn expiry_and_key(query: &str) -> Result<(SystemTime, &str), Refusal> {
-    const FORM: Refusal = Refusal::Malformed("a signed URL ends in exp=…&kid=…&sig=…");
+    const FORM: Refusal = Refusal::Malformed("a signed URL ends in exp=...&kid=...&sig=...");
     let mut parts = query.rsplit('&');
     let name = parts.next().and_then(|part| part.strip_prefix("kid=")).ok_or(FORM)?;
     let seconds = parts.next().and_then(|part| part.strip_prefix("exp=")).ok_or(FORM)?;

@@ -257,6 +257,9 @@ impl Resolver<'_> {
         let Some(At { location, value: OneOrMore(items) }) = field.written() else {
             return Vec::new();
         };
+        if items.is_empty() {
+            self.note(&location, "the list is empty; remove it, or set a value");
+        }
         let texts: Vec<String> = items.into_iter().filter_map(Field::value).collect();
         if texts.iter().any(String::is_empty) {
             self.note(&location, "is empty; remove it, or set a value");

@@ -96,7 +96,10 @@ impl Resolver<'_> {
                 matches!(method, MethodSettings::SignedUrl(_) | MethodSettings::Forward(_))
             };
             if auth.methods().iter().any(of_routes) {
-                self.note(&location, "forward and signed_url are for routes; set tokens, basic or jwt");
+                self.note(
+                    &location,
+                    "forward and signed_url are for routes; set tokens, basic or jwt",
+                );
             }
             if auth.max_streams.is_some() {
                 self.note(&location.child("max_streams"), "there are no streams here; remove it");

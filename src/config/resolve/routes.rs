@@ -10,6 +10,7 @@ use super::authority;
 use super::matches::{Match, Matches};
 use super::resolver::Resolver;
 use super::template::{self, PathPattern};
+use crate::auth::{AuthPreset, AuthSettings, MethodSettings};
 use crate::config::file::{CorsFile, EventsFile, MethodFile, ProxyFile, RouteFile};
 use crate::config::stream_options::StreamOptions;
 use crate::route::{CorsSettings, EventsSettings, RouteSettings, Target};
@@ -54,6 +55,7 @@ impl Resolver<'_> {
         };
         let methods = methods(file.methods);
         let is_proxied = !file.proxy.is_absent();
+        let auth_location = file.auth.location().cloned().unwrap_or_else(|| location.clone());
         let auth = self.auth(file.auth, auth);
         // After a mistake in `auth` nothing is noted that only its absence would make one.
         let has_auth = auth.as_ref().is_none_or(Option::is_some);
@@ -74,8 +76,11 @@ impl Resolver<'_> {
         if let Err(message) = earlier.add(this) {
             self.note(&path_location, message);
         }
-        let auth = auth?;
-        Some(RouteSettings { path, host, methods, target: target?, auth, cors, handover })
+        let (auth, target) = (auth?, target?);
+        if let Some(message) = unusable_auth(auth.as_deref(), &target) {
+            self.note(&auth_location, message);
+        }
+        Some(RouteSettings { path, host, methods, target, auth, cors, handover })
     }
 
     fn target(
@@ -178,6 +183,27 @@ impl Resolver<'_> {
         let origins = origins.iter().filter_map(|at| self.parse(at, authority::origin)).collect();
         CorsSettings { origins, credentials }
     }
+}
+
+/// Why the `auth` of a route cannot be used for it.
+fn unusable_auth(auth: Option<&AuthSettings>, target: &Target) -> Option<&'static str> {
+    let is_laravel = auth?.methods().iter().any(|method| {
+        matches!(method, MethodSettings::Forward(backend) if backend.preset == AuthPreset::Laravel)
+    });
+    if !is_laravel {
+        return None;
+    }
+    let Target::Events(events) = target else {
+        return Some("preset: laravel is for events routes; set another auth here, or `auth: off`");
+    };
+    let is_of_identity =
+        |template: &String| template.contains("{auth.") || template.contains("{claim.");
+    if events.claim.is_some() || events.channels.iter().any(is_of_identity) {
+        return Some(
+            "preset: laravel decides for channels that the request names; remove {auth.…}, {claim.…} and claim",
+        );
+    }
+    events.patterns.then_some("preset: laravel decides for channels by name; remove patterns: true")
 }
 
 /// Returns `None` after a mistake.
