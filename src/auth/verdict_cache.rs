@@ -89,11 +89,18 @@ impl VerdictCache {
     /// Returns the verdict of a question, or who finds it.
     pub fn look_up(&self, key: CacheKey, now: Instant) -> Lookup {
         let mut state = self.lock();
-        if let Some((verdict, until)) = state.verdicts.get(&key)
-            && now < *until
-        {
-            return Lookup::Known(verdict.clone());
+        match state.verdicts.get(&key) {
+            Some((verdict, until)) if now < *until => Lookup::Known(verdict.clone()),
+            _ => self.question(key, &mut state),
         }
+    }
+
+    /// Returns who finds the verdict of a question, as if none were known.
+    pub fn ask(&self, key: CacheKey) -> Lookup {
+        self.question(key, &mut self.lock())
+    }
+
+    fn question(&self, key: CacheKey, state: &mut CacheState) -> Lookup {
         if let Some(asking) = state.asking.get(&key) {
             return Lookup::Asking(asking.clone());
         }
@@ -131,8 +138,13 @@ impl Question {
         if state.generation == self.generation {
             // Before those who wait are told: whoever asks next finds one or the other.
             state.asking.remove(&self.key);
-            if matches!(verdict, Verdict::Allowed(_)) && !keep.is_zero() {
-                state.keep(self.key, (verdict.clone(), now + keep), now);
+            match &verdict {
+                Verdict::Allowed(_) if !keep.is_zero() => {
+                    state.keep(self.key, (verdict.clone(), now + keep), now);
+                }
+                // A permission that was known is over.
+                Verdict::Refused(_) => drop(state.verdicts.remove(&self.key)),
+                Verdict::Allowed(_) | Verdict::NotNow(_) => {}
             }
         }
         drop(state);

@@ -1,4 +1,4 @@
-//! Durations as arguments: `500ms`, `10s`, `5m`, `1h`.
+//! Durations as arguments: `500ms`, `10s`, `5m`, `1h`, `1d`.
 
 use std::time::Duration;
 
@@ -11,11 +11,12 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => 0,
     };
     match number.parse::<u64>().ok().and_then(|number| number.checked_mul(millis)) {
         Some(millis @ 1..) => Ok(Duration::from_millis(millis)),
-        _ => Err("use forms like 500ms, 10s, 5m or 1h".into()),
+        _ => Err("use forms like 500ms, 10s, 5m, 1h or 1d".into()),
     }
 }
 
@@ -30,8 +31,9 @@ mod tests {
         assert_eq!(parse("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(parse("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(parse("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(parse("1d"), Ok(Duration::from_secs(86_400)));
         assert_eq!(parse("1h"), Ok(Duration::from_secs(3600)));
-        for wrong in ["", "10", "s", "0s", "1.5s", "-1s", "1d", "99999999999999999999s"] {
+        for wrong in ["", "10", "s", "0s", "1.5s", "-1s", "1w", "99999999999999999999s"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

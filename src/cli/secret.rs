@@ -7,6 +7,9 @@
 use std::fs::File;
 use std::io::{self, Read};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
 use super::CliError;
 
 /// The longest secret. A private key in PEM has a few kilobytes.
@@ -39,11 +42,15 @@ impl SecretOption {
         }
     }
 
-    /// Returns the secret that a text is, or names: `SECRET` or `@FILE`.
+    /// Returns the secret that a text is, or names: `SECRET`, `base64:SECRET` or `@FILE`.
     pub(super) fn resolve(self, text: &str) -> Result<Vec<u8>, CliError> {
-        let secret = match text.strip_prefix('@') {
-            Some(path) => self.file(path)?,
-            None => text.as_bytes().to_vec(),
+        // As in gateway.yaml.
+        let secret = match (text.strip_prefix('@'), text.strip_prefix("base64:")) {
+            (Some(path), _) => self.file(path)?,
+            (None, Some(encoded)) => BASE64_STANDARD.decode(encoded).map_err(|_not_base64| {
+                CliError::Usage(format!("{}: not base64 after base64:", self.option))
+            })?,
+            (None, None) => text.as_bytes().to_vec(),
         };
         match secret.is_empty() {
             true => Err(CliError::Usage(format!("{}: it is empty", self.option))),

@@ -19,9 +19,10 @@ pub enum ChannelError {
     /// A name that no channel can have.
     #[error("{0}")]
     Invalid(InvalidChannelName),
-    /// The client's credential does not allow a channel. The same for one that nobody publishes to.
+    /// The client's credential does not allow a channel. The same for one that nobody publishes to. The reason
+    /// is for the operator's log.
     #[error("not allowed")]
-    NotAllowed,
+    NotAllowed(&'static str),
     /// A pattern where a part of the name comes from the client's credential.
     #[error("a pattern is not allowed here")]
     NoPattern,

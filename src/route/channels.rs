@@ -45,7 +45,8 @@ impl Channels {
         let allowed = match &self.settings.claim {
             Some(claim) => {
                 let listed = identity.and_then(|identity| identity.list(claim));
-                Some(listed.ok_or(ChannelError::NotAllowed)?)
+                let none = "the token has no such claim, or it is not a list of names";
+                Some(listed.ok_or(ChannelError::NotAllowed(none))?)
             }
             None => None,
         };
@@ -61,7 +62,7 @@ impl Channels {
                 allowed_channels::allows(&allowed, &name.as_str()[prefix..], *is_pattern)
             };
             if !topics.iter().all(is_allowed) {
-                return Err(ChannelError::NotAllowed);
+                return Err(ChannelError::NotAllowed("the claim does not list the channel"));
             }
         }
         if topics.is_empty() {
@@ -171,7 +172,9 @@ impl Channels {
         let is_meant =
             |topic: &Topic| topic.subscription.is_pattern || !topic.subscription.name.has_glob();
         match topics.is_empty() || !topics.iter().all(is_meant) {
-            true => Err(ChannelError::NotAllowed),
+            true => Err(ChannelError::NotAllowed(
+                "the claim lists no channel, or a pattern, and the route has no `patterns: true`",
+            )),
             false => Ok(()),
         }
     }

@@ -10,6 +10,10 @@ use super::channel_error::ChannelError;
 use super::parameters::Parameters;
 use crate::auth::Placeholder;
 
+/// Why a value of a credential cannot stand in a name.
+const NOT_A_LITERAL: &str = "the credential lacks a value of the channel's template, or has one that is empty \
+                             or has control or glob characters";
+
 /// A channel name with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template {
@@ -102,7 +106,7 @@ impl Template {
                     .collect::<Result<_, _>>()?,
                 TemplatePart::Credential(placeholder) => {
                     let literal = identity.and_then(|identity| placeholder.literal(identity).ok());
-                    vec![literal.ok_or(ChannelError::NotAllowed)?.into()]
+                    vec![literal.ok_or(ChannelError::NotAllowed(NOT_A_LITERAL))?.into()]
                 }
             };
             names = names
@@ -155,7 +159,11 @@ mod tests {
             ("{auth.id}", Some(&Identity::named("*"))),
             ("{auth.id}", Some(&Identity::named(""))),
         ] {
-            assert_eq!(fill(template, identity), Err(ChannelError::NotAllowed), "{template}");
+            assert_eq!(
+                fill(template, identity),
+                Err(ChannelError::NotAllowed(super::NOT_A_LITERAL)),
+                "{template}"
+            );
         }
     }
 }

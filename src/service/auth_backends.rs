@@ -189,7 +189,19 @@ impl AuthQuestion {
 
     /// Asks, unless the verdict is known, or somebody asks the same already.
     pub(super) async fn ask(&self) -> Verdict {
-        let mut verdict = match self.verdicts.look_up(self.key, Instant::now()) {
+        match self.verdicts.look_up(self.key, Instant::now()) {
+            Lookup::Known(verdict) => verdict,
+            lookup => self.wait(lookup).await,
+        }
+    }
+
+    /// Asks, unless somebody asks the same already: what is known may be what has changed.
+    pub(super) async fn ask_again(&self) -> Verdict {
+        self.wait(self.verdicts.ask(self.key)).await
+    }
+
+    async fn wait(&self, lookup: Lookup) -> Verdict {
+        let mut verdict = match lookup {
             Lookup::Known(verdict) => return verdict,
             Lookup::Asking(verdict) => verdict,
             Lookup::Ask(question) => {

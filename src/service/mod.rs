@@ -65,7 +65,7 @@ use self::route_table::RouteTable;
 use crate::auth::SharedAuth;
 use crate::health::Health;
 use crate::metrics::{Metrics, RouteMetrics};
-use crate::route::{Parameters, Route, Router};
+use crate::route::{ChannelError, Parameters, Route, Router};
 use crate::server::clients::Clients;
 use crate::server::connection::{ConnectionState, Handler};
 use crate::server::contain::Contained;
@@ -278,6 +278,10 @@ impl Service {
                 time(info.received_at, metrics, response)
             }
             Err(rejection) => {
+                if let Rejection::Channel(ChannelError::NotAllowed(why)) = &rejection {
+                    self.metrics().auth_refused("not_allowed");
+                    tracing::debug!(route = metrics.label(), why, "not allowed");
+                }
                 if let Rejection::Handover(error) = &rejection {
                     route.warn(error.as_str(), |held_back| {
                         let route = metrics.label();

@@ -39,7 +39,7 @@ pub(super) fn start(
         let mut wait = every.mul_f64(1.0 - fastrand::f64() / 4.0);
         loop {
             sleep(wait).await;
-            match question.ask().await {
+            match question.ask_again().await {
                 Verdict::Allowed(_) => (decided, wait) = (Instant::now(), every),
                 Verdict::Refused(_) => break,
                 Verdict::NotNow(_) if decided.elapsed() >= grace => break,

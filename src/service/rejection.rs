@@ -77,7 +77,7 @@ pub(super) enum Rejection {
     /// The response with which an auth backend refuses.
     #[error("refused by the auth backend")]
     OfAuthBackend(Arc<AuthResponse>),
-    #[error("the token has expired; waiting for the next one")]
+    #[error("the token has expired")]
     Renewal,
     /// What decides is away.
     #[error("{0}")]
@@ -95,7 +95,7 @@ impl Rejection {
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Channel(ChannelError::TooMany(_)) => "max_channels",
-            Self::Channel(ChannelError::NotAllowed | ChannelError::NoPattern) => "not_allowed",
+            Self::Channel(ChannelError::NotAllowed(_) | ChannelError::NoPattern) => "not_allowed",
             Self::Channel(_) => "channel",
             Self::CannotVerify(_) => "cannot_verify",
             Self::Draining => "draining",
@@ -128,7 +128,7 @@ impl Rejection {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::Channel(ChannelError::NotAllowed | ChannelError::NoPattern)
+            Self::Channel(ChannelError::NotAllowed(_) | ChannelError::NoPattern)
             | Self::Unauthorized(None, _) => StatusCode::FORBIDDEN,
             Self::Unauthorized(Some(_), _) | Self::Renewal => StatusCode::UNAUTHORIZED,
             Self::Channel(_)

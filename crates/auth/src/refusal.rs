@@ -12,6 +12,9 @@ pub enum Refusal {
     /// The credential cannot be read: the value says what is wrong with it.
     #[error("malformed credential: {0}")]
     Malformed(&'static str),
+    /// It is none of the static tokens.
+    #[error("the token is not known")]
+    Unknown,
     /// The signature is not that of any key with which it may be signed.
     #[error("the signature does not verify with any of the keys")]
     Signature,
@@ -44,6 +47,7 @@ impl Refusal {
         match self {
             Self::Missing => "missing",
             Self::Malformed(_) => "malformed",
+            Self::Unknown => "unknown",
             Self::Signature => "signature",
             Self::Password => "password",
             Self::UnknownKey => "unknown_key",

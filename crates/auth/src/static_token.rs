@@ -65,7 +65,7 @@ pub fn verify(token: &str, known: &[StaticToken]) -> Result<Identity, Refusal> {
             found = Some(known);
         }
     }
-    found.map(|token| Identity::named(&token.name)).ok_or(Refusal::Signature)
+    found.map(|token| Identity::named(&token.name)).ok_or(Refusal::Unknown)
 }
 
 #[cfg(test)]
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(verify("secret", &known).expect("known").id.as_deref(), Some("cron"));
         assert_eq!(verify("other", &known).expect("known").id.as_deref(), Some("deploy"));
         for wrong in ["", "Secret", "secret ", SECRET] {
-            assert_eq!(verify(wrong, &known), Err(Refusal::Signature), "{wrong}");
+            assert_eq!(verify(wrong, &known), Err(Refusal::Unknown), "{wrong}");
         }
     }
 }

@@ -32,13 +32,13 @@ impl Resolver<'_> {
             preset: AuthPreset::Status,
         };
         file.set(&mut settings, &location, self.mistakes);
-        if settings.recheck.is_some_and(|recheck| settings.cache > recheck) {
-            let message = "is longer than recheck, which would find the same permission again";
-            self.note(&location.child("cache"), message);
-        }
         let what = "set the URL that decides, such as http://127.0.0.1:8000/auth";
         let url = self.required(file.url, &location, "url", what);
-        let url = url.and_then(|at| self.parse(&at, auth_url));
+        let url = url.and_then(|at| {
+            let (address, target) = self.parse(&at, auth_url)?;
+            self.check_not_own(&at, &address, true);
+            Some((address, target))
+        });
         let names = self.copied(file.copy_headers);
         let id = match file.id {
             Field::Absent => names.as_ref().and_then(|names| names.first().cloned()),

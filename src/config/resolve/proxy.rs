@@ -93,7 +93,12 @@ impl Resolver<'_> {
 
     /// Notes an upstream that is this gateway. A request would match the same route again, in a loop,
     /// unless the route sets another host.
-    fn check_not_own(&self, at: &At<String>, address: &UpstreamAddress, keeps_host: bool) {
+    pub(super) fn check_not_own(
+        &self,
+        at: &At<String>,
+        address: &UpstreamAddress,
+        keeps_host: bool,
+    ) {
         let UpstreamAddress::Tcp { host, port, .. } = address else { return };
         match self.addresses.key_reached_by(host, *port) {
             Some(key) if key.starts_with("redis") => {
