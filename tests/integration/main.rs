@@ -13,6 +13,8 @@ mod support;
 mod announced;
 /// Who may listen, to what, and until when.
 mod auth;
+/// Ways around it.
+mod auth_attacks;
 /// Every method of authentication, with credentials of every kind, on every kind of route.
 mod auth_matrix;
 /// One connection over HTTP/2 to a backend, and many clients that share it.

@@ -1,0 +1,306 @@
+//! Ways around `auth`: credentials in odd places, paths and hosts that two parties read differently, header
+//! fields that say who it is, preflights, and what could give a credential or a channel away.
+
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+
+use crate::auth::{CRON, SECRET, bearer, jwt, of, seconds, token};
+use crate::support::{
+    Call, EventStream, Gateway, GatewayBuilder, Redis, Request, Response, SOON, Via, Witness,
+    read_head, within,
+};
+
+const PLACES: &str = ", from: [bearer, \"cookie:token\", \"query:token\"]";
+
+/// Says that it is the backend; hands over a stream where the path asks for it.
+fn answer(call: &Call) -> (String, String) {
+    let hold = "grip-hold: stream\r\ngrip-channel: private\r\ncontent-type: text/event-stream\r\n";
+    let hold = if call.line().contains("/hold") { hold } else { "" };
+    (hold.to_owned(), "backend".to_owned())
+}
+
+async fn around() -> (Redis, Witness) {
+    tokio::join!(Redis::start(), Witness::start(answer))
+}
+
+fn proxy(path: &str, backend: &Witness, more: &str) -> String {
+    let upstream = backend.address();
+    format!("- {{ path: \"{path}\", proxy: {{ upstream: \"http://{upstream}\" }}{more} }}\n")
+}
+
+fn builder(redis: &Redis, auth: &str, routes: &[String]) -> GatewayBuilder {
+    Gateway::build(redis).settings(auth).routes(&routes.concat())
+}
+
+/// Sends bytes over HTTP/1.1 in clear text, and reads the head of the response.
+async fn raw(gateway: &Gateway, request: &str) -> Response {
+    let mut io = Via::Http1.connect(gateway.address("http")).await;
+    io.write_all(request.as_bytes()).await.unwrap();
+    within(SOON, request, read_head(io, false)).await
+}
+
+/// The status of a GET with this target, which may be none that the client library lets through.
+async fn status(gateway: &Gateway, target: &str) -> u16 {
+    raw(gateway, &format!("GET {target} HTTP/1.1\r\nhost: app.example\r\n\r\n")).await.status
+}
+
+#[tokio::test]
+async fn no_route_has_a_method_without_a_credential() {
+    let (redis, backend) = around().await;
+    let signed = format!(", auth: {{ signed_url: {{ keys: {{ k1: {SECRET} }} }} }}");
+    let routes = [
+        proxy("/app/{*rest}", &backend, ""),
+        proxy("/signed/{*rest}", &backend, &signed),
+        "- { path: /mine, events: { channels: [\"{auth.id}\"] } }\n".to_owned(),
+    ];
+    let gateway = builder(&redis, &jwt(""), &routes).start().await;
+    for via in [Via::Http1, Via::Http2] {
+        for (target, expected) in [("/app/x", 401), ("/signed/x", 403), ("/mine", 401)] {
+            for method in ["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "TRACE", "PROPFIND"] {
+                for (name, value) in [
+                    ("x-a", "b"),
+                    ("max-forwards", "0"),
+                    ("origin", "https://evil.example"),
+                    ("accept", "text/event-stream"),
+                    ("connection", "authorization"),
+                ] {
+                    if via.is_http2() && name == "connection" {
+                        continue;
+                    }
+                    let request = Request::new(method, target).header(name, value);
+                    let response = gateway.send(via, request).await;
+                    let is_refused = response.status == expected
+                        || (target == "/mine" && response.status == 405);
+                    assert!(is_refused, "{via:?} {method} {target} {name}: {}", response.status);
+                }
+            }
+        }
+    }
+    assert_eq!(backend.heads(), [""; 0]);
+}
+
+/// Whether a head has a field that PHP, CGI or a server in between can read as this one, whose value has
+/// `value`: they take what is neither a letter nor a digit for the same.
+fn says(head: &str, field: &str, value: &str) -> bool {
+    let plain = |name: &str| name.replace(|c: char| !c.is_ascii_alphanumeric(), "-").to_lowercase();
+    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+    fields.any(|(name, said)| plain(name) == field && said.contains(value))
+}
+
+#[tokio::test]
+async fn a_signed_url_is_good_for_its_host_however_it_is_written() {
+    let (redis, backend) = around().await;
+    let auth = format!("auth: {{ signed_url: {{ keys: {{ k1: {SECRET} }} }} }}");
+    let gateway = builder(&redis, &auth, &[proxy("/app/{*rest}", &backend, "")]).start().await;
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET.as_bytes());
+    let signed = format!("/app/x?exp={}&kid=k1", seconds(60));
+    let tag = aws_lc_rs::hmac::sign(&key, format!("GET\na.example\n{signed}").as_bytes());
+    let tag = base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, tag);
+    let url = format!("{signed}&sig={tag}");
+    let head =
+        |target: &str, version: &str, hosts: &str| format!("GET {target} {version}\r\n{hosts}\r\n");
+    let elsewhere = url.replacen("/app/x", "/app/y", 1);
+    for (request, expected) in [
+        (head(&url, "HTTP/1.1", "Host: a.example\r\n"), 200),
+        (head(&url, "HTTP/1.1", "Host: A.Example:8080\r\n"), 200),
+        (head(&format!("http://a.example{url}"), "HTTP/1.1", "Host: a.example\r\n"), 200),
+        (head(&url, "HTTP/1.1", "Host: b.example\r\n"), 403),
+        (head(&format!("http://a.example{url}"), "HTTP/1.1", "Host: b.example\r\n"), 400),
+        (head(&format!("http://b.example{url}"), "HTTP/1.1", "Host: a.example\r\n"), 400),
+        (head(&format!("http://b.example{url}"), "HTTP/1.1", "Host: b.example\r\n"), 403),
+        (head(&url, "HTTP/1.1", "Host: a.example\r\nHost: b.example\r\n"), 400),
+        (head(&url, "HTTP/1.1", "Host: b.example\r\nX-Forwarded-Host: a.example\r\n"), 403),
+        (head(&url, "HTTP/1.1", ""), 400),
+        (head(&url, "HTTP/1.0", ""), 403),
+        (head(&elsewhere, "HTTP/1.1", "Host: a.example\r\n"), 403),
+        (head(&format!("{url}#/../y"), "HTTP/1.1", "Host: a.example\r\n"), 200),
+        (head(&format!("{url};x=1"), "HTTP/1.1", "Host: a.example\r\n"), 403),
+        (head(&format!("{url}%26channel=b"), "HTTP/1.1", "Host: a.example\r\n"), 403),
+        (head(&format!("{url}?x"), "HTTP/1.1", "Host: a.example\r\n"), 403),
+        (head(&url.replace("&sig=", "&Sig="), "HTTP/1.1", "Host: a.example\r\n"), 403),
+        (head(&url.replace("&sig=", "&s%69g="), "HTTP/1.1", "Host: a.example\r\n"), 403),
+        (head(&url.replace("/app/x", "/app/./x"), "HTTP/1.1", "Host: a.example\r\n"), 403),
+        (head(&url.replace("/app/x", "/app/%78"), "HTTP/1.1", "Host: a.example\r\n"), 403),
+        (head(&url.replace("/app/x", "//app/x"), "HTTP/1.1", "Host: a.example\r\n"), 404),
+    ] {
+        let status = raw(&gateway, &request).await.status;
+        assert!(
+            status == expected || (expected == 200 && status == 400 && request.contains('#')),
+            "{request}: {status}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn claims_of_any_shape_allow_no_more_than_they_list() {
+    let redis = Redis::start().await;
+    let routes = [
+        "- { path: /listed, events: { claim: channels, patterns: true } }\n".to_owned(),
+        "- { path: /asked, events: { channels: [\"{query.channel}\"], claim: a.b } }\n".to_owned(),
+        "- { path: /mine, events: { channels: [\"x:{claim.org}\"] } }\n".to_owned(),
+    ];
+    let gateway = builder(&redis, &jwt(""), &routes).start().await;
+    let nested = (0..40).fold(json!("news"), |value, _| json!([value]));
+    let names: Vec<String> = (0..1500).map(|n| format!("c{n}")).collect();
+    for (target, claims, expected) in [
+        ("/listed", json!({"channels": ["news"]}), 200),
+        ("/listed", json!({"channels": "news orders"}), 200),
+        ("/listed", json!({"channels": []}), 403),
+        ("/listed", json!({"channels": ""}), 403),
+        ("/listed", json!({"channels": [""]}), 400),
+        ("/listed", json!({"channels": null}), 403),
+        ("/listed", json!({"channels": true}), 403),
+        ("/listed", json!({"channels": {"news": 1}}), 403),
+        ("/listed", json!({"channels": ["news", 7]}), 403),
+        ("/listed", json!({"channels": ["news", ["orders"]]}), 403),
+        ("/listed", json!({"channels": nested}), 403),
+        ("/listed", json!({"channels": ["*"]}), 400),
+        ("/listed", json!({"channels": ["a\nb"]}), 400),
+        ("/listed", json!({"channels": names}), 400),
+        ("/asked?channel=c7", json!({"a": {"b": names}}), 200),
+        ("/asked?channel=c7", json!({"a.b": ["c7"], "a": {"b": []}}), 200),
+        ("/asked?channel=d", json!({"a": {"b": names}}), 403),
+        ("/asked?channel=d", json!({"a": ["b", "d"]}), 403),
+        ("/mine", json!({"org": 7}), 200),
+        ("/mine", json!({"org": "7"}), 200),
+        ("/mine", json!({"org": [7]}), 403),
+        ("/mine", json!({"org": "7*"}), 403),
+        ("/mine", json!({"org": "x".repeat(5000)}), 400),
+        ("/mine", json!({"org": {"x": 7}}), 403),
+        ("/mine", json!({"org": 7, "sub": ["42"]}), 401),
+        ("/mine", json!({"org": 7, "exp": "9999999999"}), 401),
+        ("/mine", json!({"org": 7, "exp": null}), 401),
+        ("/mine", json!({"org": 7, "exp": -1}), 401),
+        ("/mine", json!({"org": 7, "exp": 1e300}), 401),
+        ("/mine", json!({"org": 7, "nbf": "soon"}), 401),
+        ("/mine", json!({"org": 7, "x": "y".repeat(20_000)}), 401),
+    ] {
+        let request = bearer(Request::events(target), &of("42", &claims));
+        let status = gateway.send(Via::Http1, request).await.status;
+        let shown: String = claims.to_string().chars().take(60).collect();
+        assert_eq!(status, expected, "{target} {shown}");
+    }
+}
+
+#[tokio::test]
+async fn an_id_tells_nothing_of_a_channel_that_is_not_allowed() {
+    let redis = Redis::start().await;
+    let routes = [
+        "- { path: /log, events: { channels: [\"{query.channel}\"], claim: channels, source: stream } }\n",
+        "- { path: /pubsub, events: { channels: [\"{query.channel}\"], claim: channels } }\n",
+    ];
+    let gateway = builder(&redis, &jwt(""), &routes.map(str::to_owned)).start().await;
+    redis.add("hidden", "the secret entry").await;
+    redis.add("news", "public").await;
+    let both = of("1", &json!({"channels": ["hidden", "news"]}));
+    let mut ids = vec!["0-0".to_owned(), "1-0".to_owned(), "none-such".to_owned()];
+    for path in ["/log", "/pubsub"] {
+        let target = format!("{path}?channel=hidden&channel=news");
+        let mut stream =
+            gateway.send(Via::Http1, bearer(Request::events(&target), &both)).await.stream();
+        let ready = stream.ready().await;
+        ids.extend(ready.id);
+        match path {
+            "/log" => drop(redis.add("hidden", "the secret entry").await),
+            _ => drop(redis.publish("hidden", "the secret entry").await),
+        }
+        assert_eq!(stream.next_event().await.data, "the secret entry");
+        ids.push(stream.last_id().to_owned());
+    }
+    let own = of("2", &json!({"channels": ["news"]}));
+    for path in ["/log", "/pubsub"] {
+        for id in &ids {
+            let request = bearer(Request::events(&format!("{path}?channel=news")), &own);
+            let response = gateway.send(Via::Http1, request.header("last-event-id", id)).await;
+            let mut stream = response.stream();
+            let mut told = String::new();
+            within(SOON, "ready", async {
+                while !told.contains("ready") {
+                    told.push_str(&format!("{:?}", stream.next_block().await));
+                }
+            })
+            .await;
+            let last = format!("last with {id}");
+            match path {
+                "/log" => drop(redis.add("news", &last).await),
+                _ => drop(redis.publish("news", &last).await),
+            }
+            while !told.contains(&last) {
+                told.push_str(&format!("{:?}", stream.next_block().await));
+            }
+            let told = told.replace(&last, "");
+            assert!(!told.contains("hidden") && !told.contains("secret"), "{path} {id}: {told}");
+        }
+        // The same, to the letter, whether anybody publishes to the channel or not.
+        let refused = async |channel: &str| {
+            let request = bearer(Request::events(&format!("{path}?channel={channel}")), &own);
+            let response = gateway.send(Via::Http1, request.header("last-event-id", &ids[3])).await;
+            (
+                response.status,
+                format!("{:?}", response.headers).replace(channel, ""),
+                response.text().await,
+            )
+        };
+        assert_eq!(refused("hidden").await.0, 403);
+        let (hidden, nobody) = (refused("hidden").await, refused("nobody").await);
+        assert_eq!((hidden.0, hidden.2), (nobody.0, nobody.2));
+    }
+}
+
+#[tokio::test]
+async fn a_reload_changes_who_may_open_a_stream_and_a_mistake_changes_nothing() {
+    let redis = Redis::start().await;
+    let route = "- { path: /mine, events: { channels: [\"news\"] } }\n".to_owned();
+    let gateway = builder(&redis, &jwt(""), &[route]).start().await;
+    let good = of("42", &json!({}));
+    let get = async |via, request: Request| gateway.send(via, request).await.status;
+    let mut streams = Vec::new();
+    for via in [Via::Http1, Via::Http2] {
+        let response = gateway.send(via, bearer(Request::events("/mine"), &good)).await;
+        let mut stream = response.stream();
+        stream.ready().await;
+        streams.push(stream);
+    }
+    let check = async |with: u16, without: u16| {
+        for via in [Via::Http1, Via::Http2] {
+            let request = Request::events("/mine");
+            assert_eq!(get(via, bearer(request.clone(), &good)).await, with);
+            assert_eq!(get(via, request).await, without);
+        }
+    };
+    check(200, 401).await;
+    let original = std::fs::read_to_string(gateway.dir().join("gateway.yaml")).unwrap();
+    for mistake in [
+        ("algorithms: HS256", "algorithms: HS257"),
+        ("algorithms: HS256", "algorithms: [none]"),
+        ("algorithms: HS256", "algorithm: HS256"),
+        ("algorithms: HS256", "algorithms: RS256"),
+        (SECRET, "\"\""),
+        ("auth: {", "auth: no #{"),
+        ("auth: {", "auth: #{"),
+    ] {
+        gateway.rewrite(|text| text.replace(mistake.0, mistake.1));
+        assert!(!gateway.reload().await, "{mistake:?}");
+        check(200, 401).await;
+        gateway.rewrite(|_| original.clone());
+    }
+    // Another key, static tokens in its place, and none at all.
+    gateway.rewrite(|text| text.replace(SECRET, "ffffffffffffffffffffffffffffffff"));
+    assert!(gateway.reload().await);
+    check(401, 401).await;
+    let tokens = format!("auth: {{ tokens: [{{ name: cron, sha256: {CRON} }}] }}");
+    gateway.rewrite(|_| original.replace(&jwt(""), &tokens));
+    assert!(gateway.reload().await);
+    check(401, 401).await;
+    assert_eq!(get(Via::Http2, bearer(Request::events("/mine"), "cron-token")).await, 200);
+    gateway.rewrite(|_| original.replace(&jwt(""), "auth: off"));
+    assert!(gateway.reload().await);
+    check(200, 200).await;
+    gateway.rewrite(|_| original.clone());
+    assert!(gateway.reload().await);
+    check(200, 401).await;
+    redis.publish("news", "still here").await;
+    for stream in &mut streams {
+        assert_eq!(stream.next_event().await.data, "still here");
+    }
+}
