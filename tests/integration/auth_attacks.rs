@@ -88,6 +88,70 @@ fn says(head: &str, field: &str, value: &str) -> bool {
 }
 
 #[tokio::test]
+async fn a_credential_counts_where_it_belongs_and_once() {
+    let (redis, backend) = around().await;
+    let routes = [proxy("/app/{*rest}", &backend, "")];
+    let gateway = builder(&redis, &jwt(PLACES), &routes).start().await;
+    let (good, other) = (of("42", &json!({})), of("43", &json!({})));
+    let get =
+        |target: &str, fields: &str| format!("GET {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    for (request, expected) in [
+        (get("/app/x", &format!("Authorization: Bearer {good}\r\n")), 200),
+        (get("/app/x", &format!("aUTHORIZATION:bEARER {good}\r\n")), 200),
+        (
+            get(
+                "/app/x",
+                &format!("Authorization: Bearer {good}\r\nConnection: authorization\r\n"),
+            ),
+            200,
+        ),
+        (get("/app/x", &format!("Cookie: a=b; token={good}; c\r\n")), 200),
+        (get("/app/x", &format!("Cookie: token = \"{good}\"\r\n")), 200),
+        // The application's own cookies may have any bytes.
+        (get("/app/x", &format!("Cookie: name=Zoë; token={good}\r\n")), 200),
+        (get(&format!("/app/x?t%6fken={good}"), ""), 200),
+        (get(&format!("/app/x?token={good}&t%6Fken={good}"), ""), 200),
+        (
+            get(
+                "/app/x",
+                &format!("Authorization: Bearer {good}\r\nAuthorization: Bearer {other}\r\n"),
+            ),
+            401,
+        ),
+        (
+            get(
+                "/app/x",
+                &format!("Authorization: Bearer {other}\r\nAuthorization: Basic eDp5\r\n"),
+            ),
+            401,
+        ),
+        (get("/app/x", &format!("Authorization: Bearer {good}, Bearer {other}\r\n")), 401),
+        (get("/app/x", &format!("Authorization: Bearer\t{good}\r\n")), 401),
+        (get("/app/x", &format!("Authorization: {good}\r\n")), 401),
+        (get("/app/x", &format!("Proxy-Authorization: Bearer {good}\r\n")), 401),
+        (get("/app/x", &format!("Cookie: Token={good}\r\n")), 401),
+        (get("/app/x", &format!("Cookie: token={good}; token={other}\r\n")), 401),
+        (get("/app/x", &format!("Cookie: token={good}\r\nCookie: token={other}\r\n")), 401),
+        (get("/app/x", &format!("Cookie: token={good}; x=ë; token={other}\r\n")), 401),
+        (get("/app/x", &format!("Cookie: a=b, token={good}\r\n")), 401),
+        (get(&format!("/app/x?token={good}&t%6fken={other}"), ""), 401),
+        (get(&format!("/app/x?a=1;token={good}"), ""), 401),
+        (get(&format!("/app/x?a=1%26token={good}"), ""), 401),
+        (get(&format!("/app/x?token[]={good}"), ""), 401),
+        (get(&format!("/app/x?Token={good}"), ""), 401),
+        (get(&format!("/app/token={good}"), ""), 401),
+    ] {
+        assert_eq!(raw(&gateway, &request).await.status, expected, "{request}");
+    }
+    // A fragment is none of a request (RFC 9112, section 3.2).
+    let fragment = get(&format!("/app/x#token={good}"), "");
+    assert!(matches!(raw(&gateway, &fragment).await.status, 400 | 401));
+    assert_eq!(backend.heads().len(), 8);
+    let kept = format!("uthorization: Bearer {good}");
+    assert!(backend.heads()[2].contains(&kept), "Connection removes no credential");
+}
+
+#[tokio::test]
 async fn a_signed_url_is_good_for_its_host_however_it_is_written() {
     let (redis, backend) = around().await;
     let auth = format!("auth: {{ signed_url: {{ keys: {{ k1: {SECRET} }} }} }}");
