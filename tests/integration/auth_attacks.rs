@@ -247,6 +247,57 @@ async fn claims_of_any_shape_allow_no_more_than_they_list() {
 }
 
 #[tokio::test]
+async fn a_token_that_says_something_twice_is_refused() {
+    let (redis, backend) = around().await;
+    let gateway = builder(&redis, &jwt(""), &[proxy("/app/{*rest}", &backend, "")]).start().await;
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET.as_bytes());
+    let base64url =
+        |bytes: &[u8]| base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, bytes);
+    let made = |header: &str, claims: &str| {
+        let signed = format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes()));
+        let tag = aws_lc_rs::hmac::sign(&key, signed.as_bytes());
+        format!("{signed}.{}", base64url(tag.as_ref()))
+    };
+    let (header, claims) =
+        (r#"{"alg":"HS256"}"#, format!(r#"{{"sub":"42","exp":{}}}"#, seconds(60)));
+    let good = made(header, &claims);
+    for (token, expected) in [
+        (good.clone(), 200),
+        (made(r#"{"alg":"HS256","x":1,"y":{"alg":"none"}}"#, &claims), 200),
+        (made(r#"{"alg":"none","alg":"HS256"}"#, &claims), 401),
+        (made(r#"{"alg":"HS256","alg":"HS256"}"#, &claims), 401),
+        (made(r#"{"alg":"HS256","kid":"a","kid":"b"}"#, &claims), 401),
+        (made(r#"{"alg":"HS256","crit":null}"#, &claims), 401),
+        (made(r#"{"alg":"HS256","crit":["exp"]}"#, &claims), 401),
+        (made(r#"{"alg":"HS256","jwk":null}"#, &claims), 401),
+        (made(r#"{"alg":"hs256"}"#, &claims), 401),
+        (made(r#"{"alg":["HS256"]}"#, &claims), 401),
+        (made(r#"["HS256"]"#, &claims), 401),
+        // The last counts (RFC 7519, section 4).
+        (made(header, &claims.replace("}", r#","exp":1}"#)), 401),
+        (made(header, &format!("{claims} {{}}")), 401),
+        (made(header, &format!("\u{feff}{claims}")), 401),
+        (format!("{good}="), 401),
+        (format!("{good}."), 401),
+        (format!("{good}%20"), 401),
+        (good.replace('.', ".."), 401),
+    ] {
+        let status = gateway.send(Via::Http1, bearer(Request::get("/app/x"), &token)).await.status;
+        let told = decoded(&token);
+        assert_eq!(status, expected, "{told}");
+    }
+}
+
+/// The parts of a token, for a message.
+fn decoded(token: &str) -> String {
+    let parts = token.split('.').take(2).map(|part| {
+        let bytes = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, part);
+        bytes.map_or_else(|_| part.to_owned(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+    });
+    parts.collect::<Vec<_>>().join(".")
+}
+
+#[tokio::test]
 async fn an_id_tells_nothing_of_a_channel_that_is_not_allowed() {
     let redis = Redis::start().await;
     let routes = [
