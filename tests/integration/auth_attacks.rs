@@ -88,6 +88,56 @@ fn says(head: &str, field: &str, value: &str) -> bool {
 }
 
 #[tokio::test]
+async fn nobody_says_who_it_is_in_the_gateways_name() {
+    let (redis, backend) = around().await;
+    let upstream = backend.address();
+    let pass = format!(
+        "- {{ path: \"/app/{{*rest}}\", proxy: {{ upstream: \"http://{upstream}\", pass: {{ x-user: \"{{auth.id}}\" }}, underscores_in_headers: true }} }}\n"
+    );
+    let plain = format!(
+        "- {{ path: \"/plain/{{*rest}}\", proxy: {{ upstream: \"http://{upstream}\", underscores_in_headers: true }}, auth: off }}\n"
+    );
+    let gateway = builder(&redis, &jwt(""), &[pass, plain]).start().await;
+    let token = of("42", &json!({}));
+    for target in ["/app/x", "/plain/x"] {
+        for via in [Via::Http1, Via::Http2] {
+            let names = [
+                "x-user",
+                "x_user",
+                "x.user",
+                "x~user",
+                "x+user",
+                "x!user",
+                "x|user",
+                "x'user",
+                "x^user",
+                "x.forwarded.for",
+                "x_forwarded_for",
+                "x~real~ip",
+                "grip.sig",
+                "grip~sig",
+            ];
+            let request =
+                names.iter().fold(bearer(Request::get(target), &token), |request, name| {
+                    request.header(name, "admin")
+                });
+            let request = match via {
+                Via::Http1 => {
+                    request.header("X-USER", "admin").header("Connection", "x-user, X_User")
+                }
+                _ => request,
+            };
+            assert_eq!(gateway.send(via, request).await.status, 200);
+            let head = backend.heads().pop().expect("a request");
+            for name in ["x-user", "x-forwarded-for", "x-real-ip", "grip-sig"] {
+                assert!(!says(&head, name, "admin"), "{name}: {head}");
+            }
+            assert_eq!(says(&head, "x-user", "42"), target == "/app/x", "{head}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_credential_counts_where_it_belongs_and_once() {
     let (redis, backend) = around().await;
     let routes = [proxy("/app/{*rest}", &backend, "")];
