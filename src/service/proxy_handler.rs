@@ -21,7 +21,7 @@ use crate::auth::HeaderTemplate;
 use crate::grip;
 use crate::grip::instruct;
 use crate::grip::signature::{GRIP_SIG, Signer};
-use crate::proxy::{Forwarded, Proxy, UpstreamBody};
+use crate::proxy::{ForwardContext, Forwarded, Proxy, UpstreamBody};
 use crate::route::{ReservedHeaders, Route};
 use crate::server::connection::ConnectionState;
 use crate::server::event_stream::is_event_stream;
@@ -75,7 +75,12 @@ impl ProxyHandler {
         self.reserved.strip(request.headers_mut());
         let passed = identity_fields(&self.proxy.settings().pass, admission);
         let ours: Vec<_> = signature.into_iter().chain(plain_text).chain(passed).collect();
-        let forwarded = self.proxy.forward(request, &connection, &ours).await;
+        let context = ForwardContext {
+            fields: &ours,
+            reserved: &self.reserved,
+            expires_at: admission.expires_at,
+        };
+        let forwarded = self.proxy.forward(request, &connection, context).await;
         let mut response = match forwarded.map_err(Rejection::Upstream)? {
             Forwarded::Response(response) => response,
             Forwarded::Tunnel(mut response) => {

@@ -469,3 +469,30 @@ async fn a_reload_changes_who_may_open_a_stream_and_a_mistake_changes_nothing() 
         assert_eq!(stream.next_event().await.data, "still here");
     }
 }
+
+#[tokio::test]
+async fn a_trailer_does_not_say_who_it_is() {
+    let (redis, echo) = (Redis::start().await, crate::support::echo::Echo::start().await);
+    let route = echo
+        .route()
+        .replace("\" }", "\", pass: { x-user: \"{auth.id}\" }, underscores_in_headers: true }");
+    let gateway = builder(&redis, &jwt(""), &[route]).start().await;
+    let token = of("42", &json!({}));
+    let request = format!(
+        "POST /x HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\ntransfer-encoding: chunked\r\ntrailer: x-user, x-sum\r\nte: trailers\r\n\r\n\
+         1\r\na\r\n0\r\nx-user: admin\r\nx_user: admin\r\nx.user: admin\r\nx-sum: 7\r\n\r\n"
+    );
+    let backend = async {
+        let (head, mut socket) = echo.call().await;
+        let mut body = Vec::new();
+        while !body.ends_with(b"x-sum: 7\r\n\r\n") {
+            let read = tokio::io::AsyncReadExt::read_buf(&mut socket, &mut body);
+            assert!(within(SOON, "a body", read).await.unwrap() > 0);
+        }
+        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        (head, String::from_utf8(body).unwrap())
+    };
+    let (response, (head, body)) = tokio::join!(raw(&gateway, &request), backend);
+    assert_eq!(response.status, 200);
+    assert!(says(&head, "x-user", "42") && !body.contains("admin"), "{head}{body}");
+}
