@@ -45,6 +45,28 @@ async fn status(gateway: &Gateway, target: &str) -> u16 {
 }
 
 #[tokio::test]
+async fn a_host_with_a_dot_behind_it_is_the_same_host() {
+    let (redis, backend) = around().await;
+    let routes = [
+        proxy("/{*rest}", &backend, ", host: admin.example"),
+        proxy("/{*rest}", &backend, ", auth: off"),
+    ];
+    let gateway = builder(&redis, &jwt(""), &routes).start().await;
+    for via in [Via::Http1, Via::Http2] {
+        for (host, expected) in [
+            ("other.example", 200),
+            ("admin.example", 401),
+            ("ADMIN.example", 401),
+            ("admin.example.", 401),
+            ("Admin.Example.:8080", 401),
+        ] {
+            let status = gateway.send(via, Request::get("/x").host(host)).await.status;
+            assert_eq!(status, expected, "{host}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn no_route_has_a_method_without_a_credential() {
     let (redis, backend) = around().await;
     let signed = format!(", auth: {{ signed_url: {{ keys: {{ k1: {SECRET} }} }} }}");
