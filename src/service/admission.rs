@@ -20,6 +20,8 @@ pub(super) struct Admission {
     pub(super) identity: Option<Identity>,
     /// When its streams end; `None`: never.
     pub(super) expires_at: Option<Instant>,
+    /// Whether it is a preflight, which has no credential, so that the gateway responds to it.
+    pub(super) is_preflight: bool,
     max_streams: Option<usize>,
 }
 
@@ -35,7 +37,7 @@ impl Service {
         connection: &ConnectionState,
     ) -> Result<Admission, Rejection> {
         if is_preflight_of_page(route, info) {
-            return Ok(Admission::default());
+            return Ok(Admission { is_preflight: true, ..Admission::default() });
         }
         let now = SystemTime::now();
         let request = AuthRequest::new(request);
@@ -57,7 +59,7 @@ impl Service {
         // A time that the clock cannot tell is as good as never.
         let expires_at = left.and_then(|left| Instant::now().checked_add(left));
         let max_streams = authenticator.settings().max_streams;
-        Ok(Admission { identity: Some(identity), expires_at, max_streams })
+        Ok(Admission { identity: Some(identity), expires_at, is_preflight: false, max_streams })
     }
 
     /// Counts one more stream of an identity.
@@ -78,8 +80,8 @@ impl Service {
     }
 }
 
-/// Whether this is a CORS preflight, which never has a credential (Fetch standard, section 4.8). That of an
-/// events route the gateway responds to itself; a backend gets that of a page which may use the route.
+/// Whether this is a CORS preflight, which never has a credential (Fetch standard, section 4.8), of any page
+/// for an events route, or of a page that may use the route for a backend.
 fn is_preflight_of_page(route: &Route, info: &RequestInfo) -> bool {
     let is_allowed =
         || route.channels.is_some() || cors::lists(&route.settings.cors, info.origin.as_ref());

@@ -2,8 +2,8 @@
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN,
-    VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
@@ -34,6 +34,29 @@ pub(super) fn preflight(
             (ACCESS_CONTROL_MAX_AGE, "86400"),
         ] {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+    }
+    response
+}
+
+/// The response to a preflight of a listed page for a backend behind `auth`: whatever it asks for. The
+/// request that follows needs a credential. The backend does not get the preflight: it has none, and many a
+/// script does for any method what it does for GET.
+pub(super) fn preflight_for_backend(
+    settings: &CorsSettings,
+    origin: Option<&HeaderValue>,
+    requested: &HeaderMap,
+) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    if allow(settings, origin, response.headers_mut()) {
+        for (name, allowed) in [
+            (ACCESS_CONTROL_REQUEST_METHOD, ACCESS_CONTROL_ALLOW_METHODS),
+            (ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_ALLOW_HEADERS),
+        ] {
+            if let Some(value) = requested.get(name) {
+                response.headers_mut().insert(allowed, value.clone());
+            }
         }
     }
     response

@@ -67,6 +67,49 @@ async fn a_host_with_a_dot_behind_it_is_the_same_host() {
 }
 
 #[tokio::test]
+async fn a_preflight_opens_nothing() {
+    let (redis, backend) = around().await;
+    let cors = ", cors: { origins: [\"https://friend.example\"], credentials: true }";
+    let routes = [
+        proxy("/app/{*rest}", &backend, cors),
+        proxy("/hold/{*rest}", &backend, &format!("{cors}, handover: {{ key: \"{SECRET}\" }}")),
+        format!("- {{ path: /mine, events: {{ channels: [\"{{auth.id}}\"] }}{cors} }}\n"),
+    ];
+    let gateway = builder(&redis, &jwt(""), &routes).start().await;
+    let preflight = |target: &str, origin: &str| {
+        let method = if target == "/mine" { "GET" } else { "PUT" };
+        Request::new("OPTIONS", target)
+            .header("origin", origin)
+            .header("access-control-request-method", method)
+            .header("access-control-request-headers", "authorization, x-own")
+            .header("accept", "text/event-stream")
+    };
+    for via in [Via::Http1, Via::Http2] {
+        for target in ["/app/x", "/hold/x"] {
+            let allowed = gateway.send(via, preflight(target, "https://friend.example")).await;
+            assert_eq!(allowed.status, 204, "{target}");
+            for (name, value) in [
+                ("access-control-allow-origin", "https://friend.example"),
+                ("access-control-allow-credentials", "true"),
+                ("access-control-allow-methods", "PUT"),
+                ("access-control-allow-headers", "authorization, x-own"),
+                ("vary", "origin"),
+            ] {
+                assert_eq!(allowed.header(name), value, "{target} {name}");
+            }
+            let refused = gateway.send(via, preflight(target, "https://evil.example")).await;
+            assert_eq!(refused.status, 401, "{target}");
+        }
+        let events = gateway.send(via, preflight("/mine", "https://evil.example")).await;
+        assert_eq!((events.status, events.header("access-control-allow-origin")), (204, ""));
+    }
+    assert_eq!(backend.heads(), [""; 0]);
+    // With a credential it is for the backend.
+    let request = bearer(preflight("/app/x", "https://evil.example"), &of("42", &json!({})));
+    assert_eq!(gateway.send(Via::Http1, request).await.status, 200);
+}
+
+#[tokio::test]
 async fn no_route_has_a_method_without_a_credential() {
     let (redis, backend) = around().await;
     let signed = format!(", auth: {{ signed_url: {{ keys: {{ k1: {SECRET} }} }} }}");
