@@ -267,6 +267,23 @@ async fn a_credential_counts_where_it_belongs_and_once() {
 }
 
 #[tokio::test]
+async fn a_cookie_is_no_less_ambient_beside_another_credential() {
+    let (redis, backend) = around().await;
+    let auth = format!(
+        "auth: {{ all: [{{ jwt: {{ keys: {SECRET}, algorithms: HS256, from: \"cookie:token\" }} }}, {{ jwt: {{ keys: {SECRET}, algorithms: HS256, from: \"query:t\" }} }}] }}"
+    );
+    let gateway = builder(&redis, &auth, &[proxy("/app/{*rest}", &backend, "")]).start().await;
+    let (victim, attacker) = (of("42", &json!({})), of("43", &json!({})));
+    for (origin, expected) in [("https://app.example", 200), ("https://evil.example", 403)] {
+        let request = Request::new("POST", &format!("/app/x?t={attacker}"))
+            .host("app.example")
+            .header("cookie", &format!("token={victim}"))
+            .header("origin", origin);
+        assert_eq!(gateway.send(Via::Http2, request).await.status, expected, "{origin}");
+    }
+}
+
+#[tokio::test]
 async fn a_signed_url_is_good_for_its_host_however_it_is_written() {
     let (redis, backend) = around().await;
     let auth = format!("auth: {{ signed_url: {{ keys: {{ k1: {SECRET} }} }} }}");
