@@ -65,16 +65,14 @@ impl Service {
     /// Counts one more stream of an identity.
     ///
     /// # Errors
-    /// It has as many as it may have.
+    /// It has as many as it may have, or the credential names nobody, so that its streams cannot be counted.
     pub(super) fn admit_stream(
         &self,
         admission: &Admission,
     ) -> Result<Option<QuotaGuard>, Rejection> {
-        let Some((most, id)) =
-            admission.max_streams.zip(admission.identity.as_ref().and_then(|who| who.id.as_ref()))
-        else {
-            return Ok(None);
-        };
+        let Some(most) = admission.max_streams else { return Ok(None) };
+        let id = admission.identity.as_ref().and_then(|who| who.id.as_ref());
+        let id = id.filter(|id| !id.is_empty()).ok_or(Rejection::Nameless)?;
         let guard = self.stream_quota().admit(id, most);
         guard.map(Some).ok_or(Rejection::StreamsOfIdentity(most))
     }

@@ -76,6 +76,8 @@ pub(super) enum Rejection {
     StreamsOfIdentity(usize),
     #[error("{}", .0.class())]
     Upstream(ProxyError),
+    #[error("the credential names nobody, so that its streams cannot be counted")]
+    Nameless,
 }
 
 impl Rejection {
@@ -95,6 +97,7 @@ impl Rejection {
             Self::Panicked => "panic",
             Self::Path => "path",
             Self::Publish => "publish",
+            Self::Nameless => "nameless",
             Self::Rate => "requests_per_address",
             Self::Renewal => "renewal",
             Self::Scheme => "scheme",
@@ -128,7 +131,7 @@ impl Rejection {
             }
             Self::Unfit(RequestError::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
-            Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::ForeignOrigin | Self::Nameless => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NewChannels | Self::Rate | Self::StreamsOfIdentity(_) => {
                 StatusCode::TOO_MANY_REQUESTS

@@ -284,6 +284,30 @@ async fn a_cookie_is_no_less_ambient_beside_another_credential() {
 }
 
 #[tokio::test]
+async fn a_bound_of_streams_holds_for_those_without_a_name() {
+    let redis = Redis::start().await;
+    let auth = jwt("").replace(" } }", " }, max_streams: 1 }");
+    let route = "- { path: /news, events: { channels: [news] } }\n".to_owned();
+    let gateway = builder(&redis, &auth, &[route]).start().await;
+    let nameless = token(&json!({"exp": seconds(3600)}));
+    let mut open: Vec<EventStream> = Vec::new();
+    for (token, expected) in [
+        (nameless.clone(), 403),
+        (of("", &json!({})), 403),
+        (of("a", &json!({})), 200),
+        (of("A", &json!({})), 200),
+        (of("a", &json!({})), 429),
+        (of("A", &json!({})), 429),
+    ] {
+        let response = gateway.send(Via::Http1, bearer(Request::get("/news"), &token)).await;
+        assert_eq!(response.status, expected, "{token}");
+        if expected == 200 {
+            open.push(response.stream());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_signed_url_is_good_for_its_host_however_it_is_written() {
     let (redis, backend) = around().await;
     let auth = format!("auth: {{ signed_url: {{ keys: {{ k1: {SECRET} }} }} }}");
