@@ -31,6 +31,10 @@ const RETRY: Duration = Duration::from_secs(3);
 /// with facts about the request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Rejection {
+    #[error(
+        "a backend can read this path as another, which is not routed or needs other credentials"
+    )]
+    AmbiguousPath,
     #[error("{0}")]
     Channel(#[from] ChannelError),
     #[error("the gateway is shutting down")]
@@ -72,18 +76,19 @@ pub(super) enum Rejection {
     Unauthorized(Option<String>, Refusal),
     #[error("the token has expired; waiting for the next one")]
     Renewal,
+    #[error("the credential names nobody, so that its streams cannot be counted")]
+    Nameless,
     #[error("more than {0} streams of one identity")]
     StreamsOfIdentity(usize),
     #[error("{}", .0.class())]
     Upstream(ProxyError),
-    #[error("the credential names nobody, so that its streams cannot be counted")]
-    Nameless,
 }
 
 impl Rejection {
     /// The label value in the metrics.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
+            Self::AmbiguousPath => "ambiguous_path",
             Self::Channel(ChannelError::TooMany(_)) => "max_channels",
             Self::Channel(ChannelError::NotAllowed | ChannelError::NoPattern) => "not_allowed",
             Self::Channel(_) => "channel",
@@ -92,12 +97,12 @@ impl Rejection {
             Self::Handover(_) => "handover",
             Self::Host => "host",
             Self::Method(_) => "method",
+            Self::Nameless => "nameless",
             Self::NewChannels => "new_channels_per_address",
             Self::NotFound => "not_found",
             Self::Panicked => "panic",
             Self::Path => "path",
             Self::Publish => "publish",
-            Self::Nameless => "nameless",
             Self::Rate => "requests_per_address",
             Self::Renewal => "renewal",
             Self::Scheme => "scheme",
@@ -119,7 +124,8 @@ impl Rejection {
             Self::Channel(ChannelError::NotAllowed | ChannelError::NoPattern)
             | Self::Unauthorized(None, _) => StatusCode::FORBIDDEN,
             Self::Unauthorized(Some(_), _) | Self::Renewal => StatusCode::UNAUTHORIZED,
-            Self::Channel(_)
+            Self::AmbiguousPath
+            | Self::Channel(_)
             | Self::Host
             | Self::Path
             | Self::Scheme
@@ -211,6 +217,10 @@ impl Rejection {
             Self::Channel(ChannelError::Invalid(InvalidChannelName::Reserved)) => {
                 Some("Names that begin with __keyspace@, __keyevent@ or __sentinel__ are reserved.")
             }
+            Self::AmbiguousPath => Some(
+                "Send it without dot segments, repeated slashes and needless percent-encoding. A path \
+                 with or without a slash at its end may need a route of its own.",
+            ),
             Self::ForeignOrigin => Some(
                 "A page of another origin needs its origin in cors.origins of the route, with \
                  credentials: true.",

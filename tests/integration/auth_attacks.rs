@@ -45,6 +45,84 @@ async fn status(gateway: &Gateway, target: &str) -> u16 {
 }
 
 #[tokio::test]
+async fn a_path_that_a_backend_can_read_as_a_private_one_is_not_public() {
+    let (redis, backend) = around().await;
+    let routes = [
+        proxy("/admin/{*rest}", &backend, ""),
+        proxy("/files/{*rest}", &backend, ", auth: off"),
+        proxy("/{*rest}", &backend, ", auth: off"),
+    ];
+    let gateway = builder(&redis, &jwt(""), &routes).start().await;
+    for target in [
+        "/",
+        "/x",
+        "/files/a%20b",
+        "/files/a%2Fb",
+        "/files/a//b",
+        "/files/./b",
+        "/files/a/../b",
+        "/x;v=1/y",
+        "/x/..",
+        "/%61/b",
+        "/files/%C3%A9?x=/../admin",
+        "/files/",
+        "/files",
+        "/administrator",
+        "/files/..admin/x",
+    ] {
+        assert_eq!(status(&gateway, target).await, 200, "{target}");
+    }
+    for target in ["/admin/x", "/admin/", "/admin/../files/x", "/admin/%2e%2e/files/x"] {
+        assert_eq!(status(&gateway, target).await, 401, "{target}");
+    }
+    let before = backend.heads().len();
+    for target in [
+        "/admin",
+        "/%61dmin/x",
+        "/%2561dmin/x",
+        "//admin/x",
+        "/./admin/x",
+        "/x/../admin/x",
+        "/files/../admin/x",
+        "/files/..%2fadmin/x",
+        "/files/%2e%2e/admin/x",
+        "/files/.%2E/admin/x",
+        "/files/..;/admin/x",
+        "/files/..;x=1/admin/x",
+        "/files/..%3b/admin/x",
+        "/files/..%5cadmin%5cx",
+        "/files/..\\admin\\x",
+        "/files/%252e%252e/admin/x",
+        "/files//../admin/x",
+        "/files/a/..//../admin/x",
+        "/admin%2fx",
+        "/admin%5cx",
+        "/admin;a=b/x",
+        "/x/%2e%2e/admin/%2e%2e%2ffiles/x",
+        "/..//admin/x",
+        "/.//admin/x",
+        "/files/..%2f..%2fadmin/x",
+        "/admin%00/x",
+    ] {
+        let status = status(&gateway, target).await;
+        assert!(matches!(status, 400 | 401), "{target}: {status}");
+    }
+    assert_eq!(backend.heads().len(), before, "nothing reached the backend");
+}
+
+#[tokio::test]
+async fn a_path_leaves_its_route_for_none_that_is_not_routed() {
+    let (redis, backend) = around().await;
+    let routes =
+        [proxy("/files/{*rest}", &backend, ""), proxy("/{*rest}", &backend, ", methods: [POST]")];
+    let gateway = builder(&redis, "", &routes).start().await;
+    assert_eq!(status(&gateway, "/files/a/../b").await, 200);
+    for target in ["/files/../secret", "/files/%2e%2e/secret", "/files/..%2fsecret"] {
+        assert_eq!(status(&gateway, target).await, 400, "{target}");
+    }
+}
+
+#[tokio::test]
 async fn a_host_with_a_dot_behind_it_is_the_same_host() {
     let (redis, backend) = around().await;
     let routes = [
