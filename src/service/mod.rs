@@ -240,8 +240,8 @@ impl Service {
             Some(auth) => self.admit((route, auth), (&request, info), &connection),
             None => Ok(Admission::default()),
         };
-        if let Some(uri) = auth.and_then(|auth| auth.without_tokens(request.uri())) {
-            *request.uri_mut() = uri;
+        if let Some(auth) = auth {
+            auth.remove_tokens(&mut request);
         }
         let result = match admitted {
             Err(rejection) => Err(rejection),

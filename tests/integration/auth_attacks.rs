@@ -532,6 +532,64 @@ fn decoded(token: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_token_in_a_url_is_in_no_log_page_metric_or_backend() {
+    let (redis, backend) = around().await;
+    let routes = [
+        proxy("/app/{*rest}", &backend, ""),
+        "- { path: /mine, events: { channels: [\"{auth.id}\", \"{query.x}\"] } }\n".to_owned(),
+        "- { path: \"/away/{*rest}\", proxy: { upstream: \"http://127.0.0.1:9\", connect_timeout: 1s } }\n".to_owned(),
+    ];
+    let builder = builder(&redis, &jwt(PLACES), &routes).env("SSEGATE_LOG", "trace");
+    let gateway = builder.start().await;
+    let good = of("42", &json!({}));
+    let bad = of("42", &json!({"exp": seconds(-60)}));
+    let secrets =
+        [&good, &bad].map(|token| token.rsplit('.').next().expect("a signature").to_owned());
+    let mut texts = Vec::new();
+    for via in [Via::Http1, Via::Http2] {
+        for token in [&good, &bad] {
+            for target in ["/app/x", "/away/x", "/mine", "/none", "/mine?x=%ff"] {
+                let mark = if target.contains('?') { '&' } else { '?' };
+                for method in ["GET", "POST", "OPTIONS"] {
+                    let request =
+                        Request::new(method, &format!("{target}{mark}token={token}&last=1"))
+                            .header("accept", "text/html, application/json")
+                            .header(
+                                "referer",
+                                &format!("https://app.example/page?a=1&token={token}#x"),
+                            );
+                    let response = gateway.send(via, request).await;
+                    texts.push(format!("{:?}", response.headers));
+                    if !response.header("content-type").starts_with("text/event-stream") {
+                        texts.push(response.text().await);
+                    }
+                }
+                let request =
+                    Request::get(target).header("authorization", &format!("Bearer {token}"));
+                let request = request.header("cookie", &format!("token={token}"));
+                texts.push(format!("{:?}", gateway.send(via, request).await.headers));
+            }
+        }
+    }
+    // The bearer and the cookie are for the backend, too; the URL is not.
+    let heads = backend.heads();
+    assert!(heads.iter().any(|head| head.contains("/app/x?last=1 ")), "{heads:?}");
+    let others = |line: &&str| {
+        !line.to_lowercase().starts_with("authorization") && !line.starts_with("cookie")
+    };
+    texts.extend(heads.iter().flat_map(|head| head.lines()).filter(others).map(str::to_owned));
+    texts.push(gateway.admin("/metrics").await.text().await);
+    texts.push(gateway.admin("/").await.text().await);
+    texts.push(gateway.admin("/readyz?verbose").await.text().await);
+    texts.push(gateway.log());
+    for text in texts {
+        for secret in &secrets {
+            assert!(!text.contains(secret.as_str()), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_id_tells_nothing_of_a_channel_that_is_not_allowed() {
     let redis = Redis::start().await;
     let routes = [
