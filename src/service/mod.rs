@@ -246,10 +246,7 @@ impl Service {
         let result = match admitted {
             Err(rejection) => Err(rejection),
             Ok(admission) => {
-                if admission.is_preflight && backend.is_some() {
-                    let (cors, origin) = (&route.settings.cors, info.origin.as_ref());
-                    Ok(cors::preflight_for_backend(cors, origin, request.headers()))
-                } else if let Some(channels) = &route.channels {
+                if let Some(channels) = &route.channels {
                     let request = (&request, info, &admission);
                     events::open(self, route, channels, parameters, request, connection)
                 } else if let Some(backend) = backend {

@@ -16,7 +16,7 @@ use super::body::ResponseBody;
 use super::handover::{self, HandoverContext};
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
-use super::{Service, events, max_forwards, stream_head};
+use super::{Service, cors, events, max_forwards, stream_head};
 use crate::auth::HeaderTemplate;
 use crate::grip;
 use crate::grip::instruct;
@@ -56,6 +56,10 @@ impl ProxyHandler {
         (mut request, info, admission): (Request<RequestBody>, &RequestInfo, &Admission),
         connection: Rc<ConnectionState>,
     ) -> Result<Response<ResponseBody>, Rejection> {
+        if admission.is_preflight {
+            let (cors, origin) = (&route.settings.cors, info.origin.as_ref());
+            return Ok(cors::preflight_for_backend(cors, origin, request.headers()));
+        }
         if let Some(name) = self.proxy.refused_header(request.headers()) {
             return Err(Rejection::Underscore(name.clone()));
         }
