@@ -44,11 +44,13 @@ pub enum Denial {
 
 impl Access {
     /// Both of two accesses: the first that names somebody says who it is, and the first to end ends both.
+    /// The browser may have sent one of them for a page that added the other by itself, such as a URL that
+    /// the page's author has been given.
     pub(super) fn and(mut self, other: Self) -> Self {
         let Self { identity, ends, is_ambient, forwards } = other;
         self.forwards.extend(forwards);
         self.identity.attributes.extend(identity.attributes);
-        self.is_ambient &= is_ambient;
+        self.is_ambient |= is_ambient;
         self.ends = [self.ends, ends].into_iter().flatten().min();
         if self.identity.id.is_none() {
             self.identity.id = identity.id;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::Uri;
+use http::header::REFERER;
 use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Uri};
 use ssegate_auth::password::Passwords;
 use ssegate_auth::{Refusal, TokenPlace, without_tokens};
 
@@ -147,9 +148,30 @@ impl Authenticator {
         (!challenges.is_empty()).then(|| challenges.join(", "))
     }
 
-    /// Returns the target without the tokens in its query; `None` if there are none. For backends and logs.
+    /// Removes the tokens from the query of the target, and from that of the page that it is requested by.
+    /// For backends and logs, most of which note both.
+    pub fn remove_tokens<B>(&self, request: &mut Request<B>) {
+        if self.query_places.is_empty() {
+            return;
+        }
+        if let Some(uri) = self.without_tokens(request.uri()) {
+            *request.uri_mut() = uri;
+        }
+        let Some(referer) = request.headers().get(REFERER) else { return };
+        // Browsers escape what is not ASCII.
+        let referer = referer.to_str().unwrap_or_default();
+        let Some((page, query)) = referer.split_once('?') else { return };
+        let kept = without_tokens(&self.query_places, query);
+        let referer = HeaderValue::try_from(format!("{page}?{kept}"));
+        match referer {
+            Ok(referer) => request.headers_mut().insert(REFERER, referer),
+            Err(_) => request.headers_mut().remove(REFERER),
+        };
+    }
+
+    /// Returns the target without the tokens in its query; `None` if there are none.
     pub fn without_tokens(&self, uri: &Uri) -> Option<Uri> {
-        let query = uri.query().filter(|_| !self.query_places.is_empty())?;
+        let query = uri.query()?;
         let kept = without_tokens(&self.query_places, query);
         if kept.len() == query.len() {
             return None;

@@ -42,7 +42,8 @@ impl HeaderTemplate {
         Ok(Self(parts))
     }
 
-    /// Fills the template; `None` if the identity lacks a value, or has one that no header field can hold.
+    /// Fills the template; `None` if the identity lacks a value, or has one that no header field can hold as
+    /// it is. Whitespace around a value is not a part of it (RFC 9110, section 5.5): ` admin` would be `admin`.
     pub fn fill(&self, identity: &Identity) -> Option<HeaderValue> {
         let mut text = String::new();
         for part in &self.0 {
@@ -50,6 +51,9 @@ impl HeaderTemplate {
                 HeaderPart::Text(part) => text.push_str(part),
                 HeaderPart::Value(placeholder) => text.push_str(&placeholder.value(identity)?),
             }
+        }
+        if text.trim_matches([' ', '\t']).len() != text.len() {
+            return None;
         }
         // No control characters, so that no value can add a field (RFC 9110, section 5.5).
         HeaderValue::from_str(&text).ok().or_else(|| {
@@ -68,7 +72,8 @@ mod tests {
 
     #[test]
     fn a_header_field_is_filled_or_left_out() {
-        let claims = json!({"org": 7, "name": "Zoë", "evil": "a\r\nx-admin: 1"});
+        let claims =
+            json!({"org": 7, "name": "Zoë", "evil": "a\r\nx-admin: 1", "padded": " admin"});
         let claims = claims.as_object().expect("an object").clone();
         let identity = Identity { claims, ..Identity::named("42") };
         let fill = |text: &str| {
@@ -81,6 +86,8 @@ mod tests {
         assert_eq!(fill("plain").as_deref(), Some("plain"));
         assert_eq!(fill("{claim.none}"), None);
         assert_eq!(fill("{claim.evil}"), None);
+        assert_eq!(fill("{claim.padded}"), None);
+        assert_eq!(fill("id={claim.padded}").as_deref(), Some("id= admin"));
     }
 
     #[test]

@@ -11,8 +11,7 @@ pub mod signature;
 
 use http::header::{HeaderMap, HeaderName};
 
-/// Removes all GRIP headers, also in the spelling with underscores that CGI, PHP, WSGI and Rack
-/// cannot tell apart.
+/// Removes all GRIP headers, also in the spellings that CGI, PHP, WSGI and Rack cannot tell apart.
 pub fn strip(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers.keys().filter(|name| is_grip(name)).cloned().collect();
     for name in named {
@@ -20,9 +19,12 @@ pub fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether this is a GRIP header, or one that CGI would take for one: `grip-` or `grip_`.
+/// Whether this is a GRIP header, or one that CGI could take for one: `grip-`, `grip_`, `grip.`.
 pub fn is_grip(name: &HeaderName) -> bool {
-    matches!(name.as_str().as_bytes(), [b'g', b'r', b'i', b'p', b'-' | b'_', ..])
+    match name.as_str().as_bytes() {
+        [b'g', b'r', b'i', b'p', next, ..] => !next.is_ascii_alphanumeric(),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -34,7 +36,17 @@ mod tests {
     #[test]
     fn grip_headers_are_removed_in_any_spelling() {
         let mut headers = HeaderMap::new();
-        for name in ["Grip-Sig", "GRIP-hold", "grip_sig", "grip-", "gripe", "x-grip-sig", "grip"] {
+        for name in [
+            "Grip-Sig",
+            "GRIP-hold",
+            "grip_sig",
+            "grip.sig",
+            "grip~x",
+            "grip-",
+            "gripe",
+            "x-grip-sig",
+            "grip",
+        ] {
             let name: HeaderName = name.parse().expect("a name");
             headers.append(name, HeaderValue::from_static("x"));
         }

@@ -37,17 +37,22 @@ pub(super) fn is_reserved(name: &HeaderName) -> bool {
         )
 }
 
-/// Whether CGI, PHP, WSGI and Rack read this name as a reserved one: `content_length` as
+/// Whether CGI, PHP, WSGI or Rack can read this name as a reserved one: `content_length` as
 /// `Content-Length`. `underscores_in_headers` lets no such name pass, not even from a trusted proxy.
 pub(super) fn is_reserved_alias(name: &HeaderName) -> bool {
     read_as(name).is_some_and(|name| is_reserved(&name))
 }
 
-/// The name that CGI, PHP, WSGI and Rack take this one for; `None` if it has no underscore.
+/// The name that CGI, PHP, WSGI and Rack can take this one for; `None` if it has only letters, digits and
+/// hyphens. They read an underscore so; PHP a dot, too; and lighttpd any other character.
 pub(super) fn read_as(name: &HeaderName) -> Option<HeaderName> {
-    let name = name.as_str();
-    let name = name.contains('_').then(|| name.replace('_', "-"))?;
-    Some(HeaderName::try_from(name).expect("a hyphen may stand wherever an underscore may"))
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if name.as_str().bytes().all(is_plain) {
+        return None;
+    }
+    let name: Vec<u8> =
+        name.as_str().bytes().map(|byte| if is_plain(byte) { byte } else { b'-' }).collect();
+    Some(HeaderName::try_from(name).expect("a hyphen may stand wherever another character may"))
 }
 
 /// Fields that, as all of [`X_FORWARDED`], stay although `Connection` names them: target, framing, credentials and the client's
@@ -156,13 +161,16 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_of_a_reserved_name_has_an_underscore_in_place_of_a_hyphen() {
+    fn an_alias_of_a_reserved_name_has_another_character_in_place_of_a_hyphen() {
         for (name, expected) in [
             ("content_length", true),
             ("transfer_encoding", true),
             ("keep_alive", true),
             ("x-forwarded_for", true),
             ("x_real_ip", true),
+            ("x.real.ip", true),
+            ("x~forwarded+for", true),
+            ("x.own", false),
             ("content-length", false),
             ("te", false),
             ("te_", false),

@@ -62,7 +62,7 @@ use std::time::Duration;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use self::backend_body::BackendBody;
 pub use self::body::UpstreamBody;
@@ -85,7 +85,7 @@ use self::upload_monitor::UploadMonitor;
 use self::upstream::Upstream;
 use crate::health::Health;
 use crate::metrics::RouteMetrics;
-use crate::route::{ProxySettings, Route};
+use crate::route::{ProxySettings, ReservedHeaders, Route};
 use crate::server::connection::ConnectionState;
 use crate::server::request_body::RequestBody;
 use crate::server::upload_memory::UploadMemory;
@@ -99,6 +99,17 @@ struct ProxyShared {
     settings: ProxySettings,
     upstreams: RoundRobin,
     recorder: Recorder,
+}
+
+/// What is done with a request beyond forwarding it as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct ForwardContext<'a> {
+    /// Header fields of the gateway's own; they replace the client's.
+    pub fields: &'a [(HeaderName, HeaderValue)],
+    /// Fields that no client may send, not even as trailers.
+    pub reserved: &'a ReservedHeaders,
+    /// When a tunnel ends, with the credential that opened it; `None`: never.
+    pub expires_at: Option<Instant>,
 }
 
 /// The outcome of a forwarded request.
@@ -152,7 +163,6 @@ impl Proxy {
 
     /// Forwards a request and returns the head of the response; its body streams. If the client
     /// requests a protocol upgrade and the backend switches, returns a tunnel between the two.
-    /// `gateway_fields` are header fields of the gateway's own; they replace the client's.
     ///
     /// # Errors
     /// The backend cannot be reached, closes the connection before it responds, or sends a response
@@ -161,15 +171,18 @@ impl Proxy {
         &self,
         mut request: Request<RequestBody>,
         connection: &ConnectionState,
-        gateway_fields: &[(HeaderName, HeaderValue)],
+        context: ForwardContext<'_>,
     ) -> Result<Forwarded, ProxyError> {
         if forwarded::is_in_loop(request.headers()) {
             return Err(self.failed(self.0.upstreams.first(), Failure::Loop));
         }
-        let gateway_fields = GatewayFields { peer: peer(connection), fields: gateway_fields };
+        let gateway_fields = GatewayFields { peer: peer(connection), fields: context.fields };
         if let Some(upgrade) = Upgrade::requested(&mut request, self.0.settings.is_http2) {
             // Boxed: keeps the future of ordinary requests small.
-            return Box::pin(self.upgrade(request, upgrade, connection, gateway_fields)).await;
+            let expires_at = context.expires_at;
+            let upgrading =
+                self.upgrade(request, upgrade, connection, (gateway_fields, expires_at));
+            return Box::pin(upgrading).await;
         }
         let settings = &self.0.settings;
         let announced = request.body().size_hint().lower();
@@ -183,7 +196,8 @@ impl Proxy {
         let prepared = message::prepare_request(&mut request, settings, gateway_fields, scheme);
         let (head, body) = request.into_parts();
         let interim = body.interim().clone();
-        let (upload, monitor) = Upload::new(Some(body), prepared.continue_gate, interim, settings);
+        let body = Some((body, context.reserved));
+        let (upload, monitor) = Upload::new(body, prepared.continue_gate, interim, settings);
         let request = Request::from_parts(head, upload);
         let (upstream, response, lease) = self.send(request, &monitor, settings.is_http2).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -197,7 +211,7 @@ impl Proxy {
         request: Request<RequestBody>,
         upgrade: Upgrade,
         connection: &ConnectionState,
-        gateway_fields: GatewayFields<'_>,
+        (gateway_fields, expires_at): (GatewayFields<'_>, Option<Instant>),
     ) -> Result<Forwarded, ProxyError> {
         let settings = &self.0.settings;
         let (head, body) = request.into_parts();
@@ -229,7 +243,7 @@ impl Proxy {
             Err(_elapsed) => return Err(self.failed(upstream, Failure::ResponseTimeout)),
         };
         let tunnel = self.0.recorder.tunnel();
-        let backend = TunnelBackend { upgraded, slot: lease.into_slot(), tunnel };
+        let backend = TunnelBackend { upgraded, slot: lease.into_slot(), tunnel, expires_at };
         let body = match (upgrade, client) {
             (Upgrade::Http1 { client, .. }, _) => {
                 connection.run_after_http(tunnel::relay(client, backend));

@@ -25,9 +25,10 @@ pub(super) fn filter<D>(frame: &mut Frame<D>, allows_underscores: bool) -> bool 
 }
 
 fn may_pass(name: &HeaderName, allows_underscores: bool) -> bool {
-    if let Some(name) = headers::read_as(name) {
+    if let Some(read_as) = headers::read_as(name) {
         // What CGI, WSGI and Rack would read as a field that may not pass does not pass either.
-        return allows_underscores && may_pass(&name, false);
+        let is_allowed = allows_underscores || !name.as_str().contains('_');
+        return is_allowed && may_pass(&read_as, false);
     }
     let is_conditional = name.as_str().starts_with("if-");
     let is_ours = headers::is_reserved(name) || grip::is_grip(name);
@@ -101,7 +102,8 @@ mod tests {
 
     #[test]
     fn fields_about_the_whole_body_are_forwarded() {
-        let names = ["grpc-status", "grpc-message", "x-sum", "digest", "etag", "server-timing"];
+        let names =
+            ["grpc-status", "grpc-message", "x-sum", "x.sum", "digest", "etag", "server-timing"];
         assert_eq!(left(&names, false), names);
     }
 
@@ -115,6 +117,8 @@ mod tests {
             "via",
             "grip-sig",
             "grip_sig",
+            "grip.sig",
+            "x.real.ip",
             "connection",
             "keep-alive",
             "te",

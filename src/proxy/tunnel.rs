@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
 };
+use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
 
 use super::abort_on_drop::AbortOnDrop;
@@ -35,12 +36,24 @@ pub(super) struct TunnelBackend {
     pub(super) upgraded: Upgraded,
     pub(super) slot: ConnectionSlot,
     pub(super) tunnel: TunnelGuard,
+    /// When the tunnel ends; `None`: when one side ends it.
+    pub(super) expires_at: Option<Instant>,
 }
 
 /// Over HTTP/1.1: relays bytes between the client's connection and the backend's. Returns when both
-/// sides have closed, one has failed, or one stayed open for [`LINGER`] after the other closed.
+/// sides have closed, one has failed, or one stayed open for [`LINGER`] after the other closed; and when
+/// the tunnel expires, which closes both at once: their protocol is not known, so neither can be told why.
 pub(super) async fn relay(client: OnUpgrade, backend: TunnelBackend) {
-    let TunnelBackend { upgraded, slot: _slot, tunnel: _tunnel } = backend;
+    let expires_at = backend.expires_at;
+    let relaying = relay_both_ways(client, backend);
+    match expires_at {
+        Some(expires_at) => drop(tokio::time::timeout_at(expires_at, relaying).await),
+        None => relaying.await,
+    }
+}
+
+async fn relay_both_ways(client: OnUpgrade, backend: TunnelBackend) {
+    let TunnelBackend { upgraded, slot: _slot, tunnel: _tunnel, expires_at: _ } = backend;
     let client = match client.await {
         Ok(client) => TokioIo::new(client),
         Err(error) => return tracing::debug!(%error, "the client's connection was not upgraded"),
@@ -83,6 +96,7 @@ pub struct TunnelBody(Option<OpenTunnel>);
 struct OpenTunnel {
     backend: ReadHalf<TokioIo<Upgraded>>,
     buffer: BytesMut,
+    expiry: Option<Pin<Box<Sleep>>>,
     _up: AbortOnDrop,
     _slot: ConnectionSlot,
     _tunnel: TunnelGuard,
@@ -96,7 +110,7 @@ impl TunnelBody {
 
     /// Starts the task that relays the client's bytes to the backend.
     pub(super) fn new(client: RequestBody, backend: TunnelBackend) -> Self {
-        let TunnelBackend { upgraded, slot, tunnel } = backend;
+        let TunnelBackend { upgraded, slot, tunnel, expires_at } = backend;
         let (read, write) = tokio::io::split(TokioIo::new(upgraded));
         let up = tokio::task::spawn_local(async move {
             if let Err(error) = relay_client(client, write).await {
@@ -104,8 +118,9 @@ impl TunnelBody {
             }
         });
         let buffer = BytesMut::new();
-        let (up, slot, tunnel) = (AbortOnDrop(up), slot, tunnel);
-        Self(Some(OpenTunnel { backend: read, buffer, _up: up, _slot: slot, _tunnel: tunnel }))
+        let expiry = expires_at.map(|at| Box::pin(tokio::time::sleep_until(at)));
+        let (_up, _slot, _tunnel) = (AbortOnDrop(up), slot, tunnel);
+        Self(Some(OpenTunnel { backend: read, buffer, expiry, _up, _slot, _tunnel }))
     }
 }
 
@@ -131,9 +146,13 @@ impl Body for TunnelBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let Some(OpenTunnel { backend, buffer, .. }) = &mut this.0 else {
+        let Some(OpenTunnel { backend, buffer, expiry, .. }) = &mut this.0 else {
             return Poll::Ready(None);
         };
+        if expiry.as_mut().is_some_and(|expiry| expiry.as_mut().poll(cx).is_ready()) {
+            this.0 = None;
+            return Poll::Ready(None);
+        }
         if buffer.capacity() < BUFFER / 8 {
             buffer.reserve(BUFFER);
         }

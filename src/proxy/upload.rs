@@ -16,7 +16,7 @@ use super::idle_timeout::IdleTimeout;
 use super::replay_buffer::ReplayBuffer;
 use super::trailers;
 use super::upload_monitor::{UploadMonitor, UploadStage};
-use crate::route::ProxySettings;
+use crate::route::{ProxySettings, ReservedHeaders};
 use crate::server::connection::BodyError;
 use crate::server::interim::Interim;
 use crate::server::request_body::RequestBody;
@@ -41,21 +41,23 @@ struct UploadState {
     // After a rewind: what to send before the rest of the body.
     replay: ReplayBuffer,
     allows_underscores: bool,
+    // Fields that only the gateway may send.
+    reserved: ReservedHeaders,
     monitor: Rc<UploadMonitor>,
 }
 
 impl Upload {
     pub(super) fn new(
-        body: Option<RequestBody>,
+        body: Option<(RequestBody, &ReservedHeaders)>,
         continue_gate: Option<ContinueGate>,
         interim: Interim,
         settings: &ProxySettings,
     ) -> (Self, Rc<UploadMonitor>) {
-        let body = body.filter(|body| !body.is_end_stream());
+        let body = body.filter(|(body, _)| !body.is_end_stream());
         let stage =
             if body.is_none() { UploadStage::Complete } else { UploadStage::AwaitingBackend };
         let monitor = Rc::new(UploadMonitor::new(stage, interim, settings));
-        let state = body.map(|body| {
+        let state = body.map(|(body, reserved)| {
             let idle_timeout = IdleTimeout::new(settings.idle_timeout);
             let remaining = settings.max_body.unwrap_or(u64::MAX);
             Box::new(UploadState {
@@ -67,6 +69,7 @@ impl Upload {
                 retry_buffer: None,
                 replay: ReplayBuffer::default(),
                 allows_underscores: settings.allows_underscores,
+                reserved: reserved.clone(),
                 monitor: Rc::clone(&monitor),
             })
         });
@@ -184,6 +187,9 @@ impl Body for Upload {
             }
             Poll::Ready(Some(Ok(mut frame))) => {
                 this.idle_timeout.reset();
+                if let Some(trailers) = frame.trailers_mut() {
+                    this.reserved.strip(trailers);
+                }
                 if !trailers::filter(&mut frame, this.allows_underscores) {
                     this.monitor.advance(UploadStage::Complete);
                     return Poll::Ready(None);

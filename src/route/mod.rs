@@ -9,6 +9,7 @@ mod channel_error;
 mod channels;
 mod handover;
 mod parameters;
+mod path_readings;
 mod proxy;
 mod reserved_headers;
 mod router;
@@ -102,6 +103,18 @@ impl Route {
             return &STREAM_METHODS;
         }
         &self.settings.methods
+    }
+
+    /// Whether who may use `other` may use this route, too.
+    fn is_open_to_users_of(&self, other: &Self) -> bool {
+        let (auth, other) = (&self.settings.auth, &other.settings.auth);
+        auth.is_none() || auth == other
+    }
+
+    /// Whether more of its path is literal.
+    fn is_more_specific_than(&self, other: &Self) -> bool {
+        let literal = |route: &Self| route.settings.path.find('{').unwrap_or(usize::MAX);
+        literal(self) > literal(other)
     }
 
     fn has_catch_all(&self) -> bool {

@@ -31,14 +31,15 @@ impl ReservedHeaders {
         Self(names.into())
     }
 
-    /// Removes the fields of a client with these names, also those that CGI reads as one of them: `x_user`
-    /// is `x-user` to PHP, WSGI and Rack.
+    /// Removes the fields of a client with these names, also those that CGI reads as one of them. `x_user`
+    /// is `x-user` to PHP, WSGI and Rack; PHP reads `x.user` so, too, and lighttpd any name that has
+    /// another character in the place of the hyphen.
     pub fn strip(&self, headers: &mut HeaderMap) {
         if self.0.is_empty() {
             return;
         }
         let is_reserved = |name: &HeaderName| {
-            let hyphened = |byte: u8| if byte == b'_' { b'-' } else { byte };
+            let hyphened = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'-' };
             let same = |other: &HeaderName| {
                 let (name, other) = (name.as_str().bytes(), other.as_str().bytes());
                 name.map(hyphened).eq(other.map(hyphened))

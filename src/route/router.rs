@@ -12,8 +12,9 @@ use ssegate_hub::RetentionRules;
 use super::Route;
 use super::channels::Channels;
 use super::parameters::{Parameters, parameter_names};
+use super::path_readings;
 use super::reserved_headers::ReservedHeaders;
-use super::settings::RouteSettings;
+use super::settings::{RouteSettings, Target};
 
 /// All routes.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Router {
     by_host: HashMap<String, Paths>,
     any_host: Paths,
     reserved: ReservedHeaders,
+    // Whether routes differ in who may use them.
+    has_private_routes: bool,
 }
 
 /// The paths of one host, each with the indices of its routes.
@@ -32,6 +35,8 @@ type Paths = matchit::Router<Vec<usize>>;
 pub enum Matched<'r> {
     /// The route, with the parameters of its path.
     Route(&'r Route, Parameters),
+    /// The backend can read the path as one that is not for this request: see [`Router::find`].
+    Ambiguous,
     /// The path has routes, but only for these methods.
     MethodNotAllowed(Vec<Method>),
     /// No route matches.
@@ -83,12 +88,65 @@ impl Router {
                 .map_err(|cause| RouterError { path: shape, cause })?;
         }
         let reserved = ReservedHeaders::of(routes.iter().map(|route| &*route.settings));
-        Ok(Self { routes, by_host, any_host, reserved })
+        let auth = |route: &Arc<Route>| route.settings.auth.clone();
+        let has_private_routes = routes.windows(2).any(|two| auth(&two[0]) != auth(&two[1]));
+        Ok(Self { routes, by_host, any_host, reserved, has_private_routes })
     }
 
     /// Finds the route of a request. `host` is without port and in lower case. `preflight` is the method
     /// in `Access-Control-Request-Method` of a CORS preflight.
+    ///
+    /// A backend may read the path as another ([`path_readings`]). If that is the path of no route, or of one
+    /// that asks for another credential, the match is [`Matched::Ambiguous`]: what is private or not routed
+    /// would be reached through a route that is not.
     pub fn find(
+        &self,
+        host: Option<&str>,
+        path: &str,
+        method: &Method,
+        preflight: Option<&Method>,
+    ) -> Matched<'_> {
+        let find = |path: &str| self.find_as_written(host, path, method, preflight);
+        match self.find_as_written(host, path, method, preflight) {
+            Matched::Route(route, _) if !self.is_safe(route, path, find) => Matched::Ambiguous,
+            matched => matched,
+        }
+    }
+
+    /// Whether a backend finds nothing behind `path` that is not for those who may use `route`.
+    fn is_safe<'r>(
+        &'r self,
+        route: &Route,
+        path: &str,
+        find: impl Fn(&str) -> Matched<'r>,
+    ) -> bool {
+        if !matches!(route.settings.target, Target::Proxy(_)) {
+            return true;
+        }
+        let is_as_good = |reading: &str| match find(reading) {
+            Matched::Route(other, _) => other.is_open_to_users_of(route),
+            _ => false,
+        };
+        // Most frameworks ignore a slash at the end: `/admin` is not public because the route is
+        // `/admin/{*rest}`. Where it has a route of its own, that is meant.
+        let is_as_good_with_other_end = |reading: &str| {
+            if !self.has_private_routes || !route.has_catch_all() {
+                return true;
+            }
+            let shorter = reading.strip_suffix('/').map(str::to_owned);
+            match find(&shorter.unwrap_or_else(|| format!("{reading}/"))) {
+                Matched::Route(other, _) if other.is_more_specific_than(route) => {
+                    other.is_open_to_users_of(route)
+                }
+                _ => true,
+            }
+        };
+        let Ok(readings) = path_readings::readings(path) else { return false };
+        readings.iter().all(|reading| is_as_good(reading) && is_as_good_with_other_end(reading))
+            && is_as_good_with_other_end(path)
+    }
+
+    fn find_as_written(
         &self,
         host: Option<&str>,
         path: &str,
@@ -160,6 +218,7 @@ mod tests {
     use ssegate_hub::StreamSettings;
 
     use super::{Matched, Router};
+    use crate::auth::{AuthSettings, Requirement};
     use crate::route::{CorsSettings, EventsSettings, ProxySettings, RouteSettings, Target};
 
     fn router(settings: Vec<RouteSettings>, before: Option<&Router>) -> Router {
@@ -216,7 +275,7 @@ mod tests {
         match router.find(None, path, method, requested) {
             Matched::Route(route, _) => Ok(route.index),
             Matched::MethodNotAllowed(methods) => Err(methods),
-            Matched::NotFound => panic!("no route matches {path}"),
+            Matched::Ambiguous | Matched::NotFound => panic!("no route matches {path}"),
         }
     }
 
@@ -230,6 +289,47 @@ mod tests {
             let router = router(routes, None);
             assert_eq!(find(&router, "/files/", &Method::GET, None), Ok(exact));
             assert_eq!(find(&router, "/files/x", &Method::GET, None), Ok(1 - exact));
+        }
+    }
+
+    #[test]
+    fn a_path_that_a_backend_can_read_as_a_private_one_is_ambiguous() {
+        let requirement = Requirement::All(Vec::new());
+        let auth = Some(Arc::new(AuthSettings { requirement, max_streams: None }));
+        let private = |path| RouteSettings { auth: auth.clone(), ..route(path, None, &[]) };
+        let router = router(
+            vec![
+                private("/admin/{*rest}"),
+                private("/files/exact"),
+                route("/files/{*rest}", None, &[]),
+                route("/{*rest}", None, &[]),
+                events("/events/{channel}", &[]),
+            ],
+            None,
+        );
+        let find = |path| match router.find(None, path, &Method::GET, None) {
+            Matched::Route(route, _) => Some(route.index),
+            _ => None,
+        };
+        for (path, index) in [
+            ("/admin/x", Some(0)),
+            ("/admin/../files/x", Some(0)),
+            ("/files/x/../y", Some(2)),
+            ("/files/exac", Some(2)),
+            ("/files/", Some(2)),
+            ("/files", Some(3)),
+            ("/x//y/%2e%2e/%61", Some(3)),
+            ("/events/..%2fadmin%2fx", Some(4)),
+            ("/files/../admin/x", None),
+            ("/files/%2e%2e/admin/x", None),
+            ("/%61dmin/x", None),
+            ("//admin/x", None),
+            ("/admin", None),
+            ("/admin%2f", None),
+            ("/files/exact/", None),
+            ("/files/%65xact", None),
+        ] {
+            assert_eq!(find(path), index, "{path}");
         }
     }
 
@@ -269,7 +369,7 @@ mod tests {
         let find = |host, path, method| match router.find(host, path, &method, None) {
             Matched::Route(route, parameters) => (route.index, parameters.into_pairs()),
             Matched::MethodNotAllowed(methods) => (100 + methods.len(), Vec::new()),
-            Matched::NotFound => (200, Vec::new()),
+            Matched::Ambiguous | Matched::NotFound => (200, Vec::new()),
         };
         let pair = |name: &str, value: &str| vec![(name.to_owned(), Some(value.to_owned()))];
         assert_eq!(find(None, "/", Method::GET), (0, vec![]));

@@ -24,16 +24,11 @@ pub(super) struct Admission {
     pub(super) identity: Option<Identity>,
     /// When its streams end; `None`: never.
     pub(super) expires_at: Option<Instant>,
+    /// Whether it is a preflight, which has no credential, so that the gateway responds to it.
+    pub(super) is_preflight: bool,
     max_streams: Option<usize>,
     // What is asked again while a stream is open.
     questions: Vec<AuthQuestion>,
-}
-
-impl Admission {
-    /// Whether nobody has shown a credential.
-    pub(super) fn is_nobody(&self) -> bool {
-        self.identity.is_none()
-    }
 }
 
 impl Service {
@@ -48,7 +43,7 @@ impl Service {
         connection: &Rc<ConnectionState>,
     ) -> Result<Admission, Rejection> {
         if is_preflight_of_page(route, info) {
-            return Ok(Admission::default());
+            return Ok(Admission { is_preflight: true, ..Admission::default() });
         }
         let now = SystemTime::now();
         let is_stream = info.accepts_stream || route.channels.is_some();
@@ -91,20 +86,22 @@ impl Service {
         let questions =
             forwards.iter().filter_map(|backend| asker.questions(backend, request).ok()).flatten();
         let questions = questions.filter(|question| question.backend().recheck.is_some()).collect();
-        Ok(Admission { identity: Some(identity), expires_at, max_streams, questions })
+        let identity = Some(identity);
+        Ok(Admission { identity, expires_at, is_preflight: false, max_streams, questions })
     }
 
     /// Counts one more stream of an identity.
     ///
     /// # Errors
-    /// It has as many as it may have.
+    /// It has as many as it may have, or the credential names nobody, so that its streams cannot be counted.
     pub(super) fn admit_stream(
         &self,
         admission: &Admission,
     ) -> Result<Option<Box<StreamGuard>>, Rejection> {
-        let id = admission.identity.as_ref().and_then(|who| who.id.as_ref());
-        let quota = match admission.max_streams.zip(id) {
-            Some((most, id)) => {
+        let quota = match admission.max_streams {
+            Some(most) => {
+                let id = admission.identity.as_ref().and_then(|who| who.id.as_ref());
+                let id = id.filter(|id| !id.is_empty()).ok_or(Rejection::Nameless)?;
                 let guard = self.auth().quota.admit(id, most);
                 Some(guard.ok_or(Rejection::StreamsOfIdentity(most))?)
             }
@@ -114,8 +111,8 @@ impl Service {
     }
 }
 
-/// Whether this is a CORS preflight, which never has a credential (Fetch standard, section 4.8). That of an
-/// events route the gateway responds to itself, and so it does to that of a page which may use a backend's route.
+/// Whether this is a CORS preflight, which never has a credential (Fetch standard, section 4.8), of any page
+/// for an events route, or of a page that may use the route for a backend.
 fn is_preflight_of_page(route: &Route, info: &RequestInfo) -> bool {
     let is_allowed =
         || route.channels.is_some() || cors::lists(&route.settings.cors, info.origin.as_ref());

@@ -20,8 +20,8 @@ use crate::auth::{
 };
 use crate::grip;
 use crate::log_limit::LogLimit;
-use crate::proxy::{Forwarded, Proxy};
-use crate::route::ProxySettings;
+use crate::proxy::{ForwardContext, Forwarded, Proxy};
+use crate::route::{ProxySettings, ReservedHeaders};
 use crate::server::connection::ConnectionState;
 use crate::server::request_body::RequestBody;
 
@@ -227,8 +227,11 @@ impl AuthQuestion {
         if let Ok(host) = HeaderValue::from_str(&self.host) {
             request.headers_mut().insert(http::header::HOST, host);
         }
+        let reserved = ReservedHeaders::default();
+        let context =
+            ForwardContext { fields: &self.subject, reserved: &reserved, expires_at: None };
         let answered = timeout(self.backend.timeout, async {
-            match self.proxy.forward(request, &self.connection, &self.subject).await {
+            match self.proxy.forward(request, &self.connection, context).await {
                 Ok(Forwarded::Response(response)) => {
                     let (head, body) = response.into_parts();
                     let body = Limited::new(body, MAX_BODY).collect().await;

@@ -39,21 +39,22 @@ pub(super) fn preflight(
     response
 }
 
-/// The response to the preflight of a proxy route with `auth`, for an origin that the route lists: what the page
-/// asks for. The backend does not get it, since nobody has shown a credential; what it allows, it says in its
-/// responses.
-pub(super) fn preflight_of_backend(
+/// The response to a preflight of a listed page for a backend behind `auth`: whatever it asks for. The
+/// request that follows needs a credential. The backend does not get the preflight: it has none, and many a
+/// script does for any method what it does for GET.
+pub(super) fn preflight_for_backend(
     settings: &CorsSettings,
+    origin: Option<&HeaderValue>,
     requested: &HeaderMap,
 ) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    if allow(settings, requested.get(ORIGIN), response.headers_mut()) {
-        for (asked, allowed) in [
+    if allow(settings, origin, response.headers_mut()) {
+        for (name, allowed) in [
             (ACCESS_CONTROL_REQUEST_METHOD, ACCESS_CONTROL_ALLOW_METHODS),
             (ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_ALLOW_HEADERS),
         ] {
-            if let Some(value) = requested.get(asked) {
+            if let Some(value) = requested.get(name) {
                 response.headers_mut().insert(allowed, value.clone());
             }
         }

@@ -252,8 +252,8 @@ impl Service {
             }
             None => Ok(Admission::default()),
         };
-        if let Some(uri) = auth.and_then(|auth| auth.authenticator.without_tokens(request.uri())) {
-            *request.uri_mut() = uri;
+        if let Some(auth) = auth {
+            auth.authenticator.remove_tokens(&mut request);
         }
         let result = match admitted {
             Err(rejection) => Err(rejection),
@@ -261,8 +261,6 @@ impl Service {
                 if let Some(channels) = &route.channels {
                     let request = (&request, info, &admission);
                     events::open(self, route, channels, parameters, request, connection)
-                } else if auth.is_some() && info.preflight.is_some() && admission.is_nobody() {
-                    Ok(cors::preflight_of_backend(&route.settings.cors, request.headers()))
                 } else if let Some(backend) = backend {
                     let request = (request, info, &admission);
                     backend.respond((self, route), request, connection).await

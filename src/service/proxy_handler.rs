@@ -16,12 +16,12 @@ use super::body::ResponseBody;
 use super::handover::{self, HandoverContext};
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
-use super::{Service, events, max_forwards, stream_head};
+use super::{Service, cors, events, max_forwards, stream_head};
 use crate::auth::HeaderTemplate;
 use crate::grip;
 use crate::grip::instruct;
 use crate::grip::signature::{GRIP_SIG, Signer};
-use crate::proxy::{Forwarded, Proxy, UpstreamBody};
+use crate::proxy::{ForwardContext, Forwarded, Proxy, UpstreamBody};
 use crate::route::{ReservedHeaders, Route};
 use crate::server::connection::ConnectionState;
 use crate::server::event_stream::is_event_stream;
@@ -56,6 +56,10 @@ impl ProxyHandler {
         (mut request, info, admission): (Request<RequestBody>, &RequestInfo, &Admission),
         connection: Rc<ConnectionState>,
     ) -> Result<Response<ResponseBody>, Rejection> {
+        if admission.is_preflight {
+            let (cors, origin) = (&route.settings.cors, info.origin.as_ref());
+            return Ok(cors::preflight_for_backend(cors, origin, request.headers()));
+        }
         if let Some(name) = self.proxy.refused_header(request.headers()) {
             return Err(Rejection::Underscore(name.clone()));
         }
@@ -75,7 +79,12 @@ impl ProxyHandler {
         self.reserved.strip(request.headers_mut());
         let passed = identity_fields(&self.proxy.settings().pass, admission);
         let ours: Vec<_> = signature.into_iter().chain(plain_text).chain(passed).collect();
-        let forwarded = self.proxy.forward(request, &connection, &ours).await;
+        let context = ForwardContext {
+            fields: &ours,
+            reserved: &self.reserved,
+            expires_at: admission.expires_at,
+        };
+        let forwarded = self.proxy.forward(request, &connection, context).await;
         let mut response = match forwarded.map_err(Rejection::Upstream)? {
             Forwarded::Response(response) => response,
             Forwarded::Tunnel(mut response) => {

@@ -33,6 +33,10 @@ const RETRY: Duration = Duration::from_secs(3);
 /// with facts about the request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Rejection {
+    #[error(
+        "a backend can read this path as another, which is not routed or needs other credentials"
+    )]
+    AmbiguousPath,
     #[error("{0}")]
     Channel(#[from] ChannelError),
     #[error("the gateway is shutting down")]
@@ -84,6 +88,8 @@ pub(super) enum Rejection {
     CannotVerify(&'static str),
     #[error("too many passwords wait to be verified")]
     PasswordsBusy,
+    #[error("the credential names nobody, so that its streams cannot be counted")]
+    Nameless,
     #[error("more than {0} streams of one identity")]
     StreamsOfIdentity(usize),
     #[error("{}", .0.class())]
@@ -94,6 +100,7 @@ impl Rejection {
     /// The label value in the metrics.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
+            Self::AmbiguousPath => "ambiguous_path",
             Self::Channel(ChannelError::TooMany(_)) => "max_channels",
             Self::Channel(ChannelError::NotAllowed(_) | ChannelError::NoPattern) => "not_allowed",
             Self::Channel(_) => "channel",
@@ -104,6 +111,7 @@ impl Rejection {
             Self::Host => "host",
             Self::Length => "length",
             Self::Method(_) => "method",
+            Self::Nameless => "nameless",
             Self::NewChannels => "new_channels_per_address",
             Self::NotFound => "not_found",
             Self::Panicked => "panic",
@@ -131,7 +139,8 @@ impl Rejection {
             Self::Channel(ChannelError::NotAllowed(_) | ChannelError::NoPattern)
             | Self::Unauthorized(None, _) => StatusCode::FORBIDDEN,
             Self::Unauthorized(Some(_), _) | Self::Renewal => StatusCode::UNAUTHORIZED,
-            Self::Channel(_)
+            Self::AmbiguousPath
+            | Self::Channel(_)
             | Self::Host
             | Self::Length
             | Self::Path
@@ -145,7 +154,7 @@ impl Rejection {
             Self::Unfit(RequestError::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::OfAuthBackend(response) => response.status,
             Self::CannotVerify(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
-            Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::ForeignOrigin | Self::Nameless => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NewChannels | Self::PasswordsBusy | Self::Rate | Self::StreamsOfIdentity(_) => {
                 StatusCode::TOO_MANY_REQUESTS
@@ -232,6 +241,10 @@ impl Rejection {
             Self::Channel(ChannelError::Invalid(InvalidChannelName::Reserved)) => {
                 Some("Names that begin with __keyspace@, __keyevent@ or __sentinel__ are reserved.")
             }
+            Self::AmbiguousPath => Some(
+                "Send it without dot segments, repeated slashes and needless percent-encoding. A path \
+                 with or without a slash at its end may need a route of its own.",
+            ),
             Self::ForeignOrigin => Some(
                 "A page of another origin needs its origin in cors.origins of the route, with \
                  credentials: true.",

@@ -128,6 +128,7 @@ impl RouteTable {
         match self.router.find(host.as_deref(), path, method, info.preflight.as_ref()) {
             Matched::Route(route, parameters) => Ok((route, parameters)),
             Matched::MethodNotAllowed(methods) => Err(Rejection::Method(methods)),
+            Matched::Ambiguous => Err(Rejection::AmbiguousPath),
             Matched::NotFound => Err(Rejection::NotFound),
         }
     }

@@ -55,7 +55,9 @@ pub(super) fn scheme<B>(request: &Request<B>) -> Result<(), Rejection> {
     if request.uri().scheme_str().is_none_or(is_served) { Ok(()) } else { Err(Rejection::Scheme) }
 }
 
-/// Returns the host of the request in lower case, without its port.
+/// Returns the host of the request in lower case, without its port, and without the dot of the root of the
+/// DNS (RFC 3986, section 3.2.2): backends take `app.example.` for `app.example`, as nginx does, so a route
+/// with that host has to match, too.
 ///
 /// HTTP/1.1 requires exactly one Host (RFC 9112, section 3.2). In HTTP/2, `:authority` and Host
 /// have to be equal if both are present (RFC 9113, section 8.3.1).
@@ -75,12 +77,14 @@ pub(super) fn host<B>(request: &Request<B>) -> Result<Option<Cow<'_, str>>, Reje
         (None, None) if request.version() == Version::HTTP_10 => return Ok(None),
         (None, None) => return Err(Rejection::Host),
     };
+    let without_root = |name: &str| name.strip_suffix('.').map_or(name.len(), str::len);
     if let Some(name) = plain_name(host) {
-        return Ok(Some(Cow::Borrowed(name)));
+        return Ok(Some(Cow::Borrowed(&name[..without_root(name)])));
     }
     let authority: Authority = host.parse().map_err(|_invalid| Rejection::Host)?;
     if is_unambiguous(&authority) {
-        Ok(Some(Cow::Owned(authority.host().to_ascii_lowercase())))
+        let name = authority.host();
+        Ok(Some(Cow::Owned(name[..without_root(name)].to_ascii_lowercase())))
     } else {
         Err(Rejection::Host)
     }
@@ -134,6 +138,8 @@ mod tests {
         for (written, expected) in [
             ("app.example", Some("app.example")),
             ("APP.example:8443", Some("app.example")),
+            ("app.example.", Some("app.example")),
+            ("App.example.:80", Some("app.example")),
             ("127.0.0.1:80", Some("127.0.0.1")),
             ("[::1]:80", Some("[::1]")),
             ("[::1]", Some("[::1]")),

@@ -8,12 +8,12 @@ use serde_json::json;
 
 use crate::support::{Gateway, Redis, Request, SOON, Upstream, Via, eventually, within};
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 // printf %s cron-token | sha256sum
-const CRON: &str = "c614b871ed744c04d17e441d256bf952a329ff5707e4d6d6829cfb9137857768";
+pub(crate) const CRON: &str = "c614b871ed744c04d17e441d256bf952a329ff5707e4d6d6829cfb9137857768";
 
 /// A token as its own two lines of code make it, with HMAC-SHA256.
-fn token(claims: &serde_json::Value) -> String {
+pub(crate) fn token(claims: &serde_json::Value) -> String {
     let part = |value: &serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", part(&json!({"alg": "HS256", "typ": "JWT"})), part(claims));
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET.as_bytes());
@@ -22,19 +22,19 @@ fn token(claims: &serde_json::Value) -> String {
 }
 
 /// Seconds since 1970, so many from now.
-fn seconds(from_now: i64) -> i64 {
+pub(crate) fn seconds(from_now: i64) -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
     i64::try_from(since.as_secs()).expect("a time") + from_now
 }
 
-fn of(sub: &str, more: &serde_json::Value) -> String {
+pub(crate) fn of(sub: &str, more: &serde_json::Value) -> String {
     let mut claims = json!({"sub": sub, "exp": seconds(3600)});
     let object = claims.as_object_mut().expect("an object");
     object.extend(more.as_object().expect("an object").clone());
     token(&claims)
 }
 
-fn jwt(more: &str) -> String {
+pub(crate) fn jwt(more: &str) -> String {
     format!("auth: {{ jwt: {{ keys: {SECRET}, algorithms: HS256, leeway: 0s{more} }} }}")
 }
 
@@ -58,7 +58,7 @@ async fn gateway(redis: &Redis, auth: &str, backend: &Upstream) -> Gateway {
         .await
 }
 
-fn bearer(request: Request, token: &str) -> Request {
+pub(crate) fn bearer(request: Request, token: &str) -> Request {
     request.header("authorization", &format!("Bearer {token}"))
 }
 
@@ -84,7 +84,7 @@ async fn a_stream_needs_a_credential_that_is_accepted() {
             };
             let response = gateway.send(via, request).await;
             assert_eq!(response.status, status, "{via:?} {token:?}");
-            assert_ne!(response.header("content-type"), "text/event-stream");
+            assert!(!response.header("content-type").starts_with("text/event-stream"));
             let challenge = response.header("www-authenticate");
             assert_eq!(challenge.starts_with("Bearer realm="), status == 401, "{challenge}");
             assert_eq!(challenge.contains("invalid_token"), status == 401 && token.is_some());
@@ -227,18 +227,15 @@ async fn a_cookie_does_not_serve_the_page_of_another_site() {
         assert_eq!(refused.status, 401);
         assert_eq!(refused.header("access-control-allow-origin"), "https://friend.example");
     }
-    // A preflight has no credentials: that of a page which may use the route reaches the backend.
+    // A preflight has no credentials, so the gateway responds to that of a page which may use the route.
     let preflight = |origin: &str| {
         Request::new("OPTIONS", "/app/x")
             .header("origin", origin)
             .header("access-control-request-method", "PUT")
     };
     assert_eq!(gateway.send(Via::Http2, preflight("https://evil.example")).await.status, 401);
-    let (allowed, ()) =
-        tokio::join!(gateway.send(Via::Http2, preflight("https://friend.example")), async {
-            backend.call().await.answer("204 No Content", "", "").await;
-        });
-    assert_eq!(allowed.status, 204);
+    let allowed = gateway.send(Via::Http2, preflight("https://friend.example")).await;
+    assert_eq!((allowed.status, allowed.header("access-control-allow-methods")), (204, "PUT"));
 }
 
 #[tokio::test]

@@ -13,8 +13,12 @@ mod support;
 mod announced;
 /// Who may listen, to what, and until when.
 mod auth;
+/// Ways around it.
+mod auth_attacks;
 /// Every method of authentication, with credentials of every kind, on every kind of route.
 mod auth_matrix;
+/// WebSockets with a credential, and without.
+mod auth_upgrades;
 /// One connection over HTTP/2 to a backend, and many clients that share it.
 mod backend_http2;
 /// nginx and Node as backends over HTTP/2, and when they close a connection.

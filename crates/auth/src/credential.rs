@@ -81,18 +81,23 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     }
 }
 
-/// The value of a cookie. An empty one is none: applications empty a cookie to log out.
+/// The value of a cookie. An empty one is none: applications empty a cookie to log out. The other cookies
+/// may have any bytes, and must not hide this one.
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusal> {
-    let values =
-        headers.get_all(COOKIE).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
-    let pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.split_once('='));
-    let named = pairs.filter(|(key, _)| key.trim_matches([' ', '\t']) == name);
-    let values = named.map(|(_, value)| unquoted(value.trim_matches([' ', '\t'])));
-    only(values.filter(|value| !value.is_empty()), "two cookies with the token's name")
+    let values = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let pairs = values.flat_map(|value| value.split(|&byte| byte == b';'));
+    let named = pairs.filter_map(|pair| {
+        let at = pair.iter().position(|&byte| byte == b'=')?;
+        let (key, value) = (&pair[..at], &pair[at + 1..]);
+        (key.trim_ascii() == name.as_bytes()).then(|| unquoted(value.trim_ascii()))
+    });
+    let value = only(named.filter(|value| !value.is_empty()), "two cookies with the token's name")?;
+    let text = value.map(str::from_utf8).transpose();
+    text.map_err(|_| Refusal::Malformed("the token in the cookie is not UTF-8"))
 }
 
-fn unquoted(value: &str) -> &str {
-    value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value)
+fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
 }
 
 /// The decoded value of a query parameter. An empty one is none.
@@ -127,8 +132,8 @@ fn only<T: PartialEq>(
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
     use http::header::{AUTHORIZATION, COOKIE};
+    use http::{HeaderMap, HeaderValue};
 
     use super::{TokenPlace, find_token, without_tokens};
     use crate::Refusal;
@@ -143,7 +148,7 @@ mod tests {
             headers.append(AUTHORIZATION, value.parse().expect("a value"));
         }
         for value in cookies {
-            headers.append(COOKIE, value.parse().expect("a value"));
+            headers.append(COOKIE, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
         }
         let places = places();
         find_token(&places, &headers, Some(query)).map(|found| found.token.into_owned())
@@ -158,6 +163,7 @@ mod tests {
         assert_eq!(found(&[], &["x=token", "token=\"b\""], ""), ok("b"));
         assert_eq!(found(&[], &["token="], "x=1&t%6Fken=c%2E"), ok("c."));
         assert_eq!(found(&[], &["token=a;token=a"], ""), ok("a"));
+        assert_eq!(found(&[], &["name=Zoë; token=a"], ""), ok("a"));
     }
 
     #[test]
@@ -171,6 +177,7 @@ mod tests {
             (&["Bearer "], &["token=b"], ""),
             (&[], &["token=a; token=b"], ""),
             (&[], &["token=a", "token=b"], ""),
+            (&[], &["token=a; x=ë", "x=ë; token=b"], ""),
             (&[], &[], "token=a&token=b"),
             (&[], &[], "token=%ff"),
         ] {

@@ -23,6 +23,7 @@ mod sse;
 mod stream;
 mod tls;
 mod upstream;
+mod witness;
 mod yaml;
 
 pub(crate) use body::Body;
@@ -42,6 +43,7 @@ pub(crate) use sse::{Block, Event, Parser};
 pub(crate) use stream::EventStream;
 pub(crate) use tls::{Pem, TlsClient, localhost, shown_certificate};
 pub(crate) use upstream::{Call, Upstream};
+pub(crate) use witness::Witness;
 pub(crate) use yaml::indent;
 
 use std::future::Future;

@@ -2,8 +2,8 @@
 
 use std::str::FromStr as _;
 
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 
 use super::{Algorithm, decode_part};
 use crate::Refusal;
@@ -17,22 +17,42 @@ pub(super) struct Header {
     #[serde(default)]
     typ: Option<String>,
     // Never accepted.
-    crit: Option<IgnoredAny>,
-    jwk: Option<IgnoredAny>,
-    jku: Option<IgnoredAny>,
-    x5c: Option<IgnoredAny>,
-    x5u: Option<IgnoredAny>,
+    #[serde(default)]
+    crit: IsPresent,
+    #[serde(default)]
+    jwk: IsPresent,
+    #[serde(default)]
+    jku: IsPresent,
+    #[serde(default)]
+    x5c: IsPresent,
+    #[serde(default)]
+    x5u: IsPresent,
+}
+
+/// Whether a member is there, whatever its value, be it `null`.
+#[derive(Clone, Copy, Default)]
+struct IsPresent(bool);
+
+impl<'de> Deserialize<'de> for IsPresent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self(true))
+    }
 }
 
 impl Header {
     /// Decodes a header.
     pub(super) fn decode(part: &str) -> Result<Self, Refusal> {
-        let header: Self = serde_json::from_slice(&decode_part(part)?)
-            .map_err(|_| Refusal::Malformed("the header is not that of a JWT"))?;
-        if header.crit.is_some() {
+        const FORM: Refusal = Refusal::Malformed("the header is not that of a JWT");
+        let text = decode_part(part)?;
+        // An array would be read as the members in the order in which they stand above.
+        if !text.trim_ascii_start().starts_with(b"{") {
+            return Err(FORM);
+        }
+        let header: Self = serde_json::from_slice(&text).map_err(|_| FORM)?;
+        if header.crit.0 {
             return Err(Refusal::Malformed("the header has `crit`"));
         }
-        if [&header.jwk, &header.jku, &header.x5c, &header.x5u].iter().any(|key| key.is_some()) {
+        if [header.jwk, header.jku, header.x5c, header.x5u].iter().any(|key| key.0) {
             return Err(Refusal::Malformed("the header names a key of its own"));
         }
         Ok(header)

@@ -1,0 +1,163 @@
+//! WebSockets through a proxy route with `auth`, over HTTP/1.1 and HTTP/2.
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::auth::{jwt, of, seconds};
+use crate::support::echo::{Echo, accept};
+use crate::support::{Gateway, Redis, SOON, Via, eventually, within};
+
+/// The header fields of a handshake, beside those of the upgrade itself.
+type Fields<'a> = &'a [(&'static str, &'a str)];
+
+/// The handshake over HTTP/1.1, as far as the head of the response: its status, and the connection.
+async fn upgrade(gateway: &Gateway, protocol: &str, fields: Fields<'_>) -> (u16, TcpStream) {
+    let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+    let fields: String =
+        fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let handshake = format!(
+        "GET /chat?room=1 HTTP/1.1\r\nhost: app.example\r\ncOnNeCtIoN: keep-alive, UPGRADE\r\nuPgRaDe: {protocol}\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
+    );
+    client.write_all(handshake.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        within(SOON, "a head", client.read_exact(&mut byte)).await.unwrap();
+        head.push(byte[0]);
+    }
+    let status = String::from_utf8_lossy(&head[9..12]).parse().unwrap();
+    (status, client)
+}
+
+/// The handshake over HTTP/2 (RFC 8441).
+async fn extended_connect(
+    gateway: &Gateway,
+    fields: Fields<'_>,
+) -> (u16, h2::RecvStream, h2::SendStream<Bytes>) {
+    let to = gateway.address_for(Via::Http2);
+    let (requests, connection) = h2::client::handshake(Via::Http2.connect(to).await).await.unwrap();
+    tokio::spawn(connection);
+    let mut requests = within(SOON, "a connection", requests.ready()).await.unwrap();
+    let allowed = async || requests.is_extended_connect_protocol_enabled();
+    eventually(SOON, "SETTINGS_ENABLE_CONNECT_PROTOCOL", allowed).await;
+    let request = http::Request::builder()
+        .method("CONNECT")
+        .uri("https://app.example/chat?room=1")
+        .extension(h2::ext::Protocol::from_static("websocket"))
+        .header("sec-websocket-version", "13");
+    let request =
+        fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let (response, stream) = requests.send_request(request.body(()).unwrap(), false).unwrap();
+    let (head, body) = within(SOON, "a response", response).await.unwrap().into_parts();
+    (head.status.as_u16(), body, stream)
+}
+
+/// A gateway whose WebSockets need a token, and its backend.
+async fn start() -> (Redis, Echo, Gateway) {
+    let (redis, echo) = (Redis::start().await, Echo::start().await);
+    let auth = jwt(", from: [bearer, \"cookie:token\", \"query:token\"]");
+    let gateway = Gateway::build(&redis).settings(&auth).routes(&echo.route()).start().await;
+    (redis, echo, gateway)
+}
+
+#[tokio::test]
+async fn a_websocket_without_a_credential_does_not_reach_the_backend() {
+    let (_redis, echo, gateway) = start().await;
+    let good = of("42", &serde_json::json!({}));
+    let expired = format!("Bearer {}", of("42", &serde_json::json!({"exp": seconds(-60)})));
+    let cookie = format!("token={good}");
+    for (fields, expected) in [
+        (&[][..], 401),
+        (&[("authorization", &*expired)], 401),
+        (&[("authorization", "Basic eDp5")], 401),
+        (&[("cookie", "token=nonsense")], 401),
+        (&[("cookie", &*cookie), ("origin", "https://evil.example")], 403),
+        (&[("cookie", &*cookie), ("origin", "null")], 403),
+        (&[("cookie", &*cookie), ("origin", "https://app.example.evil.example")], 403),
+    ] {
+        for protocol in ["websocket", "WebSocket", "WEBSOCKET, other", "other"] {
+            let (status, mut client) = upgrade(&gateway, protocol, fields).await;
+            assert_eq!(status, expected, "{fields:?} {protocol}");
+            // What follows is a request of HTTP, and not a byte for the backend.
+            let next = "GET /next HTTP/1.1\r\nhost: app.example\r\nconnection: close\r\n\r\n";
+            client.write_all(next.as_bytes()).await.unwrap();
+            let mut rest = String::new();
+            within(SOON, "the end", client.read_to_string(&mut rest)).await.unwrap();
+            assert!(rest.contains("HTTP/1.1 401 "), "{rest}");
+        }
+        let (status, ..) = extended_connect(&gateway, fields).await;
+        assert_eq!(status, expected, "{fields:?}");
+    }
+    // The first that the backend sees is one with a credential.
+    let bearer = format!("Bearer {good}");
+    let (_open, (head, _backend)) =
+        tokio::join!(upgrade_and_switch(&gateway, &bearer), switch(&echo));
+    assert!(head.contains(&bearer), "{head}");
+}
+
+async fn upgrade_and_switch(gateway: &Gateway, bearer: &str) -> TcpStream {
+    let (status, client) = upgrade(gateway, "WebSocket", &[("authorization", bearer)]).await;
+    assert_eq!(status, 101);
+    client
+}
+
+/// Switches the next connection to WebSocket.
+async fn switch(echo: &Echo) -> (String, TcpStream) {
+    let (head, mut backend) = echo.call().await;
+    let accept = accept(&head);
+    let answer = format!(
+        "HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n"
+    );
+    backend.write_all(answer.as_bytes()).await.unwrap();
+    (head, backend)
+}
+
+#[tokio::test]
+async fn a_websocket_with_a_credential_is_opened() {
+    let (_redis, echo, gateway) = start().await;
+    let cookie = format!("token={}", of("42", &serde_json::json!({})));
+    for fields in [
+        &[("cookie", &*cookie)][..],
+        &[("cookie", &*cookie), ("origin", "https://app.example")],
+        &[
+            ("cookie", &*cookie),
+            ("origin", "https://other.example"),
+            ("sec-fetch-site", "same-origin"),
+        ],
+    ] {
+        let ((status, mut client), (_, mut backend)) =
+            tokio::join!(upgrade(&gateway, "WebSocket", fields), switch(&echo));
+        assert_eq!(status, 101, "{fields:?}");
+        let mut bytes = [0; 2];
+        client.write_all(b"hi").await.unwrap();
+        within(SOON, "two bytes", backend.read_exact(&mut bytes)).await.unwrap();
+        assert_eq!(&bytes, b"hi");
+        let ((status, _body, mut stream), (_, mut backend)) =
+            tokio::join!(extended_connect(&gateway, fields), switch(&echo));
+        assert_eq!(status, 200, "{fields:?}");
+        stream.send_data(Bytes::from_static(b"hi"), false).unwrap();
+        within(SOON, "two bytes", backend.read_exact(&mut bytes)).await.unwrap();
+        assert_eq!(&bytes, b"hi");
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_ends_with_its_token() {
+    let (_redis, echo, gateway) = start().await;
+    let until = seconds(3);
+    let bearer = format!("Bearer {}", of("42", &serde_json::json!({"exp": until})));
+    let fields = [("authorization", &*bearer)];
+    let ((_, mut client), (_, mut backend)) =
+        tokio::join!(upgrade(&gateway, "websocket", &fields), switch(&echo));
+    let ((_, mut body, _stream), (_, mut other)) =
+        tokio::join!(extended_connect(&gateway, &fields), switch(&echo));
+    let mut rest = Vec::new();
+    drop(within(SOON, "the client's end", client.read_to_end(&mut rest)).await);
+    drop(within(SOON, "the backend's end", backend.read_to_end(&mut rest)).await);
+    drop(within(SOON, "the end over HTTP/2", body.data()).await);
+    drop(within(SOON, "its backend's end", other.read_to_end(&mut rest)).await);
+    assert!(rest.is_empty());
+    assert!(seconds(0) >= until);
+}
