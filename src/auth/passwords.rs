@@ -46,9 +46,8 @@ struct VerifierState {
 #[derive(Debug)]
 pub struct Users {
     passwords: Arc<Passwords>,
-    /// Of each user who was right: the name and the password under a key that only this process has. Nobody who
-    /// reads the memory or a core dump can guess passwords faster with it than with the file itself, unless the
-    /// key is there, too. At most one for each user in the file.
+    /// Of each user who was right: an HMAC of the name and the password, since a plain hash in a core dump could
+    /// be guessed fast. At most one for each user in the file.
     right: Mutex<HashMap<String, Tag>>,
     key: hmac::Key,
     queue: Option<SyncSender<PasswordCheck>>,

@@ -1,7 +1,7 @@
 //! `ssegate check`: validates gateway.yaml and prints a summary of it.
 
 use clap::Args;
-use ssegate::config::Settings;
+use ssegate::config::{Settings, Text};
 use ssegate::gateway;
 use ssegate::route::Target;
 
@@ -26,12 +26,30 @@ pub(crate) struct CheckCommand {
 
 impl CheckCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let settings = self.config.load()?;
-        for warning in gateway::inspect(&settings)? {
+        let (settings, text) = self.config.load()?;
+        for warning in
+            gateway::inspect(&settings)?.into_iter().chain(self.secrets(&settings, &text))
+        {
             output::to_stderr(format_args!("ssegate: warning: {warning}"));
         }
         output::line(format_args!("{}: {}", self.config.path().display(), summary(&settings)))?;
         if self.connect { connect::check(&settings) } else { Ok(()) }
+    }
+
+    /// Warns of secrets that others can read.
+    fn secrets(&self, settings: &Settings, text: &Text) -> Vec<String> {
+        if !self.config.is_readable_by_others() {
+            return Vec::new();
+        }
+        let file = self.config.path().display();
+        let written = text.written_secrets(settings).into_iter();
+        let warning = |key| {
+            format!(
+                "{key}: the secret stands in {file}, which others than its owner can read; chmod 600 {file}, or \
+                 take it from a variable: ${{NAME}}"
+            )
+        };
+        written.map(warning).collect()
     }
 }
 

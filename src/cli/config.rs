@@ -1,5 +1,6 @@
 //! The argument `-c FILE`: which configuration a command loads.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,9 +51,16 @@ impl ConfigFile {
         self.file.as_deref().unwrap_or_else(|| Path::new(DEFAULT_FILE))
     }
 
-    /// Loads the file, which has to exist: for `ssegate check`.
-    pub(super) fn load(&self) -> Result<Settings, CliError> {
-        Ok(self.text()?.resolve(ConfigPurpose::Run)?)
+    /// Loads the file, which has to exist, and returns its text, too: for `ssegate check`.
+    pub(super) fn load(&self) -> Result<(Settings, Text), CliError> {
+        let text = self.text()?;
+        Ok((text.resolve(ConfigPurpose::Run)?, text))
+    }
+
+    /// Whether others than the owner of the file can read it.
+    pub(super) fn is_readable_by_others(&self) -> bool {
+        let mode = std::fs::metadata(self.path()).map(|file| file.permissions().mode());
+        !self.is_stdin() && mode.is_ok_and(|mode| mode & 0o044 != 0)
     }
 
     /// Loads the file, and returns a loader for reloads. Standard input can be read only once, so a

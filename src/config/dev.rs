@@ -32,6 +32,7 @@ impl Settings {
                 ListenerSettings { address: local(8080), tls: None, proxy_protocol: false },
             ],
             connections: global.connections,
+            secrets: Vec::new(),
             admin: Some(AdminSettings { address: DEFAULT_ADMIN, hosts: Vec::new(), auth: None }),
             source: SourceSettings {
                 location: SourceLocation::Embedded(local(6380)),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ssegate_hub::HubSettings;
+use ssegate_strict_yaml::KeyLocation;
 
 use crate::admin::AdminSettings;
 use crate::route::RouteSettings;
@@ -32,6 +33,8 @@ pub struct Settings {
     // One allocation each. A single block for thousands of routes would, once freed, raise glibc's
     // M_MMAP_THRESHOLD, and memory would no longer be returned to the system (mallopt(3)).
     pub routes: Vec<Arc<RouteSettings>>,
+    /// Where the file has secrets.
+    pub secrets: Vec<KeyLocation>,
     /// Duration of a graceful shutdown: streams are closed evenly over it, and requests may finish.
     pub drain: Duration,
     /// How long before the drain new clients are still accepted, and their streams closed at once with

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use ssegate_strict_yaml::{ConfigErrors, Env};
+use ssegate_strict_yaml::{ConfigErrors, Env, KeyLocation};
 
 use super::purpose::ConfigPurpose;
 use super::resolve::resolve;
@@ -51,6 +51,30 @@ impl Text {
         let env = |variable: &str| std::env::var(variable).ok();
         parse_for(purpose, &self.text, &self.name, &env)
     }
+
+    /// The keys of `settings`, which this text resolved to, whose secrets are written out in it rather than
+    /// taken from a variable.
+    pub fn written_secrets<'a>(&self, settings: &'a Settings) -> Vec<&'a str> {
+        let lines: Vec<&str> = self.text.lines().collect();
+        let is_written = |location: &&KeyLocation| {
+            let line = usize::try_from(location.line).ok().and_then(|line| line.checked_sub(1));
+            let line = line.and_then(|line| lines.get(line)).copied().unwrap_or_default();
+            let before = usize::try_from(location.column).unwrap_or_default().saturating_sub(1);
+            !scalar(line.chars().skip(before).collect::<String>().trim_start()).contains("${")
+        };
+        let written = settings.secrets.iter().filter(is_written);
+        written.map(|location| location.path.as_str()).collect()
+    }
+}
+
+/// The value at the beginning of `text`, as far as it tells whether it has a variable: to its closing quote, or to
+/// where it could end between braces. One without quotes that has a variable there has it before that.
+fn scalar(text: &str) -> &str {
+    let end = match text.chars().next() {
+        Some(quote @ ('"' | '\'')) => text[1..].find(quote).map(|end| end + 1),
+        _ => text.find([',', '}', ']']).into_iter().chain(text.find(" #")).min(),
+    };
+    end.map_or(text, |end| &text[..end])
 }
 
 fn unreadable(name: &str, error: &io::Error) -> ConfigErrors {
@@ -98,4 +122,34 @@ fn parse_for(
     ssegate_strict_yaml::parse(text, file, env, |written, mistakes| {
         resolve(written, purpose, directory, mistakes)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Text, parse};
+
+    #[test]
+    fn secrets_that_are_written_out_are_told_from_those_of_variables() {
+        let text = "redis: {url: \"redis://:secret@r\"}\nlisteners: [address: 127.0.0.1:80]\n\
+            auth: {jwt: {keys: [aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, \"${KEY}\", 'x${KEY}'], algorithms: HS256}}\n\
+            routes:\n\
+            - path: /a\n  events: {channels: [a]}\n  auth:\n    jwt:\n      keys: ${KEY:?a, b}\n      algorithms: HS256\n\
+            - path: /b\n  events: {channels: [b]}\n  auth:\n    signed_url:\n      keys:\n        \
+            k1: 0123456789abcdef0123456789abcdef   # not ${KEY}, but plain\n        \
+            k2: base64:${KEY}\n\
+            - {path: /c, events: {channels: [c]}, auth: {signed_url: {keys: {k3: 0123456789abcdef0123456789abcdef}}}}\n";
+        let key = "0123456789abcdef0123456789abcdef0123456789abcdef";
+        let env = |name: &str| (name == "KEY").then(|| key.to_owned());
+        let settings = parse(text, "gateway.yaml", &env).expect("a valid file");
+        let text = Text { name: "gateway.yaml".into(), text: text.into() };
+        assert_eq!(
+            text.written_secrets(&settings),
+            [
+                "redis.url",
+                "auth.jwt.keys[0]",
+                "routes[1].auth.signed_url.keys.k1",
+                "routes[2].auth.signed_url.keys.k3"
+            ]
+        );
+    }
 }

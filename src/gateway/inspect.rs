@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use super::auth_warnings::auth_warnings;
 use super::{Error, sockets};
 use crate::config::{Settings, reaches};
 use crate::route::{RouteSettings, Target, UpstreamAddress};
@@ -11,7 +12,7 @@ use crate::server::{descriptors, tls};
 
 /// Checks the files and addresses in the settings. Opens no socket and creates no file. Returns
 /// warnings, one line each: a certificate that expires soon, an address that this machine does not
-/// have, a route to the admin listener.
+/// have, a route to the admin listener, an `auth` that lets in more than is meant.
 ///
 /// # Errors
 /// The error that a start would fail with.
@@ -30,6 +31,7 @@ pub fn inspect(settings: &Settings) -> Result<Vec<String>, Error> {
         format!("{address}: no network interface has this address now; listening on it will fail")
     }));
     warnings.extend(published_admin(settings));
+    warnings.extend(auth_warnings(settings));
     Ok(warnings)
 }
 

@@ -10,6 +10,7 @@
 //! the gateway, ends before the shutdown, the process exits: a gateway that half works would look
 //! alive.
 
+mod auth_warnings;
 mod certificates;
 mod config_change;
 mod duration_text;

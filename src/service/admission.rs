@@ -85,7 +85,9 @@ impl Service {
         let max_streams = auth.authenticator.settings().max_streams;
         let questions =
             forwards.iter().filter_map(|backend| asker.questions(backend, request).ok()).flatten();
-        let questions = questions.filter(|question| question.backend().recheck.is_some()).collect();
+        let attributes = Rc::new(identity.attributes.clone());
+        let questions = questions.filter(|question| question.backend().recheck.is_some());
+        let questions = questions.map(|question| question.of_stream(&attributes)).collect();
         let identity = Some(identity);
         Ok(Admission { identity, expires_at, is_preflight: false, max_streams, questions })
     }

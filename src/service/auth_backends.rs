@@ -3,6 +3,7 @@
 //! A question is sent by a task of its own, so that it is answered for all who wait for it, whatever becomes
 //! of the client that asked first. A backend that does not respond is "not now", after the timeout.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -58,6 +59,8 @@ pub(super) struct AuthQuestion {
     verdicts: VerdictCache,
     key: CacheKey,
     warnings: Rc<LogLimit>,
+    // What the backend said of the client when it was let in; `None`: it is asked for each channel.
+    established: Option<Rc<BTreeMap<String, String>>>,
 }
 
 impl AuthBackends {
@@ -157,6 +160,7 @@ impl RequestAsker<'_> {
             subject,
             host,
             warnings: Rc::clone(&self.backends.1),
+            established: None,
             connection: Rc::clone(self.connection),
             verdicts: self.verdicts.clone(),
             key,
@@ -185,6 +189,24 @@ impl AuthQuestion {
     /// The settings of the backend.
     pub(super) fn backend(&self) -> &ForwardAuth {
         &self.backend
+    }
+
+    /// The question of a stream that was opened for a client with these attributes.
+    pub(super) fn of_stream(mut self, attributes: &Rc<BTreeMap<String, String>>) -> Self {
+        let is_whole = self.backend.preset == AuthPreset::Status;
+        self.established = is_whole.then(|| Rc::clone(attributes));
+        self
+    }
+
+    /// Whether `fields` of a permission say the same of the client as when it was let in: another login in the
+    /// same session is another client.
+    pub(super) fn is_same_client(&self, fields: &HeaderMap) -> bool {
+        self.established.as_ref().is_none_or(|established| {
+            self.backend.copy_headers.iter().all(|name| {
+                let value = fields.get(name).map(HeaderValue::as_bytes);
+                value == established.get(name.as_str()).map(String::as_bytes)
+            })
+        })
     }
 
     /// Asks, unless the verdict is known, or somebody asks the same already.
@@ -285,7 +307,9 @@ impl AuthQuestion {
         }
         let is_refusal = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             || (status.is_redirection() && head.headers.contains_key(http::header::LOCATION));
-        let Some(body) = body.filter(|_| is_refusal) else {
+        // One with a body that is too large to keep is passed on without it.
+        let body = is_refusal.then(|| body.unwrap_or_default());
+        let Some(body) = body else {
             self.warn("status", &status);
             return Verdict::NotNow("the auth backend has not decided");
         };

@@ -1,6 +1,6 @@
 //! Asks again, while a stream is open, whether its client may still listen.
 //!
-//! A no ends the stream with a `retry`: the cookie that opened it may have been replaced since, and the
+//! A no, or a yes to somebody else, ends the stream with a `retry`: the cookie that opened it may have been replaced since, and the
 //! client's return decides. Where there is no verdict the stream stays open for the grace.
 
 use std::time::Duration;
@@ -40,8 +40,10 @@ pub(super) fn start(
         loop {
             sleep(wait).await;
             match question.ask_again().await {
-                Verdict::Allowed(_) => (decided, wait) = (Instant::now(), every),
-                Verdict::Refused(_) => break,
+                Verdict::Allowed(fields) if question.is_same_client(&fields) => {
+                    (decided, wait) = (Instant::now(), every);
+                }
+                Verdict::Allowed(_) | Verdict::Refused(_) => break,
                 Verdict::NotNow(_) if decided.elapsed() >= grace => break,
                 Verdict::NotNow(_) => {
                     let left = grace.saturating_sub(decided.elapsed());

@@ -157,7 +157,8 @@ async fn a_flood_of_guesses_delays_no_event() {
         .await;
     let flooded = latency(&redis, &mut stream).await;
     measured(&format!("nine of ten events within {quiet:?}, while guesses flood {flooded:?}"));
-    assert!(flooded <= 5 * quiet.max(Duration::from_millis(4)), "{flooded:?} and {quiet:?}");
+    // One hash takes a quarter of a second or more.
+    assert!(flooded <= 5 * quiet.max(Duration::from_millis(20)), "{flooded:?} and {quiet:?}");
 
     // Whoever is known is let in at once; others are told to come again.
     assert_eq!(gateway.send(Via::Http1, alice()).await.status, 200);

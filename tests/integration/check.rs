@@ -214,3 +214,33 @@ async fn who_asks_a_gateway_need_not_be_allowed_to_read_its_key() {
     assert_eq!(output.code(), 1, "{output:?}");
     assert!(output.stderr.contains("cannot connect to 127.0.0.1:1"), "{output:?}");
 }
+
+#[tokio::test]
+async fn check_warns_of_auth_that_lets_in_more_than_is_meant() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = TempDir::new().unwrap();
+    let yaml = "listeners: [{ address: 127.0.0.1:0 }]\nredis: { url: \"redis://127.0.0.1:1\" }\nadmin: off\n\
+        routes:\n\
+        - { path: /mine, events: { channels: [\"user:{auth.id}\"] }, auth: { jwt: { keys: hunter2, algorithms: HS256 } } }\n\
+        - { path: \"/events/{channel}\", events: { channels: [\"{channel}\"] } }\n";
+    let file = dir.path().join("gateway.yaml");
+    std::fs::write(&file, yaml).unwrap();
+    let warnings = async |mode| {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let (code, said) = ssegate("check", dir.path()).await;
+        assert_eq!(code, 0, "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+        let lines = said.lines().filter_map(|line| line.strip_prefix("ssegate: warning: "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let own = warnings(0o600).await;
+    assert_eq!(own.len(), 2, "{own:?}");
+    assert!(own[0].starts_with("routes[1] (/events/{channel}): events.channels: "), "{own:?}");
+    assert!(own[1].starts_with("routes[0] (/mine): auth.jwt.keys: a secret is shorter"), "{own:?}");
+    for mode in [0o640, 0o604] {
+        let others = warnings(mode).await;
+        let secret = "routes[0].auth.jwt.keys: the secret stands in gateway.yaml";
+        assert!(others.len() == 3 && others[2].starts_with(secret), "{others:?}");
+        assert!(others[2].contains("chmod 600 gateway.yaml"), "{others:?}");
+    }
+}

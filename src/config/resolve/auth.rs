@@ -160,6 +160,10 @@ impl Resolver<'_> {
             Field::Absent => Some(Vec::new()),
             field => field.written().and_then(|at| self.each(at, key)),
         };
+        if let Field::Written(At { value: OneOrMore(keys), .. }) = &file.keys {
+            let written = keys.iter().filter_map(|key| key.clone().written());
+            written.filter(|at| !is_pem(&at.value)).for_each(|at| self.has_secret(&at.location));
+        }
         let mut keys: Vec<Key> = written(file.keys)?;
         if !file.key_files.is_absent() {
             let OneOrMore(files) = file.key_files.value()?;
@@ -205,6 +209,7 @@ impl Resolver<'_> {
         }
         let key = |(name, field): (String, Field<String>)| {
             let at = field.written()?;
+            self.has_secret(&at.location);
             self.parse(&at, |text| {
                 let secret = secret::bytes(text)?;
                 UrlKey::new(&name, &secret).ok_or_else(|| match secret.len() < UrlKey::MIN_BYTES {
@@ -297,9 +302,13 @@ fn algorithm(text: &str) -> Result<Algorithm, String> {
     Algorithm::from_str(text).map_err(|_| format!("{} is not known; {ALGORITHMS}", quoted(text)))
 }
 
+fn is_pem(text: &str) -> bool {
+    text.trim_start().starts_with("-----BEGIN")
+}
+
 /// A key that is written in the file.
 fn key(text: &str) -> Result<Key, String> {
-    if text.trim_start().starts_with("-----BEGIN") {
+    if is_pem(text) {
         return Key::from_pem(text).map_err(|error| error.to_string());
     }
     match secret::bytes(text)? {

@@ -32,6 +32,7 @@ impl Resolver<'_> {
         let what = "set the secret that the backend verifies Grip-Sig with, such as \
                     ${HANDOVER_KEY:?openssl rand -base64 32}";
         let key = self.required(file.key, &location, "key", what)?;
+        self.has_secret(&key.location);
         Some(HandoverSettings { key: self.parse(&key, grip_key)?, issuer, events })
     }
 

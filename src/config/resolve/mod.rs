@@ -26,6 +26,7 @@ mod streams;
 mod template;
 mod upstream_address;
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use listen_addresses::ListenAddresses;
@@ -66,6 +67,7 @@ pub(super) fn resolve(
         trusts_no_proxy: true,
         max_body: global.max_body,
         max_header_bytes: 0,
+        secrets: RefCell::default(),
     };
     resolver.check_http1(&file.http1, &global.connections.http1);
     resolver.resolve_http2(&file.http2, &mut global.connections.http2);
@@ -90,6 +92,8 @@ pub(super) fn resolve(
         hub: global.hub,
         requests: global.requests,
         routes: resolver.routes(file.routes, &sse, &auth),
+        // Those of all keys above.
+        secrets: resolver.secrets.into_inner(),
         drain: global.drain,
         drain_delay: global.drain_delay,
         // Last, so that the mistakes in all other keys are noted first.

@@ -1,5 +1,6 @@
 //! What resolving one file knows, and what every key needs: noting, requiring, parsing.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -23,12 +24,19 @@ pub(super) struct Resolver<'a> {
     pub(super) max_body: Option<u64>,
     /// The longest request header that every protocol accepts, in bytes.
     pub(super) max_header_bytes: usize,
+    /// Where the file has secrets.
+    pub(super) secrets: RefCell<Vec<KeyLocation>>,
 }
 
 impl Resolver<'_> {
     /// Notes a mistake.
     pub(super) fn note(&self, location: &KeyLocation, message: impl Into<String>) {
         self.mistakes.note(location, message);
+    }
+
+    /// Records that there is a secret here.
+    pub(super) fn has_secret(&self, location: &KeyLocation) {
+        self.secrets.borrow_mut().push(location.clone());
     }
 
     /// Returns the value of a required key. `what` says what to write where it is missing.

@@ -31,7 +31,12 @@ impl Resolver<'_> {
         let location = self.parse(&url, location)?;
         match &location {
             SourceLocation::Embedded(address) => self.claim_address(*address, &url.location),
-            SourceLocation::Redis(info) => self.check_not_own_redis(info, &url.location),
+            SourceLocation::Redis(info) => {
+                self.check_not_own_redis(info, &url.location);
+                if info.redis_settings().password().is_some() {
+                    self.has_secret(&url.location);
+                }
+            }
         }
         Some(SourceSettings { location, max_event_bytes, max_bus_memory })
     }

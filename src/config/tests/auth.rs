@@ -92,8 +92,8 @@ fn a_mistake_in_auth_says_how_to_fix_it_and_repeats_no_secret() {
     routes[18].auth.any[0].max_streams: stands beside any or all, not in the list (gateway.yaml:22:169)
     routes[18].auth.any[1]: has no method; set one of forward, jwt, signed_url, tokens and basic, or several under any or all (gateway.yaml:22:174)
     routes[19].auth.all: the list is empty; set one of forward, jwt, signed_url, tokens and basic, or several under any or all (gateway.yaml:23:53)
-    routes[20].auth.basic.realm: may have printable ASCII without quotes and backslashes only (gateway.yaml:24:75)
-    routes[20].auth.basic.users: no such file: x (gateway.yaml:24:63)
+    routes[20].auth.basic.users: no such file: x (gateway.yaml:24:64)
+    routes[20].auth.basic.realm: may have printable ASCII without quotes and backslashes only (gateway.yaml:24:74)
     routes[21].auth: expected a mapping or off; this is "on" (gateway.yaml:25:46)
     "#);
 }

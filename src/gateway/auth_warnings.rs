@@ -1,0 +1,234 @@
+//! What `ssegate check` warns of in `auth`: what starts, and lets in more than was meant.
+
+use std::sync::Arc;
+
+use ssegate_auth::TokenPlace;
+
+use crate::auth::{AuthSettings, JwtAuth, MethodSettings};
+use crate::config::Settings;
+use crate::route::{EventsSettings, RouteSettings, Target};
+
+/// The warnings, one line each.
+pub(super) fn auth_warnings(settings: &Settings) -> Vec<String> {
+    let routes: Vec<_> =
+        settings.routes.iter().enumerate().map(|(at, route)| Named(at, route)).collect();
+    let mut warnings = Vec::new();
+    warnings.extend(routes.iter().filter_map(|route| open_beside_protected(*route, &routes)));
+    warnings.extend(routes.iter().filter_map(|route| cookies_from_everywhere(*route)));
+    let mut seen: Vec<&Arc<AuthSettings>> = Vec::new();
+    for route in &routes {
+        // That of the whole file is the same for many routes.
+        let Some(auth) = &route.1.auth else { continue };
+        if !seen.iter().any(|other| Arc::ptr_eq(other, auth)) {
+            seen.push(auth);
+            warnings.extend(jwt_warnings(&route.to_string(), auth));
+        }
+    }
+    if let Some(auth) = settings.admin.as_ref().and_then(|admin| admin.auth.as_ref()) {
+        warnings.extend(jwt_warnings("admin", auth));
+    }
+    warnings
+}
+
+/// A route and its place in the file.
+#[derive(Clone, Copy)]
+struct Named<'a>(usize, &'a RouteSettings);
+
+impl std::fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "routes[{}] ({})", self.0, self.1.path)
+    }
+}
+
+impl<'a> Named<'a> {
+    fn events(self) -> Option<&'a EventsSettings> {
+        match &self.1.target {
+            Target::Events(events) => Some(events),
+            Target::Proxy(_) | Target::Demo => None,
+        }
+    }
+}
+
+/// Everybody may have on this route what another one protects.
+fn open_beside_protected(open: Named<'_>, routes: &[Named<'_>]) -> Option<String> {
+    let events = open.events().filter(|_| open.1.auth.is_none())?;
+    let protected = routes.iter().filter(|route| route.1.auth.is_some());
+    for (protected, theirs) in protected.filter_map(|route| Some((route, route.events()?))) {
+        if theirs.source != events.source {
+            continue;
+        }
+        for ours in &events.channels {
+            let name = NameSet::new(&events.strip_prefix, ours);
+            let same = |template: &&String| {
+                name.may_be_meant_by(&NameSet::new(&theirs.strip_prefix, template))
+            };
+            if let Some(template) = theirs.channels.iter().find(same) {
+                return Some(format!(
+                    "{open}: events.channels: \"{ours}\" can name channels of \"{template}\", which {protected} \
+                     protects with auth; add auth to this route, too, or keep its channels apart with a prefix"
+                ));
+            }
+        }
+    }
+    None
+}
+
+/// With `*` no browser sends cookies that a page of another origin could use.
+fn cookies_from_everywhere(route: Named<'_>) -> Option<String> {
+    let has_all = route.1.cors.origins.iter().any(|origin| origin == "*");
+    let is_ambient = |method: &&MethodSettings| {
+        matches!(method, MethodSettings::Basic(_))
+            || method.places().iter().any(|place| matches!(place, TokenPlace::Cookie(_)))
+    };
+    let auth = route.1.auth.as_ref().filter(|_| has_all)?;
+    auth.methods().iter().any(is_ambient).then(|| {
+        format!(
+            "{route}: cors.origins: \"*\" lets no page use the cookie or password that auth takes; list the \
+             origins that may, with credentials: true"
+        )
+    })
+}
+
+fn jwt_warnings(of: &str, auth: &AuthSettings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for method in auth.methods() {
+        let MethodSettings::Jwt(jwt) = method else { continue };
+        let JwtAuth { keys, rules, jwks, .. } = &**jwt;
+        let is_short = |algorithm| keys.iter().any(|key| key.is_short_for(algorithm));
+        let short = rules.algorithms.iter().copied().filter(|algorithm| is_short(*algorithm));
+        warnings.extend(short.map(|algorithm| {
+            format!(
+                "{of}: auth.jwt.keys: a secret is shorter than the hash of {algorithm:?} (RFC 7518, section \
+                 3.2) and may be guessed; generate one with openssl rand -base64 64"
+            )
+        }));
+        if let Some(location) = jwks.as_ref().filter(|location| location.is_exposed()) {
+            warnings.push(format!(
+                "{of}: auth.jwt.jwks: {location} has no TLS: whoever is between can replace the keys; use https"
+            ));
+        }
+    }
+    warnings
+}
+
+/// One character of a name that a template makes, or those of a placeholder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NamePiece {
+    Char(char),
+    /// Any character.
+    One,
+    /// Any number of characters.
+    Many,
+}
+
+/// The names that a template makes.
+struct NameSet(Vec<NamePiece>);
+
+impl NameSet {
+    fn new(prefix: &str, template: &str) -> Self {
+        let mut pieces: Vec<_> = prefix.chars().map(NamePiece::Char).collect();
+        let mut rest = template;
+        while let Some((before, after)) = rest.split_once('{') {
+            pieces.extend(before.chars().map(NamePiece::Char));
+            // A value is not empty.
+            pieces.extend([NamePiece::One, NamePiece::Many]);
+            rest = after.split_once('}').map_or("", |(_, rest)| rest);
+        }
+        pieces.extend(rest.chars().map(NamePiece::Char));
+        Self(pieces)
+    }
+
+    /// Whether a name is one of both. A name that is written out is not meant by a template for any name: who
+    /// wrote it made it public.
+    fn may_be_meant_by(&self, protected: &Self) -> bool {
+        let is_literal = self.0.iter().all(|piece| matches!(piece, NamePiece::Char(_)));
+        let is_any = protected.0 == [NamePiece::One, NamePiece::Many];
+        !(is_literal && is_any) && overlap(&self.0, &protected.0)
+    }
+}
+
+/// Whether a text matches both. `ends[j]`: whether the rest of `a` and `b[j..]` do, from the end on.
+fn overlap(a: &[NamePiece], b: &[NamePiece]) -> bool {
+    let mut after = vec![false; b.len() + 1];
+    for i in (0..=a.len()).rev() {
+        let mut ends = vec![false; b.len() + 1];
+        for j in (0..=b.len()).rev() {
+            let (first, second) = (a.get(i).copied(), b.get(j).copied());
+            ends[j] = match (first, second) {
+                (None, None) => true,
+                (Some(NamePiece::Many), _) => after[j] || (j < b.len() && ends[j + 1]),
+                (_, Some(NamePiece::Many)) => ends[j + 1] || (i < a.len() && after[j]),
+                (Some(NamePiece::Char(one)), Some(NamePiece::Char(other))) => {
+                    one == other && after[j + 1]
+                }
+                (Some(_), Some(_)) => after[j + 1],
+                (None, _) | (_, None) => false,
+            };
+        }
+        after = ends;
+    }
+    after[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NameSet, auth_warnings};
+    use crate::config;
+
+    #[test]
+    fn templates_that_make_the_same_name_are_found() {
+        for (open, protected, expected) in [
+            ("{channel}", "user:{auth.id}", true),
+            ("user:{id}", "user:{auth.id}", true),
+            ("user:1", "user:{auth.id}", true),
+            ("user:", "user:{auth.id}", false),
+            ("news", "user:{auth.id}", false),
+            ("news", "news", true),
+            ("news", "{query.channel}", false),
+            ("news:{id}", "{query.channel}", true),
+            ("{id}:log", "user:{auth.id}", true),
+            ("{id}:log", "user:{auth.id}:mail", false),
+            ("a{x}", "{y}b", true),
+            ("", "", true),
+        ] {
+            let [open_pieces, protected_pieces] =
+                [open, protected].map(|text| NameSet::new("", text));
+            let may_be = open_pieces.may_be_meant_by(&protected_pieces);
+            assert_eq!(may_be, expected, "{open} {protected}");
+        }
+        assert!(!NameSet::new("a:", "{x}").may_be_meant_by(&NameSet::new("b:", "{x}")));
+    }
+
+    #[test]
+    fn each_warning_names_the_route_and_what_to_do() {
+        let yaml = "redis: {url: redis://r}\nlisteners: [address: 127.0.0.1:80]\n\
+            auth: {jwt: {keys: short, algorithms: [HS256, HS512], from: [\"cookie:t\"]}}\nroutes:\n\
+            - {path: /mine, events: {channels: [\"user:{auth.id}\"]}, cors: {origins: [\"*\"]}}\n\
+            - {path: \"/{channel}\", events: {channels: [\"{channel}\"]}, auth: off}\n\
+            - {path: /log, events: {channels: [\"{query.x}\"], source: stream}, auth: off}\n\
+            - path: /remote\n  events: {channels: [\"r:{auth.id}\"]}\n  \
+              auth: {jwt: {jwks: \"http://id.example/jwks\", algorithms: RS256, audience: a}}\n";
+        let settings = config::parse(yaml, "gateway.yaml", &|_| None).expect("a valid file");
+        let warnings = auth_warnings(&settings);
+        let expected = [
+            (
+                "routes[1] (/{channel}): events.channels: \"{channel}\" can name channels of \"user:{auth.id}\", which routes[0] (/mine) protects",
+                "add auth",
+            ),
+            ("routes[0] (/mine): cors.origins: \"*\"", "list the origins"),
+            (
+                "routes[0] (/mine): auth.jwt.keys: a secret is shorter than the hash of HS256",
+                "openssl rand",
+            ),
+            (
+                "routes[0] (/mine): auth.jwt.keys: a secret is shorter than the hash of HS512",
+                "openssl rand",
+            ),
+            ("routes[3] (/remote): auth.jwt.jwks: http://id.example/jwks has no TLS", "use https"),
+        ];
+        assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
+        for (warning, (begin, hint)) in warnings.iter().zip(expected) {
+            assert!(warning.starts_with(begin) && warning.contains(hint), "{warning}");
+        }
+    }
+}
