@@ -141,6 +141,16 @@ async fn a_backend_decides_and_says_who_it_is() {
         assert!(!asked.contains(field), "{field} {asked}");
     }
 
+    // A browser sends its cookies in several fields over HTTP/2, and a target may have any bytes.
+    let crumbs = Request::events("/mine?x=ä")
+        .header("cookie", "a=b")
+        .header("cookie", "user=42")
+        .header("cookie", "c=d");
+    assert_eq!(gateway.send(Via::Http2, crumbs).await.status, 200);
+    let asked = judge.last();
+    assert!(asked.contains("cookie: a=b; user=42; c=d\r\n"), "{asked}");
+    assert!(asked.contains("x-original-uri: /mine?x=ä\r\n"), "{asked}");
+
     // The backend of a proxy route is told, and no client can say it.
     let request = of("7", "/app/x").header("x-user", "admin").header("x-org", "evil");
     let (response, head) = tokio::join!(gateway.send(Via::Http2, request), async {
@@ -264,6 +274,21 @@ async fn a_logout_ends_an_open_stream_at_its_recheck() {
     let asked = judge.asked();
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert_eq!(judge.asked(), asked);
+}
+
+#[tokio::test]
+async fn another_login_in_the_same_session_ends_the_stream() {
+    let (redis, backend, judge) =
+        (Redis::start().await, Upstream::start().await, Judge::start().await);
+    // In spite of the cache.
+    let gateway = gateway(&redis, &judge, &backend, ", cache: 1h, recheck: 1s").await;
+    let mut stream = gateway.send(Via::Http2, of("1", "/mine")).await.stream();
+    stream.ready().await;
+    let before = judge.asked();
+    eventually(SOON, "it is asked again", async || judge.asked() > before + 1).await;
+    assert!(!stream.has_ended());
+    judge.respond("HTTP/1.1 204 No Content\r\nx-user: 2\r\nx-org: acme\r\n\r\n");
+    stream.end().await.expect("in good order");
 }
 
 #[tokio::test]

@@ -117,3 +117,24 @@ fn what_needs_auth_says_so_where_there_is_none() {
     routes[3].proxy.pass.x-d: {d} is not known here; write {auth.id} or {claim.name} (gateway.yaml:7:88)
     "#);
 }
+
+#[test]
+fn laravels_preset_lets_nobody_in_unasked() {
+    let auth = "{ forward: { url: \"http://127.0.0.1:1/broadcasting/auth\", preset: laravel } }";
+    let told = mistakes(&format!(
+        "auth: {auth}\n{}",
+        with_routes(
+            "- {path: /a, events: {channels: [\"{query.channel}\"]}}\n\
+             - {path: /b, events: {channels: [\"{query.channel}\"], patterns: true}}\n\
+             - {path: /c, events: {channels: [\"user:{auth.id}\", \"{query.channel}\"]}}\n\
+             - {path: /d, events: {channels: [\"{query.channel}\"], claim: channels}}\n\
+             - {path: \"/{*rest}\", proxy: {upstream: \"http://127.0.0.1:1\"}}\n",
+        )
+    ));
+    assert_snapshot!(told, @r#"
+    routes[1]: preset: laravel decides for channels by name; remove patterns: true (gateway.yaml:6:3)
+    routes[2]: preset: laravel decides for channels that the request names; remove {auth.…}, {claim.…} and claim (gateway.yaml:7:3)
+    routes[3]: preset: laravel decides for channels that the request names; remove {auth.…}, {claim.…} and claim (gateway.yaml:8:3)
+    routes[4]: preset: laravel is for events routes; set another auth here, or `auth: off` (gateway.yaml:9:3)
+    "#);
+}
