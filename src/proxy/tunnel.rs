@@ -3,8 +3,11 @@
 //! Over HTTP/1.1 it connects two sockets; over HTTP/2 the client's side is a stream (RFC 8441).
 //! Does not know which protocol the bytes belong to.
 
+use std::any::Any;
+use std::cell::OnceCell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,6 +20,7 @@ use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
 };
 use tokio_util::io::poll_read_buf;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::abort_on_drop::AbortOnDrop;
 use super::recorder::{ConnectionSlot, TunnelGuard};
@@ -37,9 +41,37 @@ pub(super) struct TunnelBackend {
     pub(super) tunnel: TunnelGuard,
 }
 
+/// Holds something for as long as a tunnel is open, and ends the tunnel. A cheap handle.
+#[derive(Clone, Debug, Default)]
+pub struct TunnelHandle {
+    ending: CancellationToken,
+    held: Rc<OnceCell<Box<dyn Any>>>,
+}
+
+impl TunnelHandle {
+    /// Drops `what` when the tunnel has ended. It must not own this handle. Does nothing the second time.
+    pub fn hold(&self, what: impl Any) {
+        // Holds the first one.
+        drop(self.held.set(Box::new(what)));
+    }
+
+    /// Returns what ends the tunnel, on both sides, when it is cancelled.
+    pub fn ender(&self) -> CancellationToken {
+        self.ending.clone()
+    }
+}
+
 /// Over HTTP/1.1: relays bytes between the client's connection and the backend's. Returns when both
 /// sides have closed, one has failed, or one stayed open for [`LINGER`] after the other closed.
-pub(super) async fn relay(client: OnUpgrade, backend: TunnelBackend) {
+pub(super) async fn relay(client: OnUpgrade, backend: TunnelBackend, handle: TunnelHandle) {
+    // Not `run_until_cancelled_owned`: the handle is held until the end.
+    tokio::select! {
+        () = handle.ending.cancelled() => {}
+        () = relay_bytes(client, backend) => {}
+    }
+}
+
+async fn relay_bytes(client: OnUpgrade, backend: TunnelBackend) {
     let TunnelBackend { upgraded, slot: _slot, tunnel: _tunnel } = backend;
     let client = match client.await {
         Ok(client) => TokioIo::new(client),
@@ -83,6 +115,8 @@ pub struct TunnelBody(Option<OpenTunnel>);
 struct OpenTunnel {
     backend: ReadHalf<TokioIo<Upgraded>>,
     buffer: BytesMut,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    _handle: TunnelHandle,
     _up: AbortOnDrop,
     _slot: ConnectionSlot,
     _tunnel: TunnelGuard,
@@ -95,7 +129,7 @@ impl TunnelBody {
     }
 
     /// Starts the task that relays the client's bytes to the backend.
-    pub(super) fn new(client: RequestBody, backend: TunnelBackend) -> Self {
+    pub(super) fn new(client: RequestBody, backend: TunnelBackend, handle: TunnelHandle) -> Self {
         let TunnelBackend { upgraded, slot, tunnel } = backend;
         let (read, write) = tokio::io::split(TokioIo::new(upgraded));
         let up = tokio::task::spawn_local(async move {
@@ -105,7 +139,16 @@ impl TunnelBody {
         });
         let buffer = BytesMut::new();
         let (up, slot, tunnel) = (AbortOnDrop(up), slot, tunnel);
-        Self(Some(OpenTunnel { backend: read, buffer, _up: up, _slot: slot, _tunnel: tunnel }))
+        let ended = Box::pin(handle.ender().cancelled_owned());
+        Self(Some(OpenTunnel {
+            backend: read,
+            buffer,
+            ended,
+            _handle: handle,
+            _up: up,
+            _slot: slot,
+            _tunnel: tunnel,
+        }))
     }
 }
 
@@ -131,9 +174,13 @@ impl Body for TunnelBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let Some(OpenTunnel { backend, buffer, .. }) = &mut this.0 else {
+        let Some(OpenTunnel { backend, buffer, ended, .. }) = &mut this.0 else {
             return Poll::Ready(None);
         };
+        if ended.as_mut().poll(cx).is_ready() {
+            this.0 = None;
+            return Poll::Ready(None);
+        }
         if buffer.capacity() < BUFFER / 8 {
             buffer.reserve(BUFFER);
         }

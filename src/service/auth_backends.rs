@@ -169,7 +169,7 @@ impl AuthQuestion {
                     Some((head, body.ok().map(|body| body.to_bytes())))
                 }
                 // It has been logged and counted.
-                Ok(Forwarded::Tunnel(_)) | Err(_) => None,
+                Ok(Forwarded::Tunnel(..)) | Err(_) => None,
             }
         });
         match answered.await {

@@ -78,7 +78,7 @@ impl ProxyHandler {
         let forwarded = self.proxy.forward(request, &connection, &ours).await;
         let mut response = match forwarded.map_err(Rejection::Upstream)? {
             Forwarded::Response(response) => response,
-            Forwarded::Tunnel(mut response) => {
+            Forwarded::Tunnel(mut response, _handle) => {
                 grip::strip(response.headers_mut());
                 return Ok(response.map(ResponseBody::Tunnel));
             }
