@@ -5,6 +5,7 @@
 //! | `/metrics` | all metrics, for Prometheus |
 //! | `/livez` | 200 |
 //! | `/readyz` | 200 while Redis is connected, file descriptors are available and the gateway is not draining, else 503; `?verbose` lists the checks and warnings; `?exclude=redis` excludes a check |
+//! | `/revoke` | `POST`: ends streams, and refuses credentials |
 //! | `/` | the status page |
 //!
 //! It listens on loopback by default. Pages in an operator's browser cannot use it: a cross-origin
@@ -13,6 +14,7 @@
 
 mod readiness;
 mod reserved_descriptors;
+mod revoke;
 mod status;
 
 use std::cell::RefCell;
@@ -37,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::reserved_descriptors::RESERVED_DESCRIPTORS;
 use self::reserved_descriptors::ReservedDescriptors;
+pub use self::revoke::Revoking;
 use crate::health::Health;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
@@ -70,6 +73,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// The URLs of the listeners, for the status page.
     pub urls: Vec<String>,
+    /// What `/revoke` needs; `None`: nothing can be revoked.
+    pub revoking: Option<Revoking>,
 }
 
 impl Admin {
@@ -118,8 +123,8 @@ impl Admin {
 
     async fn serve_connection(self: Rc<Self>, stream: TcpStream) {
         let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-            let response = self.respond(request.method(), request.uri(), request.headers());
-            async move { Ok::<_, Infallible>(response) }
+            let admin = Rc::clone(&self);
+            async move { Ok::<_, Infallible>(admin.handle(request).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -129,6 +134,13 @@ impl Admin {
             Ok(Ok(())) | Err(_) => {}
             Ok(Err(error)) => tracing::debug!(%error, "admin connection failed"),
         }
+    }
+
+    async fn handle(&self, request: Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
+        if request.uri().path() == "/revoke" && self.is_allowed(request.headers()) {
+            return revoke::respond(self.revoking.as_ref(), request).await;
+        }
+        self.respond(request.method(), request.uri(), request.headers())
     }
 
     fn respond(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response<Full<Bytes>> {
@@ -218,6 +230,7 @@ mod tests {
             health: Health::default(),
             metrics: Metrics::new().expect("metrics"),
             urls: Vec::new(),
+            revoking: None,
         };
         for (host, origin, is_allowed) in [
             (Some("localhost:9464"), None, true),

@@ -4,7 +4,8 @@
 //! own: [`forward`], [`jwt`], [`signed_url`], [`tokens`]; what a credential has to look like is the business of
 //! `ssegate_auth`. The result is [`Access`]: an identity and its end. What the identity says fills channel
 //! names and header fields ([`placeholder`], [`header_template`]). [`origin`] tells the pages of other sites
-//! from a site's own. [`stream_quota`] bounds the streams of one identity.
+//! from a site's own. [`stream_quota`] bounds the streams of one identity. [`revocations`] are credentials that
+//! no longer count.
 //!
 //! Does not know routes, channels or responses.
 
@@ -16,6 +17,8 @@ mod jwt;
 pub mod origin;
 mod placeholder;
 mod request;
+mod revocation_settings;
+mod revocations;
 mod settings;
 mod shared;
 mod signed_url;
@@ -30,6 +33,8 @@ pub use forward::{AskBackend, question};
 pub use header_template::HeaderTemplate;
 pub use placeholder::{NotLiteral, Placeholder};
 pub use request::AuthRequest;
+pub use revocation_settings::{ControlSettings, RevocationSettings};
+pub use revocations::{EndedStreams, RevocationNotice, RevocationOrigin, Revocations};
 pub use settings::{AuthSettings, ForwardAuth, JwtAuth, MethodSettings, Requirement, TokensAuth};
 pub use shared::SharedAuth;
 pub use stream_quota::{QuotaGuard, StreamQuota};

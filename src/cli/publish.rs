@@ -126,7 +126,7 @@ fn has_envelope_route(settings: &Settings) -> bool {
     })
 }
 
-fn connection(location: SourceLocation) -> ConnectionInfo {
+pub(super) fn connection(location: SourceLocation) -> ConnectionInfo {
     match location {
         SourceLocation::Redis(info) => info,
         SourceLocation::Embedded(address) => {

@@ -18,6 +18,7 @@ mod inspect;
 mod monitor;
 mod probe;
 mod reload;
+mod revoking;
 mod serve;
 mod shard;
 mod sockets;
@@ -38,6 +39,7 @@ use ssegate_hub::{CloseReason, GapReason};
 
 use self::sockets::{Inherited, Sockets};
 use self::takeover::Predecessor;
+use crate::auth::RevocationOrigin;
 use crate::config::Settings;
 use crate::metrics::{LabelValues, Metrics};
 use crate::route::Router;
@@ -128,5 +130,6 @@ fn create_series(metrics: &Metrics) {
         gaps: &GapReason::ALL.map(GapReason::as_str),
         streams_closed: &[&CloseReason::ALL.map(CloseReason::as_str)[..], &ends].concat(),
         source_errors: &SourceErrorKind::ALL.map(SourceErrorKind::as_str),
+        revocations: &RevocationOrigin::ALL.map(RevocationOrigin::as_str),
     });
 }

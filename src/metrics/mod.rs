@@ -52,7 +52,9 @@ impl Metrics {
             (&self.0.source_errors, reasons.source_errors),
             (&self.0.config_reloads, &["failure", "success"][..]),
             (&self.0.certificate_reloads, &["failure", "success"][..]),
-            (&self.0.auth_refused, &["expired", "missing", "signature"][..]),
+            (&self.0.auth_refused, &["expired", "missing", "revoked", "signature"][..]),
+            (&self.0.revocations, reasons.revocations),
+            (&self.0.revocations_ignored, &["malformed", "signature"][..]),
             (&self.0.panics, &["body", "connection", "request"][..]),
             (&self.0.self_checks, &["agreed", "forbidden", "mended"][..]),
             (&self.0.streams_sent_away, &["connect", "draining", "response_timeout"][..]),
@@ -208,6 +210,18 @@ impl Metrics {
         self.0.auth_refused.with_label_values(&[reason]).inc();
     }
 
+    /// Something was revoked: that many revocations are remembered now, and some were forgotten for it.
+    pub fn revoked(&self, source: &str, remembered: usize, evicted: u64) {
+        self.0.revocations.with_label_values(&[source]).inc();
+        self.0.revocations_remembered.set(int(remembered));
+        self.0.revocations_evicted.inc_by(evicted);
+    }
+
+    /// A message on the control channel was not acted upon.
+    pub fn revocation_ignored(&self, reason: &str) {
+        self.0.revocations_ignored.with_label_values(&[reason]).inc();
+    }
+
     /// A stream was opened with the id of a last event.
     pub fn stream_resumed(&self) {
         self.0.streams_resumed.inc();
@@ -293,6 +307,8 @@ pub struct LabelValues<'a> {
     pub streams_closed: &'a [&'a str],
     /// The kinds of Redis errors.
     pub source_errors: &'a [&'a str],
+    /// Where revocations come from.
+    pub revocations: &'a [&'a str],
 }
 
 fn int(number: usize) -> i64 {

@@ -28,6 +28,7 @@ mod recheck;
 mod rejection;
 mod request_info;
 mod request_settings;
+mod revocable;
 mod route_table;
 mod screening;
 mod start_page;
@@ -59,6 +60,7 @@ use self::counted::CountedStream;
 use self::proxy_handler::ProxyHandler;
 use self::rejection::Rejection;
 use self::request_info::RequestInfo;
+use self::revocable::RevocableRequests;
 use self::route_table::{RouteAuth, RouteTable};
 use crate::auth::SharedAuth;
 use crate::health::Health;
@@ -81,6 +83,7 @@ struct ServiceShared {
     routes: RefCell<Rc<RouteTable>>,
     shard: Shard,
     backend_streams: BackendStreams,
+    revocable_requests: RevocableRequests,
     // Publishes on the embedded bus, for the demo page; `None` if the source is Redis.
     publisher: Option<Publisher>,
     health: Health,
@@ -113,6 +116,7 @@ impl Service {
             routes,
             shard,
             backend_streams: BackendStreams::new(),
+            revocable_requests: RevocableRequests::default(),
             publisher,
             health,
             metrics,

@@ -17,6 +17,7 @@ mod matches;
 mod positions;
 mod proxy;
 mod resolver;
+mod revocation;
 mod routes;
 mod secret;
 mod source;
@@ -38,6 +39,7 @@ use super::stream_options::StreamOptions;
 use crate::source::SourceLocation;
 
 pub(super) use listeners::DEFAULT_ADMIN;
+pub use revocation::{control_channel, control_key};
 pub use source::location;
 pub use upstream_address::upstream;
 
@@ -79,6 +81,7 @@ pub(super) fn resolve(
         .as_ref()
         .is_some_and(|source| matches!(source.location, SourceLocation::Embedded(_)));
     let auth = resolver.auth(file.auth, &Some(None));
+    let revocation = resolver.revocation(file.revocation);
     Some(Settings {
         shards: global.shards,
         listeners,
@@ -86,6 +89,7 @@ pub(super) fn resolve(
         admin,
         hub: global.hub,
         requests: global.requests,
+        revocation,
         routes: resolver.routes(file.routes, &sse, &auth),
         drain: global.drain,
         drain_delay: global.drain_delay,
