@@ -47,6 +47,7 @@
 //! | [`grip`] | the headers by which a backend hands a stream over | what happens to the stream |
 //! | [`auth`] | who may make a request: its credential, and what it says | routes, channels, responses |
 //! | [`server`] | sockets: listeners, TLS, connections and their deadlines | channels, routes |
+//! | [`http_client`] | one GET request over a connection of its own | what is fetched, and why |
 //! | [`dial`] | outgoing connections: resolve, connect, TLS handshake | what is sent |
 //! | [`tls_client`] | which server certificates outgoing connections trust | why we connect |
 //! | [`metrics`] | every metric, recorded by methods named after facts | the stages |
@@ -54,6 +55,7 @@
 //! | [`log_limit`] | rate-limits repeated log lines | what they say |
 //! | [`upstream_address`] | the address of a backend, and how its certificate is verified | who connects |
 //! | [`query`] | the query of a URL | what it is for |
+//! | [`bounded_file`] | reads files that the configuration names, without waiting | what is in them |
 //!
 //! What stands alone is a crate of its own, in `crates/`, and cannot name anything above:
 //! [`ssegate_hub`], which stream gets which event; [`ssegate_format`], payload formats;
@@ -66,11 +68,13 @@
 
 pub mod admin;
 pub mod auth;
+pub mod bounded_file;
 pub mod config;
 pub mod dial;
 pub mod gateway;
 pub mod grip;
 pub mod health;
+pub mod http_client;
 pub mod log_limit;
 pub mod metrics;
 pub mod proxy;

@@ -3,6 +3,8 @@
 //! Used for backends, for Redis and by the commands. Knows nothing of what is sent over the
 //! connection.
 
+use std::env;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::time::Instant;
+
+use crate::bounded_file;
 
 /// How long the system roots are cached after they were read.
 const ROOTS_AGE: Duration = Duration::from_secs(10);
@@ -65,10 +69,25 @@ fn system_roots() -> Arc<RootCertStore> {
         return Arc::clone(roots);
     }
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(native_certificates());
     let roots = Arc::new(roots);
     *newest = Some((Instant::now(), Arc::clone(&roots)));
     roots
+}
+
+/// Reads the certificates of the system, or of `SSL_CERT_FILE`. That one may be a pipe, for which nobody here may
+/// wait.
+fn native_certificates() -> Vec<CertificateDer<'static>> {
+    let Some(file) = env::var_os("SSL_CERT_FILE").map(PathBuf::from) else {
+        return rustls_native_certs::load_native_certs().certs;
+    };
+    if let Err(error) = bounded_file::open(&file) {
+        let file = file.display();
+        tracing::warn!(%file, %error, "SSL_CERT_FILE cannot be read: its certificates are not trusted");
+        let directory = env::var_os("SSL_CERT_DIR").map(PathBuf::from);
+        return rustls_native_certs::load_certs_from_paths(None, directory.as_deref()).certs;
+    }
+    rustls_native_certs::load_native_certs().certs
 }
 
 /// Adds certificates. Skips those that cannot be parsed: a server that needs one fails

@@ -35,7 +35,7 @@ fn topics(path: &str, query: &str) -> Option<Vec<Topic>> {
     match ROUTER.find(Some("a"), path, &Method::GET, None) {
         Matched::Route(route, parameters) => {
             let channels = route.channels.as_ref().expect("all routes are of events");
-            channels.topics(&parameters, query).ok()
+            channels.topics(&parameters, query, None).ok()
         }
         Matched::NotFound => None,
         Matched::MethodNotAllowed(_) => unreachable!("all methods are allowed"),

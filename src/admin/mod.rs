@@ -8,10 +8,14 @@
 //! | `/revoke` | `POST`: ends streams, and refuses credentials |
 //! | `/` | the status page |
 //!
+//! With `admin.auth`, `/metrics`, the status page and what `?verbose` adds need a credential; `/livez` and
+//! `/readyz` do not, so that probes work.
+//!
 //! It listens on loopback by default. Pages in an operator's browser cannot use it: a cross-origin
 //! `Origin` is rejected, and so is a `Host` that is neither localhost, nor an IP address, nor in
 //! `admin.hosts`, which stops DNS rebinding.
 
+mod auth;
 mod readiness;
 mod reserved_descriptors;
 mod revoke;
@@ -37,9 +41,11 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use self::auth::AdminAuth;
 pub use self::reserved_descriptors::RESERVED_DESCRIPTORS;
 use self::reserved_descriptors::ReservedDescriptors;
 pub use self::revoke::Revoking;
+use crate::auth::{AuthRequest, AuthSettings};
 use crate::health::Health;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
@@ -60,6 +66,15 @@ pub struct AdminSettings {
     pub address: SocketAddr,
     /// Host names allowed in `Host`, beside localhost and IP addresses.
     pub hosts: Vec<String>,
+    /// Who may read the metrics and the status page; `None`: everybody. A reload can change it.
+    pub auth: Option<Arc<AuthSettings>>,
+}
+
+impl AdminSettings {
+    /// Whether two differ in nothing but what a reload can change.
+    pub fn is_same_listener(&self, other: &Self) -> bool {
+        (&self.address, &self.hosts) == (&other.address, &other.hosts)
+    }
 }
 
 /// The admin listener, with what it shows.
@@ -75,6 +90,8 @@ pub struct Admin {
     pub urls: Vec<String>,
     /// What `/revoke` needs; `None`: nothing can be revoked.
     pub revoking: Option<Revoking>,
+    /// Who may read the metrics and the status page.
+    pub auth: AdminAuth,
 }
 
 impl Admin {
@@ -137,29 +154,40 @@ impl Admin {
     }
 
     async fn handle(&self, request: Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
-        if request.uri().path() == "/revoke" && self.is_allowed(request.headers()) {
-            return revoke::respond(self.revoking.as_ref(), request).await;
+        if request.uri().path() != "/revoke" || !self.is_allowed(request.headers()) {
+            return self.respond(&request).await;
         }
-        self.respond(request.method(), request.uri(), request.headers())
+        match self.auth.admit(AuthRequest::new(&request), &self.metrics).await {
+            Ok(()) => revoke::respond(self.revoking.as_ref(), request).await,
+            Err(refused) => refused,
+        }
     }
 
-    fn respond(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response<Full<Bytes>> {
-        if !self.is_allowed(headers) {
+    async fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        if !self.is_allowed(request.headers()) {
             return text(
                 StatusCode::FORBIDDEN,
                 "403 Forbidden: Host or Origin not allowed; add the host to admin.hosts in \
                  gateway.yaml\n",
             );
         }
-        if *method != Method::GET && *method != Method::HEAD {
+        if *request.method() != Method::GET && *request.method() != Method::HEAD {
             const ERROR: &str = "405 Method Not Allowed: use GET or HEAD\n";
             return text(StatusCode::METHOD_NOT_ALLOWED, ERROR);
         }
-        match uri.path() {
-            "/metrics" => self.metrics(),
+        let query = request.uri().query().unwrap_or_default();
+        let admitted = || self.auth.admit(AuthRequest::new(request), &self.metrics);
+        match request.uri().path() {
+            "/metrics" => admitted().await.map_or_else(|refused| refused, |()| self.metrics()),
             "/livez" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => readiness::respond(&self.health, uri.query().unwrap_or_default()),
-            "/" => status::page(&self.health, &self.urls),
+            "/readyz" => {
+                let may_be_verbose = readiness::is_verbose(query) && admitted().await.is_ok();
+                readiness::respond(&self.health, query, may_be_verbose)
+            }
+            "/" => {
+                let page = |()| status::page(&self.health, &self.urls);
+                admitted().await.map_or_else(|refused| refused, page)
+            }
             _ => text(StatusCode::NOT_FOUND, "404 Not Found: use /, /metrics, /livez or /readyz\n"),
         }
     }
@@ -219,7 +247,7 @@ fn with_type(
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::Admin;
+    use super::{Admin, AdminAuth};
     use crate::health::Health;
     use crate::metrics::Metrics;
 
@@ -231,6 +259,7 @@ mod tests {
             metrics: Metrics::new().expect("metrics"),
             urls: Vec::new(),
             revoking: None,
+            auth: AdminAuth::default(),
         };
         for (host, origin, is_allowed) in [
             (Some("localhost:9464"), None, true),

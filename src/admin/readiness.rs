@@ -12,12 +12,16 @@ use super::text;
 use crate::health::{Health, ReadinessCheck, Warning};
 use crate::query;
 
+/// Whether the checks and warnings are asked for.
+pub(super) fn is_verbose(query: &str) -> bool {
+    query::parse(query).iter().any(|(key, _)| key == "verbose")
+}
+
 /// Responds 200 if every check that is not excluded passes, else 503.
-pub(super) fn respond(health: &Health, query: &str) -> Response<Full<Bytes>> {
+pub(super) fn respond(health: &Health, query: &str, is_verbose: bool) -> Response<Full<Bytes>> {
     let query = query::parse(query);
     let is_excluded =
         |check: &str| query.iter().any(|(key, value)| key == "exclude" && value == check);
-    let is_verbose = query.iter().any(|(key, _)| key == "verbose");
     let mut report = String::new();
     let mut is_ready = true;
     for ReadinessCheck { name, about, passes, detail } in health.checks() {
@@ -51,7 +55,7 @@ mod tests {
     #[test]
     fn the_gateway_is_ready_while_redis_is_connected_and_it_is_not_draining() {
         let health = Health::default();
-        let status = |query| respond(&health, query).status();
+        let status = |query| respond(&health, query, true).status();
         assert_eq!(status(""), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(status("exclude=redis"), StatusCode::OK);
         health.set_source_ready(true);
@@ -65,7 +69,7 @@ mod tests {
     async fn with_the_embedded_bus_no_redis_is_mentioned() {
         let health = Health::default();
         health.set_embedded_source();
-        let report = respond(&health, "verbose").into_body().collect().await.expect("a body");
+        let report = respond(&health, "verbose", true).into_body().collect().await.expect("a body");
         let report = String::from_utf8_lossy(&report.to_bytes()).into_owned();
         assert!(report.starts_with("[+] embedded bus ok\n"), "{report}");
         assert!(!report.contains("redis"), "{report}");
@@ -77,9 +81,9 @@ mod tests {
         health.set_source_ready(true);
         let shortage = Incident::new("file_descriptors", "256 may be open", SystemTime::now());
         health.set_shortage(Some(shortage));
-        assert_eq!(respond(&health, "").status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(respond(&health, "exclude=descriptors").status(), StatusCode::OK);
+        assert_eq!(respond(&health, "", false).status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(respond(&health, "exclude=descriptors", false).status(), StatusCode::OK);
         health.set_shortage(None);
-        assert_eq!(respond(&health, "").status(), StatusCode::OK);
+        assert_eq!(respond(&health, "", false).status(), StatusCode::OK);
     }
 }

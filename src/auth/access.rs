@@ -33,9 +33,13 @@ pub enum Denial {
     /// The auth backend refuses with this response.
     #[error("the auth backend responded {}", .0.status)]
     Response(Arc<AuthResponse>),
-    /// The auth backend has not decided: the same request may be allowed later. The text is for the client.
+    /// It cannot be said now whether the request is allowed: what decides is away or busy. The text is for the
+    /// client.
     #[error("{0}")]
     NotNow(&'static str),
+    /// Too many others wait for their passwords to be verified.
+    #[error("too many passwords wait to be verified")]
+    Busy,
 }
 
 impl Access {
@@ -65,13 +69,15 @@ impl Denial {
             Self::Renewal => "renewal",
             Self::Response(_) => "auth_backend",
             Self::NotNow(_) => "not_now",
+            Self::Busy => "busy",
         }
     }
 
     /// The one of two denials that says more: a missing credential says least, one that may pass later most.
     pub(super) fn or(self, other: Self) -> Self {
         match (&self, &other) {
-            (Self::Refused(Refusal::Missing), _) | (_, Self::Renewal | Self::NotNow(_)) => other,
+            (Self::Refused(Refusal::Missing), _)
+            | (_, Self::Renewal | Self::NotNow(_) | Self::Busy) => other,
             _ => self,
         }
     }

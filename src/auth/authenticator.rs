@@ -5,13 +5,17 @@ use std::time::SystemTime;
 
 use http::Uri;
 use http::uri::PathAndQuery;
+use ssegate_auth::password::Passwords;
 use ssegate_auth::{Refusal, TokenPlace, without_tokens};
 
 use super::access::{Access, Denial};
 use super::forward::{self, AskBackend};
+use super::jwks::{JwksLocation, UsedKeys};
+use super::passwords::Users;
 use super::request::AuthRequest;
-use super::settings::{AuthSettings, MethodSettings, Requirement};
-use super::{jwt, signed_url, tokens};
+use super::settings::{AuthSettings, BasicAuth, MethodSettings, Requirement};
+use super::shared::SharedAuth;
+use super::{basic, jwt, signed_url, tokens};
 
 /// Applies the `auth` of a route to its requests.
 #[derive(Clone, Debug)]
@@ -19,18 +23,40 @@ pub struct Authenticator {
     settings: Arc<AuthSettings>,
     // Places in the query where a token may stand.
     query_places: Vec<TokenPlace>,
-    challenge: Option<&'static str>,
+    // One for each way to present a credential (RFC 9110, section 11.6.1).
+    challenges: Vec<String>,
+    // The keys from URLs.
+    key_sets: Vec<(JwksLocation, Arc<UsedKeys>)>,
+    // The users of files of passwords.
+    users: Vec<(Arc<Passwords>, Arc<Users>)>,
 }
 
 impl Authenticator {
     /// The authenticator of a route with these settings.
-    pub fn new(settings: Arc<AuthSettings>) -> Self {
+    pub fn new(settings: Arc<AuthSettings>, shared: &SharedAuth) -> Self {
         let methods = settings.methods();
         let places = methods.iter().flat_map(|method| method.places());
         let query_places = places.filter(|place| matches!(place, TokenPlace::Query(_)));
         let query_places = query_places.cloned().collect();
-        let challenge = methods.iter().find_map(|method| challenge(method));
-        Self { query_places, challenge, settings }
+        let mut challenges: Vec<String> = Vec::new();
+        for challenge in methods.iter().filter_map(|method| challenge(method)) {
+            if !challenges.contains(&challenge) {
+                challenges.push(challenge);
+            }
+        }
+        let locations = methods.iter().filter_map(|method| match method {
+            MethodSettings::Jwt(jwt) => jwt.jwks.as_ref(),
+            _ => None,
+        });
+        let keys = |location: &JwksLocation| (location.clone(), shared.key_sets.of(location));
+        let key_sets = locations.map(keys).collect();
+        let files = methods.iter().filter_map(|method| match method {
+            MethodSettings::Basic(basic) => basic.users.as_ref(),
+            _ => None,
+        });
+        let users = |file: &Arc<Passwords>| (Arc::clone(file), shared.passwords.users_of(file));
+        let users = files.map(users).collect();
+        Self { query_places, challenges, key_sets, users, settings }
     }
 
     /// Its settings.
@@ -48,20 +74,77 @@ impl Authenticator {
         now: SystemTime,
         asker: &A,
     ) -> Result<Access, Denial> {
-        check(&self.settings.requirement, request, now, asker).await
+        self.check(&self.settings.requirement, request, now, asker).await
+    }
+
+    async fn check<A: AskBackend>(
+        &self,
+        requirement: &Requirement,
+        request: AuthRequest<'_>,
+        now: SystemTime,
+        asker: &A,
+    ) -> Result<Access, Denial> {
+        match requirement {
+            Requirement::One(MethodSettings::Jwt(settings)) => {
+                let keys = settings.jwks.as_ref().and_then(|location| self.keys_of(location));
+                jwt::authenticate(settings, keys.map(UsedKeys::keys), request, now).await
+            }
+            Requirement::One(MethodSettings::SignedUrl(keys)) => {
+                signed_url::authenticate(keys, request, now)
+            }
+            Requirement::One(MethodSettings::Tokens(settings)) => {
+                tokens::authenticate(settings, request)
+            }
+            Requirement::One(MethodSettings::Basic(BasicAuth { users, .. })) => {
+                let users = users.as_ref().and_then(|file| self.users_of(file));
+                basic::authenticate(users, request).await
+            }
+            Requirement::One(MethodSettings::Forward(backend)) => {
+                forward::access(backend, asker.ask(backend, request).await, request)
+            }
+            Requirement::Any(parts) => {
+                let mut denial = Denial::Refused(Refusal::Missing);
+                for part in parts {
+                    match Box::pin(self.check(part, request, now, asker)).await {
+                        Ok(access) => return Ok(access),
+                        Err(other) => denial = denial.or(other),
+                    }
+                }
+                Err(denial)
+            }
+            Requirement::All(parts) => {
+                let mut all: Option<Access> = None;
+                for part in parts {
+                    let access = Box::pin(self.check(part, request, now, asker)).await?;
+                    all = Some(all.map_or_else(|| access.clone(), |all| all.and(access.clone())));
+                }
+                all.ok_or(Denial::Refused(Refusal::Missing))
+            }
+        }
+    }
+
+    fn users_of(&self, file: &Arc<Passwords>) -> Option<&Arc<Users>> {
+        let mut users = self.users.iter();
+        users.find(|(known, _)| Arc::ptr_eq(known, file)).map(|(_, users)| users)
+    }
+
+    fn keys_of(&self, location: &JwksLocation) -> Option<&UsedKeys> {
+        let mut sets = self.key_sets.iter();
+        sets.find(|(known, _)| known == location).map(|(_, keys)| &**keys)
     }
 
     /// The value of `WWW-Authenticate` (RFC 9110, section 11.6.1; RFC 6750, section 3); `None` if no method
     /// has a challenge, so that a refusal is 403.
     pub fn challenge(&self, refusal: &Refusal) -> Option<String> {
-        let scheme = self.challenge?;
-        match refusal {
-            Refusal::Missing => Some(scheme.to_owned()),
-            _ if scheme.starts_with("Bearer") => {
-                Some(format!("{scheme} error=\"invalid_token\", error_description=\"{refusal}\""))
+        let with_reason = |challenge: &String| match refusal {
+            refusal if *refusal != Refusal::Missing && challenge.starts_with("Bearer") => {
+                let reason = format!("error=\"invalid_token\", error_description=\"{refusal}\"");
+                format!("{challenge}, {reason}")
             }
-            _ => Some(scheme.to_owned()),
-        }
+            _ => challenge.clone(),
+        };
+        let challenges: Vec<_> = self.challenges.iter().map(with_reason).collect();
+        (!challenges.is_empty()).then(|| challenges.join(", "))
     }
 
     /// Returns the target without the tokens in its query; `None` if there are none. For backends and logs.
@@ -79,51 +162,16 @@ impl Authenticator {
     }
 }
 
-fn challenge(method: &MethodSettings) -> Option<&'static str> {
+fn challenge(method: &MethodSettings) -> Option<String> {
     match method {
-        MethodSettings::Jwt(_) | MethodSettings::Tokens(_) => Some("Bearer realm=\"ssegate\""),
+        MethodSettings::Jwt(_) | MethodSettings::Tokens(_) => {
+            Some("Bearer realm=\"ssegate\"".to_owned())
+        }
+        MethodSettings::Basic(BasicAuth { realm, .. }) => {
+            Some(format!("Basic realm=\"{realm}\", charset=\"UTF-8\""))
+        }
         MethodSettings::SignedUrl(_) => None,
         // Where the backend refuses, its own challenge is passed on.
-        MethodSettings::Forward(_) => Some("Bearer realm=\"ssegate\""),
-    }
-}
-
-async fn check<A: AskBackend>(
-    requirement: &Requirement,
-    request: AuthRequest<'_>,
-    now: SystemTime,
-    asker: &A,
-) -> Result<Access, Denial> {
-    match requirement {
-        Requirement::One(MethodSettings::Jwt(settings)) => {
-            jwt::authenticate(settings, request, now)
-        }
-        Requirement::One(MethodSettings::SignedUrl(keys)) => {
-            signed_url::authenticate(keys, request, now)
-        }
-        Requirement::One(MethodSettings::Tokens(settings)) => {
-            tokens::authenticate(settings, request)
-        }
-        Requirement::One(MethodSettings::Forward(backend)) => {
-            forward::access(backend, asker.ask(backend, request).await, request)
-        }
-        Requirement::Any(parts) => {
-            let mut denial = Denial::Refused(Refusal::Missing);
-            for part in parts {
-                match Box::pin(check(part, request, now, asker)).await {
-                    Ok(access) => return Ok(access),
-                    Err(other) => denial = denial.or(other),
-                }
-            }
-            Err(denial)
-        }
-        Requirement::All(parts) => {
-            let mut all: Option<Access> = None;
-            for part in parts {
-                let access = Box::pin(check(part, request, now, asker)).await?;
-                all = Some(all.map_or_else(|| access.clone(), |all| all.and(access.clone())));
-            }
-            all.ok_or(Denial::Refused(Refusal::Missing))
-        }
+        MethodSettings::Forward(_) => Some("Bearer realm=\"ssegate\"".to_owned()),
     }
 }

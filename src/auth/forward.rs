@@ -41,6 +41,16 @@ pub trait AskBackend {
     ) -> impl Future<Output = Verdict>;
 }
 
+/// Asks nobody: for listeners whose `auth` cannot have a backend.
+#[derive(Clone, Copy, Debug)]
+pub struct NoBackends;
+
+impl AskBackend for NoBackends {
+    async fn ask(&self, _: &Arc<ForwardAuth>, _: AuthRequest<'_>) -> Verdict {
+        Verdict::NotNow("no auth backend can be asked here")
+    }
+}
+
 /// The header fields of the question whether `request` is allowed. `target` is its target for the backend:
 /// that of the request without the tokens of other methods, and without the id of a last event, which decides
 /// nothing.

@@ -1,7 +1,8 @@
 //! Who may make a request: its credential, verified, and what it says.
 //!
 //! [`settings`] is the `auth` of a route, and an [`Authenticator`] applies it. Each method has a file of its
-//! own: [`forward`], [`jwt`], [`signed_url`], [`tokens`]; what a credential has to look like is the business of
+//! own: [`forward`] ([`laravel`]), [`jwt`], with the key sets of [`jwks`], [`signed_url`], [`tokens`],
+//! [`basic`]; what a credential has to look like is the business of
 //! `ssegate_auth`. The result is [`Access`]: an identity and its end. What the identity says fills channel
 //! names and header fields ([`placeholder`], [`header_template`]). [`origin`] tells the pages of other sites
 //! from a site's own. [`stream_quota`] bounds the streams of one identity. [`revocations`] are credentials that
@@ -11,10 +12,14 @@
 
 mod access;
 mod authenticator;
+mod basic;
 mod forward;
 mod header_template;
+mod jwks;
 mod jwt;
+pub mod laravel;
 pub mod origin;
+mod passwords;
 mod placeholder;
 mod request;
 mod revocation_settings;
@@ -29,13 +34,21 @@ mod verdict_cache;
 
 pub use access::{Access, Denial};
 pub use authenticator::Authenticator;
-pub use forward::{AskBackend, question};
+pub use forward::{AskBackend, NoBackends, question};
 pub use header_template::HeaderTemplate;
+pub use jwks::{
+    JwksErrorKind, JwksLocation, KeySetRunner, KeysSnapshot, NewerKeys, RemoteKeySets, RemoteKeys,
+    UsedKeys,
+};
+pub use passwords::{PasswordVerdict, PasswordVerifier, Users};
 pub use placeholder::{NotLiteral, Placeholder};
 pub use request::AuthRequest;
 pub use revocation_settings::{ControlSettings, RevocationSettings};
 pub use revocations::{EndedStreams, RevocationNotice, RevocationOrigin, Revocations};
-pub use settings::{AuthSettings, ForwardAuth, JwtAuth, MethodSettings, Requirement, TokensAuth};
+pub use settings::{
+    AuthPreset, AuthSettings, BasicAuth, ForwardAuth, JwtAuth, MethodSettings, Requirement,
+    TokensAuth,
+};
 pub use shared::SharedAuth;
 pub use stream_quota::{QuotaGuard, StreamQuota};
 pub use verdict::{AuthResponse, Verdict};

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-
 use ssegate_auth::TokenPlace;
 use ssegate_auth::jwt::{JwtSettings, KeySet};
+use ssegate_auth::password::Passwords;
 use ssegate_auth::signed_url::UrlKey;
 use ssegate_auth::static_token::StaticToken;
 
+use super::jwks::JwksLocation;
 use crate::upstream_address::{UpstreamAddress, UpstreamTls};
 
 /// Who may make the requests of a route.
@@ -41,6 +42,8 @@ pub enum MethodSettings {
     SignedUrl(Vec<UrlKey>),
     /// Static tokens for machines.
     Tokens(TokensAuth),
+    /// Names and passwords.
+    Basic(BasicAuth),
     /// A backend decides.
     Forward(Arc<ForwardAuth>),
 }
@@ -50,6 +53,8 @@ pub enum MethodSettings {
 pub struct JwtAuth {
     /// The keys, of which any may have signed a token.
     pub keys: KeySet,
+    /// Where more keys are fetched from.
+    pub jwks: Option<JwksLocation>,
     /// What a token must be.
     pub rules: JwtSettings,
     /// Where a request may carry it. The first place that has one is used.
@@ -89,6 +94,28 @@ pub struct ForwardAuth {
     pub recheck_grace: Duration,
     /// The longest time for its response.
     pub timeout: Duration,
+    /// How it is asked, and how its response is read.
+    pub preset: AuthPreset,
+}
+
+/// How an auth backend is asked, and how its response is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuthPreset {
+    /// Once for a request, whose target it is told; the status decides.
+    #[default]
+    Status,
+    /// Laravel's `/broadcasting/auth`: once for each private or presence channel, as `channel_name`. The body
+    /// decides: with a broadcaster that does nothing (`null`, `log`) Laravel responds 200 to everybody.
+    Laravel,
+}
+
+/// Names and passwords.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BasicAuth {
+    /// The users and their hashes. `None` where the files of a configuration are not read: nobody.
+    pub users: Option<Arc<Passwords>>,
+    /// What the browser says the password is for (RFC 7617, section 2).
+    pub realm: String,
 }
 
 impl AuthSettings {
@@ -112,7 +139,7 @@ impl MethodSettings {
     pub fn copied_headers(&self) -> &[HeaderName] {
         match self {
             Self::Forward(backend) => &backend.copy_headers,
-            Self::Jwt(_) | Self::SignedUrl(_) | Self::Tokens(_) => &[],
+            Self::Basic(_) | Self::Jwt(_) | Self::SignedUrl(_) | Self::Tokens(_) => &[],
         }
     }
 
@@ -121,7 +148,7 @@ impl MethodSettings {
         match self {
             Self::Jwt(jwt) => &jwt.places,
             Self::Tokens(tokens) => &tokens.places,
-            Self::SignedUrl(_) | Self::Forward(_) => &[],
+            Self::SignedUrl(_) | Self::Basic(_) | Self::Forward(_) => &[],
         }
     }
 }

@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
-use http::{HeaderMap, StatusCode, Uri};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use ssegate::http_client::{HttpClient, HttpError};
 
 use super::config::ConfigFile;
-use super::http_client::{HttpClient, HttpError};
 use super::sub::target;
-use super::{CliError, block_on};
+use super::{CliError, block_on, trust};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// The environment variable with the token of `admin.auth`. Not an option: everybody sees the arguments of a
+/// process.
+const TOKEN_VARIABLE: &str = "SSEGATE_ADMIN_TOKEN";
 /// The longest response that is part of an error.
 const MAX_QUOTED_BYTES: usize = 64 << 10;
 
@@ -39,9 +43,19 @@ pub(crate) enum AdminError {
     /// A response of 200 broke off, or is too long.
     #[error("the response of {0} is not complete: {1}")]
     Incomplete(Uri, String),
+    /// The token has a control character.
+    #[error("SSEGATE_ADMIN_TOKEN is not a token: it has a control character, such as a line end")]
+    Token,
     /// The gateway responded with another status than 200.
-    #[error("{0}: {1}")]
+    #[error("{0}: {1}{hint}", hint = token_hint(.0))]
     Status(StatusCode, String),
+}
+
+fn token_hint(status: &StatusCode) -> &'static str {
+    match *status {
+        StatusCode::UNAUTHORIZED => "; set SSEGATE_ADMIN_TOKEN to a token of admin.auth",
+        _ => "",
+    }
 }
 
 impl From<AdminError> for CliError {
@@ -67,8 +81,16 @@ impl AdminListener {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => self.address()?,
         };
-        let uri = format!("{base}{path}").parse();
-        uri.map_err(|_| AdminError::InvalidUrl(format!("--url: {base} is not a URL")).into())
+        let uri: Result<Uri, _> = format!("{base}{path}").parse();
+        let uri = uri.ok().filter(|uri| uri.scheme().is_some() && uri.host().is_some());
+        uri.ok_or_else(|| self.invalid(&base).into())
+    }
+
+    fn invalid(&self, base: &str) -> AdminError {
+        let option = if self.url.is_some() { "--url: " } else { "" };
+        AdminError::InvalidUrl(format!(
+            "{option}{base:?} is not a URL; write it like http://127.0.0.1:9464"
+        ))
     }
 
     fn address(&self) -> Result<String, CliError> {
@@ -80,9 +102,10 @@ impl AdminListener {
 }
 
 async fn request(uri: Uri, max_bytes: usize) -> Result<AdminBody, CliError> {
-    let client = HttpClient::new(false, TIMEOUT);
+    let headers = credential()?;
+    let client = HttpClient::new(|| trust::tls_client(false), TIMEOUT);
     let exchange = async {
-        let response = client.get(&uri, HeaderMap::new()).await?;
+        let response = client.get(&uri, headers).await?;
         let status = response.http.status();
         let most = if status == StatusCode::OK { max_bytes } else { MAX_QUOTED_BYTES };
         Ok::<_, HttpError>((status, text(response.http.into_body(), most).await))
@@ -95,6 +118,18 @@ async fn request(uri: Uri, max_bytes: usize) -> Result<AdminBody, CliError> {
     } else {
         Err(AdminError::Status(status, one_line(&body.unwrap_or_default())).into())
     }
+}
+
+/// The header with the token of `admin.auth`, if the environment has one.
+fn credential() -> Result<HeaderMap, AdminError> {
+    let mut headers = HeaderMap::new();
+    if let Some(token) = std::env::var_os(TOKEN_VARIABLE).filter(|token| !token.is_empty()) {
+        let value = [b"Bearer ", token.as_encoded_bytes()].concat();
+        let mut value = HeaderValue::from_bytes(&value).map_err(|_| AdminError::Token)?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok(headers)
 }
 
 /// The body as text, or why it is longer than `most` bytes or breaks off.

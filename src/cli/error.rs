@@ -9,8 +9,7 @@ use std::process::ExitCode;
 
 use ssegate::config::ConfigErrors;
 use ssegate::gateway;
-
-use super::http_client::HttpError;
+use ssegate::http_client::HttpError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +30,7 @@ pub(crate) enum CliError {
     #[error("{0}: {1} PORT")]
     PortInUse(Box<Self>, &'static str),
     /// An HTTP request failed.
-    #[error("{0}")]
+    #[error("{0}{hint}", hint = trust_hint(.0))]
     Http(#[from] HttpError),
     /// A command failed, as the error beside it says.
     #[error("{0}")]
@@ -45,6 +44,10 @@ pub(crate) enum CliError {
     /// The runtime or a thread could not be created: usually out of file descriptors.
     #[error("cannot start the event loop: {0}")]
     Runtime(io::Error),
+}
+
+fn trust_hint(error: &HttpError) -> &'static str {
+    if error.is_distrust() { "; --insecure accepts any certificate" } else { "" }
 }
 
 impl CliError {

@@ -13,8 +13,8 @@ mod count;
 mod dev;
 mod duration;
 mod error;
+mod followers;
 mod healthcheck;
-mod http_client;
 mod logging;
 mod man;
 mod metrics;
@@ -63,7 +63,7 @@ certificate is kept in $STATE_DIRECTORY, $XDG_STATE_HOME/ssegate or ~/.local/sta
 
 Environment: SSEGATE_LOG sets the log level (error, warn, info, debug, trace; default info). \
 SSEGATE_TOKEN, SSEGATE_TOKEN_KEY, SSEGATE_URL_KEY and SSEGATE_REVOCATION_KEY are secrets of sub, token, sign \
-and revoke.";
+and revoke. SSEGATE_ADMIN_TOKEN is the token with which metrics and healthcheck request the admin listener.";
 
 /// A command with its arguments.
 #[derive(Debug, Subcommand)]
@@ -158,7 +158,10 @@ fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, Cli
         .enable_all()
         .build()
         .map_err(CliError::Runtime)?;
-    runtime.block_on(work)
+    let result = runtime.block_on(work);
+    // Does not wait for a thread that still resolves a name: the command has ended.
+    runtime.shutdown_background();
+    result
 }
 
 #[cfg(test)]

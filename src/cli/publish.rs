@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use clap::Args;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
+    RedisError,
+};
 use serde::Serialize;
-use ssegate::config::{self, Settings};
-use ssegate::route::Target;
+use ssegate::config;
 use ssegate::source::SourceLocation;
-use ssegate_format::Format;
 
 use super::config::ConfigFile;
 use super::count::count;
 use super::sub::target;
-use super::{CliError, block_on, output};
+use super::{CliError, block_on, followers, output};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,11 +62,11 @@ pub(crate) enum PublishError {
     #[error("the message on stdin is larger than 512 MiB, the limit of Redis")]
     TooLarge,
     /// The connection or the login failed. The address has neither user nor password in it.
-    #[error("cannot connect to {0}: {1}")]
-    Connect(String, RedisError),
+    #[error("cannot connect to {0}: {1}{2}")]
+    Connect(String, RedisError, &'static str),
     /// Redis responded with an error, or not in time.
-    #[error("PUBLISH to Redis at {0} failed: {1}")]
-    Publish(String, RedisError),
+    #[error("PUBLISH to Redis at {0} failed: {1}{2}")]
+    Publish(String, RedisError, &'static str),
 }
 
 impl From<PublishError> for CliError {
@@ -82,7 +83,7 @@ impl PublishCommand {
             }
             Some(url) => {
                 let usage = |error| CliError::Usage(format!("--redis: {error}"));
-                connection(config::source(url).map_err(usage)?)
+                config::source(url).map_err(usage)?
             }
             None => self.configured()?,
         };
@@ -91,14 +92,12 @@ impl PublishCommand {
         output::line(count(receivers, "receiver"))
     }
 
-    fn configured(&self) -> Result<ConnectionInfo, CliError> {
+    fn configured(&self) -> Result<SourceLocation, CliError> {
         let settings = self.config.load_or_dev()?;
-        if self.is_envelope() && !has_envelope_route(&settings) {
-            output::to_stderr(
-                "ssegate: warning: no route has format: envelope; clients get the JSON as data",
-            );
+        for warning in followers::warnings(&settings, &self.channel, self.is_envelope()) {
+            output::to_stderr(format_args!("ssegate: warning: {warning}"));
         }
-        Ok(connection(settings.source.location))
+        Ok(settings.source.location)
     }
 
     fn message(&self) -> Result<Vec<u8>, CliError> {
@@ -113,17 +112,6 @@ impl PublishCommand {
     fn is_envelope(&self) -> bool {
         self.event.is_some() || self.id.is_some()
     }
-}
-
-fn has_envelope_route(settings: &Settings) -> bool {
-    settings.routes.iter().any(|route| {
-        let events = match &route.target {
-            Target::Events(events) => Some(events),
-            Target::Proxy(_) | Target::Demo => None,
-        };
-        let handed_over = route.handover.as_ref().map(|handover| &handover.events);
-        events.into_iter().chain(handed_over).any(|events| events.format == Format::Envelope)
-    })
 }
 
 pub(super) fn connection(location: SourceLocation) -> ConnectionInfo {
@@ -165,13 +153,55 @@ fn envelope(event: Option<&str>, id: Option<&str>, data: &str) -> Vec<u8> {
     serde_json::to_vec(&EnvelopeJson { event, id, data }).expect("strings are JSON")
 }
 
-async fn publish(info: ConnectionInfo, channel: &str, message: &[u8]) -> Result<usize, CliError> {
-    let at = info.addr().to_string();
-    let mut connection =
-        connect(info).await.map_err(|error| PublishError::Connect(at.clone(), error))?;
+async fn publish(
+    location: SourceLocation,
+    channel: &str,
+    message: &[u8],
+) -> Result<usize, CliError> {
+    let is_embedded = matches!(location, SourceLocation::Embedded(_));
+    let info = connection(location);
+    let address = info.addr().clone();
+    let at = address.to_string();
+    let hint = |error: &RedisError| hint(error, &address, is_embedded);
+    let connected = connect(info).await;
+    let mut connection = connected.map_err(|error| {
+        let hint = hint(&error);
+        PublishError::Connect(at.clone(), error, hint)
+    })?;
     let mut command = redis::cmd("PUBLISH");
     let receivers = command.arg(channel).arg(message).query_async(&mut connection).await;
-    Ok(receivers.map_err(|error| PublishError::Publish(at, error))?)
+    Ok(receivers.map_err(|error| {
+        let hint = hint(&error);
+        PublishError::Publish(at, error, hint)
+    })?)
+}
+
+/// What to do about an error of Redis at `address`; empty if the error says it.
+fn hint(error: &RedisError, address: &ConnectionAddr, is_embedded: bool) -> &'static str {
+    if error.is_connection_refusal() {
+        return match is_embedded {
+            true => "; is the gateway running? The embedded bus is a part of it",
+            false => "; is Redis running?",
+        };
+    }
+    match (error.code(), error.kind(), address) {
+        (Some("NOAUTH"), ..) => "; put the password in the URL: redis://:password@host:6379",
+        (_, ErrorKind::AuthenticationFailed, _) => {
+            "; check the user and the password in the URL of Redis"
+        }
+        (_, ErrorKind::Io, ConnectionAddr::TcpTls { .. }) if !is_distrust(error) => {
+            "; does this port speak TLS? If not, write redis:// in the URL"
+        }
+        (_, ErrorKind::Io, ConnectionAddr::Tcp(..)) if error.is_connection_dropped() => {
+            "; does this port speak TLS? Then write rediss:// in the URL"
+        }
+        _ => "",
+    }
+}
+
+/// Whether the certificate of Redis is not trusted: it does speak TLS.
+fn is_distrust(error: &RedisError) -> bool {
+    error.to_string().contains("certificate")
 }
 
 async fn connect(info: ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {

@@ -3,6 +3,7 @@
 use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use ssegate::bounded_file;
 use ssegate::server::state_dir;
 use ssegate::tls_client::{self, Trust};
 
@@ -21,5 +22,6 @@ pub(super) fn tls_client(insecure: bool) -> ClientConfig {
 
 /// The certificate of `self_signed: true`, if this user has run such a gateway.
 fn local_certificate() -> Option<CertificateDer<'static>> {
-    CertificateDer::from_pem_file(state_dir::local_certificate()?).ok()
+    let file = bounded_file::read(&state_dir::local_certificate()?).ok()?;
+    CertificateDer::from_pem_slice(&file).ok()
 }

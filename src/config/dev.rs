@@ -32,7 +32,7 @@ impl Settings {
                 ListenerSettings { address: local(8080), tls: None, proxy_protocol: false },
             ],
             connections: global.connections,
-            admin: Some(AdminSettings { address: DEFAULT_ADMIN, hosts: Vec::new() }),
+            admin: Some(AdminSettings { address: DEFAULT_ADMIN, hosts: Vec::new(), auth: None }),
             source: SourceSettings {
                 location: SourceLocation::Embedded(local(6380)),
                 max_event_bytes: global.max_event_bytes,

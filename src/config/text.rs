@@ -1,6 +1,6 @@
 //! The text of a configuration: where it comes from, and its way to settings.
 
-use std::fs;
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use ssegate_strict_yaml::{ConfigErrors, Env};
 use super::purpose::ConfigPurpose;
 use super::resolve::resolve;
 use super::settings::Settings;
+use crate::bounded_file;
 
 /// The text of a configuration.
 #[derive(Clone, Debug)]
@@ -18,24 +19,25 @@ pub struct Text {
 }
 
 impl Text {
-    /// Reads the file at `path`.
+    /// Reads the file at `path`. Waits for what comes out of a pipe, as in `-c <(envsubst < template)`.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// The file cannot be read, or is larger than [`MAX_FILE_BYTES`](bounded_file::MAX_FILE_BYTES).
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
         let path = path.as_ref();
         let name = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|error| unreadable(&name, &error))?;
+        let text = File::open(path).and_then(bounded_file::read_text);
+        let text = text.map_err(|error| unreadable(&name, &error))?;
         Ok(Self { name, text })
     }
 
     /// Reads standard input to its end. Relative paths in it start at the working directory.
     ///
     /// # Errors
-    /// Standard input cannot be read.
+    /// Standard input cannot be read, or is larger than [`MAX_FILE_BYTES`](bounded_file::MAX_FILE_BYTES).
     pub fn from_stdin() -> Result<Self, ConfigErrors> {
         let name = "standard input".to_owned();
-        match io::read_to_string(io::stdin().lock()) {
+        match bounded_file::read_text(io::stdin().lock()) {
             Ok(text) => Ok(Self { name, text }),
             Err(error) => Err(unreadable(&name, &error)),
         }
@@ -64,12 +66,17 @@ fn unreadable(name: &str, error: &io::Error) -> ConfigErrors {
     ConfigErrors::for_file(name, message)
 }
 
-/// Reads the file at `path` to run a gateway, with the environment variables of this process.
+/// Reads the file at `path` again to run a gateway, with the environment variables of this process. Does not
+/// wait for a pipe: what came out of one at the start does not come again.
 ///
 /// # Errors
-/// Every mistake in the file, or that it cannot be read.
+/// Every mistake in the file, that it cannot be read, or that it is not a regular file.
 pub fn load(path: impl AsRef<Path>) -> Result<Settings, ConfigErrors> {
-    Text::from_file(path)?.resolve(ConfigPurpose::Run)
+    let path = path.as_ref();
+    let name = path.display().to_string();
+    let text = bounded_file::open(path).and_then(bounded_file::read_text);
+    let text = text.map_err(|error| unreadable(&name, &error))?;
+    Text { name, text }.resolve(ConfigPurpose::Run)
 }
 
 /// Parses `text` to run a gateway. `file` is its name in messages, and relative paths start at its

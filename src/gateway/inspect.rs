@@ -3,14 +3,15 @@
 use std::time::SystemTime;
 
 use super::{Error, sockets};
-use crate::config::Settings;
+use crate::config::{Settings, reaches};
+use crate::route::{RouteSettings, Target, UpstreamAddress};
 use crate::server::listener::ListenError;
 use crate::server::own_address::is_own_address;
 use crate::server::{descriptors, tls};
 
 /// Checks the files and addresses in the settings. Opens no socket and creates no file. Returns
 /// warnings, one line each: a certificate that expires soon, an address that this machine does not
-/// have.
+/// have, a route to the admin listener.
 ///
 /// # Errors
 /// The error that a start would fail with.
@@ -28,5 +29,27 @@ pub fn inspect(settings: &Settings) -> Result<Vec<String>, Error> {
     warnings.extend(foreign.map(|address| {
         format!("{address}: no network interface has this address now; listening on it will fail")
     }));
+    warnings.extend(published_admin(settings));
     Ok(warnings)
+}
+
+/// The routes of which an upstream is the admin listener.
+fn published_admin(settings: &Settings) -> impl Iterator<Item = String> + use<'_> {
+    let admin = settings.admin.as_ref().map(|admin| admin.address);
+    let is_admin = move |upstream: &UpstreamAddress| match (upstream, admin) {
+        (UpstreamAddress::Tcp { host, port, .. }, Some(admin)) => reaches(host, *port, admin),
+        _ => false,
+    };
+    let upstreams = |route: &RouteSettings| match &route.target {
+        Target::Proxy(proxy) => proxy.upstreams.to_vec(),
+        Target::Events(_) | Target::Demo => Vec::new(),
+    };
+    settings.routes.iter().enumerate().filter_map(move |(index, route)| {
+        let upstream = upstreams(route).into_iter().find(|upstream| is_admin(upstream))?;
+        Some(format!(
+            "routes[{index}].proxy.upstream: {upstream} is the admin listener of this gateway: everybody who may \
+             reach {} sees its metrics and its state",
+            route.path
+        ))
+    })
 }

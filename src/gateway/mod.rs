@@ -28,6 +28,7 @@ mod takeover;
 mod tasks;
 mod thread;
 
+use std::io;
 use std::sync::Arc;
 
 use tokio::runtime::LocalRuntime;
@@ -39,7 +40,7 @@ use ssegate_hub::{CloseReason, GapReason};
 
 use self::sockets::{Inherited, Sockets};
 use self::takeover::Predecessor;
-use crate::auth::RevocationOrigin;
+use crate::auth::{JwksErrorKind, RevocationOrigin};
 use crate::config::Settings;
 use crate::metrics::{LabelValues, Metrics};
 use crate::route::Router;
@@ -120,16 +121,52 @@ impl Gateway {
     /// # Errors
     /// A thread or task has failed, or not everything finished in the drain time.
     pub fn run(self, load: Option<ConfigLoader>) -> Result<(), Error> {
-        LocalRuntime::new()?.block_on(serve::serve(self, load))
+        block_on(serve::serve(self, load))?
     }
+}
+
+/// Runs `work` on this thread. Does not wait for its blocking calls, such as a file on a network disk that
+/// does not respond, or a name that a silent resolver is asked for.
+fn block_on<T>(work: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = LocalRuntime::new()?;
+    let result = runtime.block_on(work);
+    // Dropping it would wait for its threads.
+    runtime.shutdown_background();
+    Ok(result)
 }
 
 fn create_series(metrics: &Metrics) {
     let ends = BackendStreamEnd::ALL.map(BackendStreamEnd::as_str);
+    let fetches = JwksErrorKind::ALL.map(JwksErrorKind::as_str);
     metrics.create_series(LabelValues {
+        jwks_fetches: &[&["success"][..], &fetches].concat(),
         gaps: &GapReason::ALL.map(GapReason::as_str),
         streams_closed: &[&CloseReason::ALL.map(CloseReason::as_str)[..], &ends].concat(),
         source_errors: &SourceErrorKind::ALL.map(SourceErrorKind::as_str),
         revocations: &RevocationOrigin::ALL.map(RevocationOrigin::as_str),
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::task::spawn_blocking;
+
+    use super::block_on;
+
+    #[test]
+    fn the_end_does_not_wait_for_a_thread_that_blocks() {
+        let (_open, never) = mpsc::channel::<()>();
+        let (starting, started) = mpsc::channel();
+        let begin = async {
+            drop(spawn_blocking(move || {
+                starting.send(()).expect("it is awaited");
+                never.recv()
+            }));
+            started.recv().expect("the thread runs");
+        };
+        // With a wait in it this test would not end: `_open` lives longer.
+        block_on(begin).expect("a runtime");
+    }
 }

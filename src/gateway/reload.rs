@@ -9,14 +9,17 @@ use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ssegate_hub::{Hub, HubSettings};
 use tokio::signal::unix::Signal;
 
 use super::config_change::{ConfigChange, ConfigChanges};
+use super::duration_text::DurationText;
 use super::stop::DrainSettings;
 use super::systemd;
+use crate::admin::{AdminAuth, AdminSettings};
+use crate::auth::{Authenticator, SharedAuth};
 use crate::config::{ConfigErrors, Settings};
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -26,6 +29,10 @@ use crate::server::certificate::Certificate;
 use crate::server::listener::Listener;
 use crate::server::tls;
 use crate::server::tls_error::TlsError;
+
+/// After this a reload has failed. Reading takes milliseconds; a network disk that does not respond keeps one
+/// thread for each reload that was requested.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Loads the configuration again.
 pub type ConfigLoader = Arc<dyn Fn() -> Result<Settings, ConfigErrors> + Send + Sync>;
@@ -40,6 +47,8 @@ pub(super) struct Reloader {
     pub(super) hub: Hub,
     pub(super) max_connections: Rc<Cell<usize>>,
     pub(super) drain_settings: Rc<Cell<DrainSettings>>,
+    pub(super) auth: SharedAuth,
+    pub(super) admin_auth: AdminAuth,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
 }
@@ -55,6 +64,11 @@ enum ReloadError {
     Certificate { address: std::net::SocketAddr, cause: Box<TlsError> },
     #[error("loading the configuration failed: {0}")]
     Task(#[from] tokio::task::JoinError),
+    #[error(
+        "reading the configuration takes more than {}; does its disk respond?",
+        DurationText(*.0)
+    )]
+    TimedOut(Duration),
 }
 
 impl Reloader {
@@ -76,8 +90,7 @@ impl Reloader {
     }
 
     async fn reload(&mut self, load: ConfigLoader) -> Result<(), ReloadError> {
-        // Not on this thread, which runs the source: disk access may block.
-        let mut new = tokio::task::spawn_blocking(move || load()).await??;
+        let mut new = load_within(LOAD_TIMEOUT, load).await?;
         let router = Arc::new(Router::new(&new.routes, Some(&self.router))?);
         new.routes = Vec::new();
         let certificates = self.certificates(&new.listeners)?;
@@ -96,6 +109,8 @@ impl Reloader {
             }
         }
         let retention = Arc::new(router.retention());
+        let admin = new.admin.as_ref().and_then(|admin| admin.auth.clone());
+        self.admin_auth.set(admin.map(|auth| Authenticator::new(auth, &self.auth)));
         self.hub.change(HubSettings { retention, ..new.hub.clone() });
         self.max_connections.set(new.connections.max_connections);
         self.drain_settings.set(DrainSettings::of(&new));
@@ -123,6 +138,12 @@ impl Reloader {
             })
             .collect()
     }
+}
+
+/// Loads the configuration on another thread: disk access may block, and this one runs the source.
+async fn load_within(limit: Duration, load: ConfigLoader) -> Result<Settings, ReloadError> {
+    let loaded = tokio::time::timeout(limit, tokio::task::spawn_blocking(move || load())).await;
+    Ok(loaded.map_err(|_elapsed| ReloadError::TimedOut(limit))???)
 }
 
 impl ReloadError {
@@ -156,7 +177,7 @@ impl ReloadError {
 fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let differ = [
         ("listeners", !are_same_listeners(&old.listeners, &new.listeners)),
-        ("admin", old.admin != new.admin),
+        ("admin", !is_same_admin(old.admin.as_ref(), new.admin.as_ref())),
         ("redis.url", !old.source.location.is_same(&new.source.location)),
         ("max_event_bytes", old.source.max_event_bytes != new.source.max_event_bytes),
         ("limits.bus_memory", old.source.max_bus_memory != new.source.max_bus_memory),
@@ -172,7 +193,8 @@ fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
 /// effect.
 fn restore_fixed(current: &Settings, new: &mut Settings) {
     new.listeners = effective_listeners(&current.listeners, std::mem::take(&mut new.listeners));
-    new.admin.clone_from(&current.admin);
+    let auth = new.admin.take().and_then(|admin| admin.auth);
+    new.admin = current.admin.clone().map(|admin| AdminSettings { auth, ..admin });
     new.source.clone_from(&current.source);
     new.revocation.clone_from(&current.revocation);
     new.shards = current.shards;
@@ -182,6 +204,13 @@ fn restore_fixed(current: &Settings, new: &mut Settings) {
 
 fn are_same_listeners(old: &[ListenerSettings], new: &[ListenerSettings]) -> bool {
     old.len() == new.len() && old.iter().zip(new).all(|(old, new)| is_same_listener(old, new))
+}
+
+fn is_same_admin(old: Option<&AdminSettings>, new: Option<&AdminSettings>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => old.is_same_listener(new),
+        (old, new) => old.is_none() && new.is_none(),
+    }
 }
 
 /// Whether the two differ in nothing but the certificate, which can be reloaded.
@@ -213,8 +242,27 @@ impl fmt::Debug for Reloader {
 
 #[cfg(test)]
 mod tests {
-    use super::fixed_keys_changed;
+    use std::sync::{Arc, Mutex, mpsc};
+    use std::time::Duration;
+
+    use super::{ConfigLoader, fixed_keys_changed, load_within};
     use crate::config::Settings;
+
+    #[tokio::test]
+    async fn a_disk_that_does_not_respond_fails_the_reload() {
+        let (release, blocked) = mpsc::channel::<()>();
+        let blocked = Mutex::new(blocked);
+        let load: ConfigLoader = Arc::new(move || {
+            blocked.lock().expect("one reads").recv().expect_err("nothing is sent");
+            Ok(Settings::dev(None))
+        });
+        let error = load_within(Duration::from_millis(1), load).await.expect_err("it blocks");
+        assert_eq!(
+            error.to_string(),
+            "reading the configuration takes more than 1ms; does its disk respond?"
+        );
+        drop(release);
+    }
 
     #[test]
     fn the_readme_lists_every_key_that_needs_a_restart() {

@@ -12,8 +12,6 @@ use crate::source::control::{ControlPublisher, ControlReader, OutgoingRevocation
 
 /// What each thread is given for revoking.
 pub(super) struct RevocationParts {
-    /// What the shards share of authentication.
-    pub(super) auth: SharedAuth,
     /// What each shard is told of revocations, in the order of the shards; `None` where nothing can be
     /// revoked.
     pub(super) notices: Vec<Option<mpsc::Receiver<RevocationNotice>>>,
@@ -32,14 +30,14 @@ pub(super) struct ControlParts {
 }
 
 impl RevocationParts {
-    /// The parts for these settings.
-    pub(super) fn new(settings: &Settings, metrics: &Metrics) -> Self {
+    /// The parts for these settings. `auth`, which the shards are given next, learns what is revoked.
+    pub(super) fn new(settings: &Settings, auth: &mut SharedAuth, metrics: &Metrics) -> Self {
         let Some(RevocationSettings { control, remember }) = &settings.revocation else {
             let notices = (0..settings.shards).map(|_| None).collect();
-            return Self { auth: SharedAuth::default(), notices, control: None, revoking: None };
+            return Self { notices, control: None, revoking: None };
         };
         let (revocations, notices) = Revocations::new(settings.shards, metrics.clone());
-        let auth = SharedAuth { revocations: Some(revocations), ..SharedAuth::default() };
+        auth.revocations = Some(revocations);
         let ends = control.as_ref().map(|ControlSettings { channel, key }| {
             let reader = ControlReader::new(auth.clone(), key.clone(), metrics.clone());
             let (publisher, outgoing) = ControlPublisher::new(key.clone());
@@ -50,6 +48,6 @@ impl RevocationParts {
         let is_alone = matches!(settings.source.location, SourceLocation::Embedded(_));
         let publisher = publisher.filter(|_| !is_alone);
         let revoking = Some(Revoking::new(auth.clone(), publisher, *remember));
-        Self { auth, notices: notices.into_iter().map(Some).collect(), control, revoking }
+        Self { notices: notices.into_iter().map(Some).collect(), control, revoking }
     }
 }

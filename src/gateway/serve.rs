@@ -24,8 +24,8 @@ use super::takeover::{Predecessor, TakeoverSocket};
 use super::tasks::Tasks;
 use super::thread::Thread;
 use super::{Error, Gateway, OPENED, certificates, monitor, probe, stop, systemd};
-use crate::admin::{Admin, Revoking};
-use crate::auth::{RevocationNotice, SharedAuth};
+use crate::admin::{Admin, AdminAuth, Revoking};
+use crate::auth::{Authenticator, KeySetRunner, RevocationNotice, SharedAuth};
 use crate::config::Settings;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -54,12 +54,12 @@ pub(super) async fn serve(gateway: Gateway, load: Option<ConfigLoader>) -> Resul
     let Sockets { listeners, admin, bus, shared } = sockets;
     let (sockets, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
     let (publisher, publications) = bus.is_some().then(Publisher::new).unzip();
-    let parts = GatewayParts::new(settings, router, listeners, metrics);
+    let mut parts = GatewayParts::new(settings, router, listeners, metrics);
     let (hub, links) = parts.hub();
     let (changes, changed) = watch::channel(None);
-    let RevocationParts { auth, notices, control, revoking } =
-        RevocationParts::new(&parts.settings, &parts.metrics);
-    let shards = (links, auth, notices);
+    let RevocationParts { notices, control, revoking } =
+        RevocationParts::new(&parts.settings, &mut parts.auth, &parts.metrics);
+    let shards = (links, notices);
     let (threads, shards) = parts.start_shards(shards, publisher.as_ref(), &changed)?;
     let mut tasks = Tasks::default();
     if let Some(load) = load {
@@ -84,8 +84,8 @@ pub(super) async fn serve(gateway: Gateway, load: Option<ConfigLoader>) -> Resul
     .inspect_err(|error| tracing::error!(%error, "the gateway exits"))
 }
 
-/// What each shard is started with, beside what all share, and what they share of authentication.
-type ShardNeeds = (Vec<ShardLink>, SharedAuth, Vec<Option<mpsc::Receiver<RevocationNotice>>>);
+/// What each shard is started with, beside what all share.
+type ShardNeeds = (Vec<ShardLink>, Vec<Option<mpsc::Receiver<RevocationNotice>>>);
 
 /// What the threads and tasks share.
 struct GatewayParts {
@@ -95,6 +95,8 @@ struct GatewayParts {
     health: Health,
     metrics: Metrics,
     shortage: DescriptorShortage,
+    auth: SharedAuth,
+    admin_auth: AdminAuth,
     // A reload changes both.
     max_connections: Rc<Cell<usize>>,
     drain_settings: Rc<Cell<stop::DrainSettings>>,
@@ -118,6 +120,8 @@ impl GatewayParts {
             shortage: DescriptorShortage::new(health.clone(), metrics.clone()),
             health,
             metrics,
+            auth: SharedAuth::default(),
+            admin_auth: AdminAuth::default(),
             max_connections: Rc::new(Cell::new(settings.connections.max_connections)),
             drain_settings: Rc::new(Cell::new(stop::DrainSettings::of(&settings))),
             stop_accepting: CancellationToken::new(),
@@ -143,7 +147,7 @@ impl GatewayParts {
     /// Starts a thread for each shard. Acceptors send connections through the returned handles.
     fn start_shards(
         &self,
-        (links, auth, revoked): ShardNeeds,
+        (links, revoked): ShardNeeds,
         publisher: Option<&Publisher>,
         changed: &watch::Receiver<Option<ConfigChange>>,
     ) -> Result<(Vec<ShardThread>, Rc<[ShardHandle]>), Error> {
@@ -162,7 +166,7 @@ impl GatewayParts {
                 connections: self.settings.connections.clone(),
                 requests: self.settings.requests.clone(),
                 limits: limits.clone(),
-                auth: auth.clone(),
+                auth: self.auth.clone(),
                 revoked,
                 publisher: publisher.cloned(),
                 health: self.health.clone(),
@@ -182,6 +186,8 @@ impl GatewayParts {
             hub,
             max_connections: Rc::clone(&self.max_connections),
             drain_settings: Rc::clone(&self.drain_settings),
+            auth: self.auth.clone(),
+            admin_auth: self.admin_auth.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
         }
@@ -260,6 +266,9 @@ impl GatewayParts {
         tasks.spawn("the monitor", monitor::watch(health, self.shortage.clone(), metrics));
         let probe = probe::watch(self.health.clone(), self.metrics.clone());
         tasks.spawn("the backend probe", probe);
+        let (health, metrics) = (self.health.clone(), self.metrics.clone());
+        let keys = KeySetRunner { sets: self.auth.key_sets.clone(), health, metrics };
+        tasks.spawn("the key sets", keys.run());
     }
 
     /// Starts an acceptor for each listener. `sockets` are in the order of the listeners.
@@ -293,7 +302,10 @@ impl GatewayParts {
             return Ok(());
         };
         let url = |listener: &Listener| format!("{}://{}/", listener.scheme(), listener.address);
+        let auth = settings.auth.clone();
+        self.admin_auth.set(auth.map(|auth| Authenticator::new(auth, &self.auth)));
         let admin = Admin {
+            auth: self.admin_auth.clone(),
             hosts: settings.hosts.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),

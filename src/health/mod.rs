@@ -38,6 +38,8 @@ struct HealthState {
     backends: Mutex<BackendMap>,
     // Problems of certificates, by the address of the listener.
     certificates: Mutex<BTreeMap<String, String>>,
+    // Problems of the sets of keys, by their URLs.
+    key_sets: Mutex<BTreeMap<String, String>>,
     reload: Mutex<Option<Incident>>,
     slow_readers: Mutex<Option<Incident>>,
 }
@@ -175,11 +177,12 @@ impl Health {
 
     /// Sets or clears the problem of a listener's certificate.
     pub fn set_certificate(&self, listener: &str, problem: Option<String>) {
-        let mut certificates = lock(&self.0.certificates);
-        match problem {
-            Some(problem) => drop(certificates.insert(listener.to_owned(), problem)),
-            None => drop(certificates.remove(listener)),
-        }
+        set_problem(&self.0.certificates, listener, problem);
+    }
+
+    /// Sets or clears the problem of the set of keys that is fetched from `url`.
+    pub fn set_key_set(&self, url: &str, problem: Option<String>) {
+        set_problem(&self.0.key_sets, url, problem);
     }
 
     /// Records the result of a configuration reload; `Err`: why the old one stays.
@@ -266,6 +269,9 @@ impl Health {
         for (listener, problem) in &*lock(&self.0.certificates) {
             warn(format!("certificate of {listener}"), problem.clone());
         }
+        for (url, problem) in &*lock(&self.0.key_sets) {
+            warn(format!("keys of {url}"), problem.clone());
+        }
         for (about, incident) in
             [("configuration", &self.0.reload), ("slow readers", &self.0.slow_readers)]
         {
@@ -274,6 +280,14 @@ impl Health {
             }
         }
         warnings
+    }
+}
+
+fn set_problem(problems: &Mutex<BTreeMap<String, String>>, of: &str, problem: Option<String>) {
+    let mut problems = lock(problems);
+    match problem {
+        Some(problem) => drop(problems.insert(of.to_owned(), problem)),
+        None => drop(problems.remove(of)),
     }
 }
 

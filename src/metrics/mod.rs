@@ -52,6 +52,7 @@ impl Metrics {
             (&self.0.source_errors, reasons.source_errors),
             (&self.0.config_reloads, &["failure", "success"][..]),
             (&self.0.certificate_reloads, &["failure", "success"][..]),
+            (&self.0.jwks_fetches, reasons.jwks_fetches),
             (&self.0.auth_refused, &["expired", "missing", "revoked", "signature"][..]),
             (&self.0.revocations, reasons.revocations),
             (&self.0.revocations_ignored, &["malformed", "signature"][..]),
@@ -222,6 +223,11 @@ impl Metrics {
         self.0.revocations_ignored.with_label_values(&[reason]).inc();
     }
 
+    /// A set of keys was fetched, or could not be.
+    pub fn jwks_fetched(&self, result: &str) {
+        self.0.jwks_fetches.with_label_values(&[result]).inc();
+    }
+
     /// A stream was opened with the id of a last event.
     pub fn stream_resumed(&self) {
         self.0.streams_resumed.inc();
@@ -305,6 +311,8 @@ pub struct LabelValues<'a> {
     pub gaps: &'a [&'a str],
     /// The reasons of closed streams.
     pub streams_closed: &'a [&'a str],
+    /// The results of fetching keys.
+    pub jwks_fetches: &'a [&'a str],
     /// The kinds of Redis errors.
     pub source_errors: &'a [&'a str],
     /// Where revocations come from.

@@ -81,7 +81,9 @@ metrics! {
     stream_age: Histogram = "ssegate_stream_age_seconds",
         "Age of event streams when they were closed." in AGES;
     auth_refused: IntCounterVec = "ssegate_auth_refused_total",
-        "Requests refused on routes with auth, by reason." by ["reason"];
+        "Requests refused by auth, by reason." by ["reason"];
+    jwks_fetches: IntCounterVec = "ssegate_jwks_fetches_total",
+        "Fetches of JSON Web Key Sets from their URLs, by result." by ["result"];
     revocations: IntCounterVec = "ssegate_revocations_total",
         "Revocations that this gateway has acted upon, by where they came from." by ["source"];
     revocations_ignored: IntCounterVec = "ssegate_revocations_ignored_total",

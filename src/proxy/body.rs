@@ -101,7 +101,12 @@ impl Body for UpstreamBody {
                     this.complete();
                     return Poll::Ready(None);
                 }
-                this.complete_if_ended();
+                if frame.is_trailers() {
+                    // The last frame: nobody polls behind it.
+                    this.complete();
+                } else {
+                    this.complete_if_ended();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => this.fail(false, error),

@@ -31,6 +31,8 @@ pub enum FailureClass {
     LargeResponse,
     /// The backend did not switch to the protocol that the client requested.
     NoSwitch,
+    /// The request has come back to this gateway.
+    Loop,
     /// `max_connections` or `max_waiting` is reached.
     Busy,
     /// The backend timed out.
@@ -58,6 +60,7 @@ impl fmt::Display for FailureClass {
             Self::InvalidResponse => "the backend sent an invalid response",
             Self::LargeResponse => "the backend sent too large a response header",
             Self::NoSwitch => "the backend did not switch to the requested protocol",
+            Self::Loop => "the request came back to this gateway: it is not sent on in a loop",
             Self::Busy => "the backend is busy",
             Self::TooSlow => "the backend took too long to respond",
             Self::BrokenRequest => "the request body is malformed or incomplete",
@@ -74,6 +77,11 @@ pub(super) enum Failure {
     Connect(String),
     #[error("no connection within connect_timeout")]
     ConnectTimeout,
+    #[error(
+        "the request came back to this gateway again and again: this upstream leads to the gateway itself; set \
+         `upstream` to the address of the backend"
+    )]
+    Loop,
     #[error("max_connections reached")]
     MaxConnections,
     #[error("max_waiting reached: too many requests wait for a connection")]
@@ -134,6 +142,7 @@ impl Failure {
         match self {
             Self::Connect(_) => "connect",
             Self::ConnectTimeout => "connect_timeout",
+            Self::Loop => "loop",
             Self::MaxConnections => "max_connections",
             Self::MaxWaiting => "max_waiting",
             Self::ResponseTimeout => "response_timeout",
@@ -159,6 +168,7 @@ impl Failure {
             }
             Self::NoSwitch(_) | Self::Http2Only(_) => FailureClass::NoSwitch,
             Self::LargeResponse => FailureClass::LargeResponse,
+            Self::Loop => FailureClass::Loop,
             Self::MaxConnections | Self::MaxWaiting => FailureClass::Busy,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::UploadTimeout => {
                 FailureClass::TooSlow
@@ -184,7 +194,7 @@ impl Failure {
 
     /// Whether it does not count against the backend's health: any client can cause it.
     pub(super) fn is_health_neutral(&self) -> bool {
-        matches!(self, Self::Http2Only(_))
+        matches!(self, Self::Http2Only(_) | Self::Loop)
     }
 
     /// Whether no connection could be opened.

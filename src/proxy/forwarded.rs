@@ -1,10 +1,14 @@
 //! The fields that tell the backend about the client: `X-Forwarded-*`, `Forwarded` (RFC 7239) and
 //! `Via` (RFC 9110, section 7.6.3).
 //!
-//! From an untrusted peer these fields are removed. From a trusted proxy they are kept, and the
-//! proxy's own address is appended. If a trusted proxy sends only one of `X-Forwarded-For` and
-//! `Forwarded`, the other is not added: it would name the proxy where the backend expects the
-//! client.
+//! From an untrusted peer these fields are removed, every one that begins with `X-Forwarded-`: Rails and Rack
+//! trust `-Ssl` and `-Scheme`, Symfony and Laravel `-Prefix`, applications behind oauth2-proxy `-User`. Caddy
+//! and Traefik remove those that they set; nginx passes them all, and its users overwrite one by one.
+//! From a trusted proxy these fields are kept, and the proxy's own address is appended. If a trusted proxy
+//! sends only one of `X-Forwarded-For` and `Forwarded`, the other is not added: it would name the proxy
+//! where the backend expects the client.
+
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::header::{FORWARDED, HOST, HeaderName, VIA};
@@ -57,27 +61,43 @@ pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: Peer<'_>) {
 }
 
 fn is_forwarding_field(name: &str) -> bool {
-    matches!(
-        name,
-        "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-port"
-            | "x-forwarded-proto"
-            | "x-real-ip"
-    )
+    name.starts_with(headers::X_FORWARDED) || matches!(name, "forwarded" | "x-real-ip")
 }
+
+/// The name of this process in `Via`. It is random: the names of two gateways in a row must differ, or the
+/// second would take each request for one that has come back.
+static PSEUDONYM: LazyLock<String> = LazyLock::new(|| format!("ssegate-{:08x}", fastrand::u32(..)));
+
+/// The entries of this process in `Via`, for HTTP/1.0, HTTP/1.1 and HTTP/2. Made once, since every request gets one.
+static OWN_ENTRIES: LazyLock<[HeaderValue; 3]> = LazyLock::new(|| {
+    ["1.0", "1.1", "2"].map(|version| {
+        let entry = HeaderValue::try_from(format!("{version} {}", *PSEUDONYM));
+        entry.expect("letters, digits and a hyphen")
+    })
+});
+
+/// How often a request may come back to this process: more than once only in a loop, but for a few detours,
+/// such as a cache between two routes of one gateway.
+const MAX_PASSES: usize = 3;
 
 /// Appends the gateway to `Via`. `version` is that of the message as received.
 pub(super) fn append_via(headers: &mut HeaderMap, version: Version) {
-    headers.append(
-        VIA,
-        HeaderValue::from_static(match version {
-            Version::HTTP_2 => "2 ssegate",
-            Version::HTTP_10 => "1.0 ssegate",
-            _ => "1.1 ssegate",
-        }),
-    );
+    let [http10, http11, http2] = &*OWN_ENTRIES;
+    let entry = match version {
+        Version::HTTP_2 => http2,
+        Version::HTTP_10 => http10,
+        _ => http11,
+    };
+    headers.append(VIA, entry.clone());
+}
+
+/// Whether the request was here so often that it is in a loop: `Via` names this process [`MAX_PASSES`] times.
+pub(super) fn is_in_loop(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
+    let entries = values.flat_map(|value| value.split(','));
+    // `received-protocol received-by [comment]`
+    let received_by = entries.filter_map(|entry| entry.split_ascii_whitespace().nth(1));
+    received_by.filter(|name| *name == PSEUDONYM.as_str()).count() >= MAX_PASSES
 }
 
 /// Appends a value to those present, and joins them into one field.
@@ -123,9 +143,26 @@ fn element(address: &str, host: Option<&HeaderValue>, scheme: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderName, HeaderValue};
+    use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-    use super::{Peer, set_forwarded};
+    use super::{PSEUDONYM, Peer, append_via, is_in_loop, set_forwarded};
+
+    #[test]
+    fn a_request_that_was_here_three_times_is_in_a_loop() {
+        let mut headers = HeaderMap::new();
+        // Another gateway, and names that only begin like ours.
+        let others = "1.1 ssegate-0, 2 ssegate, 1.1 fred (ssegate), 1.1";
+        headers.append("via", HeaderValue::from_static(others));
+        for version in [Version::HTTP_11, Version::HTTP_2, Version::HTTP_10] {
+            assert!(!is_in_loop(&headers));
+            append_via(&mut headers, version);
+        }
+        assert!(is_in_loop(&headers));
+        let ours = &*PSEUDONYM;
+        let joined = format!("1.1 {ours}, 1.0 fred,2 {ours} (a comment), HTTP/1.1  {ours}");
+        headers.insert("via", joined.parse().expect("a value"));
+        assert!(is_in_loop(&headers));
+    }
 
     fn forwarded(peer: &str, is_trusted: bool, fields: &[(&str, &str)]) -> Vec<String> {
         let mut headers = HeaderMap::new();
@@ -143,13 +180,14 @@ mod tests {
         fields
     }
 
-    const SPOOFED: [(&str, &str); 7] = [
+    const SPOOFED: [(&str, &str); 8] = [
         ("host", "app.example:8443"),
         ("x-forwarded-for", "1.1.1.1"),
         ("x-forwarded-for", "2.2.2.2"),
         ("x-forwarded-proto", "ftp"),
         ("x-forwarded-host", "evil.example"),
         ("x-real-ip", "1.1.1.1"),
+        ("x-forwarded-user", "root"),
         ("forwarded", "for=1.1.1.1;proto=ftp"),
     ];
 
@@ -176,6 +214,7 @@ mod tests {
                 "x-forwarded-for: 1.1.1.1, 2.2.2.2, 10.0.0.1",
                 "x-forwarded-host: evil.example",
                 "x-forwarded-proto: ftp",
+                "x-forwarded-user: root",
                 "x-real-ip: 1.1.1.1",
             ]
         );

@@ -4,6 +4,9 @@
 use http::header::{CONNECTION, COOKIE, HeaderName, TE};
 use http::{HeaderMap, HeaderValue};
 
+/// How the names begin that tell who the client is, and how it reached the proxies in front.
+pub(super) const X_FORWARDED: &str = "x-forwarded-";
+
 /// Whether this is a hop-by-hop field, which concerns one connection only (RFC 9110, section
 /// 7.6.1). `Trailer` is not: it names fields of the message.
 pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -27,7 +30,7 @@ pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
 pub(super) fn is_reserved(name: &HeaderName) -> bool {
     let name_text = name.as_str();
     is_hop_by_hop(name)
-        || name_text.starts_with("x-forwarded-")
+        || name_text.starts_with(X_FORWARDED)
         || matches!(
             name_text,
             "content-length" | "forwarded" | "host" | "trailer" | "via" | "x-real-ip"
@@ -47,20 +50,16 @@ pub(super) fn read_as(name: &HeaderName) -> Option<HeaderName> {
     Some(HeaderName::try_from(name).expect("a hyphen may stand wherever an underscore may"))
 }
 
-/// Fields that stay although `Connection` names them: target, framing, credentials and the client's
+/// Fields that, as all of [`X_FORWARDED`], stay although `Connection` names them: target, framing, credentials and the client's
 /// address. Otherwise a client could have the gateway strip them, and appear to the backend as
 /// another.
-const PROTECTED: [&str; 13] = [
+const PROTECTED: [&str; 9] = [
     "authorization",
     "content-length",
     "cookie",
     "forwarded",
     "host",
     "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
     "x-real-ip",
     "expect",
     "trailer",
@@ -72,9 +71,13 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         // The usual options: `close` names no field, and `keep-alive` is removed anyway.
         .filter(|option| !["close", "keep-alive"].contains(option))
         .filter_map(|name| name.parse().ok())
-        .filter(|name: &HeaderName| !PROTECTED.contains(&name.as_str()))
+        .filter(|name: &HeaderName| !is_protected(name.as_str()))
         .collect();
     remove(headers, |name| is_hop_by_hop(name) || named.contains(name));
+}
+
+fn is_protected(name: &str) -> bool {
+    name.starts_with(X_FORWARDED) || PROTECTED.contains(&name)
 }
 
 /// Removes all fields whose name matches. Most messages have none of them, so testing the few names

@@ -163,6 +163,9 @@ impl Proxy {
         connection: &ConnectionState,
         gateway_fields: &[(HeaderName, HeaderValue)],
     ) -> Result<Forwarded, ProxyError> {
+        if forwarded::is_in_loop(request.headers()) {
+            return Err(self.failed(self.0.upstreams.first(), Failure::Loop));
+        }
         let gateway_fields = GatewayFields { peer: peer(connection), fields: gateway_fields };
         if let Some(upgrade) = Upgrade::requested(&mut request, self.0.settings.is_http2) {
             // Boxed: keeps the future of ordinary requests small.

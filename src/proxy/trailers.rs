@@ -3,6 +3,12 @@
 //! A recipient may merge trailers into the header section. So no field is forwarded that could
 //! change the meaning of the message (section 6.5.1), nor one that the gateway sets or strips as a
 //! header.
+//!
+//! Over HTTP/1.1, to a backend and to a client, only those pass that `Trailer` has announced, and none behind a
+//! `Content-Length`, which the message keeps: hyper, which writes it, sends no others (1.12, `src/proto/h1/encode.rs`:
+//! `Kind::Chunked(None)` drops them). The gateway cannot announce them itself, since the header has left before
+//! the trailers arrive. They may be lost at any hop (section 6.5.1), so a sender that needs them announces them.
+//! Over HTTP/2 all pass.
 
 use http::HeaderName;
 use http_body::Frame;

@@ -123,7 +123,8 @@ impl UploadState {
         if !self.retry_buffer.as_mut().is_none_or(|retry_buffer| retry_buffer.add(&frame)) {
             self.retry_buffer = None;
         }
-        self.monitor.advance(if self.is_end() {
+        // Trailers are the last frame: hyper does not poll behind them.
+        self.monitor.advance(if frame.is_trailers() || self.is_end() {
             UploadStage::Complete
         } else {
             UploadStage::AwaitingBackend

@@ -70,6 +70,14 @@ impl Channels {
         Ok(topics)
     }
 
+    /// Returns the names of the channels that a request asks for, without what authentication would add;
+    /// for an auth backend that decides for each channel. None if the request is not valid.
+    pub fn requested(&self, path: &Parameters, query: &str) -> Vec<String> {
+        let (query, most) = (query::parse_strictly(query), self.settings.max_channels + 1);
+        let named = self.templates.iter().map(|template| template.fill(path, &query, None, most));
+        named.collect::<Result<Vec<_>, _>>().map(|all| all.concat()).unwrap_or_default()
+    }
+
     /// Returns the topics of these names, without duplicates.
     ///
     /// # Errors

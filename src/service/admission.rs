@@ -12,7 +12,7 @@ use super::auth_backends::{AuthQuestion, RequestAsker};
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::revocable::RevocableRequest;
-use super::route_table::RouteAuth;
+use super::route_auth::RouteAuth;
 use super::stream_guard::StreamGuard;
 use super::{Service, cors};
 use crate::auth::{Access, AskBackend, AuthRequest, Authenticator, Denial, Revocations, origin};
@@ -57,7 +57,7 @@ impl Service {
     pub(super) async fn admit<B>(
         &self,
         (route, auth): (&Route, &RouteAuth),
-        (request, info): (&Request<B>, &RequestInfo),
+        (request, info, channels): (&Request<B>, &RequestInfo, &[String]),
         connection: &Rc<ConnectionState>,
     ) -> Result<Admission, Rejection> {
         if is_preflight_of_page(route, info) {
@@ -71,6 +71,7 @@ impl Service {
             verdicts: &self.auth().verdicts,
             connection,
             target: target.as_ref().unwrap_or(request.uri),
+            channels,
         };
         let access = self.authenticate(&auth.authenticator, request, now, &asker).await;
         let Access { identity, ends, is_ambient, forwards } = access.map_err(|denial| {
@@ -78,7 +79,8 @@ impl Service {
             tracing::debug!(route = route.settings.path, %denial, "not admitted");
             match denial {
                 Denial::Renewal => Rejection::Renewal,
-                Denial::NotNow(why) => Rejection::AuthBackend(why),
+                Denial::NotNow(why) => Rejection::CannotVerify(why),
+                Denial::Busy => Rejection::PasswordsBusy,
                 Denial::Response(response) => Rejection::OfAuthBackend(response),
                 Denial::Refused(refusal) => {
                     Rejection::Unauthorized(auth.authenticator.challenge(&refusal), refusal)
@@ -94,7 +96,7 @@ impl Service {
         // A time that the clock cannot tell is as good as never.
         let expires_at = left.and_then(|left| Instant::now().checked_add(left));
         let max_streams = auth.authenticator.settings().max_streams;
-        let questions = forwards.iter().filter_map(|backend| asker.question(backend, request));
+        let questions = forwards.iter().flat_map(|backend| asker.questions(backend, request));
         let questions = questions.filter(|question| question.backend().recheck.is_some()).collect();
         // In the same turn as the look into the list: one that is added later finds the request here.
         let is_revocable = self.auth().revocations.is_some();
@@ -136,7 +138,7 @@ impl Service {
         let id = admission.identity.as_ref().and_then(|who| who.id.as_ref());
         let quota = match admission.max_streams.zip(id) {
             Some((most, id)) => {
-                let guard = self.auth().streams.admit(id, most);
+                let guard = self.auth().quota.admit(id, most);
                 Some(guard.ok_or(Rejection::StreamsOfIdentity(most))?)
             }
             None => None,

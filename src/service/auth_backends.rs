@@ -14,8 +14,8 @@ use http_body_util::{BodyExt as _, Limited};
 use tokio::time::{Instant, timeout};
 
 use crate::auth::{
-    AskBackend, AuthRequest, AuthResponse, CacheKey, ForwardAuth, Lookup, MethodSettings, Verdict,
-    VerdictCache, question,
+    AskBackend, AuthPreset, AuthRequest, AuthResponse, CacheKey, ForwardAuth, Lookup,
+    MethodSettings, Verdict, VerdictCache, laravel, question,
 };
 use crate::grip;
 use crate::proxy::{Forwarded, Proxy};
@@ -37,6 +37,8 @@ pub(super) struct RequestAsker<'a> {
     pub(super) connection: &'a Rc<ConnectionState>,
     /// The target of the request without tokens.
     pub(super) target: &'a Uri,
+    /// The names of the channels that it asks for, as clients write them; empty on a proxy route.
+    pub(super) channels: &'a [String],
 }
 
 /// A question that may be asked again: whether a request is allowed.
@@ -44,6 +46,8 @@ pub(super) struct RequestAsker<'a> {
 pub(super) struct AuthQuestion {
     backend: Arc<ForwardAuth>,
     proxy: Proxy,
+    // The path and query that the backend is asked at.
+    target: String,
     fields: HeaderMap,
     // The host that the client asked for.
     host: String,
@@ -84,11 +88,27 @@ fn proxy_settings(backend: &ForwardAuth) -> ProxySettings {
 }
 
 impl RequestAsker<'_> {
-    /// The question whether `backend` allows `request`; `None` if it is none of the route's.
-    pub(super) fn question(
+    /// The questions whether `backend` allows `request`: all must be answered with yes.
+    pub(super) fn questions(
         &self,
         backend: &Arc<ForwardAuth>,
         request: AuthRequest<'_>,
+    ) -> Vec<AuthQuestion> {
+        let asked = |target: String| self.question(backend, request, target);
+        match backend.preset {
+            AuthPreset::Status => asked(backend.target.clone()).into_iter().collect(),
+            AuthPreset::Laravel => {
+                let private = self.channels.iter().filter(|name| laravel::needs_permission(name));
+                private.filter_map(|name| asked(laravel::target(&backend.target, name))).collect()
+            }
+        }
+    }
+
+    fn question(
+        &self,
+        backend: &Arc<ForwardAuth>,
+        request: AuthRequest<'_>,
+        target: String,
     ) -> Option<AuthQuestion> {
         let (backend, proxy) = self.backends.0.iter().find(|(known, _)| known == backend)?;
         let fields = question(request, self.target);
@@ -97,7 +117,7 @@ impl RequestAsker<'_> {
         let scheme = [u8::from(self.connection.is_tls())];
         let asked: [&[u8]; 5] = [
             upstream.as_bytes(),
-            backend.target.as_bytes(),
+            target.as_bytes(),
             host.as_bytes(),
             self.connection.client_text().as_bytes(),
             &scheme,
@@ -108,6 +128,7 @@ impl RequestAsker<'_> {
         Some(AuthQuestion {
             backend: Arc::clone(backend),
             proxy: proxy.clone(),
+            target,
             fields,
             host,
             connection: Rc::clone(self.connection),
@@ -119,10 +140,14 @@ impl RequestAsker<'_> {
 
 impl AskBackend for RequestAsker<'_> {
     async fn ask(&self, backend: &Arc<ForwardAuth>, request: AuthRequest<'_>) -> Verdict {
-        match self.question(backend, request) {
-            Some(question) => question.ask().await,
-            None => Verdict::NotNow("the configuration has changed"),
+        let mut all = HeaderMap::new();
+        for question in self.questions(backend, request) {
+            match question.ask().await {
+                Verdict::Allowed(fields) => all.extend(HeaderMap::clone(&fields)),
+                other => return other,
+            }
         }
+        Verdict::Allowed(Arc::new(all))
     }
 }
 
@@ -152,7 +177,7 @@ impl AuthQuestion {
     }
 
     async fn send(&self) -> Verdict {
-        let request = Request::builder().method(Method::GET).uri(&*self.backend.target);
+        let request = Request::builder().method(Method::GET).uri(&*self.target);
         let Ok(mut request) = request.body(RequestBody::empty()) else {
             return Verdict::NotNow("the auth backend's URL is not valid");
         };
@@ -183,6 +208,13 @@ impl AuthQuestion {
     fn verdict(&self, response: Response<Option<Bytes>>) -> Verdict {
         let (mut head, body) = response.into_parts();
         let status = head.status;
+        let is_laravel = self.backend.preset == AuthPreset::Laravel;
+        if status.is_success() && is_laravel && !body.as_deref().is_some_and(laravel::is_permission)
+        {
+            let body = Bytes::from_static(b"403 Forbidden: not allowed\n");
+            let (status, headers) = (StatusCode::FORBIDDEN, HeaderMap::new());
+            return Verdict::Refused(Arc::new(AuthResponse { status, headers, body }));
+        }
         if status.is_success() {
             let mut fields = HeaderMap::new();
             for name in &self.backend.copy_headers {

@@ -29,6 +29,7 @@ mod rejection;
 mod request_info;
 mod request_settings;
 mod revocable;
+mod route_auth;
 mod route_table;
 mod screening;
 mod start_page;
@@ -61,7 +62,8 @@ use self::proxy_handler::ProxyHandler;
 use self::rejection::Rejection;
 use self::request_info::RequestInfo;
 use self::revocable::RevocableRequests;
-use self::route_table::{RouteAuth, RouteTable};
+use self::route_auth::RouteAuth;
+use self::route_table::RouteTable;
 use crate::auth::SharedAuth;
 use crate::health::Health;
 use crate::metrics::{Metrics, RouteMetrics};
@@ -105,7 +107,7 @@ impl Service {
         metrics: Metrics,
         memory: UploadMemory,
     ) -> Self {
-        let routes = RouteTable::new(router, None, &metrics, &health, &memory);
+        let routes = RouteTable::new(router, None, (&metrics, &health), &memory, &auth);
         let routes = RefCell::new(Rc::new(routes));
         let requests = RefCell::new(Rc::new(requests));
         let unrouted = metrics.route("");
@@ -142,8 +144,8 @@ impl Service {
     pub fn change(&self, router: Arc<Router>, requests: RequestSettings) {
         self.0.requests.replace(Rc::new(requests));
         let before = self.routes();
-        let routes =
-            RouteTable::new(router, Some(&before), self.metrics(), self.health(), &self.0.memory);
+        let seen = (self.metrics(), self.health());
+        let routes = RouteTable::new(router, Some(&before), seen, &self.0.memory, self.auth());
         self.0.routes.replace(Rc::new(routes));
     }
 
@@ -244,8 +246,13 @@ impl Service {
         let metrics = self.metrics_of(route);
         let is_loopback = connection.client().is_loopback();
         let admitted = match auth {
-            // Boxed: keeps the future of other requests small.
-            Some(auth) => Box::pin(self.admit((route, auth), (&request, info), &connection)).await,
+            Some(auth) => {
+                let query = request.uri().query().unwrap_or_default();
+                let names = route.channels.as_ref().map(|all| all.requested(parameters, query));
+                let names = names.unwrap_or_default();
+                // Boxed: keeps the future of other requests small.
+                Box::pin(self.admit((route, auth), (&request, info, &names), &connection)).await
+            }
             None => Ok(Admission::default()),
         };
         if let Some(uri) = auth.and_then(|auth| auth.authenticator.without_tokens(request.uri())) {

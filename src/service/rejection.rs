@@ -49,6 +49,8 @@ pub(super) enum Rejection {
     Handover(#[from] HandoverError),
     #[error("the Host header is missing, repeated, not valid, or differs from the request target")]
     Host,
+    #[error("the Content-Length is too large: no body is that long")]
+    Length,
     #[error("method not allowed")]
     Method(Vec<Method>),
     #[error("no route matches")]
@@ -75,11 +77,13 @@ pub(super) enum Rejection {
     /// The response with which an auth backend refuses.
     #[error("refused by the auth backend")]
     OfAuthBackend(Arc<AuthResponse>),
-    /// An auth backend has not decided.
-    #[error("{0}")]
-    AuthBackend(&'static str),
     #[error("the token has expired; waiting for the next one")]
     Renewal,
+    /// What decides is away.
+    #[error("{0}")]
+    CannotVerify(&'static str),
+    #[error("too many passwords wait to be verified")]
+    PasswordsBusy,
     #[error("more than {0} streams of one identity")]
     StreamsOfIdentity(usize),
     #[error("{}", .0.class())]
@@ -93,15 +97,17 @@ impl Rejection {
             Self::Channel(ChannelError::TooMany(_)) => "max_channels",
             Self::Channel(ChannelError::NotAllowed | ChannelError::NoPattern) => "not_allowed",
             Self::Channel(_) => "channel",
-            Self::AuthBackend(_) => "auth_backend",
+            Self::CannotVerify(_) => "cannot_verify",
             Self::Draining => "draining",
             Self::ForeignOrigin => "foreign_origin",
             Self::Handover(_) => "handover",
             Self::Host => "host",
+            Self::Length => "length",
             Self::Method(_) => "method",
             Self::NewChannels => "new_channels_per_address",
             Self::NotFound => "not_found",
             Self::Panicked => "panic",
+            Self::PasswordsBusy => "passwords_busy",
             Self::Path => "path",
             Self::Publish => "publish",
             Self::Rate => "requests_per_address",
@@ -127,6 +133,7 @@ impl Rejection {
             Self::Unauthorized(Some(_), _) | Self::Renewal => StatusCode::UNAUTHORIZED,
             Self::Channel(_)
             | Self::Host
+            | Self::Length
             | Self::Path
             | Self::Scheme
             | Self::TransferCoding
@@ -137,10 +144,10 @@ impl Rejection {
             }
             Self::Unfit(RequestError::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::OfAuthBackend(response) => response.status,
-            Self::AuthBackend(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CannotVerify(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NewChannels | Self::Rate | Self::StreamsOfIdentity(_) => {
+            Self::NewChannels | Self::PasswordsBusy | Self::Rate | Self::StreamsOfIdentity(_) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -153,6 +160,7 @@ impl Rejection {
                 | FailureClass::InvalidResponse
                 | FailureClass::LargeResponse
                 | FailureClass::NoSwitch => StatusCode::BAD_GATEWAY,
+                FailureClass::Loop => StatusCode::LOOP_DETECTED,
                 FailureClass::Busy => StatusCode::SERVICE_UNAVAILABLE,
                 FailureClass::TooSlow => StatusCode::GATEWAY_TIMEOUT,
                 FailureClass::BrokenRequest => StatusCode::BAD_REQUEST,
@@ -165,7 +173,8 @@ impl Rejection {
     /// Whether the error is temporary, so that a retry of the same request may succeed.
     fn is_temporary(&self) -> bool {
         match self {
-            Self::AuthBackend(_) | Self::Draining | Self::Handover(_) | Self::Panicked => true,
+            Self::CannotVerify(_) | Self::PasswordsBusy => true,
+            Self::Draining | Self::Handover(_) | Self::Panicked => true,
             Self::NewChannels | Self::Rate | Self::Renewal | Self::StreamsOfIdentity(_) => true,
             Self::Upstream(error) => !error.class().is_client_error(),
             _ => false,
@@ -190,7 +199,12 @@ impl Rejection {
     fn is_ambiguous(&self) -> bool {
         matches!(
             self,
-            Self::Host | Self::Path | Self::Scheme | Self::TransferCoding | Self::Underscore(_)
+            Self::Host
+                | Self::Length
+                | Self::Path
+                | Self::Scheme
+                | Self::TransferCoding
+                | Self::Underscore(_)
         )
     }
 
@@ -225,6 +239,9 @@ impl Rejection {
             Self::NotFound => Some("Check the URL, or add a route for it to gateway.yaml."),
             Self::Underscore(_) => {
                 Some("Rename the header, or set underscores_in_headers on the route.")
+            }
+            Self::Upstream(error) if error.class() == FailureClass::Loop => {
+                Some("Set upstream of this route in gateway.yaml to the address of the backend.")
             }
             _ => None,
         }

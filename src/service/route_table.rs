@@ -11,8 +11,9 @@ use super::auth_backends::AuthBackends;
 use super::proxy_handler::ProxyHandler;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
+use super::route_auth::RouteAuth;
 use super::screening;
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, SharedAuth};
 use crate::health::Health;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::proxy::{self, Proxy};
@@ -30,21 +31,15 @@ pub(super) struct RouteTable {
     backends: HashMap<usize, ProxyHandler>,
 }
 
-/// The `auth` of a route, with this shard's connections to the backends that decide.
-pub(super) struct RouteAuth {
-    pub(super) authenticator: Authenticator,
-    pub(super) backends: AuthBackends,
-}
-
 impl RouteTable {
     /// The routes of `router`. Backends of `before` with the same settings are kept, with their
     /// connections.
     pub(super) fn new(
         router: Arc<Router>,
         before: Option<&Self>,
-        metrics: &Metrics,
-        health: &Health,
+        (metrics, health): (&Metrics, &Health),
         memory: &UploadMemory,
+        shared: &SharedAuth,
     ) -> Self {
         let mut kept: HashMap<&str, Vec<&Proxy>> = HashMap::new();
         let of_routes = before.iter().flat_map(|before| before.backends.values());
@@ -83,7 +78,7 @@ impl RouteTable {
                 kept(settings, &route.settings.path).unwrap_or_else(new)
             };
             let backends = AuthBackends::new(&settings.methods(), connect);
-            Some(RouteAuth { authenticator: Authenticator::new(settings), backends })
+            Some(RouteAuth { authenticator: Authenticator::new(settings, shared), backends })
         });
         let auth = auth.collect();
         Self { router, metrics: series, auth, backends }
@@ -125,6 +120,7 @@ impl RouteTable {
         screening::scheme(request)?;
         let host = screening::host(request)?;
         screening::transfer_coding(request.headers())?;
+        screening::length(request.headers())?;
         let path = request.uri().path();
         if !path.starts_with('/') {
             return Err(Rejection::Path);

@@ -13,6 +13,9 @@ use ssegate_http2::authority::is_port;
 
 use super::rejection::Rejection;
 
+/// 8 EiB, the largest size of a file in most systems.
+const MAX_LENGTH: u64 = i64::MAX as u64;
+
 /// Checks that the only transfer coding is `chunked`, if there is one (RFC 9112, section 6.1).
 /// hyper decodes a message as chunked if that is the last coding; a backend that supports the
 /// others would read another body.
@@ -23,6 +26,14 @@ pub(super) fn transfer_coding(headers: &HeaderMap) -> Result<(), Rejection> {
         (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(Rejection::TransferCoding),
     }
+}
+
+/// Checks that `Content-Length` can be the length of a body. Parsers of 63 bits, such as those of a backend in Java
+/// or Go, take a larger one for another number.
+pub(super) fn length(headers: &HeaderMap) -> Result<(), Rejection> {
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().filter_map(|length| length.to_str().ok());
+    let is_huge = |length: &str| length.parse::<u64>().is_ok_and(|length| length > MAX_LENGTH);
+    if lengths.map(str::trim).any(is_huge) { Err(Rejection::Length) } else { Ok(()) }
 }
 
 /// Checks that a CONNECT has no Content-Length: the bytes after it belong to the tunnel (RFC 9110,

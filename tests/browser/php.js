@@ -62,6 +62,7 @@ export async function startExampleGateway(t, { backend, redis, handover = '', ma
     .replace(/127\.0\.0\.1:8443|127\.0\.0\.1:8080/g, '127.0.0.1:0')
     .replaceAll('${REDIS_URL:-embedded://127.0.0.1:6380}', redis?.url ?? 'embedded://127.0.0.1:0')
     .replaceAll('${BACKEND_URL:-http://127.0.0.1:8000}', backend)
+    .replace('recheck: 5s', 'recheck: 1s')
     .replace('max_stream_age: 1h', `max_stream_age: ${maxStreamAge}\n${handover}     `);
   writeFileSync(join(home, 'gateway.yaml'), `${yaml}admin: { address: "127.0.0.1:0" }\n`);
   const gateway = await run(t, ['run'], home);

@@ -42,6 +42,7 @@ fn healthcheck_of_a_gateway_that_is_not_there_or_does_not_answer_fails() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let output = run(&["healthcheck", "--url", &format!("http://127.0.0.1:{port}")]);
     assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("is the gateway running?"), "{}", stderr(&output));
 
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
@@ -51,6 +52,19 @@ fn healthcheck_of_a_gateway_that_is_not_there_or_does_not_answer_fails() {
 
     let output = run(&["healthcheck", "-c", "missing.yaml"]);
     assert_eq!(output.status.code(), Some(1), "a container knows 0 and 1 only");
+}
+
+#[test]
+fn what_is_no_url_is_shown_with_one() {
+    for url in
+        ["foo", "foo:9464", "127.0.0.1:9464", "/livez", "http://", "http:///livez", "a b", ""]
+    {
+        let output = run(&["healthcheck", "--url", url]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = stderr(&output);
+        let expected = "is not a URL; write it like http://127.0.0.1:9464\n";
+        assert!(said.starts_with("ssegate: --url: ") && said.ends_with(expected), "{url}: {said}");
+    }
 }
 
 #[test]

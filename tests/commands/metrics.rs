@@ -24,6 +24,24 @@ fn metrics_prints_what_the_gateway_exposes_or_the_named_part_of_it() {
 }
 
 #[test]
+fn a_name_without_a_metric_is_a_failure_as_of_grep() {
+    for (names, expected) in [
+        (&["nothing"][..], "no metric has nothing in its name"),
+        (&["nothing", "HELP"], "no metric has nothing or HELP in its name"),
+    ] {
+        let (url, _) = admin(METRICS);
+        let output = run(&[&["metrics", "--url", &url], names].concat());
+        assert_eq!((output.status.code(), stdout(&output)), (Some(1), ""));
+        let said = format!("ssegate: {expected}; all of them: ssegate metrics\n");
+        assert_eq!(stderr(&output), said);
+    }
+    // No metrics at all, and nobody asked for one by its name.
+    let (url, _) = admin("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let output = run(&["metrics", "--url", &url]);
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""));
+}
+
+#[test]
 fn metrics_that_break_off_are_an_error() {
     let (url, _) = admin("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nssegate_channels 1\n");
     let output = run(&["metrics", "--url", &url]);
@@ -35,5 +53,9 @@ fn metrics_that_break_off_are_an_error() {
 fn metrics_of_a_gateway_that_is_not_there_are_an_error() {
     let output = run(&["metrics", "--url", "http://127.0.0.1:1"]);
     assert_eq!((output.status.code(), stdout(&output)), (Some(1), ""));
-    assert!(stderr(&output).contains("127.0.0.1:1"), "{}", stderr(&output));
+    assert_eq!(
+        stderr(&output),
+        "ssegate: cannot connect to 127.0.0.1:1: Connection refused (os error 111); nothing listens there: is the \
+         gateway running?\n"
+    );
 }

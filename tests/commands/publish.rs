@@ -18,6 +18,15 @@ fn a_redis_that_is_not_there_is_one_clear_line_without_the_password() {
     assert!(said.starts_with(&format!("ssegate: cannot connect to 127.0.0.1:{port}: ")));
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(!said.contains("secret"), "{said}");
+    assert!(said.ends_with("; is Redis running?\n"), "{said}");
+
+    let embedded = format!("embedded://127.0.0.1:{port}");
+    let output = run(&["pub", "news", "hello", "--redis", &embedded]);
+    let said = stderr(&output);
+    assert!(
+        said.ends_with("; is the gateway running? The embedded bus is a part of it\n"),
+        "{said}"
+    );
 }
 
 /// A real Redis on a socket of its own: no port to share.
@@ -28,9 +37,15 @@ struct Redis {
 
 impl Redis {
     fn start() -> Self {
+        Self::with(&["--port", "0"])
+    }
+
+    fn with(arguments: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         let mut process = Command::new("redis-server")
-            .args(["--port", "0", "--unixsocket", "redis.sock", "--save", "", "--appendonly", "no"])
+            .args(["--bind", "127.0.0.1", "--unixsocket", "redis.sock", "--save", ""])
+            .args(["--appendonly", "no"])
+            .args(arguments)
             .current_dir(directory.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -108,8 +123,101 @@ fn pub_reads_any_bytes_from_stdin() {
 }
 
 #[test]
+fn pub_says_what_to_do_about_a_login_and_about_tls() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let redis = Redis::with(&["--port", &port.to_string(), "--requirepass", "right"]);
+    let socket = redis.url();
+    for (url, expected) in [
+        (socket.clone(), "; put the password in the URL: redis://:password@host:6379"),
+        (format!("{socket}?pass=wrong"), "; check the user and the password in the URL of Redis"),
+        (
+            format!("rediss://:right@127.0.0.1:{port}"),
+            "; does this port speak TLS? If not, write redis:// in the URL",
+        ),
+    ] {
+        let output = run(&["pub", "news", "hello", "--redis", &url]);
+        assert_eq!(output.status.code(), Some(1), "{url}");
+        let said = stderr(&output);
+        assert!(said.trim_end().ends_with(expected), "{url}: {said}");
+        assert!(!said.contains("wrong") && !said.contains("right"), "{said}");
+    }
+}
+
+#[test]
+fn pub_says_that_a_port_may_speak_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    // As Redis does where a connection does not begin with a handshake.
+    let closing = std::thread::spawn(move || drop(listener.accept().unwrap()));
+    let output = run(&["pub", "news", "hello", "--redis", &url]);
+    let said = stderr(&output);
+    let expected = "; does this port speak TLS? Then write rediss:// in the URL";
+    assert!(said.trim_end().ends_with(expected), "{said}");
+    closing.join().unwrap();
+}
+
+#[test]
+fn pub_says_whom_a_message_does_not_reach() {
+    let redis = Redis::start();
+    for (routes, arguments, expected) in [
+        (
+            "{ path: /x, events: { channels: [news] } }",
+            &["other"][..],
+            "no stream can follow \"other\"",
+        ),
+        (
+            "{ path: \"/{id}\", events: { channels: [\"user:{id}\"] } }",
+            &["order:7"],
+            "no stream can follow",
+        ),
+        ("{ path: \"/{id}\", events: { channels: [\"user:{id}\"] } }", &["user:7"], ""),
+        (
+            "{ path: /x, events: { channels: [news], strip_prefix: \"app:\" } }",
+            &["news"],
+            "no stream can",
+        ),
+        ("{ path: /x, events: { channels: [news], strip_prefix: \"app:\" } }", &["app:news"], ""),
+        (
+            "{ path: /x, events: { channels: [news] } }",
+            &["__keyspace@0__:x"],
+            "no stream can follow this",
+        ),
+        ("{ path: /x, events: { channels: [news], source: stream } }", &["news"], "use XADD"),
+        (
+            "{ path: /x, events: { channels: [news], format: envelope } }, \
+             { path: /raw, events: { channels: [news] } }",
+            &["news", "--event", "ping"],
+            "clients of /raw get the JSON as data",
+        ),
+        (
+            "{ path: /x, events: { channels: [news], format: envelope } }, \
+             { path: /raw, events: { channels: [other] } }",
+            &["news", "--event", "ping"],
+            "",
+        ),
+    ] {
+        let yaml = format!(
+            "listeners: [{{ address: 127.0.0.1:0 }}]\nredis: {{ url: \"{}\" }}\nroutes: [{routes}]\n",
+            redis.url()
+        );
+        std::fs::write(redis.directory.path().join("gateway.yaml"), yaml).unwrap();
+        let (channel, more) = arguments.split_first().unwrap();
+        let arguments = [&["pub", channel, "x"], more].concat();
+        let output = ssegate(&arguments, &redis.directory).output().unwrap();
+        assert_eq!(stdout(&output), "0 receivers\n", "{routes}: {}", stderr(&output));
+        let said = stderr(&output);
+        match expected {
+            "" => assert_eq!(said, "", "{routes}"),
+            _ => {
+                assert!(said.starts_with("ssegate: warning: ") && said.contains(expected), "{said}")
+            }
+        }
+    }
+}
+
+#[test]
 fn pub_says_where_no_route_reads_envelopes_and_only_there() {
-    const WARNING: &str = "no route has format: envelope";
+    const WARNING: &str = "no route of this channel has format: envelope";
     let redis = Redis::start();
     let key = "x".repeat(32);
     let proxy = "proxy: { upstream: \"http://127.0.0.1:1\" }";

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use tokio::net::TcpStream;
 
-use crate::support::{Gateway, Redis, Request, Response, SOON, Via, eventually};
+use crate::support::{Gateway, Program, Redis, Request, Response, SOON, Via, eventually};
 
 async fn ask(gateway: &Gateway, request: Request) -> Response {
     request.send(Via::Http1, gateway.address("admin")).await
@@ -208,4 +208,82 @@ async fn operators_who_say_nothing_do_not_pile_up() {
     assert!(gateway.open_files() <= files + 66, "{} files more", gateway.open_files() - files);
     // The last one in the row has its turn when the first ones have had their time.
     assert_eq!(gateway.admin("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn with_auth_only_the_probes_need_no_credential() {
+    let redis = Redis::start().await;
+    let dir = tempfile::TempDir::new().unwrap();
+    let users = dir.path().join("users");
+    // htpasswd -nbB -C 5 alice 'correct horse'
+    let alice = "alice:$2y$05$zzscoQs5tS8H03T1vkmHIuJu7Eg.fowCOom4b8kmiOJtCVDZDTYve\n";
+    std::fs::write(&users, alice).unwrap();
+    // printf %s admin-token | sha256sum
+    let token =
+        "{ name: ops, sha256: 10a4c7c9fc5206d6f36dc6944a81bb6f4a3cb0e25014ae3b12e6c3e52712292a }";
+    let admin = format!(
+        "{{ address: \"127.0.0.1:0\", auth: {{ any: [{{ tokens: [{token}] }}, {{ basic: {{ users: {} }} }}] }} }}",
+        users.display()
+    );
+    let gateway = Gateway::build(&redis).admin(&admin).start().await;
+    let readiness = async || gateway.readiness().await == 200;
+    eventually(SOON, "it is ready", readiness).await;
+    let alice = "Basic YWxpY2U6Y29ycmVjdCBob3JzZQ==";
+    for (credential, status) in [
+        ("", 401),
+        ("Bearer wrong", 401),
+        ("Basic YWxpY2U6d3Jvbmc=", 401),
+        ("Bearer admin-token", 200),
+        (alice, 200),
+    ] {
+        let with = |target: &str| match credential {
+            "" => Request::get(target),
+            credential => Request::get(target).header("authorization", credential),
+        };
+        for target in ["/metrics", "/"] {
+            let response = ask(&gateway, with(target)).await;
+            assert_eq!(response.status, status, "{target} {credential}");
+            let challenge = response.header("www-authenticate");
+            let is_told =
+                challenge.contains("Bearer realm=") && challenge.contains(", Basic realm=");
+            assert_eq!(is_told, status == 401, "{challenge}");
+        }
+        for target in ["/livez", "/readyz"] {
+            assert_eq!(ask(&gateway, with(target)).await.status, 200, "{target} {credential}");
+        }
+        let verbose = ask(&gateway, with("/readyz?verbose")).await;
+        assert_eq!(verbose.status, 200);
+        let text = verbose.text().await;
+        assert_eq!(text.contains("redis"), status == 200, "{text}");
+    }
+    // The commands.
+    let url = format!("http://{}", gateway.address("admin"));
+    let metrics = |token: &str| {
+        let program =
+            Program::new(env!("CARGO_BIN_EXE_ssegate")).args(["metrics", "--url", &url, "streams"]);
+        program.env("SSEGATE_ADMIN_TOKEN", token).output(SOON)
+    };
+    assert!(metrics("admin-token").await.success().contains("ssegate_streams_resumed_total 0"));
+    for wrong in ["", "wrong", "a\nb"] {
+        let output = metrics(wrong).await;
+        assert_eq!(output.code(), 1);
+        assert!(output.stderr.contains("SSEGATE_ADMIN_TOKEN"), "{}", output.stderr);
+    }
+    // A reload changes it.
+    gateway.rewrite(|yaml| {
+        yaml.replace("tokens: [{ name: ops", "tokens: [{ name: ops2").replace(
+            "10a4c7c9fc5206d6f36dc6944a81bb6f4a3cb0e25014ae3b12e6c3e52712292a",
+            "394889a5b991a77dee30cc636d3f50a7697bcc1c9e7b9daea8acc2df488ee803",
+        )
+    });
+    gateway.signal(rustix::process::Signal::HUP);
+    for (token, status) in [("next-token", 200), ("admin-token", 401)] {
+        eventually(SOON, token, async || {
+            let bearer = format!("Bearer {token}");
+            ask(&gateway, Request::get("/metrics").header("authorization", &bearer)).await.status
+                == status
+        })
+        .await;
+    }
+    assert!(!gateway.log().contains("the change takes effect after a restart"));
 }

@@ -342,3 +342,58 @@ async fn a_backends_own_stream_ends_with_the_token_too() {
         within(SOON, "the end at the backend", call.closed()).await;
     }
 }
+
+#[tokio::test]
+#[ignore = "two thousand streams: run by tests/run --full"]
+async fn long_two_thousand_tokens_expire_together_and_their_streams_return_spread() {
+    const STREAMS: usize = 2_000;
+    let redis = Redis::start().await;
+    // Each comes back between one and two `retry` later.
+    let gateway = Gateway::build(&redis)
+        .settings(&format!("{}\nsse: {{ retry: 4s }}", jwt("")))
+        .routes("- { path: /mine, events: { channels: [\"user:{auth.id}\"] } }\n")
+        .start()
+        .await;
+    let until = seconds(60);
+    let token = of("42", &json!({"exp": until}));
+    let mut streams = Vec::with_capacity(STREAMS);
+    for _ in 0..STREAMS {
+        streams.push(
+            gateway.send(Via::Http1, bearer(Request::events("/mine"), &token)).await.stream(),
+        );
+    }
+    for stream in &mut streams {
+        stream.ready().await;
+    }
+    let id = {
+        redis.publish("user:42", "before").await;
+        for stream in &mut streams {
+            assert_eq!(stream.next_event().await.data, "before");
+        }
+        streams[0].last_id().to_owned()
+    };
+    assert!(seconds(0) < until, "all were opened in time");
+    let mut retries = Vec::with_capacity(STREAMS);
+    for stream in &mut streams {
+        let retry =
+            within(4 * SOON + std::time::Duration::from_secs(60), "the end of a stream", async {
+                let mut retry = None;
+                while let Some(block) = stream.block().await {
+                    retry = block.retry.or(retry);
+                }
+                retry
+            })
+            .await;
+        retries.push(retry.expect("a time to come back"));
+    }
+    let (least, most) = (retries.iter().min().expect("one"), retries.iter().max().expect("one"));
+    assert!(*least >= 4_000 && *most <= 8_000 && most - least > 3_000, "{least} to {most}");
+    // What is published meanwhile is not lost to those who return with their next token.
+    redis.publish("user:42", "meanwhile").await;
+    let next = of("42", &json!({}));
+    for _ in 0..STREAMS {
+        let request = bearer(Request::events("/mine"), &next).header("last-event-id", &id);
+        let mut stream = gateway.send(Via::Http1, request).await.stream();
+        assert_eq!(stream.next_event().await.data, "meanwhile");
+    }
+}

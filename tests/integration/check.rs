@@ -120,11 +120,32 @@ async fn an_upstream_that_is_the_gateway_itself_is_refused() {
         ("127.0.0.1", format!("localhost:{port}")),
         ("0.0.0.0", format!("127.0.0.1:{port}")),
         ("[::]", format!("127.0.0.1:{port}")),
+        ("127.0.0.1", format!("127.1:{port}")),
+        ("127.0.0.1", format!("2130706433:{port}")),
+        ("127.0.0.1", format!("0x7f.1:{port}")),
+        ("0.0.0.0", format!("app.localhost:{port}")),
     ] {
         both_refuse(dir.path(), &yaml(listener, &upstream), key, "this gateway itself").await;
     }
     let bus = format!("127.0.0.1:{}", port + 1);
     both_refuse(dir.path(), &yaml("127.0.0.1", &bus), key, "is the embedded bus (redis.url)").await;
+}
+
+#[tokio::test]
+async fn a_route_to_the_admin_listener_is_a_warning() {
+    let dir = TempDir::new().unwrap();
+    let port = free_port();
+    let yaml = format!(
+        "listeners: [{{ address: 127.0.0.1:0 }}]\nadmin: {{ address: \"127.0.0.1:{port}\" }}\n\
+         redis: {{ url: \"redis://127.0.0.1:1\" }}\n\
+         routes:\n  - path: /metrics\n    proxy: {{ upstream: \"http://127.1:{port}\" }}\n"
+    );
+    std::fs::write(dir.path().join("gateway.yaml"), yaml).unwrap();
+    let (code, said) = ssegate("check", dir.path()).await;
+    assert_eq!(code, 0, "{said}");
+    let warning = format!("routes[0].proxy.upstream: http://127.1:{port} is the admin listener");
+    assert!(said.contains(&warning), "{said}");
+    assert!(said.contains("everybody who may reach /metrics"), "{said}");
 }
 
 #[tokio::test]

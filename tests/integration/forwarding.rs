@@ -1,6 +1,7 @@
 //! How requests are forwarded: to any kind of upstream, in time, and with the truth of where they
 //! come from.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +23,116 @@ async fn in_front_of(redis: &Redis, upstream: &str, more: &str) -> Gateway {
 
 fn url(upstream: &Upstream) -> String {
     format!("\"http://{}\"", upstream.address())
+}
+
+/// The upstream is a name of this machine that the configuration cannot see through: a proxy that leads back.
+#[tokio::test]
+async fn a_request_in_a_loop_is_508_after_a_few_rounds() {
+    let redis = Redis::start().await;
+    for via in Via::ALL {
+        for http2 in [false, true] {
+            let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let upstream = format!("\"http://{}\"", relay.local_addr().unwrap());
+            let gateway = in_front_of(&redis, &upstream, &format!("http2: {http2}")).await;
+            let back = tokio::spawn(lead_back(relay, gateway.address("http")));
+            let response = gateway.send(via, Request::get("/")).await;
+            assert_eq!(response.status, 508, "{via:?} {http2}");
+            let text = response.text().await;
+            assert!(text.contains("came back to this gateway"), "{text}");
+            assert!(text.contains("Set upstream of this route"), "{text}");
+            let metrics = gateway.metrics().await;
+            let loops = metrics.sum("ssegate_upstream_errors_total", &["loop"]);
+            assert_eq!(loops, 1.0);
+            gateway.logs("this upstream leads to the gateway itself").await;
+            // An EventSource is sent away for a while, since the operator may mend it.
+            let stream =
+                gateway.send(via, Request::get("/").header("accept", "text/event-stream")).await;
+            assert_eq!(stream.status, 200);
+            back.abort();
+        }
+    }
+}
+
+/// Connects each client to `to`.
+async fn lead_back(relay: TcpListener, to: SocketAddr) {
+    loop {
+        let (mut client, _) = relay.accept().await.unwrap();
+        tokio::spawn(async move {
+            let mut gateway = TcpStream::connect(to).await.unwrap();
+            // Ends when either side is gone.
+            tokio::io::copy_bidirectional(&mut client, &mut gateway).await.unwrap_or_default()
+        });
+    }
+}
+
+/// What frameworks and proxies of authentication read beside the usual fields: Rails and Rack trust `-Ssl` and
+/// `-Scheme`, Symfony and Laravel `-Prefix`, applications behind oauth2-proxy `-User`, `-Email` and `-Groups`.
+const OTHER_FORWARDED: [&str; 14] = [
+    "x-forwarded-ssl",
+    "x-forwarded-scheme",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-forwarded-by",
+    "x-forwarded-user",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-preferred-username",
+    "x-forwarded-access-token",
+    "x-forwarded-client-cert",
+    "x-forwarded-tls-client-cert",
+    "x-forwarded-protocol",
+    "x-forwarded-uri",
+];
+
+#[tokio::test]
+async fn every_field_that_begins_with_x_forwarded_is_only_taken_from_a_trusted_proxy() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    for (trusted, expected) in [("192.0.2.1", ""), ("127.0.0.1", "me")] {
+        let gateway = Gateway::build(&redis)
+            .settings(&format!("trusted_proxies: [{trusted}]"))
+            .routes(&upstream.route("/{*rest}"))
+            .start()
+            .await;
+        for via in Via::ALL {
+            let add = |request: Request, name| request.header(name, "me");
+            let request = OTHER_FORWARDED.into_iter().fold(Request::get("/"), add);
+            let serve = async {
+                let call = upstream.call().await;
+                for name in OTHER_FORWARDED {
+                    assert_eq!(call.header(name), expected, "{name} from {trusted}, {via:?}");
+                }
+                call.answer("200 OK", "", "ok").await;
+            };
+            let (response, ()) = tokio::join!(gateway.send(via, request), serve);
+            assert_eq!(response.status, 200);
+        }
+    }
+}
+
+/// A proxy that passes the client's `Connection` on cannot be made to take such a field away.
+#[tokio::test]
+async fn connection_removes_no_field_that_begins_with_x_forwarded() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::build(&redis)
+        .settings("trusted_proxies: [127.0.0.1]")
+        .routes(&upstream.route("/{*rest}"))
+        .start()
+        .await;
+    let request = Request::get("/")
+        .header("connection", "x-forwarded-user, x-forwarded-prefix, x-own")
+        .header("x-forwarded-user", "me")
+        .header("x-forwarded-prefix", "/app")
+        .header("x-own", "1");
+    let serve = async {
+        let call = upstream.call().await;
+        assert_eq!(call.header("x-forwarded-user"), "me");
+        assert_eq!(call.header("x-forwarded-prefix"), "/app");
+        assert_eq!(call.header("x-own"), "");
+        call.answer("200 OK", "", "ok").await;
+    };
+    tokio::join!(gateway.send(Via::Http1, request), serve);
 }
 
 #[tokio::test]
@@ -50,7 +161,7 @@ async fn a_stranger_cannot_say_where_a_request_comes_from() {
             assert_eq!(call.header("x-real-ip"), "");
             let element = format!("for=127.0.0.1;host=app.example;proto={scheme}");
             assert_eq!(call.header("forwarded"), element);
-            let ours = if via.is_http2() { "via: 2 ssegate" } else { "via: 1.1 ssegate" };
+            let ours = if via.is_http2() { "via: 2 ssegate-" } else { "via: 1.1 ssegate-" };
             assert!(call.head.contains("via: 1.0 fred\r\n"), "{}", call.head);
             assert!(call.head.contains(ours), "{}", call.head);
             call.answer("200 OK", "", "ok").await;
@@ -359,8 +470,12 @@ async fn a_backend_that_speaks_tls_must_be_whom_we_meant() {
                 assert_eq!(recorded[0].line(), "POST /x?y HTTP/1.1");
                 assert_eq!(recorded[0].body, b"a body");
                 assert_eq!(recorded[0].values("host"), ["app.example"]);
-                let via = if http2 { "2 ssegate" } else { "1.1 ssegate" };
-                assert_eq!(recorded[0].values("via"), ["1.1 ssegate", via]);
+                let version = if http2 { "2" } else { "1.1" };
+                let [first, second] = recorded[0].values("via")[..] else { panic!("two") };
+                assert!(first.starts_with("1.1 ssegate-"), "{first}");
+                assert!(second.starts_with(&format!("{version} ssegate-")), "{second}");
+                // Each process has a name of its own.
+                assert_ne!(first.split(' ').nth(1), second.split(' ').nth(1));
             } else {
                 let text = response.text().await;
                 assert!(!text.contains(host) && !text.contains(&port.to_string()), "{text}");
@@ -588,7 +703,7 @@ async fn a_backend_behind_a_full_queue_is_a_504_after_connect_timeout() {
     let redis = Redis::start().await;
     // Nobody accepts, and the queue is full: a further connection is never made.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
     socket.bind(&address.into()).unwrap();
     socket.listen(0).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
@@ -809,6 +924,45 @@ async fn trailers_pass_both_ways() {
     while !seen.ends_with(b"0\r\nx-end: yes\r\n\r\n") {
         let read = within(SOON, "the trailer", client.read_buf(&mut seen)).await.unwrap();
         assert!(read > 0, "{}", String::from_utf8_lossy(&seen));
+    }
+}
+
+/// Reads until `end` is the end of what has come.
+async fn read_until(socket: &mut TcpStream, end: &str) -> String {
+    let mut seen = Vec::new();
+    while !seen.ends_with(end.as_bytes()) {
+        let read = within(SOON, end, socket.read_buf(&mut seen)).await.unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&seen));
+    }
+    String::from_utf8(seen).unwrap()
+}
+
+/// A known limit, of hyper: what `Trailer` does not announce is lost over HTTP/1.1. The message stays whole, and
+/// both connections can be used again.
+#[tokio::test]
+async fn trailers_that_are_not_announced_are_lost_over_http1_and_nothing_else_is() {
+    let redis = Redis::start().await;
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("\"http://{}\"", upstream.local_addr().unwrap());
+    let gateway = in_front_of(&redis, &address, "").await;
+    let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+    let mut backend = None;
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n";
+    let ok = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
+    for (announced, last) in [("", "0\r\n\r\n"), ("Trailer: x-sum\r\n", "0\r\nx-sum: 7\r\n\r\n")] {
+        for _ in 0..2 {
+            let body = "3\r\nabc\r\n0\r\nx-other: 1\r\nx-sum: 7\r\n\r\n";
+            client.write_all(format!("{post}{announced}\r\n{body}").as_bytes()).await.unwrap();
+            if backend.is_none() {
+                backend = Some(within(SOON, "a connection", upstream.accept()).await.unwrap().0);
+            }
+            let backend = backend.as_mut().unwrap();
+            let asked = read_until(backend, &format!("3\r\nabc\r\n{last}")).await;
+            assert!(!asked.contains("x-other"), "{asked}");
+            backend.write_all(format!("{ok}{announced}\r\n{body}").as_bytes()).await.unwrap();
+            let answer = read_until(&mut client, &format!("3\r\nabc\r\n{last}")).await;
+            assert!(!answer.contains("x-other"), "{answer}");
+        }
     }
 }
 

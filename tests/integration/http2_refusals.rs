@@ -1,6 +1,9 @@
 //! Requests over HTTP/2 that are none, beside the stream of somebody else on the same connection, as where
 //! a proxy shares it between its users: each is answered 400, and held against nobody.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use crate::support::frames::{
     ACK, DATA, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, WINDOW_UPDATE,
 };
@@ -256,6 +259,39 @@ async fn a_body_of_another_length_than_announced_gets_400_and_is_never_whole_at_
     eventually(SOON, "the good one", ended).await;
     let whole = backend.take().into_iter().filter(|it| it.end == RequestEnd::Complete);
     assert_eq!(whole.map(|it| it.body).collect::<Vec<_>>(), [b"abc"]);
+}
+
+/// Over every protocol, and before any of it is forwarded.
+#[tokio::test]
+async fn a_length_that_no_body_has_gets_400_with_the_reason() {
+    const TEXT: &str = "400 Bad Request: the Content-Length is too large: no body is that long\n";
+    let redis = Redis::start().await;
+    let backend = Recorder::start().await;
+    let gateway = Gateway::build(&redis).route(&backend.route("/{*rest}")).start().await;
+    let mut shared = Shared::open(&gateway, Via::H2c).await;
+    for length in ["18446744073709551615", "18446744073709551614", "9223372036854775808"] {
+        let mut fields = but(":path", "/upload");
+        fields[0].1 = "POST";
+        fields.push(("content-length", length));
+        // Its body is still to come.
+        let stream = shared.next;
+        shared.next += 2;
+        shared.connection.send(&Frame::request(stream, 0, &fields)).await;
+        let outcome = within(SOON, length, Box::pin(shared.outcome(stream))).await;
+        assert_eq!((outcome.status, outcome.text.as_str()), (400, TEXT), "{length}");
+        let mut socket = TcpStream::connect(gateway.address("http")).await.unwrap();
+        let head =
+            format!("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\nabc");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(TEXT.as_bytes()) {
+            let read = within(SOON, "the reason", socket.read_buf(&mut seen)).await.unwrap();
+            assert!(read > 0, "{length}: {}", String::from_utf8_lossy(&seen));
+        }
+        assert!(seen.starts_with(b"HTTP/1.1 400 Bad Request\r\n"), "{length}");
+    }
+    shared.assert_other_lives(&redis).await;
+    assert_eq!(backend.take(), []);
 }
 
 /// What a client makes us give up counts as what it takes back itself (CVE-2025-8671).

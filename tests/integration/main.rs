@@ -13,6 +13,8 @@ mod support;
 mod announced;
 /// Who may listen, to what, and until when.
 mod auth;
+/// Every method of authentication, with credentials of every kind, on every kind of route.
+mod auth_matrix;
 /// One connection over HTTP/2 to a backend, and many clients that share it.
 mod backend_http2;
 /// nginx and Node as backends over HTTP/2, and when they close a connection.
@@ -20,6 +22,8 @@ mod backend_servers;
 /// Event streams that the backend writes itself.
 mod backend_streams;
 mod backend_windows;
+/// Names and passwords.
+mod basic;
 /// Bodies of any size, in constant memory.
 mod bodies;
 /// Pages of other origins.
@@ -28,6 +32,8 @@ mod cors;
 mod early_answers;
 /// The `envelope` format: names, ids and `retry` from the publisher.
 mod envelope;
+/// A backend decides who may listen.
+mod forward_auth;
 /// To any kind of upstream, in time, and with the truth of where a request comes from.
 mod forwarding;
 /// Clients that close their sending side behind a request.
@@ -40,6 +46,8 @@ mod hostile;
 mod http1_pipelining;
 /// What comes before a response, and in its first line.
 mod interim;
+/// Keys from a URL.
+mod jwks;
 /// Kept connections to a backend that die as a request is sent.
 mod kept_connections;
 /// Any payload arrives as it was published: a property.
@@ -150,6 +158,8 @@ mod prometheus;
 mod reload;
 /// What must not come out, and where nothing is written.
 mod secrets;
+/// Pipes, devices and huge files in place of the configuration's.
+mod special_files;
 /// The orderly end.
 mod stop;
 /// Another process on the same sockets.

@@ -9,7 +9,11 @@ use crate::support::{Gateway, Program, Redis, Request, SOON, Via, eventually, fr
 #[ignore = "needs prometheus: run by tests/run"]
 async fn prometheus_scrapes_the_gateway() {
     let redis = Redis::start().await;
-    let gateway = Gateway::start(&redis).await;
+    // printf %s admin-token | sha256sum
+    let token =
+        "{ name: ops, sha256: 10a4c7c9fc5206d6f36dc6944a81bb6f4a3cb0e25014ae3b12e6c3e52712292a }";
+    let admin = format!("{{ address: \"127.0.0.1:0\", auth: {{ tokens: [{token}] }} }}");
+    let gateway = Gateway::build(&redis).admin(&admin).start().await;
     let _streams = gateway.subscribe_all("/events/news", 7).await;
 
     let dir = TempDir::new().unwrap();
@@ -17,7 +21,7 @@ async fn prometheus_scrapes_the_gateway() {
     let target = gateway.address("admin");
     let scrape = format!(
         "global: {{ scrape_interval: 1s }}\nscrape_configs:\n\
-         - job_name: ssegate\n  static_configs: [{{ targets: [\"{target}\"] }}]\n"
+         - job_name: ssegate\n  authorization: {{ credentials: admin-token }}\n  static_configs: [{{ targets: [\"{target}\"] }}]\n"
     );
     std::fs::write(&config, scrape).unwrap();
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));

@@ -36,12 +36,31 @@ async fn over_tls_with_a_certificate_that_the_system_trusts() {
     let trusting = trusting.env("SSL_CERT_FILE", &path(&pem.authority)).start().await;
     assert_delivers(&trusting, &redis).await;
 
+    // The wrong scheme, either way.
+    let plain =
+        Gateway::build(&redis).redis_url(&format!("redis://localhost:{port}")).start().await;
+    plain.logs("does this port speak TLS? Then write rediss:// in redis.url").await;
+    let url_of_plain = format!("rediss://localhost:{}", redis.port());
+    let over_tls = Gateway::build(&redis).redis_url(&url_of_plain).start().await;
+    over_tls.logs("does this port speak TLS? If not, write redis:// in redis.url").await;
+
     let other = tempfile::TempDir::new().unwrap();
     let other = Pem::write(other.path());
     let distrusting = Gateway::build(&redis).redis_url(&url);
     let distrusting = distrusting.env("SSL_CERT_FILE", &path(&other.authority)).start().await;
     distrusting.counts("ssegate_redis_errors_total", &[], 1.0).await;
     assert_eq!(distrusting.readiness().await, 503);
+}
+
+#[tokio::test]
+async fn without_the_password_that_it_wants() {
+    let redis = Redis::start().await;
+    redis.command::<String>(&["CONFIG", "SET", "requirepass", "secret"]).await;
+    let gateway = Gateway::build(&redis).start().await;
+    gateway.logs("put the password in redis.url: redis://:password@host:6379").await;
+    let wrong = format!("redis://:wrong@127.0.0.1:{}", redis.port());
+    let gateway = Gateway::build(&redis).redis_url(&wrong).start().await;
+    gateway.logs("check the user and the password in redis.url").await;
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 /// Each is planted in another place.
-const PLANTED: [(&str, &str); 12] = [
+const PLANTED: [(&str, &str); 13] = [
     ("redis password", "planted-redis-password"),
     ("handover key", "planted-handover-key-of-32-bytes-and-more"),
     ("authorization", "planted-authorization"),
@@ -25,6 +25,7 @@ const PLANTED: [(&str, &str); 12] = [
     ("set-cookie", "planted-set-cookie"),
     ("event", "planted-event-data"),
     ("bad configuration", "planted-other-secret"),
+    ("variable", "planted-variable"),
 ];
 
 fn planted(place: &str) -> &'static str {
@@ -81,6 +82,7 @@ async fn planted_secrets_come_out_nowhere() {
         .redis_url(&format!("redis://u:{password}@127.0.0.1:{}", redis.port()))
         .settings("limits: { uri: 200, body: 1KiB }\ndrain: 1s")
         .env("SSEGATE_LOG", "debug")
+        .env("SECRET", planted("variable"))
         .route(&backend)
         .route(&handover)
         .route(&dead)
@@ -145,7 +147,9 @@ async fn planted_secrets_come_out_nowhere() {
     gateway.rewrite(|text| {
         let other = planted("bad configuration");
         let text = text.replace(&format!("{password}@127.0.0.1"), &format!("{other}@ho st/no/db"));
-        text.replace(planted("handover key"), &other[..20]).replace("drain: 1s", "drain: soon")
+        let text = text.replace(planted("handover key"), &other[..20]);
+        // A variable where it does not belong.
+        text.replace("drain: 1s", "drain: soon\nshards: ${SECRET}\nmax_event_bytes: \"${SECRET}k\"")
     });
     assert!(!gateway.reload().await);
     redis.command::<()>(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
@@ -162,9 +166,13 @@ async fn planted_secrets_come_out_nowhere() {
     gateway.terminate();
     gateway.exit_within(SOON).await;
     let log = gateway.log();
-    for told in
-        ["\"level\":\"DEBUG\"", "\"key\":\"redis.url\"", "\"key\":\"routes[2].handover.key\""]
-    {
+    for told in [
+        "\"level\":\"DEBUG\"",
+        "\"key\":\"redis.url\"",
+        "\"key\":\"routes[2].handover.key\"",
+        "this is the value of ${SECRET}",
+        "a value with ${SECRET} is not a size",
+    ] {
         assert!(log.contains(told), "{told} in {log}");
     }
     assert_clean(&log, "the log");

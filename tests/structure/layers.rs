@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::source::rust_files;
 
 /// From the top down, as the crate's documentation lists them.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 19] = [
     "gateway",
     "config",
     "admin",
@@ -17,6 +17,7 @@ const LAYERS: [&str; 17] = [
     "grip",
     "auth",
     "server",
+    "http_client",
     "dial",
     "tls_client",
     "metrics",
@@ -24,6 +25,7 @@ const LAYERS: [&str; 17] = [
     "log_limit",
     "upstream_address",
     "query",
+    "bounded_file",
 ];
 
 #[test]

@@ -18,6 +18,9 @@ pub enum Refusal {
     /// No key has the token's `kid`. A set of keys that comes from elsewhere may have a new one.
     #[error("no key has the key id of the token")]
     UnknownKey,
+    /// The name is nobody's, or the password is another one. It is not said which.
+    #[error("the name or the password is wrong")]
+    Password,
     /// The token's `alg` is not one of `algorithms`.
     #[error("the algorithm of the token is not allowed")]
     Algorithm,
@@ -45,6 +48,7 @@ impl Refusal {
             Self::Missing => "missing",
             Self::Malformed(_) => "malformed",
             Self::Signature => "signature",
+            Self::Password => "password",
             Self::UnknownKey => "unknown_key",
             Self::Algorithm => "algorithm",
             Self::Claim(_) => "claim",

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::wording::without_credentials;
+
 /// Everything that is wrong in one file, in the order of the file.
 ///
 /// Displays as one line per mistake:
@@ -99,9 +101,11 @@ impl KeyLocation {
     }
 }
 
-/// The path of `key` in the mapping at `path`.
+/// The path of `key` in the mapping at `path`, without the password if the key is a URL: `redis: {redis://…: }`
+/// is a mistake that people make.
 pub(crate) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    let key = without_credentials(key);
+    if path.is_empty() { key.into_owned() } else { format!("{path}.{key}") }
 }
 
 /// Escapes control characters in `text`: keys come from the file, and are printed to a terminal.

@@ -11,6 +11,7 @@ mod mistakes;
 mod parse;
 mod read;
 mod schema;
+mod substituted;
 mod syntax;
 mod tree;
 mod units;

@@ -1,14 +1,21 @@
 //! Takes down mistakes while the work goes on, so that one run finds them all.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use crate::error::{KeyLocation, Mistake};
+use crate::substituted::Substituted;
+use crate::wording::without_passwords;
 
 /// The mistakes found so far. Whoever finds one notes it and goes on with a default.
 #[derive(Debug, Default)]
-pub struct Mistakes(RefCell<Vec<NotedFault>>);
+pub struct Mistakes {
+    noted: RefCell<Vec<NotedFault>>,
+    /// By line and column: values that came from the environment. No message repeats them.
+    secrets: RefCell<HashMap<(u32, u32), Substituted>>,
+}
 
 /// A mistake whose message may still become more precise.
 #[derive(Debug)]
@@ -49,12 +56,12 @@ impl Mistakes {
     }
 
     pub(crate) fn note_fault(&self, location: &KeyLocation, fault: Fault) {
-        self.0.borrow_mut().push(NotedFault { location: location.clone(), fault });
+        self.noted.borrow_mut().push(NotedFault { location: location.clone(), fault });
     }
 
     /// Names the range in the mistake at `location`, if a number was expected there.
     pub(crate) fn name_range<T: Display>(&self, location: &KeyLocation, of: &RangeInclusive<T>) {
-        for noted in self.0.borrow_mut().iter_mut() {
+        for noted in self.noted.borrow_mut().iter_mut() {
             if let Fault::NotANumber { range, .. } = &mut noted.fault
                 && noted.location == *location
             {
@@ -63,10 +70,25 @@ impl Mistakes {
         }
     }
 
+    /// No message about the value at `location` repeats what was substituted in it.
+    pub(crate) fn keep_secret(&self, location: &KeyLocation, substituted: Substituted) {
+        if !substituted.is_empty() {
+            let place = (location.line, location.column);
+            self.secrets.borrow_mut().insert(place, substituted);
+        }
+    }
+
     /// All that was noted.
     pub(crate) fn into_vec(self) -> Vec<Mistake> {
-        let mistake =
-            |NotedFault { location, fault }| Mistake { location, message: fault.into_message() };
-        self.0.into_inner().into_iter().map(mistake).collect()
+        let secrets = self.secrets.into_inner();
+        let mistake = |NotedFault { location, fault }| {
+            let message = fault.into_message();
+            let message = match secrets.get(&(location.line, location.column)) {
+                Some(substituted) => substituted.redact(&message),
+                None => without_passwords(&message),
+            };
+            Mistake { location, message }
+        };
+        self.noted.into_inner().into_iter().map(mistake).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! A YAML syntax error in words that a person can act on, and search for.
 
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{Location, MessageFormatter, UserMessageFormatter};
 
 use crate::error::{KeyLocation, Mistake};
@@ -14,6 +15,11 @@ const INDENTATION: [&str; 5] = [
     "wrongly indented",
 ];
 
+/// How deeply lists and mappings may be nested. A level takes many kilobytes of the stack, which is small on a
+/// thread that reloads a configuration: with the 64 levels of the parser it overflowed in a build
+/// without optimisation.
+pub(crate) const MAX_DEPTH: usize = 16;
+
 /// Line and column, both from 1.
 pub(crate) fn position(location: Location) -> (u32, u32) {
     let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
@@ -24,13 +30,20 @@ pub(crate) fn position(location: Location) -> (u32, u32) {
 pub(crate) fn mistake(error: &serde_saphyr::Error, text: &str) -> Mistake {
     let (line, column) = error.location().map_or((0, 0), position);
     let location = |line, column| KeyLocation { path: String::new(), line, column };
-    let known = match error {
+    let known = match cause(error) {
         serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
             Some(format!("duplicate key {}", quoted(key)))
         }
         serde_saphyr::Error::MultipleDocuments { .. } => Some(
             "a second YAML document begins here; the configuration must be a single one".to_owned(),
         ),
+        serde_saphyr::Error::Budget { breach, .. } => Some(too_much(breach)),
+        serde_saphyr::Error::AliasReplayLimitExceeded { .. }
+        | serde_saphyr::Error::AliasReplayCounterOverflow { .. }
+        | serde_saphyr::Error::AliasReplayStackDepthExceeded { .. }
+        | serde_saphyr::Error::AliasExpansionLimitExceeded { .. } => {
+            Some(TOO_MANY_ALIASES.to_owned())
+        }
         _ => None,
     };
     if let Some(message) = known {
@@ -50,6 +63,41 @@ pub(crate) fn mistake(error: &serde_saphyr::Error, text: &str) -> Mistake {
     Mistake {
         location: location(line, column),
         message: format!("not valid YAML: {message}{hint}"),
+    }
+}
+
+/// The error itself, without the alias that led to it.
+fn cause(mut error: &serde_saphyr::Error) -> &serde_saphyr::Error {
+    while let serde_saphyr::Error::AliasError { error: inner, .. }
+    | serde_saphyr::Error::WithSnippet { error: inner, .. } = error
+    {
+        error = inner;
+    }
+    error
+}
+
+const TOO_MANY_ALIASES: &str = "the aliases repeat too much; write the values out";
+
+/// Which bound of the parser was reached. Its own message is the debug form of this.
+fn too_much(breach: &BudgetBreach) -> String {
+    match breach {
+        BudgetBreach::Depth { .. } => {
+            format!("lists and mappings are nested too deeply: at most {MAX_DEPTH} levels")
+        }
+        BudgetBreach::Aliases { .. }
+        | BudgetBreach::Anchors { .. }
+        | BudgetBreach::AliasAnchorRatio { .. }
+        | BudgetBreach::RecordedAnchorEvents { .. }
+        | BudgetBreach::RecordedAnchorBytes { .. }
+        | BudgetBreach::MergeKeys { .. } => TOO_MANY_ALIASES.to_owned(),
+        // Aliases count as often as they are used.
+        BudgetBreach::Nodes { nodes: most } | BudgetBreach::Events { events: most } => {
+            format!(
+                "too large: it has more than {} values, with those that aliases repeat",
+                most - 1
+            )
+        }
+        _ => "too large for a configuration".to_owned(),
     }
 }
 
@@ -114,6 +162,28 @@ mod tests {
             ),
         ] {
             assert_eq!(reported(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bound_of_the_parser_is_named_in_words() {
+        let deep = format!("a: {}{}", "[".repeat(70), "]".repeat(70));
+        let many = format!("a: [{}]", "x,".repeat(300_000));
+        let mut aliases = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+        for level in 1..9 {
+            let list = vec![format!("*a{}", level - 1); 10].join(", ");
+            aliases += &format!("a{level}: &a{level} [{list}]\n");
+        }
+        let merges = format!("a: &a {{b: 1}}\nc:\n{}", "  - {<<: *a}\n".repeat(20_000));
+        for (text, expected) in [
+            (deep, "nested too deeply: at most 16 levels (f:1:"),
+            (many, "too large: it has more than 250000 values"),
+            (aliases, "values, with those that aliases repeat"),
+            (merges, "the aliases repeat too much; write the values out (f:"),
+        ] {
+            let report = reported(&text);
+            assert!(report.contains(expected), "{report}");
+            assert!(!report.contains(['{', '=']), "{report}");
         }
     }
 

@@ -10,7 +10,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Location, NonFiniteFloatPolicy, Spanned};
 
 use crate::error::KeyLocation;
-use crate::syntax::position;
+use crate::syntax::{MAX_DEPTH, position};
 
 /// A YAML value and its location.
 #[derive(Debug)]
@@ -74,6 +74,7 @@ pub(crate) fn parse(
     duplicate_keys: DuplicateKeyPolicy,
 ) -> Result<Node, serde_saphyr::Error> {
     let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH },
         duplicate_keys: duplicate_keys,
         reject_unsupported_tags: true,
         with_snippet: false,

@@ -102,10 +102,25 @@ impl Time {
     }
 
     fn parse_within(text: &str, range: &RangeInclusive<Self>) -> Result<Self, String> {
-        let time = Self::parse(text).ok_or_else(|| {
-            format!("{} is not a duration; use forms like 30s or 5m", quoted(text))
+        let time = Self::parse(text).ok_or_else(|| match Self::meant(text) {
+            Some(meant) => format!("{} is not a duration; did you mean {meant}?", quoted(text)),
+            None => format!("{} is not a duration; use forms like 30s or 5m", quoted(text)),
         })?;
         check_range(&time, range).map(|()| time)
+    }
+
+    /// The duration that was probably meant: `10s` for `10`, `10 s` and `10 seconds`.
+    fn meant(text: &str) -> Option<String> {
+        let (number, unit) = text.split_at(digits(text));
+        let unit = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "s" | "sec" | "secs" | "second" | "seconds" => "s",
+            "ms" | "msec" | "msecs" | "millis" | "millisecond" | "milliseconds" => "ms",
+            "m" | "min" | "mins" | "minute" | "minutes" => "m",
+            "h" | "hr" | "hrs" | "hour" | "hours" => "h",
+            "d" | "day" | "days" => "d",
+            _ => return None,
+        };
+        Some(format!("{number}{unit}")).filter(|meant| Self::parse(meant).is_some())
     }
 }
 
@@ -295,10 +310,23 @@ mod tests {
 
     #[test]
     fn an_invalid_duration_is_rejected() {
-        for text in ["", "15", "s", "1.5s", "-1s", "5 s", "5parsecs", "99999999999999999h"] {
+        for (text, hint) in [
+            ("", "use forms like 30s or 5m"),
+            ("s", "use forms like 30s or 5m"),
+            ("1.5s", "use forms like 30s or 5m"),
+            ("-1s", "use forms like 30s or 5m"),
+            ("5parsecs", "use forms like 30s or 5m"),
+            ("99999999999999999h", "use forms like 30s or 5m"),
+            ("99999999999999999999", "use forms like 30s or 5m"),
+            ("10", "did you mean 10s?"),
+            ("5 s", "did you mean 5s?"),
+            ("5 Minutes", "did you mean 5m?"),
+            ("2hours", "did you mean 2h?"),
+            ("250 msec", "did you mean 250ms?"),
+        ] {
             assert_eq!(
                 Time::try_from(text.to_owned()),
-                Err(format!("{text:?} is not a duration; use forms like 30s or 5m")),
+                Err(format!("{text:?} is not a duration; {hint}")),
             );
         }
     }

@@ -9,6 +9,7 @@
 
 use crate::error::join;
 use crate::mistakes::Mistakes;
+use crate::substituted::Substituted;
 use crate::tree::{Node, NodeValue, Scalar};
 
 /// Looks up a variable: the environment of the process, or what a test puts in its place.
@@ -33,32 +34,41 @@ fn replace_below(node: &mut Node, path: String, env: Env<'_>, mistakes: &Mistake
             }
         }
         NodeValue::Scalar(scalar) => {
-            let problems = replace_in(scalar, env);
+            let (problems, substituted) = replace_in(scalar, env);
+            let location = node.location(&path);
             if problems.is_empty() {
+                mistakes.keep_secret(&location, substituted);
                 return;
             }
-            let location = node.location(&path);
             problems.into_iter().for_each(|problem| mistakes.note(&location, problem));
             node.value = NodeValue::Invalid;
         }
     }
 }
 
-fn replace_in(scalar: &mut Scalar, env: Env<'_>) -> Vec<String> {
+fn replace_in(scalar: &mut Scalar, env: Env<'_>) -> (Vec<String>, Substituted) {
     if !scalar.text.contains('$') {
-        return Vec::new();
+        return Default::default();
     }
-    let mut expansion = Expansion { env, problems: Vec::new(), has_variable: false };
+    let mut expansion = Expansion {
+        env,
+        problems: Vec::new(),
+        has_variable: false,
+        substituted: Substituted::default(),
+    };
     scalar.text = expansion.expand(&scalar.text, 0);
     // `{ count: "${COUNT}" }`: YAML requires the quotes, and the value may still be a number.
     scalar.is_plain |= expansion.has_variable;
-    expansion.problems
+    expansion.substituted.is_whole = expansion.substituted.is_only(&scalar.text);
+    (expansion.problems, expansion.substituted)
 }
 
 struct Expansion<'a> {
     env: Env<'a>,
     problems: Vec<String>,
     has_variable: bool,
+    /// What came from the environment. A default does not: it stands in the file.
+    substituted: Substituted,
 }
 
 impl Expansion<'_> {
@@ -97,6 +107,7 @@ impl Expansion<'_> {
             return self.invalid(reference);
         }
         let value = (self.env)(name);
+        self.substituted.add(name, value.as_deref().unwrap_or_default());
         let filled = value.clone().filter(|value| !value.is_empty());
         if operator.is_empty() {
             value.unwrap_or_else(|| self.missing(name, ""))
@@ -175,7 +186,7 @@ mod tests {
 
     fn replaced(text: &str) -> Result<String, Vec<String>> {
         let mut scalar = Scalar { text: text.to_owned(), is_plain: true };
-        let problems = replace_in(&mut scalar, &env);
+        let (problems, _) = replace_in(&mut scalar, &env);
         if problems.is_empty() { Ok(scalar.text) } else { Err(problems) }
     }
 

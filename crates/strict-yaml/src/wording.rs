@@ -1,7 +1,9 @@
 //! What all messages share: quoting, suggestions for misspelt words, and lists of words.
 
-/// Quotes `text` for a terminal or a log: escaped, of bounded length, and without the user and password
-/// of a URL.
+use std::borrow::Cow;
+
+/// Quotes `text` for a terminal or a log: escaped, of bounded length, and without the user, the password and
+/// the query of a URL.
 pub fn quoted(text: &str) -> String {
     const MAX_CHARS: usize = 80;
     let safe = without_credentials(text);
@@ -11,15 +13,35 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// `scheme://user:password@host` as `scheme://…@host`.
-fn without_credentials(text: &str) -> String {
-    // The last `@`: a password that is not percent-encoded may contain others.
-    match (text.find("://"), text.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme < at => {
-            format!("{}://…{}", &text[..scheme], &text[at..])
-        }
-        _ => text.to_owned(),
+/// `scheme://user:password@host/?pass=secret` as `scheme://…@host/?…`, and `user:password@host`, whose scheme was
+/// forgotten, as `…@host`.
+pub(crate) fn without_credentials(text: &str) -> Cow<'_, str> {
+    let scheme = text.find("://").map_or(0, |at| at + 3);
+    let (front, rest) = text.split_at(scheme);
+    // The last `@`: a password that is not percent-encoded may contain others, and `?`.
+    let at = rest.rfind('@').filter(|at| scheme > 0 || rest[..*at].contains(':'));
+    let host = &rest[at.unwrap_or(0)..];
+    // Redis takes `?user=…&pass=…` in the URL of a unix socket.
+    let query = host.find('?').filter(|_| scheme > 0);
+    if at.is_none() && query.is_none() {
+        return Cow::Borrowed(text);
     }
+    let user = if at.is_some() { "…" } else { "" };
+    let host = match query {
+        Some(query) => &host[..=query],
+        None => host,
+    };
+    let query = if query.is_some() { "…" } else { "" };
+    Cow::Owned(format!("{front}{user}{host}{query}"))
+}
+
+/// A message without the users and passwords of the URLs in it: not all of its words are [`quoted`].
+pub(crate) fn without_passwords(message: &str) -> String {
+    let words = message.split(' ').map(|word| match word.contains("://") && word.contains('@') {
+        true => without_credentials(word),
+        false => Cow::Borrowed(word),
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Returns the word of `known` that `written` is probably a misspelling of.
@@ -80,7 +102,17 @@ mod tests {
 
     #[test]
     fn quoted_text_is_safe_to_print() {
-        assert_eq!(quoted("redis://me:se@cret@host/1"), r#""redis://…@host/1""#);
+        for (text, expected) in [
+            ("redis://me:se@cret@host/1", r#""redis://…@host/1""#),
+            ("redis://:s?cret@host", r#""redis://…@host""#),
+            ("redis+unix:///run/s?pass=secret&db=1", r#""redis+unix:///run/s?…""#),
+            ("redis://me:secret@host?x=secret", r#""redis://…@host?…""#),
+            ("me:secret@host:6379", r#""…@host:6379""#),
+            ("me@app.example", r#""me@app.example""#),
+            ("/search?q", r#""/search?q""#),
+        ] {
+            assert_eq!(quoted(text), expected);
+        }
         assert_eq!(quoted("a\u{1b}[31m\n"), r#""a\u{1b}[31m\n""#);
         assert_eq!(quoted(&"ä".repeat(100)).chars().count(), 83);
     }

@@ -15,6 +15,7 @@ use http::uri::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use ssegate::http_client::{ClientResponse, HttpClient, HttpError, describe};
 use ssegate_sse::Event;
 use ssegate_sse::parse::{Parser, SseItem};
 use tokio::sync::mpsc::Sender;
@@ -22,7 +23,6 @@ use tokio::sync::mpsc::Sender;
 use super::SubError;
 use super::target::StreamTarget;
 use crate::cli::CliError;
-use crate::cli::http_client::{ClientResponse, HttpClient, HttpError, describe};
 
 /// The reconnection time of Chromium and Firefox, used until the server sends `retry:`.
 const DEFAULT_RETRY: Duration = Duration::from_secs(3);

@@ -14,15 +14,15 @@ use std::time::Duration;
 use clap::Args;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use ssegate::http_client::HttpClient;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::follow::{Follower, StreamUpdate};
 use self::print::Printer;
 use super::config::ConfigFile;
-use super::http_client::HttpClient;
 use super::secret::{self, SecretOption};
-use super::{CliError, block_on, duration, number};
+use super::{CliError, block_on, duration, number, trust};
 
 /// Why a stream has not opened, until there is another reason.
 const NO_RESPONSE: &str = "no response";
@@ -177,7 +177,9 @@ impl SubscribeCommand {
         self.add_token(&mut headers)?;
         let targets = target::resolve(&self.targets, &self.config)?;
         let printer = Printer::new(self.json, targets.len() > 1);
-        let client = Arc::new(HttpClient::new(self.insecure, CONNECT_TIMEOUT));
+        let insecure = self.insecure;
+        let client =
+            Arc::new(HttpClient::new(move || trust::tls_client(insecure), CONNECT_TIMEOUT));
         let closed = targets.iter().map(|target| (target.name.as_str().into(), NO_RESPONSE.into()));
         let progress =
             SubscribeProgress { events: 0, closed: closed.collect(), opened: BTreeSet::new() };

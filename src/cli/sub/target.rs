@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::{Method, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ssegate::config::Settings;
+use ssegate::http_client;
 use ssegate::route::{RouteSettings, Target};
 use ssegate::server::ListenerSettings;
 
+use crate::cli::CliError;
 use crate::cli::config::ConfigFile;
-use crate::cli::{CliError, http_client};
 
 /// Everything but the unreserved characters of RFC 3986, section 2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

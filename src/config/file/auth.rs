@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use ssegate_strict_yaml::{Count, Field, OneOrMore, Time, TimeOrZero, mapping};
+use ssegate_strict_yaml::{Count, Field, OneOrMore, Time, TimeOrZero, mapping, sets};
 
-use crate::auth::{ForwardAuth, JwtAuth};
+use crate::auth::{AuthPreset, ForwardAuth, JwtAuth};
 
 /// Who may make the requests: one method, or several under `any` or `all`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -22,6 +22,8 @@ pub(crate) struct AuthFile {
     pub(crate) signed_url: Field<SignedUrlFile>,
     /// Static tokens for machines, of which only the hashes are kept.
     pub(crate) tokens: Field<Vec<Field<StaticTokenFile>>>,
+    /// Names and passwords.
+    pub(crate) basic: Field<BasicFile>,
     /// One of these is enough.
     pub(crate) any: Field<Vec<Field<Box<Self>>>>,
     /// All of these are needed.
@@ -55,7 +57,27 @@ mapping! {
         recheck_grace: TimeOrZero => recheck_grace,
         /// The longest time for its response.
         timeout: Time => timeout,
+        /// How it is asked, and how its response is read: `status`, or `laravel` for `/broadcasting/auth`.
+        preset: AuthPresetFile => preset,
     }
+}
+
+/// How an auth backend is asked, and how its response is read.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "AuthPreset")]
+pub(crate) enum AuthPresetFile {
+    /// Once for a request; the status decides.
+    Status,
+    /// Once for each private or presence channel, as `channel_name`; the body decides.
+    Laravel,
+}
+
+sets! {
+    AuthPresetFile => AuthPreset = |word| match word {
+        AuthPresetFile::Status => AuthPreset::Status,
+        AuthPresetFile::Laravel => AuthPreset::Laravel,
+    };
 }
 
 mapping! {
@@ -67,8 +89,11 @@ mapping! {
         keys: OneOrMore<String>,
         /// Files with public keys or certificates in PEM.
         key_files: OneOrMore<PathBuf>,
-        /// A file with a JSON Web Key Set.
-        jwks: PathBuf,
+        /// A file with a JSON Web Key Set, or its URL, from which the keys are fetched at the start and every
+        /// ten minutes.
+        jwks: String,
+        /// A PEM file with the certificates to trust for that URL. Default: those of the system.
+        jwks_ca: PathBuf,
         /// The algorithms with which a token may be signed: HS256, HS384, HS512, RS256, RS384, RS512, PS256,
         /// PS384, PS512, ES256, ES384, EdDSA.
         algorithms: OneOrMore<String>,
@@ -108,5 +133,16 @@ mapping! {
         name: String,
         /// Its SHA-256 in hexadecimal digits, as `printf %s TOKEN | sha256sum` prints it.
         sha256: String,
+    }
+}
+
+mapping! {
+    /// Names and passwords (RFC 7617).
+    #[schemars(rename = "Basic", extend("required" = ["users"]))]
+    pub(crate) struct BasicFile sets () {
+        /// A file of names and bcrypt or argon2id hashes, as `htpasswd -B` writes it.
+        users: PathBuf,
+        /// What the browser says the password is for. Default: ssegate.
+        realm: String,
     }
 }

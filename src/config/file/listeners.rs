@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use ssegate_strict_yaml::Field;
+use ssegate_strict_yaml::{Field, OrOff};
+
+use super::auth::AuthFile;
 
 /// An address to listen on.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -43,6 +45,9 @@ pub(crate) struct AdminFile {
     pub(crate) address: Field<String>,
     /// Host names to accept, besides localhost and IP addresses: `[ssegate]`.
     pub(crate) hosts: Field<Vec<Field<String>>>,
+    /// Who may read the metrics and the status page: `tokens`, `basic` or `jwt`. Default: everybody who
+    /// reaches it.
+    pub(crate) auth: Field<OrOff<Box<AuthFile>>>,
 }
 
 /// The source of events.

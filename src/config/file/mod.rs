@@ -16,7 +16,9 @@ use ssegate_strict_yaml::{Count, Field, OrOff, Size, Time, TimeOrZero, mapping};
 
 use super::global::GlobalSettings;
 
-pub(super) use auth::{AuthFile, ForwardAuthFile, JwtFile, SignedUrlFile, StaticTokenFile};
+pub(super) use auth::{
+    AuthFile, BasicFile, ForwardAuthFile, JwtFile, SignedUrlFile, StaticTokenFile,
+};
 pub(super) use limits::{Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
 pub(super) use listeners::{AdminFile, ListenerFile, RedisFile, TlsFile};
 pub(super) use proxy::{ProxyFile, UpstreamTlsFile};
@@ -35,8 +37,9 @@ mapping! {
         #[schemars(length(min = 1))]
         listeners: Vec<Field<ListenerFile>>,
         /// Proxies and load balancers in front of the gateway, as networks or addresses:
-        /// `[10.0.0.0/8, 192.0.2.7]`. They are trusted to send the client's address (X-Forwarded-For and
-        /// related headers, Forwarded, the PROXY protocol); no other client is.
+        /// `[10.0.0.0/8, 192.0.2.7]`. They are trusted to send the client's address (X-Forwarded-* and X-Real-IP,
+        /// Forwarded, the PROXY protocol); no other client is, and what it sends of these does not reach the
+        /// backend.
         trusted_proxies: Vec<Field<String>>,
         /// The listener for /metrics, /livez, /readyz and the status page. `off` closes it.
         admin: OrOff<AdminFile>,

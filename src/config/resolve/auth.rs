@@ -11,16 +11,16 @@ use ssegate_auth::signed_url::UrlKey;
 use ssegate_auth::static_token::{StaticToken, TokenHash};
 use ssegate_strict_yaml::{At, Field, KeyLocation, OneOrMore, OrOff, Sets as _, quoted};
 
+use super::jwks::JwksPlace;
 use super::resolver::Resolver;
 use super::secret;
 use crate::auth::{AuthSettings, JwtAuth, MethodSettings, Requirement, TokensAuth};
+use crate::bounded_file;
 use crate::config::file::{AuthFile, JwtFile, SignedUrlFile, StaticTokenFile};
 use crate::config::purpose::ConfigPurpose;
 
 const ONE_METHOD: &str =
-    "set one of forward, jwt, signed_url and tokens, or several under any or all";
-/// The largest file of keys, in bytes.
-const MAX_KEY_FILE: u64 = 1 << 20;
+    "set one of forward, jwt, signed_url, tokens and basic, or several under any or all";
 const ALGORITHMS: &str = "HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, \
                           ES384 and EdDSA are known";
 
@@ -48,12 +48,13 @@ impl Resolver<'_> {
     }
 
     fn requirement(&self, file: AuthFile, location: &KeyLocation) -> Option<Requirement> {
-        let AuthFile { forward, jwt, signed_url, tokens, any, all, max_streams: _ } = file;
+        let AuthFile { forward, jwt, signed_url, tokens, basic, any, all, max_streams: _ } = file;
         let methods = [
             (!forward.is_absent()).then_some("forward"),
             (!jwt.is_absent()).then_some("jwt"),
             (!signed_url.is_absent()).then_some("signed_url"),
             (!tokens.is_absent()).then_some("tokens"),
+            (!basic.is_absent()).then_some("basic"),
             (!any.is_absent()).then_some("any"),
             (!all.is_absent()).then_some("all"),
         ];
@@ -76,6 +77,8 @@ impl Resolver<'_> {
         let tokens = tokens.written().and_then(|at| self.tokens(at)).map(MethodSettings::Tokens);
         let method =
             forward.or(jwt).or_else(|| signed_url.map(MethodSettings::SignedUrl)).or(tokens);
+        let basic = basic.written().and_then(|at| self.basic(at)).map(MethodSettings::Basic);
+        let method = method.or(basic);
         let any = any.written().and_then(|at| self.parts(at)).map(Requirement::Any);
         let all = all.written().and_then(|at| self.parts(at)).map(Requirement::All);
         method.map(Requirement::One).or(any).or(all).filter(|_| there.len() == 1)
@@ -100,11 +103,13 @@ impl Resolver<'_> {
     fn jwt(&self, At { location, value: mut file }: At<JwtFile>) -> Option<Box<JwtAuth>> {
         let mut settings = JwtAuth {
             keys: KeySet::default(),
+            jwks: None,
             rules: JwtSettings { leeway: Duration::from_secs(30), ..JwtSettings::default() },
             places: Vec::new(),
             renew: Duration::ZERO,
         };
         file.set(&mut settings, &location, self.mistakes);
+        let place = self.jwks_place(&mut file, &location);
         let what =
             "set the algorithms with which tokens are signed, such as HS256 or [RS256, ES256]";
         let algorithms =
@@ -120,10 +125,16 @@ impl Resolver<'_> {
         {
             self.note(location, "is for tokens in cookies; add cookie:NAME to from");
         }
-        settings.keys = self.keys(file, &location)?;
+        let JwksPlace { file: jwks, remote } = place?;
+        settings.keys = self.keys((file, jwks), remote.is_some(), &location)?;
         settings.rules.algorithms = algorithms?;
         settings.places = places?;
-        let usable = |algorithm: &Algorithm| settings.keys.iter().any(|key| key.is_for(*algorithm));
+        settings.jwks = remote;
+        // A set of keys that is published has no secrets.
+        let usable = |algorithm: &Algorithm| {
+            (settings.jwks.is_some() && !is_of_secrets(*algorithm))
+                || settings.keys.iter().any(|key| key.is_for(*algorithm))
+        };
         if let Some(useless) = settings.rules.algorithms.iter().find(|algorithm| !usable(algorithm))
         {
             let message = format!("no key is of a kind that signs with {useless:?}");
@@ -133,8 +144,14 @@ impl Resolver<'_> {
         Some(Box::new(settings))
     }
 
-    fn keys(&self, file: JwtFile, location: &KeyLocation) -> Option<KeySet> {
-        if file.keys.is_absent() && file.key_files.is_absent() && file.jwks.is_absent() {
+    fn keys(
+        &self,
+        (file, jwks): (JwtFile, Option<At<PathBuf>>),
+        has_remote: bool,
+        location: &KeyLocation,
+    ) -> Option<KeySet> {
+        let is_elsewhere = jwks.is_some() || has_remote;
+        if file.keys.is_absent() && file.key_files.is_absent() && !is_elsewhere {
             let message = "missing; set keys, key_files or jwks, such as keys: \"${JWT_KEY}\"";
             self.note(&location.child("keys"), message);
             return None;
@@ -157,7 +174,7 @@ impl Resolver<'_> {
             }
         }
         let mut keys: KeySet = keys.into_iter().collect();
-        if let Some(at) = file.jwks.written() {
+        if let Some(at) = jwks {
             let location = at.location.clone();
             if let Some(text) = self.key_file(at)? {
                 let set = KeySet::from_jwks(&text);
@@ -168,20 +185,14 @@ impl Resolver<'_> {
     }
 
     /// The content of a file of keys; `Some(None)` where the files of a configuration are not read.
-    fn key_file(&self, at: At<PathBuf>) -> Option<Option<Vec<u8>>> {
+    pub(super) fn key_file(&self, at: At<PathBuf>) -> Option<Option<Vec<u8>>> {
         let location = at.location.clone();
         let path = self.readable_file(at)?;
         if self.purpose == ConfigPurpose::Contact {
             return Some(None);
         }
-        let read = || {
-            use std::io::Read as _;
-            let mut text = Vec::new();
-            std::fs::File::open(&path)?.take(MAX_KEY_FILE).read_to_end(&mut text)?;
-            Ok::<_, std::io::Error>(text)
-        };
-        read()
-            .map(Some)
+        let read = bounded_file::read(&path);
+        read.map(Some)
             .map_err(|error| self.note(&location, format!("cannot be read: {error}")))
             .ok()
     }
@@ -266,6 +277,10 @@ impl Resolver<'_> {
             items.into_iter().map(|item| self.parse(&item.written()?, &read)).collect();
         items.into_iter().collect::<Option<Vec<_>>>().filter(|items| !items.is_empty())
     }
+}
+
+fn is_of_secrets(algorithm: Algorithm) -> bool {
+    matches!(algorithm, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512)
 }
 
 fn is_cookie(place: &TokenPlace) -> bool {

@@ -1,12 +1,12 @@
 //! Files that the configuration names: they must be there and be readable.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use ssegate_strict_yaml::At;
 
 use super::resolver::Resolver;
+use crate::bounded_file;
 use crate::config::purpose::ConfigPurpose;
 
 impl Resolver<'_> {
@@ -17,8 +17,8 @@ impl Resolver<'_> {
             return Some(path);
         }
         let name = path.display();
-        let message = match readable(&path) {
-            Ok(()) => return Some(path),
+        let message = match bounded_file::open(&path) {
+            Ok(_) => return Some(path),
             Err(error) if error.kind() == ErrorKind::NotFound => format!("no such file: {name}"),
             Err(error) if error.kind() == ErrorKind::IsADirectory => format!("not a file: {name}"),
             Err(error) => format!("cannot read {name}: {error}"),
@@ -26,11 +26,4 @@ impl Resolver<'_> {
         self.note(&location, message);
         None
     }
-}
-
-fn readable(path: &Path) -> io::Result<()> {
-    if fs::metadata(path)?.is_dir() {
-        return Err(ErrorKind::IsADirectory.into());
-    }
-    File::open(path).map(drop)
 }

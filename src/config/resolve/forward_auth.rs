@@ -10,7 +10,7 @@ use ssegate_strict_yaml::{At, Field, Sets as _, quoted};
 use super::header_name;
 use super::resolver::Resolver;
 use super::upstream_address::upstream;
-use crate::auth::ForwardAuth;
+use crate::auth::{AuthPreset, ForwardAuth};
 use crate::config::file::ForwardAuthFile;
 use crate::upstream_address::{UpstreamAddress, UpstreamTls};
 
@@ -29,6 +29,7 @@ impl Resolver<'_> {
             recheck: Some(Duration::from_secs(60)),
             recheck_grace: Duration::from_secs(15 * 60),
             timeout: Duration::from_secs(5),
+            preset: AuthPreset::Status,
         };
         file.set(&mut settings, &location, self.mistakes);
         let what = "set the URL that decides, such as http://127.0.0.1:8000/auth";

@@ -49,17 +49,16 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 
 /// Whether a connection to this host and port reaches the listener at `address`. Names are not resolved:
 /// apart from localhost and the host name of this machine, they are taken for other machines.
-fn reaches(host: &str, port: u16, address: SocketAddr) -> bool {
-    let to = match host.parse::<IpAddr>() {
-        Ok(ip) => vec![ip.to_canonical()],
-        Err(_) if host.eq_ignore_ascii_case("localhost") => {
-            vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
-        }
+pub(crate) fn reaches(host: &str, port: u16, address: SocketAddr) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let to = if let Some(ip) = ip_address(host) {
+        vec![ip.to_canonical()]
+    } else if is_localhost(host) {
+        vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+    } else {
         // The host name resolves to one of our addresses, but we do not know which.
-        Err(_) => {
-            let at_all = address.ip().is_unspecified() && address.port() == port;
-            return at_all && is_name_of_this_machine(host);
-        }
+        let at_all = address.ip().is_unspecified() && address.port() == port;
+        return at_all && is_name_of_this_machine(host);
     };
     let at = address.ip().to_canonical();
     let finds = |to: &IpAddr| {
@@ -71,6 +70,40 @@ fn reaches(host: &str, port: u16, address: SocketAddr) -> bool {
             || at.is_loopback() && to.is_unspecified()
     };
     address.port() == port && to.iter().any(finds)
+}
+
+/// The address that `host` is, also in the forms of IPv4 addresses that getaddrinfo(3) takes from inet_aton(3):
+/// `127.1`, `2130706433`, `0x7f000001`, `0177.0.0.1`.
+fn ip_address(host: &str) -> Option<IpAddr> {
+    if let Ok(ip) = host.parse() {
+        return Some(ip);
+    }
+    let numbers: Vec<u32> = host.split('.').map(inet_aton_number).collect::<Option<_>>()?;
+    let (last, bytes) = numbers.split_last()?;
+    // The last number fills the bytes that are left.
+    let free = 4 - u32::try_from(bytes.len()).ok().filter(|length| *length < 4)?;
+    let is_small = bytes.iter().all(|byte| *byte < 256) && u64::from(*last) < 1 << (8 * free);
+    let front = bytes.iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+    let address = front << (8 * free) | u64::from(*last);
+    let address = u32::try_from(address).ok().filter(|_| is_small)?;
+    Some(Ipv4Addr::from_bits(address).into())
+}
+
+/// A number in decimal, in hexadecimal after `0x`, or in octal after `0`.
+fn inet_aton_number(text: &str) -> Option<u32> {
+    let (digits, radix) = match text.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (&text[2..], 16),
+        [b'0', _, ..] => (&text[1..], 8),
+        _ => (text, 10),
+    };
+    let is_number = digits.chars().all(|digit| digit.is_digit(radix));
+    u32::from_str_radix(digits, radix).ok().filter(|_| is_number)
+}
+
+/// Whether `host` is `localhost` or a name below it, which are this machine (RFC 6761, section 6.3).
+fn is_localhost(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    host == "localhost" || host.ends_with(".localhost")
 }
 
 /// Whether `host` is the host name of this machine, by which containers address each other.
@@ -111,6 +144,24 @@ mod tests {
             ("0.0.0.0", "127.0.0.1:80", true),
             ("::ffff:127.0.0.1", "127.0.0.1:80", true),
             ("::1", "[::]:80", true),
+            ("127.1", "127.0.0.1:80", true),
+            ("127.0.1", "127.0.0.1:80", true),
+            ("2130706433", "127.0.0.1:80", true),
+            ("0x7f000001", "127.0.0.1:80", true),
+            ("0x7F.1", "127.0.0.1:80", true),
+            ("0177.0.0.01", "127.0.0.1:80", true),
+            ("0", "127.0.0.1:80", true),
+            ("127.1", "0.0.0.0:80", true),
+            ("localhost.", "127.0.0.1:80", true),
+            ("app.localhost", "127.0.0.1:80", true),
+            ("127.1.", "127.0.0.1:80", true),
+            ("127.256", "127.0.0.1:80", false),
+            ("4294967296", "0.0.0.0:80", false),
+            ("127.0.0.0.1", "127.0.0.1:80", false),
+            ("0x", "0.0.0.0:80", false),
+            ("+1", "0.0.0.0:80", false),
+            ("08", "0.0.0.0:80", false),
+            ("notlocalhost", "127.0.0.1:80", false),
             ("127.0.0.1", "127.0.0.1:81", false),
             ("127.0.0.2", "127.0.0.1:80", false),
             ("192.0.2.1", "0.0.0.0:80", false),

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use ssegate_strict_yaml::{At, Field, KeyLocation, OrOff};
 
+use super::auth::ResolvedAuth;
 use super::authority;
 use super::resolver::Resolver;
 use crate::admin::AdminSettings;
-use crate::config::file::{AdminFile, ListenerFile, TlsFile};
+use crate::auth::MethodSettings;
+use crate::config::file::{AdminFile, AuthFile, ListenerFile, TlsFile};
 use crate::config::purpose::ConfigPurpose;
 use crate::server::certificate::Certificate;
 use crate::server::{ListenerSettings, TlsSettings};
@@ -82,7 +84,28 @@ impl Resolver<'_> {
         };
         let hosts = file.hosts.or_default().into_iter().filter_map(Field::written);
         let hosts = hosts.filter_map(|at| self.parse(&at, authority::host)).collect();
-        Some(AdminSettings { address: address?, hosts })
+        let auth = self.admin_auth(file.auth);
+        Some(AdminSettings { address: address?, hosts, auth: auth? })
+    }
+
+    fn admin_auth(&self, field: Field<OrOff<Box<AuthFile>>>) -> ResolvedAuth {
+        let location = field.location().cloned();
+        let auth = self.auth(field, &Some(None))?;
+        if let (Some(location), Some(auth)) = (location, &auth) {
+            let of_routes = |method: &&MethodSettings| {
+                matches!(method, MethodSettings::SignedUrl(_) | MethodSettings::Forward(_))
+            };
+            if auth.methods().iter().any(of_routes) {
+                self.note(
+                    &location,
+                    "forward and signed_url are for routes; set tokens, basic or jwt",
+                );
+            }
+            if auth.max_streams.is_some() {
+                self.note(&location.child("max_streams"), "there are no streams here; remove it");
+            }
+        }
+        Some(auth)
     }
 
     fn address(&mut self, at: &At<String>) -> Option<SocketAddr> {

@@ -6,10 +6,12 @@
 
 mod auth;
 mod authority;
+mod basic;
 mod files;
 mod forward_auth;
 mod handover;
 mod header_name;
+mod jwks;
 mod limits;
 mod listen_addresses;
 mod listeners;
@@ -38,6 +40,7 @@ use super::settings::Settings;
 use super::stream_options::StreamOptions;
 use crate::source::SourceLocation;
 
+pub(crate) use listen_addresses::reaches;
 pub(super) use listeners::DEFAULT_ADMIN;
 pub use revocation::{control_channel, control_key};
 pub use source::location;

@@ -1,7 +1,7 @@
 //! Resolves `proxy`: the backend of a route, its limits and its timeouts.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use http::{HeaderName, HeaderValue};
 use rustls_pki_types::pem::PemObject as _;
@@ -12,6 +12,7 @@ use super::header_name;
 use super::resolver::Resolver;
 use super::upstream_address::upstream;
 use crate::auth::HeaderTemplate;
+use crate::bounded_file;
 use crate::config::file::{ProxyFile, UpstreamTlsFile};
 use crate::config::purpose::ConfigPurpose;
 use crate::config::stream_options::StreamOptions;
@@ -102,7 +103,7 @@ impl Resolver<'_> {
                 );
                 self.note(&at.location, message);
             }
-            // Allowed: an operator may want to publish the metrics.
+            // Allowed: an operator may want to publish the metrics. `ssegate check` warns.
             Some(key) if key.starts_with("admin") => {}
             Some(key) if keeps_host => {
                 let message = format!(
@@ -136,15 +137,15 @@ impl Resolver<'_> {
         Some(UpstreamTls { roots: roots?, server_name: server_name?, is_unverified })
     }
 
+    /// The certificates in a PEM file, of which there is at least one.
     pub(super) fn roots(&self, at: At<PathBuf>) -> Option<Vec<CertificateDer<'static>>> {
         let location = at.location.clone();
         let path = self.readable_file(at)?;
         if self.purpose == ConfigPurpose::Contact {
             return Some(Vec::new());
         }
-        let read = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect);
-        match read {
-            Ok(roots) if !Vec::is_empty(&roots) => Some(roots),
+        match certificates(&path) {
+            Ok(roots) if !roots.is_empty() => Some(roots),
             Ok(_) => {
                 self.note(&location, format!("no certificate in {}", path.display()));
                 None
@@ -155,6 +156,12 @@ impl Resolver<'_> {
             }
         }
     }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let bytes = bounded_file::read(path).map_err(|error| error.to_string())?;
+    let certificates: Result<_, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    certificates.map_err(|error| error.to_string())
 }
 
 fn host(text: &str) -> Result<HeaderValue, String> {

@@ -48,10 +48,17 @@ fn a_mistake_in_auth_says_how_to_fix_it_and_repeats_no_secret() {
         "{ jwt: { keys: \"-----BEGIN PUBLIC KEY-----\", algorithms: RS256 } }".to_owned(),
         "{ signed_url: { keys: { k1: hunter2 } } }".to_owned(),
         format!("{{ signed_url: {{ keys: {{ \"k 1\": {SECRET} }} }} }}"),
+        "{ jwt: { jwks: \"https://me:hunter2@id/jwks\", algorithms: RS256, audience: a } }"
+            .to_owned(),
+        "{ jwt: { jwks: \"https://id/jwks\", algorithms: RS256 } }".to_owned(),
+        "{ jwt: { jwks: \"https://id/jwks\", algorithms: HS256, audience: a } }".to_owned(),
+        "{ jwt: { jwks: \"http://id/jwks\", jwks_ca: x, algorithms: RS256, audience: a } }"
+            .to_owned(),
+        "{ jwt: { jwks: keys.json, algorithms: RS256 } }".to_owned(),
         "{ tokens: [{ name: cron, sha256: hunter2 }, { sha256: x }] }".to_owned(),
         format!("{{ any: [{{ tokens: [{TOKEN}], max_streams: 1 }}, {{}}] }}"),
         "{ all: [] }".to_owned(),
-        "{ basic: { users: x } }".to_owned(),
+        "{ basic: { users: x, realm: 'a\"b' } }".to_owned(),
         "on".to_owned(),
     ];
     let route = |(number, auth): (usize, &String)| {
@@ -61,7 +68,7 @@ fn a_mistake_in_auth_says_how_to_fix_it_and_repeats_no_secret() {
     let told = mistakes(&with_routes(&routes));
     assert!(!told.contains("hunter2"), "{told}");
     assert_snapshot!(told, @r#"
-    routes[0].auth: has no method; set one of jwt, signed_url and tokens, or several under any or all (gateway.yaml:4:45)
+    routes[0].auth: has no method; set one of forward, jwt, signed_url, tokens and basic, or several under any or all (gateway.yaml:4:45)
     routes[1].auth: has jwt and tokens; write any: or all: with a list of them (gateway.yaml:5:45)
     routes[2].auth.jwt.keys: missing; set keys, key_files or jwks, such as keys: "${JWT_KEY}" (gateway.yaml:6:52)
     routes[3].auth.jwt.algorithms: missing; set the algorithms with which tokens are signed, such as HS256 or [RS256, ES256] (gateway.yaml:7:52)
@@ -74,15 +81,20 @@ fn a_mistake_in_auth_says_how_to_fix_it_and_repeats_no_secret() {
     routes[9].auth.jwt.keys: it is not a public key or certificate in PEM (gateway.yaml:13:60)
     routes[10].auth.signed_url.keys.k1: has 7 bytes, at least 32 are required; generate one with: openssl rand -base64 32 (gateway.yaml:14:74)
     routes[11].auth.signed_url.keys.k 1: its name may have letters, digits, - and _ only (gateway.yaml:15:77)
-    routes[12].auth.tokens[0].sha256: is not a SHA-256 of 64 hexadecimal digits; set the SHA-256 of the token: printf %s TOKEN | sha256sum (gateway.yaml:16:79)
-    routes[12].auth.tokens[1].name: missing; name who presents the token (gateway.yaml:16:90)
-    routes[12].auth.tokens[1].sha256: is not a SHA-256 of 64 hexadecimal digits; set the SHA-256 of the token: printf %s TOKEN | sha256sum (gateway.yaml:16:100)
-    routes[13].auth.any[0].max_streams: stands beside any or all, not in the list (gateway.yaml:17:169)
-    routes[13].auth.any[1]: has no method; set one of jwt, signed_url and tokens, or several under any or all (gateway.yaml:17:174)
-    routes[14].auth.all: the list is empty; set one of jwt, signed_url and tokens, or several under any or all (gateway.yaml:18:53)
-    routes[15].auth: has no method; set one of jwt, signed_url and tokens, or several under any or all (gateway.yaml:19:46)
-    routes[15].auth.basic: unknown key; the valid keys are jwt, signed_url, tokens, any, all and max_streams (gateway.yaml:19:48)
-    routes[16].auth: expected a mapping or off; this is "on" (gateway.yaml:20:46)
+    routes[12].auth.jwt.jwks: a user and a password are not supported in the URL of keys (gateway.yaml:16:61)
+    routes[13].auth.jwt.audience: missing; set whom the tokens are for, since the keys of a URL sign tokens for other services too (gateway.yaml:17:53)
+    routes[14].auth.jwt.algorithms: no key is of a kind that signs with HS256 (gateway.yaml:18:53)
+    routes[15].auth.jwt.jwks_ca: is for a jwks with https://; remove it (gateway.yaml:19:88)
+    routes[16].auth.jwt.jwks: no such file: keys.json (gateway.yaml:20:61)
+    routes[17].auth.tokens[0].sha256: is not a SHA-256 of 64 hexadecimal digits; set the SHA-256 of the token: printf %s TOKEN | sha256sum (gateway.yaml:21:79)
+    routes[17].auth.tokens[1].name: missing; name who presents the token (gateway.yaml:21:90)
+    routes[17].auth.tokens[1].sha256: is not a SHA-256 of 64 hexadecimal digits; set the SHA-256 of the token: printf %s TOKEN | sha256sum (gateway.yaml:21:100)
+    routes[18].auth.any[0].max_streams: stands beside any or all, not in the list (gateway.yaml:22:169)
+    routes[18].auth.any[1]: has no method; set one of forward, jwt, signed_url, tokens and basic, or several under any or all (gateway.yaml:22:174)
+    routes[19].auth.all: the list is empty; set one of forward, jwt, signed_url, tokens and basic, or several under any or all (gateway.yaml:23:53)
+    routes[20].auth.basic.realm: may have printable ASCII without quotes and backslashes only (gateway.yaml:24:75)
+    routes[20].auth.basic.users: no such file: x (gateway.yaml:24:63)
+    routes[21].auth: expected a mapping or off; this is "on" (gateway.yaml:25:46)
     "#);
 }
 

@@ -61,7 +61,7 @@ drain: 10
     routes[2].proxy.upstream: "ftp://backend" is not an HTTP URL; use forms like http://127.0.0.1:8000 (gateway.yaml:26:24)
     routes[2].events.channels: the list is empty; set the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:27:25)
     shards: must be at least 1; this is 0 (gateway.yaml:28:9)
-    drain: "10" is not a duration; use forms like 30s or 5m (gateway.yaml:29:8)
+    drain: "10" is not a duration; did you mean 10s? (gateway.yaml:29:8)
     "#);
 }
 
@@ -254,7 +254,7 @@ fn a_mistake_in_a_route_says_how_to_fix_it() {
     routes[5].proxy.connect_timeout: must be at least 1ms; this is 0s (gateway.yaml:14:48)
     routes[5].cors.origins[0]: "https://a.example/" has a path; browsers send https://a.example (gateway.yaml:15:20)
     routes[6].cors.credentials: has no effect without origins; list them (gateway.yaml:18:9)
-    routes[6].auth: has no method; set one of jwt, signed_url and tokens, or several under any or all (gateway.yaml:19:9)
+    routes[6].auth: has no method; set one of forward, jwt, signed_url, tokens and basic, or several under any or all (gateway.yaml:19:9)
     routes[7].path: is ambiguous with the path of routes[2]; where one has a {parameter}, the other may have a literal segment, but not {*rest} or a parameter of another form (gateway.yaml:20:10)
     routes[8].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "GTE"; did you mean `GET`? (gateway.yaml:21:24)
     routes[9].events.channels: missing; set the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:22:22)

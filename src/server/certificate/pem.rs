@@ -2,15 +2,15 @@
 //!
 //! Says of a file that holds something else what it holds and how to convert it.
 
-use std::fs;
 use std::path::Path;
 
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
-use rustls_pki_types::pem::{self, PemObject as _};
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::bounded_file;
 use crate::server::tls_error::TlsError;
 
 /// What a file must contain.
@@ -26,8 +26,7 @@ enum PemItem {
 /// A file cannot be read or contains something else, or the key does not match the certificate.
 pub(super) fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let chain = read_chain(certificate)?;
-    let private_key = PrivateKeyDer::from_pem_file(key)
-        .map_err(|cause| missing_item(cause, key, PemItem::Key))?;
+    let private_key = read_private_key(key)?;
     let provider = aws_lc_rs::default_provider();
     let signer = provider.key_provider.load_private_key(private_key);
     let signer = signer.map_err(|cause| TlsError::Key { path: key.into(), cause })?;
@@ -53,25 +52,28 @@ pub(super) fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsEr
 
 /// Reads the certificates of a file, the server's first.
 pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    match chain {
-        Ok(chain) if chain.is_empty() => {
-            Err(missing_item(pem::Error::NoItemsFound, path, PemItem::Certificate))
-        }
-        Ok(chain) => Ok(chain),
-        Err(cause) => Err(missing_item(cause, path, PemItem::Certificate)),
-    }
+    let bytes = read_file(path)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let chain = chain.ok().filter(|chain| !chain.is_empty());
+    chain.ok_or_else(|| missing_item(&bytes, path, PemItem::Certificate))
 }
 
-fn missing_item(cause: pem::Error, path: &Path, wanted: PemItem) -> TlsError {
-    if let pem::Error::Io(cause) = cause {
-        return TlsError::Unreadable { path: path.into(), cause };
-    }
+fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let bytes = read_file(path)?;
+    PrivateKeyDer::from_pem_slice(&bytes)
+        .map_err(|_malformed| missing_item(&bytes, path, PemItem::Key))
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {
+    bounded_file::read(path).map_err(|cause| TlsError::Unreadable { path: path.into(), cause })
+}
+
+fn missing_item(bytes: &[u8], path: &Path, wanted: PemItem) -> TlsError {
     let item = match wanted {
         PemItem::Certificate => "certificate",
         PemItem::Key => "private key",
     };
-    let hint = fs::read(path).ok().and_then(|bytes| hint(&bytes, path, wanted));
+    let hint = hint(bytes, path, wanted);
     TlsError::Missing { path: path.into(), item, hint: hint.unwrap_or_default() }
 }
 

@@ -16,6 +16,8 @@ pub(super) enum Framing {
     Empty,
     /// `Content-Length`, in bytes.
     Length(u64),
+    /// A `Content-Length` that hyper does not read. [`readable_length`] replaces it.
+    Huge,
     /// `Transfer-Encoding: chunked`, and no other coding.
     Chunked,
     /// The head is ambiguous or unusual.
@@ -23,8 +25,9 @@ pub(super) enum Framing {
 }
 
 impl Framing {
-    /// Returns the body framing of a request with these head lines. `None` if there are more than
-    /// `max_lines`, or one does not end in CRLF or is empty, so that the head may begin or end elsewhere.
+    /// Returns the body framing of a request with these head lines. `None` if they cannot go to hyper as they
+    /// are: there are more than `max_lines`, one does not end in CRLF or is empty, so that the head may begin or
+    /// end elsewhere, or the length is [`Huge`](Self::Huge).
     pub(super) fn of_head(lines: &[u8], max_lines: usize) -> Option<Self> {
         let mut framing = Self::default();
         let (mut begin, mut count) = (0, 0);
@@ -35,7 +38,7 @@ impl Framing {
             }
             (begin, count) = (end + 1, count + 1);
         }
-        (count <= max_lines).then_some(framing)
+        (count <= max_lines && framing != Self::Huge).then_some(framing)
     }
 
     /// Takes a field line, without its line ending, into account.
@@ -53,6 +56,7 @@ impl Framing {
         let (name, value) = (&line[..colon], trim_blanks(&line[colon + 1..]));
         if name.eq_ignore_ascii_case(b"content-length") {
             *self = match (*self, number(value)) {
+                (Self::Empty | Self::Huge, _) if is_huge(value) => Self::Huge,
                 (Self::Empty, Some(length)) => Self::Length(length),
                 (Self::Length(known), Some(length)) if known == length => *self,
                 _ => Self::Unknown,
@@ -62,6 +66,24 @@ impl Framing {
             *self = if is_chunked { Self::Chunked } else { Self::Unknown };
         }
     }
+}
+
+/// The longest body that hyper reads, in bytes: it refuses a larger number as too long a header, with 431 and no
+/// text.
+const MAX_LENGTH: u64 = u64::MAX - 2;
+
+/// A field line that hyper reads in place of a [`Huge`](Framing::Huge) length; the service refuses that one, and
+/// says why. `None` for any other line.
+pub(super) fn readable_length(line: &[u8]) -> Option<&'static [u8]> {
+    const LINE: &[u8] = b"Content-Length: 18446744073709551613\r\n";
+    let mut framing = Framing::Empty;
+    framing.add(line.trim_ascii_end());
+    (framing == Framing::Huge).then_some(LINE)
+}
+
+fn is_huge(text: &[u8]) -> bool {
+    let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    is_number && number(text).is_none_or(|length| length > MAX_LENGTH)
 }
 
 /// Parses `Content-Length`: digits only, no sign, no list.
@@ -165,7 +187,11 @@ mod tests {
             (&["transfer-encoding:", " chunked"], Framing::Unknown),
             (&["content-length: +5"], Framing::Unknown),
             (&["content-length: 5, 5"], Framing::Unknown),
-            (&["content-length: 99999999999999999999"], Framing::Unknown),
+            (&["content-length: 18446744073709551613"], Framing::Length(u64::MAX - 2)),
+            (&["content-length: 18446744073709551614"], Framing::Huge),
+            (&["content-length: 99999999999999999999"], Framing::Huge),
+            (&["content-length: 99999999999999999999", "Content-Length: 1"], Framing::Unknown),
+            (&["Content-Length: 1", "content-length: 99999999999999999999"], Framing::Unknown),
             (&["content-length:"], Framing::Unknown),
         ] {
             let mut framing = Framing::default();

@@ -57,7 +57,7 @@ impl RequestSplitter {
                 None | Some(Framing::Empty | Framing::Length(0)) => return piece,
                 Some(Framing::Length(length)) => self.stage = RequestStage::Body(length),
                 Some(Framing::Chunked) => self.stage = RequestStage::Chunks(ChunkParser::Begin),
-                Some(Framing::Unknown) => self.stage = RequestStage::Unknown,
+                Some(Framing::Huge | Framing::Unknown) => self.stage = RequestStage::Unknown,
             }
         }
         let rest = &bytes[piece.length..];

@@ -13,11 +13,15 @@ pub(super) enum SourceError {
     Resolve(String),
     #[error("no reply within {0} seconds")]
     Timeout(u64),
-    #[error("TLS handshake failed: {0}")]
+    #[error("TLS handshake failed: {0}{hint}", hint = not_tls_hint(.0))]
     Tls(io::Error),
-    #[error("Redis refused: {0}")]
+    #[error("no TLS handshake within {0} seconds; {NOT_TLS}")]
+    TlsTimeout(u64),
+    #[error("{0}, before any reply; does this port speak TLS? Then write rediss:// in redis.url")]
+    NoReply(Box<Self>),
+    #[error("Redis refused: {0}{hint}", hint = login_hint(.0))]
     Refused(String),
-    #[error("Redis refused {what}: {message}")]
+    #[error("Redis refused {what}: {message}{hint}", hint = login_hint(.message))]
     RefusedCommand { what: String, message: String },
     #[error("Redis closed the connection")]
     Closed,
@@ -100,12 +104,36 @@ impl SourceError {
             Self::Connect(_) | Self::Resolve(_) | Self::Closed | Self::ConnectionLost(_) => {
                 SourceErrorKind::Connection
             }
-            Self::Timeout(_) | Self::Unresponsive(_) => SourceErrorKind::Timeout,
+            Self::NoReply(error) => error.kind(),
+            Self::Timeout(_) | Self::TlsTimeout(_) | Self::Unresponsive(_) => {
+                SourceErrorKind::Timeout
+            }
             Self::Tls(_) => SourceErrorKind::Tls,
             Self::Refused(message) | Self::RefusedCommand { message, .. } => refusal_kind(message),
             Self::SubscriptionsLost(_) => SourceErrorKind::Deaf,
             Self::Protocol(_) | Self::Unexpected(_) => SourceErrorKind::Protocol,
         }
+    }
+}
+
+/// Redis without TLS waits for the end of what it takes for a command.
+const NOT_TLS: &str = "does this port speak TLS? If not, write redis:// in redis.url";
+
+fn not_tls_hint(error: &io::Error) -> String {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        // The first bytes are not a TLS record.
+        Some(rustls::Error::InvalidMessage(_)) => format!("; {NOT_TLS}"),
+        _ => String::new(),
+    }
+}
+
+/// What to do about a refusal whose text is for those who write a client.
+fn login_hint(message: &str) -> &'static str {
+    match message.split(' ').next().unwrap_or_default() {
+        "NOAUTH" => "; put the password in redis.url: redis://:password@host:6379",
+        "WRONGPASS" => "; check the user and the password in redis.url",
+        _ => "",
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redis::ConnectionInfo;
+use redis::{ConnectionAddr, ConnectionInfo};
 use ssegate_resp::{RespVersion, Value};
 use tokio::time::Instant;
 
@@ -32,7 +32,8 @@ impl RedisConnection {
                 // Some proxies close the connection on an unknown command.
                 Err(why @ (SourceError::Closed | SourceError::ConnectionLost(_))) => {
                     connection = Self::connect(info, tls, max_event_bytes, kind, deadline).await?;
-                    connection.handshake_resp2(info, kind, &why).await?;
+                    let handshake = connection.handshake_resp2(info, kind, &why).await;
+                    handshake.map_err(|error| without_reply(error, info))?;
                 }
                 Err(error) => return Err(error),
             }
@@ -114,6 +115,16 @@ impl RedisConnection {
             Err(SourceError::Refused(_)) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// The error with a hint, if it may be that Redis expects TLS: it closes a connection that begins otherwise.
+fn without_reply(error: SourceError, info: &ConnectionInfo) -> SourceError {
+    match (&error, info.addr()) {
+        (SourceError::Closed | SourceError::ConnectionLost(_), ConnectionAddr::Tcp(..)) => {
+            SourceError::NoReply(Box::new(error))
+        }
+        _ => error,
     }
 }
 

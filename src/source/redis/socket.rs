@@ -181,7 +181,10 @@ pub(super) async fn connect(
             let name = dial::server_name(host).ok_or_else(resolve)?;
             let config = tls.0.as_ref().ok_or_else(resolve)?;
             let stream = dial::tls(socket, config, name, deadline).await;
-            Ok(Box::new(stream.map_err(|error| source_error(host, error))?))
+            Ok(Box::new(stream.map_err(|error| match error {
+                DialError::TimedOut => SourceError::TlsTimeout(CONNECT_TIMEOUT.as_secs()),
+                error => source_error(host, error),
+            })?))
         }
         ConnectionAddr::Unix(path) => {
             let socket = dial::unix(path, deadline).await;

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use memchr::{memchr, memchr_iter, memmem};
 
-use super::framing::Framing;
+use super::framing::{Framing, readable_length};
 use ssegate_http2::field_value::trim_blanks;
 
 /// Lines of a head that hyper always sees: the first line and ninety fields.
@@ -251,7 +251,8 @@ impl HeadFilter {
             }
         };
         if !is_set_aside {
-            out.extend_from_slice(line);
+            let readable = readable_length(line).filter(|_| self.kind == HeadKind::Request);
+            out.extend_from_slice(readable.unwrap_or(line));
         }
         if head.is_passed_through && !std::mem::replace(&mut head.is_padded, true) {
             out.extend_from_slice(&TOO_MANY_FIELDS);

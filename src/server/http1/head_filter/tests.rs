@@ -47,6 +47,23 @@ fn fields_beyond_the_first_ninety_are_set_aside_except_those_that_hyper_acts_on(
 }
 
 #[test]
+fn a_length_that_hyper_does_not_read_is_replaced_by_the_longest_that_it_does() {
+    for length in ["18446744073709551614", "18446744073709551615", "99999999999999999999999"] {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\ncontent-length:  {length} \r\n\r\nabc");
+        let (first, rest) = head.as_bytes().split_at(40);
+        for pieces in [&[head.as_bytes()][..], &[first, rest]] {
+            let (out, _) = read(HeadKind::Request, pieces);
+            let expected =
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551613\r\n\r\nabc";
+            assert_eq!(String::from_utf8(out).expect("text"), expected, "{length}");
+        }
+        let head = head.replace("POST / HTTP/1.1", "HTTP/1.1 200 OK");
+        let (out, _) = read(HeadKind::Response, &[head.as_bytes()]);
+        assert_eq!(out, head.as_bytes(), "of a backend it is left alone");
+    }
+}
+
+#[test]
 fn malformed_lines_pass_and_a_head_beyond_the_limits_is_padded() {
     let beyond = |line: &str| {
         let head = request(95).replace("Content-Length", &format!("{line}\r\nContent-Length"));

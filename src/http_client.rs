@@ -1,8 +1,9 @@
-//! A small HTTP client for the commands: one GET request per connection.
+//! A small HTTP client: one GET request per connection. For the commands, and for sets of keys.
 //!
-//! Owns the choice of HTTP/2 or HTTP/1.1 by ALPN. Does not know events, retries or redirects: these are
-//! the caller's.
+//! Owns the choice of HTTP/2 or HTTP/1.1 by ALPN. Does not know events, retries or redirects, nor the proxies
+//! that environment variables name: these are the caller's.
 
+use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,13 +17,12 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use socket2::TcpKeepalive;
-use ssegate::dial::{self, DialError, TcpTuning};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::trust;
+use crate::dial::{self, DialError, TcpTuning};
 
 /// The interval of keep-alive probes (HTTP/2 PING, TCP keep-alive) on an idle connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -37,31 +37,33 @@ const TUNING: TcpTuning = TcpTuning {
 };
 
 /// An HTTP client, without a connection pool.
-pub(super) struct HttpClient {
-    insecure: bool,
-    // Created at first use: loading the system's root certificates takes a while.
+pub struct HttpClient {
+    // Called at first use: loading the system's root certificates takes a while.
+    trust: Box<dyn Fn() -> ClientConfig + Send + Sync>,
     tls: OnceLock<Arc<ClientConfig>>,
     connect_timeout: Duration,
 }
 
 /// A response whose body is still to be read, with its connection.
-pub(super) struct ClientResponse {
-    pub(super) http: Response<Incoming>,
+#[derive(Debug)]
+pub struct ClientResponse {
+    /// The response.
+    pub http: Response<Incoming>,
     // Drives the connection until the response is dropped.
     _connection: AbortOnDropHandle<()>,
 }
 
 /// Why a request got no response.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum HttpError {
+pub enum HttpError {
     /// Not a URL of the form `http://host/` or `https://host/`.
     #[error("{0}: not a valid URL; use http://host[:port]/path or https://host[:port]/path")]
     Url(String),
     /// The name does not resolve, or the connection is refused.
-    #[error("cannot connect to {0}: {1}")]
+    #[error("cannot connect to {0}: {1}{hint}", hint = refusal_hint(.1))]
     Connect(String, io::Error),
     /// The TLS handshake failed: an untrusted certificate, or a port without TLS.
-    #[error("TLS handshake with {0} failed: {1}{hint}", hint = trust_hint(.1))]
+    #[error("TLS handshake with {0} failed: {1}{hint}", hint = tls_hint(.1))]
     Tls(String, io::Error),
     /// The connection was closed, or the response is not valid HTTP.
     #[error("{0}: {1}{hint}", hint = scheme_hint(.1))]
@@ -73,8 +75,13 @@ pub(crate) enum HttpError {
 
 impl HttpError {
     /// Whether a retry would fail in the same way.
-    pub(super) fn is_final(&self) -> bool {
-        matches!(self, Self::Url(_)) || matches!(self, Self::Tls(_, error) if is_distrust(error))
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Url(_)) || self.is_distrust()
+    }
+
+    /// Whether the server's certificate is not trusted.
+    pub fn is_distrust(&self) -> bool {
+        matches!(self, Self::Tls(_, error) if is_distrust(error))
     }
 }
 
@@ -83,12 +90,18 @@ fn is_distrust(error: &io::Error) -> bool {
     matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
-fn trust_hint(error: &io::Error) -> &'static str {
+fn tls_hint(error: &io::Error) -> &'static str {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
     match cause {
-        Some(rustls::Error::InvalidCertificate(_)) => "; --insecure accepts any certificate",
         // The first bytes are not a TLS record.
         Some(rustls::Error::InvalidMessage(_)) => "; this port does not speak TLS: try http://",
+        _ => "",
+    }
+}
+
+fn refusal_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "; nothing listens there: is the gateway running?",
         _ => "",
     }
 }
@@ -102,18 +115,27 @@ fn scheme_hint(reason: &str) -> &'static str {
 }
 
 impl HttpClient {
-    /// `connect_timeout` covers TCP and TLS together. With `insecure` any certificate is accepted.
-    pub(super) fn new(insecure: bool, connect_timeout: Duration) -> Self {
-        Self { insecure, tls: OnceLock::new(), connect_timeout }
+    /// `connect_timeout` covers TCP and TLS together. `trust` is called once, before the first connection with
+    /// TLS; HTTP/2 is spoken where its ALPN has `h2`.
+    pub fn new(
+        trust: impl Fn() -> ClientConfig + Send + Sync + 'static,
+        connect_timeout: Duration,
+    ) -> Self {
+        Self { trust: Box::new(trust), tls: OnceLock::new(), connect_timeout }
+    }
+
+    /// Loads the certificates to trust, which blocks, unless they have been loaded. Otherwise the first
+    /// connection with TLS does it.
+    pub fn load_trust(&self) {
+        self.tls();
     }
 
     /// Sends a GET request and returns the response when its header has arrived. Only connecting
     /// has a timeout here; the caller bounds the whole.
-    pub(super) async fn get(
-        &self,
-        uri: &Uri,
-        headers: HeaderMap,
-    ) -> Result<ClientResponse, HttpError> {
+    ///
+    /// # Errors
+    /// There is no response.
+    pub async fn get(&self, uri: &Uri, headers: HeaderMap) -> Result<ClientResponse, HttpError> {
         let (is_tls, host, port) = endpoint(uri)?;
         let at = format!("{host}:{port}");
         let stream = self.connect(is_tls, host, port).await?;
@@ -152,7 +174,13 @@ impl HttpClient {
     }
 
     fn tls(&self) -> &Arc<ClientConfig> {
-        self.tls.get_or_init(|| Arc::new(trust::tls_client(self.insecure)))
+        self.tls.get_or_init(|| Arc::new((self.trust)()))
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient").finish_non_exhaustive()
     }
 }
 
@@ -175,7 +203,7 @@ fn endpoint(uri: &Uri) -> Result<(bool, &str, u16), HttpError> {
 
 /// Returns the port if it is out of range, such as `99999`. The crate `http` parses such a URL as
 /// one without a port.
-pub(super) fn invalid_port(uri: &Uri) -> Option<&str> {
+pub fn invalid_port(uri: &Uri) -> Option<&str> {
     let (_, port) = uri.authority()?.as_str().rsplit_once(':')?;
     (uri.port_u16().is_none() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(port)
 }
@@ -235,7 +263,7 @@ fn drive<E>(
 }
 
 /// Formats a hyper error with its source, which has the details.
-pub(super) fn describe(error: &hyper::Error) -> String {
+pub fn describe(error: &hyper::Error) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),

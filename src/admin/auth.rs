@@ -1,0 +1,66 @@
+//! Who may read the metrics and the status page: `admin.auth`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+
+use super::text;
+use crate::auth::{AuthRequest, Authenticator, Denial, NoBackends};
+use crate::metrics::Metrics;
+
+/// Who may read the metrics and the status page; everybody at first. A cheap handle, through which a reload
+/// changes it.
+#[derive(Clone, Debug, Default)]
+pub struct AdminAuth(Arc<Mutex<Option<Arc<Authenticator>>>>);
+
+impl AdminAuth {
+    /// Changes who may; `None`: everybody.
+    pub fn set(&self, authenticator: Option<Authenticator>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = authenticator.map(Arc::new);
+    }
+
+    /// Verifies the credential of a request.
+    ///
+    /// # Errors
+    /// There is none, or it is not accepted: the response that says so.
+    pub(super) async fn admit(
+        &self,
+        request: AuthRequest<'_>,
+        metrics: &Metrics,
+    ) -> Result<(), Response<Full<Bytes>>> {
+        let authenticator = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(authenticator) = authenticator else { return Ok(()) };
+        let denial = match authenticator.authenticate(request, SystemTime::now(), &NoBackends).await
+        {
+            Ok(_access) => return Ok(()),
+            Err(denial) => denial,
+        };
+        let (status, why) = match &denial {
+            Denial::Refused(refusal) => {
+                metrics.auth_refused(refusal.as_str());
+                (StatusCode::UNAUTHORIZED, refusal.to_string())
+            }
+            Denial::Renewal => (StatusCode::UNAUTHORIZED, "the token has expired".to_owned()),
+            // No backend decides here: the configuration does not let it.
+            Denial::NotNow(_) | Denial::Response(_) => {
+                let why = "the credential cannot be verified now; see /readyz?verbose or the log";
+                (StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
+            }
+            Denial::Busy => {
+                (StatusCode::TOO_MANY_REQUESTS, "too many passwords wait to be verified".to_owned())
+            }
+        };
+        let mut response = text(status, format!("{status}: {why}\n"));
+        if let Denial::Refused(refusal) = &denial
+            && let Some(challenge) = authenticator.challenge(refusal)
+            && let Ok(challenge) = HeaderValue::from_str(&challenge)
+        {
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        Err(response)
+    }
+}
