@@ -5,6 +5,7 @@
 //! | `/metrics` | all metrics, for Prometheus |
 //! | `/livez` | 200 |
 //! | `/readyz` | 200 while Redis is connected, file descriptors are available and the gateway is not draining, else 503; `?verbose` lists the checks and warnings; `?exclude=redis` excludes a check |
+//! | `/revoke` | `POST`: ends streams, and refuses credentials |
 //! | `/` | the status page |
 //!
 //! With `admin.auth`, `/metrics`, the status page and what `?verbose` adds need a credential; `/livez` and
@@ -17,6 +18,7 @@
 mod auth;
 mod readiness;
 mod reserved_descriptors;
+mod revoke;
 mod status;
 
 use std::cell::RefCell;
@@ -42,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::auth::AdminAuth;
 pub use self::reserved_descriptors::RESERVED_DESCRIPTORS;
 use self::reserved_descriptors::ReservedDescriptors;
+pub use self::revoke::Revoking;
 use crate::auth::{AuthRequest, AuthSettings};
 use crate::health::Health;
 use crate::log_limit::LogLimit;
@@ -85,6 +88,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// The URLs of the listeners, for the status page.
     pub urls: Vec<String>,
+    /// What `/revoke` needs; `None`: nothing can be revoked.
+    pub revoking: Option<Revoking>,
     /// Who may read the metrics and the status page.
     pub auth: AdminAuth,
 }
@@ -136,7 +141,7 @@ impl Admin {
     async fn serve_connection(self: Rc<Self>, stream: TcpStream) {
         let service = service_fn(move |request: Request<hyper::body::Incoming>| {
             let admin = Rc::clone(&self);
-            async move { Ok::<_, Infallible>(admin.respond(&request).await) }
+            async move { Ok::<_, Infallible>(admin.handle(request).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -145,6 +150,16 @@ impl Admin {
         match tokio::time::timeout(MAX_AGE, connection).await {
             Ok(Ok(())) | Err(_) => {}
             Ok(Err(error)) => tracing::debug!(%error, "admin connection failed"),
+        }
+    }
+
+    async fn handle(&self, request: Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
+        if request.uri().path() != "/revoke" || !self.is_allowed(request.headers()) {
+            return self.respond(&request).await;
+        }
+        match self.auth.admit(AuthRequest::new(&request), &self.metrics).await {
+            Ok(()) => revoke::respond(self.revoking.as_ref(), request).await,
+            Err(refused) => refused,
         }
     }
 
@@ -243,6 +258,7 @@ mod tests {
             health: Health::default(),
             metrics: Metrics::new().expect("metrics"),
             urls: Vec::new(),
+            revoking: None,
             auth: AdminAuth::default(),
         };
         for (host, origin, is_allowed) in [

@@ -5,7 +5,8 @@
 //! [`basic`]; what a credential has to look like is the business of
 //! `ssegate_auth`. The result is [`Access`]: an identity and its end. What the identity says fills channel
 //! names and header fields ([`placeholder`], [`header_template`]). [`origin`] tells the pages of other sites
-//! from a site's own. [`stream_quota`] bounds the streams of one identity.
+//! from a site's own. [`stream_quota`] bounds the streams of one identity. [`revocations`] are credentials that
+//! no longer count.
 //!
 //! Does not know routes, channels or responses.
 
@@ -21,6 +22,8 @@ pub mod origin;
 mod passwords;
 mod placeholder;
 mod request;
+mod revocation_settings;
+mod revocations;
 mod settings;
 mod shared;
 mod signed_url;
@@ -40,6 +43,8 @@ pub use jwks::{
 pub use passwords::{PasswordVerdict, PasswordVerifier, Users};
 pub use placeholder::{NotLiteral, Placeholder};
 pub use request::AuthRequest;
+pub use revocation_settings::{ControlSettings, RevocationSettings};
+pub use revocations::{EndedStreams, RevocationNotice, RevocationOrigin, Revocations};
 pub use settings::{
     AuthPreset, AuthSettings, BasicAuth, ForwardAuth, JwtAuth, MethodSettings, Requirement,
     TokensAuth,

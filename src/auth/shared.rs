@@ -1,7 +1,13 @@
 //! What the authenticators of all routes and shards share.
 
+use std::time::SystemTime;
+
+use ssegate_auth::Identity;
+use ssegate_auth::revocation::Revocation;
+
 use super::jwks::RemoteKeySets;
 use super::passwords::PasswordVerifier;
+use super::revocations::{EndedStreams, RevocationOrigin, Revocations};
 use super::stream_quota::StreamQuota;
 use super::verdict_cache::VerdictCache;
 
@@ -16,4 +22,30 @@ pub struct SharedAuth {
     pub passwords: PasswordVerifier,
     /// What auth backends said a moment ago.
     pub verdicts: VerdictCache,
+    /// What has been revoked; `None` where nothing can be.
+    pub revocations: Option<Revocations>,
+}
+
+impl SharedAuth {
+    /// Revokes: from now on the credentials that are meant are refused, auth backends are asked anew, and
+    /// the streams that are meant end. Returns those; `None` if the revocation is a repetition, or nothing
+    /// can be revoked.
+    pub async fn revoke(
+        &self,
+        revocation: Revocation,
+        origin: RevocationOrigin,
+    ) -> Option<EndedStreams> {
+        let revocations = self.revocations.as_ref()?;
+        if !revocations.remember(&revocation, origin) {
+            return None;
+        }
+        // Before the streams end: a client that comes back is asked about.
+        self.verdicts.clear();
+        Some(revocations.announce(revocation).await)
+    }
+
+    /// Whether a credential that is presented at `now` has been revoked.
+    pub fn is_revoked(&self, identity: &Identity, now: SystemTime) -> bool {
+        self.revocations.as_ref().is_some_and(|revocations| revocations.refuses(identity, now))
+    }
 }

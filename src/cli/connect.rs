@@ -60,6 +60,10 @@ fn permitted(reads: &[RedisRead]) -> String {
         ("channel", reads.iter().filter(|read| is_subscription(read, false)).count()),
         ("pattern", reads.iter().filter(|read| is_subscription(read, true)).count()),
         ("stream", reads.iter().filter(|read| matches!(read, RedisRead::Stream(_))).count()),
+        (
+            "control channel",
+            reads.iter().filter(|read| matches!(read, RedisRead::Control(_))).count(),
+        ),
     ];
     let needed = counts.into_iter().filter(|(_, number)| *number > 0);
     let needed: Vec<_> = needed.map(|(thing, number)| count(number, thing)).collect();
@@ -86,6 +90,10 @@ fn reads(settings: &Settings) -> Result<Vec<RedisRead>, ssegate::route::RouterEr
                 reads.push(read);
             }
         }
+    }
+    let revocation = settings.revocation.as_ref();
+    if let Some(control) = revocation.and_then(|revocation| revocation.control.as_ref()) {
+        reads.push(RedisRead::Control(control.channel.clone()));
     }
     Ok(reads)
 }
@@ -116,6 +124,10 @@ mod tests {
                 "it permits what the routes read (2 channels, 1 pattern tested)",
             ),
             (vec![RedisRead::Stream(name())], "it permits what the routes read (1 stream tested)"),
+            (
+                vec![RedisRead::Control(name())],
+                "it permits what the routes read (1 control channel tested)",
+            ),
         ] {
             assert_eq!(permitted(&reads), expected);
         }

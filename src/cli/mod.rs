@@ -22,6 +22,7 @@ mod number;
 mod output;
 mod publish;
 mod report;
+mod revoke;
 mod run;
 mod schema;
 mod secret;
@@ -61,8 +62,8 @@ Files: the configuration is ./gateway.yaml unless -c names another file. The sel
 certificate is kept in $STATE_DIRECTORY, $XDG_STATE_HOME/ssegate or ~/.local/state/ssegate.
 
 Environment: SSEGATE_LOG sets the log level (error, warn, info, debug, trace; default info). \
-SSEGATE_TOKEN, SSEGATE_TOKEN_KEY and SSEGATE_URL_KEY are secrets of sub, token and sign. \
-SSEGATE_ADMIN_TOKEN is the token with which metrics and healthcheck request the admin listener.";
+SSEGATE_TOKEN, SSEGATE_TOKEN_KEY, SSEGATE_URL_KEY and SSEGATE_REVOCATION_KEY are secrets of sub, token, sign \
+and revoke. SSEGATE_ADMIN_TOKEN is the token with which metrics and healthcheck request the admin listener.";
 
 /// A command with its arguments.
 #[derive(Debug, Subcommand)]
@@ -73,6 +74,7 @@ pub(crate) enum Command {
     #[command(name = "pub")]
     Publish(publish::PublishCommand),
     Sub(sub::SubscribeCommand),
+    Revoke(revoke::RevokeCommand),
     Token(token::TokenCommand),
     Sign(sign::SignCommand),
     Healthcheck(healthcheck::HealthcheckCommand),
@@ -113,6 +115,7 @@ impl Command {
             Self::Check(command) => Some(&mut command.config),
             Self::Publish(command) => Some(&mut command.config),
             Self::Sub(command) => Some(&mut command.config),
+            Self::Revoke(command) => Some(&mut command.config),
             Self::Healthcheck(command) => Some(&mut command.admin.config),
             Self::Metrics(command) => Some(&mut command.admin.config),
             Self::Dev(_)
@@ -132,6 +135,7 @@ impl Command {
             Self::Check(command) => command.execute(),
             Self::Publish(command) => command.execute(),
             Self::Sub(command) => command.execute(),
+            Self::Revoke(command) => command.execute(),
             Self::Token(command) => command.execute(),
             Self::Sign(command) => command.execute(),
             Self::Healthcheck(command) => command.execute(),

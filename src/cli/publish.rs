@@ -114,7 +114,7 @@ impl PublishCommand {
     }
 }
 
-fn connection(location: SourceLocation) -> ConnectionInfo {
+pub(super) fn connection(location: SourceLocation) -> ConnectionInfo {
     match location {
         SourceLocation::Redis(info) => info,
         SourceLocation::Embedded(address) => {

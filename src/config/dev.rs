@@ -41,6 +41,7 @@ impl Settings {
             },
             hub: global.hub,
             requests: global.requests,
+            revocation: None,
             routes: vec![
                 route("/events", events("{query.channel}")),
                 route("/events/{channel}", events("{channel}")),

@@ -26,7 +26,7 @@ pub use ssegate_strict_yaml::{ConfigErrors, Mistake};
 pub use own_thread::on_own_thread;
 pub use purpose::ConfigPurpose;
 pub(crate) use resolve::reaches;
-pub use resolve::{location as source, upstream};
+pub use resolve::{control_channel, control_key, location as source, upstream};
 pub use settings::Settings;
 pub use text::{Text, load, parse};
 

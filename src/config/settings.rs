@@ -7,6 +7,7 @@ use ssegate_hub::HubSettings;
 use ssegate_strict_yaml::KeyLocation;
 
 use crate::admin::AdminSettings;
+use crate::auth::RevocationSettings;
 use crate::route::RouteSettings;
 use crate::server::{ConnectionSettings, ListenerSettings};
 use crate::service::RequestSettings;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub hub: HubSettings,
     /// Limits of every request.
     pub requests: RequestSettings,
+    /// How credentials are revoked; `None`: not at all.
+    pub revocation: Option<RevocationSettings>,
     /// The routes, in the order of the file.
     // One allocation each. A single block for thousands of routes would, once freed, raise glibc's
     // M_MMAP_THRESHOLD, and memory would no longer be returned to the system (mallopt(3)).

@@ -19,6 +19,7 @@ mod inspect;
 mod monitor;
 mod probe;
 mod reload;
+mod revoking;
 mod serve;
 mod shard;
 mod sockets;
@@ -40,7 +41,7 @@ use ssegate_hub::{CloseReason, GapReason};
 
 use self::sockets::{Inherited, Sockets};
 use self::takeover::Predecessor;
-use crate::auth::JwksErrorKind;
+use crate::auth::{JwksErrorKind, RevocationOrigin};
 use crate::config::Settings;
 use crate::metrics::{LabelValues, Metrics};
 use crate::route::Router;
@@ -143,6 +144,7 @@ fn create_series(metrics: &Metrics) {
         gaps: &GapReason::ALL.map(GapReason::as_str),
         streams_closed: &[&CloseReason::ALL.map(CloseReason::as_str)[..], &ends].concat(),
         source_errors: &SourceErrorKind::ALL.map(SourceErrorKind::as_str),
+        revocations: &RevocationOrigin::ALL.map(RevocationOrigin::as_str),
     });
 }
 

@@ -181,6 +181,7 @@ fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("redis.url", !old.source.location.is_same(&new.source.location)),
         ("max_event_bytes", old.source.max_event_bytes != new.source.max_event_bytes),
         ("limits.bus_memory", old.source.max_bus_memory != new.source.max_bus_memory),
+        ("revocation", old.revocation != new.revocation),
         ("shards", old.shards != new.shards),
         ("sockets.send_buffer", old.connections.send_buffer != new.connections.send_buffer),
         ("sockets.backlog", old.connections.backlog != new.connections.backlog),
@@ -195,6 +196,7 @@ fn restore_fixed(current: &Settings, new: &mut Settings) {
     let auth = new.admin.take().and_then(|admin| admin.auth);
     new.admin = current.admin.clone().map(|admin| AdminSettings { auth, ..admin });
     new.source.clone_from(&current.source);
+    new.revocation.clone_from(&current.revocation);
     new.shards = current.shards;
     new.connections.send_buffer = current.connections.send_buffer;
     new.connections.backlog = current.connections.backlog;
@@ -270,11 +272,12 @@ mod tests {
         new.source.location = crate::config::source("redis://127.0.0.1:1").expect("a place");
         new.source.max_event_bytes += 1;
         new.source.max_bus_memory += 1;
+        new.revocation = Some(crate::auth::RevocationSettings::default());
         new.shards += 1;
         new.connections.send_buffer += 1;
         new.connections.backlog += 1;
         let keys = fixed_keys_changed(&old, &new);
-        assert_eq!(keys.len(), 8, "{keys:?}");
+        assert_eq!(keys.len(), 9, "{keys:?}");
         super::restore_fixed(&old, &mut new);
         assert_eq!(fixed_keys_changed(&old, &new), [""; 0], "all are restored");
         let readme = include_str!("../../README.md");

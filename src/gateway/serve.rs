@@ -17,14 +17,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::config_change::{ConfigChange, ConfigChanges};
 use super::reload::{ConfigLoader, Reloader};
+use super::revoking::{ControlParts, RevocationParts};
 use super::shard::{ShardParts, ShardThread};
 use super::sockets::Sockets;
 use super::takeover::{Predecessor, TakeoverSocket};
 use super::tasks::Tasks;
 use super::thread::Thread;
 use super::{Error, Gateway, OPENED, certificates, monitor, probe, stop, systemd};
-use crate::admin::{Admin, AdminAuth};
-use crate::auth::{Authenticator, KeySetRunner, SharedAuth};
+use crate::admin::{Admin, AdminAuth, Revoking};
+use crate::auth::{Authenticator, KeySetRunner, RevocationNotice, SharedAuth};
 use crate::config::Settings;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -35,8 +36,9 @@ use crate::server::listener::{Acceptor, Listener, ShardHandle};
 use crate::service::{Publication, Publisher};
 use crate::source::SourceLocation;
 use crate::source::bus_feed::feed_hub;
+use crate::source::control;
 use crate::source::intake::Intake;
-use crate::source::redis::{PubSub, StreamReader};
+use crate::source::redis::{ControlChannel, PubSub, StreamReader};
 
 /// The capacity of the channel of accepted connections to each shard.
 const MAX_HANDED_OVER: usize = 1024;
@@ -52,19 +54,22 @@ pub(super) async fn serve(gateway: Gateway, load: Option<ConfigLoader>) -> Resul
     let Sockets { listeners, admin, bus, shared } = sockets;
     let (sockets, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
     let (publisher, publications) = bus.is_some().then(Publisher::new).unzip();
-    let parts = GatewayParts::new(settings, router, listeners, metrics);
+    let mut parts = GatewayParts::new(settings, router, listeners, metrics);
     let (hub, links) = parts.hub();
     let (changes, changed) = watch::channel(None);
-    let (threads, shards) = parts.start_shards(links, publisher.as_ref(), &changed)?;
+    let RevocationParts { notices, control, revoking } =
+        RevocationParts::new(&parts.settings, &mut parts.auth, &parts.metrics);
+    let shards = (links, notices);
+    let (threads, shards) = parts.start_shards(shards, publisher.as_ref(), &changed)?;
     let mut tasks = Tasks::default();
     if let Some(load) = load {
         let reloader = parts.reloader(configured, changes, hub.clone());
         tasks.spawn("the reload", reloader.run(signal(SignalKind::hangup())?, load));
     }
-    parts.start_source(&mut tasks, bus.zip(publications), hub)?;
+    parts.start_source(&mut tasks, bus.zip(publications), (hub, control))?;
     parts.start_watches(&mut tasks);
     parts.start_acceptors(&mut tasks, sockets, shards)?;
-    parts.start_admin(&mut tasks, admin)?;
+    parts.start_admin(&mut tasks, admin, revoking)?;
     parts.log_listening();
     systemd::ready();
     let taken_over = run_takeovers(predecessor, shared, parts.health.clone());
@@ -78,6 +83,9 @@ pub(super) async fn serve(gateway: Gateway, load: Option<ConfigLoader>) -> Resul
     .await
     .inspect_err(|error| tracing::error!(%error, "the gateway exits"))
 }
+
+/// What each shard is started with, beside what all share.
+type ShardNeeds = (Vec<ShardLink>, Vec<Option<mpsc::Receiver<RevocationNotice>>>);
 
 /// What the threads and tasks share.
 struct GatewayParts {
@@ -139,13 +147,13 @@ impl GatewayParts {
     /// Starts a thread for each shard. Acceptors send connections through the returned handles.
     fn start_shards(
         &self,
-        links: Vec<ShardLink>,
+        (links, revoked): ShardNeeds,
         publisher: Option<&Publisher>,
         changed: &watch::Receiver<Option<ConfigChange>>,
     ) -> Result<(Vec<ShardThread>, Rc<[ShardHandle]>), Error> {
         let limits = GlobalLimits::new(self.shortage.clone(), self.metrics.clone());
         let (mut threads, mut shards) = (Vec::new(), Vec::new());
-        for link in links {
+        for (link, revoked) in links.into_iter().zip(revoked) {
             let (sender, accepted) = mpsc::channel(MAX_HANDED_OVER);
             let load = Arc::new(AtomicUsize::new(0));
             shards.push(ShardHandle { accepted: sender, load: Arc::clone(&load) });
@@ -159,6 +167,7 @@ impl GatewayParts {
                 requests: self.settings.requests.clone(),
                 limits: limits.clone(),
                 auth: self.auth.clone(),
+                revoked,
                 publisher: publisher.cloned(),
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
@@ -189,12 +198,14 @@ impl GatewayParts {
         &self,
         tasks: &mut Tasks,
         bus: Option<(std::net::TcpListener, mpsc::Receiver<Publication>)>,
-        hub: Hub,
+        (hub, control): (Hub, Option<ControlParts>),
     ) -> Result<(), Error> {
         let runner = hub.clone();
         tasks.spawn("the hub", async move { runner.run().await });
         match (&self.settings.source.location, bus) {
-            (SourceLocation::Embedded(_), Some(bus)) => self.start_bus(tasks, bus, hub)?,
+            (SourceLocation::Embedded(_), Some(bus)) => {
+                self.start_bus(tasks, bus, (hub, control))?
+            }
             (SourceLocation::Embedded(_), None) => unreachable!("the bus has a socket"),
             (SourceLocation::Redis(info), _) => {
                 let most = self.settings.source.max_event_bytes;
@@ -202,8 +213,15 @@ impl GatewayParts {
                 let reader = StreamReader::new(info.clone(), most, hub.clone(), health, metrics);
                 tasks.spawn("the stream reader", reader.run());
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
-                let source = PubSub::new(info.clone(), most, hub, health, metrics);
+                let channel = control.as_ref().map(|control| control.channel.clone());
+                let source = PubSub::new(info.clone(), most, (hub, channel), health, metrics);
                 tasks.spawn("the source", source.run());
+                if let Some(ControlParts { channel, reader, outgoing, .. }) = control {
+                    let (health, metrics) = (self.health.clone(), self.metrics.clone());
+                    let ends = (reader, outgoing);
+                    let control = ControlChannel::new(info.clone(), channel, ends, health, metrics);
+                    tasks.spawn("the control channel", control.run());
+                }
             }
         }
         Ok(())
@@ -214,7 +232,7 @@ impl GatewayParts {
         &self,
         tasks: &mut Tasks,
         (socket, publications): (std::net::TcpListener, mpsc::Receiver<Publication>),
-        hub: Hub,
+        (hub, control): (Hub, Option<ControlParts>),
     ) -> Result<(), Error> {
         let source = &self.settings.source;
         let (max_event_bytes, max_memory) = (source.max_event_bytes, source.max_bus_memory);
@@ -222,13 +240,18 @@ impl GatewayParts {
         let broker = Broker::new(limits);
         let watch = monitor::watch_bus(broker.stats(), self.metrics.clone());
         tasks.spawn("the bus monitor", watch);
-        let intake = Intake::new(hub.clone(), self.metrics.clone());
+        let channel = control.as_ref().map(|control| control.channel.clone());
+        let intake = Intake::new(hub.clone(), channel, self.metrics.clone());
         let socket = TcpListener::from_std(socket)?;
         tasks.spawn(
             "the bus",
             ssegate_bus::serve(socket, broker.clone(), self.stop_accepting.clone()),
         );
         tasks.spawn("the publisher", publish(broker.clone(), publications));
+        if let Some(ControlParts { channel, reader, .. }) = control {
+            let control = control::bus::follow(broker.clone(), channel, reader);
+            tasks.spawn("the control channel", control);
+        }
         tasks.spawn("the source", feed_hub(broker, hub, intake));
         self.health.set_embedded_source();
         self.metrics.source_connected(true);
@@ -273,6 +296,7 @@ impl GatewayParts {
         &self,
         tasks: &mut Tasks,
         socket: Option<std::net::TcpListener>,
+        revoking: Option<Revoking>,
     ) -> Result<(), Error> {
         let (Some(socket), Some(settings)) = (socket, &self.settings.admin) else {
             return Ok(());
@@ -286,6 +310,7 @@ impl GatewayParts {
             health: self.health.clone(),
             metrics: self.metrics.clone(),
             urls: self.listeners.iter().map(url).collect(),
+            revoking,
         };
         let stop = self.stop_admin.clone();
         tasks.spawn("the admin listener", administer(admin, socket, stop)?);

@@ -14,7 +14,7 @@ use super::Error;
 use super::config_change::ConfigChange;
 use super::tasks::Tasks;
 use super::thread::Thread;
-use crate::auth::SharedAuth;
+use crate::auth::{RevocationNotice, SharedAuth};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::route::Router;
@@ -36,6 +36,8 @@ pub(super) struct ShardParts {
     pub(super) requests: RequestSettings,
     pub(super) limits: GlobalLimits,
     pub(super) auth: SharedAuth,
+    /// What is revoked; `None` where nothing can be.
+    pub(super) revoked: Option<mpsc::Receiver<RevocationNotice>>,
     pub(super) publisher: Option<Publisher>,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
@@ -89,7 +91,8 @@ impl ShardThread {
 /// `block_on` only after every `event_interval` (61) task polls.
 async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Result<(), String> {
     let ShardParts { link, accepted, load, listeners, router, connections, .. } = parts;
-    let ShardParts { publisher, health, metrics, changes, requests, limits, auth, .. } = parts;
+    let ShardParts { publisher, health, metrics, changes, requests, limits, auth, revoked, .. } =
+        parts;
     let shard = Shard::new(link, connections.write_timeout, metrics.for_shard());
     let requests = (requests, limits.clients.clone(), auth);
     let memory = limits.upload_memory.clone();
@@ -104,6 +107,14 @@ async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Res
     let (stream_timers, draining_service) = (service.clone(), service.clone());
     tasks.spawn("the shard of the hub", async move { runner.run().await });
     tasks.spawn("the backends' streams", async move { stream_timers.run().await });
+    if let Some(notices) = revoked {
+        let revoking = service.clone();
+        tasks.spawn("the revocations", async move {
+            revoking.end_revoked(notices).await;
+            // The senders are gone: the gateway is shutting down.
+            std::future::pending().await
+        });
+    }
     tasks.spawn("the server", async move { serving.run(accepted, listeners).await });
     tasks.spawn(
         "the configuration changes",

@@ -30,6 +30,9 @@ struct HealthState {
     // The source is the bus inside the gateway: no Redis is involved.
     is_source_embedded: AtomicBool,
     has_log_source: AtomicBool,
+    // What Redis keeps of revocations, if they come from there.
+    revocations: SourceHealth,
+    has_revocations: AtomicBool,
     draining_since: OnceLock<SystemTime>,
     shortage: Mutex<Option<Incident>>,
     backends: Mutex<BackendMap>,
@@ -132,6 +135,17 @@ impl Health {
         self.0.log_source.failed(kind, error);
     }
 
+    /// Sets whether the revocations that Redis keeps were read.
+    pub fn set_revocations_ready(&self, is_ready: bool) {
+        self.0.has_revocations.store(true, Ordering::Relaxed);
+        self.0.revocations.set_ready(is_ready);
+    }
+
+    /// Records a failure of the control channel.
+    pub fn revocations_failed(&self, kind: &'static str, error: &str) {
+        self.0.revocations.failed(kind, error);
+    }
+
     /// Records that the drain has begun. It cannot be undone.
     pub fn set_draining(&self) {
         self.0.draining_since.get_or_init(SystemTime::now);
@@ -184,10 +198,12 @@ impl Health {
 
     /// Whether all sources are ready.
     pub fn is_source_ready(&self) -> bool {
-        let HealthState { source, log_source, has_log_source, .. } = &*self.0;
-        source.is_ready.load(Ordering::Relaxed)
-            && (!has_log_source.load(Ordering::Relaxed)
-                || log_source.is_ready.load(Ordering::Relaxed))
+        let HealthState { source, log_source, revocations, .. } = &*self.0;
+        let HealthState { has_log_source, has_revocations, .. } = &*self.0;
+        let is_ready = |source: &SourceHealth| source.is_ready.load(Ordering::Relaxed);
+        is_ready(source)
+            && (!has_log_source.load(Ordering::Relaxed) || is_ready(log_source))
+            && (!has_revocations.load(Ordering::Relaxed) || is_ready(revocations))
     }
 
     /// Whether the gateway is draining.
@@ -225,7 +241,9 @@ impl Health {
     }
 
     fn source_incidents(&self) -> Option<String> {
-        let sources = [(&self.0.source, ""), (&self.0.log_source, "Redis Streams: ")];
+        let HealthState { source, log_source, revocations, .. } = &*self.0;
+        let sources =
+            [(source, ""), (log_source, "Redis Streams: "), (revocations, "control channel: ")];
         let incidents = sources
             .into_iter()
             .filter_map(|(source, prefix)| Some(format!("{prefix}{}", source.incident()?)));

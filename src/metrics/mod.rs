@@ -53,7 +53,9 @@ impl Metrics {
             (&self.0.config_reloads, &["failure", "success"][..]),
             (&self.0.certificate_reloads, &["failure", "success"][..]),
             (&self.0.jwks_fetches, reasons.jwks_fetches),
-            (&self.0.auth_refused, &["expired", "missing", "signature"][..]),
+            (&self.0.auth_refused, &["expired", "missing", "revoked", "signature"][..]),
+            (&self.0.revocations, reasons.revocations),
+            (&self.0.revocations_ignored, &["malformed", "signature"][..]),
             (&self.0.panics, &["body", "connection", "request"][..]),
             (&self.0.self_checks, &["agreed", "forbidden", "mended"][..]),
             (&self.0.streams_sent_away, &["connect", "draining", "response_timeout"][..]),
@@ -209,6 +211,18 @@ impl Metrics {
         self.0.auth_refused.with_label_values(&[reason]).inc();
     }
 
+    /// Something was revoked: that many revocations are remembered now, and some were forgotten for it.
+    pub fn revoked(&self, source: &str, remembered: usize, evicted: u64) {
+        self.0.revocations.with_label_values(&[source]).inc();
+        self.0.revocations_remembered.set(int(remembered));
+        self.0.revocations_evicted.inc_by(evicted);
+    }
+
+    /// A message on the control channel was not acted upon.
+    pub fn revocation_ignored(&self, reason: &str) {
+        self.0.revocations_ignored.with_label_values(&[reason]).inc();
+    }
+
     /// A set of keys was fetched, or could not be.
     pub fn jwks_fetched(&self, result: &str) {
         self.0.jwks_fetches.with_label_values(&[result]).inc();
@@ -301,6 +315,8 @@ pub struct LabelValues<'a> {
     pub jwks_fetches: &'a [&'a str],
     /// The kinds of Redis errors.
     pub source_errors: &'a [&'a str],
+    /// Where revocations come from.
+    pub revocations: &'a [&'a str],
 }
 
 fn int(number: usize) -> i64 {

@@ -84,6 +84,15 @@ metrics! {
         "Requests refused by auth, by reason." by ["reason"];
     jwks_fetches: IntCounterVec = "ssegate_jwks_fetches_total",
         "Fetches of JSON Web Key Sets from their URLs, by result." by ["result"];
+    revocations: IntCounterVec = "ssegate_revocations_total",
+        "Revocations that this gateway has acted upon, by where they came from." by ["source"];
+    revocations_ignored: IntCounterVec = "ssegate_revocations_ignored_total",
+        "Messages on the control channel that are no revocations or not signed with its key, by reason."
+        by ["reason"];
+    revocations_remembered: IntGauge = "ssegate_revocations_remembered",
+        "Revocations that are remembered, at most 100,000.";
+    revocations_evicted: IntCounter = "ssegate_revocations_evicted_total",
+        "Revocations forgotten before they expired, because there were more than 100,000.";
     streams_encoded: IntCounterVec = "ssegate_streams_encoded_total",
         "Event streams of backends with a Content-Encoding, which get no keep-alive comments."
         by ["route"];

@@ -77,7 +77,7 @@ use self::recorder::Recorder;
 use self::round_robin::RoundRobin;
 use self::send_error::SendError;
 use self::tunnel::TunnelBackend;
-pub use self::tunnel::TunnelBody;
+pub use self::tunnel::{TunnelBody, TunnelHandle};
 use self::upgrade::Upgrade;
 pub use self::upgrade::is_extended_connect;
 use self::upload::Upload;
@@ -117,8 +117,8 @@ pub struct ForwardContext<'a> {
 pub enum Forwarded {
     /// The backend's response.
     Response(Response<UpstreamBody>),
-    /// The backend has switched protocols; the body relays its bytes.
-    Tunnel(Response<TunnelBody>),
+    /// The backend has switched protocols; the body relays its bytes, and the handle ends that.
+    Tunnel(Response<TunnelBody>, TunnelHandle),
 }
 
 impl Proxy {
@@ -244,16 +244,17 @@ impl Proxy {
         };
         let tunnel = self.0.recorder.tunnel();
         let backend = TunnelBackend { upgraded, slot: lease.into_slot(), tunnel, expires_at };
+        let handle = TunnelHandle::default();
         let body = match (upgrade, client) {
             (Upgrade::Http1 { client, .. }, _) => {
-                connection.run_after_http(tunnel::relay(client, backend));
+                connection.run_after_http(tunnel::relay(client, backend, handle.clone()));
                 TunnelBody::empty()
             }
             (Upgrade::Http2(_), client) => {
-                TunnelBody::new(client.expect("set above for HTTP/2"), backend)
+                TunnelBody::new(client.expect("set above for HTTP/2"), backend, handle.clone())
             }
         };
-        Ok(Forwarded::Tunnel(response.map(|_| body)))
+        Ok(Forwarded::Tunnel(response.map(|_| body), handle))
     }
 
     /// Sends a request to one upstream after the other until one responds. Tries the next one only

@@ -3,8 +3,11 @@
 //! Over HTTP/1.1 it connects two sockets; over HTTP/2 the client's side is a stream (RFC 8441).
 //! Does not know which protocol the bytes belong to.
 
+use std::any::Any;
+use std::cell::OnceCell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,6 +21,7 @@ use tokio::io::{
 };
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::abort_on_drop::AbortOnDrop;
 use super::recorder::{ConnectionSlot, TunnelGuard};
@@ -40,19 +44,49 @@ pub(super) struct TunnelBackend {
     pub(super) expires_at: Option<Instant>,
 }
 
-/// Over HTTP/1.1: relays bytes between the client's connection and the backend's. Returns when both
-/// sides have closed, one has failed, or one stayed open for [`LINGER`] after the other closed; and when
-/// the tunnel expires, which closes both at once: their protocol is not known, so neither can be told why.
-pub(super) async fn relay(client: OnUpgrade, backend: TunnelBackend) {
-    let expires_at = backend.expires_at;
-    let relaying = relay_both_ways(client, backend);
-    match expires_at {
-        Some(expires_at) => drop(tokio::time::timeout_at(expires_at, relaying).await),
-        None => relaying.await,
+/// Holds something for as long as a tunnel is open, and ends the tunnel. A cheap handle.
+#[derive(Clone, Debug, Default)]
+pub struct TunnelHandle {
+    ending: CancellationToken,
+    held: Rc<OnceCell<Box<dyn Any>>>,
+}
+
+impl TunnelHandle {
+    /// Drops `what` when the tunnel has ended. It must not own this handle. Does nothing the second time.
+    pub fn hold(&self, what: impl Any) {
+        // Holds the first one.
+        drop(self.held.set(Box::new(what)));
+    }
+
+    /// Returns what ends the tunnel, on both sides, when it is cancelled.
+    pub fn ender(&self) -> CancellationToken {
+        self.ending.clone()
     }
 }
 
-async fn relay_both_ways(client: OnUpgrade, backend: TunnelBackend) {
+/// Over HTTP/1.1: relays bytes between the client's connection and the backend's. Returns when both
+/// sides have closed, one has failed, or one stayed open for [`LINGER`] after the other closed; and when
+/// the tunnel expires or is ended, which closes both at once: their protocol is not known, so neither can be
+/// told why.
+pub(super) async fn relay(client: OnUpgrade, backend: TunnelBackend, handle: TunnelHandle) {
+    let expires_at = backend.expires_at;
+    // Not `run_until_cancelled_owned`: the handle is held until the end.
+    tokio::select! {
+        () = handle.ending.cancelled() => {}
+        () = expiry(expires_at) => {}
+        () = relay_bytes(client, backend) => {}
+    }
+}
+
+/// Ends at this time; never without one.
+async fn expiry(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn relay_bytes(client: OnUpgrade, backend: TunnelBackend) {
     let TunnelBackend { upgraded, slot: _slot, tunnel: _tunnel, expires_at: _ } = backend;
     let client = match client.await {
         Ok(client) => TokioIo::new(client),
@@ -97,6 +131,8 @@ struct OpenTunnel {
     backend: ReadHalf<TokioIo<Upgraded>>,
     buffer: BytesMut,
     expiry: Option<Pin<Box<Sleep>>>,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    _handle: TunnelHandle,
     _up: AbortOnDrop,
     _slot: ConnectionSlot,
     _tunnel: TunnelGuard,
@@ -109,7 +145,7 @@ impl TunnelBody {
     }
 
     /// Starts the task that relays the client's bytes to the backend.
-    pub(super) fn new(client: RequestBody, backend: TunnelBackend) -> Self {
+    pub(super) fn new(client: RequestBody, backend: TunnelBackend, handle: TunnelHandle) -> Self {
         let TunnelBackend { upgraded, slot, tunnel, expires_at } = backend;
         let (read, write) = tokio::io::split(TokioIo::new(upgraded));
         let up = tokio::task::spawn_local(async move {
@@ -119,8 +155,18 @@ impl TunnelBody {
         });
         let buffer = BytesMut::new();
         let expiry = expires_at.map(|at| Box::pin(tokio::time::sleep_until(at)));
-        let (_up, _slot, _tunnel) = (AbortOnDrop(up), slot, tunnel);
-        Self(Some(OpenTunnel { backend: read, buffer, expiry, _up, _slot, _tunnel }))
+        let (up, slot, tunnel) = (AbortOnDrop(up), slot, tunnel);
+        let ended = Box::pin(handle.ender().cancelled_owned());
+        Self(Some(OpenTunnel {
+            backend: read,
+            buffer,
+            expiry,
+            ended,
+            _handle: handle,
+            _up: up,
+            _slot: slot,
+            _tunnel: tunnel,
+        }))
     }
 }
 
@@ -146,10 +192,11 @@ impl Body for TunnelBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let Some(OpenTunnel { backend, buffer, expiry, .. }) = &mut this.0 else {
+        let Some(OpenTunnel { backend, buffer, expiry, ended, .. }) = &mut this.0 else {
             return Poll::Ready(None);
         };
-        if expiry.as_mut().is_some_and(|expiry| expiry.as_mut().poll(cx).is_ready()) {
+        let is_expired = expiry.as_mut().is_some_and(|expiry| expiry.as_mut().poll(cx).is_ready());
+        if is_expired || ended.as_mut().poll(cx).is_ready() {
             this.0 = None;
             return Poll::Ready(None);
         }

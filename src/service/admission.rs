@@ -4,16 +4,18 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 use http::{HeaderValue, Request};
-use ssegate_auth::Identity;
+use ssegate_auth::{Identity, Refusal};
+use ssegate_hub::{ChannelName, Topic};
 use tokio::time::Instant;
 
 use super::auth_backends::{AuthQuestion, RequestAsker};
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
+use super::revocable::RevocableRequest;
 use super::route_auth::RouteAuth;
 use super::stream_guard::StreamGuard;
 use super::{Service, cors};
-use crate::auth::{Access, AuthRequest, Denial, origin};
+use crate::auth::{Access, AskBackend, AuthRequest, Authenticator, Denial, Revocations, origin};
 use crate::route::Route;
 use crate::server::connection::ConnectionState;
 
@@ -29,6 +31,24 @@ pub(super) struct Admission {
     max_streams: Option<usize>,
     // What is asked again while a stream is open.
     questions: Vec<AuthQuestion>,
+    // `None`: nothing can be revoked.
+    revocable: Option<Rc<RevocableRequest>>,
+}
+
+/// How often a request is verified again because something was revoked meanwhile.
+const MAX_VERIFIED_AGAIN: usize = 3;
+
+impl Admission {
+    /// The names of the channels that a stream keeps, so that they can be revoked; none where nothing can.
+    pub(super) fn channels_to_keep(&self, topics: &[Topic]) -> Box<[ChannelName]> {
+        let is_kept = self.revocable.is_some();
+        topics.iter().filter(|_| is_kept).map(|topic| topic.subscription.name.clone()).collect()
+    }
+
+    /// What is revoked with the credential of the request; `None` if nothing can be.
+    pub(super) fn revocable(&self) -> Option<&Rc<RevocableRequest>> {
+        self.revocable.as_ref()
+    }
 }
 
 impl Service {
@@ -56,7 +76,7 @@ impl Service {
             target: target.as_ref().unwrap_or(request.uri),
             channels,
         };
-        let access = auth.authenticator.authenticate(request, now, &asker).await;
+        let access = self.authenticate(&auth.authenticator, request, now, &asker).await;
         let Access { identity, ends, is_ambient, forwards } = access.map_err(|denial| {
             self.metrics().auth_refused(denial.as_str());
             tracing::debug!(route = route.settings.path, %denial, "not admitted");
@@ -88,8 +108,34 @@ impl Service {
         let attributes = Rc::new(identity.attributes.clone());
         let questions = questions.filter(|question| question.backend().recheck.is_some());
         let questions = questions.map(|question| question.of_stream(&attributes)).collect();
-        let identity = Some(identity);
-        Ok(Admission { identity, expires_at, is_preflight: false, max_streams, questions })
+        // In the same turn as the look into the list: one that is added later finds the request here.
+        let is_revocable = self.auth().revocations.is_some();
+        let revocable = is_revocable.then(|| self.revocable_requests().admit(&identity));
+        let (identity, is_preflight) = (Some(identity), false);
+        Ok(Admission { identity, expires_at, is_preflight, max_streams, questions, revocable })
+    }
+
+    /// Verifies a credential, which must not be revoked. What a backend has decided before something was
+    /// revoked does not count.
+    async fn authenticate<A: AskBackend>(
+        &self,
+        authenticator: &Authenticator,
+        request: AuthRequest<'_>,
+        now: SystemTime,
+        asker: &A,
+    ) -> Result<Access, Denial> {
+        let revision = || self.auth().revocations.as_ref().map(Revocations::revision);
+        for _ in 0..=MAX_VERIFIED_AGAIN {
+            let before = revision();
+            let access = authenticator.authenticate(request, now, asker).await?;
+            if self.auth().is_revoked(&access.identity, now) {
+                return Err(Denial::Refused(Refusal::Revoked));
+            }
+            if access.forwards.is_empty() || revision() == before {
+                return Ok(access);
+            }
+        }
+        Err(Denial::NotNow("credentials are being revoked"))
     }
 
     /// Counts one more stream of an identity.
@@ -109,7 +155,7 @@ impl Service {
             }
             None => None,
         };
-        Ok(StreamGuard::new(quota, &admission.questions))
+        Ok(StreamGuard::new(quota, &admission.questions, admission.revocable.as_ref()))
     }
 }
 

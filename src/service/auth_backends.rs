@@ -259,7 +259,7 @@ impl AuthQuestion {
                     let body = Limited::new(body, MAX_BODY).collect().await;
                     Some((head, body.ok().map(|body| body.to_bytes())))
                 }
-                Ok(Forwarded::Tunnel(_)) => None,
+                Ok(Forwarded::Tunnel(..)) => None,
                 Err(error) => {
                     self.warn(error.kind(), &error);
                     None

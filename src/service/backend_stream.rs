@@ -109,7 +109,8 @@ impl BackendStream {
         let first = state.before_end(now + keep_alive.unwrap_or(write_timeout).min(write_timeout));
         let guard = service.backend_streams().insert(Rc::clone(&state), first);
         let ender = guard.ender();
-        counted.watch(move |reason| ender.end(reason));
+        // It follows no channel.
+        counted.watch(Box::default(), move |reason| ender.end(reason));
         Self {
             body,
             comments: has_room.then(CommentInserter::default),

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ssegate_hub::CloseReason;
+use ssegate_hub::{ChannelName, CloseReason};
 use tokio::time::Instant;
 
 use super::stream_guard::StreamGuard;
@@ -32,10 +32,14 @@ impl CountedStream {
         Self { connection, route, protocol, opened: Instant::now(), guard }
     }
 
-    /// The stream is open, and `end` ends it from outside.
-    pub(super) fn watch(&mut self, end: impl Fn(CloseReason) + Clone + 'static) {
+    /// The stream is open and follows `channels`, and `end` ends it from outside.
+    pub(super) fn watch(
+        &mut self,
+        channels: Box<[ChannelName]>,
+        end: impl Fn(CloseReason) + Clone + 'static,
+    ) {
         if let Some(guard) = &mut self.guard {
-            guard.watch(end);
+            guard.watch(channels, end);
         }
     }
 

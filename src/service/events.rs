@@ -55,6 +55,7 @@ pub(super) fn open<B>(
     if last_event_id.is_some() {
         service.metrics().stream_resumed();
     }
+    let followed = admission.channels_to_keep(&topics);
     let subscriber = service.shard().subscribe(StreamRequest {
         topics,
         settings: channels.stream().clone(),
@@ -69,7 +70,7 @@ pub(super) fn open<B>(
         cut: connection.current_request_abort(),
     });
     let ender = subscriber.ender();
-    counted.watch(move |reason| ender.end(reason));
+    counted.watch(followed, move |reason| ender.end(reason));
     let body = StreamBody::new(subscriber, counted);
     Ok(stream_response(ResponseBody::Stream(body)))
 }

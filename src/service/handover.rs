@@ -88,6 +88,7 @@ pub(super) fn hold(
     if last_event_id.is_some() {
         service.metrics().stream_resumed();
     }
+    let followed = admission.channels_to_keep(&topics);
     let subscriber = service.shard().subscribe(StreamRequest {
         topics,
         settings,
@@ -100,7 +101,7 @@ pub(super) fn hold(
         cut: connection.current_request_abort(),
     });
     let ender = subscriber.ender();
-    counted.watch(move |reason| ender.end(reason));
+    counted.watch(followed, move |reason| ender.end(reason));
     let (head, body) = response.into_parts();
     let prologue = Prologue::new(body, retry, service.shard().clone());
     let stream = StreamBody::continuing(prologue, subscriber, counted);

@@ -28,6 +28,7 @@ mod recheck;
 mod rejection;
 mod request_info;
 mod request_settings;
+mod revocable;
 mod route_auth;
 mod route_table;
 mod screening;
@@ -60,6 +61,7 @@ use self::counted::CountedStream;
 use self::proxy_handler::ProxyHandler;
 use self::rejection::Rejection;
 use self::request_info::RequestInfo;
+use self::revocable::RevocableRequests;
 use self::route_auth::RouteAuth;
 use self::route_table::RouteTable;
 use crate::auth::SharedAuth;
@@ -83,6 +85,7 @@ struct ServiceShared {
     routes: RefCell<Rc<RouteTable>>,
     shard: Shard,
     backend_streams: BackendStreams,
+    revocable_requests: RevocableRequests,
     // Publishes on the embedded bus, for the demo page; `None` if the source is Redis.
     publisher: Option<Publisher>,
     health: Health,
@@ -115,6 +118,7 @@ impl Service {
             routes,
             shard,
             backend_streams: BackendStreams::new(),
+            revocable_requests: RevocableRequests::default(),
             publisher,
             health,
             metrics,

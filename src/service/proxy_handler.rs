@@ -87,8 +87,13 @@ impl ProxyHandler {
         let forwarded = self.proxy.forward(request, &connection, context).await;
         let mut response = match forwarded.map_err(Rejection::Upstream)? {
             Forwarded::Response(response) => response,
-            Forwarded::Tunnel(mut response) => {
+            Forwarded::Tunnel(mut response, tunnel) => {
                 grip::strip(response.headers_mut());
+                if let Some(revocable) = admission.revocable() {
+                    let ender = tunnel.ender();
+                    revocable.open(Box::default(), Box::new(move |_revoked| ender.cancel()));
+                    tunnel.hold(Rc::clone(revocable));
+                }
                 return Ok(response.map(ResponseBody::Tunnel));
             }
         };

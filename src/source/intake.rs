@@ -25,6 +25,8 @@ pub(crate) struct Intake {
     messages: u64,
     last: LastMessage,
     skipped: LogLimit,
+    // The control channel: its messages are not for clients, whatever they or a pattern of theirs name.
+    control: Option<ChannelName>,
 }
 
 /// The last message, by which its copies are recognized.
@@ -36,13 +38,17 @@ struct LastMessage {
 }
 
 impl Intake {
-    pub(crate) fn new(hub: Hub, metrics: Metrics) -> Self {
+    /// Delivers all messages but those of the `control` channel.
+    pub(crate) fn new(hub: Hub, control: Option<ChannelName>, metrics: Metrics) -> Self {
         let (last, skipped) = (LastMessage::default(), LogLimit::new());
-        Self { hub, metrics, received: None, messages: 0, last, skipped }
+        Self { hub, metrics, received: None, messages: 0, last, skipped, control }
     }
 
     /// Delivers a message received on `channel`, through a subscription to it or through `pattern`.
     pub(crate) fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
+        if self.control.as_ref().is_some_and(|name| name.as_str().as_bytes() == channel) {
+            return;
+        }
         if !self.last.is_copy(pattern, channel, payload) {
             self.last.set(pattern, channel, payload);
             self.hub.begin_message(channel);

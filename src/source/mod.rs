@@ -17,6 +17,9 @@
 //!   goes on behind the last entry, and calls [`Hub::repeat_log_reads`]; nothing is missing. Redis Streams
 //!   are one.
 //!
+//! Beside the events there is the [control channel](control), on which gateways tell each other of
+//! revocations.
+//!
 //! [`Hub::source_requests`]: ssegate_hub::Hub::source_requests
 //! [`Hub::confirm`]: ssegate_hub::Hub::confirm
 //! [`Hub::lose`]: ssegate_hub::Hub::lose
@@ -32,6 +35,7 @@
 //! [`Hub::repeat_log_reads`]: ssegate_hub::Hub::repeat_log_reads
 
 pub(crate) mod bus_feed;
+pub mod control;
 pub(crate) mod intake;
 pub mod redis;
 

@@ -5,6 +5,7 @@
 mod healthcheck;
 mod metrics;
 mod publish;
+mod revoke;
 mod sign;
 mod sub;
 mod token;
@@ -17,7 +18,9 @@ use tempfile::TempDir;
 fn ssegate(arguments: &[&str], directory: &TempDir) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("ssegate"));
     command.args(arguments).current_dir(directory.path()).stdin(Stdio::null());
-    for secret in ["SSEGATE_TOKEN", "SSEGATE_TOKEN_KEY", "SSEGATE_URL_KEY"] {
+    for secret in
+        ["SSEGATE_TOKEN", "SSEGATE_TOKEN_KEY", "SSEGATE_URL_KEY", "SSEGATE_REVOCATION_KEY"]
+    {
         command.env_remove(secret);
     }
     command

@@ -83,6 +83,9 @@ async fn the_readmes_configuration_is_right() {
         let yaml = match () {
             () if yaml.starts_with("  - path") => format!("{others}routes:\n{yaml}"),
             () if yaml.starts_with("auth:") => format!("{others}{yaml}"),
+            () if yaml.starts_with("revocation:") => {
+                format!("{others}routes: [{{path: /, events: {{channels: [x]}}}}]\n{yaml}")
+            }
             () => yaml,
         };
         let yaml = yaml
@@ -93,6 +96,7 @@ async fn the_readmes_configuration_is_right() {
         let check = check.env("REDIS_URL", "redis://user:password@127.0.0.1:6379");
         let check = check.env("HANDOVER_KEY", "thirty-two bytes, that is the least");
         let check = check.env("JWT_KEY", "thirty-two bytes, that is the least");
+        let check = check.env("REVOCATION_KEY", "thirty-two bytes, that is the least");
         check.output(SOON).await.success();
     }
 }

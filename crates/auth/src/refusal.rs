@@ -39,6 +39,9 @@ pub enum Refusal {
     /// The credential is not valid yet.
     #[error("the credential is not valid yet")]
     NotYet,
+    /// The credential was revoked, by its id or with all of its bearer.
+    #[error("the credential has been revoked")]
+    Revoked,
 }
 
 impl Refusal {
@@ -55,6 +58,7 @@ impl Refusal {
             Self::Claim(_) => "claim",
             Self::Expired { .. } => "expired",
             Self::NotYet => "not_yet",
+            Self::Revoked => "revoked",
         }
     }
 }

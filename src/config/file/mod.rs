@@ -7,6 +7,7 @@ mod auth;
 mod limits;
 mod listeners;
 mod proxy;
+mod revocation;
 mod routes;
 mod stream;
 
@@ -21,6 +22,7 @@ pub(super) use auth::{
 pub(super) use limits::{Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
 pub(super) use listeners::{AdminFile, ListenerFile, RedisFile, TlsFile};
 pub(super) use proxy::{ProxyFile, UpstreamTlsFile};
+pub(super) use revocation::RevocationFile;
 pub(super) use routes::{CorsFile, EventsFile, HandoverFile, MethodFile, RouteFile};
 pub(super) use stream::SseFile;
 
@@ -47,6 +49,8 @@ mapping! {
         sse: SseFile,
         /// Who may make the requests of every route that has no `auth` of its own. `off`: everybody.
         auth: OrOff<Box<AuthFile>>,
+        /// How credentials are revoked before they expire. Default: `off`, not at all.
+        revocation: OrOff<RevocationFile>,
         /// The routes.
         #[schemars(length(min = 1))]
         // Boxed for the same reason as `Settings::routes`.

@@ -19,6 +19,7 @@ mod matches;
 mod positions;
 mod proxy;
 mod resolver;
+mod revocation;
 mod routes;
 mod secret;
 mod source;
@@ -42,6 +43,7 @@ use crate::source::SourceLocation;
 
 pub(crate) use listen_addresses::reaches;
 pub(super) use listeners::DEFAULT_ADMIN;
+pub use revocation::{control_channel, control_key};
 pub use source::location;
 pub use upstream_address::upstream;
 
@@ -84,6 +86,7 @@ pub(super) fn resolve(
         .as_ref()
         .is_some_and(|source| matches!(source.location, SourceLocation::Embedded(_)));
     let auth = resolver.auth(file.auth, &Some(None));
+    let revocation = resolver.revocation(file.revocation);
     Some(Settings {
         shards: global.shards,
         listeners,
@@ -91,6 +94,7 @@ pub(super) fn resolve(
         admin,
         hub: global.hub,
         requests: global.requests,
+        revocation,
         routes: resolver.routes(file.routes, &sse, &auth),
         // Those of all keys above.
         secrets: resolver.secrets.into_inner(),

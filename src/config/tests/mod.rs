@@ -4,6 +4,7 @@ mod auth;
 mod listeners;
 mod mistakes;
 mod reference;
+mod revocation;
 mod routes;
 mod secrets;
 

@@ -27,6 +27,7 @@ routes:
 max_event_bytes: ${URL}
 shards: ${URL}
 sse: ${URL}
+revocation: {control_channel: c, key: "${URL}", remember: "${URL}"}
 "#;
     for secret in [
         "redis://:hunter2@redis:6379/zero",
@@ -103,6 +104,9 @@ fn the_debug_form_of_settings_contains_no_secret() {
     let text = with_routes(
         "- path: /\n  proxy: {upstream: \"http://b\"}\n  \
          handover: {key: planted-key-of-at-least-32-bytes-in-all}\n",
+    );
+    let text = format!(
+        "{text}revocation: {{control_channel: c, key: planted-key-of-at-least-32-bytes-in-all}}\n"
     );
     let text = text.replace("redis://r", "redis://planted-user:planted-password@r");
     let shown = format!("{:?}", settings(&text));

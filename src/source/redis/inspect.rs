@@ -7,17 +7,20 @@ use ssegate_hub::{ChannelName, Subscription};
 use ssegate_resp::RespVersion;
 
 use super::connection::{ConnectionKind, RedisConnection};
+use super::control;
 use super::error::{SourceError, SourceErrorKind};
 use super::session::describe;
 use super::socket::RedisTls;
 
-/// What a route reads from Redis.
+/// What the gateway reads from Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RedisRead {
     /// A pub/sub channel or pattern.
     Subscription(Subscription),
     /// A Redis Stream.
     Stream(ChannelName),
+    /// The control channel, with what is kept beside it.
+    Control(ChannelName),
 }
 
 /// What was found out about a Redis server.
@@ -66,6 +69,11 @@ async fn inspect_all(
         let result = match read {
             RedisRead::Subscription(subscription) => subscribe(&mut pubsub, subscription).await,
             RedisRead::Stream(name) => read_stream(&mut commands, name).await,
+            RedisRead::Control(name) => {
+                let followed = Subscription { name: name.clone(), is_pattern: false };
+                inspection.refused.extend(refusal(subscribe(&mut pubsub, &followed).await)?);
+                control::inspect(&mut commands, name).await
+            }
         };
         inspection.refused.extend(refusal(result)?);
     }

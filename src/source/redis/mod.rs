@@ -3,11 +3,12 @@
 //! The pub/sub connection is implemented here ([`pubsub`], and [`session`] for each
 //! connection), because a client library would hide a lost connection, queue without bound, or give
 //! up. Small reads are coalesced ([`coalescing`]), with the [`socket`] deregistered meanwhile. All
-//! other commands use separate connections.
+//! other commands use separate connections, and so does the control channel ([`control`]).
 
 mod check;
 mod coalescing;
 mod connection;
+mod control;
 mod error;
 mod feed;
 mod handshake;
@@ -19,6 +20,8 @@ mod silence;
 mod socket;
 mod streams;
 
+pub(crate) use control::ControlChannel;
+pub use control::publish_revocation;
 pub use error::SourceErrorKind;
 pub use inspect::{Inspection, RedisRead, inspect};
 pub(crate) use pubsub::PubSub;

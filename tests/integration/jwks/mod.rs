@@ -105,7 +105,7 @@ async fn a_token_that_is_newer_than_the_keys_is_not_refused_for_good() {
         assert_eq!(response.status, if is_newer { 200 } else { 401 });
         if is_newer {
             let (reason, retry) = response.stream().sent_away().await;
-            assert!(reason.contains("cannot be verified now") && retry > 0, "{reason}");
+            assert!(reason.contains("cannot be fetched now") && retry > 0, "{reason}");
         }
     }
     assert_eq!(server.requests(), 2, "whoever makes up keys causes no fetches");

@@ -105,7 +105,7 @@ pub fn read(text: &str, key: &ControlKey, now: SystemTime) -> Result<Revocation,
     Revocation::checked(target(&verified.claims)?, issued, expires, nonce)
 }
 
-fn target(claims: &Map<String, Value>) -> Result<RevocationTarget, Refusal> {
+pub(super) fn target(claims: &Map<String, Value>) -> Result<RevocationTarget, Refusal> {
     let is_blocked = flag(claims, "block")?;
     let targets = [
         text_of(claims, "sub")?.map(|id| RevocationTarget::Subject { id, is_blocked }),

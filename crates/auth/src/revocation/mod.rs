@@ -5,7 +5,9 @@
 //! those that it has seen in a [list](RevocationList) until they expire. Knows neither how messages travel
 //! nor which streams are open; time is passed in.
 
+mod batch;
 mod cutoffs;
+mod ids;
 mod list;
 mod message;
 
@@ -14,10 +16,13 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
 
+pub use self::batch::RevocationBatch;
+pub use self::ids::RevocableIds;
 pub use self::list::{MAX_REVOCATIONS, RevocationList};
 pub use self::message::{ControlKey, MAX_MESSAGE_BYTES, MESSAGE_TYPE, read, sign};
-use crate::{Identity, Refusal};
+use crate::Refusal;
 
 /// The longest time for which a revocation is remembered: longer than tokens live, and not for ever.
 pub const MAX_REMEMBERED: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -115,23 +120,6 @@ impl Revocation {
     pub fn nonce(&self) -> &str {
         &self.nonce
     }
-
-    /// Returns whether it ends the open stream of `identity` that follows `channels`, at the moment at
-    /// which it arrives. Unlike [`RevocationList::refuses`] it does not ask when the credential was
-    /// issued: a client with a newer one comes back.
-    pub fn ends<'a>(
-        &self,
-        identity: &Identity,
-        mut channels: impl Iterator<Item = &'a str>,
-    ) -> bool {
-        match &self.target {
-            RevocationTarget::Subject { id, .. } => identity.id.as_ref() == Some(id),
-            RevocationTarget::Token(id) => identity.claim(TOKEN_ID).as_ref() == Some(id),
-            RevocationTarget::Session(id) => identity.claim(SESSION_ID).as_ref() == Some(id),
-            RevocationTarget::Channel(name) => channels.any(|channel| channel == name),
-            RevocationTarget::All => true,
-        }
-    }
 }
 
 /// The claim with the id of a token (RFC 7519, section 4.1.7).
@@ -141,6 +129,16 @@ const TOKEN_ID: &str = "jti";
 const SESSION_ID: &str = "sid";
 
 impl RevocationTarget {
+    /// Reads a target from the claims of a message, or from JSON that says what to revoke: exactly one of
+    /// `sub`, `token`, `sid`, `channel` and `all: true`, and with `sub` perhaps `block: true`. Other members
+    /// are ignored.
+    ///
+    /// # Errors
+    /// There is none, more than one, or it is of another type.
+    pub fn from_claims(claims: &Map<String, Value>) -> Result<Self, Refusal> {
+        message::target(claims)
+    }
+
     /// The id or name in it.
     fn text(&self) -> Option<&str> {
         match self {

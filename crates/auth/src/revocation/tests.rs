@@ -3,8 +3,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value, json};
 
 use super::{
-    ControlKey, MAX_MESSAGE_BYTES, MAX_REMEMBERED, MESSAGE_TYPE, Revocation, RevocationList,
-    RevocationTarget, read, sign,
+    ControlKey, MAX_MESSAGE_BYTES, MAX_REMEMBERED, MESSAGE_TYPE, RevocableIds, Revocation,
+    RevocationBatch, RevocationList, RevocationTarget, read, sign,
 };
 use crate::jwt::{self, Algorithm, JwtSettings, Key, SigningKey};
 use crate::{Identity, Refusal};
@@ -240,7 +240,9 @@ fn a_credential_is_refused_and_a_stream_ended_by_the_revocations_that_mean_them(
             let issued = at(NOW) + Duration::from_millis(400);
             let revocation = Revocation::new(target.clone(), issued, Duration::from_secs(3600));
             let revocation = revocation.expect("well formed");
-            let ends = |channels: &[&str]| revocation.ends(&identity, channels.iter().copied());
+            let ids = RevocableIds::of(&identity);
+            let batch: RevocationBatch<'_> = [&revocation].into_iter().collect();
+            let ends = |channels: &[&str]| batch.ending(&ids, channels.iter().copied()).is_some();
             assert_eq!(ends(&[]), ended == 'x', "{name}: {target:?}");
             assert_eq!(ends(&["old", "news"]), ended != '.', "{name}: {target:?}");
             assert_eq!(ends(&["New", "newsletter"]), ended == 'x', "{name}: {target:?}");
@@ -262,6 +264,28 @@ fn a_credential_is_refused_and_a_stream_ended_by_the_revocations_that_mean_them(
             list.purge(at(NOW + 3601));
             assert!(list.is_empty() && !list.refuses(&identity, at(NOW)), "{name}: {target:?}");
         }
+    }
+}
+
+#[test]
+fn of_several_revocations_each_ends_its_own_streams() {
+    let revocations = [targets().as_slice(), &[subject("43", false)]].concat();
+    let revocations: Vec<_> = revocations.into_iter().map(|it| revoked(it, NOW)).collect();
+    let without_all = revocations.iter().filter(|it| it.target() != &RevocationTarget::All);
+    let without_all: RevocationBatch<'_> = without_all.collect();
+    let all: RevocationBatch<'_> = revocations.iter().collect();
+    for (id, more, channels, expected) in [
+        ("42", json!({}), &["x"][..], Some(0)),
+        ("43", json!({"jti": "t-1"}), &["x"], Some(5)),
+        ("4", json!({"jti": "t-1"}), &["x"], Some(2)),
+        ("4", json!({"sid": "s-1", "jti": "t-2"}), &["x"], Some(3)),
+        ("4", json!({"sid": "t-1", "jti": "s-1"}), &["x", "news"], Some(4)),
+        ("4", json!({}), &["x"], None),
+    ] {
+        let ids = RevocableIds::of(&token(id, None, more));
+        let ending = |batch: &RevocationBatch<'_>| batch.ending(&ids, channels.iter().copied());
+        assert_eq!(ending(&without_all), expected, "{ids:?}");
+        assert!(ending(&all).is_some(), "{ids:?}");
     }
 }
 

@@ -1,0 +1,219 @@
+//! The control channel in Redis, followed over connections of its own, reopened for ever.
+//!
+//! Pub/sub tells a gateway of a revocation at once, and may lose it. So each one is also kept ([`store`]),
+//! and what is new there is read at each connection and every five seconds. The connections of the source
+//! know nothing of it.
+
+mod publish;
+mod store;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::time::Duration;
+
+use redis::ConnectionInfo;
+use ssegate_auth::Refusal;
+use ssegate_auth::revocation::MAX_MESSAGE_BYTES;
+use ssegate_hub::{ChannelName, Subscription};
+use ssegate_resp::Value;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
+
+use self::store::RevocationStore;
+use super::connection::{ConnectionKind, RedisConnection};
+use super::error::{SourceError, SourceErrorKind};
+use super::retry::backoff;
+use super::session::describe;
+use super::silence::{SILENCE_INTERVAL, Silence};
+use super::socket::RedisTls;
+use crate::auth::RevocationOrigin;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::source::control::{ControlReader, OutgoingRevocation};
+
+pub use self::publish::publish_revocation;
+pub(super) use self::store::inspect;
+
+/// How often what is new in the store is read: what a message that was lost costs at most.
+const READ_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long Redis may take for what one step asks of it.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Follows the control channel, and publishes on it.
+pub(crate) struct ControlChannel {
+    info: ConnectionInfo,
+    tls: RedisTls,
+    channel: ChannelName,
+    store: RevocationStore,
+    reader: ControlReader,
+    outgoing: mpsc::Receiver<OutgoingRevocation>,
+    health: Health,
+    metrics: Metrics,
+    // What was logged last, until all is well again.
+    logged: Option<SourceErrorKind>,
+}
+
+impl ControlChannel {
+    /// Publishes what comes from `outgoing`.
+    pub(crate) fn new(
+        info: ConnectionInfo,
+        channel: ChannelName,
+        (reader, outgoing): (ControlReader, mpsc::Receiver<OutgoingRevocation>),
+        health: Health,
+        metrics: Metrics,
+    ) -> Self {
+        let (tls, store) = (RedisTls::new(info.addr()), RevocationStore::new(&channel));
+        // Not ready until the store has been read for the first time.
+        health.set_revocations_ready(false);
+        Self { info, tls, channel, store, reader, outgoing, health, metrics, logged: None }
+    }
+
+    /// Runs for ever: connects, reads, reconnects. Owned by the gateway, which drops it.
+    pub(crate) async fn run(mut self) {
+        let mut attempt = 0;
+        loop {
+            let connected = Instant::now();
+            let Err(error) = self.follow().await;
+            self.report(&error);
+            // The backoff is not reset by a server that completes the handshake and then fails.
+            if connected.elapsed() >= READ_INTERVAL {
+                attempt = 0;
+            }
+            tokio::time::sleep(backoff(attempt)).await;
+            attempt += 1;
+        }
+    }
+
+    async fn follow(&mut self) -> Result<Infallible, SourceError> {
+        let mut pubsub = self.open(ConnectionKind::PubSub).await?;
+        let followed = Subscription { name: self.channel.clone(), is_pattern: false };
+        let subscribed = in_time(pubsub.subscribe(&followed)).await;
+        subscribed.map_err(|error| error.for_command(describe(&followed)))?;
+        let mut commands = self.open(ConnectionKind::Command).await?;
+        // Only now: a message that is published while this is read comes by the channel.
+        self.store.forget_position();
+        self.read_store(&mut commands).await?;
+        let mut read = interval_at(Instant::now() + READ_INTERVAL, READ_INTERVAL);
+        read.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut liveness = interval(SILENCE_INTERVAL);
+        liveness.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut silence, mut is_ping_pending) = (Silence::new(Instant::now()), false);
+        loop {
+            tokio::select! {
+                value = pubsub.read_value() => {
+                    silence.end(Instant::now());
+                    match value? {
+                        Value::Push(parts) => self.message(parts).await,
+                        Value::Error(message) => return Err(refused(&message)),
+                        _pong => is_ping_pending = false,
+                    }
+                }
+                Some(outgoing) = self.outgoing.recv() => {
+                    self.publish(&mut commands, outgoing).await?;
+                }
+                _ = read.tick() => self.read_store(&mut commands).await?,
+                _ = liveness.tick() => {
+                    if silence.check(Instant::now())? && !is_ping_pending {
+                        pubsub.queue("PING", [].into_iter());
+                        is_ping_pending = true;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn open(&self, kind: ConnectionKind) -> Result<RedisConnection, SourceError> {
+        RedisConnection::open(&self.info, &self.tls, MAX_MESSAGE_BYTES, kind).await
+    }
+
+    async fn message(&self, parts: Vec<Value>) {
+        let mut parts = parts.into_iter();
+        let kind = parts.next();
+        if kind.as_ref().and_then(Value::as_bytes).is_none_or(|kind| kind != "message") {
+            return;
+        }
+        let origin = RevocationOrigin::Channel;
+        match parts.nth(1) {
+            Some(Value::Bulk(message)) => self.reader.act(&message, origin).await,
+            _ => self.reader.ignore(&Refusal::Malformed("it is too long"), origin),
+        }
+    }
+
+    /// Acts upon what is new in the store. What Redis refuses is reported, and the channel is followed all
+    /// the same.
+    async fn read_store(&mut self, commands: &mut RedisConnection) -> Result<(), SourceError> {
+        loop {
+            match in_time(self.store.next_page(commands)).await {
+                Ok(page) if page.is_empty() => break,
+                Ok(page) => {
+                    for message in page {
+                        self.reader.act(&message, RevocationOrigin::Stored).await;
+                    }
+                    // A page takes milliseconds, and this thread has the source as well.
+                    tokio::task::yield_now().await;
+                }
+                Err(error @ SourceError::RefusedCommand { .. }) => {
+                    self.store.forget_position();
+                    self.report(&error);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.health.set_revocations_ready(true);
+        self.logged = None;
+        Ok(())
+    }
+
+    async fn publish(
+        &self,
+        commands: &mut RedisConnection,
+        outgoing: OutgoingRevocation,
+    ) -> Result<(), SourceError> {
+        let OutgoingRevocation { message, expires, reply } = outgoing;
+        let publishing =
+            publish::publish(commands, (&self.channel, Some(&self.store)), (&message, expires));
+        let (told, result) = match in_time(publishing).await {
+            Ok(published) => (Ok(published), Ok(())),
+            Err(error @ SourceError::RefusedCommand { .. }) => (Err(error.to_string()), Ok(())),
+            Err(error) => (Err(error.to_string()), Err(error)),
+        };
+        // Fails if the caller did not wait for so long.
+        reply.send(told).unwrap_or_default();
+        result
+    }
+
+    /// Counts a failure, and logs it unless the last one was of the same kind.
+    fn report(&mut self, error: &SourceError) {
+        let kind = error.kind();
+        self.metrics.source_error(kind.as_str());
+        self.health.revocations_failed(kind.as_str(), &error.to_string());
+        if self.logged.replace(kind) != Some(kind) {
+            let hint = match kind {
+                SourceErrorKind::Permission => {
+                    "deploy/redis-users.acl has the rights that it needs"
+                }
+                _ => "retrying",
+            };
+            let address = self.info.addr();
+            tracing::warn!(%address, kind = kind.as_str(), %error, hint, "cannot follow the control channel");
+        }
+    }
+}
+
+/// An error reply.
+fn refused(message: &[u8]) -> SourceError {
+    SourceError::Refused(String::from_utf8_lossy(message).into())
+}
+
+async fn in_time<T>(step: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
+    let timed_out = SourceError::Timeout(REPLY_TIMEOUT.as_secs());
+    timeout(REPLY_TIMEOUT, step).await.unwrap_or(Err(timed_out))
+}
+
+impl std::fmt::Debug for ControlChannel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlChannel").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,65 @@
+//! Publishes a revocation.
+
+use std::time::SystemTime;
+
+use redis::ConnectionInfo;
+use ssegate_auth::revocation::MAX_MESSAGE_BYTES;
+use ssegate_hub::ChannelName;
+use ssegate_resp::Value;
+
+use super::super::connection::{ConnectionKind, RedisConnection};
+use super::super::error::SourceError;
+use super::super::socket::RedisTls;
+use super::store::RevocationStore;
+use crate::source::control::PublishedRevocation;
+
+/// Publishes the signed message of a revocation, and stores it until it expires, where `is_kept`: the
+/// embedded bus keeps nothing.
+///
+/// # Errors
+/// Redis cannot be reached, or refuses to publish it.
+pub async fn publish_revocation(
+    (info, is_kept): (&ConnectionInfo, bool),
+    channel: &ChannelName,
+    message: &str,
+    expires: SystemTime,
+) -> Result<PublishedRevocation, String> {
+    let publishing = async {
+        let tls = RedisTls::new(info.addr());
+        let kind = ConnectionKind::Command;
+        let mut connection = RedisConnection::open(info, &tls, MAX_MESSAGE_BYTES, kind).await?;
+        let store = is_kept.then(|| RevocationStore::new(channel));
+        super::in_time(publish(&mut connection, (channel, store.as_ref()), (message, expires)))
+            .await
+    };
+    publishing.await.map_err(|error: SourceError| error.to_string())
+}
+
+/// Stores a message, and publishes it then: a gateway that hears it and starts anew finds it. What cannot be
+/// stored is published all the same.
+pub(super) async fn publish(
+    connection: &mut RedisConnection,
+    (channel, store): (&ChannelName, Option<&RevocationStore>),
+    (message, expires): (&str, SystemTime),
+) -> Result<PublishedRevocation, SourceError> {
+    let stored = match store {
+        Some(store) => store.add(connection, message, expires).await,
+        None => Ok(()),
+    };
+    let not_stored = match stored {
+        Ok(()) => None,
+        Err(error @ SourceError::RefusedCommand { .. }) => Some(error.to_string()),
+        Err(error) => return Err(error),
+    };
+    let arguments = [channel.as_str(), message].into_iter();
+    let reply = connection.request("PUBLISH", arguments).await;
+    let reply =
+        reply.map_err(|error| error.for_command(format!("PUBLISH to the channel {channel:?}")))?;
+    match reply {
+        Value::Integer(gateways) => {
+            let gateways = u64::try_from(gateways).unwrap_or_default();
+            Ok(PublishedRevocation { gateways, not_stored })
+        }
+        other => Err(SourceError::Unexpected(format!("{other:?}"))),
+    }
+}
