@@ -28,6 +28,7 @@ mod recheck;
 mod rejection;
 mod request_info;
 mod request_settings;
+mod response_end;
 mod revocable;
 mod route_auth;
 mod route_table;
@@ -48,8 +49,7 @@ pub use contained::ContainedBody;
 pub use demo::{Publication, Publisher};
 pub use request_settings::RequestSettings;
 
-use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Method, Request, Response};
+use http::{Method, Request, Response};
 use ssegate_http2::RequestError;
 use ssegate_hub::Shard;
 use ssegate_hub::Topic;
@@ -61,6 +61,7 @@ use self::counted::CountedStream;
 use self::proxy_handler::ProxyHandler;
 use self::rejection::Rejection;
 use self::request_info::RequestInfo;
+use self::response_end::{remove_body, time};
 use self::revocable::RevocableRequests;
 use self::route_auth::RouteAuth;
 use self::route_table::RouteTable;
@@ -390,27 +391,6 @@ impl Handler for Service {
             remove_body(&mut response);
         }
         response.map(|body| ContainedBody::new(body, self.clone()))
-    }
-}
-
-/// Records the duration of the request: at the end of a backend's body, or now.
-fn time(
-    received_at: Instant,
-    metrics: Arc<RouteMetrics>,
-    mut response: Response<ResponseBody>,
-) -> Response<ResponseBody> {
-    match response.body_mut() {
-        ResponseBody::Upstream(body) => body.time(received_at, metrics),
-        _ => metrics.request_ended(received_at.elapsed()),
-    }
-    response
-}
-
-/// Removes the body of a response to HEAD and keeps its Content-Length (RFC 9110, section 9.3.2).
-/// Over HTTP/1.1 hyper does this, too.
-fn remove_body(response: &mut Response<ResponseBody>) {
-    if let Some(length) = response.body_mut().take_bytes() {
-        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
 }
 

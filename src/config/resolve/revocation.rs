@@ -30,6 +30,9 @@ impl Resolver<'_> {
         let what = "set the secret with which revocations are signed, such as \
                     ${REVOCATION_KEY:?openssl rand -base64 32}";
         let key = self.required(key, &location, "key", what);
+        if let Some(key) = &key {
+            self.has_secret(&key.location);
+        }
         let key = key.and_then(|key| self.parse(&key, control_key));
         settings.control = Some(ControlSettings { channel: channel?, key: key? });
         Some(settings)
