@@ -5,12 +5,14 @@
 //! | `/metrics` | all metrics, for Prometheus |
 //! | `/livez` | 200 |
 //! | `/readyz` | 200 while Redis is connected, file descriptors are available and the gateway is not draining, else 503; `?verbose` lists the checks and warnings; `?exclude=redis` excludes a check |
+//! | `/publish/{channel}` | publishes what is sent with POST, if it listens on loopback |
 //! | `/` | the status page |
 //!
 //! It listens on loopback by default. Pages in an operator's browser cannot use it: a cross-origin
 //! `Origin` is rejected, and so is a `Host` that is neither localhost, nor an IP address, nor in
 //! `admin.hosts`, which stops DNS rebinding.
 
+mod publish;
 mod readiness;
 mod reserved_descriptors;
 mod status;
@@ -41,6 +43,7 @@ use crate::health::Health;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::server::descriptors::is_out_of_descriptors;
+use crate::service::AdminPublishing;
 
 /// The maximum number of connections; further ones wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 64;
@@ -70,6 +73,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// The URLs of the listeners, for the status page.
     pub urls: Vec<String>,
+    /// Publishes what is sent to it; `None`: nobody may.
+    pub publishing: Option<AdminPublishing>,
 }
 
 impl Admin {
@@ -118,8 +123,17 @@ impl Admin {
 
     async fn serve_connection(self: Rc<Self>, stream: TcpStream) {
         let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-            let response = self.respond(request.method(), request.uri(), request.headers());
-            async move { Ok::<_, Infallible>(response) }
+            let admin = Rc::clone(&self);
+            async move {
+                if request.uri().path().starts_with(publish::PATH)
+                    && admin.is_allowed(request.headers())
+                {
+                    return Ok::<_, Infallible>(
+                        publish::respond(admin.publishing.as_ref(), request).await,
+                    );
+                }
+                Ok(admin.respond(request.method(), request.uri(), request.headers()))
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -148,7 +162,10 @@ impl Admin {
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" => readiness::respond(&self.health, uri.query().unwrap_or_default()),
             "/" => status::page(&self.health, &self.urls),
-            _ => text(StatusCode::NOT_FOUND, "404 Not Found: use /, /metrics, /livez or /readyz\n"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "404 Not Found: use /, /metrics, /livez, /readyz or /publish/{channel}\n",
+            ),
         }
     }
 
@@ -218,6 +235,7 @@ mod tests {
             health: Health::default(),
             metrics: Metrics::new().expect("metrics"),
             urls: Vec::new(),
+            publishing: None,
         };
         for (host, origin, is_allowed) in [
             (Some("localhost:9464"), None, true),

@@ -9,7 +9,6 @@ use std::sync::atomic::AtomicUsize;
 
 use ssegate_bus::{Broker, BusSettings};
 use ssegate_hub::{Hub, HubSettings, ShardLink};
-use ssegate_resp::Payload;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -32,11 +31,12 @@ use crate::route::Router;
 use crate::server::descriptors::DescriptorShortage;
 use crate::server::limits::GlobalLimits;
 use crate::server::listener::{Acceptor, Listener, ShardHandle};
-use crate::service::{Publication, Publisher};
+use crate::service::AdminPublishing;
 use crate::source::SourceLocation;
 use crate::source::bus_feed::feed_hub;
 use crate::source::intake::Intake;
-use crate::source::redis::{PubSub, StreamReader};
+use crate::source::publishing::{PublicationJob, Publisher, publish_on_bus};
+use crate::source::redis::{PubSub, RedisPublisher, StreamReader};
 
 /// The capacity of the channel of accepted connections to each shard.
 const MAX_HANDED_OVER: usize = 1024;
@@ -51,20 +51,22 @@ pub(super) async fn serve(gateway: Gateway, load: Option<ConfigLoader>) -> Resul
     let Gateway { configured, settings, router, metrics, sockets, predecessor } = gateway;
     let Sockets { listeners, admin, bus, shared } = sockets;
     let (sockets, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
-    let (publisher, publications) = bus.is_some().then(Publisher::new).unzip();
+    let (publisher, publications) = Publisher::new(settings.source.max_event_bytes);
     let parts = GatewayParts::new(settings, router, listeners, metrics);
     let (hub, links) = parts.hub();
     let (changes, changed) = watch::channel(None);
-    let (threads, shards) = parts.start_shards(links, publisher.as_ref(), &changed)?;
+    let (threads, shards) = parts.start_shards(links, &publisher, &changed)?;
     let mut tasks = Tasks::default();
+    let (routes, current_routes) = watch::channel(Arc::clone(&parts.router));
     if let Some(load) = load {
-        let reloader = parts.reloader(configured, changes, hub.clone());
+        let reloader = parts.reloader(configured, (changes, routes), hub.clone());
         tasks.spawn("the reload", reloader.run(signal(SignalKind::hangup())?, load));
     }
-    parts.start_source(&mut tasks, bus.zip(publications), hub)?;
+    parts.start_source(&mut tasks, (bus, publications), hub)?;
     parts.start_watches(&mut tasks);
     parts.start_acceptors(&mut tasks, sockets, shards)?;
-    parts.start_admin(&mut tasks, admin)?;
+    let publishing = AdminPublishing::new(publisher, current_routes, &parts.metrics);
+    parts.start_admin(&mut tasks, admin, publishing)?;
     parts.log_listening();
     systemd::ready();
     let taken_over = run_takeovers(predecessor, shared, parts.health.clone());
@@ -136,7 +138,7 @@ impl GatewayParts {
     fn start_shards(
         &self,
         links: Vec<ShardLink>,
-        publisher: Option<&Publisher>,
+        publisher: &Publisher,
         changed: &watch::Receiver<Option<ConfigChange>>,
     ) -> Result<(Vec<ShardThread>, Rc<[ShardHandle]>), Error> {
         let limits = GlobalLimits::new(self.shortage.clone(), self.metrics.clone());
@@ -156,7 +158,7 @@ impl GatewayParts {
                 requests: self.settings.requests.clone(),
                 limits: limits.clone(),
                 auth: auth.clone(),
-                publisher: publisher.cloned(),
+                publisher: publisher.clone(),
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
                 changes: changed.clone(),
@@ -165,12 +167,18 @@ impl GatewayParts {
         Ok((threads, shards.into()))
     }
 
-    fn reloader(&self, configured: Settings, shards: ConfigChanges, hub: Hub) -> Reloader {
+    fn reloader(
+        &self,
+        configured: Settings,
+        (shards, routes): (ConfigChanges, watch::Sender<Arc<Router>>),
+        hub: Hub,
+    ) -> Reloader {
         Reloader {
             current: configured,
             router: Arc::clone(&self.router),
             listeners: self.listeners.clone(),
             shards,
+            routes,
             hub,
             max_connections: Rc::clone(&self.max_connections),
             drain_settings: Rc::clone(&self.drain_settings),
@@ -183,13 +191,15 @@ impl GatewayParts {
     fn start_source(
         &self,
         tasks: &mut Tasks,
-        bus: Option<(std::net::TcpListener, mpsc::Receiver<Publication>)>,
+        (bus, publications): (Option<std::net::TcpListener>, mpsc::Receiver<PublicationJob>),
         hub: Hub,
     ) -> Result<(), Error> {
         let runner = hub.clone();
         tasks.spawn("the hub", async move { runner.run().await });
         match (&self.settings.source.location, bus) {
-            (SourceLocation::Embedded(_), Some(bus)) => self.start_bus(tasks, bus, hub)?,
+            (SourceLocation::Embedded(_), Some(bus)) => {
+                self.start_bus(tasks, (bus, publications), hub)?;
+            }
             (SourceLocation::Embedded(_), None) => unreachable!("the bus has a socket"),
             (SourceLocation::Redis(info), _) => {
                 let most = self.settings.source.max_event_bytes;
@@ -199,6 +209,9 @@ impl GatewayParts {
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
                 let source = PubSub::new(info.clone(), most, hub, health, metrics);
                 tasks.spawn("the source", source.run());
+                let (health, metrics) = (self.health.clone(), self.metrics.clone());
+                let publisher = RedisPublisher::new(info.clone(), publications, health, metrics);
+                tasks.spawn("the publisher", publisher.run());
             }
         }
         Ok(())
@@ -208,7 +221,7 @@ impl GatewayParts {
     fn start_bus(
         &self,
         tasks: &mut Tasks,
-        (socket, publications): (std::net::TcpListener, mpsc::Receiver<Publication>),
+        (socket, publications): (std::net::TcpListener, mpsc::Receiver<PublicationJob>),
         hub: Hub,
     ) -> Result<(), Error> {
         let source = &self.settings.source;
@@ -223,7 +236,7 @@ impl GatewayParts {
             "the bus",
             ssegate_bus::serve(socket, broker.clone(), self.stop_accepting.clone()),
         );
-        tasks.spawn("the publisher", publish(broker.clone(), publications));
+        tasks.spawn("the publisher", publish_on_bus(broker.clone(), publications));
         tasks.spawn("the source", feed_hub(broker, hub, intake));
         self.health.set_embedded_source();
         self.metrics.source_connected(true);
@@ -265,6 +278,7 @@ impl GatewayParts {
         &self,
         tasks: &mut Tasks,
         socket: Option<std::net::TcpListener>,
+        publishing: AdminPublishing,
     ) -> Result<(), Error> {
         let (Some(socket), Some(settings)) = (socket, &self.settings.admin) else {
             return Ok(());
@@ -275,6 +289,8 @@ impl GatewayParts {
             health: self.health.clone(),
             metrics: self.metrics.clone(),
             urls: self.listeners.iter().map(url).collect(),
+            // Elsewhere it may be reached by many, who were only to read metrics.
+            publishing: settings.address.ip().is_loopback().then_some(publishing),
         };
         let stop = self.stop_admin.clone();
         tasks.spawn("the admin listener", administer(admin, socket, stop)?);
@@ -300,19 +316,6 @@ impl GatewayParts {
         let Self { health, stop_accepting, stop_admin, drain_settings, .. } = self;
         stop::StopHandles { health, stop_accepting, stop_admin, drain_settings }
     }
-}
-
-/// Publishes the messages of the demo page on the bus. They are at most 64 KiB, far below the bus's
-/// `max_event_bytes`, which `ssegate dev` does not change.
-async fn publish(broker: Broker, mut publications: mpsc::Receiver<Publication>) {
-    while let Some(publication) = publications.recv().await {
-        let payload = Payload::Whole(publication.payload.clone());
-        let receivers = broker.publish(publication.channel.as_str().as_bytes(), &payload);
-        broker.flush();
-        publication.complete(receivers);
-    }
-    // The shards have ended: the gateway is shutting down.
-    std::future::pending().await
 }
 
 /// Starts the admin listener on a thread of its own: rendering all metrics takes milliseconds,

@@ -11,6 +11,7 @@ use ssegate_hub::RetentionRules;
 
 use super::Route;
 use super::channels::Channels;
+use super::followers::{Follower, follower_of};
 use super::parameters::{Parameters, parameter_names};
 use super::reserved_headers::ReservedHeaders;
 use super::settings::RouteSettings;
@@ -125,6 +126,11 @@ impl Router {
     /// The header fields that only the gateway may send to backends.
     pub fn reserved_headers(&self) -> &ReservedHeaders {
         &self.reserved
+    }
+
+    /// Returns the route that says how a channel is read; see [`follower_of`].
+    pub fn follower(&self, host: Option<&str>, name: &str) -> Option<Follower<'_>> {
+        follower_of(self.routes.iter().map(|route| &*route.settings), host, name)
     }
 
     /// The routes, in the order of the configuration.

@@ -33,6 +33,7 @@
 
 pub(crate) mod bus_feed;
 pub(crate) mod intake;
+pub mod publishing;
 pub mod redis;
 
 use std::net::SocketAddr;

@@ -50,6 +50,8 @@ mod kept_connections;
 mod payloads;
 /// Everything that is not a stream goes to the backend.
 mod proxy;
+/// What is published over HTTP.
+mod publishing;
 /// Hosts, methods, paths, and the statuses of what leads nowhere.
 mod routes;
 /// Official SDKs that read a backend's streams, through a proxy route.

@@ -19,7 +19,7 @@ pub(super) use auth::{AuthFile, ForwardAuthFile, JwtFile, SignedUrlFile, StaticT
 pub(super) use limits::{Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
 pub(super) use listeners::{AdminFile, ListenerFile, RedisFile, TlsFile};
 pub(super) use proxy::{ProxyFile, UpstreamTlsFile};
-pub(super) use routes::{CorsFile, EventsFile, HandoverFile, MethodFile, RouteFile};
+pub(super) use routes::{CorsFile, EventsFile, HandoverFile, MethodFile, PublishFile, RouteFile};
 pub(super) use stream::SseFile;
 
 mapping! {

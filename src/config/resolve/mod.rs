@@ -16,6 +16,7 @@ mod listeners;
 mod matches;
 mod positions;
 mod proxy;
+mod publish;
 mod resolver;
 mod routes;
 mod secret;

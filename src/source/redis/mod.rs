@@ -12,6 +12,7 @@ mod error;
 mod feed;
 mod handshake;
 mod inspect;
+mod publishing;
 mod pubsub;
 mod retry;
 mod session;
@@ -21,5 +22,6 @@ mod streams;
 
 pub use error::SourceErrorKind;
 pub use inspect::{Inspection, RedisRead, inspect};
+pub(crate) use publishing::RedisPublisher;
 pub(crate) use pubsub::PubSub;
 pub(crate) use streams::StreamReader;
