@@ -1,7 +1,7 @@
 //! Which routes can follow a channel, for the warnings of `ssegate pub`.
 
 use ssegate::config::Settings;
-use ssegate::route::{self, EventsSettings, EventsSource, Follower};
+use ssegate::route::{self, ChannelFollower, EventsSettings, EventsSource};
 use ssegate_format::Format;
 use ssegate_hub::ChannelName;
 
@@ -18,20 +18,20 @@ pub(super) fn warnings(settings: &Settings, channel: &str, is_envelope: bool) ->
             "no stream can follow {channel:?}: no route in the configuration has such a channel"
         )];
     }
-    let is_told = |follower: &Follower<'_>| follower.events.source == EventsSource::PubSub;
+    let is_told = |follower: &ChannelFollower<'_>| follower.events.source == EventsSource::PubSub;
     let told: Vec<_> = followers.into_iter().filter(is_told).collect();
     if told.is_empty() {
         return vec![format!(
             "no stream gets this message: the routes with {channel:?} have source: stream; use XADD"
         )];
     }
-    let raw = |follower: &&Follower<'_>| follower.events.format == Format::Raw;
+    let raw = |follower: &&ChannelFollower<'_>| follower.events.format == Format::Raw;
     match told.iter().find(raw) {
         Some(_) if is_envelope && told.iter().all(|told| raw(&told)) => vec![
             "no route of this channel has format: envelope; clients get the JSON as data"
                 .to_owned(),
         ],
-        Some(Follower { route, .. }) if is_envelope => vec![format!(
+        Some(ChannelFollower { route, .. }) if is_envelope => vec![format!(
             "clients of {} get the JSON as data, without the event name and the id: its format is raw",
             route.path
         )],

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::{Error, sockets};
 use crate::config::{Settings, reaches};
-use crate::route::{self, Follower, RouteSettings, Target, UpstreamAddress};
+use crate::route::{self, ChannelFollower, RouteSettings, Target, UpstreamAddress};
 use crate::server::listener::ListenError;
 use crate::server::own_address::is_own_address;
 use crate::server::{descriptors, tls};
@@ -42,7 +42,7 @@ fn disagreeing_routes(settings: &Settings) -> Vec<String> {
     }
     let name = |route: &RouteSettings| route.path.clone();
     let pairs = route::disagreements(routes()).into_iter();
-    let warning = |(channel, one, other): (String, Follower<'_>, Follower<'_>)| {
+    let warning = |(channel, one, other): (String, ChannelFollower<'_>, ChannelFollower<'_>)| {
         let winner = route::follower_of(routes(), one.route.host.as_deref(), &channel);
         let winner = winner.map_or_else(|| name(one.route), |winner| name(winner.route));
         format!(

@@ -7,7 +7,7 @@ use super::settings::{EventsSettings, RouteSettings, Target};
 
 /// A route that follows a channel.
 #[derive(Clone, Copy, Debug)]
-pub struct Follower<'r> {
+pub struct ChannelFollower<'r> {
     /// The route.
     pub route: &'r RouteSettings,
     /// How it reads the channel.
@@ -15,13 +15,13 @@ pub struct Follower<'r> {
 }
 
 /// The streams of a route: its own, and those that its backend hands over.
-pub fn streams(route: &RouteSettings) -> impl Iterator<Item = Follower<'_>> {
+pub fn streams(route: &RouteSettings) -> impl Iterator<Item = ChannelFollower<'_>> {
     let events = match &route.target {
         Target::Events(events) => Some(events),
         Target::Proxy(_) | Target::Publish(_) | Target::Demo => None,
     };
     let handed_over = route.handover.as_ref().map(|handover| &handover.events);
-    events.into_iter().chain(handed_over).map(move |events| Follower { route, events })
+    events.into_iter().chain(handed_over).map(move |events| ChannelFollower { route, events })
 }
 
 /// Returns the route that says how a channel is read, for who publishes to it: that whose template has the
@@ -31,8 +31,8 @@ pub fn follower_of<'r>(
     routes: impl Iterator<Item = &'r RouteSettings>,
     host: Option<&str>,
     name: &str,
-) -> Option<Follower<'r>> {
-    let mut best: Option<((bool, usize), Follower<'r>)> = None;
+) -> Option<ChannelFollower<'r>> {
+    let mut best: Option<((bool, usize), ChannelFollower<'r>)> = None;
     for follower in routes.flat_map(streams) {
         let own = follower.route.host.as_deref();
         if host.is_some() && own.is_some() && own != host {
@@ -51,13 +51,13 @@ pub fn follower_of<'r>(
 /// message that is published over HTTP reaches the clients of one of them as it should.
 pub fn disagreements<'r>(
     routes: impl Iterator<Item = &'r RouteSettings>,
-) -> Vec<(String, Follower<'r>, Follower<'r>)> {
+) -> Vec<(String, ChannelFollower<'r>, ChannelFollower<'r>)> {
     let all: Vec<_> = routes.flat_map(streams).collect();
     let pairs = all
         .iter()
         .enumerate()
         .flat_map(|(index, one)| all[index + 1..].iter().map(move |other| (*one, *other)));
-    let differ = |(one, other): &(Follower<'_>, Follower<'_>)| {
+    let differ = |(one, other): &(ChannelFollower<'_>, ChannelFollower<'_>)| {
         let is_one_host = match (&one.route.host, &other.route.host) {
             (Some(host), Some(other)) => host == other,
             _ => true,

@@ -29,7 +29,7 @@ pub use crate::upstream_address::{UpstreamAddress, UpstreamTls};
 
 pub use channel_error::ChannelError;
 pub use channels::Channels;
-pub use followers::{Follower, disagreements, follower_of, streams};
+pub use followers::{ChannelFollower, disagreements, follower_of, streams};
 pub use handover::RouteHandover;
 pub use parameters::Parameters;
 pub use proxy::ProxySettings;

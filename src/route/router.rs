@@ -11,7 +11,7 @@ use ssegate_hub::RetentionRules;
 
 use super::Route;
 use super::channels::Channels;
-use super::followers::{Follower, follower_of};
+use super::followers::{ChannelFollower, follower_of};
 use super::parameters::{Parameters, parameter_names};
 use super::reserved_headers::ReservedHeaders;
 use super::settings::RouteSettings;
@@ -129,7 +129,7 @@ impl Router {
     }
 
     /// Returns the route that says how a channel is read; see [`follower_of`].
-    pub fn follower(&self, host: Option<&str>, name: &str) -> Option<Follower<'_>> {
+    pub fn follower(&self, host: Option<&str>, name: &str) -> Option<ChannelFollower<'_>> {
         follower_of(self.routes.iter().map(|route| &*route.settings), host, name)
     }
 

@@ -234,8 +234,8 @@ impl Rejection {
                 Some("Names that begin with __keyspace@, __keyevent@ or __sentinel__ are reserved.")
             }
             Self::ForeignOrigin => Some(
-                "A page of another origin needs its origin in cors.origins of the route, with \
-                 credentials: true.",
+                "A page of another origin needs its origin in cors.origins of the route and, to send \
+                 cookies, credentials: true.",
             ),
             Self::NotFound => Some("Check the URL, or add a route for it to gateway.yaml."),
             Self::Underscore(_) => {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::support::{
@@ -64,7 +65,6 @@ async fn what_is_posted_arrives_as_it_is() {
     let redis = Redis::start().await;
     for gateway in [routes(Gateway::build(&redis)).start().await, on_the_bus().await] {
         let mut stream = gateway.subscribe("/events/news").await;
-        stream.ready().await;
         for via in Via::ALL {
             for (kind, body) in [
                 ("text/plain", &b"hello"[..]),
@@ -94,7 +94,6 @@ async fn names_and_ids_are_carried_by_the_format_of_the_route() {
     let redis = Redis::start().await;
     for gateway in [routes(Gateway::build(&redis)).start().await, on_the_bus().await] {
         let mut stream = gateway.subscribe("/named/a").await;
-        stream.ready().await;
         for (query, data, name, id) in [
             ("", r#"{"event":"forged","data":"x"}"#, "message", ""),
             ("?event=ping", "1", "ping", ""),
@@ -124,7 +123,6 @@ async fn several_messages_are_published_in_order() {
     let redis = Redis::start().await;
     let gateway = routes(Gateway::build(&redis)).start().await;
     let mut stream = gateway.subscribe("/events/a").await;
-    stream.ready().await;
     let lines: String = (0..1000).map(|number| format!("{number}\n")).collect();
     let array = format!("[{}]", lines.trim_end().replace('\n', ","));
     for (kind, body) in [("application/x-ndjson", lines), ("application/json", array)] {
@@ -151,8 +149,6 @@ async fn a_message_may_name_one_of_the_channels_of_its_request_and_no_other() {
     let gateway = routes(Gateway::build(&redis)).start().await;
     let (mut a, mut b) =
         (gateway.subscribe("/events/a").await, gateway.subscribe("/events/b").await);
-    a.ready().await;
-    b.ready().await;
     let send = async |target: &str, body: &str| {
         let request = post(target, body).header("content-type", "application/x-ndjson");
         gateway.send(Via::Http2, request).await
@@ -176,7 +172,6 @@ async fn a_message_may_name_one_of_the_channels_of_its_request_and_no_other() {
     redis.publish("a", "last").await;
     assert_eq!(a.next_event().await.data, "last", "nothing of a refused request is published");
     let mut own = gateway.subscribe("/named/cron").await;
-    own.ready().await;
     let reply = json_of(gateway.send(Via::Http1, post("/own", "mine")).await).await;
     assert_eq!(reply["receivers"], 1);
     assert_eq!(own.next_event().await.data, "mine");
@@ -187,7 +182,6 @@ async fn an_events_route_with_streams_gets_entries() {
     let redis = Redis::start().await;
     let gateway = routes(Gateway::build(&redis)).start().await;
     let mut stream = gateway.subscribe("/log/a").await;
-    stream.ready().await;
     for via in [Via::Http1, Via::Http2] {
         let reply =
             json_of(gateway.send(via, post("/publish/log:a?event=ping", "x\ny")).await).await;
@@ -226,7 +220,6 @@ async fn what_may_not_publish_is_refused_before_anything_is_published() {
     let redis = Redis::start().await;
     let gateway = routes(Gateway::build(&redis)).start().await;
     let mut stream = gateway.subscribe("/events/news").await;
-    stream.ready().await;
     let large = "x".repeat((64 << 10) + 1);
     for via in Via::ALL {
         let anonymous = Request::new("POST", "/publish/news").body(b"x");
@@ -301,7 +294,6 @@ async fn the_same_key_publishes_once() {
     let redis = Redis::start().await;
     for gateway in [routes(Gateway::build(&redis)).start().await, on_the_bus().await] {
         let mut stream = gateway.subscribe("/events/news").await;
-        stream.ready().await;
         let send = async |body: &str, key: &str, token: &str| {
             let request = Request::new("POST", "/publish/news").body(body.as_bytes());
             let request = request.header("authorization", &format!("Bearer {token}"));
@@ -446,7 +438,6 @@ async fn the_admin_listener_publishes_for_whoever_is_on_the_machine() {
     let redis = Redis::start().await;
     let gateway = routes(Gateway::build(&redis)).start().await;
     let mut stream = gateway.subscribe("/events/a%20b").await;
-    stream.ready().await;
     let admin = gateway.address("admin");
     let send = async |request: Request| request.send(Via::Http1, admin).await;
     let post = |target: &str, body: &str| Request::new("POST", target).body(body.as_bytes());
@@ -536,12 +527,22 @@ async fn a_reload_changes_what_may_be_published() {
 }
 
 #[tokio::test]
+async fn check_warns_of_routes_that_read_a_channel_in_different_ways() {
+    let (redis, dir) = (Redis::stopped(&[]), TempDir::new().unwrap());
+    let check = routes(Gateway::build(&redis)).program(dir.path(), "check");
+    let output = check.output(SOON).await;
+    assert!(output.status.success(), "{output:?}");
+    let both = "/events/{channel} and /log/{channel} can have the same channel, such as \"log:1\"";
+    let winner = "published to it over HTTP is as /log/{channel} reads it";
+    assert!(output.stderr.contains(both) && output.stderr.contains(winner), "{}", output.stderr);
+}
+
+#[tokio::test]
 #[ignore = "needs curl, php-cli with php-curl, and node: run by tests/run"]
 async fn curl_php_and_node_publish() {
     let redis = Redis::start().await;
     let gateway = routes(Gateway::build(&redis)).start().await;
     let mut stream = gateway.subscribe("/named/a").await;
-    stream.ready().await;
     let url = format!("http://{}/publish/named:a", gateway.address("http"));
     let authorization = format!("Authorization: Bearer {TOKEN}");
     let curl = Program::new("/usr/bin/curl")

@@ -10,7 +10,7 @@ use ssegate_hub::ChannelName;
 
 use super::message::IncomingMessage;
 use super::refusal::PublishRefusal;
-use crate::route::{ChannelError, EventsSource, Follower};
+use crate::route::{ChannelError, ChannelFollower, EventsSource};
 use crate::service::rejection::Rejection;
 use crate::source::publishing::{Publication, PublicationKind};
 
@@ -22,7 +22,7 @@ use crate::source::publishing::{Publication, PublicationKind};
 pub(super) fn publication(
     message: &IncomingMessage,
     name: &str,
-    follower: Option<Follower<'_>>,
+    follower: Option<ChannelFollower<'_>>,
     max_entries: Option<usize>,
 ) -> Result<Publication, Rejection> {
     let prefix = follower.map_or("", |follower| follower.events.strip_prefix.as_str());
@@ -58,7 +58,7 @@ fn cannot(why: String) -> Rejection {
 
 fn for_follower(
     IncomingMessage { data, event, id, .. }: &IncomingMessage,
-    Follower { route, events }: Follower<'_>,
+    ChannelFollower { route, events }: ChannelFollower<'_>,
     max_entries: Option<usize>,
 ) -> Result<PublicationKind, Rejection> {
     let path = &route.path;
@@ -133,7 +133,7 @@ mod tests {
 
     use super::publication;
     use crate::route::{
-        CorsSettings, EventsSettings, EventsSource, Follower, Ready, RouteSettings, Target,
+        ChannelFollower, CorsSettings, EventsSettings, EventsSource, Ready, RouteSettings, Target,
     };
     use crate::service::publish::message::IncomingMessage;
     use crate::source::publishing::PublicationKind;
@@ -166,7 +166,7 @@ mod tests {
             cors: CorsSettings::default(),
             handover: None,
         };
-        let follower = Follower { route: &route, events };
+        let follower = ChannelFollower { route: &route, events };
         let publication = publication(message, "news", Some(follower), Some(7));
         let publication = publication.map_err(|rejection| rejection.to_string())?;
         assert_eq!(publication.channel.as_str(), "app:news");
