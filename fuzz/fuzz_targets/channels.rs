@@ -37,7 +37,7 @@ fn topics(path: &str, query: &str) -> Option<Vec<Topic>> {
             let channels = route.channels.as_ref().expect("all routes are of events");
             channels.topics(&parameters, query, None).ok()
         }
-        Matched::NotFound => None,
+        Matched::Ambiguous | Matched::NotFound => None,
         Matched::MethodNotAllowed(_) => unreachable!("all methods are allowed"),
     }
 }

@@ -6,6 +6,7 @@
 //! | `/livez` | 200 |
 //! | `/readyz` | 200 while Redis is connected, file descriptors are available and the gateway is not draining, else 503; `?verbose` lists the checks and warnings; `?exclude=redis` excludes a check |
 //! | `/revoke` | `POST`: ends streams, and refuses credentials |
+//! | `/publish/{channel}` | publishes what is sent with POST, if it listens on loopback |
 //! | `/` | the status page |
 //!
 //! With `admin.auth`, `/metrics`, the status page and what `?verbose` adds need a credential; `/livez` and
@@ -16,6 +17,7 @@
 //! `admin.hosts`, which stops DNS rebinding.
 
 mod auth;
+mod publish;
 mod readiness;
 mod reserved_descriptors;
 mod revoke;
@@ -50,6 +52,7 @@ use crate::health::Health;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::server::descriptors::is_out_of_descriptors;
+use crate::service::AdminPublishing;
 
 /// The maximum number of connections; further ones wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 64;
@@ -92,6 +95,8 @@ pub struct Admin {
     pub revoking: Option<Revoking>,
     /// Who may read the metrics and the status page.
     pub auth: AdminAuth,
+    /// Publishes what is sent to it; `None`: nobody may.
+    pub publishing: Option<AdminPublishing>,
 }
 
 impl Admin {
@@ -154,11 +159,14 @@ impl Admin {
     }
 
     async fn handle(&self, request: Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
-        if request.uri().path() != "/revoke" || !self.is_allowed(request.headers()) {
+        let is_publication = request.uri().path().starts_with(publish::PATH);
+        let is_revocation = request.uri().path() == "/revoke";
+        if !(is_publication || is_revocation) || !self.is_allowed(request.headers()) {
             return self.respond(&request).await;
         }
         match self.auth.admit(AuthRequest::new(&request), &self.metrics).await {
-            Ok(()) => revoke::respond(self.revoking.as_ref(), request).await,
+            Ok(()) if is_revocation => revoke::respond(self.revoking.as_ref(), request).await,
+            Ok(()) => publish::respond(self.publishing.as_ref(), request).await,
             Err(refused) => refused,
         }
     }
@@ -188,7 +196,10 @@ impl Admin {
                 let page = |()| status::page(&self.health, &self.urls);
                 admitted().await.map_or_else(|refused| refused, page)
             }
-            _ => text(StatusCode::NOT_FOUND, "404 Not Found: use /, /metrics, /livez or /readyz\n"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "404 Not Found: use /, /metrics, /livez, /readyz or /publish/{channel}\n",
+            ),
         }
     }
 
@@ -260,6 +271,7 @@ mod tests {
             urls: Vec::new(),
             revoking: None,
             auth: AdminAuth::default(),
+            publishing: None,
         };
         for (host, origin, is_allowed) in [
             (Some("localhost:9464"), None, true),

@@ -44,7 +44,7 @@ impl<'a> Named<'a> {
     fn events(self) -> Option<&'a EventsSettings> {
         match &self.1.target {
             Target::Events(events) => Some(events),
-            Target::Proxy(_) | Target::Demo => None,
+            Target::Proxy(_) | Target::Publish(_) | Target::Demo => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::auth_warnings::auth_warnings;
 use super::{Error, sockets};
 use crate::config::{Settings, reaches};
-use crate::route::{RouteSettings, Target, UpstreamAddress};
+use crate::route::{self, ChannelFollower, RouteSettings, Target, UpstreamAddress};
 use crate::server::listener::ListenError;
 use crate::server::own_address::is_own_address;
 use crate::server::{descriptors, tls};
@@ -32,7 +32,29 @@ pub fn inspect(settings: &Settings) -> Result<Vec<String>, Error> {
     }));
     warnings.extend(published_admin(settings));
     warnings.extend(auth_warnings(settings));
+    warnings.extend(disagreeing_routes(settings));
     Ok(warnings)
+}
+
+/// The routes that read the same channel in different ways, where something is published over HTTP.
+fn disagreeing_routes(settings: &Settings) -> Vec<String> {
+    let routes = || settings.routes.iter().map(|route| &**route);
+    if !routes().any(|route| matches!(route.target, Target::Publish(_))) {
+        return Vec::new();
+    }
+    let name = |route: &RouteSettings| route.path.clone();
+    let pairs = route::disagreements(routes()).into_iter();
+    let warning = |(channel, one, other): (String, ChannelFollower<'_>, ChannelFollower<'_>)| {
+        let winner = route::follower_of(routes(), one.route.host.as_deref(), &channel);
+        let winner = winner.map_or_else(|| name(one.route), |winner| name(winner.route));
+        format!(
+            "{} and {} can have the same channel, such as {channel:?}, with another source, format or \
+             strip_prefix: a message that is published to it over HTTP is as {winner} reads it",
+            name(one.route),
+            name(other.route),
+        )
+    };
+    pairs.map(warning).collect()
 }
 
 /// The routes of which an upstream is the admin listener.
@@ -44,7 +66,7 @@ fn published_admin(settings: &Settings) -> impl Iterator<Item = String> + use<'_
     };
     let upstreams = |route: &RouteSettings| match &route.target {
         Target::Proxy(proxy) => proxy.upstreams.to_vec(),
-        Target::Events(_) | Target::Demo => Vec::new(),
+        Target::Events(_) | Target::Publish(_) | Target::Demo => Vec::new(),
     };
     settings.routes.iter().enumerate().filter_map(move |(index, route)| {
         let upstream = upstreams(route).into_iter().find(|upstream| is_admin(upstream))?;

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use ssegate_hub::{Hub, HubSettings};
 use tokio::signal::unix::Signal;
+use tokio::sync::watch;
 
 use super::config_change::{ConfigChange, ConfigChanges};
 use super::duration_text::DurationText;
@@ -44,6 +45,8 @@ pub(super) struct Reloader {
     pub(super) router: Arc<Router>,
     pub(super) listeners: Vec<Listener>,
     pub(super) shards: ConfigChanges,
+    /// The routes, for what is published on the admin listener.
+    pub(super) routes: watch::Sender<Arc<Router>>,
     pub(super) hub: Hub,
     pub(super) max_connections: Rc<Cell<usize>>,
     pub(super) drain_settings: Rc<Cell<DrainSettings>>,
@@ -117,6 +120,7 @@ impl Reloader {
         let connections = new.connections.clone();
         let requests = new.requests.clone();
         self.router = Arc::clone(&router);
+        self.routes.send_replace(Arc::clone(&router));
         self.shards.send_replace(Some(ConfigChange { router, connections, requests }));
         self.current = new;
         Ok(())

@@ -9,7 +9,6 @@ use std::sync::atomic::AtomicUsize;
 
 use ssegate_bus::{Broker, BusSettings};
 use ssegate_hub::{Hub, HubSettings, ShardLink};
-use ssegate_resp::Payload;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -33,12 +32,13 @@ use crate::route::Router;
 use crate::server::descriptors::DescriptorShortage;
 use crate::server::limits::GlobalLimits;
 use crate::server::listener::{Acceptor, Listener, ShardHandle};
-use crate::service::{Publication, Publisher};
+use crate::service::AdminPublishing;
 use crate::source::SourceLocation;
 use crate::source::bus_feed::feed_hub;
 use crate::source::control;
 use crate::source::intake::Intake;
-use crate::source::redis::{ControlChannel, PubSub, StreamReader};
+use crate::source::publishing::{PublicationJob, Publisher, publish_on_bus};
+use crate::source::redis::{ControlChannel, PubSub, RedisPublisher, StreamReader};
 
 /// The capacity of the channel of accepted connections to each shard.
 const MAX_HANDED_OVER: usize = 1024;
@@ -53,23 +53,25 @@ pub(super) async fn serve(gateway: Gateway, load: Option<ConfigLoader>) -> Resul
     let Gateway { configured, settings, router, metrics, sockets, predecessor } = gateway;
     let Sockets { listeners, admin, bus, shared } = sockets;
     let (sockets, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
-    let (publisher, publications) = bus.is_some().then(Publisher::new).unzip();
+    let (publisher, publications) = Publisher::new(settings.source.max_event_bytes);
     let mut parts = GatewayParts::new(settings, router, listeners, metrics);
     let (hub, links) = parts.hub();
     let (changes, changed) = watch::channel(None);
     let RevocationParts { notices, control, revoking } =
         RevocationParts::new(&parts.settings, &mut parts.auth, &parts.metrics);
     let shards = (links, notices);
-    let (threads, shards) = parts.start_shards(shards, publisher.as_ref(), &changed)?;
+    let (threads, shards) = parts.start_shards(shards, &publisher, &changed)?;
     let mut tasks = Tasks::default();
+    let (routes, current_routes) = watch::channel(Arc::clone(&parts.router));
     if let Some(load) = load {
-        let reloader = parts.reloader(configured, changes, hub.clone());
+        let reloader = parts.reloader(configured, (changes, routes), hub.clone());
         tasks.spawn("the reload", reloader.run(signal(SignalKind::hangup())?, load));
     }
-    parts.start_source(&mut tasks, bus.zip(publications), (hub, control))?;
+    parts.start_source(&mut tasks, (bus, publications), (hub, control))?;
     parts.start_watches(&mut tasks);
     parts.start_acceptors(&mut tasks, sockets, shards)?;
-    parts.start_admin(&mut tasks, admin, revoking)?;
+    let publishing = AdminPublishing::new(publisher, current_routes, &parts.metrics);
+    parts.start_admin(&mut tasks, admin, (revoking, publishing))?;
     parts.log_listening();
     systemd::ready();
     let taken_over = run_takeovers(predecessor, shared, parts.health.clone());
@@ -148,7 +150,7 @@ impl GatewayParts {
     fn start_shards(
         &self,
         (links, revoked): ShardNeeds,
-        publisher: Option<&Publisher>,
+        publisher: &Publisher,
         changed: &watch::Receiver<Option<ConfigChange>>,
     ) -> Result<(Vec<ShardThread>, Rc<[ShardHandle]>), Error> {
         let limits = GlobalLimits::new(self.shortage.clone(), self.metrics.clone());
@@ -168,7 +170,7 @@ impl GatewayParts {
                 limits: limits.clone(),
                 auth: self.auth.clone(),
                 revoked,
-                publisher: publisher.cloned(),
+                publisher: publisher.clone(),
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
                 changes: changed.clone(),
@@ -177,12 +179,18 @@ impl GatewayParts {
         Ok((threads, shards.into()))
     }
 
-    fn reloader(&self, configured: Settings, shards: ConfigChanges, hub: Hub) -> Reloader {
+    fn reloader(
+        &self,
+        configured: Settings,
+        (shards, routes): (ConfigChanges, watch::Sender<Arc<Router>>),
+        hub: Hub,
+    ) -> Reloader {
         Reloader {
             current: configured,
             router: Arc::clone(&self.router),
             listeners: self.listeners.clone(),
             shards,
+            routes,
             hub,
             max_connections: Rc::clone(&self.max_connections),
             drain_settings: Rc::clone(&self.drain_settings),
@@ -197,14 +205,14 @@ impl GatewayParts {
     fn start_source(
         &self,
         tasks: &mut Tasks,
-        bus: Option<(std::net::TcpListener, mpsc::Receiver<Publication>)>,
+        (bus, publications): (Option<std::net::TcpListener>, mpsc::Receiver<PublicationJob>),
         (hub, control): (Hub, Option<ControlParts>),
     ) -> Result<(), Error> {
         let runner = hub.clone();
         tasks.spawn("the hub", async move { runner.run().await });
         match (&self.settings.source.location, bus) {
             (SourceLocation::Embedded(_), Some(bus)) => {
-                self.start_bus(tasks, bus, (hub, control))?
+                self.start_bus(tasks, (bus, publications), (hub, control))?;
             }
             (SourceLocation::Embedded(_), None) => unreachable!("the bus has a socket"),
             (SourceLocation::Redis(info), _) => {
@@ -222,6 +230,9 @@ impl GatewayParts {
                     let control = ControlChannel::new(info.clone(), channel, ends, health, metrics);
                     tasks.spawn("the control channel", control.run());
                 }
+                let (health, metrics) = (self.health.clone(), self.metrics.clone());
+                let publisher = RedisPublisher::new(info.clone(), publications, health, metrics);
+                tasks.spawn("the publisher", publisher.run());
             }
         }
         Ok(())
@@ -231,7 +242,7 @@ impl GatewayParts {
     fn start_bus(
         &self,
         tasks: &mut Tasks,
-        (socket, publications): (std::net::TcpListener, mpsc::Receiver<Publication>),
+        (socket, publications): (std::net::TcpListener, mpsc::Receiver<PublicationJob>),
         (hub, control): (Hub, Option<ControlParts>),
     ) -> Result<(), Error> {
         let source = &self.settings.source;
@@ -247,7 +258,7 @@ impl GatewayParts {
             "the bus",
             ssegate_bus::serve(socket, broker.clone(), self.stop_accepting.clone()),
         );
-        tasks.spawn("the publisher", publish(broker.clone(), publications));
+        tasks.spawn("the publisher", publish_on_bus(broker.clone(), publications));
         if let Some(ControlParts { channel, reader, .. }) = control {
             let control = control::bus::follow(broker.clone(), channel, reader);
             tasks.spawn("the control channel", control);
@@ -296,7 +307,7 @@ impl GatewayParts {
         &self,
         tasks: &mut Tasks,
         socket: Option<std::net::TcpListener>,
-        revoking: Option<Revoking>,
+        (revoking, publishing): (Option<Revoking>, AdminPublishing),
     ) -> Result<(), Error> {
         let (Some(socket), Some(settings)) = (socket, &self.settings.admin) else {
             return Ok(());
@@ -311,6 +322,9 @@ impl GatewayParts {
             metrics: self.metrics.clone(),
             urls: self.listeners.iter().map(url).collect(),
             revoking,
+            // Elsewhere it may be reached by many, who were only to read metrics.
+            publishing: (settings.address.ip().is_loopback() || settings.auth.is_some())
+                .then_some(publishing),
         };
         let stop = self.stop_admin.clone();
         tasks.spawn("the admin listener", administer(admin, socket, stop)?);
@@ -336,19 +350,6 @@ impl GatewayParts {
         let Self { health, stop_accepting, stop_admin, drain_settings, .. } = self;
         stop::StopHandles { health, stop_accepting, stop_admin, drain_settings }
     }
-}
-
-/// Publishes the messages of the demo page on the bus. They are at most 64 KiB, far below the bus's
-/// `max_event_bytes`, which `ssegate dev` does not change.
-async fn publish(broker: Broker, mut publications: mpsc::Receiver<Publication>) {
-    while let Some(publication) = publications.recv().await {
-        let payload = Payload::Whole(publication.payload.clone());
-        let receivers = broker.publish(publication.channel.as_str().as_bytes(), &payload);
-        broker.flush();
-        publication.complete(receivers);
-    }
-    // The shards have ended: the gateway is shutting down.
-    std::future::pending().await
 }
 
 /// Starts the admin listener on a thread of its own: rendering all metrics takes milliseconds,

@@ -22,7 +22,8 @@ use crate::server::ConnectionSettings;
 use crate::server::limits::GlobalLimits;
 use crate::server::listener::{Accepted, Listener};
 use crate::server::shard_server::ShardServer;
-use crate::service::{Publisher, RequestSettings, Service};
+use crate::service::{RequestSettings, Service};
+use crate::source::publishing::Publisher;
 
 /// What a shard's thread is started with.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(super) struct ShardParts {
     pub(super) auth: SharedAuth,
     /// What is revoked; `None` where nothing can be.
     pub(super) revoked: Option<mpsc::Receiver<RevocationNotice>>,
-    pub(super) publisher: Option<Publisher>,
+    pub(super) publisher: Publisher,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
     pub(super) changes: watch::Receiver<Option<ConfigChange>>,

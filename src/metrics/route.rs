@@ -17,6 +17,10 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// The values of the label `protocol` of event streams.
 const PROTOCOLS: [&str; 2] = ["h1", "h2"];
 
+/// The values of the label `result` of published messages: published now or by an earlier request with the same
+/// key, refused by Redis, not sent, or sent without a reply.
+const PUBLISH_RESULTS: [&str; 5] = ["published", "repeated", "refused", "unsent", "unknown"];
+
 /// The metrics of the routes that have a handle, by label.
 #[derive(Default)]
 pub(super) struct RouteRegistry(Mutex<HashMap<Box<str>, Weak<RouteMetrics>>>);
@@ -146,6 +150,15 @@ impl RouteMetrics {
         self.all.0.streams_encoded.with_label_values(&[&*self.label]).inc();
     }
 
+    /// Messages were published over HTTP, or not, with one of [`PUBLISH_RESULTS`].
+    pub fn published(&self, result: &'static str, messages: usize) {
+        debug_assert!(PUBLISH_RESULTS.contains(&result), "its series would outlive the route");
+        if messages > 0 {
+            let published = self.all.0.published.with_label_values(&[&*self.label, result]);
+            published.inc_by(messages as u64);
+        }
+    }
+
     /// A connection to a backend was opened.
     pub fn upstream_connected(&self) {
         self.upstream_connections().inc();
@@ -218,6 +231,9 @@ impl RouteMetrics {
         for class in CLASSES {
             all.requests.remove_label_values(&[label, class]).ok();
         }
+        for result in PUBLISH_RESULTS {
+            all.published.remove_label_values(&[label, result]).ok();
+        }
         let labels = self.labels();
         for kind in &labels.error_kinds {
             all.upstream_errors.remove_label_values(&[label, kind]).ok();
@@ -282,6 +298,7 @@ mod tests {
         first.upstream_up("http://backend:80", false);
         first.tunnel_opened();
         first.encoded_stream_passed();
+        first.published("refused", 2);
         assert!(series(&metrics) > 9);
 
         drop(first);

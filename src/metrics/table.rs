@@ -193,6 +193,8 @@ metrics! {
     request_duration: HistogramVec = "ssegate_http_request_duration_seconds",
         "Time from a request to the end of its response; of streams and tunnels, to its header."
         by ["route"] in DURATIONS;
+    published: IntCounterVec = "ssegate_published_total",
+        "Messages published over HTTP, by route (admin: the admin listener) and result." by ["route", "result"];
     requests_rejected: IntCounterVec = "ssegate_http_requests_rejected_total",
         "Requests rejected by the gateway, by reason." by ["reason"];
     streams_sent_away: IntCounterVec = "ssegate_streams_sent_away_total",

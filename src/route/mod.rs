@@ -2,15 +2,18 @@
 //!
 //! Knows of a request only its host, path, query and method.
 //!
-//! [`router`] finds the route, and [`channels`] the topics of its stream.
+//! [`router`] finds the route, [`channels`] the topics of its stream, and [`publish`] what may be published to.
+//! [`followers`] tells who follows a channel.
 
 mod allowed_channels;
 mod channel_error;
 mod channels;
+mod followers;
 mod handover;
 mod parameters;
 mod path_readings;
 mod proxy;
+mod publish;
 mod reserved_headers;
 mod router;
 mod settings;
@@ -27,13 +30,16 @@ pub use crate::upstream_address::{UpstreamAddress, UpstreamTls};
 
 pub use channel_error::ChannelError;
 pub use channels::Channels;
+pub use followers::{ChannelFollower, disagreements, follower_of, streams};
 pub use handover::RouteHandover;
 pub use parameters::Parameters;
 pub use proxy::ProxySettings;
+pub use publish::{PublishChannels, PublishRoute};
 pub use reserved_headers::ReservedHeaders;
 pub use router::{Matched, Router, RouterError};
 pub use settings::{
-    CorsSettings, EventsSettings, EventsSource, HandoverSettings, Ready, RouteSettings, Target,
+    CorsSettings, EventsSettings, EventsSource, HandoverSettings, PublishSettings, Ready,
+    RouteSettings, Target,
 };
 
 /// The methods of an events route without `methods`.
@@ -48,14 +54,16 @@ pub struct Route {
     pub index: usize,
     /// The channels of an events route.
     pub channels: Option<Channels>,
+    /// The channels of a publish route.
+    pub publish: Option<PublishRoute>,
     /// The handover of a proxy route whose backend may hand streams over.
     pub handover: Option<RouteHandover>,
     /// The number of open connections to its upstreams, over all shards.
     pub upstream_connections: Arc<AtomicUsize>,
     /// Limits repeated warnings about its backend.
     warnings: LogLimit,
-    /// The names of the path's parameters, in order. Empty unless it is an events route: no other route
-    /// uses their values.
+    /// The names of the path's parameters, in order. Empty unless it is an events or publish route: no other
+    /// route uses their values.
     parameters: Vec<String>,
 }
 
@@ -63,16 +71,29 @@ impl Route {
     fn new(index: usize, settings: Arc<RouteSettings>) -> Self {
         let channels = match &settings.target {
             Target::Events(events) => Some(Channels::new(events.clone())),
-            Target::Proxy(_) | Target::Demo => None,
+            Target::Proxy(_) | Target::Publish(_) | Target::Demo => None,
+        };
+        let publish = match &settings.target {
+            Target::Publish(publish) => Some(PublishRoute::new(publish.clone())),
+            Target::Events(_) | Target::Proxy(_) | Target::Demo => None,
         };
         let handover = settings.handover.clone().map(RouteHandover::new);
-        let parameters = match channels {
-            Some(_) => parameters::parameter_names(&settings.path),
-            None => Vec::new(),
+        let parameters = match channels.is_some() || publish.is_some() {
+            true => parameters::parameter_names(&settings.path),
+            false => Vec::new(),
         };
         let upstream_connections = Arc::default();
         let warnings = LogLimit::new();
-        Self { index, parameters, settings, channels, handover, upstream_connections, warnings }
+        Self {
+            index,
+            parameters,
+            settings,
+            channels,
+            publish,
+            handover,
+            upstream_connections,
+            warnings,
+        }
     }
 
     /// Calls `log` to warn about the backend, unless a warning of this kind was logged recently. `log`
@@ -89,6 +110,7 @@ impl Route {
             Some(requested) if self.channels.is_some() => {
                 STREAM_METHODS.contains(requested) && self.allows(requested)
             }
+            Some(requested) if self.publish.is_some() => self.allows(requested),
             _ => self.allows(method),
         }
     }

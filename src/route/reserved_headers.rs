@@ -18,7 +18,7 @@ impl ReservedHeaders {
         for route in routes {
             let passed = match &route.target {
                 Target::Proxy(proxy) => &*proxy.pass,
-                Target::Events(_) | Target::Demo => &[],
+                Target::Events(_) | Target::Publish(_) | Target::Demo => &[],
             };
             let methods = route.auth.iter().flat_map(|auth| auth.methods());
             let copied = methods.flat_map(MethodSettings::copied_headers);

@@ -11,6 +11,7 @@ use ssegate_hub::RetentionRules;
 
 use super::Route;
 use super::channels::Channels;
+use super::followers::{ChannelFollower, follower_of};
 use super::parameters::{Parameters, parameter_names};
 use super::path_readings;
 use super::reserved_headers::ReservedHeaders;
@@ -183,6 +184,11 @@ impl Router {
     /// The header fields that only the gateway may send to backends.
     pub fn reserved_headers(&self) -> &ReservedHeaders {
         &self.reserved
+    }
+
+    /// Returns the route that says how a channel is read; see [`follower_of`].
+    pub fn follower(&self, host: Option<&str>, name: &str) -> Option<ChannelFollower<'_>> {
+        follower_of(self.routes.iter().map(|route| &*route.settings), host, name)
     }
 
     /// The routes, in the order of the configuration.

@@ -36,8 +36,31 @@ pub enum Target {
     Events(EventsSettings),
     /// A backend.
     Proxy(ProxySettings),
+    /// Publishes what is sent to it.
+    Publish(PublishSettings),
     /// The demo page of `ssegate dev`.
     Demo,
+}
+
+/// Publishing on a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishSettings {
+    /// Templates of channel names, from path and query, without the `strip_prefix` of the routes that follow
+    /// them. Empty with `claim`: each message names its channel.
+    pub channels: Vec<String>,
+    /// The claim of the client's token that lists the channels it may publish to; `None`: all that the templates
+    /// make.
+    pub claim: Option<String>,
+    /// The largest body of a request, in bytes.
+    pub max_body: usize,
+    /// About how many entries each Redis Stream keeps; `None`: all.
+    pub max_stream_entries: Option<usize>,
+}
+
+impl Default for PublishSettings {
+    fn default() -> Self {
+        Self { channels: Vec::new(), claim: None, max_body: 1 << 20, max_stream_entries: None }
+    }
 }
 
 /// A stream of events on a route.

@@ -160,10 +160,10 @@ impl Service {
 }
 
 /// Whether this is a CORS preflight, which never has a credential (Fetch standard, section 4.8), of any page
-/// for an events route, or of a page that may use the route for a backend.
+/// for an events or a publish route, or of a page that may use the route for a backend.
 fn is_preflight_of_page(route: &Route, info: &RequestInfo) -> bool {
-    let is_allowed =
-        || route.channels.is_some() || cors::lists(&route.settings.cors, info.origin.as_ref());
+    let is_own = route.channels.is_some() || route.publish.is_some();
+    let is_allowed = || is_own || cors::lists(&route.settings.cors, info.origin.as_ref());
     info.preflight.is_some() && is_allowed()
 }
 

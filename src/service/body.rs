@@ -49,8 +49,13 @@ impl ResponseBody {
 
     /// Removes the bytes of a [`Self::Bytes`] and returns their number: for a response to HEAD.
     pub(super) fn take_bytes(&mut self) -> Option<usize> {
+        self.take_whole().map(|bytes| bytes.len())
+    }
+
+    /// Removes and returns the bytes of a [`Self::Bytes`].
+    pub(super) fn take_whole(&mut self) -> Option<Bytes> {
         match self {
-            Self::Bytes(bytes) => bytes.take().map(|bytes| bytes.len()),
+            Self::Bytes(bytes) => bytes.take(),
             Self::Stream(_) | Self::BackendStream(_) | Self::Upstream(_) | Self::Tunnel(_) => None,
         }
     }

@@ -141,6 +141,7 @@ pub(super) mod tests {
     use crate::server::listener::{Acceptor, Listener, ShardHandle};
     use crate::server::shard_server::ShardServer;
     use crate::service::{RequestSettings, Service};
+    use crate::source::publishing::Publisher;
 
     /// The path of a request whose handler panics, in unit tests.
     pub(in crate::service) const PANICS: &str = "/panics";
@@ -194,7 +195,7 @@ pub(super) mod tests {
                 router,
                 requests,
                 shard.clone(),
-                None,
+                Publisher::new(1 << 20).0,
                 health,
                 metrics.clone(),
                 memory,

@@ -19,18 +19,33 @@ pub(super) fn preflight_of(method: &Method, headers: &HeaderMap) -> Option<Metho
     Method::from_bytes(method.as_bytes()).ok()
 }
 
-/// The response to a preflight: the methods and headers of event streams, cached for a day. For an
-/// origin that is not allowed the headers are missing, and the browser blocks the request.
+/// What a page of an allowed origin may send: the methods, and the headers beside those that need no permission.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CorsGrant {
+    methods: &'static str,
+    headers: &'static str,
+}
+
+/// To an events route.
+pub(super) const LISTENING: CorsGrant =
+    CorsGrant { methods: "GET, HEAD", headers: "authorization, cache-control, last-event-id" };
+/// To a publish route.
+pub(super) const PUBLISHING: CorsGrant =
+    CorsGrant { methods: "POST", headers: "authorization, content-type, idempotency-key" };
+
+/// The response to a preflight: what may be sent, cached for a day. For an origin that is not allowed the
+/// headers are missing, and the browser blocks the request.
 pub(super) fn preflight(
     settings: &CorsSettings,
     origin: Option<&HeaderValue>,
+    CorsGrant { methods, headers }: CorsGrant,
 ) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     if allow(settings, origin, response.headers_mut()) {
         for (name, value) in [
-            (ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD"),
-            (ACCESS_CONTROL_ALLOW_HEADERS, "authorization, cache-control, last-event-id"),
+            (ACCESS_CONTROL_ALLOW_METHODS, methods),
+            (ACCESS_CONTROL_ALLOW_HEADERS, headers),
             (ACCESS_CONTROL_MAX_AGE, "86400"),
         ] {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -76,17 +91,22 @@ pub(super) fn allow(
     let Some(origin) = origin else {
         return false;
     };
-    let is_any = settings.origins.iter().any(|allowed| allowed == "*");
-    let is_named = lists(settings, Some(origin));
-    if !is_any && !is_named {
+    if !permits(settings, Some(origin)) {
         return false;
     }
+    let is_named = lists(settings, Some(origin));
     let allowed = if is_named { origin.clone() } else { HeaderValue::from_static("*") };
     response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
     if settings.credentials && is_named {
         response.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     }
     true
+}
+
+/// Whether the route allows this origin, by name or with `*`.
+pub(super) fn permits(settings: &CorsSettings, origin: Option<&HeaderValue>) -> bool {
+    let is_any = || settings.origins.iter().any(|allowed| allowed == "*");
+    origin.is_some() && (lists(settings, origin) || is_any())
 }
 
 /// Whether the route names this origin. `*` names none.

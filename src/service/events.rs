@@ -36,7 +36,7 @@ pub(super) fn open<B>(
 ) -> Result<Response<ResponseBody>, Rejection> {
     let method = request.method();
     if info.preflight.is_some() {
-        return Ok(cors::preflight(&route.settings.cors, info.origin.as_ref()));
+        return Ok(cors::preflight(&route.settings.cors, info.origin.as_ref(), cors::LISTENING));
     }
     if !STREAM_METHODS.contains(method) {
         return Err(Rejection::Method(STREAM_METHODS.into()));

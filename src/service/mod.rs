@@ -2,7 +2,7 @@
 //!
 //! Owns the limits of requests, the choice of the route and all error responses ([`rejection`]).
 //! Does not know sockets or Redis. A request goes to an event stream ([`events`]), a backend
-//! ([`proxy_handler`]) or the demo page.
+//! ([`proxy_handler`]), into Redis ([`publish`]) or to the demo page.
 
 mod admission;
 mod auth_backends;
@@ -24,9 +24,11 @@ mod max_forwards;
 mod panic_injection;
 mod prologue;
 mod proxy_handler;
+mod publish;
 mod recheck;
 mod rejection;
 mod request_info;
+mod request_limits;
 mod request_settings;
 mod response_end;
 mod revocable;
@@ -46,14 +48,12 @@ use std::time::Duration;
 pub use backend_stream::{BackendStream, BackendStreamEnd};
 pub use body::{ResponseBody, StreamBody, TimedBody};
 pub use contained::ContainedBody;
-pub use demo::{Publication, Publisher};
+pub use publish::AdminPublishing;
 pub use request_settings::RequestSettings;
 
 use http::{Method, Request, Response};
 use ssegate_http2::RequestError;
 use ssegate_hub::Shard;
-use ssegate_hub::Topic;
-use tokio::time::Instant;
 
 use self::admission::Admission;
 use self::backend_streams::BackendStreams;
@@ -74,6 +74,7 @@ use crate::server::connection::{ConnectionState, Handler};
 use crate::server::contain::Contained;
 use crate::server::request_body::RequestBody;
 use crate::server::upload_memory::UploadMemory;
+use crate::source::publishing::Publisher;
 
 /// Handles the requests of one shard. A cheap handle.
 #[derive(Clone)]
@@ -87,8 +88,7 @@ struct ServiceShared {
     shard: Shard,
     backend_streams: BackendStreams,
     revocable_requests: RevocableRequests,
-    // Publishes on the embedded bus, for the demo page; `None` if the source is Redis.
-    publisher: Option<Publisher>,
+    publisher: Publisher,
     health: Health,
     metrics: Metrics,
     // The budget for growing HTTP/2 windows.
@@ -103,7 +103,7 @@ impl Service {
         router: Arc<Router>,
         (requests, clients, auth): (RequestSettings, Clients, SharedAuth),
         shard: Shard,
-        publisher: Option<Publisher>,
+        publisher: Publisher,
         health: Health,
         metrics: Metrics,
         memory: UploadMemory,
@@ -200,42 +200,6 @@ impl Service {
         }
     }
 
-    /// Checks the limits of the request.
-    fn limit<B>(
-        &self,
-        request: &Request<B>,
-        connection: &ConnectionState,
-    ) -> Result<(), Rejection> {
-        let settings = Rc::clone(&self.0.requests.borrow());
-        let length = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
-        if length > settings.max_uri_bytes {
-            return Err(Rejection::Uri(settings.max_uri_bytes));
-        }
-        if settings.per_client.requests.is_none() {
-            return Ok(());
-        }
-        let client = settings.client_of(request, connection);
-        let may = self.0.clients.admit_request(client, &settings.per_client, Instant::now());
-        if may { Ok(()) } else { Err(Rejection::Rate) }
-    }
-
-    /// Checks the client's rate of new channels.
-    fn limit_channels<B>(
-        &self,
-        topics: &[Topic],
-        request: &Request<B>,
-        connection: &ConnectionState,
-    ) -> Result<(), Rejection> {
-        let settings = Rc::clone(&self.0.requests.borrow());
-        if settings.per_client.new_channels.is_none() {
-            return Ok(());
-        }
-        let client = settings.client_of(request, connection);
-        let new = self.shard().unfollowed(topics);
-        let may = self.0.clients.admit_channels(client, new, &settings.per_client, Instant::now());
-        if may { Ok(()) } else { Err(Rejection::NewChannels) }
-    }
-
     async fn dispatch(
         &self,
         (route, backend, auth): (&Route, Option<&ProxyHandler>, Option<&RouteAuth>),
@@ -263,15 +227,8 @@ impl Service {
         let result = match admitted {
             Err(rejection) => Err(rejection),
             Ok(admission) => {
-                if let Some(channels) = &route.channels {
-                    let request = (&request, info, &admission);
-                    events::open(self, route, channels, parameters, request, connection)
-                } else if let Some(backend) = backend {
-                    let request = (request, info, &admission);
-                    backend.respond((self, route), request, connection).await
-                } else {
-                    demo::respond(self.0.publisher.as_ref(), request).await
-                }
+                let request = (request, info, &admission);
+                self.lead((route, backend), parameters, request, &metrics, connection).await
             }
         };
         let is_rejected = result.is_err();
@@ -299,10 +256,40 @@ impl Service {
             }
         };
         // A page can read why it was refused; other responses of a backend have the backend's own fields.
-        if info.preflight.is_none() && (route.channels.is_some() || is_rejected) {
+        let is_own = route.channels.is_some() || route.publish.is_some();
+        if info.preflight.is_none() && (is_own || is_rejected) {
             cors::allow(&route.settings.cors, info.origin.as_ref(), response.headers_mut());
         }
         response
+    }
+
+    /// Hands an admitted request to what its route leads to.
+    async fn lead(
+        &self,
+        (route, backend): (&Route, Option<&ProxyHandler>),
+        parameters: &Parameters,
+        (request, info, admission): (Request<RequestBody>, &RequestInfo, &Admission),
+        metrics: &Arc<RouteMetrics>,
+        connection: Rc<ConnectionState>,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        if let Some(channels) = &route.channels {
+            let request = (&request, info, admission);
+            return events::open(self, route, channels, parameters, request, connection);
+        }
+        if let Some(publish) = &route.publish {
+            let request = (request, info, admission.identity.as_ref());
+            let routes = self.routes();
+            let means = (&self.0.publisher, routes.router(), metrics);
+            let (route, is_tls) = ((route, publish), connection.is_tls());
+            // Boxed: keeps the future of other requests small.
+            return Box::pin(publish::respond(means, route, parameters, request, is_tls)).await;
+        }
+        match backend {
+            Some(backend) => {
+                backend.respond((self, route), (request, info, admission), connection).await
+            }
+            None => demo::respond(&self.0.publisher, request).await,
+        }
     }
 
     /// Counts a stream that is opened now.

@@ -19,11 +19,13 @@ use ssegate_sse::frame::Form;
 
 use super::body::ResponseBody;
 use super::handover_error::HandoverError;
+use super::publish::PublishRefusal;
 use super::request_info::RequestInfo;
 use super::stream_head::stream_response;
 use crate::auth::AuthResponse;
 use crate::proxy::{FailureClass, ProxyError};
 use crate::route::ChannelError;
+use crate::source::publishing::NotPublished;
 
 /// The `retry:` of a stream that is temporarily not available; jittered up to twice this. Also the
 /// value of Retry-After.
@@ -72,6 +74,8 @@ pub(super) enum Rejection {
     #[error("the message could not be published; see the log of the gateway")]
     Publish,
     #[error("{0}")]
+    Publishing(#[from] PublishRefusal),
+    #[error("{0}")]
     Unfit(#[from] RequestError),
     #[error("the name of the header {0} has an underscore, which backends may read as a hyphen")]
     Underscore(HeaderName),
@@ -117,7 +121,7 @@ impl Rejection {
             Self::Panicked => "panic",
             Self::PasswordsBusy => "passwords_busy",
             Self::Path => "path",
-            Self::Publish => "publish",
+            Self::Publish | Self::Publishing(_) => "publish",
             Self::Rate => "requests_per_address",
             Self::Renewal => "renewal",
             Self::Scheme => "scheme",
@@ -163,6 +167,7 @@ impl Rejection {
             Self::Uri(_) => StatusCode::URI_TOO_LONG,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Publish | Self::Handover(_) => StatusCode::BAD_GATEWAY,
+            Self::Publishing(refusal) => publish_status(refusal),
             Self::Upstream(error) => match error.class() {
                 FailureClass::Unreachable
                 | FailureClass::NoResponse
@@ -246,8 +251,8 @@ impl Rejection {
                  with or without a slash at its end may need a route of its own.",
             ),
             Self::ForeignOrigin => Some(
-                "A page of another origin needs its origin in cors.origins of the route, with \
-                 credentials: true.",
+                "A page of another origin needs its origin in cors.origins of the route and, to send \
+                 cookies, credentials: true.",
             ),
             Self::NotFound => Some("Check the URL, or add a route for it to gateway.yaml."),
             Self::Underscore(_) => {
@@ -304,6 +309,26 @@ impl Rejection {
             headers.insert(ALLOW, allow);
         }
         response
+    }
+}
+
+fn publish_status(refusal: &PublishRefusal) -> StatusCode {
+    match refusal {
+        PublishRefusal::Invalid(_) => StatusCode::BAD_REQUEST,
+        PublishRefusal::BodyTooLarge(_) | PublishRefusal::MessageTooLarge(_) => {
+            StatusCode::PAYLOAD_TOO_LARGE
+        }
+        PublishRefusal::Slow(_) => StatusCode::REQUEST_TIMEOUT,
+        PublishRefusal::NotNow(_) => StatusCode::SERVICE_UNAVAILABLE,
+        PublishRefusal::Refused(_) => StatusCode::BAD_GATEWAY,
+        PublishRefusal::NotPublished(error) => match error {
+            NotPublished::Away | NotPublished::Busy | NotPublished::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            NotPublished::Lost => StatusCode::BAD_GATEWAY,
+            NotPublished::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            NotPublished::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        },
     }
 }
 

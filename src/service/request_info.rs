@@ -55,7 +55,7 @@ impl RequestInfo {
 }
 
 /// Whether Accept lists this media type. Wildcards do not count.
-fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+pub(super) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     headers
         .get_all(ACCEPT)
         .iter()

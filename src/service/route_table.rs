@@ -66,7 +66,7 @@ impl RouteTable {
                     let handler = ProxyHandler::new(proxy, route, router.reserved_headers());
                     Some((route.index, handler))
                 }
-                Target::Events(_) | Target::Demo => None,
+                Target::Events(_) | Target::Publish(_) | Target::Demo => None,
             })
             .collect();
         let auth = router.routes().iter().map(|route| {
@@ -98,6 +98,11 @@ impl RouteTable {
     /// The backend of a proxy route.
     pub(super) fn backend(&self, route: &Route) -> Option<&ProxyHandler> {
         self.backends.get(&route.index)
+    }
+
+    /// All routes.
+    pub(super) fn router(&self) -> &Router {
+        &self.router
     }
 
     /// Finds the route of a request.

@@ -37,6 +37,7 @@
 pub(crate) mod bus_feed;
 pub mod control;
 pub(crate) mod intake;
+pub mod publishing;
 pub mod redis;
 
 use std::net::SocketAddr;

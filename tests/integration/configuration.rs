@@ -68,7 +68,7 @@ routes:
         ("sse", "keep_alive", ":7:"),
         ("routes[0].events.channels[0]", "{query.channel}", ":11:"),
         ("routes[0].events.history.age", "\"5 parsecs\" is not a duration", ":12:"),
-        ("routes[1]", "both events and proxy", ":13:"),
+        ("routes[1]", "has events and proxy", ":13:"),
     ];
     for (path, words, place) in expected {
         let line = said.lines().find(|line| line.contains(path) && line.contains(words));

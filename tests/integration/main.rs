@@ -58,6 +58,8 @@ mod kept_connections;
 mod payloads;
 /// Everything that is not a stream goes to the backend.
 mod proxy;
+/// What is published over HTTP.
+mod publishing;
 /// Credentials that are taken back, on every gateway.
 mod revoking;
 /// Hosts, methods, paths, and the statuses of what leads nowhere.

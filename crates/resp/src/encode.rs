@@ -60,6 +60,14 @@ pub fn encode_command<'a>(
     }
 }
 
+/// Appends a command whose words may have any bytes, its name first.
+pub fn encode_words(words: &[impl AsRef<[u8]>], out: &mut BytesMut) {
+    header(b'*', words.len(), out);
+    for word in words {
+        bulk(b'$', word.as_ref(), out);
+    }
+}
+
 /// Writes a type byte and the rest of its line.
 fn header(kind: u8, value: impl std::fmt::Display, out: &mut BytesMut) {
     out.put_u8(kind);
@@ -155,6 +163,9 @@ mod tests {
     fn a_command_is_an_array_of_bulk_strings() {
         let mut out = BytesMut::new();
         super::encode_command("GET", ["a\r\nb", ""].into_iter(), &mut out);
+        let mut words = BytesMut::new();
+        super::encode_words(&["GET", "a\r\nb", ""], &mut words);
+        assert_eq!(words, out);
         assert_eq!(out, "*3\r\n$3\r\nGET\r\n$4\r\na\r\nb\r\n$0\r\n\r\n");
         let mut decoder = ValueDecoder::new(Limits::default());
         let words = ["GET", "a\r\nb", ""].map(text);

@@ -15,7 +15,7 @@ mod tests;
 mod value;
 
 pub use decoder::ValueDecoder;
-pub use encode::{RespVersion, encode, encode_command};
+pub use encode::{RespVersion, encode, encode_command, encode_words};
 pub use error::ProtocolError;
 pub use limits::Limits;
 pub use payload::Payload;

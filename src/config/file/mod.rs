@@ -23,7 +23,7 @@ pub(super) use limits::{Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsF
 pub(super) use listeners::{AdminFile, ListenerFile, RedisFile, TlsFile};
 pub(super) use proxy::{ProxyFile, UpstreamTlsFile};
 pub(super) use revocation::RevocationFile;
-pub(super) use routes::{CorsFile, EventsFile, HandoverFile, MethodFile, RouteFile};
+pub(super) use routes::{CorsFile, EventsFile, HandoverFile, MethodFile, PublishFile, RouteFile};
 pub(super) use stream::SseFile;
 
 mapping! {

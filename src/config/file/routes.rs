@@ -1,23 +1,23 @@
-//! `routes`: what a route matches, and its `events`, `handover` and `cors`.
+//! `routes`: what a route matches, and its `events`, `publish`, `handover` and `cors`.
 
 use http::Method;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use ssegate_format::Format;
-use ssegate_strict_yaml::{Field, OrOff, sets};
+use ssegate_strict_yaml::{Count, Field, OrOff, Size, mapping, sets};
 
 use super::auth::AuthFile;
 use super::proxy::ProxyFile;
 use super::stream::stream_mapping;
-use crate::route::EventsSource;
+use crate::route::{EventsSource, PublishSettings};
 
-/// A route: what it matches, and either `events` or `proxy`.
+/// A route: what it matches, and `events`, `proxy` or `publish`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(
     rename = "Route",
     extend("required" = ["path"]),
-    extend("oneOf" = [{ "required": ["events"] }, { "required": ["proxy"] }])
+    extend("oneOf" = [{ "required": ["events"] }, { "required": ["proxy"] }, { "required": ["publish"] }])
 )]
 pub(crate) struct RouteFile {
     /// A path with `{name}` for one segment and `{*name}` for the rest.
@@ -31,6 +31,8 @@ pub(crate) struct RouteFile {
     pub(crate) events: Field<EventsFile>,
     /// A backend.
     pub(crate) proxy: Field<ProxyFile>,
+    /// Publishes what is sent to it with POST. Needs `auth`.
+    pub(crate) publish: Field<PublishFile>,
     /// Who may make the requests. Default: `auth` of the whole file; `off`: everybody.
     pub(crate) auth: Field<OrOff<Box<AuthFile>>>,
     /// Which other origins may read the responses.
@@ -78,6 +80,26 @@ stream_mapping! {
         /// The claim of the token that lists the channels which its bearer may have: names, or patterns of
         /// names, as an array or as words. Without `channels` the stream has all of them.
         claim: String,
+    }
+}
+
+mapping! {
+    /// Publishes what is sent to it with POST: the body is the data; NDJSON or a JSON array are several
+    /// messages. `PUBLISH` or `XADD`, as the events route of the channel says.
+    #[schemars(rename = "Publish")]
+    pub(crate) struct PublishFile sets PublishSettings {
+        /// The channels to publish to, without the `strip_prefix` of their events routes: names with
+        /// `{parameter}` of the path, `{query.name}`, `{auth.id}` and `{claim.name}`. Default: the only
+        /// parameter of the path; with `claim` on a path without parameters, what each message names.
+        #[schemars(length(min = 1))]
+        channels: Vec<Field<String>>,
+        /// The claim of the token that lists the channels which its bearer may publish to: names, or patterns
+        /// of names, as an array or as words.
+        claim: String,
+        /// The largest body of a request. A larger one gets 413.
+        max_body: Size => max_body in Size::BYTE..=Size::MAX_LENGTH,
+        /// About how many entries each Redis Stream keeps when one is added (`MAXLEN ~`). Default: all.
+        max_stream_entries: Count,
     }
 }
 

@@ -18,6 +18,7 @@ mod listeners;
 mod matches;
 mod positions;
 mod proxy;
+mod publish;
 mod resolver;
 mod revocation;
 mod routes;

@@ -11,7 +11,7 @@ use super::matches::{Match, Matches};
 use super::resolver::Resolver;
 use super::template::{self, PathPattern};
 use crate::auth::{AuthPreset, AuthSettings, MethodSettings};
-use crate::config::file::{CorsFile, EventsFile, MethodFile, ProxyFile, RouteFile};
+use crate::config::file::{CorsFile, EventsFile, MethodFile, ProxyFile, PublishFile, RouteFile};
 use crate::config::stream_options::StreamOptions;
 use crate::route::{CorsSettings, EventsSettings, RouteSettings, Target};
 
@@ -53,14 +53,18 @@ impl Resolver<'_> {
             Field::Absent => Some(None),
             field => field.written().and_then(|at| self.parse(&at, authority::host)).map(Some),
         };
-        let methods = methods(file.methods);
+        let methods = match file.publish.is_absent() {
+            true => methods(file.methods),
+            false => self.publish_methods(file.methods),
+        };
         let is_proxied = !file.proxy.is_absent();
         let auth_location = file.auth.location().cloned().unwrap_or_else(|| location.clone());
         let auth = self.auth(file.auth, auth);
         // After a mistake in `auth` nothing is noted that only its absence would make one.
         let has_auth = auth.as_ref().is_none_or(Option::is_some);
         let request = (pattern.as_ref(), has_auth);
-        let target = self.target(file.events, file.proxy, request, defaults, &location);
+        let targets = (file.events, file.proxy, file.publish);
+        let target = self.target(targets, request, defaults, &location);
         let cors = self.cors(file.cors);
         let handover = self.handover(file.handover, is_proxied, defaults);
 
@@ -85,31 +89,31 @@ impl Resolver<'_> {
 
     fn target(
         &self,
-        events: Field<EventsFile>,
-        proxy: Field<ProxyFile>,
+        (events, proxy, publish): (Field<EventsFile>, Field<ProxyFile>, Field<PublishFile>),
         request: (Option<&PathPattern>, bool),
         defaults: &StreamOptions,
         location: &KeyLocation,
     ) -> Option<Target> {
-        match (events, proxy) {
-            (Field::Absent, Field::Absent) => {
-                self.note(location, "has neither events nor proxy; add one of them");
-                None
-            }
-            (events, Field::Absent) => {
-                self.events(events.written()?, request, defaults).map(Target::Events)
-            }
-            (Field::Absent, proxy) => {
-                self.proxy(proxy.written()?, defaults, request.1).map(Target::Proxy)
-            }
-            (events, proxy) => {
-                self.note(location, "has both events and proxy; remove one of them");
-                // Notes the mistakes inside them, too.
-                events.written().and_then(|events| self.events(events, request, defaults));
-                proxy.written().and_then(|proxy| self.proxy(proxy, defaults, request.1));
-                None
+        let there = [
+            (!events.is_absent()).then_some("events"),
+            (!proxy.is_absent()).then_some("proxy"),
+            (!publish.is_absent()).then_some("publish"),
+        ];
+        let there: Vec<&str> = there.into_iter().flatten().collect();
+        match there.as_slice() {
+            [] => self.note(location, "has none of events, proxy and publish; add one of them"),
+            [_] => {}
+            several => {
+                let several = several.join(" and ");
+                self.note(location, format!("has {several}; only one of them can be there"));
             }
         }
+        // The mistakes inside all of them are noted.
+        let events = events.written().and_then(|at| self.events(at, request, defaults));
+        let proxy = proxy.written().and_then(|at| self.proxy(at, defaults, request.1));
+        let publish = publish.written().and_then(|at| self.publish(at, request));
+        let target = events.map(Target::Events).or_else(|| proxy.map(Target::Proxy));
+        target.or_else(|| publish.map(Target::Publish)).filter(|_| there.len() == 1)
     }
 
     fn events(
@@ -128,7 +132,7 @@ impl Resolver<'_> {
         Some(EventsSettings { claim, ..settings })
     }
 
-    fn channels(
+    pub(super) fn channels(
         &self,
         field: Field<Vec<Field<String>>>,
         (pattern, has_auth): (Option<&PathPattern>, bool),
@@ -151,7 +155,7 @@ impl Resolver<'_> {
     }
 
     /// The claim that lists the channels of a token's bearer.
-    fn claim(&self, field: Field<String>, has_auth: bool) -> Option<String> {
+    pub(super) fn claim(&self, field: Field<String>, has_auth: bool) -> Option<String> {
         let At { location, value } = field.written()?;
         if value.is_empty() {
             self.note(&location, "is empty; name the claim of the token that lists the channels");
@@ -207,7 +211,7 @@ fn unusable_auth(auth: Option<&AuthSettings>, target: &Target) -> Option<&'stati
 }
 
 /// Returns `None` after a mistake.
-fn methods(field: Field<Vec<Field<MethodFile>>>) -> Option<Vec<Method>> {
+pub(super) fn methods(field: Field<Vec<Field<MethodFile>>>) -> Option<Vec<Method>> {
     match field {
         Field::Absent => Some(Vec::new()),
         field => field.value()?.into_iter().map(|item| item.value().map(Method::from)).collect(),

@@ -57,7 +57,7 @@ drain: 10
     routes[1].path: "api" does not start with /; write "/api" (gateway.yaml:22:11)
     routes[1].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "get"; did you mean `GET`? (gateway.yaml:23:15)
     routes[1].proxy: expected a mapping with upstream, http2, tls, host, pass, underscores_in_headers, max_connections, max_waiting, max_response_header, retry_idempotent, retry_buffer, max_body, connect_timeout, response_timeout, idle_timeout, keep_alive, fail_timeout, location, p99_warning and stream_keep_alive; this is "http://backend" (gateway.yaml:24:12)
-    routes[2]: has both events and proxy; remove one of them (gateway.yaml:25:5)
+    routes[2]: has events and proxy; only one of them can be there (gateway.yaml:25:5)
     routes[2].proxy.upstream: "ftp://backend" is not an HTTP URL; use forms like http://127.0.0.1:8000 (gateway.yaml:26:24)
     routes[2].events.channels: the list is empty; set the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:27:25)
     shards: must be at least 1; this is 0 (gateway.yaml:28:9)
@@ -102,7 +102,7 @@ fn a_missing_key_is_reported_once() {
     routes[0].path: missing; set which requests the route matches, such as /events/{channel} (gateway.yaml:4:3)
     routes[0].events.channels: missing; set the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:4:9)
     routes[1].proxy.upstream: missing; set the address of the backend, such as http://127.0.0.1:8000 (gateway.yaml:5:10)
-    routes[2]: has neither events nor proxy; add one of them (gateway.yaml:7:3)
+    routes[2]: has none of events, proxy and publish; add one of them (gateway.yaml:7:3)
     "#);
     // An invalid value is not reported as missing, too.
     let wrong = "listeners: [address: {}]\nredis: {url: []}\nroutes: off\n";
@@ -259,7 +259,7 @@ fn a_mistake_in_a_route_says_how_to_fix_it() {
     routes[8].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "GTE"; did you mean `GET`? (gateway.yaml:21:24)
     routes[9].events.channels: missing; set the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:22:22)
     routes[9].events.strip_prefix: not a valid prefix: the channel name contains a control character (gateway.yaml:22:37)
-    routes[10]: expected a mapping with path, host, methods, events, proxy, auth, cors and handover; this is "off" (gateway.yaml:23:3)
+    routes[10]: expected a mapping with path, host, methods, events, proxy, publish, auth, cors and handover; this is "off" (gateway.yaml:23:3)
     "#);
 }
 

@@ -3,6 +3,7 @@
 mod auth;
 mod listeners;
 mod mistakes;
+mod publish;
 mod reference;
 mod revocation;
 mod routes;

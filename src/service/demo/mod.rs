@@ -1,8 +1,6 @@
 //! The demo page of `ssegate dev`: a live list of events, and a form to publish.
 //!
-//! The form publishes on the embedded bus, through [`Publisher`].
-
-mod publisher;
+//! The form publishes as a request over HTTP does, through [`Publisher`].
 
 use std::time::Duration;
 
@@ -11,7 +9,6 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body;
 use tokio::time::Instant;
 
-pub use self::publisher::{Publication, Publisher};
 use ssegate_hub::ChannelName;
 
 use super::body::ResponseBody;
@@ -22,6 +19,7 @@ use crate::query;
 use crate::route::ChannelError;
 use crate::server::connection::BodyError;
 use crate::server::request_body::RequestBody;
+use crate::source::publishing::{Publication, PublicationKind, Publisher, Receipt};
 
 const PAGE: &str = include_str!("page.html");
 const PUBLISH_PATH: &str = "/demo/publish";
@@ -37,14 +35,12 @@ const POLICY: &str = "default-src 'self'; style-src 'unsafe-inline'; script-src 
 
 /// Serves the page and its form.
 pub(super) async fn respond(
-    publisher: Option<&Publisher>,
+    publisher: &Publisher,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Rejection> {
     match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/") => Ok(html::page(PAGE, POLICY)),
-        (&Method::POST, PUBLISH_PATH) => {
-            publish(publisher.ok_or(Rejection::NotFound)?, request).await
-        }
+        (&Method::POST, PUBLISH_PATH) => publish(publisher, request).await,
         (_, "/") => Err(Rejection::Method(vec![Method::GET, Method::HEAD])),
         (_, PUBLISH_PATH) => Err(Rejection::Method(vec![Method::POST])),
         _ => Err(Rejection::NotFound),
@@ -68,8 +64,14 @@ where
     let channel = ChannelName::new(&channel).map_err(ChannelError::Invalid)?;
     let body = Limited::new(request.into_body(), MAX_PUBLISHED_BYTES);
     let publishing = async {
-        let payload = body.collect().await?.to_bytes();
-        Ok::<_, BodyError>(publisher.publish(channel, payload).await?)
+        let kind = PublicationKind::Message(body.collect().await?.to_bytes());
+        let publications = vec![Publication { channel, kind }];
+        // The memory is that of one page of a developer.
+        let outcome = publisher.publish(publications, None, publisher.reservation()).await?;
+        match outcome.receipts.first() {
+            Some(Receipt::Receivers(receivers)) => Ok::<_, BodyError>(*receivers),
+            other => Err(format!("unexpected reply: {other:?}").into()),
+        }
     };
     match tokio::time::timeout(PUBLISH_TIMEOUT, publishing).await {
         Ok(Ok(receivers)) => {
@@ -108,6 +110,8 @@ mod tests {
     use crate::route::ChannelError;
     use crate::server::connection::BodyError;
     use crate::service::rejection::Rejection;
+    use crate::source::publishing::{Publication, PublicationKind, PublicationOutcome, Receipt};
+    use ssegate_hub::ChannelName;
 
     /// A body that is always pending.
     struct Never;
@@ -128,7 +132,7 @@ mod tests {
     async fn publishing_times_out_if_the_body_does_not_arrive() {
         let request = Request::post("/demo/publish?channel=news").header(DEMO_HEADER, "1");
         let request = request.body(Never).expect("a request");
-        let (publisher, _publications) = Publisher::new();
+        let (publisher, _publications) = Publisher::new(1 << 20);
         assert!(matches!(publish(&publisher, request).await, Err(Rejection::Publish)));
     }
 
@@ -136,12 +140,14 @@ mod tests {
     async fn a_message_is_published_and_the_response_has_the_number_of_receivers() {
         let request = Request::post("/demo/publish?channel=news").header(DEMO_HEADER, "1");
         let request = request.body(Full::new(Bytes::from_static(b"hello"))).expect("a request");
-        let (publisher, mut publications) = Publisher::new();
+        let (publisher, mut jobs) = Publisher::new(1 << 20);
         let bus = async {
-            let publication = publications.recv().await.expect("a message");
-            assert_eq!(publication.channel.as_str(), "news");
-            assert_eq!(publication.payload, "hello");
-            publication.complete(3);
+            let job = jobs.recv().await.expect("a message");
+            let channel = ChannelName::new("news").expect("a name");
+            let kind = PublicationKind::Message(Bytes::from_static(b"hello"));
+            assert_eq!(job.publications, [Publication { channel, kind }]);
+            let receipts = vec![Receipt::Receivers(3)];
+            job.complete(Ok(PublicationOutcome { receipts, is_repeated: false }));
         };
         let (response, ()) = tokio::join!(publish(&publisher, request), bus);
         let body = response.expect("a response").into_body().collect().await.expect("a body");
@@ -150,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_or_invalid_channel_and_a_foreign_page_are_rejected() {
-        let (publisher, _publications) = Publisher::new();
+        let (publisher, _publications) = Publisher::new(1 << 20);
         let publish = async |query: &str, header: &str| {
             let request = Request::post(format!("/demo/publish{query}")).header(header, "1");
             let request = request.body(Full::new(Bytes::new())).expect("a request");
@@ -172,8 +178,8 @@ mod tests {
     async fn publishing_fails_once_the_bus_has_stopped() {
         let request = Request::post("/demo/publish?channel=news").header(DEMO_HEADER, "1");
         let request = request.body(Full::new(Bytes::new())).expect("a request");
-        let (publisher, publications) = Publisher::new();
-        drop(publications);
+        let (publisher, jobs) = Publisher::new(1 << 20);
+        drop(jobs);
         assert!(matches!(publish(&publisher, request).await, Err(Rejection::Publish)));
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use redis::ConnectionInfo;
 use ssegate_hub::Subscription;
 use ssegate_resp::{Limits, RespVersion, Value, ValueDecoder};
@@ -81,6 +81,16 @@ impl RedisConnection {
         arguments: impl ExactSizeIterator<Item = &'a str>,
     ) {
         ssegate_resp::encode_command(name, arguments, &mut self.output);
+    }
+
+    /// Queues a command of words of any bytes, its name first.
+    pub(super) fn queue_bytes(&mut self, words: &[Bytes]) {
+        ssegate_resp::encode_words(words, &mut self.output);
+    }
+
+    /// The bytes of queued commands of which nothing was written yet.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        self.output.len()
     }
 
     /// Sends a command and waits for its reply. Not for a pub/sub connection, where the next value

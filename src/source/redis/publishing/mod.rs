@@ -1,0 +1,92 @@
+//! The connection that publishes for requests over HTTP, reopened for ever once it was needed.
+//!
+//! [`command`] has the words of both sides, and [`session`] one connection after the other. A client library
+//! would not say what was sent before a connection was lost, and that is the difference between "publish it
+//! again" and "it may have been published".
+
+mod command;
+mod session;
+
+use redis::ConnectionInfo;
+use tokio::sync::mpsc;
+
+use self::session::PublishSession;
+use super::connection::{ConnectionKind, RedisConnection};
+use super::retry::{FailureLog, backoff};
+use super::socket::RedisTls;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::source::publishing::{NotPublished, PublicationJob};
+
+/// The largest reply: the kept result of a request with as many messages as one may have.
+const MAX_REPLY_BYTES: usize = 1 << 20;
+
+/// Publishes to Redis on behalf of requests.
+#[derive(Debug)]
+pub(crate) struct RedisPublisher {
+    info: ConnectionInfo,
+    tls: RedisTls,
+    jobs: mpsc::Receiver<PublicationJob>,
+    failures: FailureLog,
+}
+
+impl RedisPublisher {
+    pub(crate) fn new(
+        info: ConnectionInfo,
+        jobs: mpsc::Receiver<PublicationJob>,
+        health: Health,
+        metrics: Metrics,
+    ) -> Self {
+        let tls = RedisTls::new(info.addr());
+        // The gateway is ready without it: streams do not need it.
+        let failures = FailureLog::new(&info, metrics, (health, |_, _, _| {}));
+        Self { info, tls, jobs, failures }
+    }
+
+    /// Runs for ever: connects with the first job, publishes, reconnects. Owned by the gateway, which drops
+    /// it.
+    pub(crate) async fn run(mut self) {
+        // A gateway that does not publish has no connection for it.
+        let mut first = self.jobs.recv().await;
+        let mut attempt = 0;
+        loop {
+            let kind = ConnectionKind::Command;
+            // Jobs wait meanwhile, at most as long as connecting may take.
+            let opened = RedisConnection::open(&self.info, &self.tls, MAX_REPLY_BYTES, kind).await;
+            let error = match opened {
+                Ok(connection) => {
+                    tracing::info!(address = %self.info.addr(), "connected to Redis to publish");
+                    let session = PublishSession::new(connection, first.take());
+                    let (error, has_published) = session.run(&mut self.jobs).await;
+                    if has_published {
+                        attempt = 0;
+                    }
+                    error
+                }
+                Err(error) => error,
+            };
+            self.failures.report(&error, "cannot publish to Redis; reconnecting");
+            self.refuse(first.take());
+            self.refuse_for(attempt).await;
+            attempt += 1;
+        }
+    }
+
+    /// Refuses what waits: nothing of it was sent.
+    fn refuse(&mut self, first: Option<PublicationJob>) {
+        let waiting = std::iter::from_fn(|| self.jobs.try_recv().ok());
+        first.into_iter().chain(waiting).for_each(|job| job.complete(Err(NotPublished::Away)));
+    }
+
+    /// Refuses jobs at once until the next attempt: a client can wait better than we can.
+    async fn refuse_for(&mut self, attempt: u32) {
+        let wait = tokio::time::sleep(backoff(attempt));
+        tokio::pin!(wait);
+        loop {
+            tokio::select! {
+                () = &mut wait => return,
+                Some(job) = self.jobs.recv() => job.complete(Err(NotPublished::Away)),
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! One connection: sends what comes, without waiting for replies, and completes jobs as they arrive.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ssegate_resp::Value;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::command;
+use crate::source::publishing::{
+    JobResult, NotPublished, PublicationJob, PublicationOutcome, Receipt,
+};
+use crate::source::redis::connection::RedisConnection;
+use crate::source::redis::error::SourceError;
+
+/// How long Redis may take to reply. It replies in the order of the commands, so one that is late is stuck.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection, and the jobs whose replies it waits for.
+pub(super) struct PublishSession {
+    connection: RedisConnection,
+    pending: VecDeque<PendingJob>,
+    // All bytes that were queued on this connection.
+    queued_bytes: u64,
+    has_published: bool,
+}
+
+struct PendingJob {
+    job: PublicationJob,
+    // Where its commands begin among the bytes that were queued.
+    starts_at: u64,
+    deadline: Instant,
+    receipts: Vec<Receipt>,
+}
+
+impl PublishSession {
+    /// A session that begins with `first`.
+    pub(super) fn new(connection: RedisConnection, first: Option<PublicationJob>) -> Self {
+        let pending = VecDeque::new();
+        let mut session = Self { connection, pending, queued_bytes: 0, has_published: false };
+        if let Some(first) = first {
+            session.queue(first);
+        }
+        session
+    }
+
+    /// Publishes until the connection fails, and completes all jobs that it took. Returns the error, and
+    /// whether anything was published. Ends the connection also if nobody publishes any more.
+    pub(super) async fn run(
+        mut self,
+        jobs: &mut mpsc::Receiver<PublicationJob>,
+    ) -> (SourceError, bool) {
+        let error = loop {
+            let deadline = self.pending.front().map(|pending| pending.deadline);
+            let overdue = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(job) = jobs.recv() => {
+                    self.queue(job);
+                    while let Ok(job) = jobs.try_recv() {
+                        self.queue(job);
+                    }
+                }
+                exchanged = self.connection.exchange() => {
+                    if let Err(error) = exchanged.and_then(|()| self.take_replies()) {
+                        break error;
+                    }
+                }
+                () = overdue => break SourceError::Timeout(REPLY_TIMEOUT.as_secs()),
+            }
+        };
+        self.fail(&error);
+        (error, self.has_published)
+    }
+
+    fn queue(&mut self, job: PublicationJob) {
+        let starts_at = self.queued_bytes;
+        let before = self.connection.unsent_bytes();
+        match &job.key {
+            Some(key) => command::queue_once(&mut self.connection, key, &job.publications),
+            None => command::queue_each(&mut self.connection, &job.publications),
+        }
+        self.queued_bytes += (self.connection.unsent_bytes() - before) as u64;
+        let deadline = Instant::now() + REPLY_TIMEOUT;
+        self.pending.push_back(PendingJob { job, starts_at, deadline, receipts: Vec::new() });
+    }
+
+    /// Hands each reply to the job that it belongs to.
+    ///
+    /// # Errors
+    /// A reply belongs to none: which reply belongs to which command is not known any more.
+    fn take_replies(&mut self) -> Result<(), SourceError> {
+        while let Some(value) = self.connection.next_value()? {
+            if matches!(value, Value::Push(_)) {
+                continue;
+            }
+            let Some(pending) = self.pending.front_mut() else {
+                return Err(SourceError::Unexpected(format!("{value:?}")));
+            };
+            if let Some(result) = pending.take(&value)? {
+                self.has_published = true;
+                if let Some(done) = self.pending.pop_front() {
+                    done.job.complete(result);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes all jobs. Of one whose commands are still unsent it is certain that nothing is published.
+    fn fail(&mut self, error: &SourceError) {
+        let sent = self.queued_bytes - self.connection.unsent_bytes() as u64;
+        for PendingJob { job, starts_at, .. } in self.pending.drain(..) {
+            job.complete(Err(match error {
+                _ if starts_at >= sent => NotPublished::Away,
+                SourceError::Timeout(_) => NotPublished::TimedOut,
+                _ => NotPublished::Lost,
+            }));
+        }
+    }
+}
+
+impl PendingJob {
+    /// Takes the next reply. Returns the result once it has all.
+    fn take(&mut self, reply: &Value) -> Result<Option<JobResult>, SourceError> {
+        let count = self.job.publications.len();
+        if self.job.key.is_some() {
+            return command::outcome(reply, count).map(Some);
+        }
+        self.receipts.push(command::receipt(reply)?);
+        let is_complete = self.receipts.len() == count;
+        Ok(is_complete.then(|| {
+            let receipts = std::mem::take(&mut self.receipts);
+            Ok(PublicationOutcome { receipts, is_repeated: false })
+        }))
+    }
+}
