@@ -342,7 +342,7 @@ async fn php_sessions_decide() {
     let (_php, port) = php(&dir, PHP);
     let gateway = Gateway::build(&redis)
         .routes(&format!(
-            "- {{ path: /mine, events: {{ channels: [\"user:{{auth.id}}\"] }}, auth: {{ forward: {{ url: \"http://127.0.0.1:{port}/auth\", copy_headers: [x-user], cache: 0s, recheck: 1s }} }} }}\n\
+            "- {{ path: /mine, events: {{ channels: [\"user:{{auth.id}}\"] }}, auth: {{ forward: {{ url: \"http://127.0.0.1:{port}/auth\", copy_headers: [x-user], cache: 0s, recheck: 1s, timeout: 60s }} }} }}\n\
              - {{ path: \"/{{*rest}}\", proxy: {{ upstream: \"http://127.0.0.1:{port}\" }} }}\n"
         ))
         .start()
@@ -389,7 +389,7 @@ async fn laravels_broadcasting_auth_is_asked_for_each_private_channel() {
     let gateway = Gateway::build(&redis)
         .routes(&format!(
             "- path: /events\n  events: {{ channels: [\"{{query.channel}}\"], format: laravel, strip_prefix: app_database_ }}\n  \
-             auth: {{ forward: {{ url: \"http://127.0.0.1:{port}/broadcasting/auth\", preset: laravel }} }}\n"
+             auth: {{ forward: {{ url: \"http://127.0.0.1:{port}/broadcasting/auth\", preset: laravel, timeout: 60s }} }}\n"
         ))
         .start()
         .await;
