@@ -101,7 +101,7 @@ fn tls_hint(error: &io::Error) -> &'static str {
 
 fn refusal_hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => "; nothing listens there: is the gateway running?",
+        io::ErrorKind::ConnectionRefused => "; nothing listens there: is it running?",
         _ => "",
     }
 }

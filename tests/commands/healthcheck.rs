@@ -42,7 +42,7 @@ fn healthcheck_of_a_gateway_that_is_not_there_or_does_not_answer_fails() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let output = run(&["healthcheck", "--url", &format!("http://127.0.0.1:{port}")]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("is the gateway running?"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("is it running?"), "{}", stderr(&output));
 
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
