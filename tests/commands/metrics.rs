@@ -55,7 +55,7 @@ fn metrics_of_a_gateway_that_is_not_there_are_an_error() {
     assert_eq!((output.status.code(), stdout(&output)), (Some(1), ""));
     assert_eq!(
         stderr(&output),
-        "ssegate: cannot connect to 127.0.0.1:1: Connection refused (os error 111); nothing listens there: is the \
-         gateway running?\n"
+        "ssegate: cannot connect to 127.0.0.1:1: Connection refused (os error 111); nothing listens there: is it \
+         running?\n"
     );
 }
