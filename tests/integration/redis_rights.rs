@@ -1,6 +1,8 @@
 //! What Redis does not let the gateway do: named where an operator looks.
 
 use std::collections::HashSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -171,7 +173,10 @@ async fn check(url: &str, routes: &str) -> (i32, String) {
     let yaml = format!(
         "listeners: [{{ address: 127.0.0.1:0 }}]\nadmin: off\nredis: {{ url: \"{url}\" }}\nroutes:\n{routes}"
     );
-    std::fs::write(dir.path().join("gateway.yaml"), yaml).unwrap();
+    let file = dir.path().join("gateway.yaml");
+    std::fs::write(&file, yaml).unwrap();
+    // The password in the URL is for nobody else to read.
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     let program = Program::new(env!("CARGO_BIN_EXE_ssegate"));
     let output = program.args(["check", "--connect"]).dir(dir.path()).output(SOON).await;
     (output.code(), format!("{}{}", output.stdout, output.stderr))
