@@ -39,7 +39,7 @@ pub enum RevocationTarget {
     /// The credentials of the identity with this id that were issued up to now and, if `is_blocked`, also
     /// those that are issued later.
     Subject {
-        /// [`Identity::id`].
+        /// [`Identity::id`](crate::Identity::id).
         id: String,
         /// Whether new credentials are refused, too.
         is_blocked: bool,
