@@ -71,6 +71,10 @@ fn verify_with(
 ) -> Result<Access, Denial> {
     let is_ambient = matches!(presented.place, TokenPlace::Cookie(_));
     match verify(&presented.token, keys, rules, now) {
+        // One that is issued later than now could not be revoked up to now.
+        Ok(identity) if identity.issued.is_some_and(|issued| issued > now + rules.leeway) => {
+            Err(Refusal::NotYet.into())
+        }
         Ok(identity) => {
             let ends = identity.expires.map(|expires| end_of(expires, rules.leeway, now));
             Ok(Access { identity, ends, is_ambient, ..Access::default() })

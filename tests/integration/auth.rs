@@ -71,6 +71,7 @@ async fn a_stream_needs_a_credential_that_is_accepted() {
             (None, 401),
             (Some(of("42", &json!({"exp": seconds(-5)}))), 401),
             (Some(of("42", &json!({"nbf": seconds(60)}))), 401),
+            (Some(of("42", &json!({"iat": seconds(60)}))), 401),
             (Some(of("42", &json!({"aud": "other"}))), 401),
             (Some(format!("{}x", of("42", &json!({})))), 401),
             (Some("nonsense".to_owned()), 401),
