@@ -26,6 +26,9 @@ pub enum ChannelError {
     /// A pattern where a part of the name comes from the client's credential.
     #[error("a pattern is not allowed here")]
     NoPattern,
+    /// A name that gateways use among themselves.
+    #[error("channel names that start with ssegate: are reserved by the gateway")]
+    OwnName,
     /// A pattern that could match the channels of keyspace notifications or of Sentinel.
     #[error("the pattern also matches names that are reserved by Redis")]
     ReservedPattern,

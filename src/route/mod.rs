@@ -42,6 +42,10 @@ pub use settings::{
     RouteSettings, Target,
 };
 
+/// What the names of channels and keys begin with that gateways use among themselves. Nobody publishes to
+/// them over HTTP.
+pub const OWN_NAMES: &str = "ssegate:";
+
 /// The methods of an events route without `methods`.
 pub const STREAM_METHODS: [Method; 2] = [Method::GET, Method::HEAD];
 

@@ -10,7 +10,7 @@ const NOWHERE: &str = "redis://user:hunter2@127.0.0.1:1";
 #[test]
 fn a_mistake_says_what_to_do_and_repeats_no_secret() {
     let redis = ["--redis", NOWHERE];
-    let all = [&redis[..], &["--control-channel", "c", "--key", SECRET]].concat();
+    let all = [&redis[..], &["--control-channel", "ssegate:c", "--key", SECRET]].concat();
     let usage = |arguments: &[&'static str], more: &[&'static str]| [arguments, more].concat();
     for (arguments, said) in [
         (usage(&[], &all), "required arguments were not provided"),
@@ -21,19 +21,19 @@ fn a_mistake_says_what_to_do_and_repeats_no_secret() {
         (usage(&["--sub", ""], &all), "an id has 1 to 1024 bytes"),
         (usage(&["--sub", "42"], &redis), "name the channel with --control-channel"),
         (
-            usage(&["--sub", "42", "--control-channel", "c"], &redis),
+            usage(&["--sub", "42", "--control-channel", "ssegate:c"], &redis),
             "give the key: --key @FILE, or the variable SSEGATE_REVOCATION_KEY",
         ),
         (
             usage(&["--sub", "42", "--control-channel", "", "--key", SECRET], &redis),
-            "--control-channel: the channel name is empty",
+            "--control-channel: must begin with ssegate:",
         ),
         (
-            usage(&["--sub", "42", "--control-channel", "c", "--key", "hunter2"], &redis),
+            usage(&["--sub", "42", "--control-channel", "ssegate:c", "--key", "hunter2"], &redis),
             "--key has 7 bytes, at least 32 are required",
         ),
         (
-            usage(&["--sub", "42", "--control-channel", "c", "--key", "@no/such"], &redis),
+            usage(&["--sub", "42", "--control-channel", "ssegate:c", "--key", "@no/such"], &redis),
             "--key: cannot read the file after @: ",
         ),
         (usage(&["--sub", "42", "--redis", "http://x"], &[]), "--redis: unknown scheme"),
@@ -50,7 +50,7 @@ fn a_redis_that_is_not_there_is_one_clear_line() {
     let directory = TempDir::new().unwrap();
     let yaml = format!(
         "listeners: [{{ address: 127.0.0.1:0 }}]\nredis: {{ url: \"{NOWHERE}\" }}\n\
-         revocation: {{ control_channel: c, key: {SECRET} }}\n\
+         revocation: {{ control_channel: \"ssegate:c\", key: {SECRET} }}\n\
          routes: [{{ path: /x, events: {{ channels: [x] }} }}]\n"
     );
     std::fs::write(directory.path().join("gateway.yaml"), yaml).unwrap();

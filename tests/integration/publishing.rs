@@ -230,8 +230,10 @@ async fn what_may_not_publish_is_refused_before_anything_is_published() {
             .header("idempotency-key", "a")
             .header("idempotency-key", "b");
         let reserved = post("/publish/__keyspace@0__:x", "x");
+        let own = post("/publish/ssegate:revoke:list", "x");
         for (request, status) in [
             (anonymous, 401),
+            (own, 400),
             (wrong, 401),
             (Request::new("PUT", "/publish/news").body(b"x"), 405),
             (Request::get("/publish/news"), 405),

@@ -8,6 +8,7 @@ use super::resolver::Resolver;
 use super::secret;
 use crate::auth::{ControlSettings, RevocationSettings};
 use crate::config::file::RevocationFile;
+use crate::route::OWN_NAMES;
 
 impl Resolver<'_> {
     /// Returns `None` where nothing can be revoked, or after a mistake.
@@ -44,6 +45,10 @@ impl Resolver<'_> {
 /// # Errors
 /// A message that says what is wrong with it.
 pub fn control_channel(text: &str) -> Result<ChannelName, String> {
+    // What is published over HTTP cannot have such a name, and what is stored beside it begins with its own.
+    if !text.starts_with(OWN_NAMES) {
+        return Err(format!("must begin with {OWN_NAMES}, such as ssegate:revoke"));
+    }
     ChannelName::new(text).map_err(|error| error.to_string())
 }
 

@@ -10,7 +10,7 @@ use ssegate_hub::ChannelName;
 
 use super::message::IncomingMessage;
 use super::refusal::PublishRefusal;
-use crate::route::{ChannelError, ChannelFollower, EventsSource};
+use crate::route::{ChannelError, ChannelFollower, EventsSource, OWN_NAMES};
 use crate::service::rejection::Rejection;
 use crate::source::publishing::{Publication, PublicationKind};
 
@@ -26,7 +26,11 @@ pub(super) fn publication(
     max_entries: Option<usize>,
 ) -> Result<Publication, Rejection> {
     let prefix = follower.map_or("", |follower| follower.events.strip_prefix.as_str());
-    let channel = ChannelName::new(&format!("{prefix}{name}")).map_err(ChannelError::Invalid)?;
+    let prefixed = format!("{prefix}{name}");
+    if prefixed.starts_with(OWN_NAMES) {
+        return Err(ChannelError::OwnName.into());
+    }
+    let channel = ChannelName::new(&prefixed).map_err(ChannelError::Invalid)?;
     let kind = match follower {
         Some(follower) => for_follower(message, follower, max_entries)?,
         None => {
