@@ -330,7 +330,6 @@ fn php(dir: &TempDir, script: &str) -> (Process, u16) {
             &format!("session.save_path={}", dir.path().display()),
         ])
         .arg(dir.path().join("site.php"))
-        .env("PHP_CLI_SERVER_WORKERS", "4")
         .start();
     (php, port)
 }
