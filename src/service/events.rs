@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use http::header::{CACHE_CONTROL, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use ssegate_auth::signed_url::LAST_EVENT_ID_KEYS;
 use ssegate_hub::{LastSeen, StreamOpening, StreamRequest};
 
 use super::admission::Admission;
@@ -20,7 +21,6 @@ use crate::server::connection::ConnectionState;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// <https://www.w3.org/TR/fetch-metadata/#sec-fetch-mode-header>
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-const LAST_EVENT_ID_KEYS: [&str; 3] = ["last_event_id", "lastEventId", "Last-Event-ID"];
 
 /// Opens the stream.
 ///
