@@ -12,9 +12,9 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
     RedisError,
 };
-use serde::Serialize;
 use ssegate::config;
 use ssegate::source::SourceLocation;
+use ssegate_format::encode_envelope;
 
 use super::config::ConfigFile;
 use super::count::count;
@@ -106,7 +106,7 @@ impl PublishCommand {
             return Ok(data);
         }
         let data = String::from_utf8(data).map_err(|_| PublishError::NotUtf8)?;
-        Ok(envelope(self.event.as_deref(), self.id.as_deref(), &data))
+        Ok(encode_envelope(self.event.as_deref(), self.id.as_deref(), &data))
     }
 
     fn is_envelope(&self) -> bool {
@@ -139,18 +139,6 @@ fn stdin() -> Result<Vec<u8>, CliError> {
         }
     }
     Ok(data)
-}
-
-fn envelope(event: Option<&str>, id: Option<&str>, data: &str) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct EnvelopeJson<'a> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        event: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        id: Option<&'a str>,
-        data: &'a str,
-    }
-    serde_json::to_vec(&EnvelopeJson { event, id, data }).expect("strings are JSON")
 }
 
 async fn publish(
@@ -215,11 +203,12 @@ async fn connect(info: ConnectionInfo) -> Result<MultiplexedConnection, RedisErr
 mod tests {
     use ssegate::config;
 
-    use super::{connection, envelope};
+    use super::{connection, encode_envelope};
 
     #[test]
     fn an_envelope_has_only_the_fields_that_are_given() {
-        let text = |event, id, data| String::from_utf8(envelope(event, id, data)).expect("JSON");
+        let text =
+            |event, id, data| String::from_utf8(encode_envelope(event, id, data)).expect("JSON");
         assert_eq!(text(Some("ping"), None, "{}"), r#"{"event":"ping","data":"{}"}"#);
         assert_eq!(text(None, Some("7"), "a\n\"b\""), r#"{"id":"7","data":"a\n\"b\""}"#);
     }

@@ -8,12 +8,26 @@
 use std::fmt;
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use ssegate_sse::Event;
 
 use super::{Decoded, data, field, raw};
+
+/// Returns the envelope with these fields: what [`Format::Envelope`](crate::Format::Envelope) decodes to them.
+/// Without an id it is a message of Laravel's broadcast driver, too.
+pub fn encode_envelope(event: Option<&str>, id: Option<&str>, data: &str) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct EnvelopeJson<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        event: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a str>,
+        data: &'a str,
+    }
+    serde_json::to_vec(&EnvelopeJson { event, id, data }).expect("strings are JSON")
+}
 
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";

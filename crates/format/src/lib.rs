@@ -4,6 +4,7 @@ mod envelope;
 mod laravel;
 
 use bytes::Bytes;
+pub use envelope::encode_envelope;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;

@@ -4,8 +4,7 @@
 //! out of it, it is wrapped.
 
 use bytes::Bytes;
-use serde::Serialize;
-use ssegate_format::Format;
+use ssegate_format::{Format, encode_envelope};
 use ssegate_hub::ChannelName;
 
 use super::message::IncomingMessage;
@@ -101,14 +100,6 @@ fn payload(
     event: Option<&str>,
     id: Option<&str>,
 ) -> Result<Bytes, Rejection> {
-    #[derive(Serialize)]
-    struct WrappedMessage<'a> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        event: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        id: Option<&'a str>,
-        data: &'a str,
-    }
     let event = match format {
         Format::Raw => return Ok(data.clone()),
         Format::Envelope => event,
@@ -116,10 +107,7 @@ fn payload(
         Format::Laravel => Some(event.unwrap_or_default()),
     };
     match std::str::from_utf8(data) {
-        Ok(data) => {
-            let wrapped = serde_json::to_vec(&WrappedMessage { event, id, data });
-            Ok(wrapped.expect("strings are JSON").into())
-        }
+        Ok(data) => Ok(encode_envelope(event, id, data).into()),
         // Not JSON, so that no format reads anything out of it.
         Err(_) if event.is_none_or(str::is_empty) && id.is_none() => Ok(data.clone()),
         Err(_) => {
