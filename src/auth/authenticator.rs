@@ -117,7 +117,10 @@ impl Authenticator {
                 let mut all: Option<Access> = None;
                 for part in parts {
                     let access = Box::pin(self.check(part, request, now, asker)).await?;
-                    all = Some(all.map_or_else(|| access.clone(), |all| all.and(access.clone())));
+                    all = Some(match all {
+                        Some(all) => all.and(access),
+                        None => access,
+                    });
                 }
                 all.ok_or(Denial::Refused(Refusal::Missing))
             }

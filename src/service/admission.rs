@@ -103,10 +103,10 @@ impl Service {
         // A time that the clock cannot tell is as good as never.
         let expires_at = left.and_then(|left| Instant::now().checked_add(left));
         let max_streams = auth.authenticator.settings().max_streams;
+        let rechecked = forwards.iter().filter(|backend| backend.recheck.is_some());
         let questions =
-            forwards.iter().filter_map(|backend| asker.questions(backend, request).ok()).flatten();
+            rechecked.filter_map(|backend| asker.questions(backend, request).ok()).flatten();
         let attributes = Rc::new(identity.attributes.clone());
-        let questions = questions.filter(|question| question.backend().recheck.is_some());
         let questions = questions.map(|question| question.of_stream(&attributes)).collect();
         // In the same turn as the look into the list: one that is added later finds the request here.
         let is_revocable = self.auth().revocations.is_some();

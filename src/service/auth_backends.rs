@@ -78,6 +78,11 @@ impl AuthBackends {
         Self(backends.collect(), Rc::default())
     }
 
+    /// Whether one of them decides for each channel of a request.
+    pub(super) fn ask_by_channel(&self) -> bool {
+        self.0.iter().any(|(backend, _)| backend.preset == AuthPreset::Laravel)
+    }
+
     /// The connections, to be kept by a reload.
     pub(super) fn proxies(&self) -> impl Iterator<Item = &Proxy> {
         self.0.iter().map(|(_, proxy)| proxy)

@@ -213,8 +213,8 @@ impl Service {
         let admitted = match auth {
             Some(auth) => {
                 let query = request.uri().query().unwrap_or_default();
-                let names =
-                    route.channels.as_ref().and_then(|all| all.requested(parameters, query));
+                let channels = route.channels.as_ref().filter(|_| auth.backends.ask_by_channel());
+                let names = channels.and_then(|channels| channels.requested(parameters, query));
                 // Boxed: keeps the future of other requests small.
                 Box::pin(self.admit((route, auth), (&request, info, names.as_deref()), &connection))
                     .await
