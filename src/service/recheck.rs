@@ -1,7 +1,7 @@
 //! Asks again, while a stream is open, whether its client may still listen.
 //!
-//! A no, or a yes to somebody else, ends the stream with a `retry`: the cookie that opened it may have been replaced since, and the
-//! client's return decides. Where there is no verdict the stream stays open for the grace.
+//! A refusal, or a permission for another client, ends the stream with a `retry`: the cookie that opened it may
+//! have been replaced since, and the client's return decides. Where there is no verdict the stream stays open for the grace.
 
 use std::time::Duration;
 

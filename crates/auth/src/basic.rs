@@ -9,7 +9,7 @@ use http::header::AUTHORIZATION;
 
 use crate::Refusal;
 
-/// A name and a password that nobody has verified yet.
+/// A name and a password that are not verified yet.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BasicCredentials {
     /// The name: the text up to the first colon.

@@ -64,7 +64,7 @@ pub fn without_tokens<'a>(places: &[TokenPlace], query: &'a str) -> Cow<'a, str>
     Cow::Borrowed(query)
 }
 
-/// The token of `Authorization: Bearer`. Another scheme is for somebody else.
+/// The token of `Authorization: Bearer`. Other schemes are ignored.
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let Some(value) = only(headers.get_all(AUTHORIZATION).iter(), "two Authorization headers")?
     else {
@@ -81,7 +81,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     }
 }
 
-/// The value of a cookie. An empty one is none: applications empty a cookie to log out. The other cookies
+/// The value of a cookie. An empty one counts as absent: applications empty a cookie to log out. The other cookies
 /// may have any bytes, and must not hide this one.
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusal> {
     let values = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
@@ -100,7 +100,7 @@ fn unquoted(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
 }
 
-/// The decoded value of a query parameter. An empty one is none.
+/// The decoded value of a query parameter. An empty one counts as absent.
 fn parameter<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
     let named = query.split('&').filter(|part| *key_of(part) == *name);
     let values = named.map(|part| part.split_once('=').map_or("", |(_, value)| value));

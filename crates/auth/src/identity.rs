@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Identity {
     /// The claim `sub` of a token (RFC 7519, section 4.1.2), or the name of a static token or key.
-    /// `None`: the credential names nobody.
+    /// `None`: the credential has no name for its bearer.
     pub id: Option<String>,
     /// The claims of a JSON Web Token; empty for other credentials.
     pub claims: Map<String, Value>,

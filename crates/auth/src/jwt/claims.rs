@@ -45,7 +45,7 @@ impl TokenClaims {
         Ok(Identity { id, claims: self.0, issued, expires, ..Identity::default() })
     }
 
-    /// A token for somebody else is refused, also where nobody was named who we are (RFC 7519, section
+    /// A token for another audience is refused, even if no audience is configured (RFC 7519, section
     /// 4.1.3).
     fn check_audience(&self, wanted: &[String]) -> Result<(), Refusal> {
         let named: Vec<&str> = match self.0.get("aud") {

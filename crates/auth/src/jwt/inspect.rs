@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{decode_part, split};
 use crate::Refusal;
 
-/// Header and claims of a token of which nobody has checked the signature: anybody may have written them.
+/// Header and claims of a token whose signature was not verified: they may be forged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnverifiedToken {
     /// The header (RFC 7515, section 4).

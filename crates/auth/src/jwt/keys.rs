@@ -39,7 +39,7 @@ pub enum KeyError {
     /// It is neither a public key nor a certificate in PEM.
     #[error("it is not a public key or certificate in PEM")]
     Pem,
-    /// Its kind is none that tokens are signed with.
+    /// Tokens are not signed with keys of this kind.
     #[error("its kind is not supported; RSA, P-256, P-384 and Ed25519 are")]
     Kind,
     /// It is an RSA key of a size with which nothing is verified.
