@@ -50,7 +50,7 @@ fn commands_answer_as_redis_does() {
         ("CONFIG GET save", "[]"),
         ("CONFIG SET save 1", "-ERR the embedded bus stores no configuration; use gateway.yaml"),
         ("COMMAND DOCS", "[]"),
-        ("COMMAND COUNT", ":22"),
+        ("COMMAND COUNT", ":45"),
         ("EVALSHA abc 0", "-NOSCRIPT No matching script. Please use EVAL."),
         ("HELLO 4", "-NOPROTO unsupported protocol version"),
         ("HELLO 3 AUTH default", "-ERR syntax error"),

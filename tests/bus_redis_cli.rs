@@ -3,13 +3,11 @@
 mod bus_support;
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
+use bus_support::redis::{NEEDS, Redis, Running};
 use bus_support::{Bus, LONG, Peer, command, eventually, run, show, text};
 use ssegate_resp::Value;
-
-const NEEDS: &str = "apt-get install redis-server";
 
 fn cli(bus: &Bus, arguments: &[&str], input: &str) -> String {
     let mut command = Command::new("redis-cli");
@@ -17,23 +15,6 @@ fn cli(bus: &Bus, arguments: &[&str], input: &str) -> String {
     let output = run(&mut command, input, LONG, NEEDS);
     assert!(output.status.success(), "{output:?}");
     text(&output.stdout)
-}
-
-/// A process that is ended with its owner.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-        Self(child.unwrap_or_else(|error| panic!("{command:?}: {error}; {NEEDS}")))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }
 
 #[test]
@@ -92,7 +73,7 @@ fn redis_cli_hears_what_is_published() {
         let bus = Bus::start(&[]);
         let arguments = [protocol, "-p", &bus.port(), verb, name];
         let mut subscriber = Running::start(Command::new("redis-cli").args(arguments));
-        let stdout = subscriber.0.stdout.take().expect("piped");
+        let stdout = subscriber.stdout();
         eventually("redis-cli has subscribed", || {
             let mut peer = bus.connect();
             let channels = show(&peer.ask(&["PUBSUB", "CHANNELS"]));
@@ -103,29 +84,6 @@ fn redis_cli_hears_what_is_published() {
         let lines = BufReader::new(stdout).lines().map(|line| line.expect("text"));
         let heard: Vec<_> = lines.skip(3).take(expected.len()).collect();
         assert_eq!(heard, expected, "{protocol} {verb}");
-    }
-}
-
-/// A redis-server on a free port of loopback.
-struct Redis {
-    address: SocketAddr,
-    _process: Running,
-}
-
-impl Redis {
-    fn start() -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
-        let port_text = port.to_string();
-        let arguments =
-            ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"];
-        let mut command = Command::new("redis-server");
-        let process = Running::start(command.args(arguments).stdout(Stdio::null()));
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        eventually("redis-server answers", || TcpStream::connect(address).is_ok());
-        Self { address, _process: process }
     }
 }
 
@@ -144,7 +102,7 @@ fn replies_are_those_of_redis_in_both_protocols() {
     ];
     for hello in ["2", "3"] {
         for session in sessions {
-            let (mut ours, mut theirs) = (bus.connect(), Peer::connect(redis.address));
+            let (mut ours, mut theirs) = (bus.connect(), redis.connect());
             for peer in [&mut ours, &mut theirs] {
                 peer.ask(&["HELLO", hello]);
             }
@@ -170,7 +128,7 @@ fn first_word_of_errors(reply: &Value) -> String {
 #[test]
 fn patterns_match_what_they_match_in_redis() {
     let (bus, redis) = (Bus::start(&[]), Redis::start());
-    let (mut ours, mut theirs) = (bus.connect(), Peer::connect(redis.address));
+    let (mut ours, mut theirs) = (bus.connect(), redis.connect());
     for peer in [&mut ours, &mut theirs] {
         peer.ask(&["HELLO", "3"]);
     }

@@ -6,6 +6,8 @@
     reason = "shared by test binaries, none of which uses everything"
 )]
 
+pub mod redis;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Command, Output, Stdio};
@@ -151,6 +153,29 @@ impl Peer {
     pub fn ask(&mut self, words: &[&str]) -> Value {
         self.send(command(words));
         self.next().expect("a reply")
+    }
+
+    /// Sends commands, each with one reply; gives back the bytes of their replies.
+    pub fn replies(&mut self, commands: &[Vec<String>]) -> String {
+        let words =
+            |words: &Vec<String>| command(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        self.send(commands.iter().flat_map(words).collect::<Vec<u8>>());
+        self.raw(commands.len())
+    }
+
+    /// The bytes of so many replies.
+    pub fn raw(&mut self, replies: usize) -> String {
+        let mut read = self.buf.to_vec();
+        for _ in 0..replies {
+            while self.decoder.decode(&mut self.buf).expect("RESP").is_none() {
+                let mut bytes = [0; 64 << 10];
+                let len = self.stream.read(&mut bytes).expect("reads");
+                assert!(len > 0, "closed after {}", text(&read));
+                read.extend_from_slice(&bytes[..len]);
+                self.buf.extend_from_slice(&bytes[..len]);
+            }
+        }
+        text(&read[..read.len() - self.buf.len()])
     }
 
     /// The next value; `None` when the bus has closed the connection.

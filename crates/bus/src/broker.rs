@@ -23,6 +23,8 @@ use super::outbox::Outbox;
 use super::outlet::SharedOutlet;
 use super::settings::BusSettings;
 use super::stats::BusStats;
+use super::streams::StreamStore;
+use super::streams::waiting::WaitingReads;
 use super::subscriptions::{SubscriberId, SubscriptionTable};
 use super::warning::{BusWarning, WarningLimit};
 
@@ -34,6 +36,8 @@ pub struct Broker {
     stats: Arc<BusStats>,
     memory: BusMemory,
     warnings: Rc<WarningLimit>,
+    streams: Rc<RefCell<StreamStore>>,
+    waiting: Rc<RefCell<WaitingReads>>,
 }
 
 /// All connections together have reached [`max_subscriptions`](BusSettings::max_subscriptions).
@@ -74,6 +78,8 @@ impl Broker {
         let memory = BusMemory::default();
         Self {
             bus: Rc::default(),
+            streams: Rc::new(RefCell::new(StreamStore::new(settings.max_stream_bytes))),
+            waiting: Rc::default(),
             settings: Rc::new(settings),
             stats: Arc::new(BusStats::new(memory.clone())),
             memory,
@@ -121,6 +127,16 @@ impl Broker {
                 outlet.flush();
             }
         }
+    }
+
+    /// The streams; see `stream_access`.
+    pub(super) fn stream_store(&self) -> &RefCell<StreamStore> {
+        &self.streams
+    }
+
+    /// The connections that wait for entries.
+    pub(super) fn waiting_reads(&self) -> &RefCell<WaitingReads> {
+        &self.waiting
     }
 
     pub(super) fn counters(&self) -> &BusStats {
@@ -288,7 +304,8 @@ impl BusState {
                 Delivery::Connection(outbox) => Some(outbox),
                 Delivery::Outlet(_) => None,
             });
-        let candidates = outboxes.filter(|outbox| outbox.held_bytes() >= BusSettings::SMALL);
+        let candidates =
+            outboxes.filter(|outbox| outbox.held_bytes() >= BusSettings::SMALL && !outbox.is_own());
         candidates.min_by_key(|outbox| outbox.last_activity()).map(Rc::clone)
     }
 

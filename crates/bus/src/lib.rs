@@ -11,6 +11,8 @@
 //! 5. [`message`]: encodes it, at most once for each version of RESP.
 //! 6. [`outbox`]: the output queue of a connection, which its session writes.
 //!
+//! Streams are beside it: [`stream_access`] adds entries to [`streams`] and wakes their readers.
+//!
 //! [`memory`] counts what connections hold, and [`stats`] what happened to them.
 
 mod broker;
@@ -22,10 +24,13 @@ mod message;
 mod outbox;
 mod outlet;
 mod outlet_handle;
+mod own_connection;
 mod reply;
 mod session;
 mod settings;
 mod stats;
+mod stream_access;
+mod streams;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -35,6 +40,8 @@ pub use broker::Broker;
 pub use listener::serve;
 pub use outlet::Outlet;
 pub use outlet_handle::OutletHandle;
+pub use own_connection::BusConnection;
 pub use session::serve_connection;
 pub use settings::BusSettings;
 pub use stats::BusStats;
+pub use streams::EntryRefused;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time;
+use tokio::time::{self, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::broker::Broker;
@@ -20,12 +20,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(300);
 /// The pause after a failed accept, for example when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often the memory of streams that have expired is freed, even if nobody uses a stream. Nobody sees an
+/// expired one in between.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Serves the bus on `listener` until `stop` is cancelled and all sessions have ended.
 ///
 /// Runs in a tokio `LocalRuntime` (or `LocalSet`): the sessions are local tasks, owned by this
 /// future, and end with it. A failed connection never stops the listener.
 pub async fn serve(listener: TcpListener, broker: Broker, stop: CancellationToken) {
     let mut sessions = JoinSet::new();
+    let mut sweep = time::interval(SWEEP_INTERVAL);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
@@ -38,6 +44,7 @@ pub async fn serve(listener: TcpListener, broker: Broker, stop: CancellationToke
                 Ok((stream, peer)) => refuse(stream, peer, &broker),
                 Err(error) => pause(error, &broker).await,
             },
+            _ = sweep.tick() => broker.sweep_streams(),
         }
     }
     while let Some(ended) = sessions.join_next().await {

@@ -29,6 +29,7 @@ pub(super) struct Outbox {
     // When something was last read or written.
     last_activity: Cell<Instant>,
     is_closed_for_memory: Cell<bool>,
+    is_own: bool,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +71,19 @@ impl Outbox {
             names: memory.part(),
             last_activity: Cell::new(Instant::now()),
             is_closed_for_memory: Cell::new(false),
+            is_own: false,
         }
+    }
+
+    /// The queue of a connection from within the process. Others do not make it close: what it holds is not
+    /// counted.
+    pub(super) fn own() -> Self {
+        Self { is_own: true, ..Self::new(usize::MAX, &BusMemory::default()) }
+    }
+
+    /// Whether it is that of a connection from within the process.
+    pub(super) fn is_own(&self) -> bool {
+        self.is_own
     }
 
     /// Records a read, after which incomplete commands hold `held` bytes.
@@ -129,6 +142,12 @@ impl Outbox {
         ssegate_resp::encode(&value, self.protocol.get(), &mut queue.tail);
         queue.bytes += queue.tail.len() - before;
         self.unshared.set(queue.unshared_bytes());
+    }
+
+    /// Queues the reply to a command that has waited for it, and wakes the session.
+    pub(super) fn late_reply(&self, value: Value) {
+        self.reply(value);
+        self.changed.notify_one();
     }
 
     /// Queues an encoded message. One that does not fit closes the connection, as in Redis: waiting

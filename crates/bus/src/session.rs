@@ -10,12 +10,13 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ssegate_resp::{Limits, ProtocolError, RequestDecoder, Value};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::time;
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::broker::Broker;
 use super::command::{BusClient, CommandFlow};
 use super::outbox::Outbox;
+use super::settings::BusSettings;
 use super::warning::BusWarning;
 
 /// Bytes per read, at most. A message that is kept keeps this many bytes alive.
@@ -44,9 +45,12 @@ enum SessionEnd {
     Failed(io::Error),
 }
 
-struct BusSession {
+/// One connection.
+pub(super) struct BusSession {
     client: BusClient,
     outbox: Rc<Outbox>,
+    broker: Broker,
+    peer: SocketAddr,
     decoder: RequestDecoder,
     buf: BytesMut,
     /// Whether `buf` may contain a complete command.
@@ -56,15 +60,17 @@ struct BusSession {
 /// Serves one connection until it closes or `stop` is cancelled: what [`serve`](super::serve) does with
 /// each that it accepts. `peer` is for the log.
 pub async fn serve_connection(
-    mut reader: impl AsyncRead + Unpin,
-    mut writer: impl AsyncWrite + Unpin,
+    reader: impl AsyncRead + Unpin,
+    writer: impl AsyncWrite + Unpin,
     peer: SocketAddr,
     broker: Broker,
     stop: CancellationToken,
 ) {
-    let mut session = BusSession::new(&broker, peer);
-    let end = session.serve(&mut reader, &mut writer, &stop).await;
-    broker.counters().session_closed();
+    BusSession::new(&broker, peer).run(reader, writer, stop).await;
+}
+
+/// Counts and logs why a session ended.
+fn record_end(end: SessionEnd, peer: SocketAddr, broker: &Broker) {
     match end {
         SessionEnd::SlowSubscriber => {
             broker.counters().subscriber_was_slow();
@@ -97,15 +103,37 @@ pub async fn serve_connection(
 
 impl BusSession {
     fn new(broker: &Broker, peer: SocketAddr) -> Self {
+        Self::with_outbox(broker, peer, broker.outbox())
+    }
+
+    /// The session of a connection from within the process.
+    pub(super) fn own(broker: &Broker) -> Self {
+        let nowhere = ([0, 0, 0, 0], 0).into();
+        Self::with_outbox(broker, nowhere, Rc::new(Outbox::own()))
+    }
+
+    fn with_outbox(broker: &Broker, peer: SocketAddr, outbox: Rc<Outbox>) -> Self {
         let number = broker.counters().session_opened();
-        let outbox = broker.outbox();
         Self {
             client: BusClient::new(broker.clone(), Rc::clone(&outbox), peer, number),
             outbox,
+            broker: broker.clone(),
+            peer,
             decoder: RequestDecoder::new(Limits::with_max_bulk(broker.settings().max_event_bytes)),
             buf: BytesMut::new(),
             has_commands: false,
         }
+    }
+
+    /// Serves the connection until it closes or `stop` is cancelled.
+    pub(super) async fn run(
+        mut self,
+        mut reader: impl AsyncRead + Unpin,
+        mut writer: impl AsyncWrite + Unpin,
+        stop: CancellationToken,
+    ) {
+        let end = self.serve(&mut reader, &mut writer, &stop).await;
+        record_end(end, self.peer, &self.broker);
     }
 
     async fn serve(
@@ -121,14 +149,18 @@ impl BusSession {
             if self.outbox.has_overflowed() {
                 return SessionEnd::SlowSubscriber;
             }
-            let may_read = self.outbox.len() < MAX_UNREAD_REPLY_BYTES;
-            if may_read && self.has_commands {
+            let is_blocked = self.client.is_blocked();
+            let has_room = self.outbox.len() < MAX_UNREAD_REPLY_BYTES;
+            if has_room && self.has_commands && !is_blocked {
                 match self.run_batch() {
                     CommandFlow::Continue => continue,
                     CommandFlow::Close => return self.finish(writer).await,
                     CommandFlow::Abort => return SessionEnd::Http,
                 }
             }
+            // A blocked client is read, too: it may close the connection.
+            let may_read = has_room && !(is_blocked && self.buf.len() >= self.max_blocked_input());
+            let block_ends = self.client.block_ends();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return SessionEnd::Stopped,
@@ -138,9 +170,18 @@ impl BusSession {
                     }
                 }
                 () = self.outbox.changed() => {}
+                () = at(block_ends), if is_blocked => self.client.end_block(),
                 read = read_some(reader, &mut self.buf), if may_read => match read {
-                    Ok(0) => return self.finish(writer).await,
-                    Ok(_) => self.has_commands = true,
+                    Ok(0) => {
+                        self.client.release();
+                        return self.finish(writer).await;
+                    }
+                    Ok(_) => {
+                        self.has_commands = true;
+                        if is_blocked {
+                            self.record_input();
+                        }
+                    }
                     Err(error) => return SessionEnd::Failed(error),
                 },
             }
@@ -164,7 +205,10 @@ impl BusSession {
     /// Runs the commands that were read as one batch, then flushes the outlets.
     fn run_batch(&mut self) -> CommandFlow {
         let mut next = CommandFlow::Continue;
-        while matches!(next, CommandFlow::Continue) && self.outbox.len() < MAX_UNREAD_REPLY_BYTES {
+        while matches!(next, CommandFlow::Continue)
+            && self.outbox.len() < MAX_UNREAD_REPLY_BYTES
+            && !self.client.is_blocked()
+        {
             match self.decoder.decode(&mut self.buf) {
                 Ok(Some(request)) => next = self.client.run(request),
                 Ok(None) => {
@@ -175,15 +219,39 @@ impl BusSession {
             }
         }
         self.client.flush_outlets();
+        self.record_input();
+        next
+    }
+
+    /// Counts what was read and is not done.
+    fn record_input(&self) {
         let unfinished = self.decoder.held_bytes() + self.buf.len();
         self.outbox.record_read(unfinished + self.client.held_bytes());
         self.client.enforce_memory();
-        next
+    }
+
+    /// While a client is blocked, this much of what follows is read, in bytes: any one command.
+    fn max_blocked_input(&self) -> usize {
+        BusSettings::least_memory(self.broker.settings().max_event_bytes)
     }
 
     fn protocol_error(&self, error: ProtocolError) -> CommandFlow {
         self.outbox.reply(Value::Error(format!("ERR Protocol error: {error}").into()));
         CommandFlow::Close
+    }
+}
+
+impl Drop for BusSession {
+    fn drop(&mut self) {
+        self.broker.counters().session_closed();
+    }
+}
+
+/// Waits until `deadline`; for ever if there is none.
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

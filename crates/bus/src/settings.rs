@@ -20,6 +20,9 @@ pub struct BusSettings {
     /// names. Over this limit, the connection that has been idle for longest (nothing read or
     /// written) is closed.
     pub max_memory: usize,
+    /// Bytes that all streams together may hold: names, entries, and what it takes to find them. While
+    /// they do, `XADD` is refused with the error of a Redis whose memory is used up.
+    pub max_stream_bytes: usize,
 }
 
 impl BusSettings {
@@ -43,6 +46,7 @@ impl Default for BusSettings {
             max_subscriptions: 100_000,
             max_queued_bytes: 8 << 20,
             max_memory: 64 << 20,
+            max_stream_bytes: 32 << 20,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Counters of the bus, which any thread may read.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::memory::BusMemory;
 
@@ -15,6 +15,9 @@ pub struct BusStats {
     oversized_messages: AtomicU64,
     closed_for_memory: AtomicU64,
     memory: BusMemory,
+    streams: AtomicUsize,
+    stream_bytes: AtomicUsize,
+    entries_refused: AtomicU64,
 }
 
 impl BusStats {
@@ -25,6 +28,21 @@ impl BusStats {
     /// Bytes that all connections hold together.
     pub fn memory(&self) -> usize {
         self.memory.used()
+    }
+
+    /// Streams.
+    pub fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that all streams hold together.
+    pub fn stream_bytes(&self) -> usize {
+        self.stream_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Entries refused because all streams together held too much.
+    pub fn entries_refused(&self) -> u64 {
+        get(&self.entries_refused)
     }
 
     /// Connections closed because all of them together held too much.
@@ -65,6 +83,15 @@ impl BusStats {
     /// Messages larger than `max_event_bytes`.
     pub fn oversized_messages(&self) -> u64 {
         get(&self.oversized_messages)
+    }
+
+    pub(super) fn set_streams(&self, streams: usize, bytes: usize) {
+        self.streams.store(streams, Ordering::Relaxed);
+        self.stream_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn entry_was_refused(&self) {
+        add(&self.entries_refused);
     }
 
     /// Counts a session, and returns its number.

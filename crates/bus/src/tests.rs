@@ -6,9 +6,10 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use ssegate_resp::{Limits, Payload, ValueDecoder};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::{Broker, BusSettings, Outlet, OutletHandle, serve_connection};
+use super::{Broker, BusConnection, BusSettings, Outlet, OutletHandle, serve_connection};
 
 /// Records the messages it receives, as `pattern|channel|payload`.
 #[derive(Clone, Default)]
@@ -139,6 +140,10 @@ fn a_message_that_is_too_large_is_counted_and_its_length_delivered() {
 /// The output of the bus for a client that sends these bytes and then closes.
 fn session_with(bytes: &[u8]) -> Vec<u8> {
     let settings = BusSettings { max_event_bytes: 100, max_subscriptions: 5, ..Default::default() };
+    session_of(settings, bytes)
+}
+
+fn session_of(settings: BusSettings, bytes: &[u8]) -> Vec<u8> {
     let broker = Broker::new(settings);
     let peer = ([127, 0, 0, 1], 1).into();
     let mut written = Vec::new();
@@ -181,6 +186,38 @@ fn any_word() -> impl Strategy<Value = Vec<u8>> {
         "reset",
         "ping",
         "echo",
+        "xadd",
+        "xread",
+        "xrange",
+        "xrevrange",
+        "xlen",
+        "xtrim",
+        "xdel",
+        "xinfo",
+        "stream",
+        "streams",
+        "full",
+        "maxlen",
+        "minid",
+        "~",
+        "limit",
+        "nomkstream",
+        "*",
+        "1-1",
+        "2-*",
+        "-",
+        "+",
+        "$",
+        "(1",
+        "del",
+        "exists",
+        "type",
+        "expire",
+        "pexpire",
+        "ttl",
+        "persist",
+        "unblock",
+        "xgroup",
         "a",
         "b",
         "a*",
@@ -228,4 +265,132 @@ proptest! {
         session_with(&bytes);
         session_with(lines.concat().as_bytes());
     }
+}
+
+/// A bus with two connections, each of which is an end of a pair.
+fn connected() -> (Broker, BusConnection, BusConnection) {
+    let broker = broker();
+    let (one, other) = (broker.connect(), broker.connect());
+    (broker, one, other)
+}
+
+fn in_local_set(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().start_paused(true).build().expect("a runtime");
+    tokio::task::LocalSet::new().block_on(&runtime, test);
+}
+
+async fn send(connection: &mut BusConnection, command: &str) {
+    connection.write_all(format!("{command}\r\n").as_bytes()).await.expect("written");
+}
+
+async fn expect(connection: &mut BusConnection, reply: &str) {
+    let mut read = vec![0; reply.len()];
+    connection.read_exact(&mut read).await.expect("a reply");
+    assert_eq!(String::from_utf8_lossy(&read), reply);
+}
+
+#[test]
+fn blocked_readers_are_woken_in_order_with_what_they_wait_for() {
+    in_local_set(async {
+        let (broker, mut first, mut second) = connected();
+        send(&mut first, "XREAD BLOCK 0 STREAMS a b $ 0").await;
+        tokio::task::yield_now().await;
+        send(&mut second, "XREAD COUNT 1 BLOCK 0 STREAMS b $").await;
+        while broker.blocked_readers() < 2 {
+            tokio::task::yield_now().await;
+        }
+        let id = broker.add_entry(b"b", &[(b"f", b"v")], None).expect("added");
+        let entry = format!("${}\r\n{id}\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n", id.len());
+        let expected = format!("*1\r\n*2\r\n$1\r\nb\r\n*1\r\n*2\r\n{entry}");
+        assert_eq!(broker.blocked_readers(), 0, "both have their reply when it was added");
+        expect(&mut first, &expected).await;
+        expect(&mut second, &expected).await;
+        send(&mut first, "PING").await;
+        expect(&mut first, "+PONG\r\n").await;
+    });
+}
+
+#[test]
+fn a_blocked_reader_gets_nothing_in_the_end_and_then_runs_what_it_sent_meanwhile() {
+    in_local_set(async {
+        let (broker, mut client, mut other) = connected();
+        send(&mut client, "XREAD BLOCK 5000 STREAMS a 0\r\nPING").await;
+        while broker.blocked_readers() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let start = tokio::time::Instant::now();
+        expect(&mut client, "*-1\r\n+PONG\r\n").await;
+        assert!(start.elapsed() >= std::time::Duration::from_secs(4), "{:?}", start.elapsed());
+        send(&mut client, "HELLO 3\r\nXREAD BLOCK 0 STREAMS a 0\r\nPING").await;
+        while broker.blocked_readers() == 0 {
+            tokio::task::yield_now().await;
+        }
+        send(&mut other, "CLIENT UNBLOCK 1 ERROR\r\nCLIENT UNBLOCK 1").await;
+        expect(&mut other, ":1\r\n:0\r\n").await;
+        let mut rest = Vec::new();
+        while !rest.ends_with(b"+PONG\r\n") {
+            client.read_buf(&mut rest).await.expect("a reply");
+        }
+        let unblocked = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n+PONG\r\n";
+        assert!(rest.ends_with(unblocked), "{}", rest.escape_ascii());
+    });
+}
+
+#[test]
+fn a_blocked_reader_that_leaves_is_forgotten() {
+    in_local_set(async {
+        let (broker, mut client, other) = connected();
+        send(&mut client, "XREAD BLOCK 0 STREAMS a 0").await;
+        while broker.blocked_readers() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(broker.stats().sessions(), 2);
+        drop((client, other));
+        while broker.stats().sessions() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(broker.blocked_readers(), 0);
+    });
+    let written = session_with(b"XREAD BLOCK 0 STREAMS a 0\r\nPING\r\n");
+    assert_eq!(written, b"", "nothing runs behind a wait that never ended");
+}
+
+#[test]
+fn a_transaction_does_not_wait_and_wakes_others_once_it_is_complete() {
+    in_local_set(async {
+        let (broker, mut reader, mut writer) = connected();
+        send(&mut reader, "XREAD BLOCK 0 STREAMS a b 0 0").await;
+        while broker.blocked_readers() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let commands = ["MULTI", "XREAD BLOCK 0 STREAMS a $", "XADD b 1-1 f v", "XADD b 1-2 f v"];
+        send(&mut writer, &commands.join("\r\n")).await;
+        send(&mut writer, "EXEC").await;
+        expect(&mut writer, "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n*-1\r\n$3\r\n1-1").await;
+        expect(&mut reader, "*1\r\n*2\r\n$1\r\nb\r\n*2\r\n*2\r\n$3\r\n1-1\r\n").await;
+    });
+}
+
+#[test]
+fn a_short_command_does_not_get_a_reply_of_any_length() {
+    let mut commands = b"XADD a * f ".to_vec();
+    commands.extend([b'x'; 90]);
+    commands.extend(b"\r\nHELLO 3\r\nMULTI\r\n");
+    commands.extend(b"XRANGE a - +\r\n".repeat(400_000 / 100));
+    commands.extend(b"EXEC\r\n");
+    let settings = BusSettings { max_stream_bytes: 10_000, ..Default::default() };
+    let written = String::from_utf8(session_of(settings, &commands)).expect("text");
+    let (replies, errors) =
+        (written.matches("xxxxx\r\n").count(), written.matches("-ERR the reply would").count());
+    assert!((10..40).contains(&replies) && replies + errors == 4000, "{replies} {errors}");
+    // XREAD returns what there is room for, as if there were a COUNT.
+    let mut commands = b"XADD a * f xxxxx\r\nXREAD STREAMS".to_vec();
+    commands.extend(b" a".repeat(1000));
+    commands.extend(b" 0".repeat(1000));
+    commands.extend(b"\r\n");
+    let settings = BusSettings { max_stream_bytes: 10_000, ..Default::default() };
+    let written = String::from_utf8(session_of(settings, &commands)).expect("text");
+    let replies = written.matches("xxxxx\r\n").count();
+    assert!((10..60).contains(&replies) && !written.contains("-ERR"), "{written}");
 }

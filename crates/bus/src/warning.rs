@@ -20,6 +20,8 @@ pub(super) enum BusWarning {
     SlowSubscriber,
     /// A connection was closed: all of them together held too much.
     Memory,
+    /// An entry of a stream was refused: all streams together held too much.
+    StreamMemory,
     /// A connection was closed: it sent HTTP.
     Http,
 }

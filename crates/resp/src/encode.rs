@@ -29,7 +29,10 @@ pub fn encode(value: &Value, version: RespVersion, out: &mut BytesMut) {
         Value::Error(text) => line(b'-', text, out),
         Value::Integer(number) => header(b':', *number, out),
         Value::Bulk(bytes) => bulk(b'$', bytes, out),
-        Value::Null | Value::TooLarge(_) if is_resp3 => out.put_slice(b"_\r\n"),
+        Value::Null | Value::NullArray | Value::TooLarge(_) if is_resp3 => {
+            out.put_slice(b"_\r\n");
+        }
+        Value::NullArray => out.put_slice(b"*-1\r\n"),
         Value::Null | Value::TooLarge(_) => out.put_slice(b"$-1\r\n"),
         Value::Boolean(is_true) if is_resp3 => header(b'#', if *is_true { 't' } else { 'f' }, out),
         Value::Boolean(is_true) => header(b':', u8::from(*is_true), out),
@@ -141,6 +144,7 @@ mod tests {
             (Value::Error(Bytes::from_static(b"ERR no")), "-ERR no\r\n", "-ERR no\r\n"),
             (Value::Integer(i64::MIN), ":-9223372036854775808\r\n", ":-9223372036854775808\r\n"),
             (Value::Null, "_\r\n", "$-1\r\n"),
+            (Value::NullArray, "_\r\n", "*-1\r\n"),
             (Value::TooLarge(9), "_\r\n", "$-1\r\n"),
             (Value::Boolean(true), "#t\r\n", ":1\r\n"),
             (Value::Boolean(false), "#f\r\n", ":0\r\n"),

@@ -238,7 +238,7 @@ fn encode(value: &Value, out: &mut Vec<u8>) {
                 encode(value, out);
             }
         }
-        Value::TooLarge(_) => panic!("never sent"),
+        Value::TooLarge(_) | Value::NullArray => panic!("never sent"),
     }
 }
 

@@ -21,6 +21,9 @@ pub enum Value {
     TooLarge(u64),
     /// `_`, and `$-1` and `*-1` in RESP2.
     Null,
+    /// What RESP2 writes as `*-1`, and RESP3 as `_`: no array. Only for encoding; a decoder returns
+    /// [`Self::Null`] for both.
+    NullArray,
     /// `#`: a boolean.
     Boolean(bool),
     /// `,`: a double.

@@ -3,6 +3,7 @@
 use ssegate_resp::{RespVersion, Value};
 
 use super::error::CommandError;
+use super::stream_error::StreamCommandError;
 use super::words::Words;
 use super::{BusClient, CommandResult, server};
 use crate::reply;
@@ -85,7 +86,8 @@ pub(super) fn client(client: &mut BusClient, words: &Words) -> CommandResult {
         ("info" | "list", _) => Ok(Value::Bulk(description(client).into())),
         // Accepted and ignored.
         ("setinfo", 4) | ("no-evict" | "no-touch", 3) => Ok(reply::ok()),
-        ("setname" | "getname" | "id" | "setinfo" | "no-evict" | "no-touch", _) => {
+        ("unblock", 3 | 4) => unblock(client, words),
+        ("setname" | "getname" | "id" | "unblock" | "setinfo" | "no-evict" | "no-touch", _) => {
             Err(CommandError::WrongNumberOfArguments("client"))
         }
         _ => Err(words.unknown_subcommand("client")),
@@ -98,6 +100,18 @@ fn set_name(client: &mut BusClient, name: &[u8]) -> Result<(), CommandError> {
     }
     client.name = name.into();
     Ok(())
+}
+
+/// `CLIENT UNBLOCK id [TIMEOUT | ERROR]`: ends the XREAD that another client waits for.
+fn unblock(client: &BusClient, words: &Words) -> CommandResult {
+    let reply = match words.len() {
+        3 => Value::NullArray,
+        _ if words.is(3, "timeout") => Value::NullArray,
+        _ if words.is(3, "error") => StreamCommandError::Unblocked.into(),
+        _ => return Err(StreamCommandError::UnblockReason.into()),
+    };
+    let number = u64::try_from(words.integer(2)?).unwrap_or_default();
+    Ok(reply::count(usize::from(client.broker.release_reader(number, Some(reply)))))
 }
 
 /// One line of `CLIENT LIST`, for the client itself. Other clients are not disclosed.

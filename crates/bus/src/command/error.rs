@@ -2,7 +2,9 @@
 
 use ssegate_resp::Value;
 
+use super::stream_error::StreamCommandError;
 use crate::settings::BusSettings;
+use crate::streams::EntryRefused;
 
 /// Why a command failed. Displayed as the text of the error reply, of which clients examine the
 /// first word.
@@ -55,6 +57,14 @@ pub(super) enum CommandError {
     TransactionTooLong,
     #[error("EXECABORT Transaction discarded because of previous errors.")]
     TransactionAborted,
+    #[error("ERR no such key")]
+    NoSuchKey,
+    #[error("ERR unknown subcommand or wrong number of arguments for '{0}'. Try {1} HELP.")]
+    SubcommandSyntax(String, &'static str),
+    #[error(transparent)]
+    Stream(#[from] StreamCommandError),
+    #[error(transparent)]
+    Entry(#[from] EntryRefused),
     #[error("ERR the embedded bus stores no configuration; use gateway.yaml")]
     NoConfiguration,
 }

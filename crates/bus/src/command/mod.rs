@@ -6,10 +6,16 @@
 
 mod connection;
 mod error;
+mod keys;
 mod pubsub;
 mod script;
 mod server;
 mod spec;
+mod stream_error;
+mod stream_info;
+mod stream_range;
+mod stream_read;
+mod stream_write;
 mod table;
 mod transaction;
 mod words;
@@ -18,12 +24,15 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use ssegate_resp::{Request, RespVersion, Value};
+use tokio::time::Instant;
 
 use self::error::CommandError;
 use self::transaction::Transaction;
 use self::words::Words;
 use super::broker::Broker;
 use super::outbox::Outbox;
+use super::streams::reply::ReplyAllowance;
+use super::streams::waiting::BlockedRead;
 use super::subscriptions::SubscriberId;
 
 /// The result of a command: its (last) reply.
@@ -50,13 +59,26 @@ pub(super) struct BusClient {
     number: u64,
     name: Box<[u8]>,
     transaction: Option<Transaction>,
+    /// EXEC is running: nothing blocks.
+    is_in_exec: bool,
+    /// What the entries in the replies to this command may still have.
+    allowance: ReplyAllowance,
+    blocked: Option<Blocked>,
     is_closing: bool,
+}
+
+/// An XREAD that waits for its reply.
+struct Blocked {
+    read: Rc<BlockedRead>,
+    /// `None`: it waits for ever.
+    until: Option<Instant>,
 }
 
 impl BusClient {
     pub(super) fn new(broker: Broker, outbox: Rc<Outbox>, peer: SocketAddr, number: u64) -> Self {
         let id = broker.add_connection(Rc::clone(&outbox));
         Self {
+            allowance: broker.reply_allowance(),
             broker,
             outbox,
             peer,
@@ -64,6 +86,8 @@ impl BusClient {
             number,
             name: Box::default(),
             transaction: None,
+            is_in_exec: false,
+            blocked: None,
             is_closing: false,
         }
     }
@@ -73,14 +97,38 @@ impl BusClient {
         if is_http(&request) {
             return CommandFlow::Abort;
         }
+        self.allowance = self.broker.reply_allowance();
         let reply = self.execute(Words::new(request.words)).unwrap_or_else(|error| {
             if let Some(transaction) = &mut self.transaction {
                 transaction.record_error(&error);
             }
             error.into()
         });
-        self.outbox.reply(reply);
+        if !self.is_blocked() {
+            self.outbox.reply(reply);
+        }
+        self.broker.wake_readers();
         if self.is_closing { CommandFlow::Close } else { CommandFlow::Continue }
+    }
+
+    /// Whether an XREAD waits for its reply, so that no further command may run.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.as_ref().is_some_and(|blocked| !blocked.read.is_over())
+    }
+
+    /// When an XREAD that waits gets the reply that there is nothing; `None`: never.
+    pub(super) fn block_ends(&self) -> Option<Instant> {
+        self.blocked.as_ref().and_then(|blocked| blocked.until)
+    }
+
+    /// Replies to an XREAD that waits: there is nothing.
+    pub(super) fn end_block(&self) {
+        self.broker.release_reader(self.number, Some(Value::NullArray));
+    }
+
+    /// Ends an XREAD that waits without a reply.
+    pub(super) fn release(&self) {
+        self.broker.release_reader(self.number, None);
     }
 
     /// Bytes held by commands queued for EXEC.
@@ -121,6 +169,7 @@ impl BusClient {
 
 impl Drop for BusClient {
     fn drop(&mut self) {
+        self.release();
         self.broker.detach(self.id);
     }
 }

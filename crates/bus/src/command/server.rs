@@ -8,6 +8,7 @@ use super::error::CommandError;
 use super::words::Words;
 use super::{BusClient, CommandResult};
 use crate::reply;
+use crate::stream_access::unix_ms;
 
 /// The Redis version whose pub/sub the bus implements: clients choose their commands by it.
 const REDIS_VERSION: &str = "7.0.0";
@@ -56,8 +57,9 @@ pub(super) fn info(client: &mut BusClient, words: &Words) -> CommandResult {
 
 type Section = (&'static str, Vec<(&'static str, String)>);
 
-fn sections(client: &BusClient) -> [Section; 5] {
+fn sections(client: &BusClient) -> [Section; 7] {
     let stats = client.broker.counters();
+    let streams = client.broker.streams(unix_ms());
     [
         (
             "Server",
@@ -74,7 +76,16 @@ fn sections(client: &BusClient) -> [Section; 5] {
             "Clients",
             vec![
                 ("connected_clients", stats.sessions().to_string()),
+                ("blocked_clients", client.broker.blocked_readers().to_string()),
                 ("maxclients", client.broker.settings().max_sessions.to_string()),
+            ],
+        ),
+        (
+            "Memory",
+            vec![
+                ("used_memory", (stats.memory() + streams.held_bytes()).to_string()),
+                ("maxmemory", client.broker.settings().max_stream_bytes.to_string()),
+                ("maxmemory_policy", "noeviction".into()),
             ],
         ),
         ("Persistence", vec![("loading", "0".into())]),
@@ -85,6 +96,16 @@ fn sections(client: &BusClient) -> [Section; 5] {
                 ("pubsub_channels", client.broker.channels(None).len().to_string()),
                 ("pubsub_patterns", client.broker.patterns().to_string()),
             ],
+        ),
+        (
+            "Keyspace",
+            match streams.len() {
+                0 => Vec::new(),
+                keys => {
+                    let expires = streams.expiring();
+                    vec![("db0", format!("keys={keys},expires={expires},avg_ttl=0"))]
+                }
+            },
         ),
         ("Replication", vec![("role", "master".into()), ("connected_slaves", "0".into())]),
     ]

@@ -69,10 +69,13 @@ pub(super) fn exec(client: &mut BusClient, _: &Words) -> CommandResult {
         return Err(CommandError::TransactionAborted);
     }
     let queued = mem::take(&mut transaction.queued);
+    client.is_in_exec = true;
     let replies = queued
         .into_iter()
-        .map(|(spec, words)| (spec.run)(client, &words).unwrap_or_else(Value::from));
-    Ok(Value::Array(replies.collect()))
+        .map(|(spec, words)| (spec.run)(client, &words).unwrap_or_else(Value::from))
+        .collect();
+    client.is_in_exec = false;
+    Ok(Value::Array(replies))
 }
 
 pub(super) fn discard(client: &mut BusClient, _: &Words) -> CommandResult {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use ssegate_resp::{Payload, Value};
 
 use super::error::CommandError;
+use crate::streams::id::strict_integer;
 
 /// A command as it was sent; each word is a string, or the length of one that was too long.
 pub(super) struct Words(Vec<Value>);
@@ -53,6 +54,24 @@ impl Words {
     pub(super) fn number(&self, index: usize) -> Result<usize, CommandError> {
         let text = std::str::from_utf8(self.bytes(index)?).ok();
         text.and_then(|text| text.parse().ok()).ok_or(CommandError::NotANumber)
+    }
+
+    /// The word at `index` as a number with a sign, written as Redis requires it.
+    pub(super) fn integer(&self, index: usize) -> Result<i64, CommandError> {
+        strict_integer(self.bytes(index)?).ok_or(CommandError::NotANumber)
+    }
+
+    /// Whether the word at `index` is this keyword, without regard to case.
+    pub(super) fn is(&self, index: usize, keyword: &str) -> bool {
+        self.bytes(index).is_ok_and(|word| word.eq_ignore_ascii_case(keyword.as_bytes()))
+    }
+
+    /// The length of the first word that was too long to be kept.
+    pub(super) fn too_long(&self) -> Option<u64> {
+        self.0.iter().find_map(|word| match word {
+            Value::TooLarge(len) => Some(*len),
+            _ => None,
+        })
     }
 
     /// The words from `index` on.

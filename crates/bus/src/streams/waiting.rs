@@ -1,0 +1,158 @@
+//! Who is blocked in `XREAD`, for which streams. Does not know what the streams have.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::id::StreamId;
+use crate::outbox::Outbox;
+
+/// A connection that is blocked in `XREAD`.
+#[derive(Debug)]
+pub(crate) struct BlockedRead {
+    /// The number of the connection.
+    pub(crate) client: u64,
+    /// The streams, each with the id after which entries are wanted.
+    pub(crate) streams: Vec<(Bytes, StreamId)>,
+    /// Entries of one stream, at most.
+    pub(crate) count: usize,
+    /// Where the reply goes.
+    pub(crate) outbox: Rc<Outbox>,
+    /// It has its reply, or gets none any more.
+    is_over: Cell<bool>,
+}
+
+/// All connections that are blocked.
+#[derive(Debug, Default)]
+pub(crate) struct WaitingReads {
+    /// By the name of each stream, in the order in which they were blocked.
+    by_stream: HashMap<Bytes, BTreeMap<u64, WaitingFor>>,
+    by_client: HashMap<u64, (u64, Rc<BlockedRead>)>,
+    blocked: u64,
+    /// Streams with new entries for which somebody waits, in the order in which they got them.
+    ready: Vec<Bytes>,
+}
+
+type WaitingFor = (Rc<BlockedRead>, StreamId);
+
+impl BlockedRead {
+    /// What one name costs beside its bytes.
+    const NAME_OVERHEAD: usize = 160;
+
+    pub(crate) fn new(
+        client: u64,
+        streams: Vec<(Bytes, StreamId)>,
+        count: usize,
+        outbox: Rc<Outbox>,
+    ) -> Self {
+        Self { client, streams, count, outbox, is_over: Cell::new(false) }
+    }
+
+    /// Whether it has its reply, or gets none any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.get()
+    }
+
+    fn held_bytes(&self) -> isize {
+        let names = self.streams.iter().map(|(name, _)| name.len() + Self::NAME_OVERHEAD);
+        names.sum::<usize>().cast_signed()
+    }
+}
+
+impl WaitingReads {
+    /// The number of connections that are blocked.
+    pub(crate) fn len(&self) -> usize {
+        self.by_client.len()
+    }
+
+    /// Adds a connection, which is not blocked. Where it names a stream twice, the first counts, as in Redis.
+    pub(crate) fn block(&mut self, read: BlockedRead) -> Rc<BlockedRead> {
+        let (read, turn) = (Rc::new(read), self.blocked);
+        self.blocked += 1;
+        for (name, after) in &read.streams {
+            let waiting = self.by_stream.entry(name.clone()).or_default();
+            waiting.entry(turn).or_insert_with(|| (Rc::clone(&read), *after));
+        }
+        read.outbox.record_name(read.held_bytes());
+        self.by_client.insert(read.client, (turn, Rc::clone(&read)));
+        read
+    }
+
+    /// Removes a connection. Returns what it waited for; `None` if it was not blocked.
+    pub(crate) fn release(&mut self, client: u64) -> Option<Rc<BlockedRead>> {
+        let (turn, read) = self.by_client.remove(&client)?;
+        for (name, _) in &read.streams {
+            if let Some(waiting) = self.by_stream.get_mut(name) {
+                waiting.remove(&turn);
+                if waiting.is_empty() {
+                    self.by_stream.remove(name);
+                }
+            }
+        }
+        read.outbox.record_name(-read.held_bytes());
+        read.is_over.set(true);
+        Some(read)
+    }
+
+    /// Records that a stream has a new entry.
+    pub(crate) fn record_entry(&mut self, name: &[u8]) {
+        if let Some((name, _)) = self.by_stream.get_key_value(name)
+            && !self.ready.contains(name)
+        {
+            self.ready.push(name.clone());
+        }
+    }
+
+    /// The streams with new entries since the last call for which somebody waits.
+    pub(crate) fn take_ready(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Who waits for a stream, in the order in which they were blocked.
+    pub(crate) fn waiting_for(&self, name: &[u8]) -> Vec<WaitingFor> {
+        self.by_stream.get(name).into_iter().flat_map(BTreeMap::values).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use bytes::Bytes;
+
+    use super::{BlockedRead, WaitingReads};
+    use crate::memory::BusMemory;
+    use crate::outbox::Outbox;
+    use crate::streams::id::StreamId;
+
+    fn read(client: u64, names: &[&'static str], memory: &BusMemory) -> BlockedRead {
+        let name = |name: &&'static str| (Bytes::from_static(name.as_bytes()), StreamId::MIN);
+        let outbox = Rc::new(Outbox::new(1000, memory));
+        BlockedRead::new(client, names.iter().map(name).collect(), 1, outbox)
+    }
+
+    #[test]
+    fn readers_wait_in_order_until_they_are_released() {
+        let (mut waiting, memory) = (WaitingReads::default(), BusMemory::default());
+        let second = waiting.block(read(2, &["a", "b", "a"], &memory));
+        waiting.block(read(1, &["a"], &memory));
+        assert!(memory.used() > 0, "names are counted");
+        let clients = |waiting: &WaitingReads, name: &[u8]| -> Vec<u64> {
+            waiting.waiting_for(name).iter().map(|(read, _)| read.client).collect()
+        };
+        assert_eq!(clients(&waiting, b"a"), [2, 1]);
+        assert_eq!(clients(&waiting, b"b"), [2]);
+        for name in [&b"b"[..], b"a", b"b", b"c"] {
+            waiting.record_entry(name);
+        }
+        assert_eq!(waiting.take_ready(), ["b", "a"]);
+        assert!(waiting.take_ready().is_empty());
+        assert!(waiting.release(2).is_some() && second.is_over());
+        assert!(waiting.release(2).is_none());
+        assert_eq!(clients(&waiting, b"a"), [1]);
+        waiting.release(1);
+        assert_eq!((waiting.len(), waiting.by_stream.len(), memory.used()), (0, 0, 0));
+    }
+}
