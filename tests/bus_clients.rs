@@ -55,7 +55,9 @@ const NODE: &str = "apt-get install nodejs npm; tests/bus_clients/install";
 fn phpredis_publishes_and_so_does_laravel() {
     let bus = Bus::start(&["news", "app:news", "laravel_database_orders"]);
     let printed = client("php", "phpredis.php", &bus, PHP);
-    let expected = "publish 1\nprefix 1\npipeline [1,1]\ntransaction [1]\nlaravel false null\n";
+    let expected = "publish 1\nprefix 1\npipeline [1,1]\ntransaction [1]\nlaravel false null\n\
+                    log 1-1 {\"log\":{\"1-1\":{\"data\":\"wörld\"}}}\n\
+                    range {\"1-1\":{\"data\":\"wörld\"}} []\ninfo 1 1 -1\n";
     assert_eq!(printed, expected);
     assert_heard(&bus, &PUBLISHED[..1]);
     assert_eq!(bus.next_message(), ("app:news".into(), "prefixed".into()));
@@ -68,7 +70,10 @@ fn phpredis_publishes_and_so_does_laravel() {
 fn predis_publishes_and_so_does_laravel() {
     let bus = Bus::start(&["news", "laravel_database_orders"]);
     let printed = client("php", "predis.php", &bus, PHP);
-    assert_eq!(printed, "publish 1\npipeline [1,1]\ntransaction [1]\nlaravel null\n");
+    let expected = "publish 1\npipeline [1,1]\ntransaction [1]\nlaravel null\n\
+                    log 1-1 [[\"log\",[[\"1-1\",[\"data\",\"wörld\"]]]]]\n\
+                    range [[\"1-1\",[\"data\",\"wörld\"]]] null\nexists 1 stream 1\n";
+    assert_eq!(printed, expected);
     assert_heard(&bus, &PUBLISHED);
     assert_laravel(&bus);
 }
@@ -84,8 +89,16 @@ fn assert_laravel(bus: &Bus) {
 fn redis_py_publishes_and_listens_in_both_protocols() {
     let bus = Bus::start(&["news"]);
     let printed = client(installed("venv/bin/python"), "redis_py.py", &bus, PYTHON);
-    let once = "ping True\npublish 1\npipeline [1, 1]\nmine 1\nheard b'mine' b'to myself'\n";
-    assert_eq!(printed, once.repeat(2));
+    let entry = r"[(b'1-1', {b'data': b'w\xc3\xb6rld'})]";
+    let once = |woken: &str, none: &str| {
+        format!(
+            "ping True\npublish 1\npipeline [1, 1]\nwoken b'1-1' {woken}\nrange {entry} {none}\n\
+             info 1 1\nmine 1\nheard b'mine' b'to myself'\n"
+        )
+    };
+    let resp2 = once(&format!("[[b'log', {entry}]]"), "[]");
+    let resp3 = once(&format!("{{b'log': [{entry}]}}"), "{}");
+    assert_eq!(printed, resp2 + &resp3);
     assert_heard(&bus, &PUBLISHED[..3]);
     assert_heard(&bus, &PUBLISHED[..3]);
 }
@@ -95,7 +108,12 @@ fn redis_py_publishes_and_listens_in_both_protocols() {
 fn node_redis_publishes_and_listens() {
     let bus = Bus::start(&["news"]);
     let printed = client("node", "node_redis.cjs", &bus, NODE);
-    let expected = "publish 1\npipeline [1,1]\ntransaction [1]\nmine 1\nheard mine to myself\n";
+    let entry = r#"[{"id":"1-1","message":{"data":"wörld"}}]"#;
+    let expected = format!(
+        "publish 1\npipeline [1,1]\ntransaction [1]\n\
+         woken 1-1 [{{\"name\":\"log\",\"messages\":{entry}}}]\nrange {entry}\nnone null 1\n\
+         mine 1\nheard mine to myself\n"
+    );
     assert_eq!(printed, expected);
     assert_heard(&bus, &PUBLISHED);
 }
@@ -106,6 +124,8 @@ fn ioredis_publishes_and_listens() {
     let bus = Bus::start(&["news"]);
     let printed = client("node", "ioredis.cjs", &bus, NODE);
     let expected = "publish 1\npipeline [[null,1],[null,1]]\ntransaction [[null,1]]\n\
+                    woken 1-1 [[\"log\",[[\"1-1\",[\"data\",\"wörld\"]]]]]\n\
+                    range [[\"1-1\",[\"data\",\"wörld\"]]]\nnone null 1\n\
                     subscribed 1\nmine 1\nheard mine to myself\n";
     assert_eq!(printed, expected);
     assert_heard(&bus, &PUBLISHED);

@@ -38,6 +38,32 @@ fn redis_cli_publishes_what_it_reads() {
 }
 
 #[test]
+fn redis_cli_adds_entries_and_waits_for_them() {
+    for protocol in ["-2", "-3"] {
+        let bus = Bus::start(&[]);
+        assert_eq!(cli(&bus, &[protocol, "XADD", "log", "1-1", "data", "one"], ""), "1-1\n");
+        let arguments = [protocol, "-p", &bus.port(), "XREAD", "BLOCK", "0", "STREAMS", "log", "$"];
+        let mut reader = Running::start(Command::new("redis-cli").args(arguments));
+        let stdout = reader.stdout();
+        eventually("it waits", || {
+            show(&bus.connect().ask(&["INFO", "clients"])).contains("blocked_clients:1")
+        });
+        let words = ["XADD", "log", "MAXLEN", "~", "10", "1-*", "data", "two"];
+        assert_eq!(cli(&bus, &words, ""), "1-2\n");
+        let lines = BufReader::new(stdout).lines().map(|line| line.expect("text"));
+        let read = lines.collect::<Vec<_>>().join(" ");
+        let read: Vec<_> = read.split_whitespace().collect();
+        assert_eq!(read, ["log", "1-2", "data", "two"], "{protocol}");
+        let all = cli(&bus, &[protocol, "XRANGE", "log", "-", "+"], "");
+        assert_eq!(all, "1-1\ndata\none\n1-2\ndata\ntwo\n");
+        assert_eq!(
+            cli(&bus, &["XREVRANGE", "log", "+", "(1-1", "COUNT", "5"], ""),
+            "1-2\ndata\ntwo\n"
+        );
+    }
+}
+
+#[test]
 fn redis_cli_runs_laravels_loop() {
     let bus = Bus::start(&["a", "b"]);
     let script = "for i = 2, #ARGV do\n  redis.call('publish', ARGV[i], ARGV[1])\nend";

@@ -38,6 +38,7 @@ impl Settings {
                 location: SourceLocation::Embedded(local(6380)),
                 max_event_bytes: global.max_event_bytes,
                 max_bus_memory: BusSettings::default().max_memory,
+                max_bus_streams: BusSettings::default().max_stream_bytes,
             },
             hub: global.hub,
             requests: global.requests,

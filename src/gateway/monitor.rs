@@ -40,8 +40,13 @@ pub(super) async fn watch_bus(stats: Arc<BusStats>, metrics: Metrics) {
     let mut interval = tokio::time::interval(CHECK_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = stats.connections_closed();
+    let mut refused_before = 0;
     loop {
         metrics.bus(stats.sessions(), stats.memory());
+        metrics.bus_streams(stats.streams(), stats.stream_bytes());
+        let refused = stats.entries_refused();
+        metrics.bus_entries_refused(refused - refused_before);
+        refused_before = refused;
         let now = stats.connections_closed();
         for ((reason, cuts), (_, before)) in now.into_iter().zip(before) {
             metrics.bus_connections_cut(reason, cuts - before);

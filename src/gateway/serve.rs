@@ -38,7 +38,7 @@ use crate::source::bus_feed::feed_hub;
 use crate::source::control;
 use crate::source::intake::Intake;
 use crate::source::publishing::{PublicationJob, Publisher, publish_on_bus};
-use crate::source::redis::{ControlChannel, PubSub, RedisPublisher, StreamReader};
+use crate::source::redis::{ControlChannel, PubSub, RedisPublisher, StreamReader, StreamServer};
 
 /// The capacity of the channel of accepted connections to each shard.
 const MAX_HANDED_OVER: usize = 1024;
@@ -218,7 +218,8 @@ impl GatewayParts {
             (SourceLocation::Redis(info), _) => {
                 let most = self.settings.source.max_event_bytes;
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
-                let reader = StreamReader::new(info.clone(), most, hub.clone(), health, metrics);
+                let server = StreamServer::redis(info.clone());
+                let reader = StreamReader::new(server, most, hub.clone(), health, metrics);
                 tasks.spawn("the stream reader", reader.run());
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
                 let channel = control.as_ref().map(|control| control.channel.clone());
@@ -238,7 +239,7 @@ impl GatewayParts {
         Ok(())
     }
 
-    /// Starts the embedded bus. It has no Redis Streams, so there is no stream reader.
+    /// Starts the embedded bus, and what reads from it.
     fn start_bus(
         &self,
         tasks: &mut Tasks,
@@ -247,7 +248,9 @@ impl GatewayParts {
     ) -> Result<(), Error> {
         let source = &self.settings.source;
         let (max_event_bytes, max_memory) = (source.max_event_bytes, source.max_bus_memory);
-        let limits = BusSettings { max_event_bytes, max_memory, ..BusSettings::default() };
+        let max_stream_bytes = source.max_bus_streams;
+        let limits =
+            BusSettings { max_event_bytes, max_memory, max_stream_bytes, ..BusSettings::default() };
         let broker = Broker::new(limits);
         let watch = monitor::watch_bus(broker.stats(), self.metrics.clone());
         tasks.spawn("the bus monitor", watch);
@@ -259,11 +262,18 @@ impl GatewayParts {
             ssegate_bus::serve(socket, broker.clone(), self.stop_accepting.clone()),
         );
         tasks.spawn("the publisher", publish_on_bus(broker.clone(), publications));
+        let (health, metrics) = (self.health.clone(), self.metrics.clone());
+        let server = StreamServer::Bus(broker.clone());
+        let reader = StreamReader::new(server, max_event_bytes, hub.clone(), health, metrics);
+        tasks.spawn("the stream reader", reader.run());
         if let Some(ControlParts { channel, reader, .. }) = control {
             let control = control::bus::follow(broker.clone(), channel, reader);
             tasks.spawn("the control channel", control);
         }
         tasks.spawn("the source", feed_hub(broker, hub, intake));
+        const IN_MEMORY: &str = "the embedded bus keeps what it has in memory only: entries of streams are \
+                                 lost when the gateway stops";
+        tracing::info!(max_stream_bytes, "{IN_MEMORY}");
         self.health.set_embedded_source();
         self.metrics.source_connected(true);
         Ok(())

@@ -114,6 +114,17 @@ impl Metrics {
         self.0.bus_memory.set(int(memory));
     }
 
+    /// Sets the streams on the embedded bus, and the memory that they use.
+    pub fn bus_streams(&self, streams: usize, memory: usize) {
+        self.0.bus_streams.set(int(streams));
+        self.0.bus_stream_bytes.set(int(memory));
+    }
+
+    /// The embedded bus has refused entries of streams, because there was no memory for them.
+    pub fn bus_entries_refused(&self, entries: u64) {
+        self.0.bus_entries_refused.inc_by(entries);
+    }
+
     /// Connections of the embedded bus were refused or closed.
     pub fn bus_connections_cut(&self, reason: &str, connections: u64) {
         self.0.bus_connections_cut.with_label_values(&[reason]).inc_by(connections);

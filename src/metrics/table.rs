@@ -126,6 +126,11 @@ metrics! {
     bus_connections: IntGauge = "ssegate_bus_connections", "Open connections of the embedded bus.";
     bus_memory: IntGauge = "ssegate_bus_memory_bytes",
         "Memory used by all connections of the embedded bus.";
+    bus_streams: IntGauge = "ssegate_bus_streams", "Streams on the embedded bus.";
+    bus_stream_bytes: IntGauge = "ssegate_bus_stream_bytes",
+        "Memory used by all streams on the embedded bus.";
+    bus_entries_refused: IntCounter = "ssegate_bus_entries_refused_total",
+        "Entries of streams that the embedded bus refused because limits.bus_streams was reached.";
     bus_connections_cut: IntCounterVec = "ssegate_bus_connections_cut_total",
         "Connections of the embedded bus refused or closed by the gateway, by reason."
         by ["reason"];

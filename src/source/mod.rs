@@ -52,6 +52,8 @@ pub struct SourceSettings {
     pub max_event_bytes: usize,
     /// Bytes that the connections of the embedded bus may hold together.
     pub max_bus_memory: usize,
+    /// Bytes that all streams on the embedded bus may hold together.
+    pub max_bus_streams: usize,
 }
 
 /// Where messages come from.

@@ -24,4 +24,11 @@ $script = "for i = 2, #ARGV do\n  redis.call('publish', ARGV[i], ARGV[1])\nend";
 $redis->select(0);
 $result = $redis->eval($script, ['{"event":"OrderShipped"}', 'laravel_database_orders', 'news'], 0);
 echo 'laravel ', json_encode($result), ' ', json_encode($redis->getLastError()), "\n";
+
+$id = $redis->xAdd('log', '1-1', ['data' => 'wörld'], 100, true);
+$read = $redis->xRead(['log' => '0'], 10, 1);
+echo 'log ', $id, ' ', json_encode($read, JSON_UNESCAPED_UNICODE), "\n";
+$none = $redis->xRead(['log' => '$'], 10, 1);
+echo 'range ', json_encode($redis->xRange('log', '-', '+', 10), JSON_UNESCAPED_UNICODE), ' ', json_encode($none), "\n";
+echo 'info ', $redis->xInfo('STREAM', 'log')['length'], ' ', $redis->xLen('log'), ' ', $redis->ttl('log'), "\n";
 $redis->close();

@@ -30,6 +30,7 @@ mod backend_windows;
 mod basic;
 /// Bodies of any size, in constant memory.
 mod bodies;
+mod bus_logs;
 /// Pages of other origins.
 mod cors;
 /// Responses that come before the upload is complete.

@@ -34,7 +34,7 @@ fn routes(builder: GatewayBuilder) -> GatewayBuilder {
     builder.settings(AUTH).routes(&format!("{ROUTES}{LOGS}"))
 }
 
-/// With the embedded bus, which has no streams.
+/// With the embedded bus.
 async fn on_the_bus() -> Gateway {
     let nobody = Redis::stopped(&[]);
     Gateway::build(&nobody)

@@ -1,5 +1,6 @@
 #![no_main]
-//! Commands to the embedded bus: every reply is RESP and whole, and who has left is forgotten.
+//! Commands to the embedded bus: every reply is RESP and whole, streams are within their bound, and who has
+//! left is forgotten.
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
@@ -9,6 +10,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 const COUNT: &[u8] = b"*2\r\n$6\r\nPUBSUB\r\n$6\r\nNUMPAT\r\n";
+
+/// The streams of the dictionary.
+const NAMES: [&[u8]; 2] = [b"a", b"b"];
 
 /// The process's own subscriber.
 struct Ear;
@@ -31,8 +35,12 @@ fn replies(runtime: &Runtime, broker: &Broker, commands: &[u8]) -> Vec<u8> {
 fuzz_target!(|commands: &[u8]| {
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     // Limits that inputs reach.
-    let settings =
-        BusSettings { max_event_bytes: 100, max_subscriptions: 5, ..BusSettings::default() };
+    let settings = BusSettings {
+        max_event_bytes: 100,
+        max_subscriptions: 5,
+        max_stream_bytes: 4000,
+        ..BusSettings::default()
+    };
     let broker = Broker::new(settings);
     let outlet = broker.attach(Ear);
     outlet.psubscribe(b"*");
@@ -44,4 +52,14 @@ fuzz_target!(|commands: &[u8]| {
     assert!(is_whole, "a reply is cut short: {}", written.escape_ascii());
     assert_eq!((broker.stats().sessions(), broker.stats().memory()), (0, 0));
     assert_eq!(replies(&runtime, &broker, COUNT), b":1\r\n", "nobody but the outlet is left");
+    let stats = broker.stats();
+    assert!(stats.stream_bytes() <= 4000, "{} bytes in streams", stats.stream_bytes());
+    // Nobody waits any more, and no name or entry is left behind.
+    let info = replies(&runtime, &broker, b"INFO clients\r\n");
+    assert!(info.windows(17).any(|part| part == b"blocked_clients:0"), "{}", info.escape_ascii());
+    let names = NAMES.iter().map(|name| [b"DEL ", &name[..], b"\r\n"].concat());
+    replies(&runtime, &broker, &names.collect::<Vec<_>>().concat());
+    if stats.streams() == 0 {
+        assert_eq!(stats.stream_bytes(), 0, "entries are counted");
+    }
 });

@@ -42,6 +42,8 @@ mapping! {
         /// The memory of all connections of the embedded bus: incomplete commands, and output that is not
         /// read. Above it the most stalled connection is closed.
         bus_memory: Size,
+        /// The memory of all streams on the embedded bus. Above it, entries are refused.
+        bus_streams: Size,
         /// The memory of the queues of all slow clients. Above it the clients with the largest queues are
         /// closed.
         queue_memory: Size => hub.queue_memory in Size::BYTE..=Size::MAX,

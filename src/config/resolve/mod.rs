@@ -40,7 +40,6 @@ use super::global::GlobalSettings;
 use super::purpose::ConfigPurpose;
 use super::settings::Settings;
 use super::stream_options::StreamOptions;
-use crate::source::SourceLocation;
 
 pub(crate) use listen_addresses::reaches;
 pub(super) use listeners::DEFAULT_ADMIN;
@@ -66,7 +65,6 @@ pub(super) fn resolve(
         purpose,
         directory,
         addresses: ListenAddresses::default(),
-        is_source_embedded: false,
         trusts_no_proxy: true,
         max_body: global.max_body,
         max_header_bytes: 0,
@@ -81,11 +79,9 @@ pub(super) fn resolve(
     // This order decides which of two equal addresses is reported as a duplicate.
     let listeners = resolver.listeners(file.listeners);
     let admin = resolver.admin(file.admin);
-    let bus_memory = file.limits.or_default().bus_memory;
-    let source = resolver.source(file.redis, global.max_event_bytes, &bus_memory);
-    resolver.is_source_embedded = source
-        .as_ref()
-        .is_some_and(|source| matches!(source.location, SourceLocation::Embedded(_)));
+    let limits = file.limits.or_default();
+    let bus = (&limits.bus_memory, &limits.bus_streams);
+    let source = resolver.source(file.redis, global.max_event_bytes, bus);
     let auth = resolver.auth(file.auth, &Some(None));
     let revocation = resolver.revocation(file.revocation);
     Some(Settings {

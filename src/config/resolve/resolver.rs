@@ -16,8 +16,6 @@ pub(super) struct Resolver<'a> {
     pub(super) directory: &'a Path,
     /// The addresses to listen on.
     pub(super) addresses: ListenAddresses,
-    /// Whether the source is the embedded bus, which has no streams.
-    pub(super) is_source_embedded: bool,
     /// Whether `trusted_proxies` is empty.
     pub(super) trusts_no_proxy: bool,
     /// The value of `limits.body`.

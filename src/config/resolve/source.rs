@@ -16,16 +16,20 @@ impl Resolver<'_> {
         &mut self,
         redis: Field<RedisFile>,
         max_event_bytes: usize,
-        bus_memory: &Field<Size>,
+        (bus_memory, bus_streams): (&Field<Size>, &Field<Size>),
     ) -> Option<SourceSettings> {
         const WHAT: &str = "set the source of events, such as redis://127.0.0.1:6379, or \
                             embedded://127.0.0.1:6380 for a bus inside the gateway";
-        // The bus must have room for one message of the maximum size, beside others.
+        // The bus must have room for one message of the maximum size, beside others; as an entry, too.
         let least = BusSettings::least_memory(max_event_bytes);
         let mut max_bus_memory = BusSettings::default().max_memory.max(2 * least);
         bus_memory
             .within(Size(least)..=Size::MAX, self.mistakes)
             .set(&mut max_bus_memory, self.mistakes);
+        let mut max_bus_streams = BusSettings::default().max_stream_bytes.max(least);
+        bus_streams
+            .within(Size(least)..=Size::MAX, self.mistakes)
+            .set(&mut max_bus_streams, self.mistakes);
         let redis = self.required(redis, &KeyLocation::default(), "redis", WHAT)?;
         let url = self.required(redis.value.url, &redis.location, "url", WHAT)?;
         let location = self.parse(&url, location)?;
@@ -38,7 +42,7 @@ impl Resolver<'_> {
                 }
             }
         }
-        Some(SourceSettings { location, max_event_bytes, max_bus_memory })
+        Some(SourceSettings { location, max_event_bytes, max_bus_memory, max_bus_streams })
     }
 
     /// Notes a URL that points to this gateway, which would receive RESP on an HTTP listener.

@@ -66,13 +66,6 @@ impl Resolver<'_> {
     /// Notes keys of a stream that exclude each other.
     fn check_stream(&self, options: &StreamOptions, keys: &StreamKeys<'_>) {
         let is_log = options.source == EventsSource::Log;
-        if let Some(location) = keys.source.filter(|_| is_log && self.is_source_embedded) {
-            self.note(
-                location,
-                "the embedded bus has no streams; set redis.url to a Redis, such as \
-                 redis://127.0.0.1:6379, or use pubsub",
-            );
-        }
         if let Some(location) = keys.patterns.filter(|_| is_log && options.patterns) {
             self.note(location, "is not supported with source: stream, only with pubsub");
         }

@@ -46,9 +46,13 @@ fn publish_one(broker: &Broker, Publication { channel, kind }: &Publication) -> 
             let receivers = broker.publish(channel.as_str().as_bytes(), &payload);
             Receipt::Receivers(receivers as u64)
         }
-        // The configuration refuses `source: stream` with the bus.
-        PublicationKind::Entry { .. } => {
-            Receipt::Refused("ERR the embedded bus has no streams".to_owned())
+        PublicationKind::Entry { fields, max_entries } => {
+            let fields = fields.iter().map(|(name, value)| (name.as_bytes(), &value[..]));
+            let fields: Vec<_> = fields.collect();
+            match broker.add_entry(channel.as_str().as_bytes(), &fields, *max_entries) {
+                Ok(id) => Receipt::Entry(id),
+                Err(error) => Receipt::Refused(error.to_string()),
+            }
         }
     }
 }

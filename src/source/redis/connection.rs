@@ -57,12 +57,21 @@ impl RedisConnection {
         deadline: Instant,
     ) -> Result<Self, SourceError> {
         let stream = socket::connect(info.addr(), tls, deadline).await?;
+        Ok(Self::over(stream, max_event_bytes, kind))
+    }
+
+    /// A connection over `stream`. The handshake comes next.
+    pub(super) fn over(
+        stream: Box<dyn RedisIo>,
+        max_event_bytes: usize,
+        kind: ConnectionKind,
+    ) -> Self {
         let limits = Limits::with_max_bulk(max_event_bytes);
         let limits = match kind {
             ConnectionKind::PubSub => limits,
             ConnectionKind::Command => Limits { max_elements: MAX_ELEMENTS, ..limits },
         };
-        Ok(Self {
+        Self {
             stream,
             input: BytesMut::with_capacity(READ_BUFFER),
             decoder: ValueDecoder::new(limits),
@@ -71,7 +80,7 @@ impl RedisConnection {
             id: NO_ID,
             kind,
             version: RespVersion::Resp3,
-        })
+        }
     }
 
     /// Queues a command, which [`RedisConnection::exchange`] sends.

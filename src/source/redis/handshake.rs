@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
-use super::socket::{CONNECT_TIMEOUT, RedisTls};
+use super::socket::{CONNECT_TIMEOUT, RedisIo, RedisTls};
 
 /// Whether the fallback to RESP2 was logged: once per process, because each connection falls back.
 static IS_FALLBACK_LOGGED: AtomicBool = AtomicBool::new(false);
@@ -48,6 +48,17 @@ impl RedisConnection {
             .unwrap_or(Err(SourceError::Timeout(CONNECT_TIMEOUT.as_secs())))
     }
 
+    /// Performs the handshake with the embedded bus over `stream`.
+    pub(super) async fn open_own(
+        stream: Box<dyn RedisIo>,
+        max_event_bytes: usize,
+        kind: ConnectionKind,
+    ) -> Result<Self, SourceError> {
+        let mut connection = Self::over(stream, max_event_bytes, kind);
+        connection.hello(&["3", "SETNAME", "ssegate"]).await?;
+        Ok(connection)
+    }
+
     /// Sends `HELLO 3` with user, password and client name
     /// (<https://redis.io/docs/latest/commands/hello/>). Falls back to RESP2 if Redis does not
     /// support `HELLO`.
@@ -62,20 +73,23 @@ impl RedisConnection {
             arguments.extend(["AUTH", settings.username().unwrap_or("default"), password]);
         }
         arguments.extend(["SETNAME", "ssegate"]);
-        match self.request("HELLO", arguments.into_iter()).await {
-            Ok(Value::Map(server)) => {
-                let id = |key: &Value| key.as_bytes().is_some_and(|key| key == "id");
-                if let Some((_, Value::Integer(id))) = server.iter().find(|(key, _)| id(key)) {
-                    self.id = *id;
-                }
-                Ok(())
-            }
-            Ok(_) => Err(SourceError::Unexpected("HELLO did not return a map".into())),
+        match self.hello(&arguments).await {
             Err(error) if is_hello_unavailable(&error) => {
                 self.handshake_resp2(info, kind, &error).await
             }
-            Err(error) => Err(error),
+            result => result,
         }
+    }
+
+    async fn hello(&mut self, arguments: &[&str]) -> Result<(), SourceError> {
+        let Value::Map(server) = self.request("HELLO", arguments.iter().copied()).await? else {
+            return Err(SourceError::Unexpected("HELLO did not return a map".into()));
+        };
+        let id = |key: &Value| key.as_bytes().is_some_and(|key| key == "id");
+        if let Some((_, Value::Integer(id))) = server.iter().find(|(key, _)| id(key)) {
+            self.id = *id;
+        }
+        Ok(())
     }
 
     /// Performs the handshake in RESP2: `AUTH`, then commands that may fail. `why` is the error of

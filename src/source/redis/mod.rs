@@ -27,4 +27,4 @@ pub use error::SourceErrorKind;
 pub use inspect::{Inspection, RedisRead, inspect};
 pub(crate) use publishing::RedisPublisher;
 pub(crate) use pubsub::PubSub;
-pub(crate) use streams::StreamReader;
+pub(crate) use streams::{StreamReader, StreamServer};

@@ -41,7 +41,7 @@ impl PubSub {
         let intake = Intake::new(hub.clone(), control, metrics.clone());
         let tls = RedisTls::new(info.addr());
         let record = (health.clone(), Health::source_failed as _);
-        let failures = FailureLog::new(&info, metrics.clone(), record);
+        let failures = FailureLog::new(info.addr(), metrics.clone(), record);
         let state = Rc::new(PubSubState::new());
         let feed = PubSubFeed { hub, intake, health, metrics, state, failures };
         Self { info, tls, max_event_bytes, feed }

@@ -1,9 +1,9 @@
 //! Retries: when to reconnect, when to retry what was refused, and how often to log failures.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
 use std::time::Duration;
 
-use redis::ConnectionInfo;
 use tokio::time::Instant;
 
 use super::SourceErrorKind;
@@ -52,17 +52,11 @@ type RecordFailure = fn(&Health, &'static str, &str);
 
 impl FailureLog {
     pub(super) fn new(
-        info: &ConnectionInfo,
+        address: impl Display,
         metrics: Metrics,
         (health, record): (Health, RecordFailure),
     ) -> Self {
-        Self {
-            address: info.addr().to_string(),
-            last_logged: HashMap::new(),
-            metrics,
-            health,
-            record,
-        }
+        Self { address: address.to_string(), last_logged: HashMap::new(), metrics, health, record }
     }
 
     pub(super) fn report(&mut self, error: &SourceError, what: &'static str) {

@@ -35,7 +35,7 @@ const TUNING: TcpTuning = TcpTuning {
 /// The TLS configuration, if the address requires TLS. Created once, because there are many system
 /// root certificates.
 #[derive(Clone, Debug)]
-pub(super) struct RedisTls(Option<Arc<ClientConfig>>);
+pub(crate) struct RedisTls(Option<Arc<ClientConfig>>);
 
 impl RedisTls {
     pub(super) fn new(address: &ConnectionAddr) -> Self {

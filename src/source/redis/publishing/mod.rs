@@ -39,7 +39,7 @@ impl RedisPublisher {
     ) -> Self {
         let tls = RedisTls::new(info.addr());
         // The gateway is ready without it: streams do not need it.
-        let failures = FailureLog::new(&info, metrics, (health, |_, _, _| {}));
+        let failures = FailureLog::new(info.addr(), metrics, (health, |_, _, _| {}));
         Self { info, tls, jobs, failures }
     }
 

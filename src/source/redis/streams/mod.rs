@@ -16,13 +16,13 @@ mod info;
 mod progress;
 mod range;
 mod readers;
+mod server;
 mod session;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use redis::ConnectionInfo;
 use ssegate_format::Format;
 use ssegate_hub::{ChannelName, Subscription};
 use ssegate_hub::{Hub, SourceKind, SourceRequest};
@@ -32,11 +32,11 @@ use tokio::time::Instant;
 
 use self::entry::StreamEntry;
 use self::progress::{Comparison, StreamProgress};
+pub(crate) use self::server::StreamServer;
 use self::session::StreamSession;
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::retry::{FailureLog, backoff};
-use super::socket::RedisTls;
 use crate::health::Health;
 use crate::metrics::Metrics;
 
@@ -47,8 +47,7 @@ pub(crate) struct StreamReader(Rc<ReaderState>);
 /// State shared by the connections of the reader.
 #[derive(Debug)]
 struct ReaderState {
-    info: ConnectionInfo,
-    tls: RedisTls,
+    server: StreamServer,
     max_event_bytes: usize,
     hub: Hub,
     health: Health,
@@ -62,18 +61,16 @@ struct ReaderState {
 
 impl StreamReader {
     pub(crate) fn new(
-        info: ConnectionInfo,
+        server: StreamServer,
         max_event_bytes: usize,
         hub: Hub,
         health: Health,
         metrics: Metrics,
     ) -> Self {
-        let tls = RedisTls::new(info.addr());
         let record = (health.clone(), Health::log_source_failed as _);
-        let failures = FailureLog::new(&info, metrics.clone(), record);
+        let failures = FailureLog::new(&server, metrics.clone(), record);
         Self(Rc::new(ReaderState {
-            info,
-            tls,
+            server,
             max_event_bytes,
             hub,
             health,
@@ -97,7 +94,7 @@ impl StreamReader {
             state.health.set_log_source_ready(false);
             match state.recording_changes(state.open(ConnectionKind::Command)).await {
                 Ok(connection) => {
-                    tracing::info!(address = %state.info.addr(), "connected to Redis to read streams");
+                    state.log_connected();
                     let (error, is_initialized) =
                         StreamSession::new(connection, Rc::clone(&state)).run().await;
                     state.connections.set(0);
@@ -122,7 +119,14 @@ impl StreamReader {
 
 impl ReaderState {
     async fn open(&self, kind: ConnectionKind) -> Result<RedisConnection, SourceError> {
-        RedisConnection::open(&self.info, &self.tls, self.max_event_bytes, kind).await
+        self.server.open(self.max_event_bytes, kind).await
+    }
+
+    fn log_connected(&self) {
+        // The embedded bus cannot be away.
+        if let StreamServer::Redis(info, _) = &self.server {
+            tracing::info!(address = %info.addr(), "connected to Redis to read streams");
+        }
     }
 
     fn report(&self, error: &SourceError, what: &'static str) {
