@@ -15,7 +15,7 @@
 //!   [`Hub::flush`] whenever it has nothing more at hand. [`Hub::log_reads`] are ranges of older entries
 //!   that streams need, which it reads again and returns with [`Hub::finish_log_read`]. After a loss it
 //!   goes on behind the last entry, and calls [`Hub::repeat_log_reads`]; nothing is missing. Redis Streams
-//!   are one.
+//!   are one, of a Redis or of the embedded bus.
 //!
 //! Beside the events there is the [control channel](control), on which gateways tell each other of
 //! revocations.
