@@ -3,6 +3,8 @@
 mod bus_support;
 
 use std::cell::RefCell;
+use std::io::Write;
+use std::thread;
 
 use bus_support::redis::Redis;
 use bus_support::{Bus, Peer, command, eventually, show};
@@ -183,16 +185,44 @@ fn replies_about_streams_are_those_of_redis() {
     }
 }
 
+/// What is no id, or one that few would write.
+const BAD_IDS: &[&str] = &[
+    "-",
+    "+",
+    "$",
+    ">",
+    "",
+    "x",
+    "1-",
+    "-1",
+    "01-02",
+    " 1",
+    "1-+1",
+    "1--1",
+    "1--0",
+    "*-1",
+    "1-1-1",
+    "(1",
+    "4-18446744073709551615",
+    "18446744073709551615",
+    "18446744073709551615-18446744073709551615",
+    "18446744073709551616",
+];
+
+/// Commands with nothing to choose.
+const FIXED: &[&str] =
+    &["DEL a", "UNLINK b c", "PERSIST a", "TTL a", "TTL b", "MULTI", "EXEC", "DISCARD"];
+
+const EXPIRIES: &[&str] = &["1000", "2000", "-1", "x"];
+const EXPIRE_OPTIONS: &[&str] = &["", " NX", " XX", " GT", " LT"];
+
 /// An id, good or bad.
 fn any_id() -> impl Strategy<Value = String> {
     prop_oneof![
         6 => (0..5_u64, 0..4_u64).prop_map(|(ms, seq)| format!("{ms}-{seq}")),
         2 => (0..6_u64).prop_map(|ms| ms.to_string()),
         2 => (0..6_u64).prop_map(|ms| format!("{ms}-*")),
-        1 => select(vec![
-            "-", "+", "$", ">", "", "x", "1-", "-1", "01-02", " 1", "1-+1", "1--1", "1--0", "*-1", "1-1-1",
-            "18446744073709551615", "18446744073709551615-18446744073709551615", "18446744073709551616", "4-18446744073709551615", "(1",
-        ]).prop_map(str::to_owned),
+        1 => select(BAD_IDS).prop_map(str::to_owned),
     ]
 }
 
@@ -245,21 +275,20 @@ fn any_command() -> impl Strategy<Value = String> {
             .prop_map(|(key, start, end, count)| format!("XRANGE {key} {start} {end}{count}")),
         2 => (any_key(), any_bound(), any_bound(), count())
             .prop_map(|(key, start, end, count)| format!("XREVRANGE {key} {start} {end}{count}")),
-        2 => (count(), any_key(), any_key(), any_id(), any_id()).prop_map(|(count, key, other, id, next)| {
-            format!("XREAD{count} STREAMS {key} {other} {id} {next}")
-        }),
+        2 => (count(), any_key(), any_key(), any_id(), any_id())
+            .prop_map(|(count, a, b, id, next)| format!("XREAD{count} STREAMS {a} {b} {id} {next}")),
         1 => (count(), any_key(), any_id())
             .prop_map(|(count, key, id)| format!("XREAD BLOCK 1{count} STREAMS {key} {id}")),
         2 => (any_key(), any_trim()).prop_map(|(key, trim)| format!("XTRIM {key}{trim}")),
-        2 => (any_key(), any_id(), any_id()).prop_map(|(key, id, other)| format!("XDEL {key} {id} {other}")),
+        2 => (any_key(), any_id(), any_id())
+            .prop_map(|(key, id, other)| format!("XDEL {key} {id} {other}")),
         1 => any_key().prop_map(|key| format!("XLEN {key}")),
         2 => any_key().prop_map(|key| format!("XINFO STREAM {key}")),
         1 => (any_key(), count()).prop_map(|(key, count)| format!("XINFO STREAM {key} FULL{count}")),
         1 => (any_key(), any_key()).prop_map(|(key, other)| format!("EXISTS {key} {other}")),
         1 => any_key().prop_map(|key| format!("TYPE {key}")),
-        1 => select(vec!["DEL a", "UNLINK b c", "PERSIST a", "TTL a", "TTL b", "PTTL c", "MULTI", "EXEC", "DISCARD"])
-            .prop_map(str::to_owned),
-        1 => (select(vec!["a", "b"]), select(vec!["1000", "2000", "-1", "x"]), select(vec!["", " NX", " XX", " GT", " LT"]))
+        1 => select(FIXED).prop_map(str::to_owned),
+        1 => (any_key(), select(EXPIRIES), select(EXPIRE_OPTIONS))
             .prop_map(|(key, seconds, option)| format!("EXPIRE {key} {seconds}{option}")),
     ]
 }
@@ -429,4 +458,24 @@ fn consumer_groups_are_refused_with_the_way_out() {
             )
         );
     }
+}
+
+#[test]
+fn what_follows_a_blocked_read_waits_and_is_bounded() {
+    let settings = BusSettings { max_event_bytes: 1000, ..BusSettings::default() };
+    let bus = Bus::start_with(settings, &[]);
+    let (mut reader, mut writer) = (bus.connect(), bus.connect());
+    reader.send(command(&["XREAD", "BLOCK", "0", "STREAMS", "a", "$"]));
+    const PINGS: usize = 1 << 20;
+    let mut socket = reader.stream.try_clone().expect("a second handle");
+    let flood = thread::spawn(move || socket.write_all(&b"PING\r\n".repeat(PINGS)).expect("sends"));
+    // The rest stays in the sockets, and with the client.
+    eventually("as much is read as one command may have", || bus.stats.memory() >= 2 << 20);
+    assert!(bus.stats.memory() < 3 << 20, "{}", bus.stats.memory());
+    assert_eq!(show(&writer.ask(&["XADD", "a", "1-1", "f", "v"])), "1-1");
+    assert_eq!(show(&reader.next().expect("a reply")), "[[a [[1-1 [f v]]]]]");
+    for _ in 0..PINGS {
+        assert_eq!(show(&reader.next().expect("a reply")), "PONG");
+    }
+    flood.join().expect("all was sent");
 }

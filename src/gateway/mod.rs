@@ -11,6 +11,7 @@
 //! alive.
 
 mod auth_warnings;
+mod bus;
 mod certificates;
 mod config_change;
 mod duration_text;

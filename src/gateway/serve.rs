@@ -7,13 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use ssegate_bus::{Broker, BusSettings};
 use ssegate_hub::{Hub, HubSettings, ShardLink};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::bus::BusParts;
 use super::config_change::{ConfigChange, ConfigChanges};
 use super::reload::{ConfigLoader, Reloader};
 use super::revoking::{ControlParts, RevocationParts};
@@ -34,10 +34,7 @@ use crate::server::limits::GlobalLimits;
 use crate::server::listener::{Acceptor, Listener, ShardHandle};
 use crate::service::AdminPublishing;
 use crate::source::SourceLocation;
-use crate::source::bus_feed::feed_hub;
-use crate::source::control;
-use crate::source::intake::Intake;
-use crate::source::publishing::{PublicationJob, Publisher, publish_on_bus};
+use crate::source::publishing::{PublicationJob, Publisher};
 use crate::source::redis::{ControlChannel, PubSub, RedisPublisher, StreamReader, StreamServer};
 
 /// The capacity of the channel of accepted connections to each shard.
@@ -212,7 +209,20 @@ impl GatewayParts {
         tasks.spawn("the hub", async move { runner.run().await });
         match (&self.settings.source.location, bus) {
             (SourceLocation::Embedded(_), Some(bus)) => {
-                self.start_bus(tasks, (bus, publications), (hub, control))?;
+                let source = self.settings.source.clone();
+                let (health, metrics) = (self.health.clone(), self.metrics.clone());
+                let stop = self.stop_accepting.clone();
+                let bus = BusParts {
+                    source,
+                    socket: bus,
+                    publications,
+                    hub,
+                    control,
+                    health,
+                    metrics,
+                    stop,
+                };
+                bus.start(tasks)?;
             }
             (SourceLocation::Embedded(_), None) => unreachable!("the bus has a socket"),
             (SourceLocation::Redis(info), _) => {
@@ -236,46 +246,6 @@ impl GatewayParts {
                 tasks.spawn("the publisher", publisher.run());
             }
         }
-        Ok(())
-    }
-
-    /// Starts the embedded bus, and what reads from it.
-    fn start_bus(
-        &self,
-        tasks: &mut Tasks,
-        (socket, publications): (std::net::TcpListener, mpsc::Receiver<PublicationJob>),
-        (hub, control): (Hub, Option<ControlParts>),
-    ) -> Result<(), Error> {
-        let source = &self.settings.source;
-        let (max_event_bytes, max_memory) = (source.max_event_bytes, source.max_bus_memory);
-        let max_stream_bytes = source.max_bus_streams;
-        let limits =
-            BusSettings { max_event_bytes, max_memory, max_stream_bytes, ..BusSettings::default() };
-        let broker = Broker::new(limits);
-        let watch = monitor::watch_bus(broker.stats(), self.metrics.clone());
-        tasks.spawn("the bus monitor", watch);
-        let channel = control.as_ref().map(|control| control.channel.clone());
-        let intake = Intake::new(hub.clone(), channel, self.metrics.clone());
-        let socket = TcpListener::from_std(socket)?;
-        tasks.spawn(
-            "the bus",
-            ssegate_bus::serve(socket, broker.clone(), self.stop_accepting.clone()),
-        );
-        tasks.spawn("the publisher", publish_on_bus(broker.clone(), publications));
-        let (health, metrics) = (self.health.clone(), self.metrics.clone());
-        let server = StreamServer::Bus(broker.clone());
-        let reader = StreamReader::new(server, max_event_bytes, hub.clone(), health, metrics);
-        tasks.spawn("the stream reader", reader.run());
-        if let Some(ControlParts { channel, reader, .. }) = control {
-            let control = control::bus::follow(broker.clone(), channel, reader);
-            tasks.spawn("the control channel", control);
-        }
-        tasks.spawn("the source", feed_hub(broker, hub, intake));
-        const IN_MEMORY: &str = "the embedded bus keeps what it has in memory only: entries of streams are \
-                                 lost when the gateway stops";
-        tracing::info!(max_stream_bytes, "{IN_MEMORY}");
-        self.health.set_embedded_source();
-        self.metrics.source_connected(true);
         Ok(())
     }
 

@@ -147,10 +147,8 @@ async fn a_client_is_told_what_the_bus_does_not_have_any_more() {
 
 #[tokio::test]
 async fn large_entries_on_the_bus_arrive_live_and_again() {
-    let gateway = build()
-        .settings("max_event_bytes: 4MiB\nsse: { queue: { bytes: 64MiB } }\nlimits: { bus_streams: 64MiB }")
-        .start()
-        .await;
+    let gateway =
+        build().settings("max_event_bytes: 4MiB\nsse: { queue: { bytes: 64MiB } }").start().await;
     let mut stream = gateway.subscribe("/events/s").await;
     for size in [1, 1000, 100_000, 4 << 20] {
         let payload = "x".repeat(size);

@@ -27,12 +27,20 @@ pub(crate) struct BlockedRead {
 /// All connections that are blocked.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingReads {
-    /// By the name of each stream, in the order in which they were blocked.
-    by_stream: HashMap<Bytes, BTreeMap<u64, WaitingFor>>,
+    by_stream: HashMap<Bytes, StreamReaders>,
     by_client: HashMap<u64, (u64, Rc<BlockedRead>)>,
     blocked: u64,
     /// Streams with new entries for which somebody waits, in the order in which they got them.
     ready: Vec<Bytes>,
+}
+
+/// Who waits for one stream.
+#[derive(Debug, Default)]
+struct StreamReaders {
+    /// In the order in which they were blocked.
+    waiting: BTreeMap<u64, WaitingFor>,
+    /// The stream is among those that are ready.
+    is_ready: bool,
 }
 
 type WaitingFor = (Rc<BlockedRead>, StreamId);
@@ -72,8 +80,8 @@ impl WaitingReads {
         let (read, turn) = (Rc::new(read), self.blocked);
         self.blocked += 1;
         for (name, after) in &read.streams {
-            let waiting = self.by_stream.entry(name.clone()).or_default();
-            waiting.entry(turn).or_insert_with(|| (Rc::clone(&read), *after));
+            let readers = self.by_stream.entry(name.clone()).or_default();
+            readers.waiting.entry(turn).or_insert_with(|| (Rc::clone(&read), *after));
         }
         read.outbox.record_name(read.held_bytes());
         self.by_client.insert(read.client, (turn, Rc::clone(&read)));
@@ -84,9 +92,9 @@ impl WaitingReads {
     pub(crate) fn release(&mut self, client: u64) -> Option<Rc<BlockedRead>> {
         let (turn, read) = self.by_client.remove(&client)?;
         for (name, _) in &read.streams {
-            if let Some(waiting) = self.by_stream.get_mut(name) {
-                waiting.remove(&turn);
-                if waiting.is_empty() {
+            if let Some(readers) = self.by_stream.get_mut(name) {
+                readers.waiting.remove(&turn);
+                if readers.waiting.is_empty() {
                     self.by_stream.remove(name);
                 }
             }
@@ -98,21 +106,28 @@ impl WaitingReads {
 
     /// Records that a stream has a new entry.
     pub(crate) fn record_entry(&mut self, name: &[u8]) {
-        if let Some((name, _)) = self.by_stream.get_key_value(name)
-            && !self.ready.contains(name)
+        if let Some(readers) = self.by_stream.get_mut(name)
+            && !std::mem::replace(&mut readers.is_ready, true)
         {
-            self.ready.push(name.clone());
+            self.ready.push(Bytes::copy_from_slice(name));
         }
     }
 
     /// The streams with new entries since the last call for which somebody waits.
     pub(crate) fn take_ready(&mut self) -> Vec<Bytes> {
-        std::mem::take(&mut self.ready)
+        let ready = std::mem::take(&mut self.ready);
+        for name in &ready {
+            if let Some(readers) = self.by_stream.get_mut(name) {
+                readers.is_ready = false;
+            }
+        }
+        ready
     }
 
     /// Who waits for a stream, in the order in which they were blocked.
     pub(crate) fn waiting_for(&self, name: &[u8]) -> Vec<WaitingFor> {
-        self.by_stream.get(name).into_iter().flat_map(BTreeMap::values).cloned().collect()
+        let readers = self.by_stream.get(name);
+        readers.into_iter().flat_map(|readers| readers.waiting.values()).cloned().collect()
     }
 }
 

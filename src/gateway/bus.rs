@@ -1,0 +1,70 @@
+//! Starts the embedded bus, and what reads from it and publishes on it.
+
+use ssegate_bus::{Broker, BusSettings};
+use ssegate_hub::Hub;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::revoking::ControlParts;
+use super::tasks::Tasks;
+use super::{Error, monitor};
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::source::bus_feed::feed_hub;
+use crate::source::intake::Intake;
+use crate::source::publishing::{PublicationJob, publish_on_bus};
+use crate::source::redis::{StreamReader, StreamServer};
+use crate::source::{SourceSettings, control};
+
+/// What the bus is started with.
+pub(super) struct BusParts {
+    pub(super) source: SourceSettings,
+    pub(super) socket: std::net::TcpListener,
+    pub(super) publications: mpsc::Receiver<PublicationJob>,
+    pub(super) hub: Hub,
+    pub(super) control: Option<ControlParts>,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
+    /// Ends the connections of clients; the gateway still reads from the bus while it drains.
+    pub(super) stop: CancellationToken,
+}
+
+impl BusParts {
+    /// Starts the tasks.
+    ///
+    /// # Errors
+    /// The socket cannot be used.
+    pub(super) fn start(self, tasks: &mut Tasks) -> Result<(), Error> {
+        let Self { source, socket, publications, hub, control, health, metrics, stop } = self;
+        let max_event_bytes = source.max_event_bytes;
+        let broker = Broker::new(BusSettings {
+            max_event_bytes,
+            max_memory: source.max_bus_memory,
+            max_stream_bytes: source.max_bus_streams,
+            ..BusSettings::default()
+        });
+        const IN_MEMORY: &str = "the embedded bus is in memory only: \
+                                 entries of streams are lost when the gateway stops";
+        tracing::info!(max_stream_bytes = source.max_bus_streams, "{IN_MEMORY}");
+        let watch = monitor::watch_bus(broker.stats(), metrics.clone());
+        tasks.spawn("the bus monitor", watch);
+        let socket = TcpListener::from_std(socket)?;
+        tasks.spawn("the bus", ssegate_bus::serve(socket, broker.clone(), stop));
+        tasks.spawn("the publisher", publish_on_bus(broker.clone(), publications));
+        let server = StreamServer::Bus(broker.clone());
+        let (of_streams, counts) = (health.clone(), metrics.clone());
+        let reader = StreamReader::new(server, max_event_bytes, hub.clone(), of_streams, counts);
+        tasks.spawn("the stream reader", reader.run());
+        let channel = control.as_ref().map(|control| control.channel.clone());
+        if let Some(ControlParts { channel, reader, .. }) = control {
+            let control = control::bus::follow(broker.clone(), channel, reader);
+            tasks.spawn("the control channel", control);
+        }
+        let intake = Intake::new(hub.clone(), channel, metrics.clone());
+        tasks.spawn("the source", feed_hub(broker, hub, intake));
+        health.set_embedded_source();
+        metrics.source_connected(true);
+        Ok(())
+    }
+}
