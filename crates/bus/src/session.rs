@@ -158,6 +158,10 @@ impl BusSession {
                     CommandFlow::Abort => return SessionEnd::Http,
                 }
             }
+            if is_blocked {
+                // What was read behind the command that waits.
+                self.record_input();
+            }
             // A blocked client is read, too: it may close the connection.
             let may_read = has_room && !(is_blocked && self.buf.len() >= self.max_blocked_input());
             let block_ends = self.client.block_ends();
@@ -176,12 +180,7 @@ impl BusSession {
                         self.client.release();
                         return self.finish(writer).await;
                     }
-                    Ok(_) => {
-                        self.has_commands = true;
-                        if is_blocked {
-                            self.record_input();
-                        }
-                    }
+                    Ok(_) => self.has_commands = true,
                     Err(error) => return SessionEnd::Failed(error),
                 },
             }

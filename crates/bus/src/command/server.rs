@@ -9,6 +9,7 @@ use super::words::Words;
 use super::{BusClient, CommandResult};
 use crate::reply;
 use crate::stream_access::unix_ms;
+use crate::streams::StreamStore;
 
 /// The Redis version whose pub/sub the bus implements: clients choose their commands by it.
 const REDIS_VERSION: &str = "7.0.0";
@@ -97,18 +98,16 @@ fn sections(client: &BusClient) -> [Section; 7] {
                 ("pubsub_patterns", client.broker.patterns().to_string()),
             ],
         ),
-        (
-            "Keyspace",
-            match streams.len() {
-                0 => Vec::new(),
-                keys => {
-                    let expires = streams.expiring();
-                    vec![("db0", format!("keys={keys},expires={expires},avg_ttl=0"))]
-                }
-            },
-        ),
+        ("Keyspace", keyspace(&streams)),
         ("Replication", vec![("role", "master".into()), ("connected_slaves", "0".into())]),
     ]
+}
+
+/// As in Redis, a database without keys is left out.
+fn keyspace(streams: &StreamStore) -> Vec<(&'static str, String)> {
+    let (keys, expires) = (streams.len(), streams.expiring());
+    let database = (keys > 0).then(|| format!("keys={keys},expires={expires},avg_ttl=0"));
+    database.map(|line| ("db0", line)).into_iter().collect()
 }
 
 /// `CONFIG GET` finds nothing; `CONFIG SET` is not supported.
