@@ -83,7 +83,7 @@ impl Shard {
         }
         let (mut grown, mut dropped) = (0, 0);
         for subscriber in &*channel.subscribers.borrow() {
-            let mailbox = &subscriber.mailbox;
+            let mailbox = &subscriber.stream.mailbox;
             let outcome = mailbox.offer(event, subscriber.log_entry(entry), now);
             grown += outcome.grown;
             dropped += outcome.dropped;
@@ -121,8 +121,8 @@ impl Shard {
         };
         self.0.channels.borrow_mut().remove(topic);
         for subscriber in &*channel.subscribers.borrow() {
-            subscriber.mailbox.end(CloseReason::Refused, now);
-            self.visit_after_grace(&subscriber.mailbox, now);
+            subscriber.stream.mailbox.end(CloseReason::Refused, now);
+            self.visit_after_grace(&subscriber.stream.mailbox, now);
         }
     }
 
@@ -138,7 +138,7 @@ impl Shard {
         channel.newest_entry.set(entry);
         for subscriber in &*channel.subscribers.borrow() {
             if subscriber.is_unconfirmed.replace(false) {
-                let mailbox = &subscriber.mailbox;
+                let mailbox = &subscriber.stream.mailbox;
                 mailbox.confirm(subscriber.log_entry(channel.entry()));
                 if mailbox.is_ready() {
                     mailbox.ready(self.position(), now);
@@ -160,12 +160,13 @@ impl Shard {
     /// Gives a stream the page of the past that it has requested.
     fn replay(&self, replay: ReplayMessage, now: Instant) {
         let ReplayMessage { stream, ticket, topics, page, number } = replay;
-        let mailbox = self.0.streams.get(stream).filter(|mailbox| mailbox.awaits(ticket));
-        let Some(mailbox) = mailbox else { return };
+        let open = self.0.streams.get(stream).filter(|open| open.mailbox.awaits(ticket));
+        let Some(open) = open else { return };
+        let mailbox = &open.mailbox;
         let before = mailbox.queued_bytes();
         mailbox.begin_page(&page.start);
         for record in page.records {
-            self.replay_record(&mailbox, &topics, record, now);
+            self.replay_record(mailbox, &topics, record, now);
         }
         self.account(before, mailbox.queued_bytes());
         mailbox.end_page(page.is_last, number, page.floors, now);

@@ -28,7 +28,7 @@ pub(super) struct LocalChannel {
 
 /// A subscriber of a channel.
 pub(super) struct LocalSubscriber {
-    pub(super) mailbox: Rc<Mailbox>,
+    pub(super) stream: Rc<OpenStream>,
     // Which of the stream's channels this is. Small: there is one of these for every stream.
     pub(super) slot: u32,
     // The channel was never confirmed for the stream, which is counted in its mailbox. A loss of the source
@@ -50,11 +50,13 @@ impl LocalSubscriber {
     }
 }
 
-/// The channels of a stream on its shard.
-pub(crate) struct Membership {
-    pub(super) key: StreamKey,
-    // In place where there is one, as a rule.
-    pub(super) channels: SmallVec<[Rc<LocalChannel>; 1]>,
+/// A stream on its shard: what is to be written to it, and its channels.
+// The mailbox first: an event needs nothing else.
+#[repr(C)]
+pub(crate) struct OpenStream {
+    pub(crate) mailbox: Mailbox,
+    // In place where there is one, as a rule. Filled while the stream is opened.
+    pub(super) channels: RefCell<SmallVec<[Rc<LocalChannel>; 1]>>,
 }
 
 impl LocalChannel {
@@ -74,7 +76,7 @@ impl LocalChannel {
         let mut subscribers = self.subscribers.borrow_mut();
         subscribers.swap_remove(place);
         if let Some(moved) = subscribers.get(place) {
-            moved.mailbox.set_place(moved.slot(), place);
+            moved.stream.mailbox.set_place(moved.slot(), place);
         }
         // Many that have left leave no memory behind.
         let left = subscribers.len();
@@ -99,20 +101,21 @@ impl LocalChannel {
     }
 }
 
-impl Membership {
-    /// The stream's name on its shard.
-    pub(crate) fn key(&self) -> StreamKey {
-        self.key
+impl OpenStream {
+    /// Its name on its shard; `None` before it is open there.
+    pub(crate) fn key(&self) -> Option<StreamKey> {
+        self.mailbox.key()
     }
 
-    /// The names of the channels at the source.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.channels.iter().map(|channel| channel.name())
+    /// The topics of its channels.
+    pub(crate) fn topics(&self) -> Vec<Topic> {
+        self.channels.borrow().iter().map(|channel| channel.topic.clone()).collect()
     }
 }
 
-impl fmt::Debug for Membership {
+impl fmt::Debug for OpenStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.names()).finish()
+        let channels = self.channels.borrow();
+        f.debug_list().entries(channels.iter().map(|channel| channel.name())).finish()
     }
 }
