@@ -5,6 +5,8 @@
 //! number, a client with the newest id of a channel that was closed and opened again would be taken for
 //! complete.
 
+use tokio::time::Instant;
+
 use super::channel::Confirmation;
 use super::hub_state::HubState;
 use super::name_index::ChannelIndexes;
@@ -30,11 +32,13 @@ impl HubState {
             }
             channel.confirmation = Confirmation::Given;
             channel.confirmed = number;
+            channel.answers.clear();
             waiting.append(&mut channel.waiting);
             let entry = channel.newest_entry;
             let message = || Message::Confirmed { channel: index, number, entry };
             self.senders.send(channel.shards, message);
         }
+        self.fleet.confirmed(Instant::now());
         self.serve_waiting(waiting);
     }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Shard;
 use super::local_channel::{LocalChannel, LocalSubscriber, OpenStream};
 use crate::EntryId;
+use crate::fleet::name::EventName;
 use crate::gap::GapReason;
 use crate::position::cursor::LogEntry;
 use crate::subject::ChannelIndex;
@@ -27,12 +28,15 @@ impl Shard {
         &self,
         reason: GapReason,
         channels: &[ChannelIndex],
-        (number, entry): (u64, Option<EntryId>),
+        (number, name, entry): (u64, EventName, Option<EntryId>),
         now: Instant,
     ) {
         let mut gaps: HashMap<*const OpenStream, StreamGap> = HashMap::new();
         let mut replays = Vec::new();
         for channel in channels.iter().filter_map(|&index| self.channel(index)) {
+            if reason == GapReason::TooLarge {
+                channel.newest.set((number, name));
+            }
             if let Some(entry) = entry.filter(|_| reason != GapReason::Overload) {
                 channel.newest_entry.set(entry);
             }
@@ -55,9 +59,10 @@ impl Shard {
             }
         }
         for StreamGap { stream, channels, entry } in gaps.into_values() {
+            let place = channels.first().and_then(|channel| channel.place(name));
             let names = channels.iter().map(|channel| channel.name());
             self.count_gap(reason);
-            stream.mailbox.gap(reason, (number, entry), names, now);
+            stream.mailbox.gap(reason, (number, entry), place, names, now);
         }
         replays.iter().for_each(|stream| stream.mailbox.replay_from_here(now));
     }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use crate::Topic;
+use crate::fleet::name::{EventName, FleetPosition, SubscriptionTag};
 use crate::mailbox::Mailbox;
 use crate::position::cursor::LogEntry;
 use crate::subject::ChannelIndex;
@@ -20,6 +21,10 @@ pub(super) struct LocalChannel {
     pub(super) ticket: u64,
     pub(super) index: Cell<Option<ChannelIndex>>,
     pub(super) is_confirmed: Cell<bool>,
+    // The number of its last confirmation, and its newest message since then.
+    pub(super) confirmed: Cell<u64>,
+    pub(super) newest: Cell<(u64, EventName)>,
+    pub(super) tag: SubscriptionTag,
     // Of a log, the newest entry that was delivered here.
     pub(super) newest_entry: Cell<EntryId>,
     // In place where there is one: many channels have no more.
@@ -62,6 +67,9 @@ pub(crate) struct OpenStream {
 impl LocalChannel {
     pub(super) fn new(topic: Topic, ticket: u64) -> Self {
         Self {
+            tag: SubscriptionTag::of(&topic.subscription),
+            confirmed: Cell::new(0),
+            newest: Cell::default(),
             topic,
             ticket,
             index: Cell::new(None),
@@ -93,6 +101,11 @@ impl LocalChannel {
     /// Its newest entry; `None` where it is no log.
     pub(super) fn entry(&self) -> Option<EntryId> {
         self.is_log().then(|| self.newest_entry.get())
+    }
+
+    /// The place behind one of its messages; `None` where it has no name.
+    pub(super) fn place(&self, name: EventName) -> Option<FleetPosition> {
+        name.known().map(|name| FleetPosition { tag: self.tag, name })
     }
 
     /// Its name at the source.

@@ -8,6 +8,7 @@ mod deliver;
 mod gaps;
 pub(super) mod link;
 pub(super) mod local_channel;
+mod place;
 pub(super) mod queue_budget;
 pub(super) mod streams;
 
@@ -23,6 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use self::link::ShardLink;
 use self::local_channel::{LocalChannel, OpenStream};
 use super::drain_pace::drain_evenly;
+use super::fleet::marks::HeardMark;
 use super::gap::GapReason;
 use super::inbox::message::Message;
 use super::mailbox::Mailbox;
@@ -48,6 +50,9 @@ struct ShardState {
     next_ticket: Cell<u64>,
     // The number up to which everything was delivered here, with all its copies.
     number: Cell<u64>,
+    // The newest mark of the fleet that was delivered here, and the channels confirmed since.
+    mark: Cell<Option<HeardMark>>,
+    unnamed: RefCell<Vec<ChannelIndex>>,
     // Messages to deliver, the oldest first.
     batch: RefCell<VecDeque<Message>>,
     queued_bytes: Cell<usize>,
@@ -69,6 +74,8 @@ impl Shard {
             streams: TimedStreams::new(Instant::now()),
             next_ticket: Cell::new(0),
             number: Cell::new(0),
+            mark: Cell::new(None),
+            unnamed: RefCell::default(),
             batch: RefCell::default(),
             queued_bytes: Cell::new(0),
             observer: Box::new(observer),
@@ -105,6 +112,7 @@ impl Shard {
             self.deliver_all();
             let now = Instant::now();
             for stream in due.iter().filter_map(|key| self.0.streams.get(*key)) {
+                self.tell_last_position(&stream, now);
                 stream.mailbox.end(CloseReason::Drained, now);
                 self.visit_after_grace(&stream.mailbox, now);
             }
@@ -159,6 +167,7 @@ impl Shard {
     pub(super) fn end(&self, key: StreamKey, reason: CloseReason) {
         if let Some(stream) = self.0.streams.get(key) {
             let now = Instant::now();
+            self.tell_last_position(&stream, now);
             stream.mailbox.end(reason, now);
             self.visit_after_grace(&stream.mailbox, now);
         }

@@ -48,9 +48,8 @@ impl Shard {
         let StreamRequest { opening, expires_at, cut, .. } = request;
         let now = Instant::now();
         let beginning = self.beginning(&topics);
-        let resume = Resume::new(&beginning, &last_seen, settings.replay);
-        let linger = settings.linger;
-        let channels = topics.len();
+        let (linger, channels) = (settings.linger, topics.len());
+        let resume = Resume::new(&beginning, channels, &last_seen, settings.replay);
         let parts = MailboxParts {
             settings,
             beginning,
@@ -74,7 +73,7 @@ impl Shard {
         let first_visit = mailbox.first_visit(now, self.0.write_timeout.get());
         mailbox.set_key(self.0.streams.insert(Rc::clone(&stream), first_visit));
         if mailbox.is_ready() {
-            mailbox.ready(self.position(), now);
+            self.ready(&stream, now);
         }
         stream
     }

@@ -110,7 +110,7 @@ impl TestHub {
 
     async fn publish_all(&self, events: &[(&str, &'static str)]) {
         for (channel, data) in events {
-            self.hub.begin_message(channel.as_bytes());
+            self.hub.begin_message(channel.as_bytes(), None);
             self.hub.publish(false, channel, Instant::now(), |_| {
                 Some(Event { data: Bytes::from_static(data.as_bytes()), ..Event::default() })
             });
