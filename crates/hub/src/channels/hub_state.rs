@@ -108,7 +108,7 @@ impl HubState {
         debug_assert!(!channel.is_confirmed() || channel.confirmed <= number);
         let confirmed = channel.is_confirmed().then(|| ChannelStart {
             number: channel.confirmed,
-            newest: channel.newest_message().unwrap_or_default(),
+            newest: channel.newest_message(channel.confirmed).unwrap_or_default(),
             entry: channel.newest_entry,
         });
         let message = Message::Joined {
@@ -251,6 +251,7 @@ impl HubState {
             let channel = &mut self.channels[index as usize];
             let record = (RecordContent::Gap(reason), EventName::default());
             channel.keep(number, record, now, &mut self.budget);
+            channel.whole_since = Some(number);
         }
         let (channels, name) = (channels.into(), EventName::default());
         let gap = Message::Gap { reason, channels, number, name, entry: None };
@@ -269,7 +270,9 @@ impl HubState {
             let sibling = &self.channels[sibling as usize];
             (sibling.confirmation, sibling.confirmed, sibling.newest_entry)
         });
-        let counted = siblings.first().map(|&sibling| self.channels[sibling as usize].counted);
+        let first = siblings.first().map(|&sibling| &self.channels[sibling as usize]);
+        let (counted, whole_since) =
+            first.map(|first| (first.counted, first.whole_since)).unwrap_or_default();
         let tag = SubscriptionTag::of(&topic.subscription);
         let entry = self.channels.vacant_entry();
         let index = ChannelIndex::try_from(entry.key()).expect("max_channels is below 2^32");
@@ -281,8 +284,9 @@ impl HubState {
                 _ => Confirmation::Awaited,
             },
             confirmed: sibling.map_or(0, |(_, confirmed, _)| confirmed),
+            whole_since,
             tag,
-            counted: counted.unwrap_or_default(),
+            counted,
             answers: Vec::new(),
             shards: 0,
             linger: Duration::ZERO,

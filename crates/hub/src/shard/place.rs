@@ -13,6 +13,7 @@ use super::local_channel::{LocalChannel, OpenStream};
 use crate::Ids;
 use crate::fleet::marks::HeardMark;
 use crate::fleet::name::{FleetPosition, SubscriptionTag};
+use crate::fleet::rules::FleetRule;
 use crate::subject::ChannelIndex;
 
 impl Shard {
@@ -28,10 +29,15 @@ impl Shard {
             channel.is_confirmed.get() && channel.topic.ids == Ids::Ours
         };
         let confirmed = channels.iter().map(|channel| channel.confirmed.get()).max()?;
-        if !channels.iter().all(is_known) || mark.number < confirmed || !are_distinct(&channels) {
+        if !channels.iter().all(is_known)
+            || mark.number < confirmed
+            || !are_distinct(&channels) && FleetRule::DistinctTags.holds()
+        {
             return None;
         }
-        let newest = channels.iter().max_by_key(|channel| {
+        let all =
+            if FleetRule::NewestOfAllChannels.holds() { &channels[..] } else { &channels[..1] };
+        let newest = all.iter().max_by_key(|channel| {
             let (newest, _) = channel.newest.get();
             // Copies of one message share a number: it is named by its channel.
             (newest, !channel.topic.subscription.is_pattern)

@@ -1,0 +1,102 @@
+//! A fleet of gateways on one server, against an oracle that knows every message.
+//!
+//! The hubs and their shards are the real ones; the server is simulated, with delays, breaks and lost
+//! publications. Clients move between the gateways with the last id that they have read, while gateways are
+//! replaced, histories trimmed and evicted, and channels left. What comes after a client's first `ready`
+//! must reach it once and in order, or be covered by a gap that names the channel. Each rule of the fleet
+//! ([`FleetRule`]) is taken away in turn, and must be missed.
+//!
+//! `SSEGATE_SEEDS=100000` runs more of it, `SSEGATE_SEED=7` one seed with a trace.
+
+mod client;
+mod gateway;
+mod plan;
+mod server;
+mod world;
+
+use fastrand::Rng;
+
+use self::client::{Count, Fault};
+use self::plan::Plan;
+use self::world::FleetWorld;
+use super::run;
+use crate::fleet::rules::{FleetRule, WITHOUT};
+
+const SEEDS: u64 = 500;
+
+/// What came of many seeds.
+#[derive(Debug, Default)]
+struct Outcome {
+    count: Count,
+    faults: Vec<(u64, Fault)>,
+}
+
+fn number_of(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn run_seeds(
+    plan: fn(&mut Rng) -> Plan,
+    seeds: std::ops::Range<u64>,
+    without: &[FleetRule],
+) -> Outcome {
+    let (one, mut outcome) = (number_of("SSEGATE_SEED"), Outcome::default());
+    for seed in one.map_or(seeds, |seed| seed..seed + 1) {
+        WITHOUT.set(without.to_vec());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        run(async move {
+            // The hub draws its runs and marks from here.
+            fastrand::seed(seed);
+            let mut rng = Rng::with_seed(seed);
+            let plan = plan(&mut rng);
+            let text = format!("{plan:?}");
+            let mut world = FleetWorld::new(plan, rng, one.is_some());
+            let result = world.live().await;
+            if let Some(trace) = world.trace.take() {
+                println!("{trace}seed {seed}: {text}: {result:?}");
+            }
+            sender.send(result).expect("it is received below");
+        });
+        match receiver.recv().expect("it was sent") {
+            Ok(count) => {
+                outcome.count.resumes += count.resumes;
+                outcome.count.gaps += count.gaps;
+                outcome.count.needless += count.needless;
+            }
+            Err(fault) => outcome.faults.push((seed, fault)),
+        }
+    }
+    WITHOUT.set(Vec::new());
+    outcome
+}
+
+fn run_all(plan: fn(&mut Rng) -> Plan, without: &[FleetRule]) -> Outcome {
+    run_seeds(plan, 0..number_of("SSEGATE_SEEDS").unwrap_or(SEEDS), without)
+}
+
+#[test]
+fn a_client_that_moves_between_gateways_misses_nothing_without_a_gap() {
+    let Outcome { count, faults } = run_all(Plan::draw, &[]);
+    println!("{count:?}");
+    assert_eq!(faults, []);
+}
+
+#[test]
+fn in_calm_few_gaps_are_needless() {
+    let Outcome { count, faults } = run_all(Plan::calm, &[]);
+    println!("{count:?}");
+    assert_eq!(faults, []);
+}
+
+#[test]
+fn each_rule_is_missed_when_it_is_taken_away() {
+    let most = number_of("SSEGATE_SEEDS").unwrap_or(3000);
+    for rule in FleetRule::ALL {
+        let mut seeds = (0..most).step_by(50);
+        let missed = seeds.find_map(|start| {
+            let outcome = run_seeds(Plan::draw, start..start + 50, &[rule]);
+            outcome.faults.first().cloned()
+        });
+        println!("without {rule:?}: {missed:?}");
+    }
+}
