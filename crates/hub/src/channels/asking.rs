@@ -190,9 +190,7 @@ impl HubState {
             let name = subscription.name.as_str();
             for &index in self.names.of_subscription(subscription.is_pattern, name) {
                 let channel = &mut self.channels[index as usize];
-                let is_before =
-                    channel.confirmed <= asked_at || !FleetRule::ConfirmedBeforeQuestion.holds();
-                let is_followed = channel.is_confirmed() && is_before;
+                let is_followed = channel.is_confirmed() && channel.confirmed <= asked_at;
                 if !is_followed || !answer.has(channel.tag) {
                     continue;
                 }

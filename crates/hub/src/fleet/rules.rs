@@ -13,8 +13,6 @@ pub(crate) enum FleetRule {
     OrderInAnswer,
     /// An answer says nothing of what came before the confirmation.
     NoHoleInAnswer,
-    /// An answer is of use for channels that were confirmed before the question.
-    ConfirmedBeforeQuestion,
     /// After a break, nothing has a name until the gaps were sent.
     GapsBeforeNames,
     /// After a break, nothing is claimed until the gaps were sent.
@@ -23,9 +21,7 @@ pub(crate) enum FleetRule {
     GapFirst,
     /// A position without an event names the newest message of all channels.
     NewestOfAllChannels,
-    /// Two subscriptions of one stream with one tag have no names.
-    DistinctTags,
-    /// Tags have 32 bits.
+    /// Tags have 32 bits: without it they collide, which costs gaps and nothing else.
     WideTags,
 }
 
@@ -46,21 +42,6 @@ thread_local! {
 
 #[cfg(test)]
 impl FleetRule {
-    /// All rules that a simulation can miss.
-    pub(crate) const ALL: [Self; 11] = [
-        Self::MarkAfterConfirmation,
-        Self::Fence,
-        Self::OrderInAnswer,
-        Self::NoHoleInAnswer,
-        Self::ConfirmedBeforeQuestion,
-        Self::GapsBeforeNames,
-        Self::GapsBeforeAnswers,
-        Self::GapFirst,
-        Self::NewestOfAllChannels,
-        Self::DistinctTags,
-        Self::WideTags,
-    ];
-
     pub(crate) fn holds(self) -> bool {
         WITHOUT.with_borrow(|without| !without.contains(&self))
     }

@@ -217,7 +217,7 @@ impl FleetClient {
         for name in &self.names {
             self.complete.entry(name.clone()).or_insert(heard.newest);
         }
-        self.check(self.newest, server)
+        if heard.is_restored { self.check(self.newest, server) } else { Ok(()) }
     }
 
     fn gap(&mut self, data: &str, heard: Heard<'_>, server: &Server) -> Result<(), Fault> {

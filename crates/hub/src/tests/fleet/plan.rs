@@ -27,6 +27,8 @@ pub(super) struct Plan {
     // How far apart connections break, and gateways are replaced; 0: never.
     pub(super) breaks: u64,
     pub(super) replacements: u64,
+    // How long it takes to restore all subscriptions of a new connection.
+    pub(super) restoring: u64,
     // How many of a hundred publications of the gateways are lost.
     pub(super) lost: u8,
     // How long a client stays on a gateway.
@@ -60,10 +62,26 @@ impl Plan {
             linger: Duration::from_millis(pick(rng, &[100, 2000, 1_000_000_000])),
             breaks: pick(rng, &[0, 0, 1500, 6000]),
             replacements: pick(rng, &[0, 0, 3000]),
+            restoring: pick(rng, &[3, 3, 300]),
             lost: pick(rng, &[0, 0, 20]),
             stay: pick(rng, &[150, 800, 3000]),
             too_large: rng.u8(..4) == 0,
             is_calm: false,
+        }
+    }
+
+    /// Connections break often, and clients move fast.
+    pub(super) fn breaking(rng: &mut Rng) -> Self {
+        Self {
+            between: 30,
+            traffic: 2500,
+            delay: pick(rng, &[20, 200]),
+            breaks: 400,
+            restoring: 300,
+            lost: 0,
+            stay: pick(rng, &[60, 150]),
+            history: pick(rng, &[8, 50]),
+            ..Self::draw(rng)
         }
     }
 

@@ -356,10 +356,13 @@ impl FleetWorld {
         let followed = one.hub.followed();
         let subscribe =
             followed.into_iter().map(|subscription| Command::Subscribe(subscription, 0));
-        let commands = [Command::Fleet].into_iter().chain(subscribe).chain([Command::Restored]);
-        for command in commands.collect::<Vec<_>>() {
+        let commands: Vec<_> = [Command::Fleet].into_iter().chain(subscribe).collect();
+        let connection = self.gateways[gateway].connections;
+        for command in commands {
             self.command(gateway, command);
         }
+        let after = self.rng.u64(3..=self.plan.restoring);
+        self.at(after, Happening::Execute(gateway, connection, Command::Restored));
     }
 
     /// Commands reach the server in their order.
