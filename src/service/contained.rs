@@ -239,7 +239,7 @@ pub(super) mod tests {
         }
 
         fn publish(&self, data: &'static str) {
-            self.hub.begin_message(b"news");
+            self.hub.begin_message(b"news", None);
             self.hub.publish(false, "news", tokio::time::Instant::now(), |_| {
                 Some(Event { data: Bytes::from_static(data.as_bytes()), ..Event::default() })
             });

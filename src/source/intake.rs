@@ -51,7 +51,11 @@ impl Intake {
         }
         if !self.last.is_copy(pattern, channel, payload) {
             self.last.set(pattern, channel, payload);
-            self.hub.begin_message(channel);
+            let whole = match payload {
+                Payload::Whole(payload) => Some(&payload[..]),
+                Payload::TooLarge(_) => None,
+            };
+            self.hub.begin_message(channel, whole);
         }
         self.messages += 1;
         self.deliver(pattern, channel, payload);

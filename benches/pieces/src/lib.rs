@@ -111,7 +111,7 @@ impl FanOut {
         let received = Instant::now();
         self.runtime.block_on(async {
             for _ in 0..events {
-                self.hub.begin_message(CHANNEL.as_bytes());
+                self.hub.begin_message(CHANNEL.as_bytes(), None);
                 self.hub.publish(false, CHANNEL, received, |format| {
                     Some(format.decode(&self.payload).event)
                 });

@@ -32,6 +32,7 @@ mod channel_name;
 mod channels;
 mod drain_pace;
 mod entry_id;
+mod fleet;
 mod gap;
 mod history;
 mod inbox;
@@ -53,6 +54,7 @@ pub use channel_name::{ChannelName, InvalidChannelName};
 pub use channels::Hub;
 pub use drain_pace::drain_evenly;
 pub use entry_id::EntryId;
+pub use fleet::requests::FleetRequest;
 pub use gap::GapReason;
 pub use history::retention::{
     HistorySettings, NameShape, Retention, RetentionRule, RetentionRules,

@@ -1,6 +1,6 @@
 //! One stream, as the body of its response sees it.
 //!
-//! The shard offers events to the stream's [`Mailbox`]; the body reads them from its [`Subscriber`]. Both
+//! The shard offers events to the stream's [`mailbox`](crate::mailbox); the body reads them from its [`Subscriber`]. Both
 //! live on one thread. What carries the bytes is not known here.
 
 use std::cell::RefCell;
@@ -13,11 +13,10 @@ use ssegate_sse::frame::{Form, Frame};
 use tokio::time::Instant;
 
 use super::gap::GapReason;
-use super::mailbox::Mailbox;
 use super::mailbox::close_reason::CloseReason;
 use super::mailbox::event_queue::{EventQueue, QueuedFrame};
 use super::shard::Shard;
-use super::shard::local_channel::Membership;
+use super::shard::local_channel::OpenStream;
 use super::shard::streams::StreamRequest;
 use super::timed_streams::StreamKey;
 
@@ -27,9 +26,8 @@ const MAX_TOGETHER: usize = 16 << 10;
 /// A stream, as the body of its response sees it. Leaves its channels when it is dropped.
 // Not `Clone`: there is one reader.
 pub struct Subscriber {
-    mailbox: Rc<Mailbox>,
+    stream: Rc<OpenStream>,
     shard: Shard,
-    membership: Membership,
     // What is left of a large text whose first pieces were handed over.
     rest: RefCell<Option<Box<Bytes>>>,
 }
@@ -39,42 +37,44 @@ pub struct Subscriber {
 #[derive(Clone, Debug)]
 pub struct StreamEnder {
     shard: Shard,
-    key: StreamKey,
+    // `None`: it has ended.
+    key: Option<StreamKey>,
 }
 
 impl StreamEnder {
     /// Ends the stream in good order, with a jittered `retry`. Does nothing once it has ended.
     pub fn end(&self, reason: CloseReason) {
-        self.shard.end(self.key, reason);
+        if let Some(key) = self.key {
+            self.shard.end(key, reason);
+        }
     }
 }
 
 impl Shard {
     /// Opens a stream.
     pub fn subscribe(&self, request: StreamRequest) -> Subscriber {
-        let (mailbox, membership) = self.open(request);
-        Subscriber { mailbox, shard: self.clone(), membership, rest: RefCell::default() }
+        Subscriber { stream: self.open(request), shard: self.clone(), rest: RefCell::default() }
     }
 }
 
 impl Subscriber {
     /// The next bytes of the stream, in the form that its transport takes; `None` at its end.
     pub fn poll_next(&self, form: Form, context: &Context<'_>) -> Poll<Option<Bytes>> {
-        let mut queue = self.mailbox.queue();
+        let mut queue = self.stream.mailbox.queue();
         let before = queue.bytes();
         let next = self.next_piece(&mut queue, form);
         self.shard.account(before, queue.bytes());
         match next {
             Some((bytes, now)) => {
-                self.mailbox.note_handed_over(now);
+                self.stream.mailbox.note_handed_over(now);
                 Poll::Ready(Some(bytes))
             }
-            None if self.mailbox.is_closed() => Poll::Ready(None),
+            None if self.stream.mailbox.is_closed() => Poll::Ready(None),
             None => {
-                if self.mailbox.is_replay_due() {
+                if self.stream.mailbox.is_replay_due() {
                     self.request_replay();
                 }
-                self.mailbox.wait(context);
+                self.stream.mailbox.wait(context);
                 Poll::Pending
             }
         }
@@ -82,35 +82,36 @@ impl Subscriber {
 
     /// A part of what was handed over was written: the client is slow, but has not stopped reading.
     pub fn note_progress(&self) {
-        self.mailbox.note_progress(Instant::now());
+        self.stream.mailbox.note_progress(Instant::now());
     }
 
     /// Writes a keep-alive, though the stream may not be quiet: to see whether its client is there.
     pub fn keep_alive_now(&self) {
-        self.mailbox.keep_alive(Instant::now());
+        self.stream.mailbox.keep_alive(Instant::now());
     }
 
     /// Returns what ends the stream from outside its body.
     pub fn ender(&self) -> StreamEnder {
-        StreamEnder { shard: self.shard.clone(), key: self.membership.key() }
+        StreamEnder { shard: self.shard.clone(), key: self.stream.key() }
     }
 
     /// Why the stream was closed; `None` if it was not closed from this side.
     pub fn close_reason(&self) -> Option<CloseReason> {
-        self.mailbox.close_reason()
+        self.stream.mailbox.close_reason()
     }
 
     // Rare, and kept out of the way of an event.
     #[cold]
     fn request_replay(&self) {
-        self.shard.request_replay(&self.mailbox, &self.membership);
+        self.shard.request_replay(&self.stream);
     }
 
     /// What is handed over next. A large text goes in pieces, so that each one that is taken is seen as
     /// progress; chunks are for a transport that reports its progress itself.
     fn next_piece(&self, queue: &mut EventQueue, form: Form) -> Option<(Bytes, Instant)> {
         let rest = self.rest.take();
-        if rest.is_none() && queue.first().is_none() && !self.mailbox.is_overflow_next(queue) {
+        if rest.is_none() && queue.first().is_none() && !self.stream.mailbox.is_overflow_next(queue)
+        {
             return None;
         }
         let now = Instant::now();
@@ -147,7 +148,7 @@ impl Subscriber {
 
     /// The gap for dropped events, or else the first frame of the queue.
     fn next_frame(&self, queue: &mut EventQueue, now: Instant) -> Option<Frame> {
-        if self.mailbox.is_overflow_next(queue)
+        if self.stream.mailbox.is_overflow_next(queue)
             && let Some(gap) = self.overflow_gap()
         {
             return Some(gap);
@@ -157,7 +158,9 @@ impl Subscriber {
 
     #[cold]
     fn overflow_gap(&self) -> Option<Frame> {
-        let gap = self.mailbox.take_overflow(self.membership.names())?;
+        let topics = self.stream.topics();
+        let names = topics.iter().map(|topic| topic.subscription.name.as_str());
+        let gap = self.stream.mailbox.take_overflow(names)?;
         self.shard.count_gap(GapReason::Overflow);
         gap
     }
@@ -175,13 +178,13 @@ impl Subscriber {
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        self.shard.account(self.mailbox.queued_bytes(), 0);
-        self.shard.leave(&self.membership);
+        self.shard.account(self.stream.mailbox.queued_bytes(), 0);
+        self.shard.leave(&self.stream);
     }
 }
 
 impl fmt::Debug for Subscriber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscriber").field("membership", &self.membership).finish_non_exhaustive()
+        f.debug_struct("Subscriber").field("channels", &self.stream).finish_non_exhaustive()
     }
 }

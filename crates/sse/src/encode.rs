@@ -106,6 +106,12 @@ pub fn ready(position: Option<&str>) -> Frame {
     }
 }
 
+/// Tells a client that takes it where it stands: a block that sets the last event ID and dispatches
+/// nothing, as [`ready`].
+pub fn position(position: &str) -> Frame {
+    text(format_args!("id: {position}\n: position\n\n"))
+}
+
 fn text(text: fmt::Arguments<'_>) -> Frame {
     let mut draft = FrameDraft::new(FIELDS_BYTES);
     draft.text().write_fmt(text).expect("writing to a buffer cannot fail");

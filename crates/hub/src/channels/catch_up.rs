@@ -6,6 +6,7 @@ use slab::Slab;
 use super::channel::Channel;
 use super::hub_state::HubState;
 use crate::EntryId;
+use crate::fleet::name::EventName;
 use crate::gap::GapReason;
 use crate::history::merge::{HistorySlice, MergedRecord, merge};
 use crate::history::page::ExpiredChannels;
@@ -107,14 +108,14 @@ fn message(
     record: &HistoryRecord,
     entry: Option<EntryId>,
 ) -> Option<Message> {
-    let (number, received) = (record.number, record.received);
+    let HistoryRecord { number, received, name, .. } = *record;
     match &record.content {
         RecordContent::Event(frame, subject) => {
             let (frame, subject) = (frame.clone(), *subject);
-            Some(Message::Event { channel, subject, number, entry, frame, received })
+            Some(Message::Event { channel, subject, number, name, entry, frame, received })
         }
         RecordContent::Gap(reason) if Backlog::is_in_history(*reason) => {
-            Some(Message::Gap { reason: *reason, channels: [channel].into(), number, entry })
+            Some(Message::Gap { reason: *reason, channels: [channel].into(), number, name, entry })
         }
         RecordContent::Gap(_) => None,
     }
@@ -148,7 +149,8 @@ fn push_gaps(
     // follows its own position: which entry stands here does not matter.
     for (channels, entry) in [(logs, Some(EntryId::ZERO)), (others, None)] {
         if !channels.is_empty() {
-            part.push(Message::Gap { reason, channels: channels.into(), number, entry });
+            let (channels, name) = (channels.into(), EventName::default());
+            part.push(Message::Gap { reason, channels, number, name, entry });
         }
     }
 }

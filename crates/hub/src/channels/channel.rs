@@ -1,5 +1,6 @@
 //! One channel: what is known of it, and what is kept of it.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use ssegate_sse::frame::Frame;
@@ -7,6 +8,10 @@ use tokio::time::Instant;
 
 use super::lingering::Linger;
 use crate::Topic;
+use crate::fleet::answer::Answer;
+use crate::fleet::marks::HeardMark;
+use crate::fleet::name::{EventName, FleetPosition, MarkId, SubscriptionTag};
+use crate::fleet::rules::FleetRule;
 use crate::gap::GapReason;
 use crate::history::History;
 use crate::history::budget::{ChannelIncarnation, HistoryBudget};
@@ -24,6 +29,14 @@ pub(super) struct Channel {
     pub(super) confirmation: Confirmation,
     // The number of the last confirmation; 0 before the first.
     pub(super) confirmed: u64,
+    // The number after which it was followed without a hole: of the confirmation, or after a break of the
+    // gap for it. `None` while that gap is still to be sent.
+    pub(super) whole_since: Option<u64>,
+    pub(super) tag: SubscriptionTag,
+    // The newest mark before the newest message, and how many messages came since.
+    pub(super) counted: (MarkId, u32),
+    // What other gateways have said of it since its confirmation, one answer of each.
+    pub(super) answers: Vec<Rc<Answer>>,
     // One bit for each shard that has joined.
     pub(super) shards: u128,
     pub(super) linger: Duration,
@@ -54,6 +67,7 @@ pub(super) enum Confirmation {
 /// An event that was just received.
 pub(super) struct NewEvent {
     pub(super) number: u64,
+    pub(super) name: EventName,
     pub(super) subject: Subject,
     pub(super) frame: Frame,
     pub(super) received: Instant,
@@ -88,17 +102,44 @@ impl Channel {
         senders: &mut ShardSenders,
         budget: &mut HistoryBudget,
     ) {
-        let NewEvent { number, subject, frame, received } = event;
+        let NewEvent { number, name, subject, frame, received } = event;
         let (channel, entry) = (self.index, self.entry());
         senders.send(self.shards, || Message::Event {
             channel,
             subject,
             number,
+            name,
             entry,
             frame: frame.clone(),
             received,
         });
-        self.keep(number, RecordContent::Event(frame, subject), received, budget);
+        self.keep(number, (RecordContent::Event(frame, subject), name), received, budget);
+    }
+
+    /// A message has come on its subscription: returns its name. It has one if `mark`, the newest, came
+    /// after the confirmation.
+    pub(super) fn count(&mut self, mark: Option<HeardMark>, check: u16) -> EventName {
+        let is_after = |mark: &HeardMark| {
+            mark.number >= self.confirmed || !FleetRule::MarkAfterConfirmation.holds()
+        };
+        let Some(mark) = mark.filter(|mark| self.is_confirmed() && is_after(mark)) else {
+            return EventName::default();
+        };
+        let (counted, k) = self.counted;
+        // After 2^32 messages, which is not within a second, they have no names until the next mark.
+        let k = if counted == mark.id { k.saturating_add(1) } else { 1 };
+        self.counted = (mark.id, k);
+        if k == u32::MAX { EventName::default() } else { EventName { mark: mark.id, k, check } }
+    }
+
+    /// The place behind a message of the channel; `None` where it has no name.
+    pub(super) fn place(&self, name: EventName) -> Option<FleetPosition> {
+        name.known().map(|name| FleetPosition { tag: self.tag, name })
+    }
+
+    /// Its newest message since `number`, and the name.
+    pub(super) fn newest_message(&self, number: u64) -> Option<(u64, EventName)> {
+        self.history.as_ref()?.newest_message(number)
     }
 
     /// Whether a message is needed here. A subscription that was left and is followed again may still
@@ -108,12 +149,18 @@ impl Channel {
     }
 
     /// Sends a gap to the shards that have joined; of a log, it reaches up to its newest entry.
-    pub(super) fn send_gap(&self, reason: GapReason, number: u64, senders: &mut ShardSenders) {
+    pub(super) fn send_gap(
+        &self,
+        reason: GapReason,
+        (number, name): (u64, EventName),
+        senders: &mut ShardSenders,
+    ) {
         let (channel, entry) = (self.index, self.entry());
         senders.send(self.shards, || Message::Gap {
             reason,
             channels: [channel].into(),
             number,
+            name,
             entry,
         });
     }
@@ -122,12 +169,12 @@ impl Channel {
     pub(super) fn keep(
         &mut self,
         number: u64,
-        content: RecordContent,
+        record: (RecordContent, EventName),
         received: Instant,
         budget: &mut HistoryBudget,
     ) {
         let entry = self.entry();
-        if !self.change_history(budget, |h| h.push(number, entry, content, received)) {
+        if !self.change_history(budget, |h| h.push(number, entry, record, received)) {
             return;
         }
         self.used = number;

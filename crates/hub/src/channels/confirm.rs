@@ -5,9 +5,12 @@
 //! number, a client with the newest id of a channel that was closed and opened again would be taken for
 //! complete.
 
+use tokio::time::Instant;
+
 use super::channel::Confirmation;
 use super::hub_state::HubState;
 use super::name_index::ChannelIndexes;
+use crate::fleet::rules::FleetRule;
 use crate::inbox::message::Message;
 use crate::requests::shard_request::StreamAddress;
 use crate::subject::ChannelIndex;
@@ -23,18 +26,24 @@ impl HubState {
         let mut waiting = Vec::new();
         for index in unconfirmed {
             let channel = &mut self.channels[index as usize];
+            channel.whole_since = Some(number);
             if channel.confirmation == Confirmation::Withdrawn {
                 self.restored.push(index);
+                if FleetRule::GapsBeforeAnswers.holds() {
+                    channel.whole_since = None;
+                }
             } else if let Some(history) = &mut channel.history {
                 history.begin(number);
             }
             channel.confirmation = Confirmation::Given;
             channel.confirmed = number;
+            channel.answers.clear();
             waiting.append(&mut channel.waiting);
             let entry = channel.newest_entry;
             let message = || Message::Confirmed { channel: index, number, entry };
             self.senders.send(channel.shards, message);
         }
+        self.fleet.confirmed(Instant::now());
         self.serve_waiting(waiting);
     }
 

@@ -11,20 +11,22 @@ use ssegate_sse::{Event, encode};
 use tokio::time::Instant;
 
 use super::channel::{Channel, Confirmation, NewEvent};
+use super::fleet::Fleet;
 use super::lingering::{Linger, Lingering};
 use super::name_index::NameIndex;
 use super::numbers::Numbers;
 use super::pending_log_read::PendingLogRead;
 use crate::Observer;
 use crate::Topic;
+use crate::fleet::name::{EventName, SubscriptionTag, payload_check};
 use crate::gap::GapReason;
 use crate::history::History;
 use crate::history::budget::HistoryBudget;
 use crate::history::record::RecordContent;
 use crate::history::retention::Retention;
-use crate::inbox::message::Message;
+use crate::inbox::message::{ChannelStart, Message};
 use crate::inbox::shard_sender::ShardSenders;
-use crate::position::event_id::RunTag;
+use crate::position::event_id::{EventId, RunTag};
 use crate::requests::shard_request::{JoinRequest, ReplayRequest, StreamAddress};
 use crate::settings::HubSettings;
 use crate::subject::{ChannelIndex, Subject};
@@ -34,8 +36,10 @@ use crate::{EntryId, Ids};
 pub(super) struct HubState {
     pub(super) run: RunTag,
     pub(super) numbers: Numbers,
-    // The channel of the newest message, where it may match patterns.
+    // Of the newest message: its channel, where it may match patterns, and a hash of its payload.
     pattern_subject: Subject,
+    check: u16,
+    pub(super) fleet: Fleet,
     pub(super) channels: Slab<Channel>,
     pub(super) by_topic: HashMap<Topic, ChannelIndex>,
     pub(super) names: NameIndex,
@@ -62,6 +66,8 @@ impl HubState {
             run,
             numbers: Numbers::default(),
             pattern_subject: Subject::of(0),
+            check: 0,
+            fleet: Fleet::default(),
             channels: Slab::new(),
             by_topic: HashMap::new(),
             names: NameIndex::default(),
@@ -100,13 +106,17 @@ impl HubState {
         // A stream that is sent its position from now on stands behind the confirmation.
         let number = self.numbers.settled();
         debug_assert!(!channel.is_confirmed() || channel.confirmed <= number);
+        let confirmed = channel.is_confirmed().then(|| ChannelStart {
+            number: channel.confirmed,
+            newest: channel.newest_message(channel.confirmed).unwrap_or_default(),
+            entry: channel.newest_entry,
+        });
         let message = Message::Joined {
             topic: topic.clone(),
             ticket,
             channel: index,
-            is_confirmed: channel.is_confirmed(),
+            confirmed: confirmed.map(Box::new),
             number,
-            entry: channel.newest_entry,
         };
         self.senders.send_to(shard, message);
         is_first.then_some(topic)
@@ -155,8 +165,9 @@ impl HubState {
     }
 
     /// Begins a message that was published to `channel`.
-    pub(super) fn begin_message(&mut self, channel: &[u8]) {
+    pub(super) fn begin_message(&mut self, channel: &[u8], payload: Option<&[u8]>) {
         self.numbers.begin_message();
+        self.check = payload.filter(|_| self.fleet.has_marks()).map_or(0, payload_check);
         if !self.names.patterns.is_empty() {
             self.pattern_subject = Subject::named(channel);
         }
@@ -171,8 +182,10 @@ impl HubState {
         received: Instant,
         mut decode: impl FnMut(Format) -> Option<Event>,
     ) {
+        let mark = self.fleet.newest_mark();
         for &index in self.names.of_subscription(is_pattern, name) {
             let channel = &mut self.channels[index as usize];
+            let name = channel.count(mark, self.check);
             if !channel.takes_messages() {
                 continue;
             }
@@ -181,13 +194,17 @@ impl HubState {
             };
             let number = self.numbers.message();
             let frame = match channel.topic.ids {
-                Ids::Ours => encode::frame(&event, Some(&self.run.at(number).to_string())),
+                Ids::Ours => {
+                    let id = EventId { place: channel.place(name), ..self.run.at(number) };
+                    encode::frame(&event, Some(&id.to_string()))
+                }
                 Ids::Publisher | Ids::Entries => encode::frame(&event, event.id.as_deref()),
             };
             let subject = if is_pattern { self.pattern_subject } else { Subject::of(index) };
-            let event = NewEvent { number, subject, frame, received };
+            let event = NewEvent { number, name, subject, frame, received };
             channel.publish(event, &mut self.senders, &mut self.budget);
         }
+        self.fleet.message(received);
         self.evict_histories();
     }
 
@@ -195,14 +212,17 @@ impl HubState {
     /// the message, so that a stream is sent one for all copies.
     pub(super) fn skip(&mut self, is_pattern: bool, name: &str) {
         let (reason, number, now) = (GapReason::TooLarge, self.numbers.message(), Instant::now());
+        let mark = self.fleet.newest_mark();
         for &index in self.names.of_subscription(is_pattern, name) {
             let channel = &mut self.channels[index as usize];
+            let name = channel.count(mark, self.check);
             if !channel.takes_messages() {
                 continue;
             }
-            channel.keep(number, RecordContent::Gap(reason), now, &mut self.budget);
-            channel.send_gap(reason, number, &mut self.senders);
+            channel.keep(number, (RecordContent::Gap(reason), name), now, &mut self.budget);
+            channel.send_gap(reason, (number, name), &mut self.senders);
         }
+        self.fleet.message(now);
         self.evict_histories();
     }
 
@@ -229,24 +249,31 @@ impl HubState {
         let now = Instant::now();
         for &index in channels {
             let channel = &mut self.channels[index as usize];
-            channel.keep(number, RecordContent::Gap(reason), now, &mut self.budget);
+            let record = (RecordContent::Gap(reason), EventName::default());
+            channel.keep(number, record, now, &mut self.budget);
+            channel.whole_since = Some(number);
         }
-        let gap = Message::Gap { reason, channels: channels.into(), number, entry: None };
+        let (channels, name) = (channels.into(), EventName::default());
+        let gap = Message::Gap { reason, channels, number, name, entry: None };
         self.senders.send_to_all(&gap);
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.channels.len() >= self.settings.max_channels
     }
 
     /// Opens a channel; returns whether it is the first one of its subscription.
-    fn open(&mut self, topic: Topic) -> (ChannelIndex, bool) {
+    pub(super) fn open(&mut self, topic: Topic) -> (ChannelIndex, bool) {
         let siblings = self.names.of(&topic).entry(topic.subscription.name.clone()).or_default();
         // Another channel of the subscription: whether that is confirmed holds for this one, too.
         let sibling = siblings.first().map(|&sibling| {
             let sibling = &self.channels[sibling as usize];
             (sibling.confirmation, sibling.confirmed, sibling.newest_entry)
         });
+        let first = siblings.first().map(|&sibling| &self.channels[sibling as usize]);
+        let (counted, whole_since) =
+            first.map(|first| (first.counted, first.whole_since)).unwrap_or_default();
+        let tag = SubscriptionTag::of(&topic.subscription);
         let entry = self.channels.vacant_entry();
         let index = ChannelIndex::try_from(entry.key()).expect("max_channels is below 2^32");
         entry.insert(Channel {
@@ -257,6 +284,10 @@ impl HubState {
                 _ => Confirmation::Awaited,
             },
             confirmed: sibling.map_or(0, |(_, confirmed, _)| confirmed),
+            whole_since,
+            tag,
+            counted,
+            answers: Vec::new(),
             shards: 0,
             linger: Duration::ZERO,
             lingers: None,

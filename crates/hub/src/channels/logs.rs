@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::channel::{Confirmation, NewEvent};
 use super::hub_state::HubState;
 use crate::EntryId;
+use crate::fleet::name::EventName;
 use crate::gap::GapReason;
 use crate::history::record::RecordContent;
 use crate::inbox::message::Message;
@@ -57,13 +58,15 @@ impl HubState {
             match decode(channel.topic.format) {
                 Some(event) => {
                     let frame = encode::frame(&event, Some(&id.to_string()));
-                    let event = NewEvent { number, subject: Subject::of(index), frame, received };
+                    let (name, subject) = (EventName::default(), Subject::of(index));
+                    let event = NewEvent { number, name, subject, frame, received };
                     channel.publish(event, &mut self.senders, &mut self.budget);
                 }
                 None => {
                     let content = RecordContent::Gap(GapReason::TooLarge);
-                    channel.keep(number, content, received, &mut self.budget);
-                    channel.send_gap(GapReason::TooLarge, number, &mut self.senders);
+                    let name = EventName::default();
+                    channel.keep(number, (content, name), received, &mut self.budget);
+                    channel.send_gap(GapReason::TooLarge, (number, name), &mut self.senders);
                 }
             }
         }
@@ -89,9 +92,10 @@ impl HubState {
             });
             // What was kept before a reset is of another log.
             if reason != GapReason::Reset {
-                channel.keep(number, RecordContent::Gap(reason), now, &mut self.budget);
+                let record = (RecordContent::Gap(reason), EventName::default());
+                channel.keep(number, record, now, &mut self.budget);
             }
-            channel.send_gap(reason, number, &mut self.senders);
+            channel.send_gap(reason, (number, EventName::default()), &mut self.senders);
         }
     }
 }

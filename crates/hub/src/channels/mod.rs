@@ -4,11 +4,14 @@
 //! channel's history, and put into the batch of each shard that has joined the channel; the batches leave at
 //! [`Hub::flush`], when the source has nothing more to read. Subscribers are not known here, only shards.
 
+mod asking;
 mod catch_up;
 mod channel;
 mod confirm;
+mod fleet;
 mod hub_state;
 mod lingering;
+mod locate;
 mod log_replay;
 mod logs;
 mod name_index;
@@ -16,6 +19,7 @@ mod numbers;
 mod pending_log_read;
 mod replay;
 mod retention;
+mod warm_up;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -30,6 +34,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::hub_state::HubState;
+use super::fleet::requests::{FleetRequest, FleetRequests};
 use super::gap::GapReason;
 use super::inbox::shard_sender::{ShardSender, ShardSenders};
 use super::observer::Observer;
@@ -55,6 +60,8 @@ pub struct Hub {
     // Notified when a shard has fallen behind.
     behind: Rc<Notify>,
     queues: Arc<QueueBudget>,
+    fleet_requests: Rc<FleetRequests>,
+    fleet_timers: Rc<Notify>,
 }
 
 impl Hub {
@@ -79,6 +86,8 @@ impl Hub {
         let links = senders.iter().enumerate().map(link).collect();
         let state = HubState::new(run, ShardSenders::new(senders), settings, Box::new(observer));
         let hub = Self {
+            fleet_requests: Rc::clone(&state.fleet.requests),
+            fleet_timers: Rc::clone(&state.fleet.timers),
             state: Rc::new(RefCell::new(state)),
             shard_requests: requests,
             source_requests: Rc::new(SourceRequests::new()),
@@ -93,9 +102,13 @@ impl Hub {
     pub async fn run(&self) {
         loop {
             let linger_end = self.state.borrow().next_linger_end();
+            let fleet_due = self.state.borrow().fleet.next_due();
             tokio::select! {
                 () = self.shard_requests.wait() => self.serve_shards(),
                 () = sleep_until(linger_end) => self.close_lingering(Instant::now()),
+                () = sleep_until(fleet_due) => self.run_fleet(Instant::now()),
+                // Something is due earlier.
+                () = self.fleet_timers.notified() => {}
                 // A backlog is sent also when nothing more is published. If another arm wins, the flush
                 // below looks again.
                 () = async {
@@ -170,7 +183,10 @@ impl Hub {
 
     /// The source has lost its connection.
     pub fn lose(&self) {
-        self.state.borrow_mut().lose();
+        let mut state = self.state.borrow_mut();
+        state.lose();
+        state.lose_fleet();
+        drop(state);
         self.flush();
     }
 
@@ -179,13 +195,14 @@ impl Hub {
         let mut state = self.state.borrow_mut();
         let restored = std::mem::take(&mut state.restored);
         state.gap(GapReason::RedisAway, &restored);
+        state.restore_fleet(Instant::now());
     }
 
     /// Begins a message that was published to `channel`: gives it the next number. All copies of a
     /// message that matches several subscriptions have this number, so that a stream with several of them
-    /// gets the message once.
-    pub fn begin_message(&self, channel: &[u8]) {
-        self.state.borrow_mut().begin_message(channel);
+    /// gets the message once. `payload` is `None` for one that is too large.
+    pub fn begin_message(&self, channel: &[u8], payload: Option<&[u8]>) {
+        self.state.borrow_mut().begin_message(channel, payload);
     }
 
     /// No further copy of the newest message follows: the source has received something else since, or
@@ -209,6 +226,52 @@ impl Hub {
     /// A copy of the message has come on this subscription, and was skipped: it is too large.
     pub fn skip(&self, is_pattern: bool, name: &str) {
         self.state.borrow_mut().skip(is_pattern, name);
+    }
+
+    // For sources of messages that several gateways share.
+
+    /// The source is subscribed to what gateways publish for all, before everything else on its
+    /// connection. Until the first call there is no fleet, and a client of another gateway is sent a gap.
+    pub fn begin_fleet(&self) {
+        self.state.borrow_mut().begin_fleet(Instant::now());
+    }
+
+    /// Takes what the source is to do for the fleet; waits until there is anything. Cancel safe.
+    pub async fn fleet_requests(&self) -> Vec<FleetRequest> {
+        self.fleet_requests.take().await
+    }
+
+    /// A message has come that a gateway, perhaps this one, has published for all. Returns false if it is
+    /// none that a gateway writes.
+    pub fn hear_for_all(&self, body: &[u8]) -> bool {
+        self.state.borrow_mut().hear_for_all(body, Instant::now())
+    }
+
+    /// A message has come that a gateway has published for this one. Returns false if it is none that a
+    /// gateway writes.
+    pub fn hear_for_one(&self, body: &[u8]) -> bool {
+        self.state.borrow_mut().hear_for_one(body, Instant::now())
+    }
+
+    /// The server has sent a question to this many subscribers (the reply of `PUBLISH`).
+    pub fn asked(&self, question: u64, subscribers: usize) {
+        self.state.borrow_mut().note_asked(question, subscribers);
+        self.fleet_timers.notify_one();
+    }
+
+    /// Everything has come that was published before [`FleetRequest::Fence`] was taken.
+    pub fn pass_fence(&self, ticket: u64) {
+        self.state.borrow_mut().pass_fence(ticket);
+    }
+
+    /// The run of this hub, by which other gateways publish for it.
+    pub fn run_text(&self) -> String {
+        self.state.borrow().run.to_string()
+    }
+
+    /// Whether it follows what its fleet follows, as far as it was told: clients may come.
+    pub fn is_warm(&self) -> bool {
+        self.state.borrow().fleet.warm_up.is_over()
     }
 
     // For sources of logs.
@@ -286,7 +349,10 @@ impl Hub {
                     self.source_requests.read_logs(read);
                 }
                 ShardRequest::CancelReplay(stream) => {
-                    self.state.borrow_mut().cancel_replay(stream);
+                    let mut state = self.state.borrow_mut();
+                    state.cancel_replay(stream);
+                    state.fleet.cancel(stream);
+                    drop(state);
                     self.source_requests.log_reads.remove(&stream);
                 }
             }
@@ -300,6 +366,13 @@ impl Hub {
         }
         if let Some(first) = state.join(request) {
             self.source_requests.put(first, SourceRequest::Follow);
+        }
+    }
+
+    fn run_fleet(&self, now: Instant) {
+        let topics = self.state.borrow_mut().run_fleet(now);
+        for topic in topics {
+            self.source_requests.put(topic, SourceRequest::Follow);
         }
     }
 

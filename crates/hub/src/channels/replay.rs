@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::channel::Confirmation;
 use super::hub_state::HubState;
+use crate::fleet::rules::FleetRule;
 use crate::history::merge::HistorySlice;
 use crate::history::page::ReplayPage;
 use crate::inbox::message::{Message, ReplayMessage};
@@ -23,10 +24,7 @@ impl HubState {
     /// source must read of a log first.
     pub(super) fn replay(&mut self, request: ReplayRequest) -> Option<LogRead> {
         let channels = self.channels_of(&request)?;
-        let is_awaited = |&&index: &&ChannelIndex| {
-            self.channels[index as usize].confirmation == Confirmation::Awaited
-        };
-        if let Some(&awaited) = channels.iter().find(is_awaited) {
+        if let Some(&awaited) = self.first_awaited(&channels) {
             self.wait_for(awaited, request);
             return None;
         }
@@ -40,9 +38,25 @@ impl HubState {
         if request.topics.first().is_some_and(|topic| topic.ids == Ids::Entries) {
             return self.replay_logs(request, &channels);
         }
+        if let Resume::Foreign(ids) = &request.resume {
+            let ids = Arc::clone(ids);
+            self.replay_foreign(request, &ids, &channels);
+            return None;
+        }
         let page = self.page(&request, &channels);
         self.send_page(request, page);
         None
+    }
+
+    /// The first of these channels that is not confirmed yet.
+    pub(super) fn first_awaited<'a>(
+        &self,
+        channels: &'a [ChannelIndex],
+    ) -> Option<&'a ChannelIndex> {
+        let is_awaited = |&&index: &&ChannelIndex| {
+            self.channels[index as usize].confirmation == Confirmation::Awaited
+        };
+        channels.iter().find(is_awaited)
     }
 
     /// The subscriber has left.
@@ -88,7 +102,7 @@ impl HubState {
         slices
     }
 
-    fn page(&self, request: &ReplayRequest, channels: &[ChannelIndex]) -> ReplayPage {
+    pub(super) fn page(&self, request: &ReplayRequest, channels: &[ChannelIndex]) -> ReplayPage {
         let (newest, settled) = (self.numbers.newest(), self.numbers.settled());
         let max_bytes = request.max_bytes;
         let (slices, floors) = match &request.resume {
@@ -105,13 +119,18 @@ impl HubState {
                 (self.slices(channels, |place| floors[place]), Some(floors))
             }
             // A number that was not given yet is unknown, too.
-            Resume::After { .. } | Resume::Unknown => {
+            Resume::After { .. } | Resume::Foreign(_) | Resume::Unknown => {
                 return ReplayPage::unknown_id(channels.len(), settled, Box::default());
             }
         };
-        let mut page = ReplayPage::read(&slices, settled, max_bytes);
+        let mut page = ReplayPage::read(&slices, settled, max_bytes, self.is_gap_first());
         page.floors = page.floors.or(floors);
         page
+    }
+
+    /// Whether a gap for what is no longer kept comes before all of a page.
+    fn is_gap_first(&self) -> bool {
+        self.fleet.has_marks() && FleetRule::GapFirst.holds()
     }
 
     fn newest_entries(&self, channels: &[ChannelIndex]) -> Box<[Option<EntryId>]> {
@@ -119,7 +138,7 @@ impl HubState {
         entries.map(Some).collect()
     }
 
-    fn wait_for(&mut self, index: ChannelIndex, request: ReplayRequest) {
+    pub(super) fn wait_for(&mut self, index: ChannelIndex, request: ReplayRequest) {
         let (waiting, stream) = (&mut self.waiting, request.stream);
         waiting.insert(stream, request);
         let streams = &mut self.channels[index as usize].waiting;

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use self::record::{HistoryRecord, RecordContent};
 use self::retention::HistorySettings;
 use crate::EntryId;
+use crate::fleet::name::EventName;
 
 /// What the allocation of a frame takes beside its text, in bytes.
 const FRAME_BYTES: usize = 144;
@@ -36,6 +37,8 @@ pub(super) struct History {
     bytes: usize,
     // Everything after this number is in `records`; of what came before, something may be missing.
     complete_after: u64,
+    // Of the newest record that was dropped, whose number is that above.
+    dropped: EventName,
     log: Option<LogIds>,
 }
 
@@ -62,7 +65,8 @@ struct VanishedIds {
 impl History {
     /// An empty history of a channel that is followed from `number` on.
     pub(super) fn new(settings: HistorySettings, number: u64) -> Self {
-        Self { settings, records: VecDeque::new(), bytes: 0, complete_after: number, log: None }
+        let (records, dropped) = (VecDeque::new(), EventName::default());
+        Self { settings, records, bytes: 0, complete_after: number, dropped, log: None }
     }
 
     /// An empty history of a log that is read from the entry `id` on, which came before `number`.
@@ -100,7 +104,10 @@ impl History {
     /// The channel is confirmed: it is complete after `number`.
     pub(super) fn begin(&mut self, number: u64) {
         debug_assert!(self.records.is_empty(), "nothing is kept before the confirmation");
-        self.complete_after = self.complete_after.max(number);
+        if number > self.complete_after {
+            self.complete_after = number;
+            self.dropped = EventName::default();
+        }
     }
 
     /// The log is read from the entry `id` on: what was kept of it is dropped.
@@ -149,7 +156,7 @@ impl History {
         &mut self,
         number: u64,
         entry: Option<EntryId>,
-        content: RecordContent,
+        (content, name): (RecordContent, EventName),
         received: Instant,
     ) {
         debug_assert!(self.records.back().is_none_or(|newest| newest.number < number));
@@ -158,7 +165,7 @@ impl History {
             log.ids.push_back(id);
         }
         self.bytes += content.bytes();
-        self.records.push_back(HistoryRecord { number, received, content });
+        self.records.push_back(HistoryRecord { number, received, name, content });
         self.drop_surplus();
         self.expire(received);
     }
@@ -180,7 +187,8 @@ impl History {
 
     /// Drops every record. A client that has the newest of them has missed nothing.
     pub(super) fn evict(&mut self) {
-        let Some(newest) = self.records.back().map(|newest| newest.number) else {
+        let Some((newest, name)) = self.records.back().map(|newest| (newest.number, newest.name))
+        else {
             // What has expired may have left room for more, which counts as held.
             self.records = VecDeque::new();
             if let Some(log) = &mut self.log {
@@ -200,6 +208,38 @@ impl History {
             self.bytes = 0;
             self.begin(newest);
         }
+        self.dropped = name;
+    }
+
+    /// The newest message and its name, whether it is kept or not; `None` if there was none after `number`.
+    pub(super) fn newest_message(&self, number: u64) -> Option<(u64, EventName)> {
+        let mut newest = self.records.iter().rev().take_while(|record| record.number > number);
+        let kept = newest.find(|record| record.is_message());
+        let kept = kept.map(|record| (record.number, record.name));
+        let dropped = self.complete_after > number;
+        kept.or_else(|| dropped.then_some((self.complete_after, self.dropped)))
+    }
+
+    /// The number of the message with this name, if it is the newest that was dropped, or kept. `mark` is
+    /// the number at which the mark of the name stood, where that is remembered.
+    pub(super) fn number_of(&self, name: EventName, mark: Option<u64>) -> Option<u64> {
+        if name == self.dropped {
+            return Some(self.complete_after);
+        }
+        let after =
+            mark.map_or(0, |mark| self.records.partition_point(|record| record.number <= mark));
+        // Where nothing was dropped since the mark, it stands right there.
+        let found = |record: &&HistoryRecord| record.name == name;
+        let there =
+            usize::try_from(name.k).ok().and_then(|k| self.records.get(after + k.checked_sub(1)?));
+        let record = there.filter(found).or_else(|| self.records.range(after..).find(found))?;
+        Some(record.number)
+    }
+
+    /// Whether nothing has been kept or dropped after `number`.
+    pub(super) fn is_quiet_since(&self, number: u64) -> bool {
+        self.complete_after <= number
+            && self.records.back().is_none_or(|newest| newest.number <= number)
     }
 
     /// The number after which the newest `count` events come, or all that are kept.
@@ -268,6 +308,7 @@ impl History {
         if let Some(oldest) = self.records.pop_front() {
             self.bytes -= oldest.content.bytes();
             self.complete_after = oldest.number;
+            self.dropped = oldest.name;
         }
         if let Some(log) = &mut self.log
             && let Some(oldest) = log.ids.pop_front()

@@ -36,8 +36,21 @@ pub(crate) struct ReplayRecord {
 
 #[derive(Clone, Debug)]
 pub(crate) enum ReplayContent {
-    Event { frame: Frame, subject: Subject, received: Instant },
-    Gap { reason: GapReason, channels: Vec<usize> },
+    Event {
+        frame: Frame,
+        subject: Subject,
+        received: Instant,
+    },
+    Gap {
+        reason: GapReason,
+        channels: Vec<usize>,
+    },
+    /// Where the client stood on these channels is unknown: what comes next on them comes after now.
+    ///
+    /// It has no id: a client that is cut off before its next event comes back with the one that it has.
+    UnknownPlace {
+        channels: Vec<usize>,
+    },
 }
 
 impl ReplayPage {
@@ -55,12 +68,21 @@ impl ReplayPage {
     ///
     /// Where histories no longer reach back far enough, one gap names all of these channels, before any
     /// record after which one of them is complete: a client that had such a record's id, and not the gap,
-    /// would be taken for complete when it comes back.
-    pub(crate) fn read(slices: &[HistorySlice<'_>], settled: u64, max_bytes: usize) -> Self {
+    /// would be taken for complete when it comes back. With `is_gap_first` it is before every record: other
+    /// gateways know the ids of the records, and have the channels complete after them.
+    pub(crate) fn read(
+        slices: &[HistorySlice<'_>],
+        settled: u64,
+        max_bytes: usize,
+        is_gap_first: bool,
+    ) -> Self {
         let mut expired = ExpiredChannels::find(slices);
         let mut page = Self::default();
         let mut bytes = 0;
         for merged in merge(slices) {
+            if is_gap_first && page.records.is_empty() {
+                expired.first = 0;
+            }
             let number = merged.record.number;
             // Before the page may end: the next page begins behind the last record of this one, and would
             // not find the gap.
@@ -76,6 +98,12 @@ impl ReplayPage {
         page.push_expired(&mut expired, settled + 1, slices);
         page.is_last = true;
         page
+    }
+
+    /// Puts a gap first, on the channels on which the client's position is unknown.
+    pub(crate) fn begin_with_unknown(&mut self, channels: Vec<usize>) {
+        let content = ReplayContent::UnknownPlace { channels };
+        self.records.insert(0, ReplayRecord { number: 0, entry: None, content });
     }
 
     /// Adds an entry of a log that was read again; `None`: it is too large.
@@ -191,6 +219,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::{HistorySlice, ReplayContent, ReplayPage, ReplayRecord};
+    use crate::fleet::name::EventName;
     use crate::history::History;
     use crate::history::record::RecordContent;
     use crate::subject::Subject;
@@ -202,14 +231,19 @@ mod tests {
         History::new(HistorySettings { count, bytes, age: AGE }, 0)
     }
 
-    fn event(bytes: usize) -> RecordContent {
-        RecordContent::Event(crate::tests::frame(bytes), Subject::of(0))
+    fn event(bytes: usize) -> (RecordContent, EventName) {
+        let content = RecordContent::Event(crate::tests::frame(bytes), Subject::of(0));
+        (content, EventName::default())
+    }
+
+    fn gap(reason: GapReason) -> (RecordContent, EventName) {
+        (RecordContent::Gap(reason), EventName::default())
     }
 
     fn page(channels: &[&History], after: u64, max_bytes: usize) -> ReplayPage {
         let slices = channels.iter().map(|history| HistorySlice { channel: 7, history, after });
         let slices: Vec<_> = slices.collect();
-        ReplayPage::read(&slices, 100, max_bytes)
+        ReplayPage::read(&slices, 100, max_bytes, false)
     }
 
     /// The number of each event; of a gap its reason and channels, too.
@@ -219,6 +253,7 @@ mod tests {
             ReplayContent::Gap { reason, channels } => {
                 format!("{} {} {channels:?}", record.number, reason.as_str())
             }
+            ReplayContent::UnknownPlace { channels } => format!("unknown {channels:?}"),
         };
         page.records.iter().map(text).collect()
     }
@@ -297,8 +332,8 @@ mod tests {
         let now = Instant::now();
         let (mut a, mut b) = (history(9, 1000), history(9, 1000));
         a.push(1, None, event(1), now);
-        a.push(2, None, RecordContent::Gap(GapReason::RedisAway), now);
-        b.push(2, None, RecordContent::Gap(GapReason::RedisAway), now);
+        a.push(2, None, gap(GapReason::RedisAway), now);
+        b.push(2, None, gap(GapReason::RedisAway), now);
         b.push(3, None, event(1), now);
         let channels = [&a, &b];
         assert_eq!(records(&page(&channels, 0, 1000)), ["1", "2 redis_away [0, 1]", "3"]);

@@ -3,6 +3,7 @@
 use ssegate_sse::frame::Frame;
 use tokio::time::Instant;
 
+use crate::fleet::name::EventName;
 use crate::gap::GapReason;
 use crate::subject::Subject;
 
@@ -11,6 +12,8 @@ use crate::subject::Subject;
 pub(crate) struct HistoryRecord {
     pub(crate) number: u64,
     pub(crate) received: Instant,
+    /// What other gateways of a fleet call it.
+    pub(crate) name: EventName,
     pub(crate) content: RecordContent,
 }
 
@@ -25,6 +28,11 @@ pub(crate) enum RecordContent {
 impl HistoryRecord {
     pub(crate) fn is_event(&self) -> bool {
         matches!(self.content, RecordContent::Event(..))
+    }
+
+    /// Whether it is of one message: an event, or one that was too large.
+    pub(crate) fn is_message(&self) -> bool {
+        matches!(self.content, RecordContent::Event(..) | RecordContent::Gap(GapReason::TooLarge))
     }
 }
 
@@ -43,7 +51,7 @@ mod tests {
     use super::HistoryRecord;
 
     #[test]
-    fn a_record_takes_40_bytes() {
-        assert_eq!(size_of::<HistoryRecord>(), 40);
+    fn a_record_takes_56_bytes() {
+        assert_eq!(size_of::<HistoryRecord>(), 56);
     }
 }

@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use super::{History, RecordContent};
 use crate::EntryId;
+use crate::fleet::name::EventName;
 use crate::subject::Subject;
 use crate::{GapReason, HistorySettings};
 
@@ -12,8 +13,12 @@ fn history(count: usize) -> History {
     History::new(settings, 0)
 }
 
-fn event() -> RecordContent {
-    RecordContent::Event(crate::tests::frame(1), Subject::of(0))
+fn event() -> (RecordContent, EventName) {
+    (RecordContent::Event(crate::tests::frame(1), Subject::of(0)), EventName::default())
+}
+
+fn gap(reason: GapReason) -> (RecordContent, EventName) {
+    (RecordContent::Gap(reason), EventName::default())
 }
 
 #[test]
@@ -24,7 +29,7 @@ fn gaps_do_not_count_as_newest_events() {
     for number in [2, 4, 6] {
         history.push(number, None, event(), now);
     }
-    history.push(7, None, RecordContent::Gap(GapReason::RedisAway), now);
+    history.push(7, None, gap(GapReason::RedisAway), now);
     let starts = [0, 1, 2, 3, 9].map(|count| history.number_before_newest(count));
     assert_eq!(starts, [7, 4, 2, 0, 0]);
     history.push(8, None, event(), now);
@@ -62,7 +67,7 @@ fn entries_that_vanished_are_known_after_an_eviction() {
         history.push(number, Some(id(ms)), event(), now);
     }
     history.roll_back(14, id(6), id(8));
-    history.push(14, Some(id(6)), RecordContent::Gap(GapReason::RolledBack), now);
+    history.push(14, Some(id(6)), gap(GapReason::RolledBack), now);
     history.evict();
     history.push(15, Some(id(9)), event(), now);
     let vanished = [6, 7, 8, 9].map(|ms| history.has_vanished(id(ms)));

@@ -7,6 +7,8 @@ use tokio::time::Instant;
 
 use crate::EntryId;
 use crate::Topic;
+use crate::fleet::marks::HeardMark;
+use crate::fleet::name::EventName;
 use crate::gap::GapReason;
 use crate::history::page::ReplayPage;
 use crate::subject::{ChannelIndex, Subject};
@@ -21,6 +23,7 @@ pub(crate) enum Message {
         channel: ChannelIndex,
         subject: Subject,
         number: u64,
+        name: EventName,
         entry: Option<EntryId>,
         frame: Frame,
         received: Instant,
@@ -31,9 +34,9 @@ pub(crate) enum Message {
         topic: Topic,
         ticket: u64,
         channel: ChannelIndex,
-        is_confirmed: bool,
+        // Boxed: rare, and larger than an event.
+        confirmed: Option<Box<ChannelStart>>,
         number: u64,
-        entry: EntryId,
     },
     /// The channel cannot be followed: there are too many.
     Refused { topic: Topic, ticket: u64 },
@@ -47,7 +50,27 @@ pub(crate) enum Message {
     /// Events of these channels may be missing, up to `number`.
     ///
     /// Of a log, up to `entry`; after a reset that is an entry of another log than the one before.
-    Gap { reason: GapReason, channels: Arc<[ChannelIndex]>, number: u64, entry: Option<EntryId> },
+    Gap {
+        reason: GapReason,
+        channels: Arc<[ChannelIndex]>,
+        number: u64,
+        // Of the message that is too large.
+        name: EventName,
+        entry: Option<EntryId>,
+    },
+    /// A mark of the fleet came behind the event `number`.
+    Mark(HeardMark),
+}
+
+/// Since when the source sends the events of a channel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChannelStart {
+    /// The number of the confirmation.
+    pub(crate) number: u64,
+    /// The number and the name of the newest message since then; 0 if there is none.
+    pub(crate) newest: (u64, EventName),
+    /// Of a log, its newest entry.
+    pub(crate) entry: EntryId,
 }
 
 /// A page of the past, and the stream that it is for.
@@ -79,6 +102,7 @@ impl Message {
             | Self::Confirmed { number, .. }
             | Self::Gap { number, .. } => Some(*number),
             Self::Replay(replay) => Some(replay.number),
+            Self::Mark(mark) => Some(mark.number),
             Self::Refused { .. } | Self::SourceLost => None,
         }
     }
@@ -103,7 +127,7 @@ mod tests {
     use super::Message;
 
     #[test]
-    fn a_message_takes_72_bytes() {
-        assert_eq!(size_of::<Message>(), 72);
+    fn a_message_takes_80_bytes() {
+        assert_eq!(size_of::<Message>(), 80);
     }
 }

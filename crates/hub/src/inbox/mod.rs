@@ -116,12 +116,14 @@ mod tests {
     use tokio::time::Instant;
 
     use super::{Inbox, Message};
+    use crate::fleet::name::EventName;
     use crate::subject::Subject;
 
     fn event(number: u64, bytes: usize) -> Message {
         let frame = crate::tests::frame(bytes);
         let (subject, received) = (Subject::of(0), Instant::now());
-        Message::Event { channel: 0, subject, number, entry: None, frame, received }
+        let name = EventName::default();
+        Message::Event { channel: 0, subject, number, name, entry: None, frame, received }
     }
 
     #[tokio::test]

@@ -132,6 +132,7 @@ impl ShardSenders {
 mod tests {
     use super::{Inbox, Message, SentUpTo, ShardSender, ShardSenders};
     use crate::EntryId;
+    use crate::fleet::name::EventName;
     use crate::gap::GapReason;
 
     #[tokio::test]
@@ -151,6 +152,7 @@ mod tests {
                 reason,
                 channels: [7].into(),
                 number,
+                name: EventName::default(),
                 entry: None,
             });
             senders.flush(SentUpTo::default());

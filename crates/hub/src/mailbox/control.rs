@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::Mailbox;
 use super::close_reason::{CloseReason, jittered};
 use super::watchdog::{CLOSE_GRACE, VisitAction};
+use crate::fleet::name::FleetPosition;
 use crate::gap::{self, GapReason};
 use crate::position::cursor::LogEntry;
 
@@ -33,6 +34,7 @@ impl Mailbox {
         &self,
         reason: GapReason,
         (number, entry): (u64, Option<LogEntry>),
+        place: Option<FleetPosition>,
         channels: impl Iterator<Item = &'a str>,
         now: Instant,
     ) {
@@ -44,21 +46,62 @@ impl Mailbox {
             None => cursor.reach(number),
         }
         if self.settings.gap_events {
-            let gap = self.gap_frame(reason, channels, cursor.id().as_deref());
+            // A client that is ahead of the gap is not named by what is missing.
+            let place = place.filter(|_| cursor.number() == number);
+            let id = cursor.id_at(cursor.number(), place);
+            let gap = self.gap_frame(reason, channels, id.as_deref());
+            self.push_control(gap, now);
+        }
+    }
+
+    /// Queues a gap that leaves the client at the id that it has, if the route sends gaps.
+    pub(crate) fn gap_without_id<'a>(
+        &self,
+        reason: GapReason,
+        channels: impl Iterator<Item = &'a str>,
+        now: Instant,
+    ) {
+        if self.settings.gap_events {
+            let gap = self.gap_frame(reason, channels, None);
             self.push_control(gap, now);
         }
     }
 
     /// Tells the client that it is subscribed, and its position if it needs that. Its shard has delivered
-    /// everything up to `number`. Once: a live stream may be sent a part of its past again.
-    pub(crate) fn ready(&self, number: u64, now: Instant) {
+    /// everything up to `number`, which is `place` for other gateways. Once: a live stream may be sent a
+    /// part of its past again.
+    pub(crate) fn ready(
+        &self,
+        number: u64,
+        place: impl Fn() -> Option<FleetPosition>,
+        now: Instant,
+    ) {
         if self.was_ready.replace(true) {
             return;
         }
         let cursor = &self.progress.cursor;
-        let id = || cursor.id_at(number.max(cursor.number()));
+        let id = || {
+            let position = number.max(cursor.number());
+            cursor.id_at(position, place().filter(|_| position == number))
+        };
         let position = if self.ready_has_position { id() } else { None };
         self.push_control(encode::ready(position.as_deref()), now);
+    }
+
+    /// Whether the client takes its position without an event, and has all of its past.
+    pub(crate) fn takes_position(&self) -> bool {
+        self.ready_has_position && self.was_ready.get() && self.is_ready() && !self.is_closed()
+    }
+
+    /// Tells the client its position once more: it is now `place` for other gateways. Its shard has
+    /// delivered everything up to `number`.
+    pub(crate) fn tell_position(&self, number: u64, place: Option<FleetPosition>, now: Instant) {
+        let cursor = &self.progress.cursor;
+        if cursor.number() <= number
+            && let Some(id) = place.and_then(|place| cursor.id_at(number, Some(place)))
+        {
+            self.push_control(encode::position(&id), now);
+        }
     }
 
     /// Queues a keep-alive.
@@ -80,7 +123,7 @@ impl Mailbox {
         let last = self.overflow.take()?;
         let id = match last.frame {
             Some(frame) => frame.id().map(str::to_owned),
-            None => self.progress.cursor.id_at(last.number),
+            None => self.progress.cursor.id_at(last.number, None),
         };
         let frame = || self.gap_frame(GapReason::Overflow, channels, id.as_deref());
         Some(self.settings.gap_events.then(frame))

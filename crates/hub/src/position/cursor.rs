@@ -2,14 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 
-use super::event_id::RunTag;
+use super::event_id::{EventId, RunTag};
 use super::log_positions::LogPositions;
+use crate::fleet::name::FleetPosition;
 use crate::{EntryId, Ids};
 
 /// Where a stream stands in its channels.
 ///
-/// The one type that knows the parts of a position. Another part, such as a mark by which other gateways
-/// of a fleet know the position, is one more field here and one more piece of [`Cursor::id`].
+/// The one type that knows the parts of a position. How other gateways of a fleet know it is not kept here
+/// for each stream: the shard finds that out of the stream's channels when it is needed.
 // The number first: an event of pub/sub needs no more than that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -124,14 +125,11 @@ impl Cursor {
 
     /// The id that takes a client that comes back to here: the `id` field of an event, a gap, or `ready`.
     /// `None` where the ids are the publishers', or while nothing is known.
-    pub(crate) fn id(&self) -> Option<String> {
-        self.id_at(self.number.get())
-    }
-
-    /// The same, if the newest event were that with this number.
-    pub(crate) fn id_at(&self, number: u64) -> Option<String> {
+    ///
+    /// That is after the event `number`, which other gateways know as `place`.
+    pub(crate) fn id_at(&self, number: u64, place: Option<FleetPosition>) -> Option<String> {
         match self.ids {
-            Ids::Ours => Some(self.run.at(number).to_string()),
+            Ids::Ours => Some(EventId { place, ..self.run.at(number) }.to_string()),
             Ids::Publisher => None,
             Ids::Entries => self.logs.borrow().text(),
         }

@@ -1,12 +1,14 @@
-//! The id of an event of pub/sub: `<run>-<number>`.
+//! The id of an event of pub/sub: `<run>-<number>`, or `<run>-<number>-<place>`.
 //!
-//! The run is drawn at each start, so that an id of another run, or of another gateway, is known to be
-//! unknown. The number grows over all channels, in the order in which the source delivered them, so one
-//! id is a position in any set of channels.
+//! The run is drawn at each start. The number grows over all channels, in the order in which the source
+//! delivered them, so one id is a position in any set of channels, for the gateway that knows the run. The
+//! place is the same position as other gateways know it ([`fleet::name`](crate::fleet)). An id is at most 52
+//! bytes long.
 
 use std::fmt;
 
 use crate::entry_id::decimal;
+use crate::fleet::name::FleetPosition;
 
 /// The tag of one run of the hub: six digits of base 36.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,9 +24,14 @@ impl RunTag {
         Self(std::array::from_fn(|_| Self::DIGITS[fastrand::usize(..Self::DIGITS.len())]))
     }
 
-    /// The id of the event `number` of this run.
+    /// Its six digits.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The id of the event `number` of this run, which other gateways do not know.
     pub fn at(self, number: u64) -> EventId {
-        EventId { run: self, number }
+        EventId { run: self, number, place: None }
     }
 }
 
@@ -47,34 +54,54 @@ pub struct EventId {
     pub run: RunTag,
     /// The number of the event; 0 before the first.
     pub number: u64,
+    /// The same position for other gateways, where it is known.
+    pub(crate) place: Option<FleetPosition>,
 }
 
 impl EventId {
     /// Reads an id that a client sent. `None` for every text that no hub has written.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let (run, rest) = text.split_first_chunk::<RUN_BYTES>()?;
-        let digits = rest.strip_prefix(b"-")?;
+        let rest = rest.strip_prefix(b"-")?;
         let is_tag = run.iter().all(|digit| RunTag::DIGITS.contains(digit));
+        // The place may have hyphens, too.
+        let (digits, place) = match rest.iter().position(|byte| *byte == b'-') {
+            Some(end) => (&rest[..end], Some(FleetPosition::parse(&rest[end + 1..])?)),
+            None => (rest, None),
+        };
         let number = decimal(digits).filter(|_| is_tag)?;
-        Some(Self { run: RunTag(*run), number })
+        Some(Self { run: RunTag(*run), number, place })
     }
 }
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.run, self.number)
+        write!(f, "{}-{}", self.run, self.number)?;
+        let Some(place) = self.place else { return Ok(()) };
+        f.write_str("-")?;
+        f.write_str(str::from_utf8(&place.text()).map_err(|_| fmt::Error)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{EventId, RunTag};
+    use crate::fleet::name::{FleetPosition, SubscriptionTag};
+    use crate::{ChannelName, Subscription};
 
     #[test]
     fn an_id_reads_back_as_it_was_written() {
         for number in [0, 1, 42, u64::MAX] {
             let id = RunTag::draw().at(number);
             assert_eq!(EventId::parse(id.to_string().as_bytes()), Some(id));
+            let name = ChannelName::new("a").expect("a name");
+            let tag = SubscriptionTag::of(&Subscription { name, is_pattern: false });
+            for mark in [0, u64::MAX, 0xfbef_be00_0000_0000] {
+                let id = EventId { place: Some(FleetPosition::of_mark(mark, tag)), ..id };
+                let text = id.to_string();
+                assert!(text.len() <= 52, "{text}");
+                assert_eq!(EventId::parse(text.as_bytes()), Some(id));
+            }
         }
     }
 
@@ -97,6 +124,11 @@ mod tests {
             b"abcdef-99999999999999999999999999",
             b"\xff\xff\xff\xff\xff\xff-1",
             b"1-0",
+            b"abcdef-1-",
+            b"abcdef-1-short",
+            b"abcdef-1-AAAAAAAAAAAAAAAAAAAAAAA=",
+            b"abcdef-1-AAAAAAAAAAAAAAAAAAAAAAAAA",
+            b"abcdef--AAAAAAAAAAAAAAAAAAAAAAAA",
             &long,
         ] {
             assert_eq!(EventId::parse(text), None, "{}", String::from_utf8_lossy(text));

@@ -37,19 +37,30 @@ pub(crate) enum Resume {
     After { cursor: Cursor, floors: Option<Arc<[u64]>> },
     /// The newest of each channel, at most this many.
     Newest(usize),
-    /// None: the client's id is unknown, which is a gap.
+    /// Those after the client's ids, one for each channel, of which at least one was given by another
+    /// gateway or another run; `None` for one that no gateway has written.
+    Foreign(Arc<[Option<EventId>]>),
+    /// None: the client's id in a log is unknown, which is a gap.
     Unknown,
 }
 
 impl Resume {
     /// For a client that has seen this, on a stream whose cursor is still at its beginning. `None`: it is
     /// sent live events only.
-    pub(crate) fn new(beginning: &Cursor, seen: &LastSeen, replay: Replay) -> Option<Self> {
+    pub(crate) fn new(
+        beginning: &Cursor,
+        channels: usize,
+        seen: &LastSeen,
+        replay: Replay,
+    ) -> Option<Self> {
         match beginning.ids() {
             Ids::Publisher => None,
             _ if seen.is_nothing() => replay.count().map(Self::Newest),
             // However strange an id is, it is only unknown.
-            Ids::Ours => Some(Self::after_number(beginning, seen).unwrap_or(Self::Unknown)),
+            Ids::Ours => Some(
+                Self::after_number(beginning, seen)
+                    .unwrap_or_else(|| Self::Foreign(seen.ids(channels))),
+            ),
             Ids::Entries => {
                 let mut logs = beginning.logs();
                 let is_known = seen.read_positions(&mut logs);
@@ -94,6 +105,16 @@ impl LastSeen {
     /// What a client with this id has seen.
     pub fn up_to(id: Option<Vec<u8>>) -> Self {
         Self { id, channel_ids: Vec::new() }
+    }
+
+    /// The id that counts for each channel.
+    fn ids(&self, channels: usize) -> Arc<[Option<EventId>]> {
+        let own = self.id.as_deref().and_then(EventId::parse);
+        let id = |channel: usize| match self.channel_ids.get(channel) {
+            Some(Some(id)) => EventId::parse(id.as_bytes()),
+            _ => own,
+        };
+        (0..channels).map(id).collect()
     }
 
     fn is_nothing(&self) -> bool {
@@ -158,7 +179,8 @@ mod tests {
                 of_channels.iter().map(|number: &Option<u64>| number.map(at)).collect();
             let ids: Vec<_> = ids.iter().map(Option::as_deref).collect();
             let seen = seen(own.as_deref(), &ids);
-            assert_eq!(Resume::new(&beginning, &seen, Replay::None), expected, "{seen:?}");
+            let resume = Resume::new(&beginning, 2, &seen, Replay::None);
+            assert_eq!(resume, expected, "{seen:?}");
         }
         for (own, ids) in [
             (Some("strange"), &[][..]),
@@ -166,8 +188,9 @@ mod tests {
             (None, &[Some("what"), None]),
         ] {
             let seen = seen(own, ids);
-            let resume = Resume::new(&beginning, &seen, Replay::None);
-            assert_eq!(resume, Some(Resume::Unknown), "{seen:?}");
+            let resume = Resume::new(&beginning, 2, &seen, Replay::None);
+            let Some(Resume::Foreign(ids)) = resume else { panic!("{seen:?}: {resume:?}") };
+            assert_eq!(ids.len(), 2);
         }
     }
 
@@ -199,7 +222,7 @@ mod tests {
             (Some(&*own), &[Some("strange"), None, None], None),
         ] {
             let seen = seen(id, channel_ids);
-            let resume = Resume::new(&beginning, &seen, Replay::All);
+            let resume = Resume::new(&beginning, 3, &seen, Replay::All);
             let expected = expected.map_or(Resume::Unknown, |entries| {
                 Resume::after(beginning.clone().in_logs(positions(entries)))
             });

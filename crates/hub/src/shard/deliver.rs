@@ -5,11 +5,13 @@ use std::rc::Rc;
 use tokio::time::Instant;
 
 use super::Shard;
-use super::local_channel::LocalChannel;
+use super::local_channel::{LocalChannel, OpenStream};
 use crate::EntryId;
 use crate::Topic;
+use crate::fleet::name::EventName;
+use crate::gap::GapReason;
 use crate::history::page::{ReplayContent, ReplayRecord};
-use crate::inbox::message::{Message, ReplayMessage};
+use crate::inbox::message::{ChannelStart, Message, ReplayMessage};
 use crate::mailbox::Mailbox;
 use crate::mailbox::close_reason::CloseReason;
 use crate::mailbox::event_queue::QueuedFrame;
@@ -32,24 +34,25 @@ impl Shard {
                 self.0.number.set(number.max(self.0.number.get()));
             }
             match message {
-                Message::Event { channel, subject, number, entry, frame, received } => {
+                Message::Event { channel, subject, number, name, entry, frame, received } => {
                     let event = QueuedFrame { frame, received, number, subject: Some(subject) };
-                    self.fan_out(channel, &event, entry, now);
+                    self.fan_out(channel, &event, (entry, name), now);
                 }
-                Message::Joined { topic, ticket, channel, is_confirmed, entry, .. } => {
-                    let confirmed = is_confirmed.then_some(entry);
-                    self.joined(&topic, ticket, channel, confirmed, now);
+                Message::Joined { topic, ticket, channel, confirmed, .. } => {
+                    self.joined(&topic, ticket, channel, confirmed.as_deref(), now);
                 }
                 Message::Refused { topic, ticket } => self.refused(&topic, ticket, now),
-                Message::Confirmed { channel, entry, .. } => {
+                Message::Confirmed { channel, number, entry } => {
                     if let Some(channel) = self.channel(channel) {
-                        self.confirm(&channel, entry, now);
+                        let newest = (0, EventName::default());
+                        self.confirm(&channel, &ChannelStart { number, newest, entry }, now);
                     }
                 }
+                Message::Mark(mark) => self.mark(mark, now),
                 Message::SourceLost => self.note_source_lost(),
                 Message::Replay(replay) => self.replay(*replay, now),
-                Message::Gap { reason, channels, number, entry } => {
-                    self.gap(reason, &channels, (number, entry), now);
+                Message::Gap { reason, channels, number, name, entry } => {
+                    self.gap(reason, &channels, (number, name, entry), now);
                 }
             }
         }
@@ -72,18 +75,19 @@ impl Shard {
         &self,
         channel: ChannelIndex,
         event: &QueuedFrame,
-        entry: Option<EntryId>,
+        (entry, name): (Option<EntryId>, EventName),
         now: Instant,
     ) {
         let Some(channel) = self.channel(channel) else {
             return;
         };
+        channel.newest.set((event.number, name));
         if let Some(entry) = entry {
             channel.newest_entry.set(entry);
         }
         let (mut grown, mut dropped) = (0, 0);
         for subscriber in &*channel.subscribers.borrow() {
-            let mailbox = &subscriber.mailbox;
+            let mailbox = &subscriber.stream.mailbox;
             let outcome = mailbox.offer(event, subscriber.log_entry(entry), now);
             grown += outcome.grown;
             dropped += outcome.dropped;
@@ -102,7 +106,7 @@ impl Shard {
         topic: &Topic,
         ticket: u64,
         index: ChannelIndex,
-        confirmed: Option<EntryId>,
+        confirmed: Option<&ChannelStart>,
         now: Instant,
     ) {
         let Some(channel) = self.requested(topic, ticket) else {
@@ -110,8 +114,8 @@ impl Shard {
         };
         channel.index.set(Some(index));
         self.0.by_index.borrow_mut().insert(index, Rc::clone(&channel));
-        if let Some(entry) = confirmed {
-            self.confirm(&channel, entry, now);
+        if let Some(confirmed) = confirmed {
+            self.confirm(&channel, confirmed, now);
         }
     }
 
@@ -121,8 +125,8 @@ impl Shard {
         };
         self.0.channels.borrow_mut().remove(topic);
         for subscriber in &*channel.subscribers.borrow() {
-            subscriber.mailbox.end(CloseReason::Refused, now);
-            self.visit_after_grace(&subscriber.mailbox, now);
+            subscriber.stream.mailbox.end(CloseReason::Refused, now);
+            self.visit_after_grace(&subscriber.stream.mailbox, now);
         }
     }
 
@@ -132,22 +136,41 @@ impl Shard {
         channels.get(topic).filter(|channel| channel.ticket == ticket).map(Rc::clone)
     }
 
-    /// The source sends the channel's events; of a log, those after `entry`.
-    fn confirm(&self, channel: &LocalChannel, entry: EntryId, now: Instant) {
+    /// The source sends the channel's events.
+    fn confirm(
+        &self,
+        channel: &LocalChannel,
+        &ChannelStart { number, newest, entry }: &ChannelStart,
+        now: Instant,
+    ) {
         channel.is_confirmed.set(true);
+        channel.confirmed.set(number);
+        channel.newest.set(newest);
+        let is_unnamed = self.0.mark.get().is_none_or(|mark| mark.number < number);
+        if let Some(index) = channel.index.get().filter(|_| is_unnamed && !channel.is_log()) {
+            self.0.unnamed.borrow_mut().push(index);
+        }
         channel.newest_entry.set(entry);
         for subscriber in &*channel.subscribers.borrow() {
             if subscriber.is_unconfirmed.replace(false) {
-                let mailbox = &subscriber.mailbox;
+                let mailbox = &subscriber.stream.mailbox;
                 mailbox.confirm(subscriber.log_entry(channel.entry()));
                 if mailbox.is_ready() {
-                    mailbox.ready(self.position(), now);
+                    self.ready(&subscriber.stream, now);
                 }
             }
         }
     }
 
+    /// Tells a client that it is subscribed.
+    pub(super) fn ready(&self, stream: &OpenStream, now: Instant) {
+        let number = self.position();
+        let place = || self.place(stream, number);
+        stream.mailbox.ready(number, place, now);
+    }
+
     fn note_source_lost(&self) {
+        self.0.mark.set(None);
         for channel in self.0.channels.borrow().values().filter(|channel| !channel.is_log()) {
             channel.is_confirmed.set(false);
             for subscriber in &*channel.subscribers.borrow() {
@@ -160,17 +183,18 @@ impl Shard {
     /// Gives a stream the page of the past that it has requested.
     fn replay(&self, replay: ReplayMessage, now: Instant) {
         let ReplayMessage { stream, ticket, topics, page, number } = replay;
-        let mailbox = self.0.streams.get(stream).filter(|mailbox| mailbox.awaits(ticket));
-        let Some(mailbox) = mailbox else { return };
+        let open = self.0.streams.get(stream).filter(|open| open.mailbox.awaits(ticket));
+        let Some(open) = open else { return };
+        let mailbox = &open.mailbox;
         let before = mailbox.queued_bytes();
         mailbox.begin_page(&page.start);
         for record in page.records {
-            self.replay_record(&mailbox, &topics, record, now);
+            self.replay_record(mailbox, &topics, record, now);
         }
         self.account(before, mailbox.queued_bytes());
         mailbox.end_page(page.is_last, number, page.floors, now);
         if mailbox.is_ready() {
-            mailbox.ready(self.position(), now);
+            self.ready(&open, now);
         }
     }
 
@@ -190,7 +214,12 @@ impl Shard {
             ReplayContent::Gap { reason, channels } => {
                 let name = |&channel: &usize| topics[channel].subscription.name.as_str();
                 self.count_gap(reason);
-                mailbox.gap(reason, (number, entry), channels.iter().map(name), now);
+                mailbox.gap(reason, (number, entry), None, channels.iter().map(name), now);
+            }
+            ReplayContent::UnknownPlace { channels } => {
+                let name = |&channel: &usize| topics[channel].subscription.name.as_str();
+                self.count_gap(GapReason::UnknownId);
+                mailbox.gap_without_id(GapReason::UnknownId, channels.iter().map(name), now);
             }
         }
     }

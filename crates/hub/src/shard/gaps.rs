@@ -6,16 +6,16 @@ use std::rc::Rc;
 use tokio::time::Instant;
 
 use super::Shard;
-use super::local_channel::{LocalChannel, LocalSubscriber};
+use super::local_channel::{LocalChannel, LocalSubscriber, OpenStream};
 use crate::EntryId;
+use crate::fleet::name::EventName;
 use crate::gap::GapReason;
-use crate::mailbox::Mailbox;
 use crate::position::cursor::LogEntry;
 use crate::subject::ChannelIndex;
 
 /// A gap for one stream.
 struct StreamGap {
-    mailbox: Rc<Mailbox>,
+    stream: Rc<OpenStream>,
     // The channels that the stream is subscribed to, of those with the gap.
     channels: Vec<Rc<LocalChannel>>,
     entry: Option<LogEntry>,
@@ -28,47 +28,51 @@ impl Shard {
         &self,
         reason: GapReason,
         channels: &[ChannelIndex],
-        (number, entry): (u64, Option<EntryId>),
+        (number, name, entry): (u64, EventName, Option<EntryId>),
         now: Instant,
     ) {
-        let mut gaps: HashMap<*const Mailbox, StreamGap> = HashMap::new();
+        let mut gaps: HashMap<*const OpenStream, StreamGap> = HashMap::new();
         let mut replays = Vec::new();
         for channel in channels.iter().filter_map(|&index| self.channel(index)) {
+            if reason == GapReason::TooLarge {
+                channel.newest.set((number, name));
+            }
             if let Some(entry) = entry.filter(|_| reason != GapReason::Overload) {
                 channel.newest_entry.set(entry);
             }
             for subscriber in &*channel.subscribers.borrow() {
-                let mailbox = &subscriber.mailbox;
-                if mailbox.is_closed() {
+                let stream = &subscriber.stream;
+                if stream.mailbox.is_closed() {
                     continue;
                 }
                 if subscriber.is_concerned(reason, number, entry) {
-                    let gap = gaps.entry(Rc::as_ptr(mailbox)).or_insert_with(|| StreamGap {
-                        mailbox: Rc::clone(mailbox),
+                    let gap = gaps.entry(Rc::as_ptr(stream)).or_insert_with(|| StreamGap {
+                        stream: Rc::clone(stream),
                         channels: Vec::new(),
                         entry: subscriber.log_entry(entry),
                     });
                     gap.channels.push(Rc::clone(&channel));
                 }
                 if subscriber.must_replay(reason, entry) {
-                    replays.push(Rc::clone(mailbox));
+                    replays.push(Rc::clone(stream));
                 }
             }
         }
-        for StreamGap { mailbox, channels, entry } in gaps.into_values() {
+        for StreamGap { stream, channels, entry } in gaps.into_values() {
+            let place = channels.first().and_then(|channel| channel.place(name));
             let names = channels.iter().map(|channel| channel.name());
             self.count_gap(reason);
-            mailbox.gap(reason, (number, entry), names, now);
+            stream.mailbox.gap(reason, (number, entry), place, names, now);
         }
-        replays.iter().for_each(|mailbox| mailbox.replay_from_here(now));
+        replays.iter().for_each(|stream| stream.mailbox.replay_from_here(now));
     }
 }
 
 impl LocalSubscriber {
     /// Whether the stream is sent the gap. `entry` is the last that is missing, where the gap is in a log.
     fn is_concerned(&self, reason: GapReason, number: u64, entry: Option<EntryId>) -> bool {
-        let position = entry.and_then(|_| self.mailbox.entry(self.slot()));
-        let is_replaying = self.mailbox.is_replaying();
+        let position = entry.and_then(|_| self.stream.mailbox.entry(self.slot()));
+        let is_replaying = self.stream.mailbox.is_replaying();
         match reason {
             // Only this shard has missed entries: the source still has them.
             GapReason::Overload if entry.is_some() => false,
@@ -88,7 +92,7 @@ impl LocalSubscriber {
             // That entries are missing may be found out with the one after them, which was sent.
             _ if entry.is_some() => !is_replaying && position <= entry,
             // Another copy of the message was too large, too.
-            GapReason::TooLarge if number <= self.mailbox.number() => false,
+            GapReason::TooLarge if number <= self.stream.mailbox.number() => false,
             _ => !is_replaying && !self.is_unconfirmed.get(),
         }
     }
@@ -96,12 +100,12 @@ impl LocalSubscriber {
     /// Whether the stream must be sent what follows its position again: because the gap is only here, or
     /// because the page that it has requested is of the log as it was before.
     fn must_replay(&self, reason: GapReason, entry: Option<EntryId>) -> bool {
-        let is_replaying = self.mailbox.is_replaying();
+        let is_replaying = self.stream.mailbox.is_replaying();
         match reason {
             _ if entry.is_none() => false,
             GapReason::Overload => !is_replaying,
             GapReason::Reset | GapReason::RolledBack => {
-                is_replaying && self.mailbox.entry(self.slot()).is_some()
+                is_replaying && self.stream.mailbox.entry(self.slot()).is_some()
             }
             _ => false,
         }

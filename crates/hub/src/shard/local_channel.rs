@@ -7,6 +7,7 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use crate::Topic;
+use crate::fleet::name::{EventName, FleetPosition, SubscriptionTag};
 use crate::mailbox::Mailbox;
 use crate::position::cursor::LogEntry;
 use crate::subject::ChannelIndex;
@@ -20,6 +21,10 @@ pub(super) struct LocalChannel {
     pub(super) ticket: u64,
     pub(super) index: Cell<Option<ChannelIndex>>,
     pub(super) is_confirmed: Cell<bool>,
+    // The number of its last confirmation, and its newest message since then.
+    pub(super) confirmed: Cell<u64>,
+    pub(super) newest: Cell<(u64, EventName)>,
+    pub(super) tag: SubscriptionTag,
     // Of a log, the newest entry that was delivered here.
     pub(super) newest_entry: Cell<EntryId>,
     // In place where there is one: many channels have no more.
@@ -28,7 +33,7 @@ pub(super) struct LocalChannel {
 
 /// A subscriber of a channel.
 pub(super) struct LocalSubscriber {
-    pub(super) mailbox: Rc<Mailbox>,
+    pub(super) stream: Rc<OpenStream>,
     // Which of the stream's channels this is. Small: there is one of these for every stream.
     pub(super) slot: u32,
     // The channel was never confirmed for the stream, which is counted in its mailbox. A loss of the source
@@ -50,16 +55,21 @@ impl LocalSubscriber {
     }
 }
 
-/// The channels of a stream on its shard.
-pub(crate) struct Membership {
-    pub(super) key: StreamKey,
-    // In place where there is one, as a rule.
-    pub(super) channels: SmallVec<[Rc<LocalChannel>; 1]>,
+/// A stream on its shard: what is to be written to it, and its channels.
+// The mailbox first: an event needs nothing else.
+#[repr(C)]
+pub(crate) struct OpenStream {
+    pub(crate) mailbox: Mailbox,
+    // In place where there is one, as a rule. Filled while the stream is opened.
+    pub(super) channels: RefCell<SmallVec<[Rc<LocalChannel>; 1]>>,
 }
 
 impl LocalChannel {
     pub(super) fn new(topic: Topic, ticket: u64) -> Self {
         Self {
+            tag: SubscriptionTag::of(&topic.subscription),
+            confirmed: Cell::new(0),
+            newest: Cell::default(),
             topic,
             ticket,
             index: Cell::new(None),
@@ -74,7 +84,7 @@ impl LocalChannel {
         let mut subscribers = self.subscribers.borrow_mut();
         subscribers.swap_remove(place);
         if let Some(moved) = subscribers.get(place) {
-            moved.mailbox.set_place(moved.slot(), place);
+            moved.stream.mailbox.set_place(moved.slot(), place);
         }
         // Many that have left leave no memory behind.
         let left = subscribers.len();
@@ -93,26 +103,32 @@ impl LocalChannel {
         self.is_log().then(|| self.newest_entry.get())
     }
 
+    /// The place behind one of its messages; `None` where it has no name.
+    pub(super) fn place(&self, name: EventName) -> Option<FleetPosition> {
+        name.known().map(|name| FleetPosition { tag: self.tag, name })
+    }
+
     /// Its name at the source.
     pub(super) fn name(&self) -> &str {
         self.topic.subscription.name.as_str()
     }
 }
 
-impl Membership {
-    /// The stream's name on its shard.
-    pub(crate) fn key(&self) -> StreamKey {
-        self.key
+impl OpenStream {
+    /// Its name on its shard; `None` before it is open there.
+    pub(crate) fn key(&self) -> Option<StreamKey> {
+        self.mailbox.key()
     }
 
-    /// The names of the channels at the source.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.channels.iter().map(|channel| channel.name())
+    /// The topics of its channels.
+    pub(crate) fn topics(&self) -> Vec<Topic> {
+        self.channels.borrow().iter().map(|channel| channel.topic.clone()).collect()
     }
 }
 
-impl fmt::Debug for Membership {
+impl fmt::Debug for OpenStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.names()).finish()
+        let channels = self.channels.borrow();
+        f.debug_list().entries(channels.iter().map(|channel| channel.name())).finish()
     }
 }

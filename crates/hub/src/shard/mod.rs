@@ -8,6 +8,7 @@ mod deliver;
 mod gaps;
 pub(super) mod link;
 pub(super) mod local_channel;
+mod place;
 pub(super) mod queue_budget;
 pub(super) mod streams;
 
@@ -21,8 +22,9 @@ use rustc_hash::FxHashMap;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::link::ShardLink;
-use self::local_channel::LocalChannel;
+use self::local_channel::{LocalChannel, OpenStream};
 use super::drain_pace::drain_evenly;
+use super::fleet::marks::HeardMark;
 use super::gap::GapReason;
 use super::inbox::message::Message;
 use super::mailbox::Mailbox;
@@ -44,10 +46,13 @@ struct ShardState {
     write_timeout: Cell<Duration>,
     channels: RefCell<HashMap<Topic, Rc<LocalChannel>>>,
     by_index: RefCell<FxHashMap<ChannelIndex, Rc<LocalChannel>>>,
-    streams: TimedStreams<Rc<Mailbox>>,
+    streams: TimedStreams<Rc<OpenStream>>,
     next_ticket: Cell<u64>,
     // The number up to which everything was delivered here, with all its copies.
     number: Cell<u64>,
+    // The newest mark of the fleet that was delivered here, and the channels confirmed since.
+    mark: Cell<Option<HeardMark>>,
+    unnamed: RefCell<Vec<ChannelIndex>>,
     // Messages to deliver, the oldest first.
     batch: RefCell<VecDeque<Message>>,
     queued_bytes: Cell<usize>,
@@ -69,6 +74,8 @@ impl Shard {
             streams: TimedStreams::new(Instant::now()),
             next_ticket: Cell::new(0),
             number: Cell::new(0),
+            mark: Cell::new(None),
+            unnamed: RefCell::default(),
             batch: RefCell::default(),
             queued_bytes: Cell::new(0),
             observer: Box::new(observer),
@@ -104,9 +111,10 @@ impl Shard {
         drain_evenly(self.0.streams.keys(), over, |due| {
             self.deliver_all();
             let now = Instant::now();
-            for mailbox in due.iter().filter_map(|key| self.0.streams.get(*key)) {
-                mailbox.end(CloseReason::Drained, now);
-                self.visit_after_grace(&mailbox, now);
+            for stream in due.iter().filter_map(|key| self.0.streams.get(*key)) {
+                self.tell_last_position(&stream, now);
+                stream.mailbox.end(CloseReason::Drained, now);
+                self.visit_after_grace(&stream.mailbox, now);
             }
         })
         .await;
@@ -151,16 +159,17 @@ impl Shard {
     fn visit_streams(&self) {
         let now = Instant::now();
         let write_timeout = self.0.write_timeout.get();
-        self.0.streams.visit_due(now, |mailbox| mailbox.visit(now, write_timeout));
+        self.0.streams.visit_due(now, |stream| stream.mailbox.visit(now, write_timeout));
         self.0.observer.tick(self.0.queued_bytes.get());
     }
 
     /// Ends a stream in good order, unless it has ended.
     pub(super) fn end(&self, key: StreamKey, reason: CloseReason) {
-        if let Some(mailbox) = self.0.streams.get(key) {
+        if let Some(stream) = self.0.streams.get(key) {
             let now = Instant::now();
-            mailbox.end(reason, now);
-            self.visit_after_grace(&mailbox, now);
+            self.tell_last_position(&stream, now);
+            stream.mailbox.end(reason, now);
+            self.visit_after_grace(&stream.mailbox, now);
         }
     }
 
@@ -178,18 +187,18 @@ impl Shard {
         if surplus == 0 {
             return;
         }
-        let queued = |mailbox: &Rc<Mailbox>| {
-            let bytes = mailbox.queued_bytes();
-            (bytes > 0).then(|| (bytes, Rc::clone(mailbox)))
+        let queued = |stream: &Rc<OpenStream>| {
+            let bytes = stream.mailbox.queued_bytes();
+            (bytes > 0).then(|| (bytes, Rc::clone(stream)))
         };
         let mut queued = self.0.streams.filter_map(queued);
         queued.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         let now = Instant::now();
-        for (bytes, mailbox) in queued {
-            let events = mailbox.abandon(CloseReason::QueueMemory, now);
+        for (bytes, stream) in queued {
+            let events = stream.mailbox.abandon(CloseReason::QueueMemory, now);
             self.account(bytes, 0);
             self.0.observer.events_dropped_by_overflow(events);
-            self.visit_after_grace(&mailbox, now);
+            self.visit_after_grace(&stream.mailbox, now);
             surplus = surplus.saturating_sub(bytes);
             if surplus == 0 {
                 break;

@@ -1,6 +1,6 @@
 //! Streams that open and close: what a shard requests of the hub for them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::Shard;
-use super::local_channel::{LocalChannel, LocalSubscriber, Membership};
+use super::local_channel::{LocalChannel, LocalSubscriber, OpenStream};
 use crate::Ids;
 use crate::Topic;
 use crate::history::retention::HistorySettings;
@@ -43,14 +43,13 @@ pub struct StreamRequest {
 
 impl Shard {
     /// Opens a stream.
-    pub(crate) fn open(&self, request: StreamRequest) -> (Rc<Mailbox>, Membership) {
+    pub(crate) fn open(&self, request: StreamRequest) -> Rc<OpenStream> {
         let StreamRequest { topics, settings, prefix_bytes, history, last_seen, .. } = request;
         let StreamRequest { opening, expires_at, cut, .. } = request;
         let now = Instant::now();
         let beginning = self.beginning(&topics);
-        let resume = Resume::new(&beginning, &last_seen, settings.replay);
-        let linger = settings.linger;
-        let channels = topics.len();
+        let (linger, channels) = (settings.linger, topics.len());
+        let resume = Resume::new(&beginning, channels, &last_seen, settings.replay);
         let parts = MailboxParts {
             settings,
             beginning,
@@ -61,42 +60,47 @@ impl Shard {
             expires_at,
             cut,
         };
-        let mailbox = Rc::new(Mailbox::new(parts, now));
+        let mailbox = Mailbox::new(parts, now);
+        let stream = Rc::new(OpenStream { mailbox, channels: RefCell::default() });
         let channels: SmallVec<_> = topics
             .into_iter()
             .enumerate()
-            .map(|(slot, topic)| self.subscribe_to(topic, slot, (linger, history), &mailbox))
+            .map(|(slot, topic)| self.subscribe_to(topic, slot, (linger, history), &stream))
             .collect();
         self.0.observer.subscribed(channels.len());
+        stream.channels.replace(channels);
+        let mailbox = &stream.mailbox;
         let first_visit = mailbox.first_visit(now, self.0.write_timeout.get());
-        let key = self.0.streams.insert(Rc::clone(&mailbox), first_visit);
-        mailbox.set_key(key);
+        mailbox.set_key(self.0.streams.insert(Rc::clone(&stream), first_visit));
         if mailbox.is_ready() {
-            mailbox.ready(self.position(), now);
+            self.ready(&stream, now);
         }
-        (mailbox, Membership { key, channels })
+        stream
     }
 
     /// Removes a stream that was closed, or whose client has left.
-    pub(crate) fn leave(&self, membership: &Membership) {
-        self.0.observer.unsubscribed(membership.channels.len());
-        let mailbox = self.0.streams.remove(membership.key);
-        if mailbox.is_replaying() {
-            let stream = self.address(membership.key);
-            self.0.link.requests.put(ShardRequest::CancelReplay(stream));
+    pub(crate) fn leave(&self, stream: &OpenStream) {
+        // Taken: a channel and its subscribers refer to each other.
+        let channels = stream.channels.take();
+        self.0.observer.unsubscribed(channels.len());
+        if let Some(key) = stream.key() {
+            self.0.streams.remove(key);
+            if stream.mailbox.is_replaying() {
+                self.0.link.requests.put(ShardRequest::CancelReplay(self.address(key)));
+            }
         }
-        for (slot, channel) in membership.channels.iter().enumerate() {
-            if channel.remove(mailbox.place(slot)) {
+        for (slot, channel) in channels.iter().enumerate() {
+            if channel.remove(stream.mailbox.place(slot)) {
                 self.forget(channel);
             }
         }
     }
 
     /// Requests the page of the past that a stream is due to be sent.
-    pub(crate) fn request_replay(&self, mailbox: &Mailbox, membership: &Membership) {
-        if let Some((resume, max_bytes, ticket)) = mailbox.take_replay() {
-            let stream = self.address(membership.key);
-            let topics = membership.channels.iter().map(|channel| channel.topic.clone()).collect();
+    pub(crate) fn request_replay(&self, stream: &OpenStream) {
+        let Some(key) = stream.key() else { return };
+        if let Some((resume, max_bytes, ticket)) = stream.mailbox.take_replay() {
+            let (topics, stream) = (stream.topics().into(), self.address(key));
             let request = ReplayRequest { stream, topics, resume, max_bytes, ticket };
             self.0.link.requests.put(ShardRequest::Replay(request));
         }
@@ -126,16 +130,17 @@ impl Shard {
         topic: Topic,
         slot: usize,
         (linger, history): (Duration, Option<HistorySettings>),
-        mailbox: &Rc<Mailbox>,
+        stream: &Rc<OpenStream>,
     ) -> Rc<LocalChannel> {
         let mut channels = self.0.channels.borrow_mut();
         let channel =
             channels.entry(topic).or_insert_with_key(|topic| self.join(topic, linger, history));
         let is_unconfirmed = !channel.is_confirmed.get();
         let mut subscribers = channel.subscribers.borrow_mut();
+        let mailbox = &stream.mailbox;
         mailbox.set_place(slot, subscribers.len());
         let subscriber = LocalSubscriber {
-            mailbox: Rc::clone(mailbox),
+            stream: Rc::clone(stream),
             slot: u32::try_from(slot)
                 .expect("a stream has no more channels than one request names"),
             is_unconfirmed: Cell::new(is_unconfirmed),

@@ -22,7 +22,7 @@ fn keep(count: usize) -> HistorySettings {
 
 fn publish(hub: &Hub, channel: &str, number: usize) {
     let data = Bytes::from(number.to_string());
-    hub.begin_message(channel.as_bytes());
+    hub.begin_message(channel.as_bytes(), None);
     hub.publish(false, channel, Instant::now(), |_| {
         Some(Event { data: data.clone(), ..Event::default() })
     });
@@ -123,7 +123,7 @@ fn a_message_that_is_too_large_while_a_shard_is_behind_is_a_gap_in_its_place() {
             let id = EntryId { milliseconds: number + 1, sequence: 0 };
             let data = Bytes::from(number.to_string());
             if number == 90_000 {
-                test.hub.begin_message(b"news");
+                test.hub.begin_message(b"news", None);
                 test.hub.skip(false, "news");
                 test.hub.publish_entry("a", id, Instant::now(), |_| None);
             } else {
@@ -278,7 +278,7 @@ fn a_shard_whose_thread_is_blocked_for_two_seconds_under_load_misses_nothing() {
             hub.flush();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        hub.begin_message(b"a");
+        hub.begin_message(b"a", None);
         hub.publish(false, "a", Instant::now(), |_| {
             Some(Event { data: Bytes::from_static(b"end"), ..Event::default() })
         });

@@ -128,7 +128,7 @@ fn a_fast_client_is_not_closed_by_a_burst() {
         let data = "x".repeat(1024).leak() as &'static str;
         for _ in 0..40 {
             for _ in 0..60 {
-                test.hub.begin_message(b"a");
+                test.hub.begin_message(b"a", None);
                 test.hub.publish(false, "a", Instant::now(), |_| {
                     Some(Event { data: Bytes::from_static(data.as_bytes()), ..Event::default() })
                 });

@@ -52,7 +52,7 @@ async fn channel_and_pattern() -> (TestHub, Subscriber, Subscriber) {
 fn a_message_that_matches_two_subscriptions_of_a_stream_comes_once() {
     run(async {
         let (test, both, pattern) = channel_and_pattern().await;
-        test.hub.begin_message(b"a");
+        test.hub.begin_message(b"a", None);
         for (is_pattern, name) in [(false, "news.a"), (true, "news.*")] {
             test.hub.publish(is_pattern, name, Instant::now(), |_| Some(Event::default()));
         }
@@ -67,7 +67,7 @@ fn a_message_that_matches_two_subscriptions_of_a_stream_comes_once() {
 fn a_too_large_message_that_matches_two_subscriptions_of_a_stream_is_one_gap() {
     run(async {
         let (test, both, pattern) = channel_and_pattern().await;
-        test.hub.begin_message(b"news.a");
+        test.hub.begin_message(b"news.a", None);
         for (is_pattern, name) in [(false, "news.a"), (true, "news.*")] {
             test.hub.skip(is_pattern, name);
             test.hub.flush();
@@ -103,7 +103,7 @@ fn a_too_large_message_before_the_confirmation_is_not_a_gap() {
         let stream = test.open(0, &["news"]);
         settle().await;
         // The subscription was left a moment ago, and may still send.
-        test.hub.begin_message(b"news");
+        test.hub.begin_message(b"news", None);
         test.hub.skip(false, "news");
         test.follow().await;
         assert_eq!(read(&stream), ":\nretry: 3000\nid: R-0\n: ready\n");

@@ -3,6 +3,7 @@
 mod behind;
 mod bounds;
 mod delivery;
+mod fleet;
 mod linger;
 mod log_oracle;
 mod logs;
@@ -110,7 +111,7 @@ impl TestHub {
 
     async fn publish_all(&self, events: &[(&str, &'static str)]) {
         for (channel, data) in events {
-            self.hub.begin_message(channel.as_bytes());
+            self.hub.begin_message(channel.as_bytes(), None);
             self.hub.publish(false, channel, Instant::now(), |_| {
                 Some(Event { data: Bytes::from_static(data.as_bytes()), ..Event::default() })
             });
@@ -149,7 +150,7 @@ async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-/// What is queued for a subscriber, with the run's tag as `R` and numbers from [`FIRST`] on.
+/// What is queued for a subscriber, with the run's tag as `R`, numbers from [`FIRST`] on, and without places.
 fn read(subscriber: &Subscriber) -> String {
     let mut text = String::new();
     let context = Context::from_waker(Waker::noop());
@@ -159,6 +160,7 @@ fn read(subscriber: &Subscriber) -> String {
     text.lines()
         .map(|line| match line.strip_prefix("id: ").and_then(|id| id.split_once('-')) {
             Some((_, number)) => {
+                let number = number.split('-').next().expect("a first part");
                 let number: i64 = number.parse().expect("a number");
                 format!("id: R-{}", number - FIRST.get().cast_signed())
             }

@@ -58,7 +58,7 @@ fn a_client_without_an_event_resumes_at_its_ready() {
         }
         // The position moves on when the source learns that no copy follows, though no shard is sent
         // anything.
-        test.hub.begin_message(b"b");
+        test.hub.begin_message(b"b", None);
         test.hub.publish(false, "b", Instant::now(), |_| Some(Event::default()));
         test.hub.flush();
         settle().await;
@@ -124,7 +124,7 @@ fn a_replay_has_a_message_once_that_matches_two_subscriptions() {
         let first = test.open(0, &["ab", "a*"]);
         settle().await;
         test.follow().await;
-        test.hub.begin_message(b"a");
+        test.hub.begin_message(b"a", None);
         for (is_pattern, name) in [(false, "ab"), (true, "a*")] {
             test.hub.publish(is_pattern, name, Instant::now(), |_| {
                 Some(Event { data: Bytes::from_static(b"1"), ..Event::default() })

@@ -152,7 +152,7 @@ fn a_second_format_of_a_channel_that_is_opened_among_entries_has_a_gap() {
         test.begin(&[("a", "5-0")]).await;
         drop((super::read(&raw), read(&log)));
         // Another copy of the message may follow; entries come on another connection.
-        test.hub.begin_message(b"news");
+        test.hub.begin_message(b"news", None);
         test.hub.publish(false, "news", Instant::now(), |_| Some(event("missed")));
         test.add(&[("a", "5-1"), ("a", "5-2")]).await;
 

@@ -76,7 +76,7 @@ impl Redis {
         match next {
             WireItem::Copy { subscription, channel, index } => {
                 if self.newest_copy != Some(index) {
-                    test.hub.begin_message(channel.as_bytes());
+                    test.hub.begin_message(channel.as_bytes(), None);
                 }
                 self.newest_copy = Some(index);
                 self.taken = index;

@@ -1,0 +1,250 @@
+//! Questions to the other gateways, and answers to theirs.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::hub_state::HubState;
+use crate::Subscription;
+use crate::fleet::answer::{Answer, MAX_MARKS_TOLD};
+use crate::fleet::message::{
+    self, AnswerText, ChannelText, ForAll, ForOne, HexId, MAX_ASKED, SubscriptionText,
+};
+use crate::fleet::name::{MarkId, SubscriptionTag};
+use crate::fleet::rules::FleetRule;
+use crate::requests::shard_request::StreamAddress;
+use crate::subject::ChannelIndex;
+
+/// How long questions of several streams are collected.
+const COLLECT: Duration = Duration::from_millis(20);
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_millis(600);
+/// Answers kept of a channel, each of another gateway.
+const MAX_ANSWERS: usize = 16;
+
+/// The questions that this gateway has asked.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
+    // Collected, and not asked yet.
+    next: Option<(Instant, Question)>,
+    asked: HashMap<MarkId, Question>,
+}
+
+/// A question about some channels.
+#[derive(Debug)]
+struct Question {
+    subscriptions: Vec<Subscription>,
+    tags: Vec<SubscriptionTag>,
+    // The streams that wait for the answers.
+    streams: Vec<StreamAddress>,
+    patience_ends: Instant,
+    // The newest number when the question came back from the server, like a mark.
+    asked_at: Option<u64>,
+    // How many other gateways have heard it.
+    listeners: Option<usize>,
+    answered_by: HashSet<String>,
+    // Channels of which no answer has said anything.
+    unanswered: HashSet<SubscriptionTag>,
+}
+
+impl Question {
+    fn new() -> Self {
+        Self {
+            subscriptions: Vec::new(),
+            tags: Vec::new(),
+            streams: Vec::new(),
+            patience_ends: Instant::now(),
+            asked_at: None,
+            listeners: None,
+            answered_by: HashSet::new(),
+            unanswered: HashSet::new(),
+        }
+    }
+
+    /// Adds a channel, unless it is there, or one whose tag cannot be told from its own.
+    fn add(&mut self, subscription: &Subscription) {
+        let tag = SubscriptionTag::of(subscription);
+        if self.unanswered.insert(tag) {
+            self.subscriptions.push(subscription.clone());
+            self.tags.push(tag);
+        }
+    }
+
+    /// Whether no more can be learned.
+    fn is_over(&self) -> bool {
+        let have_all = |listeners| self.answered_by.len() >= listeners;
+        self.asked_at.is_some()
+            && (self.listeners.is_some_and(have_all) || self.unanswered.is_empty())
+    }
+}
+
+impl Asking {
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let asked = self.asked.values().map(|question| question.patience_ends);
+        self.next.as_ref().map(|(due, _)| *due).into_iter().chain(asked).min()
+    }
+
+    /// Whether no answer is waited for.
+    pub(super) fn is_idle(&self) -> bool {
+        self.asked.is_empty()
+    }
+
+    /// Forgets all questions; returns the streams that wait for their answers.
+    pub(super) fn stop(&mut self) -> Vec<StreamAddress> {
+        let next = self.next.take().map(|(_, question)| question);
+        let questions = self.asked.drain().map(|(_, question)| question).chain(next);
+        questions.flat_map(|question| question.streams).collect()
+    }
+}
+
+impl HubState {
+    /// Asks the other gateways how far these channels have come, for a stream.
+    pub(super) fn ask_for(
+        &mut self,
+        stream: StreamAddress,
+        channels: &[ChannelIndex],
+        now: Instant,
+    ) {
+        let next = &mut self.fleet.asking.next;
+        let (_, question) = next.get_or_insert_with(|| (now + COLLECT, Question::new()));
+        let channels = channels.iter().map(|index| &self.channels[*index as usize]);
+        // An answer says what came before it, so it is of use from the confirmation on.
+        for channel in channels.filter(|channel| channel.is_confirmed()) {
+            question.add(&channel.topic.subscription);
+        }
+        question.streams.push(stream);
+        if question.tags.len() >= MAX_ASKED {
+            self.ask_collected(now);
+        }
+        self.fleet.timers.notify_one();
+    }
+
+    /// Asks about these channels, for whoever comes later.
+    pub(super) fn ask_about(&mut self, subscriptions: &[Subscription], now: Instant) {
+        for some in subscriptions.chunks(MAX_ASKED) {
+            let mut question = Question::new();
+            some.iter().for_each(|subscription| question.add(subscription));
+            self.ask(question, now);
+        }
+    }
+
+    /// Asks what is due, and gives up on what was not answered in time.
+    pub(super) fn ask_due(&mut self, now: Instant) {
+        if self.fleet.asking.next.as_ref().is_some_and(|(due, _)| *due <= now) {
+            self.ask_collected(now);
+        }
+        let asked = self.fleet.asking.asked.iter();
+        let is_due = |question: &Question| question.patience_ends <= now;
+        let due: Vec<_> = asked.filter(|(_, q)| is_due(q)).map(|(mark, _)| *mark).collect();
+        due.into_iter().for_each(|mark| self.finish_question(mark));
+    }
+
+    fn ask_collected(&mut self, now: Instant) {
+        if let Some((_, question)) = self.fleet.asking.next.take() {
+            self.ask(question, now);
+        }
+    }
+
+    fn ask(&mut self, mut question: Question, now: Instant) {
+        if question.subscriptions.is_empty() {
+            return self.fence(question.streams);
+        }
+        let mark = fastrand::u64(..);
+        let of = question.subscriptions.iter().map(message::subscription_text).collect();
+        let ask = self.run.to_string();
+        self.publish_for_all(&ForAll::Question { mark: HexId(mark), ask, of }, Some(mark));
+        question.patience_ends = now + PATIENCE;
+        self.fleet.asking.asked.insert(mark, question);
+        self.fleet.timers.notify_one();
+    }
+
+    /// A question of ours has come back from the server: this is its place.
+    pub(super) fn note_question(&mut self, mark: MarkId) {
+        let number = self.numbers.newest();
+        if let Some(question) = self.fleet.asking.asked.get_mut(&mark) {
+            question.asked_at = Some(number);
+            self.finish_if_over(mark);
+        }
+    }
+
+    /// The server has sent a question of ours to this many subscribers, this gateway among them.
+    pub(super) fn note_asked(&mut self, mark: MarkId, subscribers: usize) {
+        if let Some(question) = self.fleet.asking.asked.get_mut(&mark) {
+            question.listeners = Some(subscribers.saturating_sub(1));
+            self.finish_if_over(mark);
+        }
+        self.fleet.warm_up.note_asked(mark, subscribers);
+    }
+
+    pub(super) fn take_answer(&mut self, text: AnswerText, _now: Instant) {
+        let mark = text.to.0;
+        let Some(question) = self.fleet.asking.asked.get_mut(&mark) else { return };
+        let Some(asked_at) = question.asked_at else { return };
+        let Some(answer) = Answer::new(text, &question.tags, asked_at) else { return };
+        let answer = Rc::new(answer);
+        question.answered_by.insert(answer.run.clone());
+        question.unanswered.retain(|tag| !answer.has(*tag));
+        for subscription in &question.subscriptions {
+            let name = subscription.name.as_str();
+            for &index in self.names.of_subscription(subscription.is_pattern, name) {
+                let channel = &mut self.channels[index as usize];
+                let is_followed = channel.is_confirmed() && channel.confirmed <= asked_at;
+                if !is_followed || !answer.has(channel.tag) {
+                    continue;
+                }
+                channel.answers.retain(|known| known.run != answer.run);
+                if channel.answers.len() == MAX_ANSWERS {
+                    channel.answers.remove(0);
+                }
+                channel.answers.push(Rc::clone(&answer));
+            }
+        }
+        self.finish_if_over(mark);
+    }
+
+    fn finish_if_over(&mut self, mark: MarkId) {
+        if self.fleet.asking.asked.get(&mark).is_some_and(Question::is_over) {
+            self.finish_question(mark);
+        }
+    }
+
+    fn finish_question(&mut self, mark: MarkId) {
+        if let Some(question) = self.fleet.asking.asked.remove(&mark) {
+            self.fence(question.streams);
+        }
+    }
+
+    /// Answers the question of another gateway, as of its place in the order.
+    pub(super) fn answer(&self, to: HexId, asker: String, of: &[SubscriptionText]) {
+        let asked = of.iter().take(MAX_ASKED).enumerate();
+        let known = asked.filter_map(|(at, text)| self.channel_text(at, text));
+        let answer = ForOne::Answer(AnswerText {
+            to,
+            run: self.run.to_string(),
+            number: self.numbers.newest(),
+            channels: known.collect(),
+            marks: self.fleet.last_marks(MAX_MARKS_TOLD),
+        });
+        self.publish_for_one(asker, &answer);
+    }
+
+    /// How far a channel has come that is followed without a hole since its confirmation.
+    fn channel_text(&self, at: usize, text: &SubscriptionText) -> Option<ChannelText> {
+        let subscription = message::subscription(text)?;
+        let name = subscription.name.as_str();
+        let siblings = self.names.of_subscription(subscription.is_pattern, name);
+        let mut siblings = siblings.iter().map(|index| &self.channels[*index as usize]);
+        let channel =
+            siblings.find(|channel| channel.is_confirmed() && channel.history.is_some())?;
+        let holds = FleetRule::NoHoleInAnswer.holds();
+        let since = if holds { channel.whole_since? } else { 0 };
+        let Some((number, name)) = channel.newest_message(since) else {
+            return Some(ChannelText { at, number: since, newest: None });
+        };
+        let place = channel.place(name).map(|place| place.text());
+        let newest = place.and_then(|text| String::from_utf8(text.to_vec()).ok());
+        Some(ChannelText { at, number, newest })
+    }
+}

@@ -1,0 +1,290 @@
+//! The hub as one gateway of a fleet: marks, and streams whose client comes from another gateway.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::asking::Asking;
+use super::hub_state::HubState;
+use super::warm_up::WarmUp;
+use crate::Ids;
+use crate::fleet::marks::{HeardMark, Marks};
+use crate::fleet::message::{ForAll, ForOne, HexId, encode};
+use crate::fleet::name::MarkId;
+use crate::fleet::pacer::MarkPacer;
+use crate::fleet::requests::{FleetRequest, FleetRequests};
+use crate::fleet::rules::FleetRule;
+use crate::inbox::message::Message;
+use crate::position::cursor::Cursor;
+use crate::position::event_id::EventId;
+use crate::position::resume::Resume;
+use crate::requests::shard_request::{ReplayRequest, StreamAddress};
+use crate::subject::ChannelIndex;
+
+/// What the hub knows of its fleet.
+#[derive(Default)]
+pub(super) struct Fleet {
+    link: FleetLink,
+    marks: Marks,
+    // The number from which on marks name messages; `None` until all subscriptions are restored.
+    named_after: Option<u64>,
+    pacer: MarkPacer,
+    pub(super) asking: Asking,
+    pub(super) warm_up: WarmUp,
+    // Streams whose client's position is being looked for.
+    locating: HashMap<StreamAddress, ReplayRequest>,
+    // Of those, the ones that wait for a fence, and those that wait for the source to come back first.
+    fences: HashMap<u64, Vec<StreamAddress>>,
+    unfenced: Vec<StreamAddress>,
+    next_fence: u64,
+    pub(super) requests: Rc<FleetRequests>,
+    // Notified when something is due earlier than before.
+    pub(super) timers: Rc<Notify>,
+}
+
+/// What the source can do for the fleet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum FleetLink {
+    /// Nothing: there is no fleet.
+    #[default]
+    None,
+    /// Its connection is lost.
+    Away,
+    /// It is subscribed to the marks.
+    Up,
+}
+
+impl Fleet {
+    /// Whether marks may come.
+    pub(super) fn has_marks(&self) -> bool {
+        self.link != FleetLink::None
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.link == FleetLink::Up
+    }
+
+    /// The mark that messages are named by.
+    ///
+    /// After a break, none that came before the gaps for it were sent: a client that had a name from there,
+    /// and not the gap, would be taken for complete elsewhere.
+    pub(super) fn newest_mark(&self) -> Option<HeardMark> {
+        let after = if FleetRule::GapsBeforeNames.holds() { self.named_after? } else { 0 };
+        self.marks.newest().filter(|mark| mark.number >= after)
+    }
+
+    /// The number at which a mark stood.
+    pub(super) fn mark_number(&self, mark: MarkId) -> Option<u64> {
+        self.marks.number(mark)
+    }
+
+    pub(super) fn last_marks(&self, count: usize) -> Vec<(HexId, u64)> {
+        self.marks.last(count).map(|mark| (HexId(mark.id), mark.number)).collect()
+    }
+
+    /// A subscription was confirmed.
+    pub(super) fn confirmed(&mut self, now: Instant) {
+        if self.is_up() {
+            self.pacer.confirmed(now);
+            self.timers.notify_one();
+        }
+    }
+
+    /// A message has come.
+    #[inline]
+    pub(super) fn message(&mut self, received: Instant) {
+        if self.is_up() && self.pacer.message(received) {
+            self.timers.notify_one();
+        }
+    }
+
+    /// When something is to be done next.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let due = [self.pacer.due(), self.asking.next_due(), self.warm_up.next_due()];
+        due.into_iter().flatten().min()
+    }
+
+    /// The stream has left.
+    pub(super) fn cancel(&mut self, stream: StreamAddress) {
+        self.locating.remove(&stream);
+    }
+}
+
+impl HubState {
+    /// The source has subscribed to the marks, before everything else on its connection.
+    pub(super) fn begin_fleet(&mut self, now: Instant) {
+        let is_first = self.fleet.link == FleetLink::None;
+        self.fleet.link = FleetLink::Up;
+        if is_first {
+            self.begin_warm_up(now);
+        }
+        let streams = std::mem::take(&mut self.fleet.unfenced);
+        self.fence(streams);
+        self.fleet.timers.notify_one();
+    }
+
+    /// All subscriptions that can be restored are, and the gaps were sent.
+    pub(super) fn restore_fleet(&mut self, now: Instant) {
+        let number = self.numbers.newest();
+        self.fleet.named_after.get_or_insert(number);
+        self.fleet.confirmed(now);
+    }
+
+    /// The source has lost its connection: what was asked will not be answered.
+    pub(super) fn lose_fleet(&mut self) {
+        let fleet = &mut self.fleet;
+        if fleet.link == FleetLink::None {
+            return;
+        }
+        fleet.link = FleetLink::Away;
+        fleet.named_after = None;
+        fleet.requests.clear();
+        fleet.pacer.stop();
+        fleet.unfenced.append(&mut fleet.asking.stop());
+        fleet.unfenced.extend(fleet.fences.drain().flat_map(|(_, streams)| streams));
+        let locating = &fleet.locating;
+        fleet.unfenced.retain(|stream| locating.contains_key(stream));
+    }
+
+    /// Takes what was published for all gateways; returns false if no gateway has written it.
+    pub(super) fn hear_for_all(&mut self, body: &[u8], now: Instant) -> bool {
+        // It came behind the message before: no further copy of that follows.
+        self.numbers.end_message();
+        let Ok(message) = serde_json::from_slice::<ForAll>(body) else { return false };
+        match message {
+            ForAll::Mark { mark } => {
+                self.mark(mark.0, now);
+            }
+            ForAll::Question { mark, ask, of } => {
+                if self.mark(mark.0, now) {
+                    if ask.as_bytes() == self.run.as_bytes() {
+                        self.note_question(mark.0);
+                    } else {
+                        self.answer(mark, ask, &of);
+                    }
+                }
+            }
+            ForAll::List { list } if list.as_bytes() != self.run.as_bytes() => {
+                self.tell_followed(&list);
+            }
+            ForAll::List { .. } => {}
+        }
+        true
+    }
+
+    /// Takes what was published for this gateway; returns false if no gateway has written it.
+    pub(super) fn hear_for_one(&mut self, body: &[u8], now: Instant) -> bool {
+        self.numbers.end_message();
+        match serde_json::from_slice(body) {
+            Ok(ForOne::Answer(answer)) => self.take_answer(answer, now),
+            Ok(ForOne::Follows { run, follows }) => self.fleet.warm_up.note_followed(run, follows),
+            Err(_) => return false,
+        }
+        true
+    }
+
+    /// A mark has come. Returns whether it is new.
+    fn mark(&mut self, id: MarkId, now: Instant) -> bool {
+        let number = self.numbers.newest();
+        let is_new = self.fleet.marks.push(id, number);
+        if is_new {
+            self.fleet.pacer.heard(now);
+            if self.fleet.newest_mark().is_some() {
+                self.senders.send_to_all(&Message::Mark(HeardMark { id, number }));
+            }
+        }
+        is_new
+    }
+
+    /// Serves a client that comes from another gateway, or from an earlier run: at once if its position is
+    /// known here for certain, otherwise after the other gateways were asked, and behind a fence.
+    pub(super) fn replay_foreign(
+        &mut self,
+        request: ReplayRequest,
+        ids: &[Option<EventId>],
+        channels: &[ChannelIndex],
+    ) {
+        let located = self.locate_client(ids, channels);
+        // A client may have a message of which another copy is still to come: behind the fence it has.
+        let is_settled = located.newest() <= self.numbers.settled();
+        let is_sure = located.is_sure() && is_settled;
+        if is_sure || !self.fleet.has_marks() || !FleetRule::Fence.holds() {
+            let page = self.page_of_located(&request, channels, &located);
+            return self.send_page(request, page);
+        }
+        let stream = request.stream;
+        self.fleet.locating.insert(stream, request);
+        if !self.fleet.is_up() {
+            self.fleet.unfenced.push(stream);
+        } else if ids.iter().any(Option::is_some) && !located.is_sure() {
+            self.ask_for(stream, channels, Instant::now());
+        } else {
+            self.fence(vec![stream]);
+        }
+    }
+
+    /// Decides for these streams once everything has come that is published before now.
+    pub(super) fn fence(&mut self, streams: Vec<StreamAddress>) {
+        let fleet = &mut self.fleet;
+        if streams.is_empty() {
+            return;
+        }
+        if !fleet.is_up() {
+            fleet.unfenced.extend(streams);
+            return;
+        }
+        // One that the source has not taken yet is as good.
+        let ticket = fleet.requests.waiting_fence().unwrap_or_else(|| {
+            fleet.next_fence += 1;
+            fleet.requests.put(FleetRequest::Fence(fleet.next_fence));
+            fleet.next_fence
+        });
+        fleet.fences.entry(ticket).or_default().extend(streams);
+    }
+
+    /// Everything has come that was published before this fence was requested.
+    pub(super) fn pass_fence(&mut self, ticket: u64) {
+        self.numbers.end_message();
+        for stream in self.fleet.fences.remove(&ticket).unwrap_or_default() {
+            let Some(request) = self.fleet.locating.remove(&stream) else { continue };
+            let Some(channels) = self.channels_of(&request) else { continue };
+            // Closed and opened again since: it is requested anew once it is confirmed.
+            if let Some(&awaited) = self.first_awaited(&channels) {
+                self.wait_for(awaited, request);
+                continue;
+            }
+            let Resume::Foreign(ids) = &request.resume else { continue };
+            self.touch(&channels);
+            let located = self.locate_client(ids, &channels);
+            let page = self.page_of_located(&request, &channels, &located);
+            self.send_page(request, page);
+        }
+    }
+
+    /// Does what is due. Returns what the source must follow for it.
+    pub(super) fn run_fleet(&mut self, now: Instant) -> Vec<crate::Topic> {
+        if self.fleet.pacer.take_due(now) && self.fleet.is_up() {
+            let mark = ForAll::Mark { mark: HexId(fastrand::u64(..)) };
+            self.publish_for_all(&mark, None);
+        }
+        self.ask_due(now);
+        self.warm_up_due(now)
+    }
+
+    pub(super) fn publish_for_all(&self, message: &ForAll, question: Option<MarkId>) {
+        let body = encode(message).into();
+        self.fleet.requests.put(FleetRequest::PublishForAll { body, question });
+    }
+
+    pub(super) fn publish_for_one(&self, run: String, message: &ForOne) {
+        let body = encode(message).into();
+        self.fleet.requests.put(FleetRequest::PublishForOne { run, body });
+    }
+
+    /// Before the first event of any channels whose events the hub numbers.
+    pub(super) fn beginning(&self) -> Cursor {
+        Cursor::new(Ids::Ours, self.run, std::iter::empty())
+    }
+}

@@ -1,0 +1,158 @@
+//! Where a client that comes from another gateway stands, in the numbers of this one.
+//!
+//! A channel is complete after a number if nothing is missing behind it, up to now. The message that the
+//! client saw last may be in a history: then its number is that of the client. Otherwise another gateway may
+//! have said that nothing came on a channel between the client's position and a question of ours. Or
+//! nothing has come at all since the mark in the client's id. What cannot be proven is a gap.
+
+use super::hub_state::HubState;
+use crate::fleet::answer::StandsAt;
+use crate::history::page::ReplayPage;
+use crate::position::event_id::EventId;
+use crate::position::resume::Resume;
+use crate::requests::shard_request::ReplayRequest;
+use crate::subject::ChannelIndex;
+
+/// Where a client stands on one of its channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ChannelPlace {
+    /// Everything after this number is here.
+    Complete(u64),
+    /// The same, once everything has come that was published before now.
+    CompleteBehindFence(u64),
+    /// At this number, behind which something is missing.
+    Incomplete(u64),
+    Unknown,
+}
+
+/// Where a client stands on each of its channels.
+#[derive(Debug)]
+pub(super) struct Located(Vec<ChannelPlace>);
+
+impl Located {
+    /// Whether every channel is complete, whatever is still to come.
+    pub(super) fn is_sure(&self) -> bool {
+        self.0.iter().all(|place| matches!(place, ChannelPlace::Complete(_)))
+    }
+
+    /// The newest number at which the client stands on any channel.
+    pub(super) fn newest(&self) -> u64 {
+        self.0.iter().copied().filter_map(Self::number).max().unwrap_or_default()
+    }
+
+    fn number(place: ChannelPlace) -> Option<u64> {
+        match place {
+            ChannelPlace::Complete(number)
+            | ChannelPlace::CompleteBehindFence(number)
+            | ChannelPlace::Incomplete(number) => Some(number),
+            ChannelPlace::Unknown => None,
+        }
+    }
+}
+
+impl HubState {
+    /// Where a client with these ids stands, one for each of its channels.
+    pub(super) fn locate_client(
+        &self,
+        ids: &[Option<EventId>],
+        channels: &[ChannelIndex],
+    ) -> Located {
+        let place = |(id, &index): (&Option<EventId>, &ChannelIndex)| match id {
+            Some(id) => self.place_on(id, index, channels),
+            None => ChannelPlace::Unknown,
+        };
+        Located(ids.iter().zip(channels).map(place).collect())
+    }
+
+    /// The page for a client that was located. Everything that was published before it connected has come.
+    pub(super) fn page_of_located(
+        &self,
+        request: &ReplayRequest,
+        channels: &[ChannelIndex],
+        Located(places): &Located,
+    ) -> ReplayPage {
+        let settled = self.numbers.settled();
+        let Some(oldest) = places.iter().copied().filter_map(Located::number).min() else {
+            return ReplayPage::unknown_id(channels.len(), settled, Box::default());
+        };
+        let floors = places.iter().map(|place| Located::number(*place).unwrap_or(settled));
+        let floors: Vec<u64> = floors.collect();
+        let cursor = self.beginning().at(oldest);
+        let request = ReplayRequest {
+            resume: Resume::After { cursor, floors: Some(floors.into()) },
+            ..request.clone()
+        };
+        let mut page = self.page(&request, channels);
+        let is_unknown = |at: &usize| places[*at] == ChannelPlace::Unknown;
+        let unknown: Vec<usize> = (0..places.len()).filter(is_unknown).collect();
+        if !unknown.is_empty() {
+            page.begin_with_unknown(unknown);
+        }
+        page
+    }
+
+    fn place_on(
+        &self,
+        id: &EventId,
+        index: ChannelIndex,
+        channels: &[ChannelIndex],
+    ) -> ChannelPlace {
+        let channel = &self.channels[index as usize];
+        let Some(history) = &channel.history else { return ChannelPlace::Unknown };
+        let exact = self.number_of(id, channels);
+        if let Some(number) = exact.filter(|number| history.complete_after() <= *number) {
+            return ChannelPlace::Complete(number);
+        }
+        let mut behind_fence = None;
+        for answer in &channel.answers {
+            let Some(position) = self.own_tag(id, channels).and_then(|()| answer.position(id))
+            else {
+                continue;
+            };
+            let is_complete = history.complete_after() <= answer.asked_at;
+            if !is_complete || !answer.is_quiet_since(position, channel.tag) {
+                continue;
+            }
+            match position {
+                StandsAt::Exactly(_) => return ChannelPlace::Complete(answer.asked_at),
+                StandsAt::AtLeast(_) if history.is_quiet_since(answer.asked_at) => {
+                    behind_fence = Some(answer.asked_at);
+                }
+                StandsAt::AtLeast(_) => {}
+            }
+        }
+        let mark = id.place.and_then(|place| self.fleet.mark_number(place.name.mark));
+        let mark = mark.filter(|mark| {
+            channel.is_confirmed() && channel.confirmed <= *mark && history.is_quiet_since(*mark)
+        });
+        match (behind_fence.or(mark), exact) {
+            (Some(number), _) => ChannelPlace::CompleteBehindFence(number),
+            (None, Some(number)) => ChannelPlace::Incomplete(number),
+            (None, None) => ChannelPlace::Unknown,
+        }
+    }
+
+    /// The number at which a client with this id stands, if this gateway has heard what it saw last.
+    fn number_of(&self, id: &EventId, channels: &[ChannelIndex]) -> Option<u64> {
+        if id.run == self.run {
+            return Some(id.number).filter(|number| *number <= self.numbers.newest());
+        }
+        let place = id.place?;
+        self.own_tag(id, channels)?;
+        let mark = self.fleet.mark_number(place.name.mark);
+        if place.name.k == 0 {
+            return mark;
+        }
+        let named = channels.iter().map(|index| &self.channels[*index as usize]);
+        let mut named = named.filter(|channel| channel.tag == place.tag);
+        named.next()?.history.as_ref()?.number_of(place.name, mark)
+    }
+
+    /// `None` unless the place in the id is on exactly one of the stream's subscriptions: an id of another
+    /// stream says nothing here, and tells nothing of channels that were not asked for.
+    fn own_tag(&self, id: &EventId, channels: &[ChannelIndex]) -> Option<()> {
+        let Some(place) = id.place else { return Some(()) };
+        let named = channels.iter().map(|index| &self.channels[*index as usize]);
+        (named.filter(|channel| channel.tag == place.tag).count() == 1).then_some(())
+    }
+}

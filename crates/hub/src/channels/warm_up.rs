@@ -1,0 +1,164 @@
+//! A gateway that starts follows what its fleet follows, before its first client comes.
+//!
+//! Clients of a gateway that is replaced come to the new one with ids of the old. What the new one has
+//! followed since before, and asked about, is no gap for them, quiet channels included.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::hub_state::HubState;
+use super::lingering::Linger;
+use crate::fleet::message::{self, ForAll, ForOne, MAX_FOLLOWED, RunText, TopicText};
+use crate::fleet::name::MarkId;
+use crate::{Ids, Subscription, Topic};
+
+/// How long the others have time to say what they follow.
+const LISTING: Duration = Duration::from_millis(200);
+/// How long the server has time to confirm it.
+const CONFIRMING: Duration = Duration::from_millis(1_100);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(10);
+/// Channels that a gateway tells, or follows because it was told, at most.
+const MAX_TOPICS: usize = 10_000;
+
+/// How far a gateway that starts has come.
+#[derive(Debug, Default)]
+pub(super) enum WarmUp {
+    /// There is no fleet, as far as is known.
+    #[default]
+    Idle,
+    /// The others were asked what they follow.
+    Listing { mark: MarkId, until: Instant, topics: HashSet<Topic>, is_alone: bool },
+    /// It is subscribed to.
+    Confirming { until: Instant, look: Instant, subscriptions: Vec<Subscription> },
+    /// The others were asked how far it has come.
+    Asking,
+    /// Clients are served.
+    Done,
+}
+
+impl WarmUp {
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        match self {
+            Self::Listing { until, .. } => Some(*until),
+            Self::Confirming { look, .. } => Some(*look),
+            Self::Idle | Self::Asking | Self::Done => None,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::Idle | Self::Done)
+    }
+
+    /// Another gateway has said what it follows.
+    pub(super) fn note_followed(&mut self, _run: RunText, follows: Vec<TopicText>) {
+        if let Self::Listing { topics, .. } = self
+            && follows.len() <= MAX_FOLLOWED
+        {
+            topics.extend(follows.into_iter().filter_map(message::topic));
+        }
+    }
+
+    /// The server has sent what was published with this name to so many gateways, this one among them.
+    pub(super) fn note_asked(&mut self, asked: MarkId, subscribers: usize) {
+        if let Self::Listing { mark, is_alone, until, .. } = self
+            && *mark == asked
+            && subscribers <= 1
+        {
+            *is_alone = true;
+            *until = Instant::now();
+        }
+    }
+}
+
+impl HubState {
+    /// Asks the other gateways what they follow.
+    pub(super) fn begin_warm_up(&mut self, now: Instant) {
+        let mark = fastrand::u64(..);
+        let list = ForAll::List { list: self.run.to_string() };
+        self.publish_for_all(&list, Some(mark));
+        let topics = HashSet::new();
+        self.fleet.warm_up =
+            WarmUp::Listing { mark, until: now + LISTING, topics, is_alone: false };
+    }
+
+    /// Tells another gateway what this one follows: at most [`MAX_TOPICS`].
+    pub(super) fn tell_followed(&self, to: &str) {
+        let channels = self.channels.iter().map(|(_, channel)| channel);
+        let followed = channels.filter(|channel| channel.topic.ids == Ids::Ours);
+        let mut followed: Vec<_> = followed.collect();
+        // Those with subscribers first.
+        followed.sort_by_key(|channel| channel.shards == 0);
+        followed.truncate(MAX_TOPICS);
+        let topics: Vec<_> =
+            followed.into_iter().map(|channel| message::topic_text(&channel.topic)).collect();
+        let run = self.run.to_string();
+        for some in topics.chunks(MAX_FOLLOWED) {
+            let message = ForOne::Follows { run: run.clone(), follows: some.to_vec() };
+            self.publish_for_one(to.to_owned(), &message);
+        }
+    }
+
+    /// Takes the next step if it is due. Returns what the source must follow.
+    pub(super) fn warm_up_due(&mut self, now: Instant) -> Vec<Topic> {
+        match &mut self.fleet.warm_up {
+            WarmUp::Listing { until, topics, .. } if *until <= now => {
+                let topics = std::mem::take(topics);
+                self.follow_topics(topics, now)
+            }
+            WarmUp::Confirming { until, look, subscriptions } if *look <= now => {
+                let (is_over, asked) = (*until <= now, std::mem::take(subscriptions));
+                let names = &self.names;
+                let is_confirmed = |subscription: &Subscription| {
+                    let name = subscription.name.as_str();
+                    let mut channels = names.of_subscription(subscription.is_pattern, name).iter();
+                    channels.all(|index| self.channels[*index as usize].is_confirmed())
+                };
+                if is_over || asked.iter().all(is_confirmed) {
+                    self.fleet.warm_up = WarmUp::Asking;
+                    self.ask_about(&asked, now);
+                } else {
+                    *look = now + LOOK;
+                    *subscriptions = asked;
+                }
+                Vec::new()
+            }
+            WarmUp::Asking if self.fleet.asking.is_idle() => {
+                self.fleet.warm_up = WarmUp::Done;
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Follows these, as far as there is room and a route reads them.
+    fn follow_topics(&mut self, topics: HashSet<Topic>, now: Instant) -> Vec<Topic> {
+        let mut new = Vec::new();
+        let mut subscriptions = Vec::new();
+        for topic in topics.into_iter().take(MAX_TOPICS) {
+            let known = self.by_topic.contains_key(&topic);
+            let Some(retention) = self.settings.retention.of(&topic) else { continue };
+            if known || self.is_full() || retention.history.is_none() {
+                continue;
+            }
+            let (index, is_first) = self.open(topic.clone());
+            self.retain(index, retention);
+            let channel = &mut self.channels[index as usize];
+            let linger = Linger { since: now, until: now + channel.linger };
+            channel.lingers = Some(linger);
+            self.lingering.add(index, linger);
+            subscriptions.push(topic.subscription.clone());
+            if is_first {
+                new.push(topic);
+            }
+        }
+        let until = now + CONFIRMING;
+        self.fleet.warm_up = match subscriptions.is_empty() {
+            true => WarmUp::Done,
+            false => WarmUp::Confirming { until, look: now + LOOK, subscriptions },
+        };
+        new
+    }
+}

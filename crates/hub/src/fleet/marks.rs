@@ -1,0 +1,88 @@
+//! The marks that were heard, each with the number at which it stood.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::name::MarkId;
+
+/// The marks that are remembered: an hour of them, where one comes each second.
+const MAX_MARKS: usize = 4096;
+
+/// The newest marks.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    // The oldest first. Invariant: numbers do not descend.
+    order: VecDeque<HeardMark>,
+    numbers: HashMap<MarkId, u64>,
+}
+
+/// A mark that was heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeardMark {
+    pub(crate) id: MarkId,
+    /// The newest number when it came: a message behind it has a greater one.
+    pub(crate) number: u64,
+}
+
+impl Marks {
+    /// A mark has come. Returns false for one that is known: each is published once, and one that came
+    /// again would move positions.
+    pub(crate) fn push(&mut self, id: MarkId, number: u64) -> bool {
+        debug_assert!(self.order.back().is_none_or(|newest| newest.number <= number));
+        if self.numbers.contains_key(&id) {
+            return false;
+        }
+        self.numbers.insert(id, number);
+        self.order.push_back(HeardMark { id, number });
+        if self.order.len() > MAX_MARKS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.numbers.remove(&oldest.id);
+        }
+        true
+    }
+
+    /// The newest mark.
+    pub(crate) fn newest(&self) -> Option<HeardMark> {
+        self.order.back().copied()
+    }
+
+    /// The number at which a mark stood; `None` if it was not heard, or long ago.
+    pub(crate) fn number(&self, id: MarkId) -> Option<u64> {
+        self.numbers.get(&id).copied()
+    }
+
+    /// The newest marks, at most `count`, the oldest of them first.
+    pub(crate) fn last(&self, count: usize) -> impl Iterator<Item = HeardMark> {
+        let start = self.order.len().saturating_sub(count);
+        self.order.range(start..).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HeardMark, MAX_MARKS, Marks};
+
+    #[test]
+    fn the_newest_marks_are_remembered() {
+        let mut marks = Marks::default();
+        assert_eq!(marks.newest(), None);
+        for id in 0..=MAX_MARKS as u64 {
+            assert!(marks.push(id, 10 * id));
+        }
+        assert_eq!(marks.number(0), None, "forgotten");
+        assert_eq!(marks.number(1), Some(10));
+        assert_eq!(marks.order.len(), marks.numbers.len());
+        let last: Vec<_> = marks.last(2).map(|mark| mark.id).collect();
+        assert_eq!(last, [MAX_MARKS as u64 - 1, MAX_MARKS as u64]);
+    }
+
+    #[test]
+    fn a_mark_that_comes_again_stays_where_it_stood() {
+        let mut marks = Marks::default();
+        assert!(marks.push(7, 1));
+        assert!(marks.push(8, 2));
+        assert!(!marks.push(7, 3));
+        assert_eq!(marks.number(7), Some(1));
+        assert_eq!(marks.newest(), Some(HeardMark { id: 8, number: 2 }));
+    }
+}

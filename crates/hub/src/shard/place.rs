@@ -1,0 +1,84 @@
+//! The position of a stream as other gateways of a fleet know it.
+//!
+//! Events carry theirs. This is for what has no event: `ready`, the end of a stream, and a mark that came
+//! after the last event.
+
+use std::rc::Rc;
+
+use tokio::time::Instant;
+
+use super::Shard;
+use super::local_channel::{LocalChannel, OpenStream};
+use crate::Ids;
+use crate::fleet::marks::HeardMark;
+use crate::fleet::name::FleetPosition;
+use crate::fleet::rules::FleetRule;
+use crate::subject::ChannelIndex;
+
+impl Shard {
+    /// The place of a stream that has everything up to `number` on all its channels; `None` where it cannot
+    /// be named.
+    ///
+    /// It is that of the newest message of all channels, if that is not older than any of their
+    /// confirmations. Without one it is that of the newest mark, if that came after all of them.
+    pub(super) fn place(&self, stream: &OpenStream, number: u64) -> Option<FleetPosition> {
+        let mark = self.0.mark.get()?;
+        let channels = stream.channels.borrow();
+        let is_known = |channel: &Rc<LocalChannel>| {
+            channel.is_confirmed.get() && channel.topic.ids == Ids::Ours
+        };
+        let confirmed = channels.iter().map(|channel| channel.confirmed.get()).max()?;
+        if !channels.iter().all(is_known) || mark.number < confirmed {
+            return None;
+        }
+        let all =
+            if FleetRule::NewestOfAllChannels.holds() { &channels[..] } else { &channels[..1] };
+        let newest = all.iter().max_by_key(|channel| {
+            let (newest, _) = channel.newest.get();
+            // Copies of one message share a number: it is named by its channel.
+            (newest, !channel.topic.subscription.is_pattern)
+        })?;
+        let (newest_number, name) = newest.newest.get();
+        if newest_number <= confirmed || name.known().is_none() && newest_number <= mark.number {
+            return Some(FleetPosition::of_mark(mark.id, channels.first()?.tag));
+        }
+        // Another copy of it may follow: the stream does not stand behind it yet.
+        if newest_number > number {
+            return None;
+        }
+        name.known().map(|name| FleetPosition { tag: newest.tag, name })
+    }
+
+    /// A mark has come. Streams of channels that were confirmed since the mark before had no place until
+    /// now: those whose clients take a block without an event are told theirs.
+    pub(super) fn mark(&self, mark: HeardMark, now: Instant) {
+        self.0.mark.set(Some(mark));
+        let unnamed: Vec<ChannelIndex> = self.0.unnamed.take();
+        let number = self.position();
+        for channel in unnamed.into_iter().filter_map(|index| self.channel(index)) {
+            for subscriber in &*channel.subscribers.borrow() {
+                let stream = &subscriber.stream;
+                // A stream of several such channels is told once.
+                let is_last = || {
+                    let channels = stream.channels.borrow();
+                    let newest = channels.iter().max_by_key(|channel| channel.confirmed.get());
+                    newest.is_some_and(|newest| Rc::ptr_eq(newest, &channel))
+                };
+                if stream.mailbox.takes_position() && is_last() {
+                    let place = self.place(stream, number);
+                    stream.mailbox.tell_position(number, place, now);
+                }
+            }
+        }
+    }
+
+    /// A stream is about to end: its client is told where it stands, if it takes a block without an event.
+    pub(super) fn tell_last_position(&self, stream: &OpenStream, now: Instant) {
+        if self.0.mark.get().is_some() && stream.mailbox.takes_position() {
+            let number = self.position();
+            if let Some(place) = self.place(stream, number) {
+                stream.mailbox.tell_position(number, Some(place), now);
+            }
+        }
+    }
+}
