@@ -221,8 +221,7 @@ impl GatewayParts {
                 let reader = StreamReader::new(info.clone(), most, hub.clone(), health, metrics);
                 tasks.spawn("the stream reader", reader.run());
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
-                let channel = control.as_ref().map(|control| control.channel.clone());
-                let source = PubSub::new(info.clone(), most, (hub, channel), health, metrics);
+                let source = PubSub::new(info.clone(), most, hub, health, metrics);
                 tasks.spawn("the source", source.run());
                 if let Some(ControlParts { channel, reader, outgoing, .. }) = control {
                     let (health, metrics) = (self.health.clone(), self.metrics.clone());
@@ -251,8 +250,7 @@ impl GatewayParts {
         let broker = Broker::new(limits);
         let watch = monitor::watch_bus(broker.stats(), self.metrics.clone());
         tasks.spawn("the bus monitor", watch);
-        let channel = control.as_ref().map(|control| control.channel.clone());
-        let intake = Intake::new(hub.clone(), channel, self.metrics.clone());
+        let intake = Intake::new(hub.clone(), self.metrics.clone());
         let socket = TcpListener::from_std(socket)?;
         tasks.spawn(
             "the bus",
