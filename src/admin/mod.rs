@@ -47,7 +47,7 @@ pub use self::auth::AdminAuth;
 pub use self::reserved_descriptors::RESERVED_DESCRIPTORS;
 use self::reserved_descriptors::ReservedDescriptors;
 pub use self::revoke::Revoking;
-use crate::auth::{AuthRequest, AuthSettings};
+use crate::auth::{AuthRequest, AuthSettings, origin};
 use crate::health::Health;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
@@ -164,6 +164,12 @@ impl Admin {
         if !(is_publication || is_revocation) || !self.is_allowed(request.headers()) {
             return self.respond(&request).await;
         }
+        if origin::is_foreign_site(AuthRequest::new(&request)) {
+            return text(
+                StatusCode::FORBIDDEN,
+                "403 Forbidden: pages of other sites may not do this\n",
+            );
+        }
         match self.auth.admit(AuthRequest::new(&request), &self.metrics).await {
             Ok(()) if is_revocation => revoke::respond(self.revoking.as_ref(), request).await,
             Ok(()) => publish::respond(self.publishing.as_ref(), request).await,
@@ -219,7 +225,10 @@ impl Admin {
     /// Whether `Host` and `Origin` are allowed, so that the request does not come from a page of
     /// another origin in an operator's browser.
     fn is_allowed(&self, headers: &HeaderMap) -> bool {
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        // Exactly one (RFC 9112, section 3.2): a proxy before this may have looked at another one.
+        let mut hosts = headers.get_all(HOST).iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+        let host = host.to_str().ok();
         let Some(host) = host.and_then(|host| host.parse::<Authority>().ok()) else {
             return false;
         };
@@ -292,6 +301,9 @@ mod tests {
                 }
             }
             assert_eq!(admin.is_allowed(&headers), is_allowed, "{host:?} {origin:?}");
+            headers.append("host", HeaderValue::from_static("localhost:9464"));
+            headers.append("host", HeaderValue::from_static("localhost:9464"));
+            assert!(!admin.is_allowed(&headers), "it must be one");
         }
     }
 }

@@ -13,6 +13,8 @@ use super::verdict::AuthResponse;
 pub struct Access {
     /// Who it is.
     pub identity: Identity,
+    /// Who it is by further credentials that it needs, too: to revoke any of them revokes the access.
+    pub further: Vec<Identity>,
     /// When its streams end; `None`: never.
     pub ends: Option<SystemTime>,
     /// Whether the browser sends the credential by itself, also for the page of another site.
@@ -43,17 +45,24 @@ pub enum Denial {
 }
 
 impl Access {
+    /// Who it is by each credential that it needs.
+    pub fn identities(&self) -> impl Iterator<Item = &Identity> {
+        [&self.identity].into_iter().chain(&self.further)
+    }
+
     /// Both of two accesses: the first that names somebody says who it is, and the first to end ends both.
     /// The browser may have sent one of them for a page that added the other by itself, such as a URL that
     /// the page's author has been given.
     pub(super) fn and(mut self, other: Self) -> Self {
-        let Self { identity, ends, is_ambient, forwards } = other;
+        let Self { identity, further, ends, is_ambient, forwards } = other;
+        self.further.extend([identity.clone()].into_iter().chain(further));
         self.forwards.extend(forwards);
         self.identity.attributes.extend(identity.attributes);
         self.is_ambient |= is_ambient;
         self.ends = [self.ends, ends].into_iter().flatten().min();
         if self.identity.id.is_none() {
             self.identity.id = identity.id;
+            self.identity.method = identity.method;
         }
         if self.identity.claims.is_empty() {
             self.identity.claims = identity.claims;

@@ -86,22 +86,10 @@ impl Authenticator {
         asker: &A,
     ) -> Result<Access, Denial> {
         match requirement {
-            Requirement::One(MethodSettings::Jwt(settings)) => {
-                let keys = settings.jwks.as_ref().and_then(|location| self.keys_of(location));
-                jwt::authenticate(settings, keys.map(UsedKeys::keys), request, now).await
-            }
-            Requirement::One(MethodSettings::SignedUrl(keys)) => {
-                signed_url::authenticate(keys, request, now)
-            }
-            Requirement::One(MethodSettings::Tokens(settings)) => {
-                tokens::authenticate(settings, request)
-            }
-            Requirement::One(MethodSettings::Basic(BasicAuth { users, .. })) => {
-                let users = users.as_ref().and_then(|file| self.users_of(file));
-                basic::authenticate(users, request).await
-            }
-            Requirement::One(MethodSettings::Forward(backend)) => {
-                forward::access(backend, asker.ask(backend, request).await, request)
+            Requirement::One(settings) => {
+                let mut access = self.check_one(settings, request, now, asker).await?;
+                access.identity.method = Some(settings.method());
+                Ok(access)
             }
             Requirement::Any(parts) => {
                 let mut denial = Denial::Refused(Refusal::Missing);
@@ -123,6 +111,30 @@ impl Authenticator {
                     });
                 }
                 all.ok_or(Denial::Refused(Refusal::Missing))
+            }
+        }
+    }
+
+    async fn check_one<A: AskBackend>(
+        &self,
+        settings: &MethodSettings,
+        request: AuthRequest<'_>,
+        now: SystemTime,
+        asker: &A,
+    ) -> Result<Access, Denial> {
+        match settings {
+            MethodSettings::Jwt(settings) => {
+                let keys = settings.jwks.as_ref().and_then(|location| self.keys_of(location));
+                jwt::authenticate(settings, keys.map(UsedKeys::keys), request, now).await
+            }
+            MethodSettings::SignedUrl(keys) => signed_url::authenticate(keys, request, now),
+            MethodSettings::Tokens(settings) => tokens::authenticate(settings, request),
+            MethodSettings::Basic(BasicAuth { users, .. }) => {
+                let users = users.as_ref().and_then(|file| self.users_of(file));
+                basic::authenticate(users, request).await
+            }
+            MethodSettings::Forward(backend) => {
+                forward::access(backend, asker.ask(backend, request).await, request)
             }
         }
     }

@@ -1,8 +1,9 @@
 //! The method `forward`: a backend decides, asked with the credentials of the request.
 //!
-//! What is asked ([`question`]) and what the verdict means ([`access`]) is here; who sends it is the business
+//! What is asked ([`carried`], [`subject`]) and what the verdict means ([`access`]) is here; who sends it is the business
 //! of the caller ([`AskBackend`]), which has the connections.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{
@@ -20,7 +21,7 @@ use super::verdict::Verdict;
 
 /// The header fields of a request that its question carries: its credentials, and what applications check
 /// beside them. No other field may decide, since a verdict is used for all requests with the same ones.
-const CARRIED: [HeaderName; 10] = [
+static CARRIED: [HeaderName; 10] = [
     COOKIE,
     AUTHORIZATION,
     ACCEPT,
@@ -55,7 +56,7 @@ impl AskBackend for NoBackends {
 
 /// What trusted proxies say of the client. They decide, too: an application may allow a network, or demand
 /// https.
-const FORWARDED_BY_PROXIES: [HeaderName; 5] = [
+static FORWARDED_BY_PROXIES: [HeaderName; 5] = [
     FORWARDED,
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("x-forwarded-host"),
@@ -63,25 +64,23 @@ const FORWARDED_BY_PROXIES: [HeaderName; 5] = [
     HeaderName::from_static("x-real-ip"),
 ];
 
-/// The header fields of the question whether `request` is allowed. `is_from_proxy`: a trusted proxy has sent it.
-pub fn question(request: AuthRequest<'_>, is_from_proxy: bool) -> HeaderMap {
-    let mut fields = HeaderMap::new();
-    let by_proxies = FORWARDED_BY_PROXIES.into_iter().filter(|_| is_from_proxy);
-    for name in CARRIED.into_iter().chain(by_proxies) {
-        for value in request.headers.get_all(&name) {
-            fields.append(&name, value.clone());
-        }
-    }
-    fields
+/// The header fields of a request that the question whether it is allowed carries. `is_from_proxy`: a trusted
+/// proxy has sent it.
+pub(super) fn carried<'a>(
+    request: AuthRequest<'a>,
+    is_from_proxy: bool,
+) -> impl Iterator<Item = (&'static HeaderName, &'a HeaderValue)> {
+    let by_proxies = FORWARDED_BY_PROXIES.iter().filter(move |_| is_from_proxy);
+    let names = CARRIED.iter().chain(by_proxies);
+    names.flat_map(move |name| request.headers.get_all(name).iter().map(move |value| (name, value)))
 }
 
 /// The header fields of the question that say what it is about, under the names of nginx and of Traefik and
-/// Caddy. `target` is that of the request without the tokens of other methods; the id of a last event, which
-/// decides nothing, is left out. `None` if a header field cannot hold it.
-pub fn subject(request: AuthRequest<'_>, target: &Uri) -> Option<[(HeaderName, HeaderValue); 4]> {
-    let method = HeaderValue::from_str(request.method.as_str()).ok()?;
-    // A target may have bytes beyond ASCII.
-    let target = HeaderValue::from_bytes(without_last_event_id(target).as_bytes()).ok()?;
+/// Caddy. `target` is the [`asked_target`], which may have bytes beyond ASCII. `None` if a header field cannot
+/// hold it.
+pub(super) fn subject(method: &str, target: &[u8]) -> Option<[(HeaderName, HeaderValue); 4]> {
+    let method = HeaderValue::from_str(method).ok()?;
+    let target = HeaderValue::from_bytes(target).ok()?;
     Some([
         (HeaderName::from_static("x-original-method"), method.clone()),
         (HeaderName::from_static("x-original-uri"), target.clone()),
@@ -90,17 +89,24 @@ pub fn subject(request: AuthRequest<'_>, target: &Uri) -> Option<[(HeaderName, H
     ])
 }
 
-fn without_last_event_id(target: &Uri) -> String {
+/// The target of a request as a question names it. `target` is that of the request without the tokens of other
+/// methods; the id of a last event, which decides nothing, is left out.
+pub(super) fn asked_target(target: &Uri) -> Cow<'_, str> {
     let path = target.path();
+    let Some(query) = target.query().filter(|query| !query.is_empty()) else { return path.into() };
     let is_kept = |part: &&str| {
         let key = part.split_once('=').map_or(*part, |(key, _)| key);
         let key = percent_decode_str(key).decode_utf8_lossy();
         !LAST_EVENT_ID_KEYS.contains(&&*key)
     };
-    let query: Vec<&str> = target.query().unwrap_or_default().split('&').filter(is_kept).collect();
-    match query.join("&") {
-        query if query.is_empty() => path.to_owned(),
-        query => format!("{path}?{query}"),
+    if let Some(whole) = target.path_and_query().filter(|_| query.split('&').all(|it| is_kept(&it)))
+    {
+        return whole.as_str().into();
+    }
+    let kept: Vec<&str> = query.split('&').filter(is_kept).collect();
+    match kept.join("&") {
+        query if query.is_empty() => path.into(),
+        query => format!("{path}?{query}").into(),
     }
 }
 
@@ -132,7 +138,8 @@ pub(super) fn access(
     let id = backend.id.as_ref().and_then(|name| identity.attributes.get(name.as_str()));
     identity.id = id.filter(|id| !id.is_empty()).cloned();
     let forwards = vec![Arc::clone(backend)];
-    Ok(Access { identity, ends: None, is_ambient: is_ambient(request.headers), forwards })
+    let is_ambient = is_ambient(request.headers);
+    Ok(Access { identity, is_ambient, forwards, ..Access::default() })
 }
 
 /// Whether a browser may have added a credential by itself: a cookie, or a password that it knows.
@@ -148,7 +155,7 @@ fn is_ambient(headers: &HeaderMap) -> bool {
 mod tests {
     use http::Request;
 
-    use super::{is_ambient, question, subject};
+    use super::{asked_target, carried, is_ambient, subject};
     use crate::auth::AuthRequest;
 
     #[test]
@@ -164,14 +171,14 @@ mod tests {
             .expect("a request");
         let seen = AuthRequest::new(&request);
         let names = |is_from_proxy| {
-            let fields = question(seen, is_from_proxy);
-            let mut names: Vec<_> = fields.keys().map(|name| name.as_str().to_owned()).collect();
-            names.sort();
+            let mut names: Vec<_> =
+                carried(seen, is_from_proxy).map(|(name, _)| name.as_str()).collect();
+            names.sort_unstable();
             names
         };
         assert_eq!(names(false), ["authorization", "cookie"]);
         assert_eq!(names(true), ["authorization", "cookie", "x-forwarded-for"]);
-        let subject = subject(seen, request.uri()).expect("a target");
+        let subject = subject("POST", asked_target(request.uri()).as_bytes()).expect("a target");
         let of = |wanted: &str| {
             let found = subject.iter().find(|(name, _)| name == wanted);
             found.map(|(_, value)| value.to_str().expect("text"))
@@ -179,8 +186,22 @@ mod tests {
         assert_eq!(of("x-original-uri"), Some("/events?channel=a&x=%20"));
         assert_eq!(of("x-forwarded-uri"), Some("/events?channel=a&x=%20"));
         assert_eq!(of("x-forwarded-method"), Some("POST"));
-        let beyond: http::Uri = "/admin?x=\u{e4}".parse().expect("a target");
-        assert!(super::subject(seen, &beyond).is_some());
+        assert!(super::subject("GET", "/admin?x=\u{e4}".as_bytes()).is_some());
+    }
+
+    #[test]
+    fn a_question_names_the_target_without_the_last_event() {
+        for (target, expected) in [
+            ("/a", "/a"),
+            ("/a?", "/a"),
+            ("/a?x=1&y", "/a?x=1&y"),
+            ("/a?&x=%26", "/a?&x=%26"),
+            ("/a?lastEventId=7", "/a"),
+            ("/a?x=1&Last%2dEvent-ID=8&y=2", "/a?x=1&y=2"),
+            ("/a?lasteventid=7", "/a?lasteventid=7"),
+        ] {
+            assert_eq!(asked_target(&target.parse().expect("a target")), expected, "{target}");
+        }
     }
 
     #[test]

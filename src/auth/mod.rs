@@ -21,6 +21,7 @@ pub mod laravel;
 pub mod origin;
 mod passwords;
 mod placeholder;
+mod question_text;
 mod request;
 mod revocation_settings;
 mod revocations;
@@ -34,7 +35,7 @@ mod verdict_cache;
 
 pub use access::{Access, Denial};
 pub use authenticator::Authenticator;
-pub use forward::{AskBackend, NoBackends, question, subject};
+pub use forward::{AskBackend, NoBackends};
 pub use header_template::HeaderTemplate;
 pub use jwks::{
     JwksErrorKind, JwksLocation, KeySetRunner, KeysSnapshot, NewerKeys, RemoteKeySets, RemoteKeys,
@@ -42,6 +43,7 @@ pub use jwks::{
 };
 pub use passwords::{PasswordVerdict, PasswordVerifier, Users};
 pub use placeholder::{NotLiteral, Placeholder};
+pub use question_text::{QuestionSite, QuestionText};
 pub use request::AuthRequest;
 pub use revocation_settings::{ControlSettings, RevocationSettings};
 pub use revocations::{EndedStreams, RevocationNotice, RevocationOrigin, Revocations};

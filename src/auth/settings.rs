@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-use ssegate_auth::TokenPlace;
 use ssegate_auth::jwt::{JwtSettings, KeySet};
 use ssegate_auth::password::Passwords;
 use ssegate_auth::signed_url::UrlKey;
 use ssegate_auth::static_token::StaticToken;
+use ssegate_auth::{AuthMethod, TokenPlace};
 
 use super::jwks::JwksLocation;
 use crate::upstream_address::{UpstreamAddress, UpstreamTls};
@@ -18,7 +18,7 @@ use crate::upstream_address::{UpstreamAddress, UpstreamTls};
 pub struct AuthSettings {
     /// What a request has to show.
     pub requirement: Requirement,
-    /// The most streams of one identity at the same time, over all routes; `None`: no limit.
+    /// The most streams and WebSockets of one identity at the same time, over all routes; `None`: no limit.
     pub max_streams: Option<usize>,
 }
 
@@ -135,6 +135,17 @@ impl Requirement {
 }
 
 impl MethodSettings {
+    /// Which method it is.
+    pub fn method(&self) -> AuthMethod {
+        match self {
+            Self::Jwt(_) => AuthMethod::Jwt,
+            Self::SignedUrl(_) => AuthMethod::SignedUrl,
+            Self::Tokens(_) => AuthMethod::Token,
+            Self::Basic(_) => AuthMethod::Basic,
+            Self::Forward(_) => AuthMethod::Forward,
+        }
+    }
+
     /// The header fields of a response of this method that are passed on to the backend of a route.
     pub fn copied_headers(&self) -> &[HeaderName] {
         match self {

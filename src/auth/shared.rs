@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
-use ssegate_auth::Identity;
 use ssegate_auth::revocation::Revocation;
 
+use super::access::Access;
 use super::jwks::RemoteKeySets;
 use super::passwords::PasswordVerifier;
 use super::revocations::{EndedStreams, RevocationOrigin, Revocations};
@@ -44,8 +44,10 @@ impl SharedAuth {
         Some(revocations.announce(revocation).await)
     }
 
-    /// Whether a credential that is presented at `now` has been revoked.
-    pub fn is_revoked(&self, identity: &Identity, now: SystemTime) -> bool {
-        self.revocations.as_ref().is_some_and(|revocations| revocations.refuses(identity, now))
+    /// Whether one of the credentials of `access`, which are presented at `now`, has been revoked.
+    pub fn is_revoked(&self, access: &Access, now: SystemTime) -> bool {
+        self.revocations.as_ref().is_some_and(|revocations| {
+            access.identities().any(|identity| revocations.refuses(identity, now))
+        })
     }
 }

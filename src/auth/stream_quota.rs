@@ -16,7 +16,8 @@ pub struct QuotaGuard {
 }
 
 impl StreamQuota {
-    /// Counts one more stream of `id`; `None` if it has `most` already.
+    /// Counts one more stream of `id`, an [`account`](ssegate_auth::Identity::account); `None` if it has `most`
+    /// already.
     pub fn admit(&self, id: &str, most: usize) -> Option<QuotaGuard> {
         let mut counts = self.lock();
         let id = counts.get_key_value(id).map_or_else(|| Arc::from(id), |(id, _)| Arc::clone(id));

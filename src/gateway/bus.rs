@@ -56,12 +56,11 @@ impl BusParts {
         let (of_streams, counts) = (health.clone(), metrics.clone());
         let reader = StreamReader::new(server, max_event_bytes, hub.clone(), of_streams, counts);
         tasks.spawn("the stream reader", reader.run());
-        let channel = control.as_ref().map(|control| control.channel.clone());
         if let Some(ControlParts { channel, reader, .. }) = control {
             let control = control::bus::follow(broker.clone(), channel, reader);
             tasks.spawn("the control channel", control);
         }
-        let intake = Intake::new(hub.clone(), channel, metrics.clone());
+        let intake = Intake::new(hub.clone(), metrics.clone());
         tasks.spawn("the source", feed_hub(broker, hub, intake));
         health.set_embedded_source();
         metrics.source_connected(true);

@@ -232,8 +232,7 @@ impl GatewayParts {
                 let reader = StreamReader::new(server, most, hub.clone(), health, metrics);
                 tasks.spawn("the stream reader", reader.run());
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
-                let channel = control.as_ref().map(|control| control.channel.clone());
-                let source = PubSub::new(info.clone(), most, (hub, channel), health, metrics);
+                let source = PubSub::new(info.clone(), most, hub, health, metrics);
                 tasks.spawn("the source", source.run());
                 if let Some(ControlParts { channel, reader, outgoing, .. }) = control {
                     let (health, metrics) = (self.health.clone(), self.metrics.clone());

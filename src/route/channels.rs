@@ -7,6 +7,7 @@ use ssegate_hub::Topic;
 use ssegate_hub::{ChannelName, Ids, Subscription};
 use ssegate_hub::{HistorySettings, NameShape, Retention, RetentionRule, StreamSettings};
 
+use super::OWN_NAMES;
 use super::allowed_channels;
 use super::channel_error::ChannelError;
 use super::parameters::Parameters;
@@ -218,6 +219,10 @@ impl Channels {
         }
         let prefixed = format!("{}{name}", self.settings.strip_prefix);
         let name = ChannelName::new(&prefixed).map_err(ChannelError::Invalid)?;
+        // Of what a pattern matches, the intake delivers none of these.
+        if prefixed.starts_with(OWN_NAMES) {
+            return Err(ChannelError::OwnName);
+        }
         let is_pattern = self.settings.patterns && name.has_glob();
         if is_pattern && ChannelName::RESERVED.iter().any(|reserved| may_match(&name, reserved)) {
             return Err(ChannelError::ReservedPattern);
@@ -331,6 +336,19 @@ mod tests {
                 "{pattern}"
             );
         }
+    }
+
+    #[test]
+    fn the_names_of_gateways_are_not_for_clients() {
+        let routes = channels(|settings| settings.patterns = true);
+        for name in ["ssegate:", "ssegate:revoke", "ssegate:*", "ssegate:chec?:x"] {
+            assert_eq!(names(&routes, &format!("channel={name}")), Err(ChannelError::OwnName));
+            assert_eq!(routes.topics_of([name].into_iter()), Err(ChannelError::OwnName));
+        }
+        let prefixed = channels(|settings| settings.strip_prefix = "ssegate".into());
+        assert_eq!(names(&prefixed, "channel=:revoke"), Err(ChannelError::OwnName));
+        assert!(names(&prefixed, "channel=.revoke").is_ok());
+        assert!(names(&routes, "channel=ssegate").is_ok());
     }
 
     #[test]

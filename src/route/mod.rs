@@ -42,8 +42,8 @@ pub use settings::{
     RouteSettings, Target,
 };
 
-/// What the names of channels and keys begin with that gateways use among themselves. Nobody publishes to
-/// them over HTTP.
+/// What the names of channels and keys begin with that gateways use among themselves. Clients can neither
+/// subscribe to them nor publish to them over HTTP, and no pattern delivers them.
 pub const OWN_NAMES: &str = "ssegate:";
 
 /// The methods of an events route without `methods`.

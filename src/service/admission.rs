@@ -15,7 +15,9 @@ use super::revocable::RevocableRequest;
 use super::route_auth::RouteAuth;
 use super::stream_guard::StreamGuard;
 use super::{Service, cors};
-use crate::auth::{Access, AskBackend, AuthRequest, Authenticator, Denial, Revocations, origin};
+use crate::auth::{
+    Access, AskBackend, AuthRequest, Authenticator, Denial, QuotaGuard, Revocations, origin,
+};
 use crate::route::Route;
 use crate::server::connection::ConnectionState;
 
@@ -69,15 +71,11 @@ impl Service {
         let is_stream = info.accepts_stream || route.channels.is_some();
         let request = AuthRequest { is_stream, ..AuthRequest::new(request) };
         let target = auth.authenticator.without_tokens(request.uri);
-        let asker = RequestAsker {
-            backends: &auth.backends,
-            verdicts: &self.auth().verdicts,
-            connection,
-            target: target.as_ref().unwrap_or(request.uri),
-            channels,
-        };
+        let target = target.as_ref().unwrap_or(request.uri);
+        let asked = (&auth.backends, &self.auth().verdicts);
+        let asker = RequestAsker::new(asked, connection, target, channels);
         let access = self.authenticate(&auth.authenticator, request, now, &asker).await;
-        let Access { identity, ends, is_ambient, forwards } = access.map_err(|denial| {
+        let access = access.map_err(|denial| {
             self.metrics().auth_refused(denial.as_str());
             tracing::debug!(route = route.settings.path, %denial, "not admitted");
             match denial {
@@ -94,24 +92,21 @@ impl Service {
             origin::is_foreign(request, connection.is_tls())
                 || (route.channels.is_some() && origin::is_foreign_site(request))
         };
-        if is_ambient && is_foreign() && !is_page_allowed(route, info.origin.as_ref()) {
+        if access.is_ambient && is_foreign() && !is_page_allowed(route, info.origin.as_ref()) {
             self.metrics().auth_refused("foreign_origin");
             return Err(Rejection::ForeignOrigin);
         }
         // The time now: a backend may have taken its own to decide.
-        let left = ends.map(|ends| ends.duration_since(SystemTime::now()).unwrap_or_default());
+        let left =
+            access.ends.map(|ends| ends.duration_since(SystemTime::now()).unwrap_or_default());
         // A time that the clock cannot tell is as good as never.
         let expires_at = left.and_then(|left| Instant::now().checked_add(left));
         let max_streams = auth.authenticator.settings().max_streams;
-        let rechecked = forwards.iter().filter(|backend| backend.recheck.is_some());
-        let questions =
-            rechecked.filter_map(|backend| asker.questions(backend, request).ok()).flatten();
-        let attributes = Rc::new(identity.attributes.clone());
-        let questions = questions.map(|question| question.of_stream(&attributes)).collect();
+        let questions = asker.rechecks(&access.forwards);
         // In the same turn as the look into the list: one that is added later finds the request here.
         let is_revocable = self.auth().revocations.is_some();
-        let revocable = is_revocable.then(|| self.revocable_requests().admit(&identity));
-        let (identity, is_preflight) = (Some(identity), false);
+        let revocable = is_revocable.then(|| self.revocable_requests().admit(access.identities()));
+        let (identity, is_preflight) = (Some(access.identity), false);
         Ok(Admission { identity, expires_at, is_preflight, max_streams, questions, revocable })
     }
 
@@ -128,7 +123,7 @@ impl Service {
         for _ in 0..=MAX_VERIFIED_AGAIN {
             let before = revision();
             let access = authenticator.authenticate(request, now, asker).await?;
-            if self.auth().is_revoked(&access.identity, now) {
+            if self.auth().is_revoked(&access, now) {
                 return Err(Denial::Refused(Refusal::Revoked));
             }
             if access.forwards.is_empty() || revision() == before {
@@ -136,6 +131,21 @@ impl Service {
             }
         }
         Err(Denial::NotNow("credentials are being revoked"))
+    }
+
+    /// Counts one more stream or WebSocket of an identity. `None`: it may have any number.
+    ///
+    /// # Errors
+    /// As [`Self::admit_stream`].
+    pub(super) fn count_in_quota(
+        &self,
+        admission: &Admission,
+    ) -> Result<Option<QuotaGuard>, Rejection> {
+        let Some(most) = admission.max_streams else { return Ok(None) };
+        let account = admission.identity.as_ref().and_then(Identity::account);
+        let account = account.ok_or(Rejection::Nameless)?;
+        let guard = self.auth().quota.admit(&account, most);
+        Ok(Some(guard.ok_or(Rejection::StreamsOfIdentity(most))?))
     }
 
     /// Counts one more stream of an identity.
@@ -146,15 +156,7 @@ impl Service {
         &self,
         admission: &Admission,
     ) -> Result<Option<Box<StreamGuard>>, Rejection> {
-        let quota = match admission.max_streams {
-            Some(most) => {
-                let id = admission.identity.as_ref().and_then(|who| who.id.as_ref());
-                let id = id.filter(|id| !id.is_empty()).ok_or(Rejection::Nameless)?;
-                let guard = self.auth().quota.admit(id, most);
-                Some(guard.ok_or(Rejection::StreamsOfIdentity(most))?)
-            }
-            None => None,
-        };
+        let quota = self.count_in_quota(admission)?;
         Ok(StreamGuard::new(quota, &admission.questions, admission.revocable.as_ref()))
     }
 }

@@ -3,7 +3,8 @@
 //! A question is sent by a task of its own, so that it is answered for all who wait for it, whatever becomes
 //! of the client that asked first. A backend that does not respond is "not now", after the timeout.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use crate::auth::laravel::ChannelKind;
 use crate::auth::{
     AskBackend, AuthPreset, AuthRequest, AuthResponse, CacheKey, ForwardAuth, Lookup,
-    MethodSettings, Verdict, VerdictCache, laravel, question, subject,
+    MethodSettings, QuestionSite, QuestionText, Verdict, VerdictCache, laravel,
 };
 use crate::grip;
 use crate::log_limit::LogLimit;
@@ -31,36 +32,42 @@ const MAX_BODY: usize = 64 << 10;
 
 /// The auth backends of a route, each with the connections of this shard.
 #[derive(Clone, Debug, Default)]
-pub(super) struct AuthBackends(Vec<(Arc<ForwardAuth>, Proxy)>, Rc<LogLimit>);
+pub(super) struct AuthBackends(Vec<Rc<KnownBackend>>);
+
+/// An auth backend.
+#[derive(Debug)]
+struct KnownBackend {
+    settings: Arc<ForwardAuth>,
+    proxy: Proxy,
+    // What of the settings tells its verdicts from those of others.
+    name: String,
+    warnings: Rc<LogLimit>,
+}
 
 /// One request that may be asked about.
 pub(super) struct RequestAsker<'a> {
-    pub(super) backends: &'a AuthBackends,
-    pub(super) verdicts: &'a VerdictCache,
-    pub(super) connection: &'a Rc<ConnectionState>,
-    /// The target of the request without tokens.
-    pub(super) target: &'a Uri,
-    /// The names of the channels that it asks for, as clients write them; `None` if that is not known.
-    pub(super) channels: Option<&'a [String]>,
+    backends: &'a AuthBackends,
+    verdicts: &'a VerdictCache,
+    connection: &'a Rc<ConnectionState>,
+    // The target of the request without tokens.
+    target: &'a Uri,
+    // The names of the channels that it asks for, as clients write them; `None` if that is not known.
+    channels: Option<&'a [String]>,
+    // What was asked, and has to be asked again while a stream is open.
+    asked: RefCell<Vec<AuthQuestion>>,
 }
 
 /// A question that may be asked again: whether a request is allowed.
+// One for each open stream: small.
 #[derive(Clone)]
 pub(super) struct AuthQuestion {
-    backend: Arc<ForwardAuth>,
-    proxy: Proxy,
-    // The path and query that the backend is asked at.
-    target: String,
-    fields: HeaderMap,
-    subject: [(HeaderName, HeaderValue); 4],
-    // The host that the client asked for.
-    host: String,
+    backend: Rc<KnownBackend>,
+    text: QuestionText,
+    key: CacheKey,
     connection: Rc<ConnectionState>,
     verdicts: VerdictCache,
-    key: CacheKey,
-    warnings: Rc<LogLimit>,
     // What the backend said of the client when it was let in; `None`: it is asked for each channel.
-    established: Option<Rc<BTreeMap<String, String>>>,
+    established: Option<Arc<HeaderMap>>,
 }
 
 impl AuthBackends {
@@ -69,23 +76,32 @@ impl AuthBackends {
         methods: &[&MethodSettings],
         connect: impl Fn(&ProxySettings) -> Proxy,
     ) -> Self {
+        let warnings = Rc::<LogLimit>::default();
         let backends = methods.iter().filter_map(|method| match method {
-            MethodSettings::Forward(backend) => {
-                Some((Arc::clone(backend), connect(&proxy_settings(backend))))
-            }
+            MethodSettings::Forward(backend) => Some(Rc::new(KnownBackend {
+                settings: Arc::clone(backend),
+                proxy: connect(&proxy_settings(backend)),
+                name: name(backend),
+                warnings: Rc::clone(&warnings),
+            })),
             _ => None,
         });
-        Self(backends.collect(), Rc::default())
+        Self(backends.collect())
     }
 
     /// Whether one of them decides for each channel of a request.
     pub(super) fn ask_by_channel(&self) -> bool {
-        self.0.iter().any(|(backend, _)| backend.preset == AuthPreset::Laravel)
+        self.0.iter().any(|known| known.settings.preset == AuthPreset::Laravel)
     }
 
     /// The connections, to be kept by a reload.
     pub(super) fn proxies(&self) -> impl Iterator<Item = &Proxy> {
-        self.0.iter().map(|(_, proxy)| proxy)
+        self.0.iter().map(|known| &known.proxy)
+    }
+
+    fn find(&self, backend: &Arc<ForwardAuth>) -> Result<&Rc<KnownBackend>, Verdict> {
+        let found = self.0.iter().find(|known| known.settings == *backend);
+        found.ok_or(Verdict::NotNow("the configuration has changed"))
     }
 }
 
@@ -99,19 +115,58 @@ fn proxy_settings(backend: &ForwardAuth) -> ProxySettings {
     }
 }
 
-impl RequestAsker<'_> {
+/// Two backends with one name are asked the same at the same place, and the same is kept of their responses.
+fn name(ForwardAuth { upstream, copy_headers, .. }: &ForwardAuth) -> String {
+    // A verdict has the fields that were to be copied when it was asked for.
+    let copied: Vec<_> = copy_headers.iter().map(HeaderName::as_str).collect();
+    format!("{upstream} {}", copied.join(" "))
+}
+
+impl KnownBackend {
+    /// The host that the backend is told. The name in a certificate goes with it; an application in clear text
+    /// beside the gateway knows its site by the client's.
+    fn host<'a>(&self, request: AuthRequest<'a>) -> Cow<'a, str> {
+        match self.settings.upstream.is_tls() {
+            true => self.settings.upstream.authority().into(),
+            false => request.host().into(),
+        }
+    }
+}
+
+impl<'a> RequestAsker<'a> {
+    /// Asks about a request for `target`, without tokens, which arrived over `connection`. `channels`: the names
+    /// that it asks for, as clients write them; `None` if they are not known.
+    pub(super) fn new(
+        (backends, verdicts): (&'a AuthBackends, &'a VerdictCache),
+        connection: &'a Rc<ConnectionState>,
+        target: &'a Uri,
+        channels: Option<&'a [String]>,
+    ) -> Self {
+        let asked = RefCell::default();
+        Self { backends, verdicts, connection, target, channels, asked }
+    }
+
+    /// What has to be asked again while a stream is open that `backends` have allowed.
+    pub(super) fn rechecks(self, backends: &[Arc<ForwardAuth>]) -> Vec<AuthQuestion> {
+        let mut asked = self.asked.into_inner();
+        let has_allowed = |question: &AuthQuestion| backends.contains(&question.backend.settings);
+        asked.retain(has_allowed);
+        asked
+    }
+
     /// The questions whether `backend` allows `request`: all must be answered with yes.
     ///
     /// # Errors
     /// It is refused without a question.
-    pub(super) fn questions(
+    fn questions(
         &self,
         backend: &Arc<ForwardAuth>,
         request: AuthRequest<'_>,
     ) -> Result<Vec<AuthQuestion>, Verdict> {
-        let asked = |target: String| self.question(backend, request, target);
+        let known = self.backends.find(backend)?;
+        let asked = |target: &str| self.question(known, request, target);
         if backend.preset == AuthPreset::Status {
-            return Ok(vec![asked(backend.target.clone())?]);
+            return Ok(vec![asked(&backend.target)]);
         }
         let channels = self.channels.ok_or_else(not_allowed)?;
         let mut questions = Vec::new();
@@ -119,7 +174,7 @@ impl RequestAsker<'_> {
             match laravel::kind_of(name) {
                 ChannelKind::Public => {}
                 ChannelKind::Private => {
-                    questions.push(asked(laravel::target(&backend.target, name))?)
+                    questions.push(asked(&laravel::target(&backend.target, name)));
                 }
                 ChannelKind::Prefixed => return Err(not_allowed()),
             }
@@ -129,47 +184,40 @@ impl RequestAsker<'_> {
 
     fn question(
         &self,
-        backend: &Arc<ForwardAuth>,
+        known: &Rc<KnownBackend>,
         request: AuthRequest<'_>,
-        target: String,
-    ) -> Result<AuthQuestion, Verdict> {
-        let found = self.backends.0.iter().find(|(known, _)| known == backend);
-        let (backend, proxy) = found.ok_or(Verdict::NotNow("the configuration has changed"))?;
-        let fields = question(request, self.connection.is_trusted_proxy());
-        let subject = subject(request, self.target).ok_or_else(not_allowed)?;
-        // The name in a certificate goes with the Host; an application in clear text beside the gateway knows
-        // its site by the client's.
-        let host = match backend.upstream.is_tls() {
-            true => backend.upstream.authority(),
-            false => request.host().to_owned(),
-        };
-        let upstream = backend.upstream.to_string();
-        let scheme = [u8::from(self.connection.is_tls())];
-        let asked: [&[u8]; 5] = [
-            upstream.as_bytes(),
-            target.as_bytes(),
-            host.as_bytes(),
-            self.connection.client_text().as_bytes(),
-            &scheme,
-        ];
-        let all = fields.iter().chain(subject.iter().map(|(name, value)| (name, value)));
-        let all = all.flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
-        // A verdict has the fields that were to be copied when it was asked for.
-        let copied = backend.copy_headers.iter().map(|name| name.as_str().as_bytes());
-        let key = self.verdicts.key(asked.into_iter().chain(all).chain(copied));
-        Ok(AuthQuestion {
-            backend: Arc::clone(backend),
-            proxy: proxy.clone(),
+        target: &str,
+    ) -> AuthQuestion {
+        let site = QuestionSite {
+            backend: &known.name,
             target,
-            fields,
-            subject,
-            host,
-            warnings: Rc::clone(&self.backends.1),
-            established: None,
+            host: &known.host(request),
+            client: self.connection.client_text(),
+            is_tls: self.connection.is_tls(),
+            is_from_proxy: self.connection.is_trusted_proxy(),
+        };
+        let text = QuestionText::new(site, request, self.target);
+        AuthQuestion {
+            backend: Rc::clone(known),
+            key: self.verdicts.key(text.as_bytes()),
+            text,
             connection: Rc::clone(self.connection),
             verdicts: self.verdicts.clone(),
-            key,
-        })
+            established: None,
+        }
+    }
+
+    /// Keeps a question whose stream is allowed by a backend that said `fields`.
+    fn keep(&self, mut question: AuthQuestion, fields: &Arc<HeaderMap>) {
+        let backend = &question.backend.settings;
+        let mut asked = self.asked.borrow_mut();
+        // The request may be verified again, where something was revoked meanwhile.
+        let is_kept = asked.iter().any(|kept| kept.key == question.key);
+        if backend.recheck.is_some() && !is_kept {
+            let is_whole = backend.preset == AuthPreset::Status;
+            question.established = is_whole.then(|| Arc::clone(fields));
+            asked.push(question);
+        }
     }
 }
 
@@ -179,38 +227,35 @@ impl AskBackend for RequestAsker<'_> {
             Ok(questions) => questions,
             Err(verdict) => return verdict,
         };
-        let mut all = HeaderMap::new();
+        let mut all = Arc::<HeaderMap>::default();
         for question in questions {
             match question.ask().await {
-                Verdict::Allowed(fields) => all.extend(HeaderMap::clone(&fields)),
+                Verdict::Allowed(fields) => {
+                    self.keep(question, &fields);
+                    match all.is_empty() {
+                        true => all = fields,
+                        false => Arc::make_mut(&mut all).extend(HeaderMap::clone(&fields)),
+                    }
+                }
                 other => return other,
             }
         }
-        Verdict::Allowed(Arc::new(all))
+        Verdict::Allowed(all)
     }
 }
 
 impl AuthQuestion {
     /// The settings of the backend.
     pub(super) fn backend(&self) -> &ForwardAuth {
-        &self.backend
-    }
-
-    /// The question of a stream that was opened for a client with these attributes.
-    pub(super) fn of_stream(mut self, attributes: &Rc<BTreeMap<String, String>>) -> Self {
-        let is_whole = self.backend.preset == AuthPreset::Status;
-        self.established = is_whole.then(|| Rc::clone(attributes));
-        self
+        &self.backend.settings
     }
 
     /// Whether `fields` of a permission say the same of the client as when it was let in: another login in the
     /// same session is another client.
     pub(super) fn is_same_client(&self, fields: &HeaderMap) -> bool {
         self.established.as_ref().is_none_or(|established| {
-            self.backend.copy_headers.iter().all(|name| {
-                let value = fields.get(name).map(HeaderValue::as_bytes);
-                value == established.get(name.as_str()).map(String::as_bytes)
-            })
+            let mut names = self.backend().copy_headers.iter();
+            names.all(|name| fields.get(name) == established.get(name))
         })
     }
 
@@ -235,7 +280,7 @@ impl AuthQuestion {
                 let (verdict, this) = (question.verdict(), self.clone());
                 drop(tokio::task::spawn_local(async move {
                     let verdict = this.send().await;
-                    question.answer(verdict, this.backend.cache, Instant::now());
+                    question.answer(verdict, this.backend().cache, Instant::now());
                 }));
                 verdict
             }
@@ -246,19 +291,19 @@ impl AuthQuestion {
     }
 
     async fn send(&self) -> Verdict {
-        let request = Request::builder().method(Method::GET).uri(&*self.target);
+        let request = Request::builder().method(Method::GET).uri(self.text.target());
         let Ok(mut request) = request.body(RequestBody::empty()) else {
             return Verdict::NotNow("the auth backend's URL is not valid");
         };
-        request.headers_mut().clone_from(&self.fields);
-        if let Ok(host) = HeaderValue::from_str(&self.host) {
+        let Some(subject) = self.text.subject() else { return not_allowed() };
+        *request.headers_mut() = self.text.fields();
+        if let Ok(host) = HeaderValue::from_str(self.text.host()) {
             request.headers_mut().insert(http::header::HOST, host);
         }
         let reserved = ReservedHeaders::default();
-        let context =
-            ForwardContext { fields: &self.subject, reserved: &reserved, expires_at: None };
-        let answered = timeout(self.backend.timeout, async {
-            match self.proxy.forward(request, &self.connection, context).await {
+        let context = ForwardContext { fields: &subject, reserved: &reserved, expires_at: None };
+        let answered = timeout(self.backend().timeout, async {
+            match self.backend.proxy.forward(request, &self.connection, context).await {
                 Ok(Forwarded::Response(response)) => {
                     let (head, body) = response.into_parts();
                     let body = Limited::new(body, MAX_BODY).collect().await;
@@ -283,8 +328,8 @@ impl AuthQuestion {
 
     /// Logs why there is no verdict: nobody is let in for it, and an operator has to know.
     fn warn(&self, kind: &'static str, why: &dyn fmt::Display) {
-        if let Some(held_back) = self.warnings.pass(kind, Instant::now()) {
-            let (backend, target) = (&self.backend.upstream, &self.backend.target);
+        if let Some(held_back) = self.backend.warnings.pass(kind, Instant::now()) {
+            let ForwardAuth { upstream: backend, target, .. } = self.backend();
             tracing::warn!(
                 %backend, target, error = %why, held_back,
                 "the auth backend has not decided; clients are told to retry"
@@ -296,14 +341,14 @@ impl AuthQuestion {
     fn verdict(&self, response: Response<Option<Bytes>>) -> Verdict {
         let (mut head, body) = response.into_parts();
         let status = head.status;
-        let is_laravel = self.backend.preset == AuthPreset::Laravel;
+        let is_laravel = self.backend().preset == AuthPreset::Laravel;
         if status.is_success() && is_laravel && !body.as_deref().is_some_and(laravel::is_permission)
         {
             return not_allowed();
         }
         if status.is_success() {
             let mut fields = HeaderMap::new();
-            for name in &self.backend.copy_headers {
+            for name in &self.backend().copy_headers {
                 if let Some(value) = head.headers.get(name) {
                     fields.insert(name, value.clone());
                 }
@@ -337,6 +382,6 @@ fn not_allowed() -> Verdict {
 // Without the credentials that it carries.
 impl fmt::Debug for AuthQuestion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthQuestion").field("backend", &self.backend).finish_non_exhaustive()
+        f.debug_struct("AuthQuestion").field("backend", self.backend()).finish_non_exhaustive()
     }
 }

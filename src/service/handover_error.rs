@@ -27,6 +27,7 @@ impl HandoverError {
             Self::Instruct(InstructError::Malformed(header)) => header,
             Self::Channel(ChannelError::TooMany(_)) => "channels",
             Self::Channel(ChannelError::Invalid(InvalidChannelName::Reserved)) => "reserved",
+            Self::Channel(ChannelError::OwnName) => "own_name",
             Self::Channel(ChannelError::Invalid(InvalidChannelName::TooLong)) => "long_name",
             Self::Channel(_) => "channel",
             Self::Encoded => "encoded",

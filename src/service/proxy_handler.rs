@@ -88,12 +88,16 @@ impl ProxyHandler {
         let mut response = match forwarded.map_err(Rejection::Upstream)? {
             Forwarded::Response(response) => response,
             Forwarded::Tunnel(mut response, tunnel) => {
+                // One over the limit is dropped, which closes it at the backend.
+                let quota = service.count_in_quota(admission);
+                let quota = quota.inspect_err(|_rejection| connection.stay_http())?;
                 grip::strip(response.headers_mut());
-                if let Some(revocable) = admission.revocable() {
+                let revocable = admission.revocable().map(Rc::clone);
+                if let Some(revocable) = &revocable {
                     let ender = tunnel.ender();
                     revocable.open(Box::default(), Box::new(move |_revoked| ender.cancel()));
-                    tunnel.hold(Rc::clone(revocable));
                 }
+                tunnel.hold((quota, revocable));
                 return Ok(response.map(ResponseBody::Tunnel));
             }
         };

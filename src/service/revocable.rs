@@ -32,7 +32,8 @@ pub(super) struct RevocableRequests(Rc<RefCell<Slab<Weak<RevocableRequest>>>>);
 pub(super) struct RevocableRequest {
     requests: RevocableRequests,
     place: usize,
-    ids: RevocableIds,
+    // One for each credential.
+    ids: Box<[RevocableIds]>,
     phase: RefCell<RequestPhase>,
 }
 
@@ -58,13 +59,17 @@ impl Service {
 
 impl RevocableRequests {
     /// Adds a request that has just been admitted.
-    pub(super) fn admit(&self, identity: &Identity) -> Rc<RevocableRequest> {
+    /// `identities`: who it is by each of its credentials.
+    pub(super) fn admit<'a>(
+        &self,
+        identities: impl Iterator<Item = &'a Identity>,
+    ) -> Rc<RevocableRequest> {
         let mut requests = self.0.borrow_mut();
         let entry = requests.vacant_entry();
         let request = Rc::new(RevocableRequest {
             requests: self.clone(),
             place: entry.key(),
-            ids: RevocableIds::of(identity),
+            ids: identities.map(RevocableIds::of).collect(),
             phase: RefCell::new(RequestPhase::Pending { is_revoked: false }),
         });
         entry.insert(Rc::downgrade(&request));
@@ -225,7 +230,7 @@ mod tests {
     fn each_stream_that_is_meant_ends_once() {
         on_a_shard(async |requests, ends| {
             let [first, second, third] =
-                ["42", "42", "43"].map(|id| requests.admit(&Identity::named(id)));
+                ["42", "42", "43"].map(|id| requests.admit([&Identity::named(id)].into_iter()));
             open(&first, "first", &["news"], &ends);
             open(&second, "second", &[], &ends);
             open(&third, "third", &["news", "orders:*"], &ends);
@@ -245,7 +250,8 @@ mod tests {
     #[test]
     fn a_revocation_that_comes_before_the_stream_is_open_ends_it_too() {
         on_a_shard(async |requests, ends| {
-            let [revoked, other] = ["42", "43"].map(|id| requests.admit(&Identity::named(id)));
+            let [revoked, other] =
+                ["42", "43"].map(|id| requests.admit([&Identity::named(id)].into_iter()));
             assert_eq!(revoke(&requests, vec![subject("42")]).await, [0]);
             assert_eq!(revoke(&requests, vec![subject("44")]).await, [0]);
             open(&revoked, "revoked", &[], &ends);
@@ -258,7 +264,7 @@ mod tests {
     fn a_stream_that_leaves_while_others_are_looked_at_is_no_matter() {
         on_a_shard(async |requests, ends| {
             let mut all: Vec<_> = (0..3 * MAX_IN_TURN)
-                .map(|number| requests.admit(&Identity::named(&number.to_string())))
+                .map(|number| requests.admit([&Identity::named(&number.to_string())].into_iter()))
                 .collect();
             for request in &all {
                 open(request, "one", &[], &ends);

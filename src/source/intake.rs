@@ -4,13 +4,13 @@
 //! each pattern that matches, in this order, and all of them are one event.
 
 use bytes::Bytes;
-use ssegate_hub::ChannelName;
-use ssegate_hub::Hub;
+use ssegate_hub::{ChannelName, Hub};
 use ssegate_resp::Payload;
 use tokio::time::Instant;
 
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
+use crate::route::OWN_NAMES;
 
 /// Messages flushed to the shards as one batch, at most.
 const MAX_BATCH: u64 = 512;
@@ -25,8 +25,6 @@ pub(crate) struct Intake {
     messages: u64,
     last: LastMessage,
     skipped: LogLimit,
-    // The control channel: its messages are not for clients, whatever they or a pattern of theirs name.
-    control: Option<ChannelName>,
 }
 
 /// The last message, by which its copies are recognized.
@@ -38,15 +36,16 @@ struct LastMessage {
 }
 
 impl Intake {
-    /// Delivers all messages but those of the `control` channel.
-    pub(crate) fn new(hub: Hub, control: Option<ChannelName>, metrics: Metrics) -> Self {
+    /// Delivers to `hub`.
+    pub(crate) fn new(hub: Hub, metrics: Metrics) -> Self {
         let (last, skipped) = (LastMessage::default(), LogLimit::new());
-        Self { hub, metrics, received: None, messages: 0, last, skipped, control }
+        Self { hub, metrics, received: None, messages: 0, last, skipped }
     }
 
     /// Delivers a message received on `channel`, through a subscription to it or through `pattern`.
     pub(crate) fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
-        if self.control.as_ref().is_some_and(|name| name.as_str().as_bytes() == channel) {
+        // What gateways tell each other, such as revocations, is for no client, whatever a pattern matches.
+        if channel.starts_with(OWN_NAMES.as_bytes()) {
             return;
         }
         if !self.last.is_copy(pattern, channel, payload) {

@@ -53,8 +53,10 @@ export async function startPhpServer(t) {
   return `http://${address}`;
 }
 
-/** A gateway with the configuration of the examples; HTTPS on two ports, `settings` under `handover`. */
-export async function startExampleGateway(t, { backend, redis, handover = '', maxStreamAge = '1h' }) {
+/** A gateway with the configuration of the examples; HTTPS on two ports, settings under `handover` and at the top. */
+export async function startExampleGateway(t, {
+  backend, redis, handover = '', maxStreamAge = '1h', recheck = '1s', settings = '',
+}) {
   const home = directory(t);
   const second = `127.0.0.1:${await freePort()}`;
   const yaml = readFileSync(join(EXAMPLES, 'gateway.yaml'), 'utf8')
@@ -62,14 +64,14 @@ export async function startExampleGateway(t, { backend, redis, handover = '', ma
     .replace(/127\.0\.0\.1:8443|127\.0\.0\.1:8080/g, '127.0.0.1:0')
     .replaceAll('${REDIS_URL:-embedded://127.0.0.1:6380}', redis?.url ?? 'embedded://127.0.0.1:0')
     .replaceAll('${BACKEND_URL:-http://127.0.0.1:8000}', backend)
-    .replace('recheck: 5s', 'recheck: 1s')
+    .replace('recheck: 5s', `recheck: ${recheck}`)
     .replace('max_stream_age: 1h', `max_stream_age: ${maxStreamAge}\n${handover}     `);
-  writeFileSync(join(home, 'gateway.yaml'), `${yaml}admin: { address: "127.0.0.1:0" }\n`);
+  writeFileSync(join(home, 'gateway.yaml'), `${yaml}admin: { address: "127.0.0.1:0" }\n${settings}`);
   const gateway = await run(t, ['run'], home);
   // The listeners are told in their order; the one that was added is the first.
   const origins = gateway.child.log.split('\n').filter((line) => line.startsWith('{'))
     .map((line) => JSON.parse(line).fields ?? {})
     .filter((fields) => fields.message === 'listening' && fields.kind === 'https')
     .map((fields) => `https://${fields.address}`);
-  return { ...gateway, origins };
+  return { ...gateway, origins, home };
 }

@@ -90,6 +90,11 @@ fn an_answer_that_is_no_stream_ends_it_for_good() {
             "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\n",
             "not an event stream: Content-Type is \"text/html\"",
         ),
+        (
+            "HTTP/1.1 404 Not Found\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 40\r\n\r\n\
+             404 Not Found: no route matches /x\nmore\n",
+            "the server responded 404 Not Found: no route matches /x",
+        ),
     ] {
         let (url, _server) = server(vec![answer.into()]);
         let output = run(&["sub", &url, "--for", "20s"]);

@@ -320,6 +320,25 @@ async fn an_identity_has_a_bound_of_streams() {
 }
 
 #[tokio::test]
+async fn a_name_by_another_method_has_a_bound_of_its_own() {
+    let (redis, backend) = (Redis::start().await, Upstream::start().await);
+    let tokens = format!("{{ tokens: [{{ name: cron, sha256: {CRON} }}] }}");
+    let jwt = jwt("").replacen("auth: ", "", 1);
+    let auth = format!("auth: {{ any: [{jwt}, {tokens}], max_streams: 1 }}");
+    let gateway = gateway(&redis, &auth, &backend).await;
+    let user = of("cron", &json!({}));
+    let mut streams = Vec::new();
+    for token in ["cron-token", &*user] {
+        let request = || bearer(Request::events("/mine"), token);
+        let mut stream = gateway.send(Via::Http2, request()).await.stream();
+        stream.ready().await;
+        streams.push(stream);
+        let second = bearer(Request::get("/mine"), token);
+        assert_eq!(gateway.send(Via::Http1, second).await.status, 429);
+    }
+}
+
+#[tokio::test]
 async fn a_backends_own_stream_ends_with_the_token_too() {
     let (redis, backend) = (Redis::start().await, Upstream::start().await);
     let gateway = gateway(&redis, &jwt(""), &backend).await;

@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use crate::auth::{jwt, of, seconds};
 use crate::support::echo::{Echo, accept};
-use crate::support::{Gateway, Redis, SOON, Via, eventually, within};
+use crate::support::{Gateway, Redis, SOON, eventually, extended_connect, within};
 
 /// The header fields of a handshake, beside those of the upgrade itself.
 type Fields<'a> = &'a [(&'static str, &'a str)];
@@ -29,29 +29,6 @@ async fn upgrade(gateway: &Gateway, protocol: &str, fields: Fields<'_>) -> (u16,
     }
     let status = String::from_utf8_lossy(&head[9..12]).parse().unwrap();
     (status, client)
-}
-
-/// The handshake over HTTP/2 (RFC 8441).
-async fn extended_connect(
-    gateway: &Gateway,
-    fields: Fields<'_>,
-) -> (u16, h2::RecvStream, h2::SendStream<Bytes>) {
-    let to = gateway.address_for(Via::Http2);
-    let (requests, connection) = h2::client::handshake(Via::Http2.connect(to).await).await.unwrap();
-    tokio::spawn(connection);
-    let mut requests = within(SOON, "a connection", requests.ready()).await.unwrap();
-    let allowed = async || requests.is_extended_connect_protocol_enabled();
-    eventually(SOON, "SETTINGS_ENABLE_CONNECT_PROTOCOL", allowed).await;
-    let request = http::Request::builder()
-        .method("CONNECT")
-        .uri("https://app.example/chat?room=1")
-        .extension(h2::ext::Protocol::from_static("websocket"))
-        .header("sec-websocket-version", "13");
-    let request =
-        fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-    let (response, stream) = requests.send_request(request.body(()).unwrap(), false).unwrap();
-    let (head, body) = within(SOON, "a response", response).await.unwrap().into_parts();
-    (head.status.as_u16(), body, stream)
 }
 
 /// A gateway whose WebSockets need a token, and its backend.
@@ -87,8 +64,8 @@ async fn a_websocket_without_a_credential_does_not_reach_the_backend() {
             within(SOON, "the end", client.read_to_string(&mut rest)).await.unwrap();
             assert!(rest.contains("HTTP/1.1 401 "), "{rest}");
         }
-        let (status, ..) = extended_connect(&gateway, fields).await;
-        assert_eq!(status, expected, "{fields:?}");
+        let (response, _) = extended_connect(&gateway, "websocket", fields).await;
+        assert_eq!(response.status(), expected, "{fields:?}");
     }
     // The first that the backend sees is one with a credential.
     let bearer = format!("Bearer {good}");
@@ -134,9 +111,9 @@ async fn a_websocket_with_a_credential_is_opened() {
         client.write_all(b"hi").await.unwrap();
         within(SOON, "two bytes", backend.read_exact(&mut bytes)).await.unwrap();
         assert_eq!(&bytes, b"hi");
-        let ((status, _body, mut stream), (_, mut backend)) =
-            tokio::join!(extended_connect(&gateway, fields), switch(&echo));
-        assert_eq!(status, 200, "{fields:?}");
+        let ((response, mut stream), (_, mut backend)) =
+            tokio::join!(extended_connect(&gateway, "websocket", fields), switch(&echo));
+        assert_eq!(response.status(), 200, "{fields:?}");
         stream.send_data(Bytes::from_static(b"hi"), false).unwrap();
         within(SOON, "two bytes", backend.read_exact(&mut bytes)).await.unwrap();
         assert_eq!(&bytes, b"hi");
@@ -151,8 +128,9 @@ async fn a_websocket_ends_with_its_token() {
     let fields = [("authorization", &*bearer)];
     let ((_, mut client), (_, mut backend)) =
         tokio::join!(upgrade(&gateway, "websocket", &fields), switch(&echo));
-    let ((_, mut body, _stream), (_, mut other)) =
-        tokio::join!(extended_connect(&gateway, &fields), switch(&echo));
+    let ((response, _stream), (_, mut other)) =
+        tokio::join!(extended_connect(&gateway, "websocket", &fields), switch(&echo));
+    let mut body = response.into_body();
     let mut rest = Vec::new();
     drop(within(SOON, "the client's end", client.read_to_end(&mut rest)).await);
     drop(within(SOON, "the backend's end", backend.read_to_end(&mut rest)).await);
@@ -160,4 +138,34 @@ async fn a_websocket_ends_with_its_token() {
     drop(within(SOON, "its backend's end", other.read_to_end(&mut rest)).await);
     assert!(rest.is_empty());
     assert!(seconds(0) >= until);
+}
+
+#[tokio::test]
+async fn a_websocket_counts_among_the_streams_of_its_identity() {
+    let (redis, echo) = (Redis::start().await, Echo::start().await);
+    let auth = jwt("").replace(" } }", " }, max_streams: 2 }");
+    let gateway = Gateway::build(&redis).settings(&auth).routes(&echo.route()).start().await;
+    let bearer = format!("Bearer {}", of("42", &serde_json::json!({})));
+    let fields = [("authorization", &*bearer)];
+    let ((status, first), (_, backend)) =
+        tokio::join!(upgrade(&gateway, "websocket", &fields), switch(&echo));
+    assert_eq!(status, 101);
+    let ((response, _second), (_, _other)) =
+        tokio::join!(extended_connect(&gateway, "websocket", &fields), switch(&echo));
+    assert_eq!(response.status(), 200);
+    let ((status, _third), (_, mut refused)) =
+        tokio::join!(upgrade(&gateway, "websocket", &fields), switch(&echo));
+    assert_eq!(status, 429);
+    let mut rest = Vec::new();
+    drop(within(SOON, "the end at the backend", refused.read_to_end(&mut rest)).await);
+    let ((response, _third), (_, _refused)) =
+        tokio::join!(extended_connect(&gateway, "websocket", &fields), switch(&echo));
+    assert_eq!(response.status(), 429);
+    drop((first, backend));
+    eventually(SOON, "room for another", async || {
+        let opening = async || upgrade(&gateway, "websocket", &fields).await;
+        let ((status, _client), _backend) = tokio::join!(opening(), switch(&echo));
+        status == 101
+    })
+    .await;
 }

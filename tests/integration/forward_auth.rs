@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{
-    Gateway, Process, Program, Redis, Request, Response, SOON, Upstream, Via, eventually,
-    free_port, within,
+    EventStream, Gateway, Process, Program, Redis, Request, Response, SOON, Upstream, Via,
+    eventually, free_port, measured, within,
 };
 
 /// An auth backend that allows whom the cookie `user` names, unless it is told otherwise.
@@ -419,4 +419,39 @@ async fn laravels_broadcasting_auth_is_asked_for_each_private_channel() {
     redis.publish("app_database_private-orders.1", payload).await;
     let event = stream.next_event().await;
     assert_eq!((event.name.as_str(), event.data.as_str()), ("Shipped", "{\"id\":7}"));
+}
+
+/// Opens streams after one as a warm-up. Returns how many bytes each of them takes, and the streams.
+async fn bytes_of_a_stream(gateway: &Gateway, target: &str) -> (u64, Vec<EventStream>) {
+    const STREAMS: u64 = 500;
+    let open = async || {
+        let mut stream = gateway.send(Via::Http1, of("42", target)).await.stream();
+        stream.ready().await;
+        stream
+    };
+    let mut streams = vec![open().await];
+    let before = gateway.anonymous_bytes();
+    for _ in 0..STREAMS {
+        streams.push(open().await);
+    }
+    (gateway.anonymous_bytes().saturating_sub(before) / STREAMS, streams)
+}
+
+#[tokio::test]
+async fn a_stream_that_is_asked_about_again_does_not_keep_its_request() {
+    let (redis, judge) = (Redis::start().await, Judge::start().await);
+    let port = judge.port;
+    let gateway = Gateway::build(&redis)
+        .routes(&format!(
+            "- {{ path: /open, events: {{ channels: [news] }} }}\n\
+             - {{ path: /asked, events: {{ channels: [news] }}, auth: {{ forward: {{ \
+             url: \"http://127.0.0.1:{port}/auth\", copy_headers: [x-user], cache: 5m }} }} }}\n"
+        ))
+        .start()
+        .await;
+    let (open, _open_streams) = bytes_of_a_stream(&gateway, "/open").await;
+    let (asked, _asked_streams) = bytes_of_a_stream(&gateway, "/asked").await;
+    measured(&format!("{open} bytes for each stream, {asked} if it is asked about again"));
+    // The buffer that its request was read into alone has 8 KiB.
+    assert!(asked < open + (8 << 10), "{open} {asked}");
 }

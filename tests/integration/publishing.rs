@@ -338,6 +338,29 @@ async fn the_same_key_publishes_once() {
 }
 
 #[tokio::test]
+async fn the_key_of_a_name_by_another_method_is_another() {
+    let redis = Redis::start().await;
+    let jwt = "{ jwt: { keys: 0123456789abcdef0123456789abcdef, algorithms: HS256 } }";
+    let settings = AUTH.replacen("auth: ", &format!("auth: {{ any: [{jwt}, "), 1) + "] }";
+    for url in [redis.url(), "embedded://127.0.0.1:0".to_owned()] {
+        let gateway = Gateway::build(&redis).redis_url(&url).settings(&settings).routes(ROUTES);
+        let gateway = gateway.start().await;
+        let mut stream = gateway.subscribe("/events/news").await;
+        let user = crate::auth::of("cron", &json!({}));
+        for (token, data) in [(TOKEN, "of the machine"), (&*user, "of the user")] {
+            let request = Request::new("POST", "/publish/news").body(data.as_bytes());
+            let request = request.header("authorization", &format!("Bearer {token}"));
+            let request = request.header("idempotency-key", "k");
+            assert_eq!(
+                json_of(gateway.send(Via::Http1, request).await).await,
+                json!({"receivers": 1})
+            );
+            assert_eq!(stream.next_event().await.data, data);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_key_holds_for_a_list_of_entries_and_for_what_redis_refused() {
     let redis = Redis::start().await;
     let gateway = routes(Gateway::build(&redis)).start().await;

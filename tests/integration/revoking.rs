@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::support::echo::Echo;
 use crate::support::{
     EventStream, Gateway, GatewayBuilder, Program, Redis, Relay, Request, Response, SOON, Upstream,
-    Via, eventually, measured, within,
+    Via, eventually, extended_connect, measured, within,
 };
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -365,13 +365,20 @@ async fn what_is_not_signed_with_the_key_or_not_new_has_no_effect() {
 }
 
 #[tokio::test]
-async fn no_client_reads_the_control_channel() {
+async fn no_client_reads_what_gateways_tell_each_other() {
     let redis = Redis::start().await;
     for url in [redis.url(), "embedded://127.0.0.1:0".to_owned()] {
         let gateway = build(&redis, &control()).redis_url(&url).start().await;
         gateway.becomes(200, SOON).await;
         let mine = token("42", &json!({}));
-        let target = "/events?channel=ssegate:*&channel=ssegate:revoke&channel=ssegate:other";
+        for name in ["ssegate:revoke", "ssegate:other", "ssegate:*", "ssegate:c*:x"] {
+            let request = bearer(&format!("/events?channel=news&channel={name}"), &mine);
+            let refused = gateway.send(Via::Http1, request).await;
+            assert_eq!(refused.status, 400, "{name}");
+            let text = refused.text().await;
+            assert!(text.contains("start with ssegate: are reserved"), "{text}");
+        }
+        let target = "/events?channel=s*&channel=s%5Bs%5Degate:*&channel=s%5Csegate:other";
         let mut stream = open(&gateway, Via::Http2, target, &mine).await;
         let url = match url.starts_with("redis") {
             true => url,
@@ -380,12 +387,67 @@ async fn no_client_reads_the_control_channel() {
         let client = redis::Client::open(url).unwrap();
         let mut client = client.get_multiplexed_async_connection().await.unwrap();
         let said = message(&json!({"sub": "somebody"}), CONTROL_KEY);
-        for (channel, text) in [("ssegate:revoke", &*said), ("ssegate:other", "not secret")] {
+        for (channel, text) in [
+            ("ssegate:revoke", &*said),
+            ("ssegate:other", "secret"),
+            ("ssegate:check:x", "secret"),
+            ("ssegate", "not secret"),
+            ("ssegate:", "secret"),
+            ("so", "not secret, too"),
+        ] {
             let mut command = redis::cmd("PUBLISH");
             command.arg(channel).arg(text).query_async::<u64>(&mut client).await.unwrap();
         }
-        assert_eq!(stream.next_event().await.data, "not secret");
+        for expected in ["not secret", "not secret, too"] {
+            assert_eq!(stream.next_event().await.data, expected);
+        }
         gateway.counts("ssegate_revocations_total", &["source=\"channel\""], 1.0).await;
+        // Nor does one who comes back.
+        let request = bearer("/events?channel=s*", &mine).header("last-event-id", stream.last_id());
+        let mut again = gateway.send(Via::Http1, request).await.stream();
+        again.ready().await;
+        let mut command = redis::cmd("PUBLISH");
+        command.arg("so").arg("the next").query_async::<u64>(&mut client).await.unwrap();
+        assert_eq!(again.next_event().await.data, "the next");
+    }
+}
+
+#[tokio::test]
+async fn each_of_several_credentials_that_are_needed_can_be_revoked() {
+    let redis = Redis::start().await;
+    let jwt = |key: &str, from: &str| {
+        format!("{{ jwt: {{ keys: \"{key}\", algorithms: HS256, from: [{from}] }} }}")
+    };
+    let all = [jwt(SECRET, "bearer"), jwt(CONTROL_KEY, "\"cookie:token\"")].join(", ");
+    let gateway = Gateway::build(&redis)
+        .settings(&format!("auth: {{ all: [{all}] }}\nrevocation: {{}}"))
+        .routes(ROUTES)
+        .start()
+        .await;
+    let kinds = [("token", "jti"), ("sid", "sid"), ("sub", "sub")];
+    let kinds = kinds.into_iter().flat_map(|kind| [(kind, "first"), (kind, "second")]);
+    for (number, ((key, claim), whose)) in kinds.enumerate() {
+        let body = json!({key: format!("{claim} {whose} {number}")});
+        let claims = |name: &str| {
+            let of = |claim: &str| format!("{claim} {name} {number}");
+            let times = [seconds(-60), seconds(3600)];
+            json!({
+                "sub": of("sub"), "jti": of("jti"), "sid": of("sid"), "iat": times[0], "exp": times[1],
+            })
+        };
+        let first = signed("JWT", &claims("first"), SECRET);
+        let cookie = format!("token={}", signed("JWT", &claims("second"), CONTROL_KEY));
+        let request = || bearer("/events?channel=news", &first).header("cookie", &cookie);
+        let mut streams = Vec::new();
+        for via in [Via::Http1, Via::Http2] {
+            let mut stream = gateway.send(via, request()).await.stream();
+            stream.ready().await;
+            streams.push(stream);
+        }
+        let response = call(&gateway, &body.to_string()).await;
+        assert_eq!(response.text().await.trim(), r#"{"ended":2}"#, "{body}");
+        all_end(streams).await;
+        assert_eq!(gateway.send(Via::Http2, request()).await.status, 401, "{body}");
     }
 }
 
@@ -420,6 +482,10 @@ async fn the_admin_listener_revokes_here_and_everywhere() {
         (json(post(r#"{"sub":"7"}"#)).header("origin", "https://evil.example"), 403),
         (json(post(r#"{"sub":"7"}"#)).header("origin", "null"), 403),
         (json(post(r#"{"sub":"7"}"#)).host("evil.example"), 403),
+        (json(post(r#"{"sub":"7"}"#)).header("sec-fetch-site", "cross-site"), 403),
+        (json(post(r#"{"sub":"7"}"#)).header("sec-fetch-site", "same-site"), 403),
+        (json(post(r#"{"sub":"7"}"#)).header("sec-fetch-site", "same-origin"), 200),
+        (json(post(r#"{"sub":"7"}"#)).header("host", "evil.example"), 403),
         (post(r#"{"sub":"7"}"#).header("content-type", "text/plain"), 415),
         (post("sub=7").header("content-type", "application/x-www-form-urlencoded"), 415),
         (post(r#"{"sub":"7"}"#), 415),
@@ -683,22 +749,9 @@ async fn a_websocket_over_http2_ends_too() {
     let gateway = build(&redis, &control()).route(&echo.route()).start().await;
     gateway.becomes(200, SOON).await;
     let client = async {
-        let io = Via::Http2.connect(gateway.address_for(Via::Http2)).await;
-        let (requests, connection) = h2::client::handshake(io).await.unwrap();
-        tokio::spawn(connection);
-        let mut requests = within(SOON, "a connection", requests.ready()).await.unwrap();
-        let allowed = async || requests.is_extended_connect_protocol_enabled();
-        eventually(SOON, "SETTINGS_ENABLE_CONNECT_PROTOCOL", allowed).await;
-        let request = http::Request::builder()
-            .method("CONNECT")
-            .uri("https://app.example/chat")
-            .extension(h2::ext::Protocol::from_static("websocket"))
-            .header("sec-websocket-version", "13")
-            .header("authorization", format!("Bearer {}", token("42", &json!({}))))
-            .body(())
-            .unwrap();
-        let (response, _stream) = requests.send_request(request, false).unwrap();
-        let response = within(SOON, "a response", response).await.unwrap();
+        let bearer = format!("Bearer {}", token("42", &json!({})));
+        let fields = [("authorization", &*bearer)];
+        let (response, _stream) = extended_connect(&gateway, "websocket", &fields).await;
         assert_eq!(response.status(), 200);
         gateway.counts("ssegate_tunnels", &[], 1.0).await;
         revoke(&gateway, &["--sub", "42"]).await;

@@ -4,31 +4,11 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::echo::{Echo, accept, assert_handshake};
-use crate::support::{Gateway, Redis, SOON, Via, eventually, within};
+use crate::support::{Gateway, Redis, SOON, eventually, extended_connect, within};
 
-/// Opens a WebSocket over HTTP/2 (RFC 8441).
-async fn extended_connect(
-    gateway: &Gateway,
-    protocol: &'static str,
-) -> (http::Response<h2::RecvStream>, h2::SendStream<Bytes>) {
-    let to = gateway.address_for(Via::Http2);
-    let (requests, connection) = h2::client::handshake(Via::Http2.connect(to).await).await.unwrap();
-    tokio::spawn(connection);
-    let mut requests = within(SOON, "a connection", requests.ready()).await.unwrap();
-    let allowed = async || requests.is_extended_connect_protocol_enabled();
-    eventually(SOON, "SETTINGS_ENABLE_CONNECT_PROTOCOL", allowed).await;
-    let request = http::Request::builder()
-        .method("CONNECT")
-        .uri("https://app.example/chat?room=1")
-        .extension(h2::ext::Protocol::from_static(protocol))
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-protocol", "chat")
-        .header("origin", "https://app.example")
-        .body(())
-        .unwrap();
-    let (response, stream) = requests.send_request(request, false).unwrap();
-    (within(SOON, "an answer", response).await.unwrap(), stream)
-}
+/// What a page of the application says beside the handshake.
+const FIELDS: &[(&str, &str)] =
+    &[("sec-websocket-protocol", "chat"), ("origin", "https://app.example")];
 
 /// So many bytes of a body.
 async fn read(body: &mut h2::RecvStream, length: usize) -> Vec<u8> {
@@ -47,7 +27,7 @@ async fn a_websocket_over_http2_carries_bytes_both_ways() {
     let echo = Echo::start().await;
     let gateway = Gateway::build(&redis).routes(&echo.route()).start().await;
     let client = async {
-        let (response, mut stream) = extended_connect(&gateway, "websocket").await;
+        let (response, mut stream) = extended_connect(&gateway, "websocket", FIELDS).await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
         for name in ["connection", "upgrade", "sec-websocket-accept", "content-length"] {
@@ -97,11 +77,11 @@ async fn a_websocket_over_http2_is_only_opened_when_the_backend_has_agreed() {
             backend
         };
         let ((response, _), _backend) =
-            tokio::join!(extended_connect(&gateway, "websocket"), serve);
+            tokio::join!(extended_connect(&gateway, "websocket", FIELDS), serve);
         assert_eq!(response.status(), expected, "{answer}");
     }
     // Other protocols are not carried.
-    let (response, _) = extended_connect(&gateway, "connect-udp").await;
+    let (response, _) = extended_connect(&gateway, "connect-udp", FIELDS).await;
     assert_eq!(response.status(), 405);
 }
 
@@ -118,7 +98,7 @@ async fn the_backend_hears_when_a_websocket_over_http2_is_left() {
         backend
     };
     let ((response, stream), mut backend) =
-        tokio::join!(extended_connect(&gateway, "websocket"), serve);
+        tokio::join!(extended_connect(&gateway, "websocket", FIELDS), serve);
     assert_eq!(response.status(), 200);
     drop((response, stream));
     let mut rest = Vec::new();

@@ -30,6 +30,7 @@ async function kinds(alg) {
   return {
     good: right,
     another_user: await sign({ sub: '43', channels: given.others }),
+    revoked: await sign({ jti: given.taken_back }),
     expired: await sign({ exp: now - 60 }),
     not_yet: await sign({ nbf: now + 3600 }),
     never_expires: await sign({ exp: undefined }),
@@ -51,6 +52,7 @@ function signedUrl(target, { host = '127.0.0.1', key = given.url_key, kid = 'k1'
 
 const urls = target => ({
   good: signedUrl(target),
+  revoked: signedUrl(target, { kid: 'k3' }),
   expired: signedUrl(target, { expires: now - 60 }),
   wrong_key: signedUrl(target, { key: 'f'.repeat(32) }),
   wrong_issuer: signedUrl(target, { kid: 'k2' }),

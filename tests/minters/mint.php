@@ -96,6 +96,7 @@ foreach ($keys as $algorithm => $key) {
     $tokens[$algorithm] = [
         'good' => $make([]),
         'another_user' => $make(['sub' => '43', 'channels' => $given['others']]),
+        'revoked' => $make(['jti' => $given['taken_back']]),
         'expired' => $make(['exp' => $now - 60]),
         'not_yet' => $make(['nbf' => $now + 3600]),
         'never_expires' => token($algorithm, $key, array_diff_key($good, ['exp' => 0])),
@@ -128,6 +129,7 @@ $urls = [];
 foreach ($given['targets'] as $target) {
     $urls[$target] = [
         'good' => signed_url($target),
+        'revoked' => signed_url($target, kid: 'k3'),
         'expired' => signed_url($target, expires: $now - 60),
         'wrong_key' => signed_url($target, key: str_repeat('f', 32)),
         'wrong_issuer' => signed_url($target, kid: 'k2'),

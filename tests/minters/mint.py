@@ -41,6 +41,7 @@ def kinds(algorithm):
     return {
         "good": token(),
         "another_user": token(sub="43", channels=given["others"]),
+        "revoked": token(jti=given["taken_back"]),
         "expired": token(exp=now - 60),
         "not_yet": token(nbf=now + 3600),
         "never_expires": jwt.encode(endless, keys[algorithm], algorithm),
@@ -63,6 +64,7 @@ def signed_url(target, host="127.0.0.1", secret=given["url_key"], kid="k1", expi
 def urls(target):
     return {
         "good": signed_url(target),
+        "revoked": signed_url(target, kid="k3"),
         "expired": signed_url(target, expires=now - 60),
         "wrong_key": signed_url(target, secret="f" * 32),
         "wrong_issuer": signed_url(target, kid="k2"),

@@ -5,12 +5,29 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
+/// How somebody was recognized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AuthMethod {
+    /// A JSON Web Token.
+    Jwt,
+    /// A signed URL.
+    SignedUrl,
+    /// A static token.
+    Token,
+    /// A name and a password.
+    Basic,
+    /// A backend has said it.
+    Forward,
+}
+
 /// Who a request is from, as its credential says, and for how long.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Identity {
     /// The claim `sub` of a token (RFC 7519, section 4.1.2), or the name of a static token or key.
     /// `None`: the credential has no name for its bearer.
     pub id: Option<String>,
+    /// The method that established the name; `None`: it is not known.
+    pub method: Option<AuthMethod>,
     /// The claims of a JSON Web Token; empty for other credentials.
     pub claims: Map<String, Value>,
     /// Further values that came with it, such as header fields of an auth backend's response, by name in
@@ -22,10 +39,30 @@ pub struct Identity {
     pub expires: Option<SystemTime>,
 }
 
+impl AuthMethod {
+    /// A word without a colon, other than those of the other methods: their keys in gateway.yaml.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Jwt => "jwt",
+            Self::SignedUrl => "signed_url",
+            Self::Token => "tokens",
+            Self::Basic => "basic",
+            Self::Forward => "forward",
+        }
+    }
+}
+
 impl Identity {
     /// Returns an identity with a name and nothing else.
     pub fn named(id: &str) -> Self {
         Self { id: Some(id.to_owned()), ..Self::default() }
+    }
+
+    /// Returns the name together with the method that established it, for what is counted or kept for one
+    /// identity: the static token `cron` and a JSON Web Token with `sub: cron` are two. `None` without a name.
+    pub fn account(&self) -> Option<String> {
+        let id = self.id.as_deref().filter(|id| !id.is_empty())?;
+        Some(format!("{}:{id}", self.method.map_or("", AuthMethod::as_str)))
     }
 
     /// Returns a claim as text for a template: a string as it is, a number or a boolean in its JSON
@@ -64,7 +101,20 @@ impl Identity {
 mod tests {
     use serde_json::json;
 
-    use super::Identity;
+    use super::{AuthMethod, Identity};
+
+    #[test]
+    fn a_name_of_another_method_is_another_account() {
+        let account = |method, id| Identity { method, ..Identity::named(id) }.account();
+        assert_eq!(account(Some(AuthMethod::Jwt), "cron").as_deref(), Some("jwt:cron"));
+        assert_ne!(
+            account(Some(AuthMethod::Jwt), "cron"),
+            account(Some(AuthMethod::Token), "cron")
+        );
+        assert_ne!(account(Some(AuthMethod::Jwt), "cron"), account(None, "jwt:cron"));
+        assert_eq!(account(Some(AuthMethod::Jwt), ""), None);
+        assert_eq!(Identity::default().account(), None);
+    }
 
     fn identity() -> Identity {
         let claims = json!({

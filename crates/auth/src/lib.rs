@@ -13,5 +13,5 @@ pub mod static_token;
 
 pub use basic::{BasicCredentials, basic_credentials};
 pub use credential::{Presented, TokenPlace, find_token, without_tokens};
-pub use identity::Identity;
+pub use identity::{AuthMethod, Identity};
 pub use refusal::Refusal;

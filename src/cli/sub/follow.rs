@@ -21,6 +21,7 @@ use ssegate_sse::parse::{Parser, SseItem};
 use tokio::sync::mpsc::Sender;
 
 use super::SubError;
+use super::server_reason;
 use super::target::StreamTarget;
 use crate::cli::CliError;
 
@@ -133,7 +134,7 @@ impl Follower {
     }
 
     async fn follow_once(&mut self, updates: &Sender<StreamUpdate>) -> Result<FollowEnd, CliError> {
-        let (url, response) = match self.open_and_report(updates).await {
+        let (url, mut response) = match self.open_and_report(updates).await {
             Ok(opened) => opened,
             Err(CliError::Http(error)) if !error.is_final() => {
                 return Ok(FollowEnd::Lost(error.to_string()));
@@ -143,9 +144,12 @@ impl Follower {
         if response.http.status() == StatusCode::NO_CONTENT {
             return Ok(FollowEnd::Stop);
         }
-        is_event_stream(&response.http).map_err(|problem| {
-            SubError::NoStream(url.to_string(), problem + self.hint(&url, &response))
-        })?;
+        if let Err(problem) = is_event_stream(&response.http) {
+            let reason = server_reason::of(&mut response.http).await;
+            let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+            let problem = problem + &reason + self.hint(&url, &response);
+            return Err(SubError::NoStream(url.to_string(), problem).into());
+        }
         let version = response.http.version();
         send(updates, StreamUpdate::Open { from: Arc::clone(&self.name), url, version }).await;
         Ok(FollowEnd::Lost(self.read(response, updates).await))

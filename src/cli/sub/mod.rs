@@ -5,6 +5,7 @@
 
 mod follow;
 mod print;
+mod server_reason;
 pub(super) mod target;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -28,7 +28,7 @@ pub(crate) struct AuthFile {
     pub(crate) any: Field<Vec<Field<Box<Self>>>>,
     /// All of these are needed.
     pub(crate) all: Field<Vec<Field<Box<Self>>>>,
-    /// The most streams of one identity at the same time. Default: no limit.
+    /// The most streams and WebSockets of one identity at the same time. Default: no limit.
     pub(crate) max_streams: Field<Count>,
 }
 

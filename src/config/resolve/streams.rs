@@ -6,7 +6,7 @@ use ssegate_strict_yaml::{Field, KeyLocation, Sets};
 use super::resolver::Resolver;
 use crate::config::file::{EventsFile, HandoverFile};
 use crate::config::stream_options::StreamOptions;
-use crate::route::{EventsSettings, EventsSource};
+use crate::route::{EventsSettings, EventsSource, OWN_NAMES};
 
 /// The keys of a stream that may exclude each other, with the locations of those that are there.
 pub(super) struct StreamKeys<'a> {
@@ -79,8 +79,12 @@ impl Resolver<'_> {
     fn strip_prefix(&self, field: &Field<String>) -> String {
         let Field::Written(at) = field else { return String::new() };
         if !at.value.is_empty() {
-            self.parse(at, |prefix| {
-                ChannelName::new(prefix).map_err(|error| format!("not a valid prefix: {error}"))
+            self.parse(at, |prefix| match ChannelName::new(prefix) {
+                Ok(_) if prefix.starts_with(OWN_NAMES) => Err(format!(
+                    "not a valid prefix: names that begin with {OWN_NAMES} are reserved by the gateway"
+                )),
+                Ok(name) => Ok(name),
+                Err(error) => Err(format!("not a valid prefix: {error}")),
             });
         }
         at.value.clone()

@@ -7,6 +7,7 @@ use ssegate_hub::ChannelName;
 use ssegate_strict_yaml::{quoted, suggestion};
 
 use crate::auth::Placeholder;
+use crate::route::OWN_NAMES;
 
 /// A parsed path of a route.
 #[derive(Debug, PartialEq, Eq)]
@@ -133,6 +134,9 @@ pub(super) fn check(template: &str, parameters: &[String], has_auth: bool) -> Re
     if rest.contains('}') {
         return Err(unbalanced());
     }
+    if template.starts_with(OWN_NAMES) {
+        return Err(format!("names that begin with {OWN_NAMES} are reserved by the gateway"));
+    }
     if !template.contains('{') {
         ChannelName::new(template).map_err(|error| error.to_string())?;
     }
@@ -254,6 +258,7 @@ mod tests {
             ("{claim.sub}", "{claim.sub} needs auth on the route"),
             ("{claim.}", "may have a dot"),
             ("__keyspace@0__:x", "reserved by Redis"),
+            ("ssegate:{id}", "reserved by the gateway"),
         ] {
             let message = check(template, &parameters, false).expect_err(template);
             assert!(message.contains(hint), "{template}: {message}");

@@ -16,7 +16,7 @@ use super::html;
 use super::rejection::Rejection;
 use crate::log_limit::LogLimit;
 use crate::query;
-use crate::route::ChannelError;
+use crate::route::{ChannelError, OWN_NAMES};
 use crate::server::connection::BodyError;
 use crate::server::request_body::RequestBody;
 use crate::source::publishing::{Publication, PublicationKind, Publisher, Receipt};
@@ -62,6 +62,9 @@ where
     let channel = query.into_iter().find(|(key, _)| key == "channel").map(|(_, value)| value);
     let channel = channel.ok_or(ChannelError::Missing)?;
     let channel = ChannelName::new(&channel).map_err(ChannelError::Invalid)?;
+    if channel.as_str().starts_with(OWN_NAMES) {
+        return Err(ChannelError::OwnName.into());
+    }
     let body = Limited::new(request.into_body(), MAX_PUBLISHED_BYTES);
     let publishing = async {
         let kind = PublicationKind::Message(body.collect().await?.to_bytes());
@@ -166,6 +169,7 @@ mod tests {
             ("", DEMO_HEADER, "channel"),
             ("?channel=", DEMO_HEADER, "channel"),
             ("?channel=__keyspace@0__:x", DEMO_HEADER, "channel"),
+            ("?channel=ssegate:revoke", DEMO_HEADER, "channel"),
             ("?channel=news", "x-other", "foreign_origin"),
         ] {
             assert_eq!(publish(query, header).await.as_str(), expected, "{query} {header}");

@@ -76,7 +76,7 @@ impl AdminPublishing {
             host: None,
             settings: &self.settings,
             channels: PublishChannels::Any(channel.into_owned()),
-            identity: None,
+            account: None,
             metrics: &self.metrics,
         };
         site.publish(request).await

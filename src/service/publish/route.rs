@@ -49,13 +49,14 @@ pub(in crate::service) async fn respond(
     }
     let query = request.uri().query().unwrap_or_default();
     let channels = publish.channels(parameters, query, identity)?;
+    let account = identity.and_then(Identity::account);
     let site = PublishSite {
         publisher,
         router,
         host: settings.host.as_deref(),
         settings: publish.settings(),
         channels,
-        identity: identity.and_then(|identity| identity.id.as_deref()),
+        account: account.as_deref(),
         metrics,
     };
     site.publish(request).await

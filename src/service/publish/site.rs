@@ -27,8 +27,8 @@ pub(super) struct PublishSite<'a> {
     pub(super) host: Option<&'a str>,
     pub(super) settings: &'a PublishSettings,
     pub(super) channels: PublishChannels,
-    /// Who it is, as far as that is known.
-    pub(super) identity: Option<&'a str>,
+    /// Who it is and by which method, as far as that is known.
+    pub(super) account: Option<&'a str>,
     pub(super) metrics: &'a Arc<RouteMetrics>,
 }
 
@@ -60,7 +60,7 @@ impl PublishSite<'_> {
         drop(body);
         let PreparedPublications { all, unfollowed } = self.prepare(&messages)?;
         memory.grow(all.iter().map(encoding::size).sum()).map_err(PublishRefusal::from)?;
-        let scope = [self.metrics.label(), self.host.unwrap_or(""), self.identity.unwrap_or("")];
+        let scope = [self.metrics.label(), self.host.unwrap_or(""), self.account.unwrap_or("")];
         let key = key.map(|key| once::key(&scope, key, &all));
         let is_list = is_list || all.len() > 1;
         let count = all.len();

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use redis::ConnectionInfo;
-use ssegate_hub::{ChannelName, Hub, SourceKind};
+use ssegate_hub::{Hub, SourceKind};
 
 use super::check::{PubSubState, SelfCheck};
 use super::connection::{ConnectionKind, RedisConnection};
@@ -30,15 +30,15 @@ pub(crate) struct PubSub {
 }
 
 impl PubSub {
-    /// Hands all messages to `hub` but those of the `control` channel.
+    /// Hands the messages to `hub`.
     pub(crate) fn new(
         info: ConnectionInfo,
         max_event_bytes: usize,
-        (hub, control): (Hub, Option<ChannelName>),
+        hub: Hub,
         health: Health,
         metrics: Metrics,
     ) -> Self {
-        let intake = Intake::new(hub.clone(), control, metrics.clone());
+        let intake = Intake::new(hub.clone(), metrics.clone());
         let tls = RedisTls::new(info.addr());
         let record = (health.clone(), Health::source_failed as _);
         let failures = FailureLog::new(info.addr(), metrics.clone(), record);

@@ -36,22 +36,26 @@ impl<'a> FromIterator<&'a Revocation> for RevocationBatch<'a> {
 }
 
 impl RevocationBatch<'_> {
-    /// Returns the place of a revocation that ends the open stream with these ids, which follows
-    /// `channels`; `None`: it stays open. Unlike [`RevocationList::refuses`] it does not ask when the
+    /// Returns the place of a revocation that ends the open stream with these ids, one for each of its
+    /// credentials, which follows `channels`; `None`: it stays open. Unlike [`RevocationList::refuses`] it does not ask when the
     /// credential was issued: a client with a newer one comes back.
     ///
     /// [`RevocationList::refuses`]: super::RevocationList::refuses
     pub fn ending<'b>(
         &self,
-        ids: &RevocableIds,
+        ids: &[RevocableIds],
         mut channels: impl Iterator<Item = &'b str>,
     ) -> Option<usize> {
         let of = |map: &HashMap<&str, usize>, id: &Option<Box<str>>| {
             id.as_deref().and_then(|id| map.get(id)).copied()
         };
-        of(&self.subjects, &ids.subject)
-            .or_else(|| of(&self.tokens, &ids.token))
-            .or_else(|| of(&self.sessions, &ids.session))
+        let of_one = |ids: &RevocableIds| {
+            of(&self.subjects, &ids.subject)
+                .or_else(|| of(&self.tokens, &ids.token))
+                .or_else(|| of(&self.sessions, &ids.session))
+        };
+        ids.iter()
+            .find_map(of_one)
             .or_else(|| channels.find_map(|name| self.channels.get(name).copied()))
             .or(self.everyone)
     }

@@ -242,7 +242,9 @@ fn a_credential_is_refused_and_a_stream_ended_by_the_revocations_that_mean_them(
             let revocation = revocation.expect("well formed");
             let ids = RevocableIds::of(&identity);
             let batch: RevocationBatch<'_> = [&revocation].into_iter().collect();
-            let ends = |channels: &[&str]| batch.ending(&ids, channels.iter().copied()).is_some();
+            let ends = |channels: &[&str]| {
+                batch.ending(std::slice::from_ref(&ids), channels.iter().copied()).is_some()
+            };
             assert_eq!(ends(&[]), ended == 'x', "{name}: {target:?}");
             assert_eq!(ends(&["old", "news"]), ended != '.', "{name}: {target:?}");
             assert_eq!(ends(&["New", "newsletter"]), ended == 'x', "{name}: {target:?}");
@@ -283,7 +285,9 @@ fn of_several_revocations_each_ends_its_own_streams() {
         ("4", json!({}), &["x"], None),
     ] {
         let ids = RevocableIds::of(&token(id, None, more));
-        let ending = |batch: &RevocationBatch<'_>| batch.ending(&ids, channels.iter().copied());
+        let ending = |batch: &RevocationBatch<'_>| {
+            batch.ending(std::slice::from_ref(&ids), channels.iter().copied())
+        };
         assert_eq!(ending(&without_all), expected, "{ids:?}");
         assert!(ending(&all).is_some(), "{ids:?}");
     }

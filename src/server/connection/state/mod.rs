@@ -114,6 +114,11 @@ impl ConnectionState {
         *self.after_http.borrow_mut() = Some(AfterHttp(Box::pin(what)));
     }
 
+    /// Drops what was to run once HTTP has ended: the client is not told to switch.
+    pub fn stay_http(&self) {
+        drop(self.after_http.take());
+    }
+
     pub(super) async fn after_http(&self) {
         let after_http = self.after_http.take();
         if let Some(AfterHttp(what)) = after_http {
