@@ -12,6 +12,7 @@ use super::stream_options::StreamOptions;
 use crate::admin::AdminSettings;
 use crate::route::{CorsSettings, ProxySettings, RouteSettings, Target, UpstreamAddress};
 use crate::server::{ListenerSettings, TlsSettings};
+use crate::source::fleet::FleetSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
 impl Settings {
@@ -38,6 +39,7 @@ impl Settings {
                 location: SourceLocation::Embedded(local(6380)),
                 max_event_bytes: global.max_event_bytes,
                 max_bus_memory: BusSettings::default().max_memory,
+                fleet: Some(FleetSettings::default()),
             },
             hub: global.hub,
             requests: global.requests,

@@ -185,6 +185,7 @@ fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("redis.url", !old.source.location.is_same(&new.source.location)),
         ("max_event_bytes", old.source.max_event_bytes != new.source.max_event_bytes),
         ("limits.bus_memory", old.source.max_bus_memory != new.source.max_bus_memory),
+        ("fleet", old.source.fleet != new.source.fleet),
         ("revocation", old.revocation != new.revocation),
         ("shards", old.shards != new.shards),
         ("sockets.send_buffer", old.connections.send_buffer != new.connections.send_buffer),
@@ -276,12 +277,13 @@ mod tests {
         new.source.location = crate::config::source("redis://127.0.0.1:1").expect("a place");
         new.source.max_event_bytes += 1;
         new.source.max_bus_memory += 1;
+        new.source.fleet = None;
         new.revocation = Some(crate::auth::RevocationSettings::default());
         new.shards += 1;
         new.connections.send_buffer += 1;
         new.connections.backlog += 1;
         let keys = fixed_keys_changed(&old, &new);
-        assert_eq!(keys.len(), 9, "{keys:?}");
+        assert_eq!(keys.len(), 10, "{keys:?}");
         super::restore_fixed(&old, &mut new);
         assert_eq!(fixed_keys_changed(&old, &new), [""; 0], "all are restored");
         let readme = include_str!("../../README.md");

@@ -222,7 +222,8 @@ impl GatewayParts {
                 tasks.spawn("the stream reader", reader.run());
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
                 let channel = control.as_ref().map(|control| control.channel.clone());
-                let source = PubSub::new(info.clone(), most, (hub, channel), health, metrics);
+                let read = (most, self.settings.source.fleet.clone());
+                let source = PubSub::new(info.clone(), read, (hub, channel), health, metrics);
                 tasks.spawn("the source", source.run());
                 if let Some(ControlParts { channel, reader, outgoing, .. }) = control {
                     let (health, metrics) = (self.health.clone(), self.metrics.clone());

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
+use crate::source::fleet::is_of_fleet;
 
 /// Messages flushed to the shards as one batch, at most.
 const MAX_BATCH: u64 = 512;
@@ -38,7 +39,8 @@ struct LastMessage {
 }
 
 impl Intake {
-    /// Delivers all messages but those of the `control` channel.
+    /// Delivers all messages but those of the `control` channel, and what gateways of a fleet publish for each
+    /// other.
     pub(crate) fn new(hub: Hub, control: Option<ChannelName>, metrics: Metrics) -> Self {
         let (last, skipped) = (LastMessage::default(), LogLimit::new());
         Self { hub, metrics, received: None, messages: 0, last, skipped, control }
@@ -46,7 +48,9 @@ impl Intake {
 
     /// Delivers a message received on `channel`, through a subscription to it or through `pattern`.
     pub(crate) fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
-        if self.control.as_ref().is_some_and(|name| name.as_str().as_bytes() == channel) {
+        let is_control =
+            self.control.as_ref().is_some_and(|name| name.as_str().as_bytes() == channel);
+        if is_control || is_of_fleet(channel) {
             return;
         }
         if !self.last.is_copy(pattern, channel, payload) {

@@ -8,6 +8,7 @@ mod auth;
 mod authority;
 mod basic;
 mod files;
+mod fleet;
 mod forward_auth;
 mod handover;
 mod header_name;
@@ -82,7 +83,8 @@ pub(super) fn resolve(
     let listeners = resolver.listeners(file.listeners);
     let admin = resolver.admin(file.admin);
     let bus_memory = file.limits.or_default().bus_memory;
-    let source = resolver.source(file.redis, global.max_event_bytes, &bus_memory);
+    let fleet = resolver.fleet(file.fleet);
+    let source = resolver.source(file.redis, (global.max_event_bytes, fleet), &bus_memory);
     resolver.is_source_embedded = source
         .as_ref()
         .is_some_and(|source| matches!(source.location, SourceLocation::Embedded(_)));

@@ -4,10 +4,10 @@
 //! ends the connection, so that no reply is ever matched to the wrong command.
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
-use ssegate_hub::Subscription;
-use ssegate_hub::{SourceKind, SourceRequest};
+use ssegate_hub::{FleetRequest, SourceKind, SourceRequest, Subscription};
 use ssegate_resp::{Payload, Value};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -15,11 +15,16 @@ use super::coalescing::ReadCoalescer;
 use super::connection::RedisConnection;
 use super::error::{SourceError, with_others};
 use super::feed::PubSubFeed;
+use super::fleet::FleetMember;
+use super::fleet::server::ServerIdentity;
 use super::retry::{RETRY_INTERVAL, sample_to_retry};
 use super::silence::{SILENCE_INTERVAL, Silence};
+use crate::source::fleet::is_of_fleet;
 
 /// Names in one `SUBSCRIBE`, at most.
 const MAX_NAMES: usize = 512;
+/// How often it is looked whether a gateway that starts follows what its fleet follows.
+const WARM_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A command whose reply is pending, in the order of sending.
 #[derive(Debug)]
@@ -27,8 +32,9 @@ enum PubSubCommand {
     /// `SUBSCRIBE` or `PSUBSCRIBE`: one push message for each name. These are not confirmed yet.
     Subscribe(VecDeque<Subscription>),
     Unsubscribe(VecDeque<Subscription>),
-    Ping,
-    /// A mark: the commands before it restore the subscriptions on a new connection.
+    /// `PING`; its reply passes the fence with this ticket.
+    Ping(Option<u64>),
+    /// A marker: the commands before it restore the subscriptions on a new connection.
     Resubscribed,
 }
 
@@ -44,6 +50,8 @@ pub(super) struct PubSubSession<'a> {
     // Redis has confirmed at least one subscription.
     is_any_confirmed: bool,
     is_restored: bool,
+    // The gateway follows what its fleet follows.
+    is_warm: bool,
 }
 
 impl<'a> PubSubSession<'a> {
@@ -57,12 +65,18 @@ impl<'a> PubSubSession<'a> {
             coalescer: ReadCoalescer::new(Instant::now()),
             is_any_confirmed: false,
             is_restored: false,
+            is_warm: false,
         }
     }
 
     /// Runs until the connection fails. Returns the error, and whether all subscriptions were
-    /// restored.
-    pub(super) async fn run(mut self) -> (SourceError, bool) {
+    /// restored. `server`: where it leads to, for a gateway of a fleet.
+    pub(super) async fn run(mut self, server: Option<ServerIdentity>) -> (SourceError, bool) {
+        if let (Some(fleet), Some(server)) = (&mut self.feed.fleet, server) {
+            // Before everything else: a message is named by the mark before it.
+            let channels = fleet.begin(&server);
+            self.subscribe(channels);
+        }
         match self.serve().await {
             Ok(never) => match never {},
             Err(error) => (error, self.is_restored),
@@ -71,7 +85,8 @@ impl<'a> PubSubSession<'a> {
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, SourceError> {
         let hub = self.feed.hub.clone();
-        self.subscribe(hub.followed());
+        let followed = self.without_own(hub.followed());
+        self.subscribe(followed);
         self.pending.push_back(PubSubCommand::Resubscribed);
         self.subscribe(vec![self.feed.state.probe_subscription()]);
         let mut liveness = tokio::time::interval(SILENCE_INTERVAL);
@@ -88,6 +103,8 @@ impl<'a> PubSubSession<'a> {
                     self.coalescer.record_read(values, Instant::now());
                 }
                 changes = hub.source_requests(SourceKind::PubSub) => self.apply_changes(changes),
+                requests = hub.fleet_requests() => self.serve_fleet(requests),
+                () = tokio::time::sleep(WARM_INTERVAL), if !self.is_warm => {}
                 _ = liveness.tick() => self.check_liveness()?,
                 _ = retry.tick() => self.retry_refused(),
             }
@@ -128,8 +145,8 @@ impl<'a> PubSubSession<'a> {
                 Ok(())
             }
             Value::Simple(_) | Value::Bulk(_) => match self.pending.pop_front() {
-                Some(PubSubCommand::Ping) => {
-                    self.feed.intake.end_message();
+                Some(PubSubCommand::Ping(fence)) => {
+                    self.pass(fence);
                     Ok(())
                 }
                 _ => Err(SourceError::Unexpected("no command is pending".into())),
@@ -173,15 +190,19 @@ impl<'a> PubSubSession<'a> {
         &mut self,
         pattern: Option<&[u8]>,
         channel: &[u8],
-        payload: Value,
+        value: Value,
     ) -> Result<(), SourceError> {
-        // Probe messages of the self-check are not for clients.
-        if self.feed.state.record_message(channel, &payload, self.silence.last_read()) {
+        // Neither what gateways publish for each other nor the probes of the self-check are for clients.
+        if is_of_fleet(channel) {
+            if let (Some(fleet), None) = (&self.feed.fleet, pattern) {
+                // It came behind the message before: no further copy of that follows.
+                self.feed.intake.end_message();
+                fleet.receive(channel, &payload(value)?);
+            }
+        } else if self.feed.state.record_message(channel, &value, self.silence.last_read()) {
             self.feed.intake.end_message();
         } else {
-            let payload = Payload::try_from(payload)
-                .map_err(|other| SourceError::Unexpected(format!("{other:?}")))?;
-            self.feed.intake.message(pattern, channel, &payload);
+            self.feed.intake.message(pattern, channel, &payload(value)?);
         }
         Ok(())
     }
@@ -200,6 +221,11 @@ impl<'a> PubSubSession<'a> {
         self.refused.remove(&subscription);
         if subscription == self.feed.state.probe_subscription() {
             self.feed.state.add(&subscription);
+            return Ok(());
+        }
+        if let Some(fleet) = self.feed.fleet.as_mut().filter(|fleet| fleet.has(&subscription)) {
+            self.feed.state.add(&subscription);
+            fleet.confirm();
             return Ok(());
         }
         self.is_any_confirmed = true;
@@ -238,6 +264,9 @@ impl<'a> PubSubSession<'a> {
     /// one by one; a name that is refused alone is retried later ([`RETRY_INTERVAL`]).
     fn handle_error(&mut self, message: String) {
         let error = SourceError::Refused(message);
+        if self.is_refusal_of_fleet(&error) {
+            return;
+        }
         let probe = self.feed.state.probe_subscription();
         let is_probe = matches!(
             self.pending.front(),
@@ -249,8 +278,15 @@ impl<'a> PubSubSession<'a> {
             self.pending.pop_front();
             return;
         }
-        let Some(PubSubCommand::Subscribe(mut names)) = self.pending.pop_front() else {
-            return self.feed.failures.report(&error, "Redis refused a command");
+        let mut names = match self.pending.pop_front() {
+            Some(PubSubCommand::Subscribe(names)) => names,
+            command => {
+                if let Some(PubSubCommand::Ping(fence)) = command {
+                    // An error is a reply in its place, too.
+                    self.pass(fence);
+                }
+                return self.feed.failures.report(&error, "Redis refused a command");
+            }
         };
         // Names that were unsubscribed since are not retried.
         names.retain(|name| {
@@ -269,9 +305,51 @@ impl<'a> PubSubSession<'a> {
         }
     }
 
+    /// Handles an error reply to the subscription to the channels of the fleet.
+    fn is_refusal_of_fleet(&mut self, error: &SourceError) -> bool {
+        let Some(PubSubCommand::Subscribe(names)) = self.pending.front() else { return false };
+        match &mut self.feed.fleet {
+            Some(fleet) if names.front().is_some_and(|name| fleet.has(name)) => {
+                fleet.refuse(&error.to_string());
+                self.pending.pop_front();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A `PING` was replied to: everything before it has come.
+    fn pass(&mut self, fence: Option<u64>) {
+        self.feed.intake.end_message();
+        if let Some(ticket) = fence {
+            self.feed.hub.pass_fence(ticket);
+        }
+    }
+
+    fn serve_fleet(&mut self, requests: Vec<FleetRequest>) {
+        let Some(fleet) = &self.feed.fleet else { return };
+        for ticket in requests.into_iter().filter_map(|request| fleet.serve(request)) {
+            self.connection.queue("PING", [].into_iter());
+            self.pending.push_back(PubSubCommand::Ping(Some(ticket)));
+        }
+    }
+
+    /// Removes the channels of the fleet, and confirms them: this connection is subscribed to them, whether a
+    /// client asks for them or not, and no client gets a message of them.
+    fn without_own(&self, mut subscriptions: Vec<Subscription>) -> Vec<Subscription> {
+        if let Some(fleet) = &self.feed.fleet {
+            let own = subscriptions.extract_if(.., |subscription| fleet.has(subscription));
+            for Subscription { name, is_pattern } in own {
+                self.feed.hub.confirm(is_pattern, name.as_str());
+            }
+        }
+        subscriptions
+    }
+
     /// Updates the readiness after the replies so far.
     fn update_readiness(&mut self) {
         self.complete_resubscribe();
+        self.is_warm = self.feed.fleet.as_mut().is_none_or(FleetMember::report_warmth);
         // One denied name that a client asks for must not make the gateway unready for all other
         // clients; if Redis denies every name, it is unready.
         let is_refused = !self.refused.is_empty() && !self.is_any_confirmed;
@@ -293,13 +371,18 @@ impl<'a> PubSubSession<'a> {
         let names = |changes: Vec<(Subscription, SourceRequest)>| {
             changes.into_iter().map(|(subscription, _)| subscription).collect::<Vec<_>>()
         };
-        let leave = names(leave);
+        let has = |subscription: &Subscription| {
+            self.feed.fleet.as_ref().is_some_and(|fleet| fleet.has(subscription))
+        };
+        let mut leave = names(leave);
+        leave.retain(|subscription| !has(subscription));
         for subscription in &leave {
             self.feed.state.remove(subscription);
             self.refused.remove(subscription);
         }
         self.unsubscribe(leave);
-        self.subscribe(names(follow));
+        let follow = self.without_own(names(follow));
+        self.subscribe(follow);
     }
 
     fn subscribe(&mut self, subscriptions: Vec<Subscription>) {
@@ -328,10 +411,10 @@ impl<'a> PubSubSession<'a> {
 
     fn check_liveness(&mut self) -> Result<(), SourceError> {
         let is_ping_pending =
-            self.pending.iter().any(|command| matches!(command, PubSubCommand::Ping));
+            self.pending.iter().any(|command| matches!(command, PubSubCommand::Ping(_)));
         if self.silence.check(Instant::now())? && !is_ping_pending {
             self.connection.queue("PING", [].into_iter());
-            self.pending.push_back(PubSubCommand::Ping);
+            self.pending.push_back(PubSubCommand::Ping(None));
         }
         Ok(())
     }
@@ -366,6 +449,10 @@ fn pop_named(
         next.is_pattern == is_pattern && next.name.as_str().as_bytes() == &name[..]
     });
     if is_next { names.pop_front() } else { None }
+}
+
+fn payload(value: Value) -> Result<Payload, SourceError> {
+    Payload::try_from(value).map_err(|other| SourceError::Unexpected(format!("{other:?}")))
 }
 
 fn unexpected_confirmation(kind: &str, name: &Bytes) -> SourceError {
