@@ -15,6 +15,7 @@ mod feed;
 mod fleet;
 mod handshake;
 mod inspect;
+mod pending;
 mod publishing;
 mod pubsub;
 mod retry;

@@ -1,7 +1,7 @@
-//! One pub/sub connection to Redis after its handshake: matches replies to commands.
+//! One pub/sub connection to Redis after its handshake: subscribes to what the hub follows, and hands what
+//! comes to the hub.
 //!
-//! Replies arrive in the order of the commands; push messages are not replies. An unexpected reply
-//! ends the connection, so that no reply is ever matched to the wrong command.
+//! Replies are matched to commands ([`pending`](super::pending)). An unexpected one ends the connection.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use super::error::{SourceError, with_others};
 use super::feed::PubSubFeed;
 use super::fleet::FleetMember;
 use super::fleet::server::ServerIdentity;
+use super::pending::{PendingCommands, PubSubCommand};
 use super::retry::{RETRY_INTERVAL, sample_to_retry};
 use super::silence::{SILENCE_INTERVAL, Silence};
 use crate::source::fleet::is_of_fleet;
@@ -26,23 +27,11 @@ const MAX_NAMES: usize = 512;
 /// How often it is looked whether a gateway that starts follows what its fleet follows.
 const WARM_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A command whose reply is pending, in the order of sending.
-#[derive(Debug)]
-enum PubSubCommand {
-    /// `SUBSCRIBE` or `PSUBSCRIBE`: one push message for each name. These are not confirmed yet.
-    Subscribe(VecDeque<Subscription>),
-    Unsubscribe(VecDeque<Subscription>),
-    /// `PING`; its reply passes the fence with this ticket.
-    Ping(Option<u64>),
-    /// A marker: the commands before it restore the subscriptions on a new connection.
-    Resubscribed,
-}
-
 /// One pub/sub connection after its handshake.
 pub(super) struct PubSubSession<'a> {
     connection: RedisConnection,
     feed: &'a mut PubSubFeed,
-    pending: VecDeque<PubSubCommand>,
+    pending: PendingCommands,
     // Subscriptions that Redis refused. Some of them are retried every second.
     refused: HashSet<Subscription>,
     silence: Silence,
@@ -59,7 +48,7 @@ impl<'a> PubSubSession<'a> {
         Self {
             connection,
             feed,
-            pending: VecDeque::new(),
+            pending: PendingCommands::default(),
             refused: HashSet::new(),
             silence: Silence::new(Instant::now()),
             coalescer: ReadCoalescer::new(Instant::now()),
@@ -87,7 +76,7 @@ impl<'a> PubSubSession<'a> {
         let hub = self.feed.hub.clone();
         let followed = self.without_own(hub.followed());
         self.subscribe(followed);
-        self.pending.push_back(PubSubCommand::Resubscribed);
+        self.pending.push(PubSubCommand::Resubscribed);
         self.subscribe(vec![self.feed.state.probe_subscription()]);
         let mut liveness = tokio::time::interval(SILENCE_INTERVAL);
         liveness.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -144,7 +133,7 @@ impl<'a> PubSubSession<'a> {
                 self.handle_error(String::from_utf8_lossy(&message).into());
                 Ok(())
             }
-            Value::Simple(_) | Value::Bulk(_) => match self.pending.pop_front() {
+            Value::Simple(_) | Value::Bulk(_) => match self.pending.pop() {
                 Some(PubSubCommand::Ping(fence)) => {
                     self.pass(fence);
                     Ok(())
@@ -175,10 +164,10 @@ impl<'a> PubSubSession<'a> {
             (b"subscribe", Some(Value::Bulk(name)), ..) => self.confirm_subscribed(false, &name)?,
             (b"psubscribe", Some(Value::Bulk(name)), ..) => self.confirm_subscribed(true, &name)?,
             (b"unsubscribe", Some(Value::Bulk(name)), ..) => {
-                self.confirm_unsubscribed(false, &name)?;
+                self.pending.take_unsubscribed(false, &name)?;
             }
             (b"punsubscribe", Some(Value::Bulk(name)), ..) => {
-                self.confirm_unsubscribed(true, &name)?;
+                self.pending.take_unsubscribed(true, &name)?;
             }
             // Other push messages (client tracking, for example) are not replies, and are ignored.
             _ => {}
@@ -208,16 +197,7 @@ impl<'a> PubSubSession<'a> {
     }
 
     fn confirm_subscribed(&mut self, is_pattern: bool, name: &Bytes) -> Result<(), SourceError> {
-        // An unsolicited confirmation must not be matched to a pending command.
-        let Some(PubSubCommand::Subscribe(names)) = self.pending.front_mut() else {
-            return Err(unexpected_confirmation("subscribe", name));
-        };
-        let Some(subscription) = pop_named(names, is_pattern, name) else {
-            return Err(unexpected_confirmation("subscribe", name));
-        };
-        if names.is_empty() {
-            self.pending.pop_front();
-        }
+        let subscription = self.pending.take_subscribed(is_pattern, name)?;
         self.refused.remove(&subscription);
         if subscription == self.feed.state.probe_subscription() {
             self.feed.state.add(&subscription);
@@ -230,7 +210,7 @@ impl<'a> PubSubSession<'a> {
         }
         self.is_any_confirmed = true;
         // If the name was unsubscribed since, and perhaps subscribed again, the last reply counts.
-        if !self.is_unsubscribe_pending(&subscription) {
+        if !self.pending.is_unsubscribing(&subscription) {
             self.feed.state.add(&subscription);
             self.feed.hub.confirm(is_pattern, subscription.name.as_str());
             // It was refused at first, for example: no other subscription is being restored.
@@ -241,25 +221,6 @@ impl<'a> PubSubSession<'a> {
         Ok(())
     }
 
-    fn confirm_unsubscribed(&mut self, is_pattern: bool, name: &Bytes) -> Result<(), SourceError> {
-        let Some(PubSubCommand::Unsubscribe(names)) = self.pending.front_mut() else {
-            return Err(unexpected_confirmation("unsubscribe", name));
-        };
-        if pop_named(names, is_pattern, name).is_none() {
-            return Err(unexpected_confirmation("unsubscribe", name));
-        }
-        if names.is_empty() {
-            self.pending.pop_front();
-        }
-        Ok(())
-    }
-
-    fn is_unsubscribe_pending(&self, subscription: &Subscription) -> bool {
-        self.pending.iter().any(|command| {
-            matches!(command, PubSubCommand::Unsubscribe(names) if names.contains(subscription))
-        })
-    }
-
     /// Handles an error reply. One denied name fails the whole command, so its names are retried
     /// one by one; a name that is refused alone is retried later ([`RETRY_INTERVAL`]).
     fn handle_error(&mut self, message: String) {
@@ -268,17 +229,13 @@ impl<'a> PubSubSession<'a> {
             return;
         }
         let probe = self.feed.state.probe_subscription();
-        let is_probe = matches!(
-            self.pending.front(),
-            Some(PubSubCommand::Subscribe(names)) if names.contains(&probe)
-        );
-        if is_probe {
+        if self.pending.subscribing().is_some_and(|names| names.contains(&probe)) {
             // The self-check works without its probe.
             tracing::info!(%error, "Redis denies the channel ssegate:check:*; the self-check sends no probe");
-            self.pending.pop_front();
+            self.pending.pop();
             return;
         }
-        let mut names = match self.pending.pop_front() {
+        let mut names = match self.pending.pop() {
             Some(PubSubCommand::Subscribe(names)) => names,
             command => {
                 if let Some(PubSubCommand::Ping(fence)) = command {
@@ -291,7 +248,7 @@ impl<'a> PubSubSession<'a> {
         // Names that were unsubscribed since are not retried.
         names.retain(|name| {
             self.feed.hub.is_followed(name.is_pattern, name.name.as_str())
-                && !self.is_unsubscribe_pending(name)
+                && !self.pending.is_unsubscribing(name)
         });
         if names.len() > 1 {
             for subscription in names {
@@ -307,15 +264,14 @@ impl<'a> PubSubSession<'a> {
 
     /// Handles an error reply to the subscription to the channels of the fleet.
     fn is_refusal_of_fleet(&mut self, error: &SourceError) -> bool {
-        let Some(PubSubCommand::Subscribe(names)) = self.pending.front() else { return false };
-        match &mut self.feed.fleet {
-            Some(fleet) if names.front().is_some_and(|name| fleet.has(name)) => {
-                fleet.refuse(&error.to_string());
-                self.pending.pop_front();
-                true
-            }
-            _ => false,
+        let first = self.pending.subscribing().and_then(VecDeque::front);
+        let Some(fleet) = self.feed.fleet.as_mut() else { return false };
+        let is_fleet = first.is_some_and(|first| fleet.has(first));
+        if is_fleet {
+            fleet.refuse(&error.to_string());
+            self.pending.pop();
         }
+        is_fleet
     }
 
     /// A `PING` was replied to: everything before it has come.
@@ -330,7 +286,7 @@ impl<'a> PubSubSession<'a> {
         let Some(fleet) = &self.feed.fleet else { return };
         for ticket in requests.into_iter().filter_map(|request| fleet.serve(request)) {
             self.connection.queue("PING", [].into_iter());
-            self.pending.push_back(PubSubCommand::Ping(Some(ticket)));
+            self.pending.push(PubSubCommand::Ping(Some(ticket)));
         }
     }
 
@@ -357,8 +313,7 @@ impl<'a> PubSubSession<'a> {
     }
 
     fn complete_resubscribe(&mut self) {
-        if matches!(self.pending.front(), Some(PubSubCommand::Resubscribed)) {
-            self.pending.pop_front();
+        if self.pending.take_resubscribed() {
             self.feed.hub.restored();
             self.feed.hub.flush();
             self.is_restored = true;
@@ -404,17 +359,15 @@ impl<'a> PubSubSession<'a> {
         for (name, subscriptions) in [(plain, channels), (pattern, patterns)] {
             for chunk in subscriptions.chunks(MAX_NAMES) {
                 self.connection.queue(name, chunk.iter().map(|s| s.name.as_str()));
-                self.pending.push_back(command(chunk.iter().cloned().collect()));
+                self.pending.push(command(chunk.iter().cloned().collect()));
             }
         }
     }
 
     fn check_liveness(&mut self) -> Result<(), SourceError> {
-        let is_ping_pending =
-            self.pending.iter().any(|command| matches!(command, PubSubCommand::Ping(_)));
-        if self.silence.check(Instant::now())? && !is_ping_pending {
+        if self.silence.check(Instant::now())? && !self.pending.has_ping() {
             self.connection.queue("PING", [].into_iter());
-            self.pending.push_back(PubSubCommand::Ping(None));
+            self.pending.push(PubSubCommand::Ping(None));
         }
         Ok(())
     }
@@ -422,9 +375,7 @@ impl<'a> PubSubSession<'a> {
     /// Retries some of the refused subscriptions, each in its own command: one denied name fails
     /// the whole command.
     fn retry_refused(&mut self) {
-        let is_subscribing =
-            self.pending.iter().any(|command| matches!(command, PubSubCommand::Subscribe(_)));
-        if is_subscribing {
+        if self.pending.has_subscribe() {
             return;
         }
         for subscription in sample_to_retry(&self.refused) {
@@ -439,22 +390,6 @@ pub(super) fn describe(Subscription { name, is_pattern }: &Subscription) -> Stri
     format!("{what} {name:?}")
 }
 
-/// Removes the next name, if it is `name`: Redis confirms names in the order of the command.
-fn pop_named(
-    names: &mut VecDeque<Subscription>,
-    is_pattern: bool,
-    name: &Bytes,
-) -> Option<Subscription> {
-    let is_next = names.front().is_some_and(|next| {
-        next.is_pattern == is_pattern && next.name.as_str().as_bytes() == &name[..]
-    });
-    if is_next { names.pop_front() } else { None }
-}
-
 fn payload(value: Value) -> Result<Payload, SourceError> {
     Payload::try_from(value).map_err(|other| SourceError::Unexpected(format!("{other:?}")))
-}
-
-fn unexpected_confirmation(kind: &str, name: &Bytes) -> SourceError {
-    SourceError::Unexpected(format!("{kind} {}", String::from_utf8_lossy(name)))
 }

@@ -195,9 +195,9 @@ impl FleetMember {
         let message = OutgoingFleetMessage { channel, body, question, kind };
         let dropped = match self.status {
             LinkStatus::Up => self.outbox.put(message),
-            LinkStatus::Down | LinkStatus::Joining(_) => Some(message),
+            LinkStatus::Down | LinkStatus::Joining(_) => vec![message],
         };
-        if let Some(dropped) = dropped {
+        for dropped in dropped {
             self.metrics.fleet_message_dropped();
             if let Some(question) = dropped.question {
                 self.hub.not_asked(question);

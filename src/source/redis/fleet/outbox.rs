@@ -6,8 +6,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-/// Messages that wait, at most: then the oldest is dropped. A mark or a question that is late is of no use.
+/// Messages that wait, and their bytes, at most: then the oldest are dropped. A mark or a question that is late is
+/// of no use.
 const MAX_WAITING: usize = 1024;
+const MAX_BYTES: usize = 16 << 20;
 
 /// A message between gateways that is to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,7 @@ impl FleetMessageKind {
 #[derive(Debug, Default)]
 pub(super) struct FleetOutbox {
     waiting: RefCell<VecDeque<OutgoingFleetMessage>>,
+    bytes: Cell<usize>,
     // The server that the pub/sub connection leads to; `None`: it does not follow the fleet.
     server: RefCell<Option<String>>,
     // How often that has changed.
@@ -57,7 +60,7 @@ impl FleetOutbox {
 
     /// The pub/sub connection is lost: nothing that waits is of use.
     pub(super) fn close(&self) {
-        self.waiting.borrow_mut().clear();
+        self.take();
         *self.server.borrow_mut() = None;
         self.generation.set(self.generation.get() + 1);
     }
@@ -72,11 +75,18 @@ impl FleetOutbox {
         self.generation.get()
     }
 
-    /// Adds a message. Returns the one that is dropped for it.
-    pub(super) fn put(&self, message: OutgoingFleetMessage) -> Option<OutgoingFleetMessage> {
+    /// Adds a message. Returns those that are dropped for it.
+    pub(super) fn put(&self, message: OutgoingFleetMessage) -> Vec<OutgoingFleetMessage> {
         let mut waiting = self.waiting.borrow_mut();
-        let dropped = if waiting.len() == MAX_WAITING { waiting.pop_front() } else { None };
+        let mut bytes = self.bytes.get() + message.body.len();
+        let mut dropped = Vec::new();
+        while waiting.len() >= MAX_WAITING || bytes > MAX_BYTES {
+            let Some(oldest) = waiting.pop_front() else { break };
+            bytes -= oldest.body.len();
+            dropped.push(oldest);
+        }
         waiting.push_back(message);
+        self.bytes.set(bytes);
         self.changed.notify_one();
         dropped
     }
@@ -90,6 +100,7 @@ impl FleetOutbox {
 
     /// Takes all messages.
     pub(super) fn take(&self) -> VecDeque<OutgoingFleetMessage> {
+        self.bytes.set(0);
         std::mem::take(&mut *self.waiting.borrow_mut())
     }
 }
@@ -109,12 +120,27 @@ mod tests {
     fn the_oldest_message_is_dropped_for_a_new_one() {
         let outbox = FleetOutbox::default();
         for number in 0..MAX_WAITING as u64 {
-            assert_eq!(outbox.put(message(number)), None);
+            assert_eq!(outbox.put(message(number)), []);
         }
-        assert_eq!(outbox.put(message(9999)), Some(message(0)));
+        assert_eq!(outbox.put(message(9999)), [message(0)]);
         let all = outbox.take();
         assert_eq!((all.len(), all.front()), (MAX_WAITING, Some(&message(1))));
         assert!(outbox.take().is_empty());
+    }
+
+    #[test]
+    fn the_bytes_that_wait_are_bounded() {
+        let outbox = FleetOutbox::default();
+        let large = |number| {
+            let body = vec![0; super::MAX_BYTES / 2].into();
+            OutgoingFleetMessage { body, ..message(number) }
+        };
+        assert_eq!(outbox.put(large(1)), []);
+        assert_eq!(outbox.put(large(2)), []);
+        assert_eq!(outbox.put(message(3)), []);
+        assert_eq!(outbox.put(large(4)), [large(1)]);
+        assert_eq!(outbox.take().len(), 3);
+        assert_eq!(outbox.put(large(5)), []);
     }
 
     #[test]
