@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/metrics` | all metrics, for Prometheus |
 //! | `/livez` | 200 |
-//! | `/readyz` | 200 while Redis is connected, file descriptors are available and the gateway is not draining, else 503; `?verbose` lists the checks and warnings; `?exclude=redis` excludes a check |
+//! | `/readyz` | 200 while Redis is connected, file descriptors are available, what the fleet follows is followed and the gateway is not draining, else 503; `?verbose` lists the checks and warnings; `?exclude=redis` excludes a check |
 //! | `/revoke` | `POST`: ends streams, and refuses credentials |
 //! | `/publish/{channel}` | publishes what is sent with POST, if it listens on loopback |
 //! | `/` | the status page |

@@ -40,7 +40,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), CliError> {
     let address = info.addr().to_string();
     let reads = reads(settings).map_err(ConnectError::from)?;
     let inspection = block_on(async { Ok(inspect(info, &reads).await) })?;
-    let Inspection { server, refused, notes } =
+    let Inspection { server, refused, notes, fleet } =
         inspection.map_err(|error| ConnectError::Unreachable(address.clone(), error))?;
     for note in &notes {
         output::to_stderr(format_args!("ssegate: warning: {note}"));
@@ -51,7 +51,17 @@ pub(super) fn check(settings: &Settings) -> Result<(), CliError> {
     if !refused.is_empty() {
         return Err(ConnectError::Denied(address, refused.len()).into());
     }
-    output::line(format_args!("redis: ok: {address}, {server}; {}", permitted(&reads)))
+    output::line(format_args!("redis: ok: {address}, {server}; {}", permitted(&reads)))?;
+    output::line(format_args!("fleet: {}", resumption(fleet)))
+}
+
+/// Says whether a client that comes from another gateway has missed nothing, as far as this one can see to it.
+fn resumption(fleet: Option<Result<(), String>>) -> String {
+    match fleet {
+        None => "off: a client that comes from another gateway is told a gap".to_owned(),
+        Some(Ok(())) => "clients can resume at another gateway: yes".to_owned(),
+        Some(Err(why)) => format!("clients can resume at another gateway: no, because {why}"),
+    }
 }
 
 /// Says what Redis lets the gateway read, for each kind that the routes need.
@@ -94,6 +104,9 @@ fn reads(settings: &Settings) -> Result<Vec<RedisRead>, ssegate::route::RouterEr
     let revocation = settings.revocation.as_ref();
     if let Some(control) = revocation.and_then(|revocation| revocation.control.as_ref()) {
         reads.push(RedisRead::Control(control.channel.clone()));
+    }
+    if settings.source.fleet.is_some() {
+        reads.push(RedisRead::Fleet);
     }
     Ok(reads)
 }

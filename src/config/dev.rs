@@ -12,6 +12,7 @@ use super::stream_options::StreamOptions;
 use crate::admin::AdminSettings;
 use crate::route::{CorsSettings, ProxySettings, RouteSettings, Target, UpstreamAddress};
 use crate::server::{ListenerSettings, TlsSettings};
+use crate::source::fleet::FleetSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
 impl Settings {
@@ -39,6 +40,7 @@ impl Settings {
                 max_event_bytes: global.max_event_bytes,
                 max_bus_memory: BusSettings::default().max_memory,
                 max_bus_streams: BusSettings::default().max_stream_bytes,
+                fleet: Some(FleetSettings::default()),
             },
             hub: global.hub,
             requests: global.requests,

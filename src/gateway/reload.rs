@@ -186,6 +186,7 @@ fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("max_event_bytes", old.source.max_event_bytes != new.source.max_event_bytes),
         ("limits.bus_memory", old.source.max_bus_memory != new.source.max_bus_memory),
         ("limits.bus_streams", old.source.max_bus_streams != new.source.max_bus_streams),
+        ("fleet", old.source.fleet != new.source.fleet),
         ("revocation", old.revocation != new.revocation),
         ("shards", old.shards != new.shards),
         ("sockets.send_buffer", old.connections.send_buffer != new.connections.send_buffer),
@@ -278,6 +279,7 @@ mod tests {
         new.source.max_event_bytes += 1;
         new.source.max_bus_memory += 1;
         new.source.max_bus_streams += 1;
+        new.source.fleet = None;
         new.revocation = Some(crate::auth::RevocationSettings::default());
         new.shards += 1;
         new.connections.send_buffer += 1;

@@ -232,7 +232,8 @@ impl GatewayParts {
                 let reader = StreamReader::new(server, most, hub.clone(), health, metrics);
                 tasks.spawn("the stream reader", reader.run());
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
-                let source = PubSub::new(info.clone(), most, hub, health, metrics);
+                let read = (most, self.settings.source.fleet.clone());
+                let source = PubSub::new(info.clone(), read, hub, health, metrics);
                 tasks.spawn("the source", source.run());
                 if let Some(ControlParts { channel, reader, outgoing, .. }) = control {
                     let (health, metrics) = (self.health.clone(), self.metrics.clone());

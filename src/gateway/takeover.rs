@@ -118,7 +118,7 @@ impl Predecessor {
     /// its confirmation. After that the predecessor no longer serves its takeover socket.
     pub(super) async fn complete(self, health: &Health) {
         let listens = async {
-            while !health.is_source_ready() {
+            while !(health.is_source_ready() && health.is_fleet_warm()) {
                 time::sleep(Duration::from_millis(20)).await;
             }
         };

@@ -5,6 +5,7 @@
 //! open stream, out of rotation.
 
 mod backend;
+mod fleet;
 mod incident;
 mod latency_window;
 mod response_times;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
 pub use self::backend::BackendHealth;
+use self::fleet::FleetHealth;
 pub use self::incident::{Incident, date};
 pub use self::response_times::ResponseTimes;
 
@@ -33,6 +35,7 @@ struct HealthState {
     // What Redis keeps of revocations, if they come from there.
     revocations: SourceHealth,
     has_revocations: AtomicBool,
+    fleet: Mutex<FleetHealth>,
     draining_since: OnceLock<SystemTime>,
     shortage: Mutex<Option<Incident>>,
     backends: Mutex<BackendMap>,
@@ -146,6 +149,31 @@ impl Health {
         self.0.revocations.failed(kind, error);
     }
 
+    /// Records that the gateway is one of several at the same Redis.
+    pub fn expect_fleet(&self) {
+        lock(&self.0.fleet).is_expected = true;
+    }
+
+    /// Sets whether the gateway follows what its fleet follows: as long as not, it is not ready.
+    pub fn set_fleet_warm(&self, is_warm: bool) {
+        lock(&self.0.fleet).is_warm = is_warm;
+    }
+
+    /// Whether the gateway follows what its fleet follows, or is on its own.
+    pub fn is_fleet_warm(&self) -> bool {
+        lock(&self.0.fleet).check().is_none_or(|check| check.passes)
+    }
+
+    /// Records whether it hears what the gateways of its fleet publish; `Err`: why not.
+    pub fn set_fleet_followed(&self, result: Result<(), String>) {
+        lock(&self.0.fleet).follow_problem = result.err();
+    }
+
+    /// Records whether it can publish for them; `Err`: why not.
+    pub fn set_fleet_published(&self, result: Result<(), String>) {
+        lock(&self.0.fleet).publish_problem = result.err();
+    }
+
     /// Records that the drain has begun. It cannot be undone.
     pub fn set_draining(&self) {
         self.0.draining_since.get_or_init(SystemTime::now);
@@ -212,13 +240,13 @@ impl Health {
     }
 
     /// The readiness checks.
-    pub fn checks(&self) -> [ReadinessCheck; 3] {
+    pub fn checks(&self) -> Vec<ReadinessCheck> {
         let is_embedded = self.0.is_source_embedded.load(Ordering::Relaxed);
         let draining = self.0.draining_since.get();
         let draining =
             draining.map(|since| format!("this gateway is stopping; since {}", date(*since)));
         let shortage = lock(&self.0.shortage).as_ref().map(ToString::to_string);
-        [
+        let mut checks = vec![
             ReadinessCheck {
                 name: "redis",
                 about: if is_embedded { "embedded bus" } else { "redis" },
@@ -237,7 +265,9 @@ impl Health {
                 passes: shortage.is_none(),
                 detail: shortage,
             },
-        ]
+        ];
+        checks.extend(lock(&self.0.fleet).check());
+        checks
     }
 
     fn source_incidents(&self) -> Option<String> {
@@ -307,7 +337,7 @@ mod tests {
     fn a_failed_source_shows_its_error_until_it_is_ready_again() {
         let health = Health::default();
         let redis = || {
-            let [redis, ..] = health.checks();
+            let redis = health.checks().swap_remove(0);
             (redis.passes, redis.detail.unwrap_or_default())
         };
         assert_eq!(redis(), (false, "not connected yet".to_owned()));

@@ -9,6 +9,11 @@ impl Observer for Metrics {
         self.0.channels.set(int(channels));
     }
 
+    fn client_placed(&self, is_complete: bool) {
+        let result = if is_complete { "complete" } else { "gap" };
+        self.0.fleet_clients.with_label_values(&[result]).inc();
+    }
+
     fn channel_refused(&self) {
         self.0.channels_refused.inc();
     }

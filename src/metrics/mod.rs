@@ -56,6 +56,12 @@ impl Metrics {
             (&self.0.auth_refused, &["expired", "missing", "revoked", "signature"][..]),
             (&self.0.revocations, reasons.revocations),
             (&self.0.revocations_ignored, &["malformed", "signature"][..]),
+            (&self.0.fleet_published, &["answer", "mark", "question"][..]),
+            (
+                &self.0.fleet_ignored,
+                &["malformed", "server", "signature", "signed", "unsigned"][..],
+            ),
+            (&self.0.fleet_clients, &["complete", "gap"][..]),
             (&self.0.panics, &["body", "connection", "request"][..]),
             (&self.0.self_checks, &["agreed", "forbidden", "mended"][..]),
             (&self.0.streams_sent_away, &["connect", "draining", "response_timeout"][..]),
@@ -106,6 +112,26 @@ impl Metrics {
     /// The source has failed.
     pub fn source_error(&self, kind: &str) {
         self.0.source_errors.with_label_values(&[kind]).inc();
+    }
+
+    /// A message was published for the other gateways of the fleet.
+    pub fn fleet_message_published(&self, kind: &str) {
+        self.0.fleet_published.with_label_values(&[kind]).inc();
+    }
+
+    /// A message of a gateway of the fleet was received.
+    pub fn fleet_message_received(&self) {
+        self.0.fleet_received.inc();
+    }
+
+    /// A message on the channels of the fleet was not taken.
+    pub fn fleet_message_ignored(&self, reason: &str) {
+        self.0.fleet_ignored.with_label_values(&[reason]).inc();
+    }
+
+    /// A message for the fleet could not be published.
+    pub fn fleet_message_dropped(&self) {
+        self.0.fleet_dropped.inc();
     }
 
     /// Sets the connections of the embedded bus, and the memory that they use.

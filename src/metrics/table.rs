@@ -123,6 +123,17 @@ metrics! {
         "Messages received from Redis or from the embedded bus.";
     source_errors: IntCounterVec = "ssegate_redis_errors_total",
         "Errors of connections to Redis, by kind." by ["kind"];
+    fleet_published: IntCounterVec = "ssegate_fleet_messages_published_total",
+        "Messages published for the other gateways of the fleet, by kind." by ["kind"];
+    fleet_received: IntCounter = "ssegate_fleet_messages_received_total",
+        "Messages received from gateways of the fleet, this one among them.";
+    fleet_ignored: IntCounterVec = "ssegate_fleet_messages_ignored_total",
+        "Messages on the channels of the fleet that were not taken, by reason." by ["reason"];
+    fleet_dropped: IntCounter = "ssegate_fleet_messages_dropped_total",
+        "Messages for the fleet that could not be published.";
+    fleet_clients: IntCounterVec = "ssegate_fleet_clients_total",
+        "Streams opened with the id of another gateway or of an earlier run, by whether they are complete."
+        by ["result"];
     bus_connections: IntGauge = "ssegate_bus_connections", "Open connections of the embedded bus.";
     bus_memory: IntGauge = "ssegate_bus_memory_bytes",
         "Memory used by all connections of the embedded bus.";

@@ -17,6 +17,10 @@
 //!   goes on behind the last entry, and calls [`Hub::repeat_log_reads`]; nothing is missing. Redis Streams
 //!   are one, of a Redis or of the embedded bus.
 //!
+//! Clients resume at any gateway of a fleet, if its source keeps one order of messages over all channels, and
+//! publishes into it: it calls [`Hub::begin_fleet`], does what [`Hub::fleet_requests`] says, and hands what
+//! gateways publish for each other to [`Hub::hear_for_all`] and [`Hub::hear_for_one`].
+//!
 //! Beside the events there is the [control channel](control), on which gateways tell each other of
 //! revocations.
 //!
@@ -30,17 +34,24 @@
 //! [`Hub::log_gap`]: ssegate_hub::Hub::log_gap
 //! [`Hub::log_reads`]: ssegate_hub::Hub::log_reads
 //! [`Hub::finish_log_read`]: ssegate_hub::Hub::finish_log_read
+//! [`Hub::begin_fleet`]: ssegate_hub::Hub::begin_fleet
+//! [`Hub::fleet_requests`]: ssegate_hub::Hub::fleet_requests
+//! [`Hub::hear_for_all`]: ssegate_hub::Hub::hear_for_all
+//! [`Hub::hear_for_one`]: ssegate_hub::Hub::hear_for_one
 //! [`Hub::deny`]: ssegate_hub::Hub::deny
 //! [`Hub::flush`]: ssegate_hub::Hub::flush
 //! [`Hub::repeat_log_reads`]: ssegate_hub::Hub::repeat_log_reads
 
 pub(crate) mod bus_feed;
 pub mod control;
+pub mod fleet;
 pub(crate) mod intake;
 pub mod publishing;
 pub mod redis;
 
 use std::net::SocketAddr;
+
+use self::fleet::FleetSettings;
 
 /// The settings of the source.
 #[derive(Clone, Debug)]
@@ -54,6 +65,8 @@ pub struct SourceSettings {
     pub max_bus_memory: usize,
     /// Bytes that all streams on the embedded bus may hold together.
     pub max_bus_streams: usize,
+    /// Of a gateway that is one of several at the same Redis; `None`: it is on its own.
+    pub fleet: Option<FleetSettings>,
 }
 
 /// Where messages come from.

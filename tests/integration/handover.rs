@@ -283,7 +283,10 @@ async fn the_body_may_say_up_to_where_it_tells() {
 async fn a_quiet_stream_says_what_the_backend_wants() {
     let redis = Redis::start().await;
     let upstream = Upstream::start().await;
-    let gateway = in_front_of(&redis, &upstream, ", keep_alive: 1s").await;
+    // Of a fleet, it would be told its position once more.
+    let route = upstream.route("/app/{*rest}");
+    let route = route + &format!("  handover: {{ key: \"{KEY}\", keep_alive: 1s }}\n");
+    let gateway = Gateway::build(&redis).settings("fleet: off").route(&route).start().await;
     for (keep_alive, expected) in [
         (": here; format=raw; timeout=1", "here"),
         (":here\\n\\n; format=cstring; timeout=1", "here"),

@@ -9,7 +9,8 @@ use crate::support::{Gateway, Redis, SOON, Via, within};
 #[tokio::test]
 async fn a_quiet_stream_gets_a_comment_and_never_data() {
     let redis = Redis::start().await;
-    let gateway = Gateway::build(&redis).settings("sse: { keep_alive: 1s }").start().await;
+    let gateway =
+        Gateway::build(&redis).settings("sse: { keep_alive: 1s }\nfleet: off").start().await;
     for via in [Via::Http1, Via::Http2] {
         // One that is read late makes the time to the next one short, but not that of all.
         let begun = Instant::now();
@@ -29,7 +30,8 @@ async fn a_quiet_stream_gets_a_comment_and_never_data() {
 #[tokio::test]
 async fn a_stream_that_has_events_gets_no_comments() {
     let redis = Redis::start().await;
-    let gateway = Gateway::build(&redis).settings("sse: { keep_alive: 2s }").start().await;
+    let gateway =
+        Gateway::build(&redis).settings("sse: { keep_alive: 2s }\nfleet: off").start().await;
     let mut stream = gateway.subscribe("/events/busy").await;
 
     // The publisher's own pace: ten events a second, for longer than two keep-alives.
@@ -55,7 +57,8 @@ async fn a_stream_that_has_events_gets_no_comments() {
 #[tokio::test]
 async fn streams_that_wait_for_redis_are_kept_alive() {
     let redis = Redis::stopped(&[]);
-    let gateway = Gateway::build(&redis).settings("sse: { keep_alive: 1s }").start().await;
+    let gateway =
+        Gateway::build(&redis).settings("sse: { keep_alive: 1s }\nfleet: off").start().await;
     let mut stream = gateway.open("/events/news").await;
     assert!(stream.next_block().await.retry.is_some());
     for _ in 0..3 {
@@ -67,7 +70,7 @@ async fn streams_that_wait_for_redis_are_kept_alive() {
 async fn each_route_has_its_own_pace() {
     let redis = Redis::start().await;
     let gateway = Gateway::build(&redis)
-        .settings("sse: { keep_alive: 1h }")
+        .settings("sse: { keep_alive: 1h }\nfleet: off")
         .routes(
             "- path: /quiet\n  events: { channels: [a] }\n\
              - path: /chatty\n  events: { channels: [a], keep_alive: 1s }\n",

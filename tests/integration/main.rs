@@ -37,6 +37,8 @@ mod cors;
 mod early_answers;
 /// The `envelope` format: names, ids and `retry` from the publisher.
 mod envelope;
+/// Several gateways at one Redis.
+mod fleet;
 /// A backend decides who may listen.
 mod forward_auth;
 /// To any kind of upstream, in time, and with the truth of where a request comes from.

@@ -294,4 +294,46 @@ async fn the_rights_that_are_shipped_suffice() {
         + "- path: /s/{id}\n  events: { channels: [\"{id}\"], source: stream }\n";
     let (exit, said) = check(&url, &routes).await;
     assert_eq!((exit, said.contains("warning")), (0, false), "{said}");
+    assert!(said.contains("fleet: clients can resume at another gateway: yes"), "{said}");
+    // Nothing else may be published by this user.
+    for channel in ["news", "ssegate:marks", "ssegate:fleet"] {
+        let client = redis::Client::open(url.as_str()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(channel).arg("x");
+        let refused = publish.query_async::<u64>(&mut connection).await.unwrap_err();
+        assert_eq!(refused.code(), Some("NOPERM"), "{channel}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn check_says_whether_clients_can_resume_at_another_gateway() {
+    let redis = Redis::start().await;
+    let routes = events("news", "");
+    let gateway = Gateway::build(&redis).start().await;
+    for (name, more, told) in [
+        ("all", &["&*"][..], "fleet: clients can resume at another gateway: yes"),
+        (
+            "mute",
+            &["&*", "-publish"],
+            "gateway: no, because Redis refused PUBLISH to ssegate:mark: NOPERM",
+        ),
+        (
+            "deaf",
+            &["&news"],
+            "gateway: no, because Redis refused SUBSCRIBE to ssegate:mark: NOPERM",
+        ),
+        ("blind", &["&*", "-info"], "warning: Redis refused INFO"),
+    ] {
+        let user = ["ACL", "SETUSER", name, "on", ">secret", "resetchannels", "+@all"];
+        redis.command::<String>(&[&user[..], more].concat()).await;
+        let (exit, said) =
+            check(&redis.url().replace("//", &format!("//{name}:secret@")), &routes).await;
+        assert_eq!((exit, said.contains(told)), (0, true), "{name}: {said}");
+    }
+    let node = Redis::with(&["--cluster-enabled", "yes"]).await;
+    let (exit, said) = check(&node.url(), &routes).await;
+    assert!(exit == 0 && said.contains("no, because a Redis Cluster"), "{said}");
+    // A running gateway is not told anything by it.
+    assert!(!gateway.log().contains("ignored a message"), "{}", gateway.log());
 }

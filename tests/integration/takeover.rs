@@ -110,7 +110,7 @@ async fn long_ten_takeovers_under_500_connections_a_second() {
 }
 
 #[tokio::test]
-async fn streams_move_over_and_are_told() {
+async fn streams_move_over_and_miss_nothing() {
     let redis = Redis::start().await;
     let mut old = Gateway::build(&redis).settings("drain: 1s").start().await;
     let mut streams = Vec::new();
@@ -119,13 +119,18 @@ async fn streams_move_over_and_are_told() {
     }
     let new = old.successor().await;
     for (via, mut stream) in streams {
-        let goodbye = within(SOON, "a last word", stream.block()).await.expect("a last word");
-        assert!(goodbye.retry.is_some(), "{goodbye:?}");
+        let mut retry = None;
+        // Before that, it may be told its position for other gateways.
+        while let Some(block) = within(SOON, "a last word", stream.block()).await {
+            assert_eq!(block.event, None);
+            retry = block.retry.or(retry);
+        }
+        assert!(retry.is_some(), "it says when to come back");
         assert_eq!(stream.end().await, Ok(()), "{via:?}");
         let back = crate::support::Request::events("/events/news")
             .header("last-event-id", stream.last_id());
         let mut back = new.send(via, back).await.stream();
-        assert_eq!(back.next_event().await.name, "gap");
+        // No gap comes before it.
         back.ready().await;
     }
     assert_eq!(old.exit_within(SOON).await.code(), Some(0));

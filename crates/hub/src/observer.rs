@@ -26,6 +26,10 @@ pub trait Observer {
     /// Events may be missing from a stream, whether its route sends gaps or not.
     fn gap(&self, _reason: GapReason) {}
 
+    /// A client came with the id of another gateway, or of an earlier run. `is_complete`: nothing is missing
+    /// on any of its channels; otherwise it is sent a gap.
+    fn client_placed(&self, _is_complete: bool) {}
+
     /// A stream with this many channels was opened.
     fn subscribed(&self, _channels: usize) {}
 

@@ -13,8 +13,8 @@ use super::Event;
 use super::frame::{Frame, FrameDraft};
 use super::tail::Tail;
 
-/// Typical size of the fields beside the data, in bytes: space for an id and a name.
-const FIELDS_BYTES: usize = 48;
+/// Typical size of what the gateway says by itself, in bytes: space for an id.
+const TEXT_BYTES: usize = 80;
 
 /// The keep-alive of an idle stream: a comment.
 ///
@@ -46,7 +46,12 @@ pub fn frame(event: &Event, id: Option<&str>) -> Frame {
     debug_assert!(id.is_none_or(is_field_value));
     debug_assert!(event.name.as_deref().is_none_or(is_field_value));
     let text = String::from_utf8_lossy(&event.data);
-    let mut draft = FrameDraft::new(text.len() + FIELDS_BYTES);
+    // A buffer that has to grow is twice as large, for as long as a history keeps the event.
+    let name = event.name.as_deref().map_or(0, |name| "event: \n".len() + name.len());
+    let retry = event.retry.map_or(0, |_| "retry: 18446744073709551615\n".len());
+    let id_field = id.map_or(0, |id| "id: \n".len() + id.len());
+    let fields = name + retry + "data: \n\n".len() + id_field;
+    let mut draft = FrameDraft::new(text.len() + fields);
     let out = draft.text();
     if let Some(name) = &event.name {
         field(out, "event", name);
@@ -66,7 +71,7 @@ pub fn frame(event: &Event, id: Option<&str>) -> Frame {
 pub fn with_id(frame: &Frame, id: &str) -> Frame {
     debug_assert!(is_field_value(id));
     let fields = frame.text_before_id();
-    let mut draft = FrameDraft::new(fields.len() + id.len() + FIELDS_BYTES);
+    let mut draft = FrameDraft::new(fields.len() + "id: \n\n".len() + id.len());
     let out = draft.text();
     out.put_slice(fields);
     field(out, "id", id);
@@ -113,7 +118,7 @@ pub fn position(position: &str) -> Frame {
 }
 
 fn text(text: fmt::Arguments<'_>) -> Frame {
-    let mut draft = FrameDraft::new(FIELDS_BYTES);
+    let mut draft = FrameDraft::new(TEXT_BYTES);
     draft.text().write_fmt(text).expect("writing to a buffer cannot fail");
     draft.finish()
 }
@@ -143,7 +148,7 @@ fn data(out: &mut BytesMut, text: &str) {
 }
 
 fn line(out: &mut BytesMut, line: &[u8]) {
-    out.reserve(line.len() + 8);
+    out.reserve(line.len() + "data: \n".len());
     out.put_slice(b"data: ");
     out.put_slice(line);
     out.put_u8(b'\n');

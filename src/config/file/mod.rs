@@ -4,6 +4,7 @@
 //! the settings. Whether values exclude each other is the business of [`resolve`](super::resolve).
 
 mod auth;
+mod fleet;
 mod limits;
 mod listeners;
 mod proxy;
@@ -19,6 +20,7 @@ use super::global::GlobalSettings;
 pub(super) use auth::{
     AuthFile, BasicFile, ForwardAuthFile, JwtFile, SignedUrlFile, StaticTokenFile,
 };
+pub(super) use fleet::FleetFile;
 pub(super) use limits::{Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
 pub(super) use listeners::{AdminFile, ListenerFile, RedisFile, TlsFile};
 pub(super) use proxy::{ProxyFile, UpstreamTlsFile};
@@ -45,6 +47,9 @@ mapping! {
         admin: OrOff<AdminFile>,
         /// The source of events.
         redis: RedisFile,
+        /// Several gateways at the same Redis, so that a client resumes at any of them. `off`: a client of
+        /// another gateway is told a gap.
+        fleet: OrOff<FleetFile>,
         /// Defaults for all events routes.
         sse: SseFile,
         /// Who may make the requests of every route that has no `auth` of its own. `off`: everybody.

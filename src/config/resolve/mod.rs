@@ -8,6 +8,7 @@ mod auth;
 mod authority;
 mod basic;
 mod files;
+mod fleet;
 mod forward_auth;
 mod handover;
 mod header_name;
@@ -81,7 +82,8 @@ pub(super) fn resolve(
     let admin = resolver.admin(file.admin);
     let limits = file.limits.or_default();
     let bus = (&limits.bus_memory, &limits.bus_streams);
-    let source = resolver.source(file.redis, global.max_event_bytes, bus);
+    let fleet = resolver.fleet(file.fleet);
+    let source = resolver.source(file.redis, (global.max_event_bytes, fleet), bus);
     let auth = resolver.auth(file.auth, &Some(None));
     let revocation = resolver.revocation(file.revocation);
     Some(Settings {

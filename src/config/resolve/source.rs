@@ -7,6 +7,7 @@ use ssegate_strict_yaml::{Field, KeyLocation, Size, quoted, suggestion};
 use super::authority;
 use super::resolver::Resolver;
 use crate::config::file::RedisFile;
+use crate::source::fleet::FleetSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
 const SCHEMES: [&str; 5] = ["redis", "rediss", "redis+unix", "unix", "embedded"];
@@ -15,7 +16,7 @@ impl Resolver<'_> {
     pub(super) fn source(
         &mut self,
         redis: Field<RedisFile>,
-        max_event_bytes: usize,
+        (max_event_bytes, fleet): (usize, Option<FleetSettings>),
         (bus_memory, bus_streams): (&Field<Size>, &Field<Size>),
     ) -> Option<SourceSettings> {
         const WHAT: &str = "set the source of events, such as redis://127.0.0.1:6379, or \
@@ -42,7 +43,7 @@ impl Resolver<'_> {
                 }
             }
         }
-        Some(SourceSettings { location, max_event_bytes, max_bus_memory, max_bus_streams })
+        Some(SourceSettings { location, max_event_bytes, max_bus_memory, max_bus_streams, fleet })
     }
 
     /// Notes a URL that points to this gateway, which would receive RESP on an HTTP listener.

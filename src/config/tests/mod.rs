@@ -1,6 +1,7 @@
 //! The whole module, from a text to settings or mistakes.
 
 mod auth;
+mod fleet;
 mod listeners;
 mod mistakes;
 mod publish;

@@ -28,6 +28,7 @@ max_event_bytes: ${URL}
 shards: ${URL}
 sse: ${URL}
 revocation: {control_channel: "ssegate:c", key: "${URL}", remember: "${URL}"}
+fleet: {key: "${URL}"}
 "#;
     for secret in [
         "redis://:hunter2@redis:6379/zero",
@@ -106,7 +107,8 @@ fn the_debug_form_of_settings_contains_no_secret() {
          handover: {key: planted-key-of-at-least-32-bytes-in-all}\n",
     );
     let text = format!(
-        "{text}revocation: {{control_channel: \"ssegate:c\", key: planted-key-of-at-least-32-bytes-in-all}}\n"
+        "{text}revocation: {{control_channel: \"ssegate:c\", key: planted-key-of-at-least-32-bytes-in-all}}\n\
+         fleet: {{key: planted-key-of-at-least-32-bytes-in-all}}\n"
     );
     let text = text.replace("redis://r", "redis://planted-user:planted-password@r");
     let shown = format!("{:?}", settings(&text));

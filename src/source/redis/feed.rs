@@ -8,6 +8,7 @@ use ssegate_hub::Hub;
 
 use super::check::PubSubState;
 use super::error::SourceError;
+use super::fleet::FleetMember;
 use super::retry::FailureLog;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -18,6 +19,8 @@ use crate::source::intake::Intake;
 pub(super) struct PubSubFeed {
     pub(super) hub: Hub,
     pub(super) intake: Intake,
+    // `None`: this gateway is on its own.
+    pub(super) fleet: Option<FleetMember>,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
     pub(super) state: Rc<PubSubState>,
@@ -28,6 +31,9 @@ impl PubSubFeed {
     /// The connection was lost: everything is subscribed again on the next one.
     pub(super) fn lose(&mut self, error: &SourceError) {
         self.intake.flush();
+        if let Some(fleet) = &mut self.fleet {
+            fleet.lose();
+        }
         self.hub.lose();
         self.health.set_source_ready(false);
         self.metrics.source_connected(false);

@@ -9,6 +9,7 @@ use ssegate_resp::RespVersion;
 use super::connection::{ConnectionKind, RedisConnection};
 use super::control;
 use super::error::{SourceError, SourceErrorKind};
+use super::fleet::{self, FleetInspection};
 use super::session::describe;
 use super::socket::RedisTls;
 
@@ -21,6 +22,8 @@ pub enum RedisRead {
     Stream(ChannelName),
     /// The control channel, with what is kept beside it.
     Control(ChannelName),
+    /// What gateways of a fleet publish for each other.
+    Fleet,
 }
 
 /// What was found out about a Redis server.
@@ -32,6 +35,8 @@ pub struct Inspection {
     pub refused: Vec<String>,
     /// What else it refuses.
     pub notes: Vec<String>,
+    /// Whether clients can resume at another gateway, and why not; `None`: that was not asked for.
+    pub fleet: Option<Result<(), String>>,
 }
 
 /// Longer strings in replies are not of interest. In bytes.
@@ -64,10 +69,18 @@ async fn inspect_all(
         server: format!("{version}, {protocol}"),
         refused: Vec::new(),
         notes: Vec::new(),
+        fleet: None,
     };
+    // First: in RESP2 a connection with subscriptions takes no INFO.
+    if reads.contains(&RedisRead::Fleet) {
+        let FleetInspection { problem, note } = fleet::inspect(&mut pubsub, &mut commands).await?;
+        inspection.fleet = Some(problem.map_or(Ok(()), Err));
+        inspection.notes.extend(note);
+    }
     for read in reads {
         let result = match read {
             RedisRead::Subscription(subscription) => subscribe(&mut pubsub, subscription).await,
+            RedisRead::Fleet => Ok(()),
             RedisRead::Stream(name) => read_stream(&mut commands, name).await,
             RedisRead::Control(name) => {
                 let followed = Subscription { name: name.clone(), is_pattern: false };

@@ -3,7 +3,8 @@
 //! The pub/sub connection is implemented here ([`pubsub`], and [`session`] for each
 //! connection), because a client library would hide a lost connection, queue without bound, or give
 //! up. Small reads are coalesced ([`coalescing`]), with the [`socket`] deregistered meanwhile. All
-//! other commands use separate connections, and so does the control channel ([`control`]).
+//! other commands use separate connections, and so does the control channel ([`control`]). What gateways of a
+//! fleet publish for each other comes on the pub/sub connection, in order with the messages ([`fleet`]).
 
 mod check;
 mod coalescing;
@@ -11,8 +12,10 @@ mod connection;
 mod control;
 mod error;
 mod feed;
+mod fleet;
 mod handshake;
 mod inspect;
+mod pending;
 mod publishing;
 mod pubsub;
 mod retry;

@@ -13,11 +13,14 @@ use super::check::{PubSubState, SelfCheck};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::feed::PubSubFeed;
+use super::fleet::server::{ServerIdentity, identify};
+use super::fleet::{FleetMember, FleetPublisher};
 use super::retry::{FailureLog, backoff};
 use super::session::PubSubSession;
-use super::socket::RedisTls;
+use super::socket::{CONNECT_TIMEOUT, RedisTls};
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::source::fleet::FleetSettings;
 use crate::source::intake::Intake;
 
 /// Receives pub/sub messages on behalf of the hub.
@@ -27,13 +30,14 @@ pub(crate) struct PubSub {
     tls: RedisTls,
     max_event_bytes: usize,
     feed: PubSubFeed,
+    fleet_publisher: Option<FleetPublisher>,
 }
 
 impl PubSub {
-    /// Hands the messages to `hub`.
+    /// Hands the messages to `hub`. Without `fleet` the gateway is on its own.
     pub(crate) fn new(
         info: ConnectionInfo,
-        max_event_bytes: usize,
+        (max_event_bytes, fleet): (usize, Option<FleetSettings>),
         hub: Hub,
         health: Health,
         metrics: Metrics,
@@ -43,12 +47,28 @@ impl PubSub {
         let record = (health.clone(), Health::source_failed as _);
         let failures = FailureLog::new(info.addr(), metrics.clone(), record);
         let state = Rc::new(PubSubState::new());
-        let feed = PubSubFeed { hub, intake, health, metrics, state, failures };
-        Self { info, tls, max_event_bytes, feed }
+        let shared = || (health.clone(), metrics.clone());
+        let member = |settings| FleetMember::new(hub.clone(), settings, max_event_bytes, shared());
+        let fleet = fleet.map(member);
+        let publisher = |member| FleetPublisher::new(info.clone(), member, shared());
+        let fleet_publisher = fleet.as_ref().map(publisher);
+        let feed = PubSubFeed { hub, intake, fleet, health, metrics, state, failures };
+        Self { info, tls, max_event_bytes, feed, fleet_publisher }
     }
 
-    /// Runs for ever: connects, reads, reconnects. Owned by the gateway, which drops it.
+    /// Runs for ever: connects, reads, reconnects; publishes for the fleet. Owned by the gateway, which drops
+    /// it.
     pub(crate) async fn run(mut self) {
+        match self.fleet_publisher.take() {
+            Some(publisher) => tokio::select! {
+                () = self.receive() => {}
+                () = publisher.run() => {}
+            },
+            None => self.receive().await,
+        }
+    }
+
+    async fn receive(&mut self) {
         let mut attempt = 0;
         let mut has_connected = false;
         loop {
@@ -84,14 +104,32 @@ impl PubSub {
     }
 
     /// Reads until the connection fails, or the self-check finds that Redis has lost subscriptions.
-    async fn serve(&mut self, connection: RedisConnection) -> (SourceError, bool) {
+    async fn serve(&mut self, mut connection: RedisConnection) -> (SourceError, bool) {
+        let server = match self.identify(&mut connection).await {
+            Ok(server) => server,
+            Err(error) => return (error, false),
+        };
         let (info, tls, state) = (self.info.clone(), self.tls.clone(), Rc::clone(&self.feed.state));
         state.reset();
         let mut check = SelfCheck::new(info, tls, state, self.feed.metrics.clone());
         tokio::select! {
-            ended = PubSubSession::new(connection, &mut self.feed).run() => ended,
+            ended = PubSubSession::new(connection, &mut self.feed).run(server) => ended,
             error = check.run() => (error, true),
         }
+    }
+
+    /// Which server a new connection leads to; `None` for a gateway that is on its own.
+    async fn identify(
+        &self,
+        connection: &mut RedisConnection,
+    ) -> Result<Option<ServerIdentity>, SourceError> {
+        if self.feed.fleet.is_none() {
+            return Ok(None);
+        }
+        let identifying = tokio::time::timeout(CONNECT_TIMEOUT, identify(connection));
+        let timed_out = SourceError::Timeout(CONNECT_TIMEOUT.as_secs());
+        let server = discarding_changes(&self.feed.hub, identifying).await;
+        server.unwrap_or(Err(timed_out)).map(Some)
     }
 }
 

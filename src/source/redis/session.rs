@@ -1,13 +1,13 @@
-//! One pub/sub connection to Redis after its handshake: matches replies to commands.
+//! One pub/sub connection to Redis after its handshake: subscribes to what the hub follows, and hands what
+//! comes to the hub.
 //!
-//! Replies arrive in the order of the commands; push messages are not replies. An unexpected reply
-//! ends the connection, so that no reply is ever matched to the wrong command.
+//! Replies are matched to commands ([`pending`](super::pending)). An unexpected one ends the connection.
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
-use ssegate_hub::Subscription;
-use ssegate_hub::{SourceKind, SourceRequest};
+use ssegate_hub::{FleetRequest, SourceKind, SourceRequest, Subscription};
 use ssegate_resp::{Payload, Value};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -15,28 +15,23 @@ use super::coalescing::ReadCoalescer;
 use super::connection::RedisConnection;
 use super::error::{SourceError, with_others};
 use super::feed::PubSubFeed;
+use super::fleet::FleetMember;
+use super::fleet::server::ServerIdentity;
+use super::pending::{PendingCommands, PubSubCommand};
 use super::retry::{RETRY_INTERVAL, sample_to_retry};
 use super::silence::{SILENCE_INTERVAL, Silence};
+use crate::source::fleet::is_of_fleet;
 
 /// Names in one `SUBSCRIBE`, at most.
 const MAX_NAMES: usize = 512;
-
-/// A command whose reply is pending, in the order of sending.
-#[derive(Debug)]
-enum PubSubCommand {
-    /// `SUBSCRIBE` or `PSUBSCRIBE`: one push message for each name. These are not confirmed yet.
-    Subscribe(VecDeque<Subscription>),
-    Unsubscribe(VecDeque<Subscription>),
-    Ping,
-    /// A mark: the commands before it restore the subscriptions on a new connection.
-    Resubscribed,
-}
+/// How often it is looked whether a gateway that starts follows what its fleet follows.
+const WARM_INTERVAL: Duration = Duration::from_millis(20);
 
 /// One pub/sub connection after its handshake.
 pub(super) struct PubSubSession<'a> {
     connection: RedisConnection,
     feed: &'a mut PubSubFeed,
-    pending: VecDeque<PubSubCommand>,
+    pending: PendingCommands,
     // Subscriptions that Redis refused. Some of them are retried every second.
     refused: HashSet<Subscription>,
     silence: Silence,
@@ -44,6 +39,8 @@ pub(super) struct PubSubSession<'a> {
     // Redis has confirmed at least one subscription.
     is_any_confirmed: bool,
     is_restored: bool,
+    // The gateway follows what its fleet follows.
+    is_warm: bool,
 }
 
 impl<'a> PubSubSession<'a> {
@@ -51,18 +48,24 @@ impl<'a> PubSubSession<'a> {
         Self {
             connection,
             feed,
-            pending: VecDeque::new(),
+            pending: PendingCommands::default(),
             refused: HashSet::new(),
             silence: Silence::new(Instant::now()),
             coalescer: ReadCoalescer::new(Instant::now()),
             is_any_confirmed: false,
             is_restored: false,
+            is_warm: false,
         }
     }
 
     /// Runs until the connection fails. Returns the error, and whether all subscriptions were
-    /// restored.
-    pub(super) async fn run(mut self) -> (SourceError, bool) {
+    /// restored. `server`: where it leads to, for a gateway of a fleet.
+    pub(super) async fn run(mut self, server: Option<ServerIdentity>) -> (SourceError, bool) {
+        if let (Some(fleet), Some(server)) = (&mut self.feed.fleet, server) {
+            // Before everything else: a message is named by the mark before it.
+            let channels = fleet.begin(&server);
+            self.subscribe(channels);
+        }
         match self.serve().await {
             Ok(never) => match never {},
             Err(error) => (error, self.is_restored),
@@ -71,8 +74,9 @@ impl<'a> PubSubSession<'a> {
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, SourceError> {
         let hub = self.feed.hub.clone();
-        self.subscribe(hub.followed());
-        self.pending.push_back(PubSubCommand::Resubscribed);
+        let followed = self.without_own(hub.followed());
+        self.subscribe(followed);
+        self.pending.push(PubSubCommand::Resubscribed);
         self.subscribe(vec![self.feed.state.probe_subscription()]);
         let mut liveness = tokio::time::interval(SILENCE_INTERVAL);
         liveness.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -88,6 +92,8 @@ impl<'a> PubSubSession<'a> {
                     self.coalescer.record_read(values, Instant::now());
                 }
                 changes = hub.source_requests(SourceKind::PubSub) => self.apply_changes(changes),
+                requests = hub.fleet_requests() => self.serve_fleet(requests),
+                () = tokio::time::sleep(WARM_INTERVAL), if !self.is_warm => {}
                 _ = liveness.tick() => self.check_liveness()?,
                 _ = retry.tick() => self.retry_refused(),
             }
@@ -127,9 +133,9 @@ impl<'a> PubSubSession<'a> {
                 self.handle_error(String::from_utf8_lossy(&message).into());
                 Ok(())
             }
-            Value::Simple(_) | Value::Bulk(_) => match self.pending.pop_front() {
-                Some(PubSubCommand::Ping) => {
-                    self.feed.intake.end_message();
+            Value::Simple(_) | Value::Bulk(_) => match self.pending.pop() {
+                Some(PubSubCommand::Ping(fence)) => {
+                    self.pass(fence);
                     Ok(())
                 }
                 _ => Err(SourceError::Unexpected("no command is pending".into())),
@@ -158,10 +164,10 @@ impl<'a> PubSubSession<'a> {
             (b"subscribe", Some(Value::Bulk(name)), ..) => self.confirm_subscribed(false, &name)?,
             (b"psubscribe", Some(Value::Bulk(name)), ..) => self.confirm_subscribed(true, &name)?,
             (b"unsubscribe", Some(Value::Bulk(name)), ..) => {
-                self.confirm_unsubscribed(false, &name)?;
+                self.pending.take_unsubscribed(false, &name)?;
             }
             (b"punsubscribe", Some(Value::Bulk(name)), ..) => {
-                self.confirm_unsubscribed(true, &name)?;
+                self.pending.take_unsubscribed(true, &name)?;
             }
             // Other push messages (client tracking, for example) are not replies, and are ignored.
             _ => {}
@@ -173,38 +179,38 @@ impl<'a> PubSubSession<'a> {
         &mut self,
         pattern: Option<&[u8]>,
         channel: &[u8],
-        payload: Value,
+        value: Value,
     ) -> Result<(), SourceError> {
-        // Probe messages of the self-check are not for clients.
-        if self.feed.state.record_message(channel, &payload, self.silence.last_read()) {
+        // Neither what gateways publish for each other nor the probes of the self-check are for clients.
+        if is_of_fleet(channel) {
+            if let (Some(fleet), None) = (&self.feed.fleet, pattern) {
+                // It came behind the message before: no further copy of that follows.
+                self.feed.intake.end_message();
+                fleet.receive(channel, &payload(value)?);
+            }
+        } else if self.feed.state.record_message(channel, &value, self.silence.last_read()) {
             self.feed.intake.end_message();
         } else {
-            let payload = Payload::try_from(payload)
-                .map_err(|other| SourceError::Unexpected(format!("{other:?}")))?;
-            self.feed.intake.message(pattern, channel, &payload);
+            self.feed.intake.message(pattern, channel, &payload(value)?);
         }
         Ok(())
     }
 
     fn confirm_subscribed(&mut self, is_pattern: bool, name: &Bytes) -> Result<(), SourceError> {
-        // An unsolicited confirmation must not be matched to a pending command.
-        let Some(PubSubCommand::Subscribe(names)) = self.pending.front_mut() else {
-            return Err(unexpected_confirmation("subscribe", name));
-        };
-        let Some(subscription) = pop_named(names, is_pattern, name) else {
-            return Err(unexpected_confirmation("subscribe", name));
-        };
-        if names.is_empty() {
-            self.pending.pop_front();
-        }
+        let subscription = self.pending.take_subscribed(is_pattern, name)?;
         self.refused.remove(&subscription);
         if subscription == self.feed.state.probe_subscription() {
             self.feed.state.add(&subscription);
             return Ok(());
         }
+        if let Some(fleet) = self.feed.fleet.as_mut().filter(|fleet| fleet.has(&subscription)) {
+            self.feed.state.add(&subscription);
+            fleet.confirm();
+            return Ok(());
+        }
         self.is_any_confirmed = true;
         // If the name was unsubscribed since, and perhaps subscribed again, the last reply counts.
-        if !self.is_unsubscribe_pending(&subscription) {
+        if !self.pending.is_unsubscribing(&subscription) {
             self.feed.state.add(&subscription);
             self.feed.hub.confirm(is_pattern, subscription.name.as_str());
             // It was refused at first, for example: no other subscription is being restored.
@@ -215,47 +221,34 @@ impl<'a> PubSubSession<'a> {
         Ok(())
     }
 
-    fn confirm_unsubscribed(&mut self, is_pattern: bool, name: &Bytes) -> Result<(), SourceError> {
-        let Some(PubSubCommand::Unsubscribe(names)) = self.pending.front_mut() else {
-            return Err(unexpected_confirmation("unsubscribe", name));
-        };
-        if pop_named(names, is_pattern, name).is_none() {
-            return Err(unexpected_confirmation("unsubscribe", name));
-        }
-        if names.is_empty() {
-            self.pending.pop_front();
-        }
-        Ok(())
-    }
-
-    fn is_unsubscribe_pending(&self, subscription: &Subscription) -> bool {
-        self.pending.iter().any(|command| {
-            matches!(command, PubSubCommand::Unsubscribe(names) if names.contains(subscription))
-        })
-    }
-
     /// Handles an error reply. One denied name fails the whole command, so its names are retried
     /// one by one; a name that is refused alone is retried later ([`RETRY_INTERVAL`]).
     fn handle_error(&mut self, message: String) {
         let error = SourceError::Refused(message);
-        let probe = self.feed.state.probe_subscription();
-        let is_probe = matches!(
-            self.pending.front(),
-            Some(PubSubCommand::Subscribe(names)) if names.contains(&probe)
-        );
-        if is_probe {
-            // The self-check works without its probe.
-            tracing::info!(%error, "Redis denies the channel ssegate:check:*; the self-check sends no probe");
-            self.pending.pop_front();
+        if self.is_refusal_of_fleet(&error) {
             return;
         }
-        let Some(PubSubCommand::Subscribe(mut names)) = self.pending.pop_front() else {
-            return self.feed.failures.report(&error, "Redis refused a command");
+        let probe = self.feed.state.probe_subscription();
+        if self.pending.subscribing().is_some_and(|names| names.contains(&probe)) {
+            // The self-check works without its probe.
+            tracing::info!(%error, "Redis denies the channel ssegate:check:*; the self-check sends no probe");
+            self.pending.pop();
+            return;
+        }
+        let mut names = match self.pending.pop() {
+            Some(PubSubCommand::Subscribe(names)) => names,
+            command => {
+                if let Some(PubSubCommand::Ping(fence)) = command {
+                    // An error is a reply in its place, too.
+                    self.pass(fence);
+                }
+                return self.feed.failures.report(&error, "Redis refused a command");
+            }
         };
         // Names that were unsubscribed since are not retried.
         names.retain(|name| {
             self.feed.hub.is_followed(name.is_pattern, name.name.as_str())
-                && !self.is_unsubscribe_pending(name)
+                && !self.pending.is_unsubscribing(name)
         });
         if names.len() > 1 {
             for subscription in names {
@@ -269,9 +262,50 @@ impl<'a> PubSubSession<'a> {
         }
     }
 
+    /// Handles an error reply to the subscription to the channels of the fleet.
+    fn is_refusal_of_fleet(&mut self, error: &SourceError) -> bool {
+        let first = self.pending.subscribing().and_then(VecDeque::front);
+        let Some(fleet) = self.feed.fleet.as_mut() else { return false };
+        let is_fleet = first.is_some_and(|first| fleet.has(first));
+        if is_fleet {
+            fleet.refuse(&error.to_string());
+            self.pending.pop();
+        }
+        is_fleet
+    }
+
+    /// A `PING` was replied to: everything before it has come.
+    fn pass(&mut self, fence: Option<u64>) {
+        self.feed.intake.end_message();
+        if let Some(ticket) = fence {
+            self.feed.hub.pass_fence(ticket);
+        }
+    }
+
+    fn serve_fleet(&mut self, requests: Vec<FleetRequest>) {
+        let Some(fleet) = &self.feed.fleet else { return };
+        for ticket in requests.into_iter().filter_map(|request| fleet.serve(request)) {
+            self.connection.queue("PING", [].into_iter());
+            self.pending.push(PubSubCommand::Ping(Some(ticket)));
+        }
+    }
+
+    /// Removes the channels of the fleet, and confirms them: this connection is subscribed to them, whether a
+    /// client asks for them or not, and no client gets a message of them.
+    fn without_own(&self, mut subscriptions: Vec<Subscription>) -> Vec<Subscription> {
+        if let Some(fleet) = &self.feed.fleet {
+            let own = subscriptions.extract_if(.., |subscription| fleet.has(subscription));
+            for Subscription { name, is_pattern } in own {
+                self.feed.hub.confirm(is_pattern, name.as_str());
+            }
+        }
+        subscriptions
+    }
+
     /// Updates the readiness after the replies so far.
     fn update_readiness(&mut self) {
         self.complete_resubscribe();
+        self.is_warm = self.feed.fleet.as_mut().is_none_or(FleetMember::report_warmth);
         // One denied name that a client asks for must not make the gateway unready for all other
         // clients; if Redis denies every name, it is unready.
         let is_refused = !self.refused.is_empty() && !self.is_any_confirmed;
@@ -279,8 +313,7 @@ impl<'a> PubSubSession<'a> {
     }
 
     fn complete_resubscribe(&mut self) {
-        if matches!(self.pending.front(), Some(PubSubCommand::Resubscribed)) {
-            self.pending.pop_front();
+        if self.pending.take_resubscribed() {
             self.feed.hub.restored();
             self.feed.hub.flush();
             self.is_restored = true;
@@ -293,13 +326,18 @@ impl<'a> PubSubSession<'a> {
         let names = |changes: Vec<(Subscription, SourceRequest)>| {
             changes.into_iter().map(|(subscription, _)| subscription).collect::<Vec<_>>()
         };
-        let leave = names(leave);
+        let has = |subscription: &Subscription| {
+            self.feed.fleet.as_ref().is_some_and(|fleet| fleet.has(subscription))
+        };
+        let mut leave = names(leave);
+        leave.retain(|subscription| !has(subscription));
         for subscription in &leave {
             self.feed.state.remove(subscription);
             self.refused.remove(subscription);
         }
         self.unsubscribe(leave);
-        self.subscribe(names(follow));
+        let follow = self.without_own(names(follow));
+        self.subscribe(follow);
     }
 
     fn subscribe(&mut self, subscriptions: Vec<Subscription>) {
@@ -321,17 +359,15 @@ impl<'a> PubSubSession<'a> {
         for (name, subscriptions) in [(plain, channels), (pattern, patterns)] {
             for chunk in subscriptions.chunks(MAX_NAMES) {
                 self.connection.queue(name, chunk.iter().map(|s| s.name.as_str()));
-                self.pending.push_back(command(chunk.iter().cloned().collect()));
+                self.pending.push(command(chunk.iter().cloned().collect()));
             }
         }
     }
 
     fn check_liveness(&mut self) -> Result<(), SourceError> {
-        let is_ping_pending =
-            self.pending.iter().any(|command| matches!(command, PubSubCommand::Ping));
-        if self.silence.check(Instant::now())? && !is_ping_pending {
+        if self.silence.check(Instant::now())? && !self.pending.has_ping() {
             self.connection.queue("PING", [].into_iter());
-            self.pending.push_back(PubSubCommand::Ping);
+            self.pending.push(PubSubCommand::Ping(None));
         }
         Ok(())
     }
@@ -339,9 +375,7 @@ impl<'a> PubSubSession<'a> {
     /// Retries some of the refused subscriptions, each in its own command: one denied name fails
     /// the whole command.
     fn retry_refused(&mut self) {
-        let is_subscribing =
-            self.pending.iter().any(|command| matches!(command, PubSubCommand::Subscribe(_)));
-        if is_subscribing {
+        if self.pending.has_subscribe() {
             return;
         }
         for subscription in sample_to_retry(&self.refused) {
@@ -356,18 +390,6 @@ pub(super) fn describe(Subscription { name, is_pattern }: &Subscription) -> Stri
     format!("{what} {name:?}")
 }
 
-/// Removes the next name, if it is `name`: Redis confirms names in the order of the command.
-fn pop_named(
-    names: &mut VecDeque<Subscription>,
-    is_pattern: bool,
-    name: &Bytes,
-) -> Option<Subscription> {
-    let is_next = names.front().is_some_and(|next| {
-        next.is_pattern == is_pattern && next.name.as_str().as_bytes() == &name[..]
-    });
-    if is_next { names.pop_front() } else { None }
-}
-
-fn unexpected_confirmation(kind: &str, name: &Bytes) -> SourceError {
-    SourceError::Unexpected(format!("{kind} {}", String::from_utf8_lossy(name)))
+fn payload(value: Value) -> Result<Payload, SourceError> {
+    Payload::try_from(value).map_err(|other| SourceError::Unexpected(format!("{other:?}")))
 }

@@ -178,6 +178,12 @@ impl HubState {
         self.fleet.warm_up.note_asked(mark, subscribers);
     }
 
+    /// A question of ours could not be published.
+    pub(super) fn note_not_asked(&mut self, mark: MarkId) {
+        self.finish_question(mark);
+        self.fleet.warm_up.note_asked(mark, 0);
+    }
+
     pub(super) fn take_answer(&mut self, text: AnswerText, _now: Instant) {
         let mark = text.to.0;
         let Some(question) = self.fleet.asking.asked.get_mut(&mark) else { return };

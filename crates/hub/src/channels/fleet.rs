@@ -148,6 +148,15 @@ impl HubState {
         fleet.unfenced.retain(|stream| locating.contains_key(stream));
     }
 
+    /// There is no fleet any more: decides for all streams that wait for it.
+    pub(super) fn end_fleet(&mut self) {
+        self.lose_fleet();
+        self.fleet.link = FleetLink::None;
+        self.fleet.warm_up = WarmUp::default();
+        let streams = std::mem::take(&mut self.fleet.unfenced);
+        self.place_streams(streams);
+    }
+
     /// Takes what was published for all gateways; returns false if no gateway has written it.
     pub(super) fn hear_for_all(&mut self, body: &[u8], now: Instant) -> bool {
         // It came behind the message before: no further copy of that follows.
@@ -247,7 +256,13 @@ impl HubState {
     /// Everything has come that was published before this fence was requested.
     pub(super) fn pass_fence(&mut self, ticket: u64) {
         self.numbers.end_message();
-        for stream in self.fleet.fences.remove(&ticket).unwrap_or_default() {
+        let streams = self.fleet.fences.remove(&ticket).unwrap_or_default();
+        self.place_streams(streams);
+    }
+
+    /// Decides where these streams stand, by what is known now.
+    fn place_streams(&mut self, streams: Vec<StreamAddress>) {
+        for stream in streams {
             let Some(request) = self.fleet.locating.remove(&stream) else { continue };
             let Some(channels) = self.channels_of(&request) else { continue };
             // Closed and opened again since: it is requested anew once it is confirmed.

@@ -71,6 +71,10 @@ impl HubState {
         channels: &[ChannelIndex],
         Located(places): &Located,
     ) -> ReplayPage {
+        let is_complete = |place: &ChannelPlace| {
+            matches!(place, ChannelPlace::Complete(_) | ChannelPlace::CompleteBehindFence(_))
+        };
+        self.observer.client_placed(places.iter().all(is_complete));
         let settled = self.numbers.settled();
         let Some(oldest) = places.iter().copied().filter_map(Located::number).min() else {
             return ReplayPage::unknown_id(channels.len(), settled, Box::default());

@@ -259,6 +259,19 @@ impl Hub {
         self.fleet_timers.notify_one();
     }
 
+    /// A question could not be published: nobody will answer it.
+    pub fn not_asked(&self, question: u64) {
+        self.state.borrow_mut().note_not_asked(question);
+        self.fleet_timers.notify_one();
+    }
+
+    /// The source cannot follow the fleet, or not any more: a client of another gateway is sent a gap,
+    /// until [`Hub::begin_fleet`] is called again.
+    pub fn end_fleet(&self) {
+        self.state.borrow_mut().end_fleet();
+        self.flush();
+    }
+
     /// Everything has come that was published before [`FleetRequest::Fence`] was taken.
     pub fn pass_fence(&self, ticket: u64) {
         self.state.borrow_mut().pass_fence(ticket);

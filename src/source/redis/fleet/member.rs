@@ -1,0 +1,241 @@
+//! The pub/sub connection's side of the fleet.
+//!
+//! Outlives the connections, one after the other. Subscribes to the channels of the fleet before everything
+//! else, and hands what comes on them to the hub; what the hub requests goes into the outbox.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use ssegate_hub::{ChannelName, FleetRequest, Hub, Subscription};
+use ssegate_resp::Payload;
+use tokio::time::Instant;
+
+use super::message::{self, FleetRefusal};
+use super::outbox::{FleetMessageKind, FleetOutbox, OutgoingFleetMessage};
+use super::server::ServerIdentity;
+use crate::health::Health;
+use crate::log_limit::LogLimit;
+use crate::metrics::Metrics;
+use crate::source::fleet::{FOR_ALL, FOR_ONE, FleetSettings};
+
+/// The least `max_event_bytes` with which there is a fleet: room for an answer.
+const MIN_EVENT_BYTES: usize = 64 << 10;
+
+/// The fleet, as the pub/sub connection has it.
+#[derive(Debug)]
+pub(in super::super) struct FleetMember {
+    hub: Hub,
+    settings: FleetSettings,
+    has_room: bool,
+    // For all gateways, and for this one.
+    channels: [Subscription; 2],
+    server: String,
+    status: LinkStatus,
+    outbox: Rc<FleetOutbox>,
+    health: Health,
+    metrics: Metrics,
+    ignored: LogLimit,
+    // What was reported last.
+    was_warm: Option<bool>,
+    // What was logged last.
+    logged: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LinkStatus {
+    /// Not subscribed: there is no connection, or there is no fleet.
+    Down,
+    /// Subscribing; so many are confirmed.
+    Joining(usize),
+    /// Subscribed.
+    Up,
+}
+
+impl FleetMember {
+    pub(in super::super) fn new(
+        hub: Hub,
+        settings: FleetSettings,
+        max_event_bytes: usize,
+        (health, metrics): (Health, Metrics),
+    ) -> Self {
+        let channel = |name: &str| {
+            let name = ChannelName::new(name).expect("it is short and printable");
+            Subscription { name, is_pattern: false }
+        };
+        let channels = [channel(FOR_ALL), channel(&format!("{FOR_ONE}{}", hub.run_text()))];
+        health.expect_fleet();
+        Self {
+            hub,
+            settings,
+            has_room: max_event_bytes >= MIN_EVENT_BYTES,
+            channels,
+            server: String::new(),
+            status: LinkStatus::Down,
+            outbox: Rc::default(),
+            health,
+            metrics,
+            ignored: LogLimit::new(),
+            was_warm: None,
+            logged: None,
+        }
+    }
+
+    /// What the connection that publishes shares with this one.
+    pub(super) fn outbox(&self) -> Rc<FleetOutbox> {
+        Rc::clone(&self.outbox)
+    }
+
+    pub(super) fn settings(&self) -> &FleetSettings {
+        &self.settings
+    }
+
+    pub(super) fn hub(&self) -> Hub {
+        self.hub.clone()
+    }
+
+    /// A connection to this server was opened. Returns what it has to subscribe to before everything else.
+    pub(in super::super) fn begin(&mut self, server: &ServerIdentity) -> Vec<Subscription> {
+        let why = if server.is_cluster {
+            "a Redis Cluster has no one order of messages over its channels"
+        } else if self.has_room {
+            if !server.is_known() {
+                self.say(
+                    "Redis does not tell its run_id (INFO server); a replica of it must not \
+                          serve other gateways of the fleet",
+                );
+            }
+            server.run_id.clone_into(&mut self.server);
+            self.status = LinkStatus::Joining(0);
+            return self.channels.to_vec();
+        } else {
+            "max_event_bytes is below 64KiB, too little for what gateways tell each other"
+        };
+        self.give_up(why.to_owned());
+        Vec::new()
+    }
+
+    /// Whether this subscription is the fleet's own, which no client may end.
+    pub(in super::super) fn has(&self, subscription: &Subscription) -> bool {
+        self.status != LinkStatus::Down && self.channels.contains(subscription)
+    }
+
+    /// Redis has confirmed one of them.
+    pub(in super::super) fn confirm(&mut self) {
+        self.status = match self.status {
+            LinkStatus::Joining(confirmed) if confirmed + 1 < self.channels.len() => {
+                LinkStatus::Joining(confirmed + 1)
+            }
+            LinkStatus::Joining(_) => {
+                self.outbox.open(&self.server);
+                self.health.set_fleet_followed(Ok(()));
+                self.hub.begin_fleet();
+                LinkStatus::Up
+            }
+            status => status,
+        };
+    }
+
+    /// Redis has refused them.
+    pub(in super::super) fn refuse(&mut self, error: &str) {
+        self.give_up(format!(
+            "Redis refuses SUBSCRIBE to {FOR_ALL} and {FOR_ONE}*: {error}; deploy/redis-users.acl has the \
+             rights that it needs"
+        ));
+    }
+
+    /// The connection was lost.
+    pub(in super::super) fn lose(&mut self) {
+        self.status = LinkStatus::Down;
+        self.outbox.close();
+    }
+
+    /// Takes a message that came on `channel`, one of the fleet's, through a subscription to it.
+    pub(in super::super) fn receive(&self, channel: &[u8], payload: &Payload) {
+        let Some(at) = self.channels.iter().position(|own| own.name.as_str().as_bytes() == channel)
+        else {
+            return;
+        };
+        // `ssegate check --connect` tries with an empty one whether it may publish.
+        if self.status != LinkStatus::Up || *payload == Payload::Whole(Bytes::new()) {
+            return;
+        }
+        let channel = self.channels[at].name.as_str();
+        let body = match payload {
+            Payload::Whole(text) => {
+                message::read(text, (&self.server, channel), self.settings.key.as_ref())
+            }
+            Payload::TooLarge(_) => Err(FleetRefusal::Malformed),
+        };
+        let taken = body.and_then(|body| {
+            let is_known =
+                if at == 0 { self.hub.hear_for_all(body) } else { self.hub.hear_for_one(body) };
+            if is_known { Ok(()) } else { Err(FleetRefusal::Malformed) }
+        });
+        match taken {
+            Ok(()) => self.metrics.fleet_message_received(),
+            Err(refusal) => self.ignore(refusal),
+        }
+    }
+
+    /// Does what the hub requests. Returns the ticket of a fence, which the connection itself has to pass.
+    pub(in super::super) fn serve(&self, request: FleetRequest) -> Option<u64> {
+        let (channel, body, question, kind) = match request {
+            FleetRequest::Fence(ticket) => return Some(ticket),
+            FleetRequest::PublishForAll { body, question } => {
+                let kind = match question {
+                    Some(_) => FleetMessageKind::Question,
+                    None => FleetMessageKind::Mark,
+                };
+                (FOR_ALL.to_owned(), body, question, kind)
+            }
+            FleetRequest::PublishForOne { run, body } => {
+                (format!("{FOR_ONE}{run}"), body, None, FleetMessageKind::Answer)
+            }
+        };
+        let message = OutgoingFleetMessage { channel, body, question, kind };
+        let dropped = match self.status {
+            LinkStatus::Up => self.outbox.put(message),
+            LinkStatus::Down | LinkStatus::Joining(_) => vec![message],
+        };
+        for dropped in dropped {
+            self.metrics.fleet_message_dropped();
+            if let Some(question) = dropped.question {
+                self.hub.not_asked(question);
+            }
+        }
+        None
+    }
+
+    /// Tells whether the gateway follows what its fleet follows. Returns it, too.
+    pub(in super::super) fn report_warmth(&mut self) -> bool {
+        let is_warm = self.hub.is_warm();
+        // This runs with every batch of events.
+        if self.was_warm.replace(is_warm) != Some(is_warm) {
+            self.health.set_fleet_warm(is_warm);
+        }
+        is_warm
+    }
+
+    fn give_up(&mut self, why: String) {
+        self.status = LinkStatus::Down;
+        self.hub.end_fleet();
+        self.say(&format!("clients cannot resume at another gateway: {why}"));
+        self.health.set_fleet_followed(Err(why));
+    }
+
+    fn say(&mut self, what: &str) {
+        if self.logged.as_deref() != Some(what) {
+            tracing::info!("{what}");
+            self.logged = Some(what.to_owned());
+        }
+    }
+
+    fn ignore(&self, refusal: FleetRefusal) {
+        let reason = refusal.as_str();
+        self.metrics.fleet_message_ignored(reason);
+        if let Some(held_back) = self.ignored.pass(reason, Instant::now()) {
+            const MESSAGE: &str = "ignored a message between gateways";
+            tracing::warn!(reason, error = %refusal, held_back, "{MESSAGE}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What is written around a message between gateways: the server that it was published at, and a signature.
+//!
+//! `SERVER BODY`, or with a key `SERVER SIGNATURE BODY`. The signature covers the channel, too: what was
+//! published for one gateway cannot be sent to another. Pure.
+
+use std::fmt::Write as _;
+
+use crate::source::fleet::FleetKey;
+
+/// Hexadecimal digits of a signature.
+const SIGNATURE_DIGITS: usize = 64;
+
+/// Why a message is not for this gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FleetRefusal {
+    #[error("it was published at another server, which has another order of messages")]
+    Server,
+    #[error("it is not signed, and this gateway has a fleet.key")]
+    Unsigned,
+    #[error("it is signed, and this gateway has no fleet.key")]
+    Signed,
+    #[error("it is not signed with the fleet.key of this gateway")]
+    Signature,
+    #[error("no gateway of this version writes such a message")]
+    Malformed,
+}
+
+impl FleetRefusal {
+    /// The label value of this reason.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Unsigned => "unsigned",
+            Self::Signed => "signed",
+            Self::Signature => "signature",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// Writes a message for this channel.
+pub(super) fn write(server: &str, channel: &str, body: &[u8], key: Option<&FleetKey>) -> Vec<u8> {
+    let mut message = format!("{server} ");
+    if let Some(key) = key {
+        let [channel, server] = [channel.as_bytes(), server.as_bytes()];
+        for byte in key.sign(&[channel, b"\n", server, b"\n", body]).as_ref() {
+            write!(message, "{byte:02x}").expect("a string takes everything");
+        }
+        message.push(' ');
+    }
+    [message.as_bytes(), body].concat()
+}
+
+/// Reads a message that came on this channel; returns its body.
+///
+/// # Errors
+/// It was not written for this gateway, or not by one of its fleet.
+pub(super) fn read<'a>(
+    message: &'a [u8],
+    (server, channel): (&str, &str),
+    key: Option<&FleetKey>,
+) -> Result<&'a [u8], FleetRefusal> {
+    let (written_at, rest) = split(message).ok_or(FleetRefusal::Malformed)?;
+    if written_at != server.as_bytes() {
+        return Err(FleetRefusal::Server);
+    }
+    // A body is JSON, which begins with a brace.
+    let signed = if rest.starts_with(b"{") { None } else { split(rest) };
+    match (signed, key) {
+        (None, None) if rest.starts_with(b"{") => Ok(rest),
+        (None, Some(_)) if rest.starts_with(b"{") => Err(FleetRefusal::Unsigned),
+        (None, _) => Err(FleetRefusal::Malformed),
+        (Some(_), None) => Err(FleetRefusal::Signed),
+        (Some((signature, body)), Some(key)) => {
+            let signature = bytes(signature).ok_or(FleetRefusal::Malformed)?;
+            let signed = [channel.as_bytes(), b"\n", server.as_bytes(), b"\n", body].concat();
+            if key.verifies(&signed, &signature) { Ok(body) } else { Err(FleetRefusal::Signature) }
+        }
+    }
+}
+
+/// The bytes before the first space, and those behind it.
+fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = memchr::memchr(b' ', text)?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
+/// The bytes of a signature.
+fn bytes(digits: &[u8]) -> Option<Vec<u8>> {
+    if digits.len() != SIGNATURE_DIGITS || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let pairs = digits.chunks_exact(2).map(|pair| str::from_utf8(pair).ok());
+    pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FleetRefusal, read, write};
+    use crate::source::fleet::FleetKey;
+
+    const BODY: &[u8] = br#"{"mark":"00000000000000ff"}"#;
+
+    fn key(of: u8) -> FleetKey {
+        FleetKey::new(&[of; 32]).expect("long enough")
+    }
+
+    #[test]
+    fn a_message_reads_back_where_it_was_meant_to_go() {
+        for key in [None, Some(key(1))] {
+            let message = write("abc", "ssegate:mark", BODY, key.as_ref());
+            assert_eq!(read(&message, ("abc", "ssegate:mark"), key.as_ref()), Ok(BODY));
+            let elsewhere = read(&message, ("abd", "ssegate:mark"), key.as_ref());
+            assert_eq!(elsewhere, Err(FleetRefusal::Server));
+        }
+    }
+
+    #[test]
+    fn a_signature_is_the_hmac_of_channel_server_and_body() {
+        let message = write("abc", "ssegate:mark", BODY, Some(&key(b'k')));
+        // printf 'ssegate:mark\nabc\n{"mark":"00000000000000ff"}' | openssl dgst -sha256 -hmac kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk
+        let expected = format!("abc {HMAC} {}", String::from_utf8_lossy(BODY));
+        assert_eq!(String::from_utf8_lossy(&message), expected);
+    }
+
+    const HMAC: &str = "66881ed2284d51b111d9344f5439172160cdb9ef6b61b24dbf2c29fc61b9b309";
+
+    #[test]
+    fn what_is_not_signed_with_the_key_for_this_channel_is_refused() {
+        let signed = |channel| write("abc", channel, BODY, Some(&key(1)));
+        let refusal = |message: &[u8], of: Option<u8>| {
+            let key = of.map(key);
+            read(message, ("abc", "ssegate:mark"), key.as_ref()).expect_err("refused")
+        };
+        let good = signed("ssegate:mark");
+        assert_eq!(refusal(&good, Some(2)), FleetRefusal::Signature);
+        assert_eq!(refusal(&good, None), FleetRefusal::Signed);
+        assert_eq!(refusal(&signed("ssegate:fleet:x"), Some(1)), FleetRefusal::Signature);
+        let plain = write("abc", "ssegate:mark", BODY, None);
+        assert_eq!(refusal(&plain, Some(1)), FleetRefusal::Unsigned);
+        let mut changed = good;
+        *changed.last_mut().expect("not empty") = b' ';
+        assert_eq!(refusal(&changed, Some(1)), FleetRefusal::Signature);
+        for malformed in [&b""[..], b"abc", b"abc ", b"abc zz {}", b"abc \xff\xff {}"] {
+            assert_eq!(refusal(malformed, Some(1)), FleetRefusal::Malformed, "{malformed:?}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! One gateway of a fleet: how marks and questions go through Redis.
+//!
+//! [`member`] is the side of the pub/sub connection, which hears them in order with the messages that clients
+//! get, and only there: an order is one connection to one server. [`publisher`] has a connection of its own,
+//! since a pub/sub connection cannot publish (RESP2). Between them is the [`outbox`]. What is published is a
+//! [`message`], which names the [`server`]: a `PUBLISH` at a replica is heard there alone.
+//!
+//! Does not know what the hub says in a message, nor when it says it.
+
+mod inspect;
+mod member;
+mod message;
+mod outbox;
+mod publisher;
+pub(super) mod server;
+
+pub(super) use inspect::{FleetInspection, inspect};
+pub(super) use member::FleetMember;
+pub(super) use publisher::FleetPublisher;

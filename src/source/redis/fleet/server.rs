@@ -1,0 +1,80 @@
+//! Which server a connection leads to.
+//!
+//! A mark counts at the server that it was published at. Behind a proxy, two connections may lead to two.
+
+use ssegate_resp::Value;
+
+use super::super::connection::RedisConnection;
+use super::super::error::SourceError;
+
+/// The id of every server that does not tell its own.
+const UNKNOWN: &str = "unknown";
+
+/// What `INFO server` says (<https://redis.io/docs/latest/commands/info/>).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct ServerIdentity {
+    /// Random, and another one after each start of the server; `unknown` if it is not told.
+    pub(in super::super) run_id: String,
+    /// Whether the server is a node of a Redis Cluster, which has no one order of messages.
+    pub(in super::super) is_cluster: bool,
+}
+
+impl ServerIdentity {
+    /// Whether the server has told its id.
+    pub(super) fn is_known(&self) -> bool {
+        self.run_id != UNKNOWN
+    }
+
+    fn parse(info: &str) -> Self {
+        let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
+        let run_id = field("run_id:").map(str::trim);
+        // It stands before a space in every message.
+        let is_word = |id: &&str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic());
+        Self {
+            run_id: run_id.filter(is_word).unwrap_or(UNKNOWN).to_owned(),
+            is_cluster: field("redis_mode:").is_some_and(|mode| mode.trim() == "cluster"),
+        }
+    }
+}
+
+/// Asks a connection that has no pending replies, and no subscriptions, which server it leads to. One that
+/// does not say is unknown.
+///
+/// # Errors
+/// The connection is lost.
+pub(in super::super) async fn identify(
+    connection: &mut RedisConnection,
+) -> Result<ServerIdentity, SourceError> {
+    connection.queue("INFO", ["server"].into_iter());
+    loop {
+        let reply = connection.read_value().await?;
+        if matches!(reply, Value::Push(_)) {
+            continue;
+        }
+        let text = match &reply {
+            Value::Error(_) => None,
+            reply => reply.as_bytes().map(|text| String::from_utf8_lossy(text)),
+        };
+        return Ok(ServerIdentity::parse(&text.unwrap_or_default()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ServerIdentity;
+
+    #[test]
+    fn a_server_is_known_by_its_run() {
+        for (info, run_id, is_cluster) in [
+            ("# Server\r\nredis_mode:standalone\r\nrun_id:abc123\r\n", "abc123", false),
+            ("redis_mode:cluster\r\nrun_id:abc123\r\n", "abc123", true),
+            ("run_id:\r\n", "unknown", false),
+            ("run_id:a b\r\n", "unknown", false),
+            ("", "unknown", false),
+        ] {
+            let server = ServerIdentity::parse(info);
+            assert_eq!((server.run_id.as_str(), server.is_cluster), (run_id, is_cluster), "{info}");
+            assert_eq!(server.is_known(), run_id != "unknown");
+        }
+    }
+}
