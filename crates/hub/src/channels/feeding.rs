@@ -29,11 +29,8 @@ impl HubState {
             }
         }
         for pattern in gone {
-            let was_given = self.followed.retire(pattern.as_str());
-            let names = self.release(pattern.as_str(), now);
-            for name in names.into_iter().filter(|_| was_given) {
-                self.followed.keep_for(pattern.as_str(), name);
-            }
+            self.followed.retire(pattern.as_str());
+            self.release(pattern.as_str(), now);
         }
         self.leave_unneeded();
         let lingering = self.channels.iter().filter(|(_, channel)| channel.lingers.is_some());
@@ -62,24 +59,20 @@ impl HubState {
     }
 
     /// A pattern feeds no channels any more. Those with subscribers, and those that linger, get a subscription of
-    /// their own if no other pattern matches them. Returns the names that have to wait for what comes in its
-    /// place.
-    pub(super) fn release(&mut self, pattern: &str, now: Instant) -> Vec<ChannelName> {
-        let mut waiting = Vec::new();
+    /// their own if no other pattern matches them.
+    pub(super) fn release(&mut self, pattern: &str, now: Instant) {
         for name in self.followed.fed_by(pattern) {
             match self.followed.origin(name.as_str(), None) {
-                Some(FedOrigin::Given { .. }) => {}
-                Some(FedOrigin::Awaited) => waiting.push(name),
+                Some(FedOrigin::Given { .. }) => self.followed.settle(name.as_str()),
+                Some(FedOrigin::Awaited) => {}
                 None => {
                     self.close_forgotten(&name, now);
                     if self.followed.stop_feeding(&name) {
-                        self.followed.request(name.clone(), false, SourceRequest::Follow);
-                        waiting.push(name);
+                        self.followed.request(name, false, SourceRequest::Follow);
                     }
                 }
             }
         }
-        waiting
     }
 
     /// Leaves the patterns that are not in the settings and that no channel needs any more.

@@ -91,7 +91,7 @@ impl FollowedPatterns {
     const OWN_NAMES: &str = "ssegate:";
 
     pub(super) fn is_empty(&self) -> bool {
-        self.patterns.is_empty()
+        self.patterns.is_empty() && self.fed.is_empty()
     }
 
     /// Whether the source sends what this pattern matches, or is to.
@@ -292,18 +292,13 @@ impl FollowedPatterns {
         retired
     }
 
-    /// The pattern is no longer in the settings. Returns whether the source sends what it matches.
-    pub(super) fn retire(&mut self, pattern: &str) -> bool {
-        let Some(state) = self.patterns.get_mut(pattern) else { return false };
-        state.retired_for = Some(HashSet::new());
-        state.confirmation == Confirmation::Given
-    }
-
-    /// A retired pattern is needed until this name is fed otherwise, or has a subscription of its own.
-    pub(super) fn keep_for(&mut self, pattern: &str, name: ChannelName) {
-        let state = self.patterns.get_mut(pattern);
-        if let Some(names) = state.and_then(|state| state.retired_for.as_mut()) {
-            names.insert(name);
+    /// The pattern is no longer in the settings. It is needed by what it feeds until that is fed otherwise, or
+    /// has a subscription of its own.
+    pub(super) fn retire(&mut self, pattern: &str) {
+        let fed = self.fed_by(pattern);
+        if let Some(state) = self.patterns.get_mut(pattern) {
+            let is_given = state.confirmation == Confirmation::Given;
+            state.retired_for = Some(fed.into_iter().filter(|_| is_given).collect());
         }
     }
 

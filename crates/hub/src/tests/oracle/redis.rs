@@ -48,12 +48,16 @@ impl Redis {
         let index = self.newest;
         self.messages.entry(channel.to_owned()).or_default().push(index);
         self.messages.entry("c*".to_owned()).or_default().push(index);
-        for name in [channel, "c*"] {
-            let subscription = topic(name).subscription;
-            if self.is_connected && self.subscribed.contains(&subscription) {
-                let channel = channel.to_owned();
-                self.wire.push_back(WireItem::Copy { subscription, channel, index });
-            }
+        // The channel first, then the patterns.
+        let matches = |subscription: &&Subscription| {
+            let (name, text) = (subscription.name.as_str().as_bytes(), channel.as_bytes());
+            if subscription.is_pattern { ssegate_glob::matches(name, text) } else { name == text }
+        };
+        let mut matching: Vec<_> = self.subscribed.iter().filter(matches).cloned().collect();
+        matching.sort_by_key(|subscription| (subscription.is_pattern, subscription.name.clone()));
+        for subscription in matching {
+            let channel = channel.to_owned();
+            self.wire.push_back(WireItem::Copy { subscription, channel, index });
         }
     }
 
