@@ -36,6 +36,8 @@ mod cors;
 mod early_answers;
 /// The `envelope` format: names, ids and `retry` from the publisher.
 mod envelope;
+/// Patterns that are followed before anybody asks.
+mod follow;
 /// A backend decides who may listen.
 mod forward_auth;
 /// To any kind of upstream, in time, and with the truth of where a request comes from.

@@ -8,6 +8,7 @@ mod auth;
 mod authority;
 mod basic;
 mod files;
+mod follow;
 mod forward_auth;
 mod handover;
 mod header_name;

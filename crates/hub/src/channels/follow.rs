@@ -20,12 +20,24 @@ pub(super) struct ChannelOrigin {
     pub(super) confirmed: u64,
     /// The number after which its history is complete.
     pub(super) history_from: u64,
+    /// It is fed, and no message has come after this number that it lacks.
+    pub(super) fed_since: Option<u64>,
     /// Whether its siblings have counted what came since that number: then it counts on as they do.
     pub(super) is_counted: bool,
     /// The source has to follow its subscription.
     pub(super) must_follow: bool,
     /// The gap for a loss is still to be sent.
     pub(super) is_restoring: bool,
+}
+
+impl ChannelOrigin {
+    /// The same, if it is fed with nothing missed since an earlier number.
+    pub(super) fn or_fed_since(self, number: Option<u64>) -> Self {
+        match self.fed_since.min(number) {
+            Some(number) => Self { confirmed: number, history_from: number, ..self },
+            None => self,
+        }
+    }
 }
 
 impl HubState {
@@ -60,12 +72,12 @@ impl HubState {
         if retention.history.is_none() {
             return;
         }
-        self.evict_surplus(1);
+        let fed_since = self.make_room(&topic);
         if self.is_full() {
             self.observer.channel_refused();
             return self.followed.note_lost(&topic, self.numbers.message());
         }
-        let (index, must_follow) = self.open(topic, retention);
+        let (index, must_follow) = self.open(topic, retention, fed_since);
         debug_assert!(!must_follow, "it is fed by the pattern that the message came through");
         self.begin_linger(index, received);
     }
@@ -86,6 +98,7 @@ impl HubState {
             confirmation: Confirmation::Awaited,
             confirmed: 0,
             history_from: now,
+            fed_since: None,
             is_counted: true,
             must_follow: sibling.is_none() && fed.is_none(),
             is_restoring: false,
@@ -115,6 +128,7 @@ impl HubState {
             confirmation: Confirmation::Given,
             confirmed: number,
             history_from: number,
+            fed_since: Some(number),
             is_counted: false,
             must_follow: false,
             is_restoring,
@@ -139,6 +153,16 @@ impl HubState {
         let lingers = Linger { until, ..lingers };
         channel.lingers = Some(lingers);
         self.lingering.add(index, lingers);
+    }
+
+    /// Closes channels without subscribers until one more can be opened. Returns since when that has missed
+    /// nothing: what is closed for it tells nothing of it.
+    pub(super) fn make_room(&mut self, topic: &Topic) -> Option<u64> {
+        let sibling = self.names.of(topic).get(&topic.subscription.name);
+        let sibling = sibling.and_then(|siblings| siblings.first().copied());
+        let fed_since = self.origin(topic, sibling).fed_since;
+        self.evict_surplus(1);
+        fed_since
     }
 
     /// Closes channels without subscribers until there is room for `more`, the longest unused first.

@@ -87,9 +87,6 @@ impl PatternState {
 }
 
 impl FollowedPatterns {
-    /// Prefix of the channels that gateways use among themselves: nothing of them is kept.
-    const OWN_NAMES: &str = "ssegate:";
-
     pub(super) fn is_empty(&self) -> bool {
         self.patterns.is_empty() && self.fed.is_empty()
     }
@@ -132,7 +129,7 @@ impl FollowedPatterns {
 
     /// Whether channels of this name may be fed.
     pub(super) fn may_keep(name: &str) -> bool {
-        !name.starts_with(Self::OWN_NAMES)
+        !name.starts_with(ChannelName::OF_GATEWAYS)
     }
 
     // Channels.
@@ -229,6 +226,10 @@ impl FollowedPatterns {
         formats: &[Format],
         number: u64,
     ) -> (bool, bool) {
+        if self.is_empty() {
+            // It was not noted of the newest message, of which another copy may follow.
+            self.channel.clear();
+        }
         let Some(state) = self.patterns.get_mut(pattern) else {
             self.patterns.insert(pattern.clone(), PatternState::new(formats));
             return (true, false);

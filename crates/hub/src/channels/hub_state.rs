@@ -92,9 +92,7 @@ impl HubState {
         let JoinRequest { shard, topic, linger, history, ticket } = request;
         let retention = self.retention_for(&topic, Retention { history, linger });
         let known = self.by_topic.get(&topic).copied();
-        if known.is_none() {
-            self.evict_surplus(1);
-        }
+        let fed_since = if known.is_none() { self.make_room(&topic) } else { None };
         if known.is_none() && self.is_full() {
             self.observer.channel_refused();
             self.senders.send_to(shard, Message::Refused { topic, ticket });
@@ -105,7 +103,7 @@ impl HubState {
                 self.retain(index, retention);
                 (index, false)
             }
-            None => self.open(topic.clone(), retention),
+            None => self.open(topic.clone(), retention, fed_since),
         };
         let channel = &mut self.channels[index as usize];
         channel.shards |= 1 << shard;
@@ -269,13 +267,19 @@ impl HubState {
         self.channels.len() >= self.settings.max_channels
     }
 
-    /// Opens a channel, which keeps what `retention` says. Returns whether the source must follow its
+    /// Opens a channel, which keeps what `retention` says. If it is fed, it has missed nothing since
+    /// `fed_since`, which was known before others were closed. Returns whether the source must follow its
     /// subscription.
-    pub(super) fn open(&mut self, topic: Topic, retention: Retention) -> (ChannelIndex, bool) {
+    pub(super) fn open(
+        &mut self,
+        topic: Topic,
+        retention: Retention,
+        fed_since: Option<u64>,
+    ) -> (ChannelIndex, bool) {
         let siblings = self.names.of(&topic).entry(topic.subscription.name.clone()).or_default();
         // Another channel of the subscription: whether that is confirmed holds for this one, too.
         let sibling = siblings.first().copied();
-        let origin = self.origin(&topic, sibling);
+        let origin = self.origin(&topic, sibling).or_fed_since(fed_since);
         if sibling.is_none() && !origin.must_follow {
             self.followed.feed(&topic.subscription.name);
         }

@@ -405,6 +405,11 @@ impl Hub {
         self.state.borrow().numbers.settled()
     }
 
+    /// Channels that are open.
+    pub(super) fn channels(&self) -> usize {
+        self.state.borrow().channels.len()
+    }
+
     /// Channels in the queue of the history budget.
     pub(super) fn budgeted_channels(&self) -> usize {
         self.state.borrow().budget.queued()

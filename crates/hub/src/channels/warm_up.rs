@@ -142,7 +142,7 @@ impl HubState {
             if known || self.is_full() || retention.history.is_none() {
                 continue;
             }
-            let (index, must_follow) = self.open(topic.clone(), retention);
+            let (index, must_follow) = self.open(topic.clone(), retention, None);
             self.begin_linger(index, now);
             subscriptions.push(topic.subscription.clone());
             if must_follow {

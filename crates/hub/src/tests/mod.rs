@@ -3,6 +3,7 @@
 mod behind;
 mod bounds;
 mod delivery;
+mod follow;
 mod linger;
 mod log_oracle;
 mod logs;

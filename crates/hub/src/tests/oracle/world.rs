@@ -240,6 +240,7 @@ impl World {
         if self.redis.is_connected {
             self.note(|_| "the connection breaks".into());
             self.redis.is_connected = false;
+            self.redis.is_restored = false;
             self.redis.subscribed.clear();
             self.redis.wire.clear();
             self.redis.newest_copy = None;
