@@ -13,6 +13,7 @@ use crate::fleet::message::{
     self, AnswerText, ChannelText, ForAll, ForOne, HexId, MAX_ASKED, SubscriptionText,
 };
 use crate::fleet::name::{MarkId, SubscriptionTag};
+use crate::fleet::rules::FleetRule;
 use crate::requests::shard_request::StreamAddress;
 use crate::subject::ChannelIndex;
 
@@ -237,8 +238,10 @@ impl HubState {
         let mut siblings = siblings.iter().map(|index| &self.channels[*index as usize]);
         let channel =
             siblings.find(|channel| channel.is_confirmed() && channel.history.is_some())?;
-        let Some((number, name)) = channel.newest_message() else {
-            return Some(ChannelText { at, number: channel.confirmed, newest: None });
+        let holds = FleetRule::NoHoleInAnswer.holds();
+        let since = if holds { channel.whole_since? } else { 0 };
+        let Some((number, name)) = channel.newest_message(since) else {
+            return Some(ChannelText { at, number: since, newest: None });
         };
         let place = channel.place(name).map(|place| place.text());
         let newest = place.and_then(|text| String::from_utf8(text.to_vec()).ok());

@@ -11,6 +11,7 @@ use crate::Topic;
 use crate::fleet::answer::Answer;
 use crate::fleet::marks::HeardMark;
 use crate::fleet::name::{EventName, FleetPosition, MarkId, SubscriptionTag};
+use crate::fleet::rules::FleetRule;
 use crate::gap::GapReason;
 use crate::history::History;
 use crate::history::budget::{ChannelIncarnation, HistoryBudget};
@@ -28,6 +29,9 @@ pub(super) struct Channel {
     pub(super) confirmation: Confirmation,
     // The number of the last confirmation; 0 before the first.
     pub(super) confirmed: u64,
+    // The number after which it was followed without a hole: of the confirmation, or after a break of the
+    // gap for it. `None` while that gap is still to be sent.
+    pub(super) whole_since: Option<u64>,
     pub(super) tag: SubscriptionTag,
     // The newest mark before the newest message, and how many messages came since.
     pub(super) counted: (MarkId, u32),
@@ -117,8 +121,10 @@ impl Channel {
     /// A message has come on its subscription: returns its name. It has one if `mark`, the newest, came
     /// after the confirmation.
     pub(super) fn count(&mut self, mark: Option<HeardMark>, check: u16) -> EventName {
-        let Some(mark) = mark.filter(|mark| self.is_confirmed() && mark.number >= self.confirmed)
-        else {
+        let is_after = |mark: &HeardMark| {
+            mark.number >= self.confirmed || !FleetRule::MarkAfterConfirmation.holds()
+        };
+        let Some(mark) = mark.filter(|mark| self.is_confirmed() && is_after(mark)) else {
             return EventName::default();
         };
         let (counted, k) = self.counted;
@@ -133,9 +139,9 @@ impl Channel {
         name.known().map(|name| FleetPosition { tag: self.tag, name })
     }
 
-    /// Its newest message since its confirmation, and the name.
-    pub(super) fn newest_message(&self) -> Option<(u64, EventName)> {
-        self.history.as_ref()?.newest_message(self.confirmed)
+    /// Its newest message since `number`, and the name.
+    pub(super) fn newest_message(&self, number: u64) -> Option<(u64, EventName)> {
+        self.history.as_ref()?.newest_message(number)
     }
 
     /// The number of the newest message or gap, kept or not; where there is none, one from before.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::channel::Confirmation;
 use super::hub_state::HubState;
 use super::name_index::ChannelIndexes;
+use crate::fleet::rules::FleetRule;
 use crate::gap::GapReason;
 use crate::inbox::message::Message;
 use crate::requests::shard_request::StreamAddress;
@@ -35,8 +36,12 @@ impl HubState {
         let mut waiting = Vec::new();
         for index in unconfirmed {
             let channel = &mut self.channels[index as usize];
+            channel.whole_since = Some(number);
             if channel.confirmation == Confirmation::Withdrawn {
                 self.restored.push(index);
+                if FleetRule::GapsBeforeAnswers.holds() {
+                    channel.whole_since = None;
+                }
             } else if let Some(history) = &mut channel.history {
                 history.begin(number);
             }

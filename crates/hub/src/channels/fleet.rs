@@ -15,6 +15,7 @@ use crate::fleet::message::{ForAll, ForOne, HexId, encode};
 use crate::fleet::name::MarkId;
 use crate::fleet::pacer::MarkPacer;
 use crate::fleet::requests::{FleetRequest, FleetRequests};
+use crate::fleet::rules::FleetRule;
 use crate::inbox::message::Message;
 use crate::position::cursor::Cursor;
 use crate::position::event_id::EventId;
@@ -70,7 +71,7 @@ impl Fleet {
     /// After a break, none that came before the gaps for it were sent: a client that had a name from there,
     /// and not the gap, would be taken for complete elsewhere.
     pub(super) fn newest_mark(&self) -> Option<HeardMark> {
-        let after = self.named_after?;
+        let after = if FleetRule::GapsBeforeNames.holds() { self.named_after? } else { 0 };
         self.marks.newest().filter(|mark| mark.number >= after)
     }
 
@@ -206,7 +207,10 @@ impl HubState {
         channels: &[ChannelIndex],
     ) {
         let located = self.locate_client(ids, channels);
-        if located.is_sure() || !self.fleet.has_marks() {
+        // A client may have a message of which another copy is still to come: behind the fence it has.
+        let is_settled = located.newest() <= self.numbers.settled();
+        let is_sure = located.is_sure() && is_settled;
+        if is_sure || !self.fleet.has_marks() || !FleetRule::Fence.holds() {
             let page = self.page_of_located(&request, channels, &located);
             return self.send_page(request, page);
         }
@@ -214,7 +218,7 @@ impl HubState {
         self.fleet.locating.insert(stream, request);
         if !self.fleet.is_up() {
             self.fleet.unfenced.push(stream);
-        } else if ids.iter().any(Option::is_some) {
+        } else if ids.iter().any(Option::is_some) && !located.is_sure() {
             self.ask_for(stream, channels, Instant::now());
         } else {
             self.fence(vec![stream]);

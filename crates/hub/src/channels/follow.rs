@@ -18,6 +18,8 @@ pub(super) struct ChannelOrigin {
     pub(super) confirmation: Confirmation,
     /// The number since which it is followed without a hole.
     pub(super) confirmed: u64,
+    /// The same; `None` while the gap for a break is still to be sent.
+    pub(super) whole_since: Option<u64>,
     /// The number after which its history is complete.
     pub(super) history_from: u64,
     /// It is fed, and no message has come after this number that it lacks.
@@ -34,7 +36,10 @@ impl ChannelOrigin {
     /// The same, if it is fed with nothing missed since an earlier number.
     pub(super) fn or_fed_since(self, number: Option<u64>) -> Self {
         match self.fed_since.min(number) {
-            Some(number) => Self { confirmed: number, history_from: number, ..self },
+            Some(number) => {
+                let whole_since = self.whole_since.map(|_| number);
+                Self { confirmed: number, whole_since, history_from: number, ..self }
+            }
             None => self,
         }
     }
@@ -97,6 +102,7 @@ impl HubState {
         let awaited = ChannelOrigin {
             confirmation: Confirmation::Awaited,
             confirmed: 0,
+            whole_since: None,
             history_from: now,
             fed_since: None,
             is_counted: true,
@@ -116,7 +122,8 @@ impl HubState {
                     true => Confirmation::Given,
                     false => Confirmation::Awaited,
                 };
-                ChannelOrigin { confirmation, confirmed: sibling.confirmed, ..awaited }
+                let (confirmed, whole_since) = (sibling.confirmed, sibling.whole_since);
+                ChannelOrigin { confirmation, confirmed, whole_since, ..awaited }
             }
             (Some(FedOrigin::Awaited) | None, None) => awaited,
         }
@@ -127,6 +134,7 @@ impl HubState {
         ChannelOrigin {
             confirmation: Confirmation::Given,
             confirmed: number,
+            whole_since: (!is_restoring).then_some(number),
             history_from: number,
             fed_since: Some(number),
             is_counted: false,

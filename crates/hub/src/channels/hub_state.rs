@@ -115,7 +115,7 @@ impl HubState {
         debug_assert!(!channel.is_confirmed() || channel.confirmed <= self.numbers.newest());
         let confirmed = channel.is_confirmed().then(|| ChannelStart {
             number: channel.confirmed,
-            newest: channel.newest_message().unwrap_or_default(),
+            newest: channel.newest_message(channel.confirmed).unwrap_or_default(),
             entry: channel.newest_entry,
         });
         let message = Message::Joined {
@@ -257,6 +257,7 @@ impl HubState {
             let channel = &mut self.channels[index as usize];
             let record = (RecordContent::Gap(reason), EventName::default());
             channel.keep(number, record, now, &mut self.budget);
+            channel.whole_since = Some(number);
         }
         let (channels, name) = (channels.into(), EventName::default());
         let gap = Message::Gap { reason, channels, number, name, entry: None };
@@ -285,6 +286,7 @@ impl HubState {
         }
         let sibling = sibling.map(|sibling| &self.channels[sibling as usize]);
         let counted = sibling.filter(|_| origin.is_counted).map(|sibling| sibling.counted);
+        let counted = counted.unwrap_or_default();
         let newest_entry = sibling.map_or(EntryId::ZERO, |sibling| sibling.newest_entry);
         let tag = SubscriptionTag::of(&topic.subscription);
         let entry = self.channels.vacant_entry();
@@ -294,8 +296,9 @@ impl HubState {
             index,
             confirmation: origin.confirmation,
             confirmed: origin.confirmed,
+            whole_since: origin.whole_since,
             tag,
-            counted: counted.unwrap_or_default(),
+            counted,
             answers: Vec::new(),
             shards: 0,
             linger: Duration::ZERO,

@@ -35,6 +35,11 @@ impl Located {
         self.0.iter().all(|place| matches!(place, ChannelPlace::Complete(_)))
     }
 
+    /// The newest number at which the client stands on any channel.
+    pub(super) fn newest(&self) -> u64 {
+        self.0.iter().copied().filter_map(Self::number).max().unwrap_or_default()
+    }
+
     fn number(place: ChannelPlace) -> Option<u64> {
         match place {
             ChannelPlace::Complete(number)

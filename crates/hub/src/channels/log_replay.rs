@@ -97,7 +97,8 @@ impl HubState {
             let number = history.zip(start[log]).map(|(history, id)| history.number_at(id));
             number.unwrap_or(u64::MAX)
         });
-        let mut page = ReplayPage::read(&slices, self.numbers.settled(), request.max_bytes);
+        let settled = self.numbers.settled();
+        let mut page = ReplayPage::read(&slices, settled, request.max_bytes, false);
         page.start = start;
         self.send_page(request, page);
         None

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::channel::Confirmation;
 use super::hub_state::HubState;
+use crate::fleet::rules::FleetRule;
 use crate::history::merge::HistorySlice;
 use crate::history::page::ReplayPage;
 use crate::inbox::message::{Message, ReplayMessage};
@@ -122,9 +123,14 @@ impl HubState {
                 return ReplayPage::unknown_id(channels.len(), settled, Box::default());
             }
         };
-        let mut page = ReplayPage::read(&slices, settled, max_bytes);
+        let mut page = ReplayPage::read(&slices, settled, max_bytes, self.is_gap_first());
         page.floors = page.floors.or(floors);
         page
+    }
+
+    /// Whether a gap for what is no longer kept comes before all of a page.
+    fn is_gap_first(&self) -> bool {
+        self.fleet.has_marks() && FleetRule::GapFirst.holds()
     }
 
     fn newest_entries(&self, channels: &[ChannelIndex]) -> Box<[Option<EntryId>]> {

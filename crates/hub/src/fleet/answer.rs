@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::message::{AnswerText, MAX_ASKED};
 use super::name::{EventName, FleetPosition, MarkId, SubscriptionTag};
+use super::rules::FleetRule;
 use crate::position::event_id::EventId;
 
 /// The newest marks in an answer.
@@ -75,7 +76,10 @@ impl Answer {
     /// Positions are compared within this one answer: two gateways number differently.
     pub(crate) fn is_quiet_since(&self, position: StandsAt, tag: SubscriptionTag) -> bool {
         let (StandsAt::Exactly(number) | StandsAt::AtLeast(number)) = position;
-        self.channels.get(&tag).is_some_and(|channel| channel.number <= number)
+        let is_before = |number: u64, channel: &ChannelAnswer| {
+            channel.number <= number || !FleetRule::OrderInAnswer.holds()
+        };
+        self.channels.get(&tag).is_some_and(|channel| is_before(number, channel))
     }
 
     /// Where a client with this id stood; `None` if the answer does not say.

@@ -12,3 +12,4 @@ pub(crate) mod message;
 pub(crate) mod name;
 pub(crate) mod pacer;
 pub(crate) mod requests;
+pub(crate) mod rules;

@@ -7,6 +7,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
+use super::rules::FleetRule;
 use crate::Subscription;
 
 /// A mark: a random number that a gateway publishes for all.
@@ -38,7 +39,8 @@ impl SubscriptionTag {
     pub(crate) fn of(subscription: &Subscription) -> Self {
         let seed = if subscription.is_pattern { b'P' } else { b'C' };
         let hash = hash(u64::from(seed), subscription.name.as_str().as_bytes());
-        Self((hash >> 32) as u32)
+        let tag = (hash >> 32) as u32;
+        Self(if FleetRule::WideTags.holds() { tag } else { tag & 1 })
     }
 }
 

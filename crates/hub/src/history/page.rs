@@ -68,12 +68,21 @@ impl ReplayPage {
     ///
     /// Where histories no longer reach back far enough, one gap names all of these channels, before any
     /// record after which one of them is complete: a client that had such a record's id, and not the gap,
-    /// would be taken for complete when it comes back.
-    pub(crate) fn read(slices: &[HistorySlice<'_>], settled: u64, max_bytes: usize) -> Self {
+    /// would be taken for complete when it comes back. With `is_gap_first` it is before every record: other
+    /// gateways know the ids of the records, and have the channels complete after them.
+    pub(crate) fn read(
+        slices: &[HistorySlice<'_>],
+        settled: u64,
+        max_bytes: usize,
+        is_gap_first: bool,
+    ) -> Self {
         let mut expired = ExpiredChannels::find(slices);
         let mut page = Self::default();
         let mut bytes = 0;
         for merged in merge(slices) {
+            if is_gap_first && page.records.is_empty() {
+                expired.first = 0;
+            }
             let number = merged.record.number;
             // Before the page may end: the next page begins behind the last record of this one, and would
             // not find the gap.
@@ -234,7 +243,7 @@ mod tests {
     fn page(channels: &[&History], after: u64, max_bytes: usize) -> ReplayPage {
         let slices = channels.iter().map(|history| HistorySlice { channel: 7, history, after });
         let slices: Vec<_> = slices.collect();
-        ReplayPage::read(&slices, 100, max_bytes)
+        ReplayPage::read(&slices, 100, max_bytes, false)
     }
 
     /// The number of each event; of a gap its reason and channels, too.

@@ -5,14 +5,14 @@
 
 use std::rc::Rc;
 
-use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::Shard;
 use super::local_channel::{LocalChannel, OpenStream};
 use crate::Ids;
 use crate::fleet::marks::HeardMark;
-use crate::fleet::name::{FleetPosition, SubscriptionTag};
+use crate::fleet::name::FleetPosition;
+use crate::fleet::rules::FleetRule;
 use crate::subject::ChannelIndex;
 
 impl Shard {
@@ -28,10 +28,12 @@ impl Shard {
             channel.is_confirmed.get() && channel.topic.ids == Ids::Ours
         };
         let confirmed = channels.iter().map(|channel| channel.confirmed.get()).max()?;
-        if !channels.iter().all(is_known) || mark.number < confirmed || !are_distinct(&channels) {
+        if !channels.iter().all(is_known) || mark.number < confirmed {
             return None;
         }
-        let newest = channels.iter().max_by_key(|channel| {
+        let all =
+            if FleetRule::NewestOfAllChannels.holds() { &channels[..] } else { &channels[..1] };
+        let newest = all.iter().max_by_key(|channel| {
             let (newest, _) = channel.newest.get();
             // Copies of one message share a number: it is named by its channel.
             (newest, !channel.topic.subscription.is_pattern)
@@ -79,12 +81,4 @@ impl Shard {
             }
         }
     }
-}
-
-/// Whether no two of these channels have one tag.
-fn are_distinct(channels: &[Rc<LocalChannel>]) -> bool {
-    let mut tags: SmallVec<[SubscriptionTag; 8]> =
-        channels.iter().map(|channel| channel.tag).collect();
-    tags.sort_unstable();
-    tags.windows(2).all(|pair| pair[0] != pair[1])
 }

@@ -3,6 +3,7 @@
 mod behind;
 mod bounds;
 mod delivery;
+mod fleet;
 mod follow;
 mod linger;
 mod log_oracle;
@@ -150,7 +151,7 @@ async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-/// What is queued for a subscriber, with the run's tag as `R` and numbers from [`FIRST`] on.
+/// What is queued for a subscriber, with the run's tag as `R`, numbers from [`FIRST`] on, and without places.
 fn read(subscriber: &Subscriber) -> String {
     let mut text = String::new();
     let context = Context::from_waker(Waker::noop());
@@ -160,6 +161,7 @@ fn read(subscriber: &Subscriber) -> String {
     text.lines()
         .map(|line| match line.strip_prefix("id: ").and_then(|id| id.split_once('-')) {
             Some((_, number)) => {
+                let number = number.split('-').next().expect("a first part");
                 let number: i64 = number.parse().expect("a number");
                 format!("id: R-{}", number - FIRST.get().cast_signed())
             }
