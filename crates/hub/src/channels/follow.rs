@@ -129,6 +129,20 @@ impl HubState {
         }
     }
 
+    /// The number after which nothing has come on a channel that a followed pattern would have opened.
+    pub(super) fn quiet_since(
+        &self,
+        Subscription { name, is_pattern }: &Subscription,
+    ) -> Option<u64> {
+        if *is_pattern || self.names.plain.contains_key(name) {
+            return None;
+        }
+        match self.followed.origin(name.as_str(), None)? {
+            FedOrigin::Given { quiet_since, is_restoring: false, .. } => Some(quiet_since),
+            FedOrigin::Given { .. } | FedOrigin::Awaited => None,
+        }
+    }
+
     /// No message has come after `number` that this channel lacks.
     fn fed_since(number: u64, is_restoring: bool) -> ChannelOrigin {
         ChannelOrigin {
