@@ -73,6 +73,7 @@ impl StreamOptions {
             history: self.history,
             strip_prefix,
             patterns: self.patterns,
+            follow: Vec::new(),
             max_channels: self.max_channels,
             claim: None,
             stream: StreamSettings { linger, ..self.stream },

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::auth_warnings::auth_warnings;
+use super::follow_warnings::follow_warnings;
 use super::{Error, sockets};
 use crate::config::{Settings, reaches};
 use crate::route::{self, ChannelFollower, RouteSettings, Target, UpstreamAddress};
@@ -12,7 +13,8 @@ use crate::server::{descriptors, tls};
 
 /// Checks the files and addresses in the settings. Opens no socket and creates no file. Returns
 /// warnings, one line each: a certificate that expires soon, an address that this machine does not
-/// have, a route to the admin listener, an `auth` that lets in more than is meant.
+/// have, a route to the admin listener, an `auth` that lets in more than is meant, a pattern that receives
+/// everything.
 ///
 /// # Errors
 /// The error that a start would fail with.
@@ -32,6 +34,7 @@ pub fn inspect(settings: &Settings) -> Result<Vec<String>, Error> {
     }));
     warnings.extend(published_admin(settings));
     warnings.extend(auth_warnings(settings));
+    warnings.extend(follow_warnings(settings));
     warnings.extend(disagreeing_routes(settings));
     Ok(warnings)
 }

@@ -16,6 +16,7 @@ mod certificates;
 mod config_change;
 mod duration_text;
 mod error;
+mod follow_warnings;
 mod inspect;
 mod monitor;
 mod probe;

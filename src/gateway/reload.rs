@@ -114,7 +114,8 @@ impl Reloader {
         let retention = Arc::new(router.retention());
         let admin = new.admin.as_ref().and_then(|admin| admin.auth.clone());
         self.admin_auth.set(admin.map(|auth| Authenticator::new(auth, &self.auth)));
-        self.hub.change(HubSettings { retention, ..new.hub.clone() });
+        let followed = router.followed().into();
+        self.hub.change(HubSettings { retention, followed, ..new.hub.clone() });
         self.max_connections.set(new.connections.max_connections);
         self.drain_settings.set(DrainSettings::of(&new));
         let connections = new.connections.clone();

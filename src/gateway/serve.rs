@@ -131,7 +131,8 @@ impl GatewayParts {
 
     fn hub(&self) -> (Hub, Vec<ShardLink>) {
         let retention = Arc::new(self.router.retention());
-        let settings = HubSettings { retention, ..self.settings.hub.clone() };
+        let followed = self.router.followed().into();
+        let settings = HubSettings { retention, followed, ..self.settings.hub.clone() };
         Hub::new(settings, self.settings.shards, self.metrics.clone())
     }
 

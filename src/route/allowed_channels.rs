@@ -1,12 +1,10 @@
 //! Which channels a token allows: those that its claim lists, by name or by pattern.
 
-use ssegate_bus::glob;
-
 /// Whether `listed` allows a channel, or, if `is_pattern`, all channels that `name` can match.
 pub(super) fn allows(listed: &[String], name: &str, is_pattern: bool) -> bool {
     listed.iter().any(|entry| match is_pattern {
         true => includes(entry, name),
-        false => entry == name || glob::matches(entry.as_bytes(), name.as_bytes()),
+        false => entry == name || ssegate_glob::matches(entry.as_bytes(), name.as_bytes()),
     })
 }
 
@@ -25,7 +23,6 @@ fn includes(entry: &str, pattern: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::{prop_assert, proptest};
-    use ssegate_bus::glob;
 
     use super::{allows, includes};
 
@@ -65,7 +62,7 @@ mod tests {
             entry in r"[ab*?\[\]\\^-]{0,3}", rest in r"[ab*?\[\]\\^-]{0,4}", name in "[ab]{0,6}",
         ) {
             let pattern = format!("{}{rest}", entry.trim_end_matches('*'));
-            let matched = |glob: &str| glob::matches(glob.as_bytes(), name.as_bytes());
+            let matched = |glob: &str| ssegate_glob::matches(glob.as_bytes(), name.as_bytes());
             if includes(&entry, &pattern) {
                 prop_assert!(!matched(&pattern) || matched(&entry), "{entry} {pattern} {name}");
             }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use ssegate_auth::Identity;
-use ssegate_hub::Topic;
-use ssegate_hub::{ChannelName, Ids, Subscription};
+use ssegate_hub::{ChannelName, FollowedPattern, Ids, Subscription, Topic};
 use ssegate_hub::{HistorySettings, NameShape, Retention, RetentionRule, StreamSettings};
 
 use super::OWN_NAMES;
 use super::allowed_channels;
 use super::channel_error::ChannelError;
+use super::follow::may_match;
 use super::parameters::Parameters;
 use super::settings::{EventsSettings, EventsSource, Ready};
 use super::template::Template;
@@ -119,6 +119,12 @@ impl Channels {
             names.chain(of_others)
         });
         let mut topics: Vec<Topic> = names.filter_map(|name| self.topic(&name).ok()).collect();
+        let followed = self.settings.follow.iter().map(|pattern| Topic {
+            subscription: Subscription { name: pattern.clone(), is_pattern: true },
+            format: self.settings.format,
+            ids: self.ids(),
+        });
+        topics.extend(followed);
         topics.dedup();
         topics
     }
@@ -137,6 +143,15 @@ impl Channels {
             return vec![rule(NameShape::new(vec![strip_prefix.clone(), String::new()]))];
         }
         self.templates.iter().map(|template| rule(template.shape(strip_prefix))).collect()
+    }
+
+    /// Returns the patterns that are followed before anybody asks.
+    pub(super) fn followed(&self) -> impl Iterator<Item = FollowedPattern> {
+        let format = self.settings.format;
+        self.settings
+            .follow
+            .iter()
+            .map(move |pattern| FollowedPattern { pattern: pattern.clone(), format })
     }
 
     /// The kind of source.
@@ -243,15 +258,6 @@ impl Channels {
     }
 }
 
-/// Whether a pattern could match a name that starts with `reserved`: compares them up to the pattern's
-/// first glob character.
-fn may_match(pattern: &ChannelName, reserved: &str) -> bool {
-    let pattern = pattern.as_str();
-    let literal = pattern.find(['*', '?', '[', '\\']).unwrap_or(pattern.len());
-    let known = literal.min(reserved.len());
-    pattern.as_bytes()[..known] == reserved.as_bytes()[..known]
-}
-
 #[cfg(test)]
 mod tests {
     use ssegate_format::Format;
@@ -271,6 +277,7 @@ mod tests {
             history: Some(HistorySettings::default()),
             strip_prefix: String::new(),
             patterns: false,
+            follow: Vec::new(),
             max_channels: 3,
             claim: None,
             stream: StreamSettings::default(),

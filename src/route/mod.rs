@@ -8,6 +8,7 @@
 mod allowed_channels;
 mod channel_error;
 mod channels;
+mod follow;
 mod followers;
 mod handover;
 mod parameters;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use http::Method;
+use ssegate_hub::ChannelName;
 use tokio::time::Instant;
 
 use crate::log_limit::LogLimit;
@@ -30,6 +32,7 @@ pub use crate::upstream_address::{UpstreamAddress, UpstreamTls};
 
 pub use channel_error::ChannelError;
 pub use channels::Channels;
+pub use follow::{is_within, may_match_reserved, with_prefix};
 pub use followers::{ChannelFollower, disagreements, follower_of, streams};
 pub use handover::RouteHandover;
 pub use parameters::Parameters;
@@ -44,7 +47,7 @@ pub use settings::{
 
 /// What the names of channels and keys begin with that gateways use among themselves. Clients can neither
 /// subscribe to them nor publish to them over HTTP, and no pattern delivers them.
-pub const OWN_NAMES: &str = "ssegate:";
+pub const OWN_NAMES: &str = ChannelName::OF_GATEWAYS;
 
 /// The methods of an events route without `methods`.
 pub const STREAM_METHODS: [Method; 2] = [Method::GET, Method::HEAD];

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::Method;
-use ssegate_hub::RetentionRules;
+use ssegate_hub::{FollowedPattern, RetentionRules};
 
 use super::Route;
 use super::channels::Channels;
@@ -181,6 +181,18 @@ impl Router {
         RetentionRules::new(channels.flat_map(Channels::retention))
     }
 
+    /// Returns the patterns that are followed before anybody asks for what they bring.
+    pub fn followed(&self) -> Vec<FollowedPattern> {
+        let mut followed = Vec::new();
+        let channels = self.routes.iter().filter_map(|route| route.channels.as_ref());
+        for pattern in channels.flat_map(Channels::followed) {
+            if !followed.contains(&pattern) {
+                followed.push(pattern);
+            }
+        }
+        followed
+    }
+
     /// The header fields that only the gateway may send to backends.
     pub fn reserved_headers(&self) -> &ReservedHeaders {
         &self.reserved
@@ -263,6 +275,7 @@ mod tests {
             history: None,
             strip_prefix: String::new(),
             patterns: false,
+            follow: Vec::new(),
             max_channels: 1,
             claim: None,
             stream: StreamSettings::default(),

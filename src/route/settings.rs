@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 use ssegate_format::Format;
-use ssegate_hub::{HistorySettings, StreamSettings};
+use ssegate_hub::{ChannelName, HistorySettings, StreamSettings};
 
 use super::proxy::ProxySettings;
 use crate::auth::AuthSettings;
@@ -79,6 +79,8 @@ pub struct EventsSettings {
     pub strip_prefix: String,
     /// Whether a name with glob characters subscribes to a pattern.
     pub patterns: bool,
+    /// The patterns that are followed before anybody asks, as the source takes them.
+    pub follow: Vec<ChannelName>,
     /// The most channels on one stream.
     pub max_channels: usize,
     /// The claim of the client's token that lists the channels it may have. Without `channels` it is

@@ -67,6 +67,15 @@ impl Template {
 
     /// Returns the literal parts that all names of the template share, after `prefix`.
     pub(super) fn shape(&self, prefix: &str) -> NameShape {
+        NameShape::new(self.literals_after(prefix))
+    }
+
+    /// Returns the literal parts that all names of the template share, with anything between two of them.
+    pub(super) fn literals(&self) -> Vec<String> {
+        self.literals_after("")
+    }
+
+    fn literals_after(&self, prefix: &str) -> Vec<String> {
         let mut shape = vec![prefix.to_owned()];
         for part in &self.parts {
             match (part, shape.last_mut()) {
@@ -74,7 +83,7 @@ impl Template {
                 _ => shape.push(String::new()),
             }
         }
-        NameShape::new(shape)
+        shape
     }
 
     /// Whether a part of the name comes from the client's credential.

@@ -160,6 +160,7 @@ pub(super) mod tests {
                 history: None,
                 strip_prefix: String::new(),
                 patterns: false,
+                follow: Vec::new(),
                 max_channels: 1,
                 claim: None,
                 stream: StreamSettings::default(),

@@ -39,6 +39,8 @@ mod early_answers;
 mod envelope;
 /// Several gateways at one Redis.
 mod fleet;
+/// Patterns that are followed before anybody asks.
+mod follow;
 /// A backend decides who may listen.
 mod forward_auth;
 /// To any kind of upstream, in time, and with the truth of where a request comes from.

@@ -16,7 +16,6 @@ use slab::Slab;
 use ssegate_resp::Payload;
 use tokio::time::Instant;
 
-use super::glob;
 use super::memory::BusMemory;
 use super::message::EncodedMessage;
 use super::outbox::Outbox;
@@ -248,7 +247,8 @@ impl Broker {
     pub(super) fn channels(&self, pattern: Option<&[u8]>) -> Vec<Bytes> {
         let bus = self.bus.borrow();
         let names = bus.channels.iter().map(|(name, _)| name);
-        let matching = names.filter(|name| pattern.is_none_or(|glob| glob::matches(glob, name)));
+        let matching =
+            names.filter(|name| pattern.is_none_or(|pattern| ssegate_glob::matches(pattern, name)));
         let mut names: Vec<_> = matching.map(|name| Bytes::copy_from_slice(name)).collect();
         names.sort_unstable();
         names
@@ -289,7 +289,7 @@ impl BusState {
         };
         deliver(self.channels.subscribers(channel), None);
         for (pattern, ids) in self.patterns.iter() {
-            if glob::matches(pattern, channel) {
+            if ssegate_glob::matches(pattern, channel) {
                 deliver(ids, Some(pattern));
             }
         }

@@ -5,7 +5,7 @@
 //! 1. [`listener`]: accepts a connection, within the limit, and owns its session.
 //! 2. [`session`]: reads commands, in batches, and writes what is queued.
 //! 3. [`command`]: finds the command in its table and runs it.
-//! 4. [`broker`]: owns the subscriptions ([`subscriptions`], [`glob`]) and distributes a message. It knows
+//! 4. [`broker`]: owns the subscriptions ([`subscriptions`], [`ssegate_glob`]) and distributes a message. It knows
 //!    neither sockets nor commands: a connection is an [`outbox`] here, a part of this process an
 //!    [`outlet`].
 //! 5. [`message`]: encodes it, at most once for each version of RESP.
@@ -17,7 +17,6 @@
 
 mod broker;
 mod command;
-pub mod glob;
 mod listener;
 mod memory;
 mod message;

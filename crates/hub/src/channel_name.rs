@@ -39,6 +39,10 @@ impl ChannelName {
     /// (<https://redis.io/docs/latest/develop/use/keyspace-notifications/>) and Sentinel.
     pub const RESERVED: [&'static str; 3] = ["__keyspace@", "__keyevent@", "__sentinel__"];
 
+    /// Prefix of the names that gateways use among themselves. What is published there is for no client, and is
+    /// not kept.
+    pub const OF_GATEWAYS: &str = "ssegate:";
+
     /// Validates `name`.
     pub fn new(name: &str) -> Result<Self, InvalidChannelName> {
         if name.is_empty() {

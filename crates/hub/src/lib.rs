@@ -69,7 +69,7 @@ pub use position::resume::{LastSeen, Replay};
 pub use requests::source_request::{
     LogRange, LogRead, LogReadKey, LogReadResult, SourceKind, SourceRequest,
 };
-pub use settings::{HubSettings, MAX_SHARDS, StreamSettings, WhenFull};
+pub use settings::{FollowedPattern, HubSettings, MAX_SHARDS, StreamSettings, WhenFull};
 pub use shard::Shard;
 pub use shard::link::ShardLink;
 pub use shard::streams::StreamRequest;

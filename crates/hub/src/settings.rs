@@ -4,11 +4,13 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use ssegate_format::Format;
 use ssegate_sse::encode;
 use ssegate_sse::frame::Frame;
 
 use super::history::retention::RetentionRules;
 use super::position::resume::Replay;
+use crate::ChannelName;
 
 /// The most shards: a channel has one bit of a `u128` for each.
 pub const MAX_SHARDS: usize = 128;
@@ -27,6 +29,20 @@ pub struct HubSettings {
     pub queue_memory: usize,
     /// What is kept of each channel. For a channel that no rule matches, what its streams request.
     pub retention: Arc<RetentionRules>,
+    /// The patterns that are followed before anybody asks for what they bring.
+    pub followed: Arc<[FollowedPattern]>,
+}
+
+/// A pattern that the hub follows as long as it has this setting.
+///
+/// What it brings goes into the history of each channel that it matches, as `retention` says, in this format and
+/// with ids of the hub. Such a channel is opened with its first message, and stays until there is no room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FollowedPattern {
+    /// The pattern, as the source takes it.
+    pub pattern: ChannelName,
+    /// How payloads are decoded.
+    pub format: Format,
 }
 
 impl Default for HubSettings {
@@ -36,6 +52,7 @@ impl Default for HubSettings {
             history_memory: 256 << 20,
             queue_memory: 256 << 20,
             retention: Arc::default(),
+            followed: Arc::default(),
         }
     }
 }

@@ -77,6 +77,11 @@ stream_mapping! {
         strip_prefix: String,
         /// Whether `*`, `?` and `[` in a channel's name subscribe to a pattern.
         patterns: bool => patterns,
+        /// Patterns of channels that are subscribed from the start: what is published to these channels is kept
+        /// in their histories, also while no client has them. A channel stays until `max_channels` is reached,
+        /// the longest unused first. Without the `strip_prefix`; needs a history.
+        #[schemars(length(min = 1))]
+        follow: Vec<Field<String>>,
         /// The claim of the token that lists the channels which its bearer may have: names, or patterns of
         /// names, as an array or as words. Without `channels` the stream has all of them.
         claim: String,

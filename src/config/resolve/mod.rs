@@ -9,6 +9,7 @@ mod authority;
 mod basic;
 mod files;
 mod fleet;
+mod follow;
 mod forward_auth;
 mod handover;
 mod header_name;

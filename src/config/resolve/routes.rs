@@ -124,12 +124,14 @@ impl Resolver<'_> {
     ) -> Option<EventsSettings> {
         let channels = std::mem::take(&mut file.channels);
         let claim = self.claim(std::mem::take(&mut file.claim), has_auth);
+        let follow = std::mem::take(&mut file.follow);
         let channels = || match (&claim, channels) {
             (Some(_), Field::Absent) => Some(Vec::new()),
             (_, channels) => self.channels(channels, (pattern, has_auth), &location),
         };
         let settings = self.stream(&file, &location, defaults.clone(), channels)?;
-        Some(EventsSettings { claim, ..settings })
+        let follow = self.follow(follow, &settings);
+        Some(EventsSettings { claim, follow, ..settings })
     }
 
     pub(super) fn channels(

@@ -152,3 +152,35 @@ fn a_backend_may_hand_streams_over_where_the_route_has_handover() {
     routes[3].handover: expected a mapping with key, issuer, source, format, strip_prefix, keep_alive, retry, history, replay, gap_events, linger, ready, max_channels, max_stream_age and queue; this is "on" (gateway.yaml:8:53)
     "#);
 }
+
+#[test]
+fn followed_patterns_stay_within_the_channels_of_their_route() {
+    let route = |events: &str| with_routes(&format!("- path: /{{id}}\n  events: {{{events}}}\n"));
+    let valid = settings(&route(
+        "channels: [news, \"orders:{id}\"], strip_prefix: \"a*:\", follow: [\"orders:*\", news]",
+    ));
+    let follow: Vec<_> = events(&valid, 0).follow.iter().map(|name| name.as_str()).collect();
+    assert_eq!(follow, ["a\\*:orders:*", "a\\*:news"]);
+    let report =
+        mistakes(&route("channels: [news, \"orders:{id}\"], follow: [\"*\", \"order:*\"]"))
+            + "\n"
+            + &mistakes(&route("channels: [\"{id}\"], follow: []"))
+            + "\n"
+            + &mistakes(&route("channels: [\"{id}\"], follow: [\"*\"], history: off"))
+            + "\n"
+            + &mistakes(&route("channels: [\"{id}\"], follow: [\"*\"], source: stream"))
+            + "\n"
+            + &mistakes(&route(
+                "channels: [\"{id}\"], follow: [\"__keyspace@*\", \"ssegate:*\", \"\"]",
+            ));
+    assert_snapshot!(report, @r#"
+    routes[0].events.follow[0]: "*" matches channels that this route does not have; write one that stays within "news" or "orders:{id}" (gateway.yaml:5:54)
+    routes[0].events.follow[1]: "order:*" matches channels that this route does not have; write one that stays within "news" or "orders:{id}" (gateway.yaml:5:59)
+    routes[0].events.follow: the list is empty; name patterns of its channels, such as ["orders:*"], or remove it (gateway.yaml:5:40)
+    routes[0].events.follow: needs a history to keep what comes; remove history: off (gateway.yaml:5:40)
+    routes[0].events.follow: is not needed with source: stream: Redis keeps the entries (gateway.yaml:5:40)
+    routes[0].events.follow[0]: not a valid pattern: channel names that start with __keyspace@, __keyevent@ or __sentinel__ are reserved by Redis (gateway.yaml:5:41)
+    routes[0].events.follow[1]: channels that begin with ssegate: are for gateways; nothing of them is kept (gateway.yaml:5:57)
+    routes[0].events.follow[2]: not a valid pattern: the channel name is empty (gateway.yaml:5:70)
+    "#);
+}

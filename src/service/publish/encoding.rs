@@ -138,6 +138,7 @@ mod tests {
             history: has_history.then(HistorySettings::default),
             strip_prefix: "app:".into(),
             patterns: false,
+            follow: Vec::new(),
             max_channels: 3,
             claim: None,
             stream: StreamSettings::default(),

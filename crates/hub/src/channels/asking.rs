@@ -242,8 +242,11 @@ impl HubState {
         let name = subscription.name.as_str();
         let siblings = self.names.of_subscription(subscription.is_pattern, name);
         let mut siblings = siblings.iter().map(|index| &self.channels[*index as usize]);
-        let channel =
-            siblings.find(|channel| channel.is_confirmed() && channel.history.is_some())?;
+        let channel = siblings.find(|channel| channel.is_confirmed() && channel.history.is_some());
+        let Some(channel) = channel else {
+            let number = self.quiet_since(&subscription)?;
+            return Some(ChannelText { at, number, newest: None });
+        };
         let holds = FleetRule::NoHoleInAnswer.holds();
         let since = if holds { channel.whole_since? } else { 0 };
         let Some((number, name)) = channel.newest_message(since) else {

@@ -46,6 +46,8 @@ pub(super) struct Channel {
     pub(super) newest_entry: EntryId,
     // Streams that have requested a replay and wait for the confirmation. Some may have left.
     pub(super) waiting: Vec<StreamAddress>,
+    // The number of its newest message, whether it was kept or not; 0 before the first.
+    pub(super) newest: u64,
     // The newest number when it was opened, and when its history was last used.
     pub(super) opened: u64,
     pub(super) used: u64,
@@ -140,6 +142,11 @@ impl Channel {
     /// Its newest message since `number`, and the name.
     pub(super) fn newest_message(&self, number: u64) -> Option<(u64, EventName)> {
         self.history.as_ref()?.newest_message(number)
+    }
+
+    /// The number of the newest message or gap, kept or not; where there is none, one from before.
+    pub(super) fn newest_number(&self) -> u64 {
+        self.history.as_ref().map_or(0, History::newest_number).max(self.newest)
     }
 
     /// Whether a message is needed here. A subscription that was left and is followed again may still

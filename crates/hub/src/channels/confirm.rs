@@ -11,6 +11,7 @@ use super::channel::Confirmation;
 use super::hub_state::HubState;
 use super::name_index::ChannelIndexes;
 use crate::fleet::rules::FleetRule;
+use crate::gap::GapReason;
 use crate::inbox::message::Message;
 use crate::requests::shard_request::StreamAddress;
 use crate::subject::ChannelIndex;
@@ -18,11 +19,20 @@ use crate::subject::ChannelIndex;
 impl HubState {
     /// The source is subscribed.
     pub(super) fn confirm(&mut self, is_pattern: bool, name: &str) {
-        let unconfirmed = self.unconfirmed(is_pattern, name);
-        if unconfirmed.is_empty() {
+        let mut unconfirmed = self.unconfirmed(is_pattern, name);
+        let is_followed = is_pattern && self.followed.is_unconfirmed(name);
+        if is_followed {
+            unconfirmed.extend(self.feed_from(name));
+        } else if !is_pattern {
+            self.settle(name);
+        }
+        if unconfirmed.is_empty() && !is_followed {
             return;
         }
         let number = self.numbers.take();
+        if is_followed {
+            self.confirm_followed(name, number, &unconfirmed);
+        }
         let mut waiting = Vec::new();
         for index in unconfirmed {
             let channel = &mut self.channels[index as usize];
@@ -50,6 +60,9 @@ impl HubState {
     /// The source is not allowed to subscribe. Streams do not wait for the channel any more: what comes
     /// until it is confirmed after all is missing, also for those that are sent a gap now.
     pub(super) fn deny(&mut self, is_pattern: bool, name: &str) {
+        if is_pattern {
+            self.deny_followed(name);
+        }
         let mut awaited = self.unconfirmed(is_pattern, name);
         awaited
             .retain(|index| self.channels[*index as usize].confirmation == Confirmation::Awaited);
@@ -81,7 +94,15 @@ impl HubState {
         for index in self.restored.drain(..) {
             self.channels[index as usize].confirmation = Confirmation::Withdrawn;
         }
+        self.lose_followed();
         self.senders.send_to_all(&Message::SourceLost);
+    }
+
+    /// All subscriptions that can be restored after a loss are.
+    pub(super) fn restored(&mut self) {
+        let restored = std::mem::take(&mut self.restored);
+        self.gap(GapReason::RedisAway, &restored);
+        self.followed.restored(self.numbers.newest());
     }
 
     fn unconfirmed(&self, is_pattern: bool, name: &str) -> ChannelIndexes {

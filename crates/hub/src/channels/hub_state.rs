@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use slab::Slab;
 use ssegate_format::Format;
-use ssegate_sse::{Event, encode};
+use ssegate_sse::Event;
 use tokio::time::Instant;
 
-use super::channel::{Channel, Confirmation, NewEvent};
+use super::channel::Channel;
+use super::delivery::MessageDelivery;
 use super::fleet::Fleet;
-use super::lingering::{Linger, Lingering};
+use super::followed::FollowedPatterns;
+use super::lingering::Lingering;
 use super::name_index::NameIndex;
 use super::numbers::Numbers;
 use super::pending_log_read::PendingLogRead;
+use crate::EntryId;
 use crate::Observer;
 use crate::Topic;
 use crate::fleet::name::{EventName, SubscriptionTag, payload_check};
@@ -26,11 +29,10 @@ use crate::history::record::RecordContent;
 use crate::history::retention::Retention;
 use crate::inbox::message::{ChannelStart, Message};
 use crate::inbox::shard_sender::ShardSenders;
-use crate::position::event_id::{EventId, RunTag};
+use crate::position::event_id::RunTag;
 use crate::requests::shard_request::{JoinRequest, ReplayRequest, StreamAddress};
 use crate::settings::HubSettings;
 use crate::subject::{ChannelIndex, Subject};
-use crate::{EntryId, Ids};
 
 /// The state of the hub.
 pub(super) struct HubState {
@@ -43,6 +45,7 @@ pub(super) struct HubState {
     pub(super) channels: Slab<Channel>,
     pub(super) by_topic: HashMap<Topic, ChannelIndex>,
     pub(super) names: NameIndex,
+    pub(super) followed: FollowedPatterns,
     pub(super) lingering: Lingering,
     // Channels that were confirmed again after a loss: their gap is still to be sent.
     pub(super) restored: Vec<ChannelIndex>,
@@ -71,6 +74,7 @@ impl HubState {
             channels: Slab::new(),
             by_topic: HashMap::new(),
             names: NameIndex::default(),
+            followed: FollowedPatterns::default(),
             lingering: Lingering::default(),
             restored: Vec::new(),
             senders,
@@ -88,16 +92,19 @@ impl HubState {
         let JoinRequest { shard, topic, linger, history, ticket } = request;
         let retention = self.retention_for(&topic, Retention { history, linger });
         let known = self.by_topic.get(&topic).copied();
+        let fed_since = if known.is_none() { self.make_room(&topic) } else { None };
         if known.is_none() && self.is_full() {
             self.observer.channel_refused();
             self.senders.send_to(shard, Message::Refused { topic, ticket });
             return None;
         }
-        let (index, is_first) = match known {
-            Some(index) => (index, false),
-            None => self.open(topic.clone()),
+        let (index, must_follow) = match known {
+            Some(index) => {
+                self.retain(index, retention);
+                (index, false)
+            }
+            None => self.open(topic.clone(), retention, fed_since),
         };
-        self.retain(index, retention);
         let channel = &mut self.channels[index as usize];
         channel.shards |= 1 << shard;
         if let Some(linger) = channel.lingers.take() {
@@ -105,7 +112,7 @@ impl HubState {
         }
         // A stream that is sent its position from now on stands behind the confirmation.
         let number = self.numbers.settled();
-        debug_assert!(!channel.is_confirmed() || channel.confirmed <= number);
+        debug_assert!(!channel.is_confirmed() || channel.confirmed <= self.numbers.newest());
         let confirmed = channel.is_confirmed().then(|| ChannelStart {
             number: channel.confirmed,
             newest: channel.newest_message(channel.confirmed).unwrap_or_default(),
@@ -119,17 +126,7 @@ impl HubState {
             number,
         };
         self.senders.send_to(shard, message);
-        is_first.then_some(topic)
-    }
-
-    /// Closes the channel that has been without subscribers for longest, if `topic` needs its room.
-    /// Returns a topic that the source must leave for that.
-    pub(super) fn make_room(&mut self, topic: &Topic) -> Option<Topic> {
-        if !self.is_full() || self.by_topic.contains_key(topic) {
-            return None;
-        }
-        let longest = self.lingering.longest()?;
-        self.close(longest)
+        must_follow.then_some(topic)
     }
 
     /// The last subscriber of a shard has left the channel.
@@ -140,9 +137,7 @@ impl HubState {
         let channel = &mut self.channels[index as usize];
         channel.shards &= !(1 << shard);
         if channel.shards == 0 && channel.lingers.is_none() {
-            let linger = Linger { since: now, until: now + channel.linger };
-            channel.lingers = Some(linger);
-            self.lingering.add(index, linger);
+            self.begin_linger(index, now);
         }
     }
 
@@ -170,6 +165,9 @@ impl HubState {
         self.check = payload.filter(|_| self.fleet.has_marks()).map_or(0, payload_check);
         if !self.names.patterns.is_empty() {
             self.pattern_subject = Subject::named(channel);
+            if !self.followed.is_empty() {
+                self.followed.note_channel(channel);
+            }
         }
     }
 
@@ -182,27 +180,26 @@ impl HubState {
         received: Instant,
         mut decode: impl FnMut(Format) -> Option<Event>,
     ) {
+        let is_followed = is_pattern && self.followed.has(name);
+        if is_followed {
+            self.open_kept(name, received);
+        }
         let mark = self.fleet.newest_mark();
-        for &index in self.names.of_subscription(is_pattern, name) {
-            let channel = &mut self.channels[index as usize];
-            let name = channel.count(mark, self.check);
-            if !channel.takes_messages() {
-                continue;
-            }
-            let Some(event) = decode(channel.topic.format) else {
-                continue;
-            };
-            let number = self.numbers.message();
-            let frame = match channel.topic.ids {
-                Ids::Ours => {
-                    let id = EventId { place: channel.place(name), ..self.run.at(number) };
-                    encode::frame(&event, Some(&id.to_string()))
+        let (number, check, run) = (self.numbers.message(), self.check, self.run);
+        let Self { channels, senders, budget, .. } = self;
+        let mut delivery = MessageDelivery { number, check, mark, received, run, senders, budget };
+        if is_followed {
+            for &index in self.names.of_subscription(false, self.followed.channel()) {
+                let channel = &mut channels[index as usize];
+                // Another copy may have come, on a subscription of its own or through another pattern.
+                if channel.newest < number {
+                    delivery.event(channel, Subject::of(index), &mut decode);
                 }
-                Ids::Publisher | Ids::Entries => encode::frame(&event, event.id.as_deref()),
-            };
+            }
+        }
+        for &index in self.names.of_subscription(is_pattern, name) {
             let subject = if is_pattern { self.pattern_subject } else { Subject::of(index) };
-            let event = NewEvent { number, name, subject, frame, received };
-            channel.publish(event, &mut self.senders, &mut self.budget);
+            delivery.event(&mut channels[index as usize], subject, &mut decode);
         }
         self.fleet.message(received);
         self.evict_histories();
@@ -211,18 +208,27 @@ impl HubState {
     /// A copy of the message has come on this subscription, and is too large. The gap has the number of
     /// the message, so that a stream is sent one for all copies.
     pub(super) fn skip(&mut self, is_pattern: bool, name: &str) {
-        let (reason, number, now) = (GapReason::TooLarge, self.numbers.message(), Instant::now());
-        let mark = self.fleet.newest_mark();
-        for &index in self.names.of_subscription(is_pattern, name) {
-            let channel = &mut self.channels[index as usize];
-            let name = channel.count(mark, self.check);
-            if !channel.takes_messages() {
-                continue;
-            }
-            channel.keep(number, (RecordContent::Gap(reason), name), now, &mut self.budget);
-            channel.send_gap(reason, (number, name), &mut self.senders);
+        let received = Instant::now();
+        let is_followed = is_pattern && self.followed.has(name);
+        if is_followed {
+            self.open_kept(name, received);
         }
-        self.fleet.message(now);
+        let mark = self.fleet.newest_mark();
+        let (number, check, run) = (self.numbers.message(), self.check, self.run);
+        let Self { channels, senders, budget, .. } = self;
+        let mut delivery = MessageDelivery { number, check, mark, received, run, senders, budget };
+        if is_followed {
+            for &index in self.names.of_subscription(false, self.followed.channel()) {
+                let channel = &mut channels[index as usize];
+                if channel.newest < number {
+                    delivery.too_large(channel);
+                }
+            }
+        }
+        for &index in self.names.of_subscription(is_pattern, name) {
+            delivery.too_large(&mut channels[index as usize]);
+        }
+        self.fleet.message(received);
         self.evict_histories();
     }
 
@@ -262,29 +268,35 @@ impl HubState {
         self.channels.len() >= self.settings.max_channels
     }
 
-    /// Opens a channel; returns whether it is the first one of its subscription.
-    pub(super) fn open(&mut self, topic: Topic) -> (ChannelIndex, bool) {
+    /// Opens a channel, which keeps what `retention` says. If it is fed, it has missed nothing since
+    /// `fed_since`, which was known before others were closed. Returns whether the source must follow its
+    /// subscription.
+    pub(super) fn open(
+        &mut self,
+        topic: Topic,
+        retention: Retention,
+        fed_since: Option<u64>,
+    ) -> (ChannelIndex, bool) {
         let siblings = self.names.of(&topic).entry(topic.subscription.name.clone()).or_default();
         // Another channel of the subscription: whether that is confirmed holds for this one, too.
-        let sibling = siblings.first().map(|&sibling| {
-            let sibling = &self.channels[sibling as usize];
-            (sibling.confirmation, sibling.confirmed, sibling.newest_entry)
-        });
-        let first = siblings.first().map(|&sibling| &self.channels[sibling as usize]);
-        let (counted, whole_since) =
-            first.map(|first| (first.counted, first.whole_since)).unwrap_or_default();
+        let sibling = siblings.first().copied();
+        let origin = self.origin(&topic, sibling).or_fed_since(fed_since);
+        if sibling.is_none() && !origin.must_follow {
+            self.followed.feed(&topic.subscription.name);
+        }
+        let sibling = sibling.map(|sibling| &self.channels[sibling as usize]);
+        let counted = sibling.filter(|_| origin.is_counted).map(|sibling| sibling.counted);
+        let counted = counted.unwrap_or_default();
+        let newest_entry = sibling.map_or(EntryId::ZERO, |sibling| sibling.newest_entry);
         let tag = SubscriptionTag::of(&topic.subscription);
         let entry = self.channels.vacant_entry();
         let index = ChannelIndex::try_from(entry.key()).expect("max_channels is below 2^32");
         entry.insert(Channel {
             topic: topic.clone(),
             index,
-            confirmation: match sibling {
-                Some((Confirmation::Given, ..)) => Confirmation::Given,
-                _ => Confirmation::Awaited,
-            },
-            confirmed: sibling.map_or(0, |(_, confirmed, _)| confirmed),
-            whole_since,
+            confirmation: origin.confirmation,
+            confirmed: origin.confirmed,
+            whole_since: origin.whole_since,
             tag,
             counted,
             answers: Vec::new(),
@@ -292,20 +304,25 @@ impl HubState {
             linger: Duration::ZERO,
             lingers: None,
             history: None,
-            newest_entry: sibling.map_or(EntryId::ZERO, |(.., entry)| entry),
+            newest_entry,
             waiting: Vec::new(),
+            newest: 0,
             opened: self.numbers.newest(),
             used: self.numbers.newest(),
             is_budgeted: false,
         });
-        siblings.push(index);
+        if origin.is_restoring {
+            self.restored.push(index);
+        }
+        self.names.of(&topic).entry(topic.subscription.name.clone()).or_default().push(index);
         self.by_topic.insert(topic, index);
+        self.retain_from(index, retention, origin.history_from);
         self.observer.channels(self.channels.len());
-        (index, sibling.is_none())
+        (index, origin.must_follow)
     }
 
-    /// Closes a channel. Returns its topic if it was the last one of its subscription.
-    fn close(&mut self, index: ChannelIndex) -> Option<Topic> {
+    /// Closes a channel. Returns its topic if the source must leave its subscription.
+    pub(super) fn close(&mut self, index: ChannelIndex) -> Option<Topic> {
         let channel = self.channels.remove(index as usize);
         if let Some(linger) = channel.lingers {
             self.lingering.remove(index, linger);
@@ -313,6 +330,7 @@ impl HubState {
         if let Some(history) = &channel.history {
             self.budget.account(history.held(), 0);
         }
+        self.note_lost(&channel);
         self.by_topic.remove(&channel.topic);
         self.restored.retain(|&restored| restored != index);
         self.senders.forget(index);
@@ -324,10 +342,7 @@ impl HubState {
         let (name, names) = (&channel.topic.subscription.name, self.names.of(&channel.topic));
         let siblings = names.get_mut(name).expect("an open channel is in the index");
         siblings.retain(|sibling| *sibling != index);
-        if !siblings.is_empty() {
-            return None;
-        }
-        names.remove(name);
-        Some(channel.topic)
+        let is_needed = !siblings.is_empty() || self.forget_subscription(&channel.topic);
+        (!is_needed).then_some(channel.topic)
     }
 }

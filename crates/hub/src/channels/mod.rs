@@ -8,7 +8,11 @@ mod asking;
 mod catch_up;
 mod channel;
 mod confirm;
+mod delivery;
+mod feeding;
 mod fleet;
+mod follow;
+mod followed;
 mod hub_state;
 mod lingering;
 mod locate;
@@ -84,13 +88,15 @@ impl Hub {
             queues: Arc::clone(&queues),
         };
         let links = senders.iter().enumerate().map(link).collect();
-        let state = HubState::new(run, ShardSenders::new(senders), settings, Box::new(observer));
+        let mut state =
+            HubState::new(run, ShardSenders::new(senders), settings, Box::new(observer));
+        state.change_followed(Instant::now());
         let hub = Self {
+            source_requests: Rc::clone(&state.followed.requests),
             fleet_requests: Rc::clone(&state.fleet.requests),
             fleet_timers: Rc::clone(&state.fleet.timers),
             state: Rc::new(RefCell::new(state)),
             shard_requests: requests,
-            source_requests: Rc::new(SourceRequests::new()),
             behind: Rc::default(),
             queues,
         };
@@ -120,8 +126,8 @@ impl Hub {
         }
     }
 
-    /// Changes the bounds, after a reload. Histories that are over the bound of all of them
-    /// are evicted with the next event; channels over theirs stay until they are left.
+    /// Changes the settings, after a reload. Histories that are over the bound of all of them
+    /// are evicted with the next event; of the channels over theirs, those that have subscribers stay.
     pub fn change(&self, settings: HubSettings) {
         self.queues.set_max_bytes(settings.queue_memory);
         self.state.borrow_mut().change(settings);
@@ -150,6 +156,7 @@ impl Hub {
         let subscriptions = |names: &HashMap<ChannelName, _>, is_pattern| {
             names
                 .keys()
+                .filter(|name| is_pattern || !state.followed.is_fed(name.as_str()))
                 .map(|name| Subscription { name: name.clone(), is_pattern })
                 .collect::<Vec<_>>()
         };
@@ -160,7 +167,11 @@ impl Hub {
 
     /// Whether this subscription is followed.
     pub fn is_followed(&self, is_pattern: bool, name: &str) -> bool {
-        !self.state.borrow().names.of_subscription(is_pattern, name).is_empty()
+        let state = self.state.borrow();
+        match is_pattern {
+            true => state.names.patterns.contains_key(name),
+            false => state.names.plain.contains_key(name) && !state.followed.is_fed(name),
+        }
     }
 
     /// Whether any pattern is followed: only then a message may come more than once.
@@ -193,8 +204,7 @@ impl Hub {
     /// All subscriptions that can be restored after a loss are: sends one gap for all of them.
     pub fn restored(&self) {
         let mut state = self.state.borrow_mut();
-        let restored = std::mem::take(&mut state.restored);
-        state.gap(GapReason::RedisAway, &restored);
+        state.restored();
         state.restore_fleet(Instant::now());
     }
 
@@ -373,11 +383,7 @@ impl Hub {
     }
 
     fn join(&self, request: JoinRequest) {
-        let mut state = self.state.borrow_mut();
-        if let Some(left) = state.make_room(&request.topic) {
-            self.source_requests.put(left, SourceRequest::Leave);
-        }
-        if let Some(first) = state.join(request) {
+        if let Some(first) = self.state.borrow_mut().join(request) {
             self.source_requests.put(first, SourceRequest::Follow);
         }
     }
@@ -410,6 +416,11 @@ impl Hub {
     /// The number up to which everything has come, with all its copies.
     pub(super) fn settled(&self) -> u64 {
         self.state.borrow().numbers.settled()
+    }
+
+    /// Channels that are open.
+    pub(super) fn channels(&self) -> usize {
+        self.state.borrow().channels.len()
     }
 
     /// Channels in the queue of the history budget.

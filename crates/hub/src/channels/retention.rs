@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::hub_state::HubState;
-use super::lingering::Linger;
 use crate::Ids;
 use crate::Topic;
 use crate::history::History;
@@ -20,6 +19,7 @@ impl HubState {
         let rules = Arc::clone(&settings.retention);
         let is_retention_new = rules != self.settings.retention;
         self.budget.set_max_bytes(settings.history_memory);
+        let is_followed_new = settings.followed != self.settings.followed;
         self.settings = settings;
         if is_retention_new {
             let channels = self.channels.iter();
@@ -29,6 +29,10 @@ impl HubState {
                 self.retain(index, retention);
             }
         }
+        if is_followed_new {
+            self.change_followed(Instant::now());
+        }
+        self.evict_surplus(0);
     }
 
     /// The retention of a channel that a stream joins; `requested` is that of the stream's route.
@@ -42,6 +46,13 @@ impl HubState {
 
     /// Changes the retention of a channel.
     pub(super) fn retain(&mut self, index: ChannelIndex, retention: Retention) {
+        // Not the newest number: entries of logs may have taken later ones, and a gap that reached up to
+        // those would lie behind the next copy of this message.
+        self.retain_from(index, retention, self.numbers.message());
+    }
+
+    /// Changes the retention of a channel. If it had no history, it is complete after `number`.
+    pub(super) fn retain_from(&mut self, index: ChannelIndex, retention: Retention, number: u64) {
         let Retention { history, linger } = retention;
         let channel = &mut self.channels[index as usize];
         // Between what is read again of a log and what is live there is always a little.
@@ -52,20 +63,13 @@ impl HubState {
                     Ids::Entries => {
                         History::of_log(settings, self.numbers.newest(), channel.newest_entry)
                     }
-                    // Not the newest number: entries of logs may have taken later ones, and a gap that
-                    // reached up to those would lie behind the next copy of this message.
-                    Ids::Ours | Ids::Publisher => History::new(settings, self.numbers.message()),
+                    Ids::Ours | Ids::Publisher => History::new(settings, number),
                 });
             }
             let now = Instant::now();
             channel.change_history(&mut self.budget, |history| history.set_bounds(settings, now));
         }
         channel.linger = linger;
-        if let Some(lingers) = channel.lingers {
-            self.lingering.remove(index, lingers);
-            let lingers = Linger { until: lingers.since + linger, ..lingers };
-            channel.lingers = Some(lingers);
-            self.lingering.add(index, lingers);
-        }
+        self.renew_linger(index);
     }
 }

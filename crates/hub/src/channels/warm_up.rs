@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::hub_state::HubState;
-use super::lingering::Linger;
 use crate::fleet::message::{self, ForAll, ForOne, MAX_FOLLOWED, RunText, TopicText};
 use crate::fleet::name::MarkId;
 use crate::{Ids, Subscription, Topic};
@@ -143,14 +142,10 @@ impl HubState {
             if known || self.is_full() || retention.history.is_none() {
                 continue;
             }
-            let (index, is_first) = self.open(topic.clone());
-            self.retain(index, retention);
-            let channel = &mut self.channels[index as usize];
-            let linger = Linger { since: now, until: now + channel.linger };
-            channel.lingers = Some(linger);
-            self.lingering.add(index, linger);
+            let (index, must_follow) = self.open(topic.clone(), retention, None);
+            self.begin_linger(index, now);
             subscriptions.push(topic.subscription.clone());
-            if is_first {
+            if must_follow {
                 new.push(topic);
             }
         }

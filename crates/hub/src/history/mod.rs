@@ -94,6 +94,16 @@ impl History {
         self.complete_after
     }
 
+    /// The number of the newest record, kept or dropped; before the first, where it begins.
+    pub(super) fn newest_number(&self) -> u64 {
+        self.records.back().map_or(self.complete_after, |newest| newest.number)
+    }
+
+    /// When the newest kept record was received.
+    pub(super) fn newest_received(&self) -> Option<Instant> {
+        self.records.back().map(|newest| newest.received)
+    }
+
     /// Changes the bounds; what is over them is dropped at once.
     pub(super) fn set_bounds(&mut self, settings: HistorySettings, now: Instant) {
         self.settings = settings;

@@ -103,15 +103,17 @@ pub(crate) struct SourceRequests {
     pub(crate) log_reads: CoalescingQueue<StreamAddress, LogRead>,
 }
 
-impl SourceRequests {
-    pub(crate) fn new() -> Self {
+impl Default for SourceRequests {
+    fn default() -> Self {
         Self {
             pub_sub: CoalescingQueue::new(),
             logs: CoalescingQueue::new(),
             log_reads: CoalescingQueue::new(),
         }
     }
+}
 
+impl SourceRequests {
     /// Requests for subscriptions of one source.
     pub(crate) fn of(&self, source: SourceKind) -> &CoalescingQueue<Subscription, SourceRequest> {
         match source {

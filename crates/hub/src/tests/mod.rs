@@ -4,6 +4,7 @@ mod behind;
 mod bounds;
 mod delivery;
 mod fleet;
+mod follow;
 mod linger;
 mod log_oracle;
 mod logs;

@@ -11,8 +11,8 @@ use super::server::ServerConnection;
 use crate::history::retention::{NameShape, Retention, RetentionRule, RetentionRules};
 use crate::tests::fleet::plan::Plan;
 use crate::{
-    FleetRequest, HistorySettings, Hub, HubSettings, Ids, Shard, SourceKind, SourceRequest,
-    Subscription,
+    ChannelName, FleetRequest, FollowedPattern, HistorySettings, Hub, HubSettings, Ids, Shard,
+    SourceKind, SourceRequest, Subscription,
 };
 
 /// What the source of a gateway was asked for.
@@ -47,7 +47,7 @@ pub(super) struct SimulatedGateway {
 }
 
 impl SimulatedGateway {
-    pub(super) fn new(plan: &Plan, slowness: u64, changed: &Rc<Notify>) -> Self {
+    pub(super) fn new(plan: &Plan, slowness: u64, followed: &[&str], changed: &Rc<Notify>) -> Self {
         let history = HistorySettings {
             count: plan.history,
             bytes: plan.history_bytes,
@@ -59,7 +59,13 @@ impl SimulatedGateway {
             ids: Ids::Ours,
             retention: Retention { history: Some(history), linger: plan.linger },
         };
+        let pattern = |pattern: &&str| FollowedPattern {
+            pattern: ChannelName::new(pattern).expect("a name"),
+            format: ssegate_format::Format::Raw,
+        };
         let settings = HubSettings {
+            max_channels: plan.max_channels,
+            followed: followed.iter().map(pattern).collect(),
             history_memory: plan.history_memory,
             retention: RetentionRules::new([rule("c"), rule("p")]).into(),
             ..HubSettings::default()

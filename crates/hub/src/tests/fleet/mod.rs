@@ -83,6 +83,13 @@ fn a_client_that_moves_between_gateways_misses_nothing_without_a_gap() {
 }
 
 #[test]
+fn a_client_misses_nothing_while_some_gateways_follow_patterns() {
+    let Outcome { count, faults } = run_all(Plan::following, SEEDS);
+    println!("{count:?}");
+    assert_eq!(faults, []);
+}
+
+#[test]
 fn in_calm_few_gaps_are_needless() {
     let Outcome { count, faults } = run_all(Plan::calm, SEEDS / 2);
     println!("{count:?}");
@@ -143,6 +150,7 @@ fn long_a_hundred_thousand_seeds_lose_nothing() {
         (Plan::draw as fn(&mut Rng) -> Plan, 60_000),
         (Plan::breaking, 20_000),
         (Plan::calm, 20_000),
+        (Plan::following, 20_000),
     ] {
         let Outcome { count, faults } = run_seeds(plan, 0..seeds, &[]);
         println!("{seeds} seeds: {count:?}");

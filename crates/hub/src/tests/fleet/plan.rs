@@ -35,6 +35,9 @@ pub(super) struct Plan {
     pub(super) stay: u64,
     pub(super) too_large: bool,
     pub(super) is_calm: bool,
+    // Some of the gateways follow patterns by themselves, with room for few channels.
+    pub(super) follows: bool,
+    pub(super) max_channels: usize,
 }
 
 impl Plan {
@@ -67,7 +70,15 @@ impl Plan {
             stay: pick(rng, &[150, 800, 3000]),
             too_large: rng.u8(..4) == 0,
             is_calm: false,
+            follows: false,
+            max_channels: 100_000,
         }
+    }
+
+    /// Gateways follow patterns, each others; channels are opened on demand, and evicted.
+    pub(super) fn following(rng: &mut Rng) -> Self {
+        let max_channels = pick(rng, &[3, 4, 100_000]);
+        Self { follows: true, max_channels, ..Self::draw(rng) }
     }
 
     /// Connections break often, and clients move fast.

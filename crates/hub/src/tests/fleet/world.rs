@@ -264,6 +264,10 @@ impl FleetWorld {
         }
         self.note(|| format!("PUBLISH {index} {name} {is_too_large}"));
         let message = PublishedMessage { channel: name, payload, index, is_too_large };
+        let followed = ["c*", "c?", "c[0-1]"].map(str::to_owned);
+        let matches =
+            |name: &String| ssegate_glob::matches(name.as_bytes(), message.channel.as_bytes());
+        names.extend(followed.into_iter().filter(matches));
         for gateway in 0..self.gateways.len() {
             let Some(connection) = &self.gateways[gateway].connection else { continue };
             let hit = |name: &String| {
@@ -337,7 +341,11 @@ impl FleetWorld {
 
     fn start_gateway(&mut self) -> usize {
         let slowness = pick(&mut self.rng, &[1, self.plan.delay]);
-        self.gateways.push(SimulatedGateway::new(&self.plan, slowness, &self.changed));
+        let followed = match self.plan.follows {
+            true => pick(&mut self.rng, &[&[][..], &["c*"], &["c*"], &["c[0-1]"], &["c*", "c?"]]),
+            false => &[],
+        };
+        self.gateways.push(SimulatedGateway::new(&self.plan, slowness, followed, &self.changed));
         let gateway = self.gateways.len() - 1;
         self.note(|| format!("G{gateway} starts"));
         self.connect_gateway(gateway);
@@ -652,7 +660,7 @@ fn heard(gateway: &SimulatedGateway) -> Heard<'_> {
 }
 
 fn subscription(name: &str) -> Subscription {
-    let is_pattern = name.contains('*');
+    let is_pattern = name.contains(['*', '?', '[']);
     Subscription { name: ChannelName::new(name).expect("a name"), is_pattern }
 }
 

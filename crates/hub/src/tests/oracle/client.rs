@@ -64,7 +64,7 @@ impl OracleClient {
     }
 
     /// The number in its last id.
-    fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         let number = self.id.as_deref().and_then(|id| id.split_once('-'));
         number.map_or(0, |(_, number)| number.parse().expect("a number"))
     }

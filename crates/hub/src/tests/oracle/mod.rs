@@ -58,6 +58,16 @@ fn a_client_that_subscribes_between_two_copies_of_a_message_gets_it() {
 }
 
 #[test]
+fn a_client_misses_nothing_without_a_gap_while_patterns_are_followed_and_reloaded() {
+    run_seeds(Plan::followed, None);
+}
+
+#[test]
+fn a_channel_that_is_joined_later_has_what_was_published_to_nobody() {
+    run_seeds(Plan::calm_and_followed, Some(0));
+}
+
+#[test]
 fn no_gap_is_sent_where_nothing_was_dropped() {
     run_seeds(Plan::calm, Some(0));
 }
@@ -65,9 +75,13 @@ fn no_gap_is_sent_where_nothing_was_dropped() {
 #[test]
 #[ignore = "long: run by tests/run --full"]
 fn long_clients_that_come_back_miss_nothing_without_a_gap() {
-    for (plan, gaps) in
-        [(Plan::draw as fn(&mut Rng) -> Plan, None), (Plan::of_copies, None), (Plan::calm, Some(0))]
-    {
+    for (plan, gaps) in [
+        (Plan::draw as fn(&mut Rng) -> Plan, None),
+        (Plan::of_copies, None),
+        (Plan::calm, Some(0)),
+        (Plan::followed, None),
+        (Plan::calm_and_followed, Some(0)),
+    ] {
         run_many_seeds(plan, gaps, 10_000);
     }
 }

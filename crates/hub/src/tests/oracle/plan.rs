@@ -21,9 +21,23 @@ pub(super) struct Plan {
     pub(super) breaks: bool,
     pub(super) delays: bool,
     pub(super) changes_channels: bool,
+    pub(super) follow: FollowPlan,
+}
+
+/// Whether the hub follows patterns by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FollowPlan {
+    Never,
+    /// All channels, from the beginning to the end.
+    Always,
+    /// Other patterns after each reload.
+    Changing,
 }
 
 impl Plan {
+    /// Memory for everything that is published.
+    const ALL: usize = 1 << 30;
+
     pub(super) fn draw(rng: &mut Rng) -> Self {
         Self {
             steps: 160,
@@ -39,7 +53,30 @@ impl Plan {
             breaks: rng.u8(..3) == 0,
             delays: rng.bool(),
             changes_channels: rng.bool(),
+            follow: match rng.u8(..6) {
+                0 => FollowPlan::Always,
+                1 => FollowPlan::Changing,
+                _ => FollowPlan::Never,
+            },
         }
+    }
+
+    /// A plan in which the hub follows patterns by itself.
+    pub(super) fn followed(rng: &mut Rng) -> Self {
+        let follow = *rng.choice(&[FollowPlan::Always, FollowPlan::Changing]).expect("a choice");
+        let base = if rng.bool() { Self::draw(rng) } else { Self::of_copies(rng) };
+        Self { follow, ..base }
+    }
+
+    /// Whether what is published to nobody is there for a client that joins later.
+    pub(super) fn keeps_everything(&self) -> bool {
+        self.follow == FollowPlan::Always && self.history_memory == Self::ALL && !self.breaks
+    }
+
+    /// A plan in which everything is followed and nothing is ever dropped: a channel that a client joins later
+    /// has what was published to nobody.
+    pub(super) fn calm_and_followed(rng: &mut Rng) -> Self {
+        Self { follow: FollowPlan::Always, changes_channels: true, ..Self::calm(rng) }
     }
 
     /// A plan in which most messages come twice, and other things happen between the two copies.
@@ -58,7 +95,7 @@ impl Plan {
     pub(super) fn calm(rng: &mut Rng) -> Self {
         Self {
             history: 10_000,
-            history_memory: 1 << 30,
+            history_memory: Self::ALL,
             max_channels: 100,
             linger: Duration::from_secs(100_000),
             max_queue_bytes: *rng.choice(&[60, 1 << 20]).expect("a choice"),
@@ -67,6 +104,14 @@ impl Plan {
             ..Self::draw(rng)
         }
     }
+}
+
+/// Draws the patterns that the hub follows after a reload.
+pub(super) fn followed(rng: &mut Rng) -> Vec<&'static str> {
+    let mut patterns = vec!["c*", "c[0-1]", "c?"];
+    rng.shuffle(&mut patterns);
+    patterns.truncate(rng.usize(..=2));
+    patterns
 }
 
 /// Draws the names that a client follows.

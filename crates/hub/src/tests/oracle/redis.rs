@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ssegate_sse::Event;
 use tokio::time::Instant;
 
-use crate::tests::{TestHub, topic};
+use crate::tests::TestHub;
 use crate::{SourceRequest, Subscription};
 
 /// What is on its way from Redis to the gateway.
@@ -34,6 +34,8 @@ pub(super) struct Redis {
     pub(super) subscribed: HashSet<Subscription>,
     pub(super) wire: VecDeque<WireItem>,
     pub(super) is_connected: bool,
+    // All that was subscribed when the connection was made is confirmed.
+    pub(super) is_restored: bool,
     // The newest message that the gateway has received, or missed for good.
     pub(super) taken: u64,
     // The message of which another copy may follow.
@@ -48,12 +50,16 @@ impl Redis {
         let index = self.newest;
         self.messages.entry(channel.to_owned()).or_default().push(index);
         self.messages.entry("c*".to_owned()).or_default().push(index);
-        for name in [channel, "c*"] {
-            let subscription = topic(name).subscription;
-            if self.is_connected && self.subscribed.contains(&subscription) {
-                let channel = channel.to_owned();
-                self.wire.push_back(WireItem::Copy { subscription, channel, index });
-            }
+        // The channel first, then the patterns.
+        let matches = |subscription: &&Subscription| {
+            let (name, text) = (subscription.name.as_str().as_bytes(), channel.as_bytes());
+            if subscription.is_pattern { ssegate_glob::matches(name, text) } else { name == text }
+        };
+        let mut matching: Vec<_> = self.subscribed.iter().filter(matches).cloned().collect();
+        matching.sort_by_key(|subscription| (subscription.is_pattern, subscription.name.clone()));
+        for subscription in matching {
+            let channel = channel.to_owned();
+            self.wire.push_back(WireItem::Copy { subscription, channel, index });
         }
     }
 
@@ -93,10 +99,17 @@ impl Redis {
                 );
                 if !is_left_later {
                     test.hub.confirm(subscription.is_pattern, subscription.name.as_str());
+                    // It may have been fed by a pattern when the connection was lost.
+                    if self.is_restored {
+                        test.hub.restored();
+                    }
                 }
             }
             WireItem::Unsubscribed(_) => {}
-            WireItem::Restored => test.hub.restored(),
+            WireItem::Restored => {
+                test.hub.restored();
+                self.is_restored = true;
+            }
             WireItem::Echo => test.hub.end_message(),
         }
         self.by_number.insert(test.hub.number(), self.taken);

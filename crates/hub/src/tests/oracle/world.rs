@@ -1,17 +1,22 @@
 //! The simulation: a hub, a Redis and its clients, step by step.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use fastrand::Rng;
+use ssegate_format::Format;
 use ssegate_sse::frame::Form;
 
 use super::client::OracleClient;
-use super::plan::{Plan, names};
+use super::plan::{FollowPlan, Plan, followed, names};
 use super::redis::{Redis, WireItem};
 use crate::tests::{TestHub, settle, topic};
-use crate::{HistorySettings, HubSettings, SourceKind, SourceRequest, StreamSettings};
+use crate::{
+    ChannelName, FollowedPattern, HistorySettings, HubSettings, Ids, NameShape, Retention,
+    RetentionRule, RetentionRules, SourceKind, SourceRequest, StreamSettings,
+};
 
 pub(super) struct World {
     pub(super) plan: Plan,
@@ -26,12 +31,12 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(plan: Plan, mut rng: Rng, is_traced: bool) -> Self {
-        let settings = HubSettings {
-            max_channels: plan.max_channels,
-            history_memory: plan.history_memory,
-            ..HubSettings::default()
+        let patterns = match plan.follow {
+            FollowPlan::Never => Vec::new(),
+            FollowPlan::Always => vec!["c*"],
+            FollowPlan::Changing => followed(&mut rng),
         };
-        let test = TestHub::new(plan.shards, settings);
+        let test = TestHub::new(plan.shards, settings(&plan, &patterns));
         let clients =
             (0..plan.clients).map(|_| OracleClient::new(names(&plan, &mut rng))).collect();
         let redis = Redis { is_connected: true, ..Redis::default() };
@@ -69,11 +74,24 @@ impl World {
                     let names = names(&self.plan, &mut self.rng);
                     self.note(|_| format!("client {client} wants {names:?}"));
                     let client = &mut self.clients[client];
-                    // Of a channel that is new to it, anything may be missing.
+                    // Of a channel that is new to it, anything may be missing, unless all are followed and
+                    // nothing is dropped.
                     client.complete.retain(|name, _| names.contains(name));
+                    if self.plan.keeps_everything() && client.id.is_some() {
+                        let place = self.redis.newest_at(client.number());
+                        // What comes is kept by channel, not by pattern.
+                        for name in names.iter().filter(|name| *name != "c*") {
+                            client.complete.entry(name.clone()).or_insert(place);
+                        }
+                    }
                     client.came_after = 0;
                     client.names = names;
                 }
+            }
+            80..83 if self.plan.follow == FollowPlan::Changing => {
+                let patterns = followed(&mut self.rng);
+                self.note(|_| format!("a reload: follow {patterns:?}"));
+                self.test.hub.change(settings(&self.plan, &patterns));
             }
             _ => {
                 self.execute_requests();
@@ -133,11 +151,7 @@ impl World {
 
     fn open_one(&mut self, client: usize) {
         let shard = self.rng.usize(..self.plan.shards);
-        let history = HistorySettings {
-            count: self.plan.history,
-            bytes: 1 << 30,
-            age: Duration::from_secs(1_000_000),
-        };
+        let history = history(&self.plan);
         let settings = StreamSettings {
             linger: self.plan.linger,
             max_queue_bytes: self.plan.max_queue_bytes,
@@ -226,6 +240,7 @@ impl World {
         if self.redis.is_connected {
             self.note(|_| "the connection breaks".into());
             self.redis.is_connected = false;
+            self.redis.is_restored = false;
             self.redis.subscribed.clear();
             self.redis.wire.clear();
             self.redis.newest_copy = None;
@@ -254,5 +269,27 @@ impl World {
         if let Some(trace) = &mut self.trace {
             writeln!(trace, "{}", line(&self.redis)).expect("a string takes any text");
         }
+    }
+}
+
+fn history(plan: &Plan) -> HistorySettings {
+    let age = Duration::from_secs(1_000_000);
+    HistorySettings { count: plan.history, bytes: 1 << 30, age }
+}
+
+fn settings(plan: &Plan, followed: &[&str]) -> HubSettings {
+    let retention = Retention { history: Some(history(plan)), linger: plan.linger };
+    let names = NameShape::new(vec!["c".into(), String::new()]);
+    let rule = RetentionRule { names, format: Format::Raw, ids: Ids::Ours, retention };
+    let pattern = |name: &&str| FollowedPattern {
+        pattern: ChannelName::new(name).expect("a name"),
+        format: Format::Raw,
+    };
+    HubSettings {
+        max_channels: plan.max_channels,
+        history_memory: plan.history_memory,
+        retention: Arc::new(RetentionRules::new([rule])),
+        followed: followed.iter().map(pattern).collect(),
+        ..HubSettings::default()
     }
 }

@@ -1,4 +1,6 @@
-//! Glob-style channel patterns, matched as Redis matches them.
+#![doc = include_str!("../README.md")]
+//!
+//! # The rules
 //!
 //! The rules are those of `PSUBSCRIBE` (<https://redis.io/docs/latest/commands/psubscribe/>),
 //! including the edge cases of Redis's own matcher: an unclosed class is valid, a range may be
