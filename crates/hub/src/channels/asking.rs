@@ -1,8 +1,6 @@
 //! Questions to the other gateways, and answers to theirs.
 
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -12,92 +10,11 @@ use crate::fleet::answer::{Answer, MAX_MARKS_TOLD};
 use crate::fleet::message::{
     self, AnswerText, ChannelText, ForAll, ForOne, HexId, MAX_ASKED, SubscriptionText,
 };
-use crate::fleet::name::{MarkId, SubscriptionTag};
+use crate::fleet::name::MarkId;
+use crate::fleet::questions::{COLLECT, FleetQuestion, MAX_ANSWERS, PATIENCE};
 use crate::fleet::rules::FleetRule;
 use crate::requests::shard_request::StreamAddress;
 use crate::subject::ChannelIndex;
-
-/// How long questions of several streams are collected.
-const COLLECT: Duration = Duration::from_millis(20);
-/// How long an answer is waited for.
-const PATIENCE: Duration = Duration::from_millis(600);
-/// Answers kept of a channel, each of another gateway.
-const MAX_ANSWERS: usize = 16;
-
-/// The questions that this gateway has asked.
-#[derive(Debug, Default)]
-pub(super) struct Asking {
-    // Collected, and not asked yet.
-    next: Option<(Instant, Question)>,
-    asked: HashMap<MarkId, Question>,
-}
-
-/// A question about some channels.
-#[derive(Debug)]
-struct Question {
-    subscriptions: Vec<Subscription>,
-    tags: Vec<SubscriptionTag>,
-    // The streams that wait for the answers.
-    streams: Vec<StreamAddress>,
-    patience_ends: Instant,
-    // The newest number when the question came back from the server, like a mark.
-    asked_at: Option<u64>,
-    // How many other gateways have heard it.
-    listeners: Option<usize>,
-    answered_by: HashSet<String>,
-    // Channels of which no answer has said anything.
-    unanswered: HashSet<SubscriptionTag>,
-}
-
-impl Question {
-    fn new() -> Self {
-        Self {
-            subscriptions: Vec::new(),
-            tags: Vec::new(),
-            streams: Vec::new(),
-            patience_ends: Instant::now(),
-            asked_at: None,
-            listeners: None,
-            answered_by: HashSet::new(),
-            unanswered: HashSet::new(),
-        }
-    }
-
-    /// Adds a channel, unless it is there, or one whose tag cannot be told from its own.
-    fn add(&mut self, subscription: &Subscription) {
-        let tag = SubscriptionTag::of(subscription);
-        if self.unanswered.insert(tag) {
-            self.subscriptions.push(subscription.clone());
-            self.tags.push(tag);
-        }
-    }
-
-    /// Whether no more can be learned.
-    fn is_over(&self) -> bool {
-        let have_all = |listeners| self.answered_by.len() >= listeners;
-        self.asked_at.is_some()
-            && (self.listeners.is_some_and(have_all) || self.unanswered.is_empty())
-    }
-}
-
-impl Asking {
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        let asked = self.asked.values().map(|question| question.patience_ends);
-        self.next.as_ref().map(|(due, _)| *due).into_iter().chain(asked).min()
-    }
-
-    /// Whether no answer is waited for.
-    pub(super) fn is_idle(&self) -> bool {
-        self.asked.is_empty()
-    }
-
-    /// Forgets all questions; returns the streams that wait for their answers.
-    pub(super) fn stop(&mut self) -> Vec<StreamAddress> {
-        let next = self.next.take().map(|(_, question)| question);
-        let questions = self.asked.drain().map(|(_, question)| question).chain(next);
-        questions.flat_map(|question| question.streams).collect()
-    }
-}
 
 impl HubState {
     /// Asks the other gateways how far these channels have come, for a stream.
@@ -108,7 +25,7 @@ impl HubState {
         now: Instant,
     ) {
         let next = &mut self.fleet.asking.next;
-        let (_, question) = next.get_or_insert_with(|| (now + COLLECT, Question::new()));
+        let (_, question) = next.get_or_insert_with(|| (now + COLLECT, FleetQuestion::new()));
         let channels = channels.iter().map(|index| &self.channels[*index as usize]);
         // An answer says what came before it, so it is of use from the confirmation on.
         for channel in channels.filter(|channel| channel.is_confirmed()) {
@@ -124,7 +41,7 @@ impl HubState {
     /// Asks about these channels, for whoever comes later.
     pub(super) fn ask_about(&mut self, subscriptions: &[Subscription], now: Instant) {
         for some in subscriptions.chunks(MAX_ASKED) {
-            let mut question = Question::new();
+            let mut question = FleetQuestion::new();
             some.iter().for_each(|subscription| question.add(subscription));
             self.ask(question, now);
         }
@@ -136,7 +53,7 @@ impl HubState {
             self.ask_collected(now);
         }
         let asked = self.fleet.asking.asked.iter();
-        let is_due = |question: &Question| question.patience_ends <= now;
+        let is_due = |question: &FleetQuestion| question.patience_ends <= now;
         let due: Vec<_> = asked.filter(|(_, q)| is_due(q)).map(|(mark, _)| *mark).collect();
         due.into_iter().for_each(|mark| self.finish_question(mark));
     }
@@ -147,7 +64,7 @@ impl HubState {
         }
     }
 
-    fn ask(&mut self, mut question: Question, now: Instant) {
+    fn ask(&mut self, mut question: FleetQuestion, now: Instant) {
         if question.subscriptions.is_empty() {
             return self.fence(question.streams);
         }
@@ -211,7 +128,7 @@ impl HubState {
     }
 
     fn finish_if_over(&mut self, mark: MarkId) {
-        if self.fleet.asking.asked.get(&mark).is_some_and(Question::is_over) {
+        if self.fleet.asking.asked.get(&mark).is_some_and(FleetQuestion::is_over) {
             self.finish_question(mark);
         }
     }

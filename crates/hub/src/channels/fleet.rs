@@ -1,116 +1,22 @@
 //! The hub as one gateway of a fleet: marks, and streams whose client comes from another gateway.
 
-use std::collections::HashMap;
-use std::rc::Rc;
-
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::asking::Asking;
 use super::hub_state::HubState;
-use super::warm_up::WarmUp;
 use crate::Ids;
-use crate::fleet::marks::{HeardMark, Marks};
+use crate::fleet::marks::HeardMark;
+use crate::fleet::member::FleetLink;
 use crate::fleet::message::{ForAll, ForOne, HexId, encode};
 use crate::fleet::name::MarkId;
-use crate::fleet::pacer::MarkPacer;
-use crate::fleet::requests::{FleetRequest, FleetRequests};
+use crate::fleet::requests::FleetRequest;
 use crate::fleet::rules::FleetRule;
+use crate::fleet::warm_up::WarmUp;
 use crate::inbox::message::Message;
 use crate::position::cursor::Cursor;
 use crate::position::event_id::EventId;
 use crate::position::resume::Resume;
 use crate::requests::shard_request::{ReplayRequest, StreamAddress};
 use crate::subject::ChannelIndex;
-
-/// What the hub knows of its fleet.
-#[derive(Default)]
-pub(super) struct Fleet {
-    link: FleetLink,
-    marks: Marks,
-    // The number from which on marks name messages; `None` until all subscriptions are restored.
-    named_after: Option<u64>,
-    pacer: MarkPacer,
-    pub(super) asking: Asking,
-    pub(super) warm_up: WarmUp,
-    // Streams whose client's position is being looked for.
-    locating: HashMap<StreamAddress, ReplayRequest>,
-    // Of those, the ones that wait for a fence, and those that wait for the source to come back first.
-    fences: HashMap<u64, Vec<StreamAddress>>,
-    unfenced: Vec<StreamAddress>,
-    next_fence: u64,
-    pub(super) requests: Rc<FleetRequests>,
-    // Notified when something is due earlier than before.
-    pub(super) timers: Rc<Notify>,
-}
-
-/// What the source can do for the fleet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum FleetLink {
-    /// Nothing: there is no fleet.
-    #[default]
-    None,
-    /// Its connection is lost.
-    Away,
-    /// It is subscribed to the marks.
-    Up,
-}
-
-impl Fleet {
-    /// Whether marks may come.
-    pub(super) fn has_marks(&self) -> bool {
-        self.link != FleetLink::None
-    }
-
-    pub(super) fn is_up(&self) -> bool {
-        self.link == FleetLink::Up
-    }
-
-    /// The mark that messages are named by.
-    ///
-    /// After a break, none that came before the gaps for it were sent: a client that had a name from there,
-    /// and not the gap, would be taken for complete elsewhere.
-    pub(super) fn newest_mark(&self) -> Option<HeardMark> {
-        let after = if FleetRule::GapsBeforeNames.holds() { self.named_after? } else { 0 };
-        self.marks.newest().filter(|mark| mark.number >= after)
-    }
-
-    /// The number at which a mark stood.
-    pub(super) fn mark_number(&self, mark: MarkId) -> Option<u64> {
-        self.marks.number(mark)
-    }
-
-    pub(super) fn last_marks(&self, count: usize) -> Vec<(HexId, u64)> {
-        self.marks.last(count).map(|mark| (HexId(mark.id), mark.number)).collect()
-    }
-
-    /// A subscription was confirmed.
-    pub(super) fn confirmed(&mut self, now: Instant) {
-        if self.is_up() {
-            self.pacer.confirmed(now);
-            self.timers.notify_one();
-        }
-    }
-
-    /// A message has come.
-    #[inline]
-    pub(super) fn message(&mut self, received: Instant) {
-        if self.is_up() && self.pacer.message(received) {
-            self.timers.notify_one();
-        }
-    }
-
-    /// When something is to be done next.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        let due = [self.pacer.due(), self.asking.next_due(), self.warm_up.next_due()];
-        due.into_iter().flatten().min()
-    }
-
-    /// The stream has left.
-    pub(super) fn cancel(&mut self, stream: StreamAddress) {
-        self.locating.remove(&stream);
-    }
-}
 
 impl HubState {
     /// The source has subscribed to the marks, before everything else on its connection.

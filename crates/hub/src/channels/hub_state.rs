@@ -12,7 +12,6 @@ use tokio::time::Instant;
 
 use super::channel::Channel;
 use super::delivery::MessageDelivery;
-use super::fleet::Fleet;
 use super::followed::FollowedPatterns;
 use super::lingering::Lingering;
 use super::name_index::NameIndex;
@@ -21,6 +20,7 @@ use super::pending_log_read::PendingLogRead;
 use crate::EntryId;
 use crate::Observer;
 use crate::Topic;
+use crate::fleet::member::Fleet;
 use crate::fleet::name::{EventName, SubscriptionTag, payload_check};
 use crate::gap::GapReason;
 use crate::history::History;

@@ -11,6 +11,7 @@ mod confirm;
 mod delivery;
 mod feeding;
 mod fleet;
+mod fleet_api;
 mod follow;
 mod followed;
 mod hub_state;
@@ -38,7 +39,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::hub_state::HubState;
-use super::fleet::requests::{FleetRequest, FleetRequests};
+use super::fleet::requests::FleetRequests;
 use super::gap::GapReason;
 use super::inbox::shard_sender::{ShardSender, ShardSenders};
 use super::observer::Observer;
@@ -236,65 +237,6 @@ impl Hub {
     /// A copy of the message has come on this subscription, and was skipped: it is too large.
     pub fn skip(&self, is_pattern: bool, name: &str) {
         self.state.borrow_mut().skip(is_pattern, name);
-    }
-
-    // For sources of messages that several gateways share.
-
-    /// The source is subscribed to what gateways publish for all, before everything else on its
-    /// connection. Until the first call there is no fleet, and a client of another gateway is sent a gap.
-    pub fn begin_fleet(&self) {
-        self.state.borrow_mut().begin_fleet(Instant::now());
-    }
-
-    /// Takes what the source is to do for the fleet; waits until there is anything. Cancel safe.
-    pub async fn fleet_requests(&self) -> Vec<FleetRequest> {
-        self.fleet_requests.take().await
-    }
-
-    /// A message has come that a gateway, perhaps this one, has published for all. Returns false if it is
-    /// none that a gateway writes.
-    pub fn hear_for_all(&self, body: &[u8]) -> bool {
-        self.state.borrow_mut().hear_for_all(body, Instant::now())
-    }
-
-    /// A message has come that a gateway has published for this one. Returns false if it is none that a
-    /// gateway writes.
-    pub fn hear_for_one(&self, body: &[u8]) -> bool {
-        self.state.borrow_mut().hear_for_one(body, Instant::now())
-    }
-
-    /// The server has sent a question to this many subscribers (the reply of `PUBLISH`).
-    pub fn asked(&self, question: u64, subscribers: usize) {
-        self.state.borrow_mut().note_asked(question, subscribers);
-        self.fleet_timers.notify_one();
-    }
-
-    /// A question could not be published: nobody will answer it.
-    pub fn not_asked(&self, question: u64) {
-        self.state.borrow_mut().note_not_asked(question);
-        self.fleet_timers.notify_one();
-    }
-
-    /// The source cannot follow the fleet, or not any more: a client of another gateway is sent a gap,
-    /// until [`Hub::begin_fleet`] is called again.
-    pub fn end_fleet(&self) {
-        self.state.borrow_mut().end_fleet();
-        self.flush();
-    }
-
-    /// Everything has come that was published before [`FleetRequest::Fence`] was taken.
-    pub fn pass_fence(&self, ticket: u64) {
-        self.state.borrow_mut().pass_fence(ticket);
-    }
-
-    /// The run of this hub, by which other gateways publish for it.
-    pub fn run_text(&self) -> String {
-        self.state.borrow().run.to_string()
-    }
-
-    /// Whether it follows what its fleet follows, as far as it was told: clients may come.
-    pub fn is_warm(&self) -> bool {
-        self.state.borrow().fleet.warm_up.is_over()
     }
 
     // For sources of logs.

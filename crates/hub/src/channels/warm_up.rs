@@ -4,73 +4,13 @@
 //! followed since before, and asked about, is no gap for them, quiet channels included.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::hub_state::HubState;
-use crate::fleet::message::{self, ForAll, ForOne, MAX_FOLLOWED, RunText, TopicText};
-use crate::fleet::name::MarkId;
+use crate::fleet::message::{self, ForAll, ForOne, MAX_FOLLOWED};
+use crate::fleet::warm_up::{CONFIRMING, LISTING, LOOK, MAX_TOPICS, WarmUp};
 use crate::{Ids, Subscription, Topic};
-
-/// How long the others have time to say what they follow.
-const LISTING: Duration = Duration::from_millis(200);
-/// How long the server has time to confirm it.
-const CONFIRMING: Duration = Duration::from_millis(1_100);
-/// How often it is looked whether it has.
-const LOOK: Duration = Duration::from_millis(10);
-/// Channels that a gateway tells, or follows because it was told, at most.
-const MAX_TOPICS: usize = 10_000;
-
-/// How far a gateway that starts has come.
-#[derive(Debug, Default)]
-pub(super) enum WarmUp {
-    /// There is no fleet, as far as is known.
-    #[default]
-    Idle,
-    /// The others were asked what they follow.
-    Listing { mark: MarkId, until: Instant, topics: HashSet<Topic>, is_alone: bool },
-    /// It is subscribed to.
-    Confirming { until: Instant, look: Instant, subscriptions: Vec<Subscription> },
-    /// The others were asked how far it has come.
-    Asking,
-    /// Clients are served.
-    Done,
-}
-
-impl WarmUp {
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        match self {
-            Self::Listing { until, .. } => Some(*until),
-            Self::Confirming { look, .. } => Some(*look),
-            Self::Idle | Self::Asking | Self::Done => None,
-        }
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        matches!(self, Self::Idle | Self::Done)
-    }
-
-    /// Another gateway has said what it follows.
-    pub(super) fn note_followed(&mut self, _run: RunText, follows: Vec<TopicText>) {
-        if let Self::Listing { topics, .. } = self
-            && follows.len() <= MAX_FOLLOWED
-        {
-            topics.extend(follows.into_iter().filter_map(message::topic));
-        }
-    }
-
-    /// The server has sent what was published with this name to so many gateways, this one among them.
-    pub(super) fn note_asked(&mut self, asked: MarkId, subscribers: usize) {
-        if let Self::Listing { mark, is_alone, until, .. } = self
-            && *mark == asked
-            && subscribers <= 1
-        {
-            *is_alone = true;
-            *until = Instant::now();
-        }
-    }
-}
 
 impl HubState {
     /// Asks the other gateways what they follow.

@@ -8,8 +8,11 @@
 
 pub(crate) mod answer;
 pub(crate) mod marks;
+pub(crate) mod member;
 pub(crate) mod message;
 pub(crate) mod name;
 pub(crate) mod pacer;
+pub(crate) mod questions;
 pub(crate) mod requests;
 pub(crate) mod rules;
+pub(crate) mod warm_up;

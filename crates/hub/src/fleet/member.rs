@@ -1,0 +1,106 @@
+//! What a gateway knows as one of a fleet.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::marks::{HeardMark, Marks};
+use super::message::HexId;
+use super::name::MarkId;
+use super::pacer::MarkPacer;
+use super::questions::Asking;
+use super::requests::FleetRequests;
+use super::rules::FleetRule;
+use super::warm_up::WarmUp;
+use crate::requests::shard_request::{ReplayRequest, StreamAddress};
+
+/// What the hub knows of its fleet.
+#[derive(Default)]
+pub(crate) struct Fleet {
+    pub(crate) link: FleetLink,
+    pub(crate) marks: Marks,
+    // The number from which on marks name messages; `None` until all subscriptions are restored.
+    pub(crate) named_after: Option<u64>,
+    pub(crate) pacer: MarkPacer,
+    pub(crate) asking: Asking,
+    pub(crate) warm_up: WarmUp,
+    // Streams whose client's position is being looked for.
+    pub(crate) locating: HashMap<StreamAddress, ReplayRequest>,
+    // Of those, the ones that wait for a fence, and those that wait for the source to come back first.
+    pub(crate) fences: HashMap<u64, Vec<StreamAddress>>,
+    pub(crate) unfenced: Vec<StreamAddress>,
+    pub(crate) next_fence: u64,
+    pub(crate) requests: Rc<FleetRequests>,
+    // Notified when something is due earlier than before.
+    pub(crate) timers: Rc<Notify>,
+}
+
+/// What the source can do for the fleet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FleetLink {
+    /// Nothing: there is no fleet.
+    #[default]
+    None,
+    /// Its connection is lost.
+    Away,
+    /// It is subscribed to the marks.
+    Up,
+}
+
+impl Fleet {
+    /// Whether marks may come.
+    pub(crate) fn has_marks(&self) -> bool {
+        self.link != FleetLink::None
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.link == FleetLink::Up
+    }
+
+    /// The mark that messages are named by.
+    ///
+    /// After a break, none that came before the gaps for it were sent: a client that had a name from there,
+    /// and not the gap, would be taken for complete elsewhere.
+    pub(crate) fn newest_mark(&self) -> Option<HeardMark> {
+        let after = if FleetRule::GapsBeforeNames.holds() { self.named_after? } else { 0 };
+        self.marks.newest().filter(|mark| mark.number >= after)
+    }
+
+    /// The number at which a mark stood.
+    pub(crate) fn mark_number(&self, mark: MarkId) -> Option<u64> {
+        self.marks.number(mark)
+    }
+
+    pub(crate) fn last_marks(&self, count: usize) -> Vec<(HexId, u64)> {
+        self.marks.last(count).map(|mark| (HexId(mark.id), mark.number)).collect()
+    }
+
+    /// A subscription was confirmed.
+    pub(crate) fn confirmed(&mut self, now: Instant) {
+        if self.is_up() {
+            self.pacer.confirmed(now);
+            self.timers.notify_one();
+        }
+    }
+
+    /// A message has come.
+    #[inline]
+    pub(crate) fn message(&mut self, received: Instant) {
+        if self.is_up() && self.pacer.message(received) {
+            self.timers.notify_one();
+        }
+    }
+
+    /// When something is to be done next.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let due = [self.pacer.due(), self.asking.next_due(), self.warm_up.next_due()];
+        due.into_iter().flatten().min()
+    }
+
+    /// The stream has left.
+    pub(crate) fn cancel(&mut self, stream: StreamAddress) {
+        self.locating.remove(&stream);
+    }
+}

@@ -1,0 +1,92 @@
+//! The questions that a gateway has asked the others.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::name::{MarkId, SubscriptionTag};
+use crate::Subscription;
+use crate::requests::shard_request::StreamAddress;
+
+/// How long questions of several streams are collected.
+pub(crate) const COLLECT: Duration = Duration::from_millis(20);
+/// How long an answer is waited for.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(600);
+/// Answers kept of a channel, each of another gateway.
+pub(crate) const MAX_ANSWERS: usize = 16;
+
+/// The questions that this gateway has asked.
+#[derive(Debug, Default)]
+pub(crate) struct Asking {
+    // Collected, and not asked yet.
+    pub(crate) next: Option<(Instant, FleetQuestion)>,
+    pub(crate) asked: HashMap<MarkId, FleetQuestion>,
+}
+
+/// A question about some channels.
+#[derive(Debug)]
+pub(crate) struct FleetQuestion {
+    pub(crate) subscriptions: Vec<Subscription>,
+    pub(crate) tags: Vec<SubscriptionTag>,
+    // The streams that wait for the answers.
+    pub(crate) streams: Vec<StreamAddress>,
+    pub(crate) patience_ends: Instant,
+    // The newest number when the question came back from the server, like a mark.
+    pub(crate) asked_at: Option<u64>,
+    // How many other gateways have heard it.
+    pub(crate) listeners: Option<usize>,
+    pub(crate) answered_by: HashSet<String>,
+    // Channels of which no answer has said anything.
+    pub(crate) unanswered: HashSet<SubscriptionTag>,
+}
+
+impl FleetQuestion {
+    pub(crate) fn new() -> Self {
+        Self {
+            subscriptions: Vec::new(),
+            tags: Vec::new(),
+            streams: Vec::new(),
+            patience_ends: Instant::now(),
+            asked_at: None,
+            listeners: None,
+            answered_by: HashSet::new(),
+            unanswered: HashSet::new(),
+        }
+    }
+
+    /// Adds a channel, unless it is there, or one whose tag cannot be told from its own.
+    pub(crate) fn add(&mut self, subscription: &Subscription) {
+        let tag = SubscriptionTag::of(subscription);
+        if self.unanswered.insert(tag) {
+            self.subscriptions.push(subscription.clone());
+            self.tags.push(tag);
+        }
+    }
+
+    /// Whether no more can be learned.
+    pub(crate) fn is_over(&self) -> bool {
+        let have_all = |listeners| self.answered_by.len() >= listeners;
+        self.asked_at.is_some()
+            && (self.listeners.is_some_and(have_all) || self.unanswered.is_empty())
+    }
+}
+
+impl Asking {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let asked = self.asked.values().map(|question| question.patience_ends);
+        self.next.as_ref().map(|(due, _)| *due).into_iter().chain(asked).min()
+    }
+
+    /// Whether no answer is waited for.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.asked.is_empty()
+    }
+
+    /// Forgets all questions; returns the streams that wait for their answers.
+    pub(crate) fn stop(&mut self) -> Vec<StreamAddress> {
+        let next = self.next.take().map(|(_, question)| question);
+        let questions = self.asked.drain().map(|(_, question)| question).chain(next);
+        questions.flat_map(|question| question.streams).collect()
+    }
+}
