@@ -18,6 +18,8 @@ use crate::{Ids, Subscription, Topic};
 const LISTING: Duration = Duration::from_millis(200);
 /// How long the server has time to confirm it.
 const CONFIRMING: Duration = Duration::from_millis(1_100);
+/// How long the others have time to say how far it has come.
+const ANSWERING: Duration = Duration::from_millis(650);
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(10);
 /// Channels that a gateway tells, or follows because it was told, at most.
@@ -34,7 +36,7 @@ pub(super) enum WarmUp {
     /// It is subscribed to.
     Confirming { until: Instant, look: Instant, subscriptions: Vec<Subscription> },
     /// The others were asked how far it has come.
-    Asking,
+    Asking { until: Instant, look: Instant },
     /// Clients are served.
     Done,
 }
@@ -43,8 +45,8 @@ impl WarmUp {
     pub(super) fn next_due(&self) -> Option<Instant> {
         match self {
             Self::Listing { until, .. } => Some(*until),
-            Self::Confirming { look, .. } => Some(*look),
-            Self::Idle | Self::Asking | Self::Done => None,
+            Self::Confirming { look, .. } | Self::Asking { look, .. } => Some(*look),
+            Self::Idle | Self::Done => None,
         }
     }
 
@@ -117,7 +119,8 @@ impl HubState {
                     channels.all(|index| self.channels[*index as usize].is_confirmed())
                 };
                 if is_over || asked.iter().all(is_confirmed) {
-                    self.fleet.warm_up = WarmUp::Asking;
+                    let (until, look) = (now + ANSWERING, now + LOOK);
+                    self.fleet.warm_up = WarmUp::Asking { until, look };
                     self.ask_about(&asked, now);
                 } else {
                     *look = now + LOOK;
@@ -125,8 +128,13 @@ impl HubState {
                 }
                 Vec::new()
             }
-            WarmUp::Asking if self.fleet.asking.is_idle() => {
-                self.fleet.warm_up = WarmUp::Done;
+            // Answers come, and questions end, at no time of their own.
+            WarmUp::Asking { until, look } if *look <= now => {
+                if *until <= now || self.fleet.asking.is_idle() {
+                    self.fleet.warm_up = WarmUp::Done;
+                } else {
+                    *look = now + LOOK;
+                }
                 Vec::new()
             }
             _ => Vec::new(),
