@@ -270,6 +270,8 @@ async fn the_body_may_say_up_to_where_it_tells() {
     let answer = ("200 OK", headers.as_str(), "data: one and two\n\n");
     let mut stream = ask(&gateway, &upstream, (Via::Http2, request), answer).await.stream();
     assert_eq!(stream.next_event().await.data, "one and two");
+    // Nobody followed the other channel then, and a gap comes before what other gateways have a name for.
+    assert_eq!(stream.next_event().await.data, r#"{"reason":"expired","channels":["other"]}"#);
     assert_eq!(stream.next_event().await.data, "three");
 
     let headers = hold("news; prev-id=unknown");

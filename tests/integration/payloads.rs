@@ -43,7 +43,7 @@ fn any_bytes_arrive_as_published() {
     let config = Config { cases: 512, failure_persistence: None, ..Config::default() };
     let property = |payload: Vec<u8>| {
         runtime.block_on(redis.publish("news", &payload));
-        let block = runtime.block_on(stream.borrow_mut().next_block());
+        let block = runtime.block_on(stream.borrow_mut().next_word());
         let Some(event) = block.event else {
             return Err(TestCaseError::fail(format!("no event: {block:?}")));
         };

@@ -25,7 +25,7 @@ async fn streams_are_sent_away_with_a_time_of_their_own_to_come_back() {
 
         let mut retries = std::collections::BTreeSet::new();
         for mut stream in streams {
-            let retry = stream.next_block().await.retry.expect("a time to come back");
+            let retry = stream.next_word().await.retry.expect("a time to come back");
             assert!((100..=60_000).contains(&retry), "{retry}");
             retries.insert(retry);
             assert_eq!(stream.end().await, Ok(()), "a clean end");

@@ -49,7 +49,10 @@ async fn start(gateway: &Gateway, via: Via, request: Request) -> String {
 
 fn is_position(id: &str) -> bool {
     let (run, number) = id.split_once('-').unwrap_or_default();
-    !run.is_empty()
+    // The third part is for other gateways.
+    let (number, name) = number.split_once('-').unwrap_or((number, ""));
+    matches!(name.len(), 0 | 24)
+        && !run.is_empty()
         && run.bytes().all(|byte| byte.is_ascii_alphanumeric())
         && number.parse::<u64>().is_ok()
 }
@@ -257,7 +260,9 @@ async fn ids_belong_to_one_run_and_grow_over_all_channels() {
     assert_eq!(a.next_event().await.id, ids[0]);
     assert_eq!(a.next_event().await.id, ids[2]);
 
-    let parsed: Vec<_> = ids.iter().map(|id| id.rsplit_once('-').unwrap()).collect();
+    // The third part is for other gateways.
+    let parsed = ids.iter().map(|id| id.split('-'));
+    let parsed: Vec<_> = parsed.map(|mut id| (id.next().unwrap(), id.next().unwrap())).collect();
     let numbers: Vec<u64> = parsed.iter().map(|(_, number)| number.parse().unwrap()).collect();
     assert!(numbers.is_sorted_by(|a, b| a < b), "{ids:?}");
     assert!(parsed.iter().all(|(run, _)| *run == parsed[0].0), "{ids:?}");
@@ -269,7 +274,7 @@ async fn another_run_has_another_tag() {
     let gateways = (Gateway::start(&redis).await, Gateway::start(&redis).await);
     let first = gateways.0.subscribe("/events/news").await;
     let second = gateways.1.subscribe("/events/news").await;
-    let tag = |id: &str| id.rsplit_once('-').unwrap().0.to_owned();
+    let tag = |id: &str| id.split_once('-').unwrap().0.to_owned();
     assert_ne!(tag(first.last_id()), tag(second.last_id()));
 }
 
@@ -306,7 +311,7 @@ async fn no_payload_forges_a_field_or_ends_an_event() {
 
     let forged = "a\n\nevent: admin\ndata: b\r\rid: 9\r\n\r\nretry: 1\n: comment";
     redis.publish("news", forged).await;
-    let block = stream.next_block().await;
+    let block = stream.next_word().await;
     let event = block.event.unwrap();
     assert_eq!(event.name, "message");
     assert_eq!(event.data, "a\n\nevent: admin\ndata: b\n\nid: 9\n\nretry: 1\n: comment");

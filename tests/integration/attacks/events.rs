@@ -321,7 +321,7 @@ async fn payloads_that_would_be_fields() {
                 scene.redis.publish_all("victim", &texts).await;
                 for text in &texts {
                     let expected = text.replace("\r\n", "\n").replace('\r', "\n");
-                    let block = raw.next_block().await;
+                    let block = raw.next_word().await;
                     let event =
                         block.event.clone().unwrap_or_else(|| panic!("{text:?}: {block:?}"));
                     if event.data != expected || event.name != "message" || event.id == "7" {

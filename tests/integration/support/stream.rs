@@ -37,6 +37,18 @@ impl EventStream {
         block.unwrap_or_else(|| panic!("the stream has ended: {:?}", self.end))
     }
 
+    /// The next block that says more than the client's position, which a gateway of a fleet says once more when
+    /// others can know it.
+    pub(crate) async fn next_word(&mut self) -> Block {
+        loop {
+            let block = self.next_block().await;
+            let is_position = block.id.is_some() && block.retry.is_none();
+            if block.event.is_some() || !is_position {
+                return block;
+            }
+        }
+    }
+
     /// The next event; comments before it are passed over.
     pub(crate) async fn next_event(&mut self) -> Event {
         within(SOON, "an event on the stream", async {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::hub_state::HubState;
 use crate::fleet::message::{self, ForAll, ForOne, MAX_FOLLOWED};
-use crate::fleet::warm_up::{CONFIRMING, LISTING, LOOK, MAX_TOPICS, WarmUp};
+use crate::fleet::warm_up::{ANSWERING, CONFIRMING, LOOK, MAX_TOPICS, PUBLISHING, WarmUp};
 use crate::{Ids, Subscription, Topic};
 
 impl HubState {
@@ -20,7 +20,7 @@ impl HubState {
         self.publish_for_all(&list, Some(mark));
         let topics = HashSet::new();
         self.fleet.warm_up =
-            WarmUp::Listing { mark, until: now + LISTING, topics, is_alone: false };
+            WarmUp::Listing { mark, until: now + PUBLISHING, topics, is_alone: false };
     }
 
     /// Tells another gateway what this one follows: at most [`MAX_TOPICS`].
@@ -56,7 +56,8 @@ impl HubState {
                     channels.all(|index| self.channels[*index as usize].is_confirmed())
                 };
                 if is_over || asked.iter().all(is_confirmed) {
-                    self.fleet.warm_up = WarmUp::Asking;
+                    let (until, look) = (now + ANSWERING, now + LOOK);
+                    self.fleet.warm_up = WarmUp::Asking { until, look };
                     self.ask_about(&asked, now);
                 } else {
                     *look = now + LOOK;
@@ -64,8 +65,13 @@ impl HubState {
                 }
                 Vec::new()
             }
-            WarmUp::Asking if self.fleet.asking.is_idle() => {
-                self.fleet.warm_up = WarmUp::Done;
+            // Answers come, and questions end, at no time of their own.
+            WarmUp::Asking { until, look } if *look <= now => {
+                if *until <= now || self.fleet.asking.is_idle() {
+                    self.fleet.warm_up = WarmUp::Done;
+                } else {
+                    *look = now + LOOK;
+                }
                 Vec::new()
             }
             _ => Vec::new(),

@@ -13,6 +13,10 @@ use crate::{Subscription, Topic};
 pub(crate) const LISTING: Duration = Duration::from_millis(200);
 /// How long the server has time to confirm it.
 pub(crate) const CONFIRMING: Duration = Duration::from_millis(1_100);
+/// How long the others have time to say how far it has come.
+pub(crate) const ANSWERING: Duration = Duration::from_millis(650);
+/// How long the question what they follow may take to be published.
+pub(crate) const PUBLISHING: Duration = Duration::from_millis(1_000);
 /// How often it is looked whether it has.
 pub(crate) const LOOK: Duration = Duration::from_millis(10);
 /// Channels that a gateway tells, or follows because it was told, at most.
@@ -29,7 +33,7 @@ pub(crate) enum WarmUp {
     /// It is subscribed to.
     Confirming { until: Instant, look: Instant, subscriptions: Vec<Subscription> },
     /// The others were asked how far it has come.
-    Asking,
+    Asking { until: Instant, look: Instant },
     /// Clients are served.
     Done,
 }
@@ -38,8 +42,8 @@ impl WarmUp {
     pub(crate) fn next_due(&self) -> Option<Instant> {
         match self {
             Self::Listing { until, .. } => Some(*until),
-            Self::Confirming { look, .. } => Some(*look),
-            Self::Idle | Self::Asking | Self::Done => None,
+            Self::Confirming { look, .. } | Self::Asking { look, .. } => Some(*look),
+            Self::Idle | Self::Done => None,
         }
     }
 
@@ -60,10 +64,10 @@ impl WarmUp {
     pub(crate) fn note_asked(&mut self, asked: MarkId, subscribers: usize) {
         if let Self::Listing { mark, is_alone, until, .. } = self
             && *mark == asked
-            && subscribers <= 1
         {
-            *is_alone = true;
-            *until = Instant::now();
+            let now = Instant::now();
+            *is_alone = subscribers <= 1;
+            *until = if *is_alone { now } else { now + LISTING };
         }
     }
 }

@@ -69,23 +69,25 @@ impl Mailbox {
 
     /// Tells the client that it is subscribed, and its position if it needs that. Its shard has delivered
     /// everything up to `number`, which is `place` for other gateways. Once: a live stream may be sent a
-    /// part of its past again.
+    /// part of its past again. Returns false if it needs a place, and there is none yet.
     pub(crate) fn ready(
         &self,
         number: u64,
         place: impl Fn() -> Option<FleetPosition>,
         now: Instant,
-    ) {
+    ) -> bool {
         if self.was_ready.replace(true) {
-            return;
+            return true;
         }
         let cursor = &self.progress.cursor;
-        let id = || {
-            let position = number.max(cursor.number());
-            cursor.id_at(position, place().filter(|_| position == number))
-        };
-        let position = if self.ready_has_position { id() } else { None };
-        self.push_control(encode::ready(position.as_deref()), now);
+        if !self.ready_has_position {
+            self.push_control(encode::ready(None), now);
+            return true;
+        }
+        let position = number.max(cursor.number());
+        let place = place().filter(|_| position == number);
+        self.push_control(encode::ready(cursor.id_at(position, place).as_deref()), now);
+        place.is_some()
     }
 
     /// Whether the client takes its position without an event, and has all of its past.

@@ -166,7 +166,10 @@ impl Shard {
     pub(super) fn ready(&self, stream: &OpenStream, now: Instant) {
         let number = self.position();
         let place = || self.place(stream, number);
-        stream.mailbox.ready(number, place, now);
+        let is_named = stream.mailbox.ready(number, place, now);
+        if let (false, Some(key), Some(_)) = (is_named, stream.key(), self.0.mark.get()) {
+            self.0.untold.borrow_mut().push(key);
+        }
     }
 
     fn note_source_lost(&self) {

@@ -53,6 +53,8 @@ struct ShardState {
     // The newest mark of the fleet that was delivered here, and the channels confirmed since.
     mark: Cell<Option<HeardMark>>,
     unnamed: RefCell<Vec<ChannelIndex>>,
+    // Streams that were told their position without a place since the mark before.
+    untold: RefCell<Vec<StreamKey>>,
     // Messages to deliver, the oldest first.
     batch: RefCell<VecDeque<Message>>,
     queued_bytes: Cell<usize>,
@@ -76,6 +78,7 @@ impl Shard {
             number: Cell::new(0),
             mark: Cell::new(None),
             unnamed: RefCell::default(),
+            untold: RefCell::default(),
             batch: RefCell::default(),
             queued_bytes: Cell::new(0),
             observer: Box::new(observer),

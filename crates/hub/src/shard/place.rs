@@ -55,6 +55,14 @@ impl Shard {
         self.0.mark.set(Some(mark));
         let unnamed: Vec<ChannelIndex> = self.0.unnamed.take();
         let number = self.position();
+        for key in self.0.untold.take() {
+            if let Some(stream) = self.0.streams.get(key)
+                && stream.mailbox.takes_position()
+            {
+                let place = self.place(&stream, number);
+                stream.mailbox.tell_position(number, place, now);
+            }
+        }
         for channel in unnamed.into_iter().filter_map(|index| self.channel(index)) {
             for subscriber in &*channel.subscribers.borrow() {
                 let stream = &subscriber.stream;
