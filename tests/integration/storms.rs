@@ -4,8 +4,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -47,7 +47,7 @@ struct Sea {
     /// Nothing more comes.
     is_calm: AtomicBool,
     /// Where a client may connect.
-    gateways: Vec<SocketAddr>,
+    gateways: RwLock<Vec<SocketAddr>>,
     /// How often the source has been away so far.
     outages: AtomicUsize,
     /// How often a client has come to a stream.
@@ -60,7 +60,7 @@ impl Sea {
             source,
             next: (0..force.channels).map(|_| AtomicUsize::new(0)).collect(),
             is_calm: AtomicBool::new(false),
-            gateways,
+            gateways: RwLock::new(gateways),
             outages: AtomicUsize::new(0),
             voyages: AtomicUsize::new(0),
         })
@@ -170,7 +170,10 @@ impl Sea {
 
     /// Connects somewhere; `None` where nobody answers just now.
     async fn board(&self, via: Via, log: &Log) -> Option<EventStream> {
-        let gateway = self.gateways[fastrand::usize(..self.gateways.len())];
+        let gateway = {
+            let gateways = self.gateways.read().unwrap();
+            gateways[fastrand::usize(..gateways.len())]
+        };
         let names: Vec<_> = log.channels.iter().map(|c| format!("channel=c{c}")).collect();
         let mut request = Request::events(&format!("/events?{}", names.join("&")));
         if let Some(id) = &log.last_id {
@@ -331,6 +334,44 @@ async fn kills_of_gateways(force: Force, kills: u32) {
     .await;
 }
 
+/// Three gateways at one Redis, which are replaced one after the other so many times: each new one follows what
+/// the others follow before clients come, and the old one drains. No gap is told to anybody.
+async fn replacements_of_gateways(force: Force, replacements: usize) {
+    let redis = Redis::start().await;
+    let start = || async {
+        let settings = "sse: { history: { count: 20000 }, queue: { bytes: 16MiB } }\ndrain: 1s";
+        let gateway = Gateway::build(&redis).settings(settings).start().await;
+        gateway.becomes(200, SOON).await;
+        gateway
+    };
+    let mut gateways = [start().await, start().await, start().await];
+    let addresses = gateways.iter().map(|gateway| gateway.address("http")).collect();
+    let sea = Sea::new(Source::PubSub, force, addresses);
+    storm(&sea, force, &redis, async {
+        for at in 0..replacements {
+            let new = start().await;
+            // Until it has heard more than any client may be behind, on a busy machine.
+            let heard = sea.next(0) + 2 * force.per_second / force.channels;
+            within(4 * SOON, "messages", async {
+                while sea.next(0) < heard {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            })
+            .await;
+            let mut old = std::mem::replace(&mut gateways[at % 3], new);
+            sea.gateways.write().unwrap()[at % 3] = gateways[at % 3].address("http");
+            old.signal(Signal::TERM);
+            assert_eq!(old.exit_within(2 * SOON).await.code(), Some(0));
+        }
+    })
+    .await;
+    for gateway in &gateways {
+        let metrics = gateway.metrics().await;
+        assert_eq!(metrics.sum("ssegate_gaps_total", &["reason=\"unknown_id\""]), 0.0);
+        assert!(metrics.sum("ssegate_fleet_clients_total", &["result=\"complete\""]) > 0.0);
+    }
+}
+
 /// redis-server is killed and started again, with what it had written, so many times.
 async fn kills_of_redis(source: Source, force: Force, kills: u32) {
     let durable = ["--appendonly", "yes", "--appendfsync", "always"];
@@ -380,6 +421,11 @@ async fn gateways_that_are_killed_lose_nothing_of_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_that_are_replaced_lose_nothing_of_what_is_published() {
+    replacements_of_gateways(SHORT, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_killed_loses_nothing_of_streams() {
     kills_of_redis(Source::Streams, SHORT, 1).await;
 }
@@ -405,6 +451,12 @@ async fn long_storm_of_hang_ups_on_streams() {
 #[ignore = "long: run by tests/run --full"]
 async fn long_storm_over_two_gateways_that_are_killed_five_times() {
     kills_of_gateways(FULL, 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: run by tests/run --full"]
+async fn long_storm_over_three_gateways_that_are_replaced_six_times() {
+    replacements_of_gateways(FULL, 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
