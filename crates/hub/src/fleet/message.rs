@@ -12,7 +12,7 @@ use crate::{ChannelName, Ids, Subscription, Topic};
 
 /// Subscriptions in one question, at most.
 pub(crate) const MAX_ASKED: usize = 512;
-/// Topics in one message of [`Follows`], at most.
+/// Topics in one message of [`ForOne::Follows`], at most.
 pub(crate) const MAX_FOLLOWED: usize = 512;
 
 /// What is published for all gateways.
