@@ -25,7 +25,9 @@ mod counted {
     #[library_benchmark]
     #[bench::one(args = (1), setup = FanOut::new)]
     #[bench::one_without_history(args = (1), setup = FanOut::without_history)]
+    #[bench::one_in_a_fleet(args = (1), setup = FanOut::in_a_fleet)]
     #[bench::one_hundred(args = (100), setup = FanOut::new)]
+    #[bench::one_hundred_in_a_fleet(args = (100), setup = FanOut::in_a_fleet)]
     #[bench::one_hundred_without_history(args = (100), setup = FanOut::without_history)]
     fn fan_out(hub: FanOut) -> (usize, FanOut) {
         // What was set up is given back: its end is not counted.

@@ -59,6 +59,19 @@ impl FanOut {
         Self::keeping(Some(HistorySettings::default()), subscribers)
     }
 
+    /// The same as one gateway of a fleet: events have names that other gateways know.
+    pub fn in_a_fleet(subscribers: usize) -> Self {
+        let hub = Self::new(subscribers);
+        hub.hub.begin_fleet();
+        hub.hub.restored();
+        assert!(hub.hub.hear_for_all(br#"{"mark":"0123456789abcdef"}"#));
+        hub.hub.flush();
+        hub.runtime.block_on(turns());
+        // The position, which now has a name.
+        hub.take();
+        hub
+    }
+
     /// The same with `history: off`: nothing is kept, and events carry no id of ours.
     pub fn without_history(subscribers: usize) -> Self {
         Self::keeping(None, subscribers)
@@ -111,7 +124,7 @@ impl FanOut {
         let received = Instant::now();
         self.runtime.block_on(async {
             for _ in 0..events {
-                self.hub.begin_message(CHANNEL.as_bytes(), None);
+                self.hub.begin_message(CHANNEL.as_bytes(), Some(&self.payload));
                 self.hub.publish(false, CHANNEL, received, |format| {
                     Some(format.decode(&self.payload).event)
                 });
