@@ -64,6 +64,7 @@ pub(super) async fn serve(gateway: Gateway, load: Option<ConfigLoader>) -> Resul
         let reloader = parts.reloader(configured, (changes, routes), hub.clone());
         tasks.spawn("the reload", reloader.run(signal(SignalKind::hangup())?, load));
     }
+    let member = hub.clone();
     parts.start_source(&mut tasks, (bus, publications), (hub, control))?;
     parts.start_watches(&mut tasks);
     parts.start_acceptors(&mut tasks, sockets, shards)?;
@@ -76,7 +77,7 @@ pub(super) async fn serve(gateway: Gateway, load: Option<ConfigLoader>) -> Resul
         &mut signals,
         &mut tasks,
         threads,
-        parts.into_stop_handles(),
+        parts.into_stop_handles(member),
         taken_over,
     )
     .await
@@ -327,9 +328,9 @@ impl GatewayParts {
         tracing::info!(target: OPENED, version, shards, "started");
     }
 
-    fn into_stop_handles(self) -> stop::StopHandles {
+    fn into_stop_handles(self, hub: Hub) -> stop::StopHandles {
         let Self { health, stop_accepting, stop_admin, drain_settings, .. } = self;
-        stop::StopHandles { health, stop_accepting, stop_admin, drain_settings }
+        stop::StopHandles { health, stop_accepting, stop_admin, drain_settings, hub }
     }
 }
 

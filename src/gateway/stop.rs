@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use ssegate_hub::Hub;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -83,6 +84,7 @@ pub(super) struct StopHandles {
     /// Cancelled to stop the admin listener.
     pub(super) stop_admin: CancellationToken,
     pub(super) drain_settings: Rc<Cell<DrainSettings>>,
+    pub(super) hub: Hub,
 }
 
 /// Waits for a signal, a successor, or the failure of a thread or task. After a signal or a
@@ -95,7 +97,7 @@ pub(super) async fn serve_until_stopped(
     handles: StopHandles,
     taken_over: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let StopHandles { health, stop_accepting, stop_admin, drain_settings } = handles;
+    let StopHandles { health, stop_accepting, stop_admin, drain_settings, hub } = handles;
     let signal = tokio::select! {
         signal = signals.next() => signal,
         () = taken_over => "takeover",
@@ -113,6 +115,7 @@ pub(super) async fn serve_until_stopped(
     let (delay_text, drain_text) = (DurationText(delay), DurationText(drain));
     tracing::info!(signal, delay = %delay_text, drain = %drain_text, "stopping");
     health.set_draining();
+    hub.leave_fleet();
     let at_once = |signal| {
         tracing::warn!(signal, "stopping at once");
         Err(Error::Unfinished)
@@ -126,7 +129,7 @@ pub(super) async fn serve_until_stopped(
         shard.drain(drain);
     }
     tokio::select! {
-        ended = all_ended(&mut shards) => return ended,
+        ended = all_ended(&mut shards, &hub) => return ended,
         signal = signals.next() => return at_once(signal),
         () = time::sleep(drain + FLUSH_TIMEOUT) => {
             tracing::warn!("drain timed out; closing the remaining connections");
@@ -135,16 +138,18 @@ pub(super) async fn serve_until_stopped(
     for shard in &shards {
         shard.cut();
     }
-    match time::timeout(CUT_GRACE, all_ended(&mut shards)).await {
+    match time::timeout(CUT_GRACE, all_ended(&mut shards, &hub)).await {
         Ok(ended) => ended,
         Err(_elapsed) => Err(Error::Unfinished),
     }
 }
 
-async fn all_ended(shards: &mut [ShardThread]) -> Result<(), Error> {
+/// Waits for the shards, and until the other gateways do not need this one any more.
+async fn all_ended(shards: &mut [ShardThread], hub: &Hub) -> Result<(), Error> {
     for shard in shards {
         shard.ended().await?;
     }
+    hub.farewell().await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Questions to the other gateways, and answers to theirs.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use crate::fleet::message::{
 use crate::fleet::name::MarkId;
 use crate::fleet::questions::{COLLECT, FleetQuestion, MAX_ANSWERS, PATIENCE};
 use crate::fleet::rules::FleetRule;
+use crate::position::event_id::RunTag;
 use crate::requests::shard_request::StreamAddress;
 use crate::subject::ChannelIndex;
 
@@ -70,7 +71,7 @@ impl HubState {
         }
         let mark = fastrand::u64(..);
         let of = question.subscriptions.iter().map(message::subscription_text).collect();
-        let ask = self.run.to_string();
+        let ask = self.run;
         self.publish_for_all(&ForAll::Question { mark: HexId(mark), ask, of }, Some(mark));
         question.patience_ends = now + PATIENCE;
         self.fleet.asking.asked.insert(mark, question);
@@ -93,23 +94,29 @@ impl HubState {
             self.finish_if_over(mark);
         }
         self.fleet.warm_up.note_asked(mark, subscribers);
+        self.fleet.note_left(mark, subscribers);
     }
 
     /// A question of ours could not be published.
     pub(super) fn note_not_asked(&mut self, mark: MarkId) {
         self.finish_question(mark);
         self.fleet.warm_up.note_asked(mark, 0);
+        self.fleet.note_left(mark, 0);
     }
 
-    pub(super) fn take_answer(&mut self, text: AnswerText, _now: Instant) {
+    pub(super) fn take_answer(&mut self, text: AnswerText) {
         let mark = text.to.0;
         let Some(question) = self.fleet.asking.asked.get_mut(&mark) else { return };
-        let Some(asked_at) = question.asked_at else { return };
-        let Some(answer) = Answer::new(text, &question.tags, asked_at) else { return };
-        let answer = Rc::new(answer);
-        question.answered_by.insert(answer.run.clone());
-        question.unanswered.retain(|tag| !answer.has(*tag));
-        for subscription in &question.subscriptions {
+        let (Some(asked_at), tags) = (question.asked_at, &question.tags) else { return };
+        // One that was forged under many names counts as often as there are gateways.
+        let has_all = question.listeners.is_some_and(|most| question.answered_by.len() >= most);
+        let Some(answer) = Answer::new(text, tags, asked_at).filter(|_| !has_all) else { return };
+        if !question.answered_by.insert(answer.run) {
+            return;
+        }
+        let (answer, subscriptions) = (Rc::new(answer), question.subscriptions.clone());
+        let weak = self.fleet.asking.keep(Rc::clone(&answer));
+        for subscription in &subscriptions {
             let name = subscription.name.as_str();
             for &index in self.names.of_subscription(subscription.is_pattern, name) {
                 let channel = &mut self.channels[index as usize];
@@ -117,11 +124,14 @@ impl HubState {
                 if !is_followed || !answer.has(channel.tag) {
                     continue;
                 }
-                channel.answers.retain(|known| known.run != answer.run);
+                let is_other = |known: &Weak<Answer>| {
+                    known.upgrade().is_some_and(|known| known.run != answer.run)
+                };
+                channel.answers.retain(is_other);
                 if channel.answers.len() == MAX_ANSWERS {
                     channel.answers.remove(0);
                 }
-                channel.answers.push(Rc::clone(&answer));
+                channel.answers.push(Weak::clone(&weak));
             }
         }
         self.finish_if_over(mark);
@@ -140,15 +150,18 @@ impl HubState {
     }
 
     /// Answers the question of another gateway, as of its place in the order.
-    pub(super) fn answer(&self, to: HexId, asker: String, of: &[SubscriptionText]) {
+    pub(super) fn answer(&self, to: HexId, asker: RunTag, of: &[SubscriptionText]) {
         let asked = of.iter().take(MAX_ASKED).enumerate();
         let known = asked.filter_map(|(at, text)| self.channel_text(at, text));
+        let channels: Vec<_> = known.collect();
+        // Without a channel it only says that this gateway has answered.
+        let marks = if channels.is_empty() { 0 } else { MAX_MARKS_TOLD };
         let answer = ForOne::Answer(AnswerText {
             to,
-            run: self.run.to_string(),
+            run: self.run,
             number: self.numbers.newest(),
-            channels: known.collect(),
-            marks: self.fleet.last_marks(MAX_MARKS_TOLD),
+            channels,
+            marks: self.fleet.last_marks(marks),
         });
         self.publish_for_one(asker, &answer);
     }

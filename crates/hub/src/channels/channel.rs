@@ -1,6 +1,6 @@
 //! One channel: what is known of it, and what is kept of it.
 
-use std::rc::Rc;
+use std::rc::Weak;
 use std::time::Duration;
 
 use ssegate_sse::frame::Frame;
@@ -36,7 +36,7 @@ pub(super) struct Channel {
     // The newest mark before the newest message, and how many messages came since.
     pub(super) counted: (MarkId, u32),
     // What other gateways have said of it since its confirmation, one answer of each.
-    pub(super) answers: Vec<Rc<Answer>>,
+    pub(super) answers: Vec<Weak<Answer>>,
     // One bit for each shard that has joined.
     pub(super) shards: u128,
     pub(super) linger: Duration,

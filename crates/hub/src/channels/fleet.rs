@@ -13,7 +13,7 @@ use crate::fleet::rules::FleetRule;
 use crate::fleet::warm_up::WarmUp;
 use crate::inbox::message::Message;
 use crate::position::cursor::Cursor;
-use crate::position::event_id::EventId;
+use crate::position::event_id::{EventId, RunTag};
 use crate::position::resume::Resume;
 use crate::requests::shard_request::{ReplayRequest, StreamAddress};
 use crate::subject::ChannelIndex;
@@ -23,7 +23,8 @@ impl HubState {
     pub(super) fn begin_fleet(&mut self, now: Instant) {
         let is_first = self.fleet.link == FleetLink::None;
         self.fleet.link = FleetLink::Up;
-        if is_first {
+        // What was asked on a connection that was lost since is asked again.
+        if is_first || !self.fleet.warm_up.is_over() {
             self.begin_warm_up(now);
         }
         let streams = std::mem::take(&mut self.fleet.unfenced);
@@ -48,6 +49,8 @@ impl HubState {
         fleet.named_after = None;
         fleet.requests.clear();
         fleet.pacer.stop();
+        fleet.lists.clear();
+        fleet.leaving.clear();
         fleet.unfenced.append(&mut fleet.asking.stop());
         fleet.unfenced.extend(fleet.fences.drain().flat_map(|(_, streams)| streams));
         let locating = &fleet.locating;
@@ -74,27 +77,30 @@ impl HubState {
             }
             ForAll::Question { mark, ask, of } => {
                 if self.mark(mark.0, now) {
-                    if ask.as_bytes() == self.run.as_bytes() {
+                    if ask == self.run {
                         self.note_question(mark.0);
                     } else {
                         self.answer(mark, ask, &of);
                     }
                 }
             }
-            ForAll::List { list } if list.as_bytes() != self.run.as_bytes() => {
-                self.tell_followed(&list);
+            ForAll::List { list } if list != self.run => {
+                self.fleet.note_list(list, now);
             }
-            ForAll::List { .. } => {}
+            ForAll::Leaving { leaves, follows } if leaves != self.run => {
+                self.note_leaving(follows, now);
+            }
+            ForAll::List { .. } | ForAll::Leaving { .. } => {}
         }
         true
     }
 
     /// Takes what was published for this gateway; returns false if no gateway has written it.
-    pub(super) fn hear_for_one(&mut self, body: &[u8], now: Instant) -> bool {
+    pub(super) fn hear_for_one(&mut self, body: &[u8]) -> bool {
         self.numbers.end_message();
         match serde_json::from_slice(body) {
-            Ok(ForOne::Answer(answer)) => self.take_answer(answer, now),
-            Ok(ForOne::Follows { run, follows }) => self.fleet.warm_up.note_followed(run, follows),
+            Ok(ForOne::Answer(answer)) => self.take_answer(answer),
+            Ok(ForOne::Follows { follows, .. }) => self.fleet.warm_up.note_followed(follows),
             Err(_) => return false,
         }
         true
@@ -125,15 +131,18 @@ impl HubState {
         // A client may have a message of which another copy is still to come: behind the fence it has.
         let is_settled = located.newest() <= self.numbers.settled();
         let is_sure = located.is_sure() && is_settled;
-        if is_sure || !self.fleet.has_marks() || !FleetRule::Fence.holds() {
+        // No gateway has written these ids: nothing can be found out.
+        let is_hopeless = ids.iter().all(Option::is_none);
+        let is_decided = is_sure || is_hopeless || !self.fleet.has_marks();
+        if is_decided || !FleetRule::Fence.holds() {
             let page = self.page_of_located(&request, channels, &located);
             return self.send_page(request, page);
         }
         let stream = request.stream;
         self.fleet.locating.insert(stream, request);
         if !self.fleet.is_up() {
-            self.fleet.unfenced.push(stream);
-        } else if ids.iter().any(Option::is_some) && !located.is_sure() {
+            self.fleet.wait_for_source(stream);
+        } else if !located.is_sure() {
             self.ask_for(stream, channels, Instant::now());
         } else {
             self.fence(vec![stream]);
@@ -190,6 +199,12 @@ impl HubState {
             let mark = ForAll::Mark { mark: HexId(fastrand::u64(..)) };
             self.publish_for_all(&mark, None);
         }
+        if !self.fleet.is_up() {
+            return Vec::new();
+        }
+        if let Some(run) = self.fleet.take_list(now) {
+            self.tell_followed(run);
+        }
         self.ask_due(now);
         self.warm_up_due(now)
     }
@@ -199,8 +214,8 @@ impl HubState {
         self.fleet.requests.put(FleetRequest::PublishForAll { body, question });
     }
 
-    pub(super) fn publish_for_one(&self, run: String, message: &ForOne) {
-        let body = encode(message).into();
+    pub(super) fn publish_for_one(&self, run: RunTag, message: &ForOne) {
+        let (run, body) = (run.to_string(), encode(message).into());
         self.fleet.requests.put(FleetRequest::PublishForOne { run, body });
     }
 

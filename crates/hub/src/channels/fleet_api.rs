@@ -1,5 +1,7 @@
 //! What the source of a gateway calls that is one of a fleet.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::Hub;
@@ -26,7 +28,7 @@ impl Hub {
     /// A message has come that a gateway has published for this one. Returns false if it is none that a
     /// gateway writes.
     pub fn hear_for_one(&self, body: &[u8]) -> bool {
-        self.state.borrow_mut().hear_for_one(body, Instant::now())
+        self.state.borrow_mut().hear_for_one(body)
     }
 
     /// The server has sent a question to this many subscribers (the reply of `PUBLISH`).
@@ -51,6 +53,21 @@ impl Hub {
     /// Everything has come that was published before [`FleetRequest::Fence`] was taken.
     pub fn pass_fence(&self, ticket: u64) {
         self.state.borrow_mut().pass_fence(ticket);
+    }
+
+    /// This gateway drains. It still follows and answers until it exits; the others are told what it follows,
+    /// so that they know how far that has come when its clients come to them.
+    pub fn leave_fleet(&self) {
+        self.state.borrow_mut().leave_fleet();
+    }
+
+    /// Waits until the others have had time to ask this gateway, which drains, for what it alone knows: less
+    /// than a second, and not at all if there are no others.
+    pub async fn farewell(&self) {
+        const LOOK: Duration = Duration::from_millis(10);
+        while self.state.borrow().farewell_ends().is_some_and(|end| Instant::now() < end) {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// The run of this hub, by which other gateways publish for it.

@@ -5,6 +5,8 @@
 //! have said that nothing came on a channel between the client's position and a question of ours. Or
 //! nothing has come at all since the mark in the client's id. What cannot be proven is a gap.
 
+use std::rc::Weak;
+
 use super::hub_state::HubState;
 use crate::fleet::answer::StandsAt;
 use crate::history::page::ReplayPage;
@@ -108,7 +110,7 @@ impl HubState {
             return ChannelPlace::Complete(number);
         }
         let mut behind_fence = None;
-        for answer in &channel.answers {
+        for answer in channel.answers.iter().filter_map(Weak::upgrade) {
             let Some(position) = self.own_tag(id, channels).and_then(|()| answer.position(id))
             else {
                 continue;

@@ -8,84 +8,151 @@ use std::collections::HashSet;
 use tokio::time::Instant;
 
 use super::hub_state::HubState;
-use crate::fleet::message::{self, ForAll, ForOne, MAX_FOLLOWED};
-use crate::fleet::warm_up::{ANSWERING, CONFIRMING, LOOK, MAX_TOPICS, PUBLISHING, WarmUp};
+use crate::fleet::message::{self, ForAll, ForOne, MAX_FOLLOWED, TopicText};
+use crate::fleet::warm_up::{
+    ANSWERING, CONFIRMING, FAREWELL, LISTING, LOOK, MAX_LEAVING, MAX_TOPICS, PUBLISHING, WarmUp,
+};
+use crate::position::event_id::RunTag;
 use crate::{Ids, Subscription, Topic};
 
 impl HubState {
     /// Asks the other gateways what they follow.
     pub(super) fn begin_warm_up(&mut self, now: Instant) {
         let mark = fastrand::u64(..);
-        let list = ForAll::List { list: self.run.to_string() };
+        let list = ForAll::List { list: self.run };
         self.publish_for_all(&list, Some(mark));
         let topics = HashSet::new();
         self.fleet.warm_up =
             WarmUp::Listing { mark, until: now + PUBLISHING, topics, is_alone: false };
     }
 
-    /// Tells another gateway what this one follows: at most [`MAX_TOPICS`].
-    pub(super) fn tell_followed(&self, to: &str) {
+    /// Tells another gateway what this one follows.
+    pub(super) fn tell_followed(&self, to: RunTag) {
+        let run = self.run;
+        for some in self.followed_texts().chunks(MAX_FOLLOWED) {
+            let message = ForOne::Follows { run, follows: some.to_vec() };
+            self.publish_for_one(to, &message);
+        }
+    }
+
+    /// This gateway drains: tells the others what it follows while it can still say how far that has come. Its
+    /// clients come to them when it has gone.
+    pub(super) fn leave_fleet(&mut self) {
+        let follows = self.followed_texts();
+        if !self.fleet.is_up() || self.fleet.left.is_some() || follows.is_empty() {
+            return;
+        }
+        let (leaves, mark) = (self.run, fastrand::u64(..));
+        self.fleet.left = Some((Instant::now(), mark, None));
+        for some in follows.chunks(MAX_FOLLOWED) {
+            let message = ForAll::Leaving { leaves, follows: some.to_vec() };
+            self.publish_for_all(&message, Some(mark));
+        }
+    }
+
+    /// Until when a gateway that drains is needed by the others; `None`: it is not.
+    pub(super) fn farewell_ends(&self) -> Option<Instant> {
+        let (since, _, others) = self.fleet.left?;
+        match others {
+            Some(0) => None,
+            Some(_) => Some(since + FAREWELL),
+            None => Some(since + LISTING),
+        }
+    }
+
+    /// Another gateway drains, which follows this.
+    pub(super) fn note_leaving(&mut self, follows: Vec<TopicText>, now: Instant) {
+        if self.fleet.left.is_some() {
+            return;
+        }
+        let leaving = &mut self.fleet.leaving;
+        let is_listing = |state: &WarmUp| matches!(state, WarmUp::Listing { .. });
+        if !leaving.last().is_some_and(is_listing) && leaving.len() < MAX_LEAVING {
+            leaving.push(WarmUp::of_leaving(now));
+            self.fleet.timers.notify_one();
+        }
+        if let Some(listing) = leaving.last_mut() {
+            listing.note_followed(follows);
+        }
+    }
+
+    /// What this gateway follows, at most [`MAX_TOPICS`]: those with subscribers first.
+    fn followed_texts(&self) -> Vec<TopicText> {
         let channels = self.channels.iter().map(|(_, channel)| channel);
         let followed = channels.filter(|channel| channel.topic.ids == Ids::Ours);
         let mut followed: Vec<_> = followed.collect();
-        // Those with subscribers first.
         followed.sort_by_key(|channel| channel.shards == 0);
         followed.truncate(MAX_TOPICS);
-        let topics: Vec<_> =
-            followed.into_iter().map(|channel| message::topic_text(&channel.topic)).collect();
-        let run = self.run.to_string();
-        for some in topics.chunks(MAX_FOLLOWED) {
-            let message = ForOne::Follows { run: run.clone(), follows: some.to_vec() };
-            self.publish_for_one(to.to_owned(), &message);
-        }
+        followed.into_iter().map(|channel| message::topic_text(&channel.topic)).collect()
     }
 
-    /// Takes the next step if it is due. Returns what the source must follow.
+    /// Takes the next steps that are due. Returns what the source must follow.
     pub(super) fn warm_up_due(&mut self, now: Instant) -> Vec<Topic> {
-        match &mut self.fleet.warm_up {
-            WarmUp::Listing { until, topics, .. } if *until <= now => {
-                let topics = std::mem::take(topics);
-                self.follow_topics(topics, now)
+        let mut new = Vec::new();
+        let warm_up = std::mem::take(&mut self.fleet.warm_up);
+        self.fleet.warm_up = self.advance(warm_up, now, &mut new);
+        for state in std::mem::take(&mut self.fleet.leaving) {
+            let state = self.advance(state, now, &mut new);
+            if !state.is_over() {
+                self.fleet.leaving.push(state);
             }
-            WarmUp::Confirming { until, look, subscriptions } if *look <= now => {
-                let (is_over, asked) = (*until <= now, std::mem::take(subscriptions));
-                let names = &self.names;
-                let is_confirmed = |subscription: &Subscription| {
-                    let name = subscription.name.as_str();
-                    let mut channels = names.of_subscription(subscription.is_pattern, name).iter();
-                    channels.all(|index| self.channels[*index as usize].is_confirmed())
-                };
-                if is_over || asked.iter().all(is_confirmed) {
-                    let (until, look) = (now + ANSWERING, now + LOOK);
-                    self.fleet.warm_up = WarmUp::Asking { until, look };
-                    self.ask_about(&asked, now);
-                } else {
-                    *look = now + LOOK;
-                    *subscriptions = asked;
+        }
+        new
+    }
+
+    /// The next state, if its time has come. Adds to `new` what the source must follow.
+    fn advance(&mut self, state: WarmUp, now: Instant, new: &mut Vec<Topic>) -> WarmUp {
+        match state {
+            WarmUp::Listing { until, topics, .. } if until <= now => {
+                let subscriptions = self.follow_topics(topics, now, new);
+                match subscriptions.is_empty() {
+                    true => WarmUp::Done,
+                    false => {
+                        let (until, look) = (now + CONFIRMING, now + LOOK);
+                        WarmUp::Confirming { until, look, subscriptions }
+                    }
                 }
-                Vec::new()
+            }
+            WarmUp::Confirming { until, look, subscriptions } if look <= now => {
+                if until <= now || subscriptions.iter().all(|one| self.is_confirmed(one)) {
+                    self.ask_about(&subscriptions, now);
+                    WarmUp::Asking { until: now + ANSWERING, look: now + LOOK }
+                } else {
+                    WarmUp::Confirming { until, look: now + LOOK, subscriptions }
+                }
             }
             // Answers come, and questions end, at no time of their own.
-            WarmUp::Asking { until, look } if *look <= now => {
-                if *until <= now || self.fleet.asking.is_idle() {
-                    self.fleet.warm_up = WarmUp::Done;
-                } else {
-                    *look = now + LOOK;
+            WarmUp::Asking { until, look } if look <= now => {
+                match until <= now || self.fleet.asking.is_idle() {
+                    true => WarmUp::Done,
+                    false => WarmUp::Asking { until, look: now + LOOK },
                 }
-                Vec::new()
             }
-            _ => Vec::new(),
+            other => other,
         }
     }
 
-    /// Follows these, as far as there is room and a route reads them.
-    fn follow_topics(&mut self, topics: HashSet<Topic>, now: Instant) -> Vec<Topic> {
-        let mut new = Vec::new();
+    fn is_confirmed(&self, subscription: &Subscription) -> bool {
+        let name = subscription.name.as_str();
+        let mut channels = self.names.of_subscription(subscription.is_pattern, name).iter();
+        channels.all(|index| self.channels[*index as usize].is_confirmed())
+    }
+
+    /// Follows these, as far as there is room and a route reads them. Returns their subscriptions; adds to
+    /// `new` what the source must follow.
+    fn follow_topics(
+        &mut self,
+        topics: HashSet<Topic>,
+        now: Instant,
+        new: &mut Vec<Topic>,
+    ) -> Vec<Subscription> {
         let mut subscriptions = Vec::new();
         for topic in topics.into_iter().take(MAX_TOPICS) {
             let known = self.by_topic.contains_key(&topic);
             let Some(retention) = self.settings.retention.of(&topic) else { continue };
-            if known || self.is_full() || retention.history.is_none() {
+            // A quarter is left to those whom a client asks for.
+            let is_full = 4 * self.channels.len() >= 3 * self.settings.max_channels;
+            if known || is_full || retention.history.is_none() {
                 continue;
             }
             let (index, must_follow) = self.open(topic.clone(), retention, None);
@@ -95,11 +162,6 @@ impl HubState {
                 new.push(topic);
             }
         }
-        let until = now + CONFIRMING;
-        self.fleet.warm_up = match subscriptions.is_empty() {
-            true => WarmUp::Done,
-            false => WarmUp::Confirming { until, look: now + LOOK, subscriptions },
-        };
-        new
+        subscriptions
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::message::{AnswerText, MAX_ASKED};
 use super::name::{EventName, FleetPosition, MarkId, SubscriptionTag};
 use super::rules::FleetRule;
-use crate::position::event_id::EventId;
+use crate::position::event_id::{EventId, RunTag};
 
 /// The newest marks in an answer.
 pub(crate) const MAX_MARKS_TOLD: usize = 300;
@@ -14,7 +14,7 @@ pub(crate) const MAX_MARKS_TOLD: usize = 300;
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// The run of the gateway that answered.
-    pub(crate) run: String,
+    pub(crate) run: RunTag,
     // Its newest number at the question.
     number: u64,
     marks: HashMap<MarkId, u64>,
@@ -84,7 +84,7 @@ impl Answer {
 
     /// Where a client with this id stood; `None` if the answer does not say.
     pub(crate) fn position(&self, id: &EventId) -> Option<StandsAt> {
-        if self.run.as_bytes() == id.run.as_bytes() && id.number <= self.number {
+        if self.run == id.run && id.number <= self.number {
             return Some(StandsAt::Exactly(id.number));
         }
         let FleetPosition { tag, name } = id.place?;

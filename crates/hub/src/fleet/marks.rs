@@ -4,8 +4,9 @@ use std::collections::{HashMap, VecDeque};
 
 use super::name::MarkId;
 
-/// The marks that are remembered: an hour of them, where one comes each second.
-const MAX_MARKS: usize = 4096;
+/// The marks that are remembered, in less than 3 MB: 18 hours of them where one comes each second, and most of
+/// an hour where channels are opened all the time.
+const MAX_MARKS: usize = 65_536;
 
 /// The newest marks.
 #[derive(Debug, Default)]

@@ -1,7 +1,8 @@
 //! What a gateway knows as one of a fleet.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -14,7 +15,13 @@ use super::questions::Asking;
 use super::requests::FleetRequests;
 use super::rules::FleetRule;
 use super::warm_up::WarmUp;
+use crate::position::event_id::RunTag;
 use crate::requests::shard_request::{ReplayRequest, StreamAddress};
+
+/// Gateways that wait to be told what this one follows, at most.
+const MAX_LISTS: usize = 16;
+/// How long it is between two of them.
+const LIST_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the hub knows of its fleet.
 #[derive(Default)]
@@ -26,6 +33,13 @@ pub(crate) struct Fleet {
     pub(crate) pacer: MarkPacer,
     pub(crate) asking: Asking,
     pub(crate) warm_up: WarmUp,
+    // Gateways that have asked what this one follows, and when the next is told.
+    pub(crate) lists: BTreeSet<RunTag>,
+    pub(crate) next_list: Option<Instant>,
+    // What gateways followed that drain.
+    pub(crate) leaving: Vec<WarmUp>,
+    // Since when this gateway drains, and how many others were told, once that is known.
+    pub(crate) left: Option<(Instant, MarkId, Option<usize>)>,
     // Streams whose client's position is being looked for.
     pub(crate) locating: HashMap<StreamAddress, ReplayRequest>,
     // Of those, the ones that wait for a fence, and those that wait for the source to come back first.
@@ -93,10 +107,53 @@ impl Fleet {
         }
     }
 
+    /// The server has sent what was published with this name to so many gateways, this one among them.
+    pub(crate) fn note_left(&mut self, asked: MarkId, subscribers: usize) {
+        if let Some((_, mark, others)) = &mut self.left
+            && *mark == asked
+        {
+            *others = Some(subscribers.saturating_sub(1));
+        }
+    }
+
     /// When something is to be done next.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        let due = [self.pacer.due(), self.asking.next_due(), self.warm_up.next_due()];
-        due.into_iter().flatten().min()
+        if !self.is_up() {
+            return None;
+        }
+        let list = self.next_list.filter(|_| !self.lists.is_empty());
+        let due = [self.pacer.due(), self.asking.next_due(), self.warm_up.next_due(), list];
+        let leaving = self.leaving.iter().map(WarmUp::next_due);
+        due.into_iter().chain(leaving).flatten().min()
+    }
+
+    /// A gateway asks what this one follows.
+    pub(crate) fn note_list(&mut self, run: RunTag, now: Instant) {
+        if self.lists.len() < MAX_LISTS {
+            self.lists.insert(run);
+            self.next_list = Some(self.next_list.map_or(now, |next| next.max(now)));
+            self.timers.notify_one();
+        }
+    }
+
+    /// Takes a gateway that is to be told now what this one follows. One at a time: it is much.
+    pub(crate) fn take_list(&mut self, now: Instant) -> Option<RunTag> {
+        if self.next_list.is_none_or(|next| now < next) {
+            return None;
+        }
+        let run = self.lists.pop_first()?;
+        self.next_list = Some(now + LIST_PAUSE);
+        Some(run)
+    }
+
+    /// The position of a stream's client is looked for once the source is back.
+    pub(crate) fn wait_for_source(&mut self, stream: StreamAddress) {
+        // While the source is away, clients come and go.
+        if self.unfenced.len() == self.unfenced.capacity() {
+            let locating = &self.locating;
+            self.unfenced.retain(|stream| locating.contains_key(stream));
+        }
+        self.unfenced.push(stream);
     }
 
     /// The stream has left.

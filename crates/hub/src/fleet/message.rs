@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 use ssegate_format::Format;
 
 use super::name::MarkId;
+use crate::position::event_id::RunTag;
 use crate::{ChannelName, Ids, Subscription, Topic};
 
 /// Subscriptions in one question, at most.
-pub(crate) const MAX_ASKED: usize = 512;
+// Of the longest names, every byte of which is escaped, they are shorter than any limit of a message.
+pub(crate) const MAX_ASKED: usize = 96;
 /// Topics in one message of [`ForOne::Follows`], at most.
-pub(crate) const MAX_FOLLOWED: usize = 512;
+pub(crate) const MAX_FOLLOWED: usize = 96;
 
 /// What is published for all gateways.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,13 +25,15 @@ pub(crate) enum ForAll {
     Question {
         mark: HexId,
         /// Where the answers go.
-        ask: RunText,
+        ask: RunTag,
         of: Vec<SubscriptionText>,
     },
     /// A mark.
     Mark { mark: HexId },
     /// A gateway has started: what do the others follow?
-    List { list: RunText },
+    List { list: RunTag },
+    /// A gateway drains: some of what it follows, for the others to follow, too.
+    Leaving { leaves: RunTag, follows: Vec<TopicText> },
 }
 
 /// What is published for one gateway.
@@ -39,7 +43,7 @@ pub(crate) enum ForOne {
     /// The answer to a question.
     Answer(AnswerText),
     /// Some of what a gateway follows.
-    Follows { run: RunText, follows: Vec<TopicText> },
+    Follows { run: RunTag, follows: Vec<TopicText> },
 }
 
 /// An answer, frozen where the question stood.
@@ -47,7 +51,7 @@ pub(crate) enum ForOne {
 #[serde(deny_unknown_fields)]
 pub(crate) struct AnswerText {
     pub(crate) to: HexId,
-    pub(crate) run: RunText,
+    pub(crate) run: RunTag,
     /// The newest number of the gateway at the question.
     pub(crate) number: u64,
     /// The newest marks, each with the number at which it stood.
@@ -74,9 +78,6 @@ pub(crate) struct ChannelText {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub(crate) struct HexId(pub(crate) MarkId);
-
-/// The run of a gateway. Read by whoever compares it only.
-pub(crate) type RunText = String;
 
 /// `("c", channel)` or `("p", pattern)`.
 pub(crate) type SubscriptionText = (KindText, String);
@@ -146,6 +147,7 @@ pub(crate) fn encode(message: &impl Serialize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::{AnswerText, ChannelText, ForAll, ForOne, HexId, KindText, encode};
+    use crate::position::event_id::RunTag;
 
     fn text(message: &impl serde::Serialize) -> String {
         String::from_utf8(encode(message)).expect("text")
@@ -154,21 +156,29 @@ mod tests {
     #[test]
     fn messages_read_back_as_they_were_written() {
         let of = vec![(KindText::Channel, "a\"b".to_owned()), (KindText::Pattern, "c*".to_owned())];
-        let ask = "abc123".to_owned();
+        let run = RunTag::try_from("abc123".to_owned()).expect("a run");
+        let ask = run;
         for (message, expected) in [
             (ForAll::Mark { mark: HexId(255) }, r#"{"mark":"00000000000000ff"}"#),
             (
                 ForAll::Question { mark: HexId(1), ask, of },
                 r#"{"mark":"0000000000000001","ask":"abc123","of":[["c","a\"b"],["p","c*"]]}"#,
             ),
-            (ForAll::List { list: "abc123".to_owned() }, r#"{"list":"abc123"}"#),
+            (ForAll::List { list: run }, r#"{"list":"abc123"}"#),
+            (
+                ForAll::Leaving {
+                    leaves: run,
+                    follows: vec![(KindText::Channel, "a".to_owned(), "raw".to_owned())],
+                },
+                r#"{"leaves":"abc123","follows":[["c","a","raw"]]}"#,
+            ),
         ] {
             assert_eq!(text(&message), expected);
             assert_eq!(serde_json::from_str::<ForAll>(expected).expect("written so"), message);
         }
         let answer = ForOne::Answer(AnswerText {
             to: HexId(1),
-            run: "abc123".to_owned(),
+            run,
             number: u64::MAX,
             marks: vec![(HexId(2), 7)],
             channels: vec![ChannelText { at: 0, number: 3, newest: None }],
@@ -190,6 +200,8 @@ mod tests {
             r#"{"mark":"00000000000000ff","more":1}"#,
             r#"{"mark":"00000000000000ff","ask":"abc123"}"#,
             r#"{"list":7}"#,
+            r#"{"list":"abc1234"}"#,
+            r#"{"list":"ABC123"}"#,
             r#"{"follows":[]}"#,
             r#"{"to":"0000000000000001","run":"abc123","number":-1,"marks":[],"channels":[]}"#,
         ] {

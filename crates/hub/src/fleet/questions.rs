@@ -1,12 +1,15 @@
 //! The questions that a gateway has asked the others.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::answer::Answer;
 use super::name::{MarkId, SubscriptionTag};
 use crate::Subscription;
+use crate::position::event_id::RunTag;
 use crate::requests::shard_request::StreamAddress;
 
 /// How long questions of several streams are collected.
@@ -15,6 +18,8 @@ pub(crate) const COLLECT: Duration = Duration::from_millis(20);
 pub(crate) const PATIENCE: Duration = Duration::from_millis(600);
 /// Answers kept of a channel, each of another gateway.
 pub(crate) const MAX_ANSWERS: usize = 16;
+/// Answers kept of all channels, the newest: some 10 MB.
+const MAX_KEPT: usize = 1024;
 
 /// The questions that this gateway has asked.
 #[derive(Debug, Default)]
@@ -22,6 +27,8 @@ pub(crate) struct Asking {
     // Collected, and not asked yet.
     pub(crate) next: Option<(Instant, FleetQuestion)>,
     pub(crate) asked: HashMap<MarkId, FleetQuestion>,
+    // The channels refer to these.
+    kept: VecDeque<Rc<Answer>>,
 }
 
 /// A question about some channels.
@@ -36,9 +43,7 @@ pub(crate) struct FleetQuestion {
     pub(crate) asked_at: Option<u64>,
     // How many other gateways have heard it.
     pub(crate) listeners: Option<usize>,
-    pub(crate) answered_by: HashSet<String>,
-    // Channels of which no answer has said anything.
-    pub(crate) unanswered: HashSet<SubscriptionTag>,
+    pub(crate) answered_by: HashSet<RunTag>,
 }
 
 impl FleetQuestion {
@@ -51,28 +56,36 @@ impl FleetQuestion {
             asked_at: None,
             listeners: None,
             answered_by: HashSet::new(),
-            unanswered: HashSet::new(),
         }
     }
 
     /// Adds a channel, unless it is there, or one whose tag cannot be told from its own.
     pub(crate) fn add(&mut self, subscription: &Subscription) {
         let tag = SubscriptionTag::of(subscription);
-        if self.unanswered.insert(tag) {
+        if !self.tags.contains(&tag) {
             self.subscriptions.push(subscription.clone());
             self.tags.push(tag);
         }
     }
 
-    /// Whether no more can be learned.
+    /// Whether all others have answered. The first answer does not do: another gateway may know more.
     pub(crate) fn is_over(&self) -> bool {
         let have_all = |listeners| self.answered_by.len() >= listeners;
-        self.asked_at.is_some()
-            && (self.listeners.is_some_and(have_all) || self.unanswered.is_empty())
+        self.asked_at.is_some() && self.listeners.is_some_and(have_all)
     }
 }
 
 impl Asking {
+    /// Keeps an answer as long as there is room. Returns what its channels keep.
+    pub(crate) fn keep(&mut self, answer: Rc<Answer>) -> Weak<Answer> {
+        let weak = Rc::downgrade(&answer);
+        if self.kept.len() == MAX_KEPT {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(answer);
+        weak
+    }
+
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let asked = self.asked.values().map(|question| question.patience_ends);
         self.next.as_ref().map(|(due, _)| *due).into_iter().chain(asked).min()

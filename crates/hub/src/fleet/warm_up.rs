@@ -1,11 +1,12 @@
-//! How far a gateway that starts has come with following what its fleet follows.
+//! How far a gateway has come with following what others of its fleet follow: all, when it starts; and what
+//! one follows that drains.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::message::{self, MAX_FOLLOWED, RunText, TopicText};
+use super::message::{self, MAX_FOLLOWED, TopicText};
 use super::name::MarkId;
 use crate::{Subscription, Topic};
 
@@ -21,6 +22,14 @@ pub(crate) const PUBLISHING: Duration = Duration::from_millis(1_000);
 pub(crate) const LOOK: Duration = Duration::from_millis(10);
 /// Channels that a gateway tells, or follows because it was told, at most.
 pub(crate) const MAX_TOPICS: usize = 10_000;
+
+/// How long a gateway that drains is there at least, for the questions of the others: they ask once what it
+/// follows is confirmed.
+pub(crate) const FAREWELL: Duration = Duration::from_millis(700);
+/// How many gateways that drain are followed up at once.
+pub(crate) const MAX_LEAVING: usize = 8;
+/// How long it is waited for all that a gateway says that drains.
+pub(crate) const LEAVING: Duration = Duration::from_millis(20);
 
 /// How far a gateway that starts has come.
 #[derive(Debug, Default)]
@@ -51,12 +60,19 @@ impl WarmUp {
         matches!(self, Self::Idle | Self::Done)
     }
 
+    /// A gateway drains, which follows this.
+    pub(crate) fn of_leaving(now: Instant) -> Self {
+        let topics = HashSet::new();
+        Self::Listing { mark: 0, until: now + LEAVING, topics, is_alone: false }
+    }
+
     /// Another gateway has said what it follows.
-    pub(crate) fn note_followed(&mut self, _run: RunText, follows: Vec<TopicText>) {
+    pub(crate) fn note_followed(&mut self, follows: Vec<TopicText>) {
         if let Self::Listing { topics, .. } = self
             && follows.len() <= MAX_FOLLOWED
         {
-            topics.extend(follows.into_iter().filter_map(message::topic));
+            let room = MAX_TOPICS.saturating_sub(topics.len());
+            topics.extend(follows.into_iter().take(room).filter_map(message::topic));
         }
     }
 

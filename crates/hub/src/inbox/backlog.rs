@@ -2,7 +2,7 @@
 //!
 //! Events are not held back: they are in the histories, or lost to this shard; nor are the gaps that may be as
 //! many as events. Other messages are held back, in their order: joins, confirmations, pages, losses of the
-//! source and the gaps that follow from them. Those are as many as the shard and its streams have requested, and
+//! source and the gaps that follow from them, and of marks in a row the newest. Those are as many as the shard and its streams have requested, and
 //! as the source has reconnected.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -73,6 +73,11 @@ impl Backlog {
                 }
                 Message::Gap { reason, channels, .. } if Self::is_in_history(reason) => {
                     self.channels.extend(channels.iter().copied());
+                }
+                // Only the newest of marks that follow each other counts.
+                Message::Mark(_) if matches!(self.held.back(), Some((_, Message::Mark(_)))) => {
+                    self.held.pop_back();
+                    self.held.push_back((number, message));
                 }
                 other => self.held.push_back((number, other)),
             }

@@ -7,11 +7,14 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::entry_id::decimal;
 use crate::fleet::name::FleetPosition;
 
 /// The tag of one run of the hub: six digits of base 36.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct RunTag([u8; RUN_BYTES]);
 
 const RUN_BYTES: usize = 6;
@@ -24,14 +27,25 @@ impl RunTag {
         Self(std::array::from_fn(|_| Self::DIGITS[fastrand::usize(..Self::DIGITS.len())]))
     }
 
-    /// Its six digits.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
     /// The id of the event `number` of this run, which other gateways do not know.
     pub fn at(self, number: u64) -> EventId {
         EventId { run: self, number, place: None }
+    }
+}
+
+impl From<RunTag> for String {
+    fn from(tag: RunTag) -> Self {
+        tag.to_string()
+    }
+}
+
+impl TryFrom<String> for RunTag {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let digits: Result<[u8; RUN_BYTES], _> = text.as_bytes().try_into();
+        let is_tag = |digits: &[u8; RUN_BYTES]| digits.iter().all(|d| Self::DIGITS.contains(d));
+        digits.ok().filter(is_tag).map(Self).ok_or("not six digits of base 36")
     }
 }
 

@@ -146,7 +146,8 @@ impl Shard {
         channel.is_confirmed.set(true);
         channel.confirmed.set(number);
         channel.newest.set(newest);
-        let is_unnamed = self.0.mark.get().is_none_or(|mark| mark.number < number);
+        // Before the first mark none is noted: with it come all.
+        let is_unnamed = self.0.mark.get().is_some_and(|mark| mark.number < number);
         if let Some(index) = channel.index.get().filter(|_| is_unnamed && !channel.is_log()) {
             self.0.unnamed.borrow_mut().push(index);
         }
@@ -168,7 +169,7 @@ impl Shard {
         let place = || self.place(stream, number);
         let is_named = stream.mailbox.ready(number, place, now);
         if let (false, Some(key), Some(_)) = (is_named, stream.key(), self.0.mark.get()) {
-            self.0.untold.borrow_mut().push(key);
+            self.note_untold(stream, key);
         }
     }
 

@@ -14,6 +14,7 @@ use crate::fleet::marks::HeardMark;
 use crate::fleet::name::FleetPosition;
 use crate::fleet::rules::FleetRule;
 use crate::subject::ChannelIndex;
+use crate::timed_streams::StreamKey;
 
 impl Shard {
     /// The place of a stream that has everything up to `number` on all its channels; `None` where it cannot
@@ -52,8 +53,11 @@ impl Shard {
     /// A mark has come. Streams of channels that were confirmed since the mark before had no place until
     /// now: those whose clients take a block without an event are told theirs.
     pub(super) fn mark(&self, mark: HeardMark, now: Instant) {
-        self.0.mark.set(Some(mark));
-        let unnamed: Vec<ChannelIndex> = self.0.unnamed.take();
+        let is_first = self.0.mark.replace(Some(mark)).is_none();
+        let mut unnamed: Vec<ChannelIndex> = self.0.unnamed.take();
+        if is_first {
+            unnamed = self.0.by_index.borrow().keys().copied().collect();
+        }
         let number = self.position();
         for key in self.0.untold.take() {
             if let Some(stream) = self.0.streams.get(key)
@@ -78,6 +82,20 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// A stream was told its position without a place: it is told again at the next mark.
+    pub(super) fn note_untold(&self, stream: &OpenStream, key: StreamKey) {
+        let is_numbered = |channel: &Rc<LocalChannel>| channel.topic.ids == Ids::Ours;
+        if !stream.channels.borrow().iter().all(is_numbered) {
+            return;
+        }
+        let mut untold = self.0.untold.borrow_mut();
+        // Marks may stay away while clients come and go.
+        if untold.len() == untold.capacity() {
+            untold.retain(|key| self.0.streams.get(*key).is_some());
+        }
+        untold.push(key);
     }
 
     /// A stream is about to end: its client is told where it stands, if it takes a block without an event.

@@ -117,6 +117,7 @@ impl SimulatedGateway {
 
     pub(super) fn drain(&mut self, over: std::time::Duration) {
         self.is_draining = true;
+        self.hub.leave_fleet();
         let shard = self.shard.clone();
         self.tasks.push(tokio::task::spawn_local(async move { shard.drain(over).await }));
     }
