@@ -286,7 +286,7 @@ mod tests {
         new.connections.send_buffer += 1;
         new.connections.backlog += 1;
         let keys = fixed_keys_changed(&old, &new);
-        assert_eq!(keys.len(), 10, "{keys:?}");
+        assert_eq!(keys.len(), 11, "{keys:?}");
         super::restore_fixed(&old, &mut new);
         assert_eq!(fixed_keys_changed(&old, &new), [""; 0], "all are restored");
         let readme = include_str!("../../README.md");

@@ -22,7 +22,8 @@ fn build() -> GatewayBuilder {
 async fn command<T: FromRedisValue>(gateway: &Gateway, words: &[&str]) -> T {
     let url = format!("redis://{}", gateway.address("bus"));
     let client = redis::Client::open(url).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection =
+        client.get_multiplexed_async_connection_with_config(&patient()).await.unwrap();
     redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.unwrap()
 }
 
@@ -30,11 +31,17 @@ async fn add(gateway: &Gateway, stream: &str, data: &str) -> String {
     command(gateway, &["XADD", stream, "*", "data", data]).await
 }
 
+/// A client that does not give up on a busy machine.
+fn patient() -> redis::AsyncConnectionConfig {
+    redis::AsyncConnectionConfig::new().set_response_timeout(Some(SOON))
+}
+
 /// Adds entries in one go.
 async fn add_all(gateway: &Gateway, stream: &str, data: impl Iterator<Item = String>) {
     let url = format!("redis://{}", gateway.address("bus"));
     let client = redis::Client::open(url).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection =
+        client.get_multiplexed_async_connection_with_config(&patient()).await.unwrap();
     let mut pipeline = redis::pipe();
     for data in data {
         pipeline.cmd("XADD").arg(stream).arg("*").arg("data").arg(data).ignore();
@@ -205,7 +212,8 @@ async fn a_full_bus_refuses_entries_and_says_so() {
         build().settings("max_event_bytes: 1MiB\nlimits: { bus_streams: 4MiB }").start().await;
     let url = format!("redis://{}", gateway.address("bus"));
     let client = redis::Client::open(url).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection =
+        client.get_multiplexed_async_connection_with_config(&patient()).await.unwrap();
     let mut added = 0;
     let error = loop {
         let mut xadd = redis::cmd("XADD");

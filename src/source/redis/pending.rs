@@ -47,6 +47,15 @@ impl PendingCommands {
         is_next
     }
 
+    /// More commands were sent that restore the subscriptions: the marker, if it is pending, comes behind them.
+    pub(super) fn delay_resubscribed(&mut self) {
+        let is_marker = |command: &PubSubCommand| matches!(command, PubSubCommand::Resubscribed);
+        if let Some(at) = self.0.iter().position(is_marker) {
+            self.0.remove(at);
+            self.0.push_back(PubSubCommand::Resubscribed);
+        }
+    }
+
     /// The names that the next reply confirms or refuses, if it belongs to a subscription.
     pub(super) fn subscribing(&self) -> Option<&VecDeque<Subscription>> {
         match self.0.front() {

@@ -254,6 +254,8 @@ impl<'a> PubSubSession<'a> {
             for subscription in names {
                 self.subscribe(vec![subscription]);
             }
+            // The gaps of a break are told when all of them are back.
+            self.pending.delay_resubscribed();
         } else if let Some(name) = names.pop_front() {
             self.feed.hub.deny(name.is_pattern, name.name.as_str());
             self.refused.insert(name.clone());

@@ -33,6 +33,11 @@ impl HubState {
         if is_followed {
             self.confirm_followed(name, number, &unconfirmed);
         }
+        self.confirm_channels(unconfirmed, number);
+    }
+
+    /// The source sends the events of these channels from `number` on.
+    pub(super) fn confirm_channels(&mut self, unconfirmed: ChannelIndexes, number: u64) {
         let mut waiting = Vec::new();
         for index in unconfirmed {
             let channel = &mut self.channels[index as usize];

@@ -25,7 +25,12 @@ impl HubState {
                 self.names.patterns.entry(pattern.clone()).or_default();
                 self.followed.request(pattern.clone(), true, SourceRequest::Follow);
             } else if feeds {
-                self.feed_from(pattern.as_str());
+                // Their own subscriptions are left, so that their confirmations do not count any more.
+                let unconfirmed = self.feed_from(pattern.as_str());
+                if !unconfirmed.is_empty() {
+                    let number = self.numbers.take();
+                    self.confirm_channels(unconfirmed, number);
+                }
             }
         }
         for pattern in gone {
