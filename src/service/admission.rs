@@ -32,7 +32,7 @@ pub(super) struct Admission {
     pub(super) is_preflight: bool,
     max_streams: Option<usize>,
     // What is asked again while a stream is open.
-    questions: Vec<AuthQuestion>,
+    questions: Vec<Rc<AuthQuestion>>,
     // `None`: nothing can be revoked.
     revocable: Option<Rc<RevocableRequest>>,
 }
@@ -45,11 +45,6 @@ impl Admission {
     pub(super) fn channels_to_keep(&self, topics: &[Topic]) -> Box<[ChannelName]> {
         let is_kept = self.revocable.is_some();
         topics.iter().filter(|_| is_kept).map(|topic| topic.subscription.name.clone()).collect()
-    }
-
-    /// What is revoked with the credential of the request; `None` if nothing can be.
-    pub(super) fn revocable(&self) -> Option<&Rc<RevocableRequest>> {
-        self.revocable.as_ref()
     }
 }
 
@@ -133,14 +128,8 @@ impl Service {
         Err(Denial::NotNow("credentials are being revoked"))
     }
 
-    /// Counts one more stream or WebSocket of an identity. `None`: it may have any number.
-    ///
-    /// # Errors
-    /// As [`Self::admit_stream`].
-    pub(super) fn count_in_quota(
-        &self,
-        admission: &Admission,
-    ) -> Result<Option<QuotaGuard>, Rejection> {
+    /// Counts one more stream or tunnel of an identity. `None`: it may have any number.
+    fn count_in_quota(&self, admission: &Admission) -> Result<Option<QuotaGuard>, Rejection> {
         let Some(most) = admission.max_streams else { return Ok(None) };
         let account = admission.identity.as_ref().and_then(Identity::account);
         let account = account.ok_or(Rejection::Nameless)?;
@@ -148,7 +137,8 @@ impl Service {
         Ok(Some(guard.ok_or(Rejection::StreamsOfIdentity(most))?))
     }
 
-    /// Counts one more stream of an identity.
+    /// Counts one more stream or tunnel of an identity. Returns what has to be kept while it is open, and needs to
+    /// know what ends it; `None`: nothing.
     ///
     /// # Errors
     /// It has as many as it may have, or the credential names nobody, so that its streams cannot be counted.
@@ -157,7 +147,8 @@ impl Service {
         admission: &Admission,
     ) -> Result<Option<Box<StreamGuard>>, Rejection> {
         let quota = self.count_in_quota(admission)?;
-        Ok(StreamGuard::new(quota, &admission.questions, admission.revocable.as_ref()))
+        let questions = (&*admission.questions, self.rechecks());
+        Ok(StreamGuard::new(quota, questions, admission.revocable.as_ref()))
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) struct RequestAsker<'a> {
     // The names of the channels that it asks for, as clients write them; `None` if that is not known.
     channels: Option<&'a [String]>,
     // What was asked, and has to be asked again while a stream is open.
-    asked: RefCell<Vec<AuthQuestion>>,
+    asked: RefCell<Vec<Rc<AuthQuestion>>>,
 }
 
 /// A question that may be asked again: whether a request is allowed.
@@ -147,9 +147,10 @@ impl<'a> RequestAsker<'a> {
     }
 
     /// What has to be asked again while a stream is open that `backends` have allowed.
-    pub(super) fn rechecks(self, backends: &[Arc<ForwardAuth>]) -> Vec<AuthQuestion> {
+    pub(super) fn rechecks(self, backends: &[Arc<ForwardAuth>]) -> Vec<Rc<AuthQuestion>> {
         let mut asked = self.asked.into_inner();
-        let has_allowed = |question: &AuthQuestion| backends.contains(&question.backend.settings);
+        let has_allowed =
+            |question: &Rc<AuthQuestion>| backends.contains(&question.backend.settings);
         asked.retain(has_allowed);
         asked
     }
@@ -216,7 +217,7 @@ impl<'a> RequestAsker<'a> {
         if backend.recheck.is_some() && !is_kept {
             let is_whole = backend.preset == AuthPreset::Status;
             question.established = is_whole.then(|| Arc::clone(fields));
-            asked.push(question);
+            asked.push(Rc::new(question));
         }
     }
 }

@@ -89,15 +89,14 @@ impl ProxyHandler {
             Forwarded::Response(response) => response,
             Forwarded::Tunnel(mut response, tunnel) => {
                 // One over the limit is dropped, which closes it at the backend.
-                let quota = service.count_in_quota(admission);
-                let quota = quota.inspect_err(|_rejection| connection.stay_http())?;
+                let guard = service.admit_stream(admission);
+                let guard = guard.inspect_err(|_rejection| connection.stay_http())?;
                 grip::strip(response.headers_mut());
-                let revocable = admission.revocable().map(Rc::clone);
-                if let Some(revocable) = &revocable {
+                if let Some(mut guard) = guard {
                     let ender = tunnel.ender();
-                    revocable.open(Box::default(), Box::new(move |_revoked| ender.cancel()));
+                    guard.watch(Box::default(), move |_revoked| ender.cancel());
+                    tunnel.hold(guard);
                 }
-                tunnel.hold((quota, revocable));
                 return Ok(response.map(ResponseBody::Tunnel));
             }
         };
