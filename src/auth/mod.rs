@@ -43,7 +43,7 @@ pub use jwks::{
 };
 pub use passwords::{PasswordVerdict, PasswordVerifier, Users};
 pub use placeholder::{NotLiteral, Placeholder};
-pub use question_text::{QuestionSite, QuestionText};
+pub use question_text::{QuestionBuffer, QuestionSite, QuestionText, WrittenQuestion};
 pub use request::AuthRequest;
 pub use revocation_settings::{ControlSettings, RevocationSettings};
 pub use revocations::{EndedStreams, RevocationNotice, RevocationOrigin, Revocations};

@@ -36,7 +36,7 @@ impl Placeholder {
     pub fn value(&self, identity: &Identity) -> Option<String> {
         match self {
             Self::Id => identity.id.clone(),
-            Self::Attribute(name) => identity.attributes.get(name).cloned(),
+            Self::Attribute(name) => identity.attribute(name).map(str::to_owned),
             Self::Claim(path) => identity.claim(path),
         }
     }

@@ -5,7 +5,9 @@
 //! ([`proxy_handler`]), into Redis ([`publish`]) or to the demo page.
 
 mod admission;
+mod auth_backend;
 mod auth_backends;
+mod auth_question;
 mod backend_stream;
 mod backend_stream_state;
 mod backend_streams;
@@ -56,7 +58,7 @@ use ssegate_http2::RequestError;
 use ssegate_hub::{Shard, TIMER_TICK};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use self::admission::Admission;
+use self::admission::{Admission, Applicant};
 use self::backend_streams::BackendStreams;
 use self::counted::CountedStream;
 use self::proxy_handler::ProxyHandler;
@@ -232,9 +234,13 @@ impl Service {
                 let query = request.uri().query().unwrap_or_default();
                 let channels = route.channels.as_ref().filter(|_| auth.backends.ask_by_channel());
                 let names = channels.and_then(|channels| channels.requested(parameters, query));
-                // Boxed: keeps the future of other requests small.
-                Box::pin(self.admit((route, auth), (&request, info, names.as_deref()), &connection))
-                    .await
+                let request = (&request, info, names.as_deref());
+                let applicant = Applicant::new((route, auth), request, &connection);
+                match self.admit_at_once(applicant) {
+                    Some(admitted) => admitted,
+                    // Boxed: keeps the future of other requests small.
+                    None => Box::pin(self.admit(applicant)).await,
+                }
             }
             None => Ok(Admission::default()),
         };

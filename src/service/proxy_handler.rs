@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body as _;
+use ssegate_auth::Identity;
 
 use super::admission::Admission;
 use super::backend_stream::{self, BackendStream};
@@ -170,10 +171,9 @@ fn identity_fields(
     let fill = |(name, template): &(HeaderName, HeaderTemplate)| {
         Some((name.clone(), template.fill(admission.identity.as_ref()?)?))
     };
-    let copied = admission.identity.iter().flat_map(|identity| &identity.attributes);
+    let copied = admission.identity.iter().flat_map(Identity::attributes);
     let copied = copied.filter_map(|(name, value)| {
-        let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
-        Some((HeaderName::try_from(name).ok()?, value))
+        Some((name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?))
     });
     copied.chain(pass.iter().filter_map(fill)).collect()
 }

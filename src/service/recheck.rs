@@ -14,7 +14,7 @@ use ssegate_hub::{CloseReason, StreamKey, TimedStreams};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::auth_backends::AuthQuestion;
+use super::auth_question::AuthQuestion;
 use crate::auth::Verdict;
 
 /// How soon a question without a verdict is asked again, at most.

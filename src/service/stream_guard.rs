@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use ssegate_hub::{ChannelName, CloseReason};
 
-use super::auth_backends::AuthQuestion;
+use super::auth_question::AuthQuestion;
 use super::recheck::{Recheck, Rechecks};
 use super::revocable::RevocableRequest;
 use crate::auth::QuotaGuard;
