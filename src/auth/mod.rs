@@ -39,7 +39,7 @@ pub use forward::{AskBackend, NoBackends};
 pub use header_template::HeaderTemplate;
 pub use jwks::{
     JwksErrorKind, JwksLocation, KeySetRunner, KeysSnapshot, NewerKeys, RemoteKeySets, RemoteKeys,
-    UsedKeys,
+    UsedKeys, fetch_keys,
 };
 pub use passwords::{PasswordVerdict, PasswordVerifier, Users};
 pub use placeholder::{NotLiteral, Placeholder};
