@@ -84,7 +84,7 @@ async fn check_fetches_the_keys() {
     assert_eq!(server.requests(), 1, "two routes with the same keys");
     for (answer, algorithm, why) in [
         (set("first"), "ES256", "it has 1 key, for RS256"),
-        (Answer::set("{}"), "RS256", "an object with an array `keys` is expected"),
+        (Answer::set("{}"), "RS256", "it is not a JSON Web Key Set: an object with"),
         (
             Answer::Response("404 Not Found", String::new(), String::new()),
             "RS256",
