@@ -57,7 +57,13 @@ impl Access {
         let Self { identity, further, ends, is_ambient, forwards } = other;
         self.further.extend([identity.clone()].into_iter().chain(further));
         self.forwards.extend(forwards);
-        self.identity.attributes.extend(identity.attributes);
+        self.identity.fields = match (self.identity.fields, identity.fields) {
+            (Some(mut ours), Some(theirs)) => {
+                Arc::make_mut(&mut ours).extend(Arc::unwrap_or_clone(theirs));
+                Some(ours)
+            }
+            (ours, theirs) => ours.or(theirs),
+        };
         self.is_ambient |= is_ambient;
         self.ends = [self.ends, ends].into_iter().flatten().min();
         if self.identity.id.is_none() {

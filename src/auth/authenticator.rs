@@ -65,6 +65,26 @@ impl Authenticator {
         &self.settings
     }
 
+    /// Verifies the credential of a request, if that takes no waiting: the verdict of a backend is known. `None`:
+    /// [`Self::authenticate`] has to.
+    // A future that may wait has its memory, and costs as much as the verdict.
+    pub fn authenticate_at_once<A: AskBackend>(
+        &self,
+        request: AuthRequest<'_>,
+        asker: &A,
+    ) -> Option<Result<Access, Denial>> {
+        let Requirement::One(method @ MethodSettings::Forward(backend)) =
+            &self.settings.requirement
+        else {
+            return None;
+        };
+        let access = forward::access(backend, asker.known(backend, request)?, request);
+        Some(access.map(|mut access| {
+            access.identity.method = Some(method.method());
+            access
+        }))
+    }
+
     /// Verifies the credential of a request at `now`. `asker` sends what a backend decides.
     ///
     /// # Errors
@@ -186,7 +206,7 @@ impl Authenticator {
 
     /// Returns the target without the tokens in its query; `None` if there are none.
     pub fn without_tokens(&self, uri: &Uri) -> Option<Uri> {
-        let query = uri.query()?;
+        let query = uri.query().filter(|_| !self.query_places.is_empty())?;
         let kept = without_tokens(&self.query_places, query);
         if kept.len() == query.len() {
             return None;

@@ -36,6 +36,9 @@ static CARRIED: [HeaderName; 10] = [
 
 /// Sends questions to auth backends.
 pub trait AskBackend {
+    /// Returns the verdict upon a request if nobody has to be asked.
+    fn known(&self, backend: &Arc<ForwardAuth>, request: AuthRequest<'_>) -> Option<Verdict>;
+
     /// Asks whether a request is allowed.
     fn ask(
         &self,
@@ -49,6 +52,10 @@ pub trait AskBackend {
 pub struct NoBackends;
 
 impl AskBackend for NoBackends {
+    fn known(&self, _: &Arc<ForwardAuth>, _: AuthRequest<'_>) -> Option<Verdict> {
+        None
+    }
+
     async fn ask(&self, _: &Arc<ForwardAuth>, _: AuthRequest<'_>) -> Verdict {
         Verdict::NotNow("no auth backend can be asked here")
     }
@@ -128,15 +135,9 @@ pub(super) fn access(
         Verdict::Refused(response) => return Err(Denial::Response(response)),
         Verdict::NotNow(why) => return Err(Denial::NotNow(why)),
     };
-    let mut identity = Identity::default();
-    for name in &backend.copy_headers {
-        let value = fields.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
-        if let Some(value) = value {
-            identity.attributes.insert(name.as_str().to_owned(), value.to_owned());
-        }
-    }
-    let id = backend.id.as_ref().and_then(|name| identity.attributes.get(name.as_str()));
-    identity.id = id.filter(|id| !id.is_empty()).cloned();
+    let mut identity = Identity { fields: Some(fields), ..Identity::default() };
+    let id = backend.id.as_ref().and_then(|name| identity.attribute(name.as_str()));
+    identity.id = id.filter(|id| !id.is_empty()).map(str::to_owned);
     let forwards = vec![Arc::clone(backend)];
     let is_ambient = is_ambient(request.headers);
     Ok(Access { identity, is_ambient, forwards, ..Access::default() })

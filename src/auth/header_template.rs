@@ -42,6 +42,14 @@ impl HeaderTemplate {
         Ok(Self(parts))
     }
 
+    /// The values of the identity that it needs.
+    pub fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
+        self.0.iter().filter_map(|part| match part {
+            HeaderPart::Text(_) => None,
+            HeaderPart::Value(placeholder) => Some(placeholder),
+        })
+    }
+
     /// Fills the template; `None` if the identity lacks a value, or has one that no header field can hold as
     /// it is. Whitespace around a value is not a part of it (RFC 9110, section 5.5): ` admin` would be `admin`.
     pub fn fill(&self, identity: &Identity) -> Option<HeaderValue> {

@@ -39,11 +39,11 @@ pub use forward::{AskBackend, NoBackends};
 pub use header_template::HeaderTemplate;
 pub use jwks::{
     JwksErrorKind, JwksLocation, KeySetRunner, KeysSnapshot, NewerKeys, RemoteKeySets, RemoteKeys,
-    UsedKeys,
+    UsedKeys, fetch_keys,
 };
 pub use passwords::{PasswordVerdict, PasswordVerifier, Users};
 pub use placeholder::{NotLiteral, Placeholder};
-pub use question_text::{QuestionSite, QuestionText};
+pub use question_text::{QuestionBuffer, QuestionSite, QuestionText, WrittenQuestion};
 pub use request::AuthRequest;
 pub use revocation_settings::{ControlSettings, RevocationSettings};
 pub use revocations::{EndedStreams, RevocationNotice, RevocationOrigin, Revocations};

@@ -1,6 +1,8 @@
 //! `{auth.id}`, `{auth.HEADER}` and `{claim.NAME}`: what a credential says, in the name of a channel or in a
 //! header field.
 
+use std::fmt;
+
 use ssegate_auth::Identity;
 
 /// A value that authentication establishes.
@@ -36,7 +38,7 @@ impl Placeholder {
     pub fn value(&self, identity: &Identity) -> Option<String> {
         match self {
             Self::Id => identity.id.clone(),
-            Self::Attribute(name) => identity.attributes.get(name).cloned(),
+            Self::Attribute(name) => identity.attribute(name).map(str::to_owned),
             Self::Claim(path) => identity.claim(path),
         }
     }
@@ -51,6 +53,16 @@ impl Placeholder {
             !value.is_empty() && !value.contains(is_special)
         };
         self.value(identity).filter(is_literal).ok_or(NotLiteral)
+    }
+}
+
+impl fmt::Display for Placeholder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id => f.write_str("{auth.id}"),
+            Self::Attribute(name) => write!(f, "{{auth.{name}}}"),
+            Self::Claim(name) => write!(f, "{{claim.{name}}}"),
+        }
     }
 }
 

@@ -1,22 +1,28 @@
 //! What an auth backend is asked, as one block of bytes.
 
 use std::fmt;
-use std::rc::Rc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::forward::{asked_target, carried, subject};
 use super::request::AuthRequest;
 
-/// Most questions are shorter: two cookies, and what else a browser says.
-const EXPECTED_BYTES: usize = 1000;
+/// What a buffer keeps for the next question. Most are shorter: two cookies, and what else a browser says.
+const KEPT_BYTES: usize = 4096;
 
 /// What an auth backend is asked: everything that its verdict may depend on, so that two questions with the
-/// same text have the same verdict. Cheap to clone.
+/// same text have the same verdict.
 // In memory of its own: the header fields of a request are pieces of the connection's read buffer, which a
 // stream that keeps its question would keep, too.
-#[derive(Clone, PartialEq, Eq)]
-pub struct QuestionText(Rc<[u8]>);
+#[derive(PartialEq, Eq)]
+pub struct QuestionText(Box<[u8]>);
+
+/// Memory for the questions of a shard, one after the other.
+#[derive(Default)]
+pub struct QuestionBuffer(Vec<u8>);
+
+/// A question that is written, and not kept: most verdicts are known.
+pub struct WrittenQuestion<'a>(&'a [u8]);
 
 /// Where a question goes, and for whom it is asked.
 #[derive(Clone, Copy, Debug)]
@@ -42,9 +48,15 @@ const METHOD: usize = 5;
 const ABOUT: usize = 6;
 const FIELDS: usize = 7;
 
-impl QuestionText {
-    /// The question whether `request` is allowed. `about` is its target without the tokens of other methods.
-    pub fn new(site: QuestionSite<'_>, request: AuthRequest<'_>, about: &http::Uri) -> Self {
+impl QuestionBuffer {
+    /// Writes the question whether `request` is allowed. `about` is its target without the tokens of other
+    /// methods.
+    pub fn write(
+        &mut self,
+        site: QuestionSite<'_>,
+        request: AuthRequest<'_>,
+        about: &http::Uri,
+    ) -> WrittenQuestion<'_> {
         let about = asked_target(about);
         let before: [&[u8]; FIELDS] = [
             site.backend.as_bytes(),
@@ -57,21 +69,32 @@ impl QuestionText {
         ];
         let fields = carried(request, site.is_from_proxy);
         let fields = fields.flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
-        let mut text = Vec::with_capacity(EXPECTED_BYTES);
+        let text = &mut self.0;
+        text.clear();
+        text.shrink_to(KEPT_BYTES);
         for part in before.into_iter().chain(fields) {
             // With its length, so that no two lists of parts are the same bytes.
             let length = u32::try_from(part.len()).expect("a header block is far below 4 GiB");
             text.extend_from_slice(&length.to_be_bytes());
             text.extend_from_slice(part);
         }
-        Self(text.into())
+        WrittenQuestion(text)
     }
+}
 
+impl WrittenQuestion<'_> {
     /// The text as bytes: equal for equal questions alone.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        self.0
     }
 
+    /// The text in memory of its own.
+    pub fn keep(&self) -> QuestionText {
+        QuestionText(self.0.into())
+    }
+}
+
+impl QuestionText {
     /// The path and query that the backend is asked at.
     pub fn target(&self) -> &str {
         self.text(TARGET)
@@ -116,7 +139,19 @@ impl QuestionText {
     }
 }
 
-// Without the credentials that it carries.
+// Without the credentials that they carry.
+impl fmt::Debug for QuestionBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuestionBuffer").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for WrittenQuestion<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WrittenQuestion").finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for QuestionText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QuestionText").field("target", &self.target()).finish_non_exhaustive()
@@ -127,7 +162,7 @@ impl fmt::Debug for QuestionText {
 mod tests {
     use http::Request;
 
-    use super::{QuestionSite, QuestionText};
+    use super::{QuestionBuffer, QuestionSite, QuestionText};
     use crate::auth::AuthRequest;
 
     const SITE: QuestionSite<'_> = QuestionSite {
@@ -145,7 +180,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(()).expect("a request");
-        QuestionText::new(site, AuthRequest::new(&request), request.uri())
+        QuestionBuffer::default().write(site, AuthRequest::new(&request), request.uri()).keep()
     }
 
     #[test]

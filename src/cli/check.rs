@@ -17,7 +17,7 @@ use super::{CliError, connect, output};
 #[derive(Args, Debug)]
 pub(crate) struct CheckCommand {
     /// Also connect to Redis, and test whether its ACL permits the channels and streams of the
-    /// routes
+    /// routes; and fetch the keys of tokens that are at a URL
     #[arg(long)]
     connect: bool,
     #[command(flatten)]

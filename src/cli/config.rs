@@ -79,10 +79,15 @@ impl ConfigFile {
     /// Loads the file, or returns the settings of `ssegate dev` if there is no file: for commands
     /// that connect to a running gateway.
     pub(super) fn load_or_dev(&self) -> Result<Settings, CliError> {
+        self.load_or_dev_for(ConfigPurpose::Contact)
+    }
+
+    /// As [`Self::load_or_dev`], for a command with this purpose.
+    pub(super) fn load_or_dev_for(&self, purpose: ConfigPurpose) -> Result<Settings, CliError> {
         if self.is_missing() {
             return Ok(Settings::dev(None));
         }
-        Ok(self.text()?.resolve(ConfigPurpose::Contact)?)
+        Ok(self.text()?.resolve(purpose)?)
     }
 
     /// The arguments with which another command loads the same file. `None` for standard input,

@@ -1,9 +1,11 @@
-//! `ssegate check --connect`: tests whether Redis permits what the routes need.
+//! `ssegate check --connect`: tests whether Redis permits what the routes need, and fetches the keys of tokens.
 
+use ssegate::auth::{JwksLocation, JwtAuth, MethodSettings, fetch_keys};
 use ssegate::config::Settings;
 use ssegate::route::Channels;
 use ssegate::source::SourceLocation;
 use ssegate::source::redis::{Inspection, RedisRead, inspect};
+use ssegate_auth::jwt::{Algorithm, KeySet};
 use ssegate_hub::Ids;
 use ssegate_hub::Topic;
 
@@ -19,6 +21,9 @@ pub(crate) enum ConnectError {
     /// Redis refuses that many names. Each has been printed.
     #[error("redis.url: Redis at {0} denied access to {1} of the names in the routes; see above")]
     Denied(String, usize),
+    /// So many sets of keys cannot be used. Why has been printed.
+    #[error("auth.jwt.jwks: {0} of the sets of keys cannot be used; see above")]
+    Keys(usize),
     /// The routes conflict with each other.
     #[error("{0}")]
     Router(#[from] ssegate::route::RouterError),
@@ -30,8 +35,68 @@ impl From<ConnectError> for CliError {
     }
 }
 
-/// Connects to the Redis of the configuration, and subscribes to or reads each name in the routes.
+/// Connects to the Redis of the configuration, and subscribes to or reads each name in the routes. Fetches
+/// each set of keys at a URL.
 pub(super) fn check(settings: &Settings) -> Result<(), CliError> {
+    // Redis does not keep the keys from being looked at.
+    let keys = check_keys(settings);
+    check_redis(settings).and(keys)
+}
+
+fn check_keys(settings: &Settings) -> Result<(), CliError> {
+    let mut unusable = 0;
+    for (location, algorithms) in key_sets(settings) {
+        let fetched = block_on(async { Ok(fetch_keys(location).await) })?;
+        match fetched.and_then(|keys| found(&keys, &algorithms)) {
+            Ok(found) => output::line(format_args!("jwks: ok: {location}: {found}"))?,
+            Err(why) => {
+                unusable += 1;
+                output::to_stderr(format_args!("ssegate: auth.jwt.jwks: {location}: {why}"));
+            }
+        }
+    }
+    if unusable == 0 { Ok(()) } else { Err(ConnectError::Keys(unusable).into()) }
+}
+
+/// Each set of keys at a URL, with the algorithms for which it has to have one.
+fn key_sets(settings: &Settings) -> Vec<(&JwksLocation, Vec<Algorithm>)> {
+    let of_routes = settings.routes.iter().filter_map(|route| route.auth.as_ref());
+    let of_admin = settings.admin.iter().filter_map(|admin| admin.auth.as_ref());
+    let mut sets: Vec<(&JwksLocation, Vec<Algorithm>)> = Vec::new();
+    for method in of_routes.chain(of_admin).flat_map(|auth| auth.methods()) {
+        let MethodSettings::Jwt(jwt) = method else { continue };
+        let JwtAuth { jwks: Some(location), rules, .. } = &**jwt else { continue };
+        match sets.iter_mut().find(|(known, _)| *known == location) {
+            Some((_, algorithms)) => algorithms.extend(&rules.algorithms),
+            None => sets.push((location, rules.algorithms.clone())),
+        }
+    }
+    sets
+}
+
+/// Says what is in a set of keys.
+///
+/// # Errors
+/// It has no key for any of the algorithms that tokens may have.
+fn found(keys: &KeySet, wanted: &[Algorithm]) -> Result<String, String> {
+    let has = keys.algorithms();
+    let names = |algorithms: &[Algorithm]| {
+        let names: Vec<_> = algorithms.iter().map(|algorithm| format!("{algorithm:?}")).collect();
+        names.join(", ")
+    };
+    let number = count(keys.iter().count(), "key");
+    match has.iter().any(|algorithm| wanted.contains(algorithm)) {
+        true => Ok(format!("{number}, for {}", names(&has))),
+        false => Err(format!(
+            "it has {number}, for {}, and none for {}; change algorithms, or check that the URL is that of the \
+             keys (`jwks_uri`)",
+            names(&has),
+            names(wanted)
+        )),
+    }
+}
+
+fn check_redis(settings: &Settings) -> Result<(), CliError> {
     let SourceLocation::Redis(info) = &settings.source.location else {
         return output::line(
             "redis: nothing to connect to: redis.url is the embedded bus of the gateway itself",
@@ -123,7 +188,22 @@ mod tests {
     use ssegate::source::redis::RedisRead;
     use ssegate_hub::{ChannelName, Subscription};
 
-    use super::permitted;
+    use ssegate_auth::jwt::{Algorithm, Key, KeySet};
+
+    use super::{found, permitted};
+
+    #[test]
+    fn the_keys_are_for_the_algorithms_of_tokens() {
+        let keys: KeySet = [Key::from_secret(b"a"), Key::from_secret(b"b")].into_iter().collect();
+        assert_eq!(
+            found(&keys, &[Algorithm::RS256, Algorithm::HS512]).expect("one is for HS512"),
+            "2 keys, for HS256, HS384, HS512"
+        );
+        let why = found(&keys, &[Algorithm::RS256, Algorithm::ES256]).expect_err("none");
+        assert!(
+            why.starts_with("it has 2 keys, for HS256, HS384, HS512, and none for RS256, ES256;")
+        );
+    }
 
     #[test]
     fn the_result_says_what_was_tested() {

@@ -116,10 +116,10 @@ impl Command {
             Self::Publish(command) => Some(&mut command.config),
             Self::Sub(command) => Some(&mut command.config),
             Self::Revoke(command) => Some(&mut command.config),
+            Self::Token(command) => Some(&mut command.config),
             Self::Healthcheck(command) => Some(&mut command.admin.config),
             Self::Metrics(command) => Some(&mut command.admin.config),
             Self::Dev(_)
-            | Self::Token(_)
             | Self::Sign(_)
             | Self::Completions(_)
             | Self::Man(_)

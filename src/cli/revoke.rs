@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use clap::{ArgGroup, Args};
 use redis::ConnectionInfo;
 use ssegate::auth::ControlSettings;
-use ssegate::config;
+use ssegate::config::{self, ConfigPurpose};
 use ssegate::source::SourceLocation;
 use ssegate::source::control::PublishedRevocation;
 use ssegate::source::redis::publish_revocation;
@@ -140,7 +140,7 @@ impl RevokeCommand {
                 (config::source(url).map_err(usage)?, None)
             }
             None => {
-                let settings = self.config.load_or_dev()?;
+                let settings = self.config.load_or_dev_for(ConfigPurpose::Revoke)?;
                 (settings.source.location, settings.revocation)
             }
         };

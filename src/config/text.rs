@@ -119,7 +119,8 @@ fn parse_for(
     env: Env<'_>,
 ) -> Result<Settings, ConfigErrors> {
     let directory = Path::new(file).parent().unwrap_or_else(|| Path::new(""));
-    ssegate_strict_yaml::parse(text, file, env, |written, mistakes| {
+    let stand_in = |path: &str| purpose.stand_in(path);
+    ssegate_strict_yaml::parse(text, file, (env, &stand_in), |written, mistakes| {
         resolve(written, purpose, directory, mistakes)
     })
 }

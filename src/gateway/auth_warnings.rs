@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ssegate_auth::TokenPlace;
 
+use super::unfillable::unfillable;
 use crate::auth::{AuthSettings, JwtAuth, MethodSettings};
 use crate::config::Settings;
 use crate::route::{EventsSettings, RouteSettings, Target};
@@ -15,6 +16,7 @@ pub(super) fn auth_warnings(settings: &Settings) -> Vec<String> {
     let mut warnings = Vec::new();
     warnings.extend(routes.iter().filter_map(|route| open_beside_protected(*route, &routes)));
     warnings.extend(routes.iter().filter_map(|route| cookies_from_everywhere(*route)));
+    warnings.extend(routes.iter().flat_map(|route| unfillable(&route.to_string(), route.1)));
     let mut seen: Vec<&Arc<AuthSettings>> = Vec::new();
     for route in &routes {
         // That of the whole file is the same for many routes.

@@ -30,6 +30,7 @@ mod systemd;
 mod takeover;
 mod tasks;
 mod thread;
+mod unfillable;
 
 use std::io;
 use std::sync::Arc;

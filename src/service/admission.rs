@@ -1,23 +1,23 @@
 //! Admits a request to a route with `auth`, before anything is done for it.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Uri};
 use ssegate_auth::{Identity, Refusal};
 use ssegate_hub::{ChannelName, Topic};
 use tokio::time::Instant;
 
-use super::auth_backends::{AuthQuestion, RequestAsker};
+use super::auth_backends::RequestAsker;
+use super::auth_question::AuthQuestion;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::revocable::RevocableRequest;
 use super::route_auth::RouteAuth;
 use super::stream_guard::StreamGuard;
 use super::{Service, cors};
-use crate::auth::{
-    Access, AskBackend, AuthRequest, Authenticator, Denial, QuotaGuard, Revocations, origin,
-};
+use crate::auth::{Access, AskBackend, AuthRequest, Denial, QuotaGuard, Revocations, origin};
 use crate::route::Route;
 use crate::server::connection::ConnectionState;
 
@@ -32,7 +32,7 @@ pub(super) struct Admission {
     pub(super) is_preflight: bool,
     max_streams: Option<usize>,
     // What is asked again while a stream is open.
-    questions: Vec<AuthQuestion>,
+    questions: Vec<Rc<AuthQuestion>>,
     // `None`: nothing can be revoked.
     revocable: Option<Rc<RevocableRequest>>,
 }
@@ -46,53 +46,89 @@ impl Admission {
         let is_kept = self.revocable.is_some();
         topics.iter().filter(|_| is_kept).map(|topic| topic.subscription.name.clone()).collect()
     }
+}
 
-    /// What is revoked with the credential of the request; `None` if nothing can be.
-    pub(super) fn revocable(&self) -> Option<&Rc<RevocableRequest>> {
-        self.revocable.as_ref()
+/// A request that is to be admitted to a route.
+#[derive(Clone, Copy)]
+pub(super) struct Applicant<'a> {
+    route: &'a Route,
+    auth: &'a RouteAuth,
+    request: AuthRequest<'a>,
+    info: &'a RequestInfo,
+    channels: Option<&'a [String]>,
+    connection: &'a Rc<ConnectionState>,
+}
+
+impl<'a> Applicant<'a> {
+    /// A request to `route`, over `connection`. `channels`: the names that it asks for, as clients write them;
+    /// `None` if they are not known.
+    pub(super) fn new<B>(
+        (route, auth): (&'a Route, &'a RouteAuth),
+        (request, info, channels): (&'a Request<B>, &'a RequestInfo, Option<&'a [String]>),
+        connection: &'a Rc<ConnectionState>,
+    ) -> Self {
+        let is_stream = info.accepts_stream || route.channels.is_some();
+        let request = AuthRequest { is_stream, ..AuthRequest::new(request) };
+        Self { route, auth, request, info, channels, connection }
+    }
+
+    /// Its target without the tokens of other methods.
+    fn target(&self) -> Cow<'a, Uri> {
+        let uri = self.request.uri;
+        self.auth.authenticator.without_tokens(uri).map_or(Cow::Borrowed(uri), Cow::Owned)
+    }
+
+    /// Whether the browser may have sent the credential for the page of another site.
+    fn is_foreign(&self) -> bool {
+        let is_foreign = origin::is_foreign(self.request, self.connection.is_tls())
+            || (self.route.channels.is_some() && origin::is_foreign_site(self.request));
+        is_foreign && !is_page_allowed(self.route, self.info.origin.as_ref())
     }
 }
 
 impl Service {
-    /// Verifies the credential of a request.
+    /// Admits or refuses a request at once; `None` if that takes time: then call [`Self::admit`].
+    pub(super) fn admit_at_once(
+        &self,
+        applicant: Applicant<'_>,
+    ) -> Option<Result<Admission, Rejection>> {
+        if is_preflight_of_page(applicant.route, applicant.info) {
+            return Some(Ok(Admission { is_preflight: true, ..Admission::default() }));
+        }
+        let target = applicant.target();
+        let (asker, before) = (self.asker(applicant, &target), self.revision());
+        let verified =
+            applicant.auth.authenticator.authenticate_at_once(applicant.request, &asker)?;
+        let accepted = verified
+            .and_then(|access| self.accept(access, SystemTime::now(), before))
+            .transpose()?;
+        Some(self.conclude(applicant, accepted, asker))
+    }
+
+    /// Verifies the credential of a request that [`Self::admit_at_once`] cannot decide upon.
     ///
     /// # Errors
     /// There is none, or it is not accepted, or the browser sends it for the page of another site.
-    pub(super) async fn admit<B>(
+    pub(super) async fn admit(&self, applicant: Applicant<'_>) -> Result<Admission, Rejection> {
+        let target = applicant.target();
+        let asker = self.asker(applicant, &target);
+        let verified = self.authenticate(applicant, &asker).await;
+        self.conclude(applicant, verified, asker)
+    }
+
+    fn asker<'a>(&'a self, applicant: Applicant<'a>, target: &'a Uri) -> RequestAsker<'a> {
+        let asked = (&applicant.auth.backends, &self.auth().verdicts);
+        RequestAsker::new(asked, applicant.connection, target, applicant.channels)
+    }
+
+    fn conclude(
         &self,
-        (route, auth): (&Route, &RouteAuth),
-        (request, info, channels): (&Request<B>, &RequestInfo, Option<&[String]>),
-        connection: &Rc<ConnectionState>,
+        applicant: Applicant<'_>,
+        verified: Result<Access, Denial>,
+        asker: RequestAsker<'_>,
     ) -> Result<Admission, Rejection> {
-        if is_preflight_of_page(route, info) {
-            return Ok(Admission { is_preflight: true, ..Admission::default() });
-        }
-        let now = SystemTime::now();
-        let is_stream = info.accepts_stream || route.channels.is_some();
-        let request = AuthRequest { is_stream, ..AuthRequest::new(request) };
-        let target = auth.authenticator.without_tokens(request.uri);
-        let target = target.as_ref().unwrap_or(request.uri);
-        let asked = (&auth.backends, &self.auth().verdicts);
-        let asker = RequestAsker::new(asked, connection, target, channels);
-        let access = self.authenticate(&auth.authenticator, request, now, &asker).await;
-        let access = access.map_err(|denial| {
-            self.metrics().auth_refused(denial.as_str());
-            tracing::debug!(route = route.settings.path, %denial, "not admitted");
-            match denial {
-                Denial::Renewal => Rejection::Renewal,
-                Denial::NotNow(why) => Rejection::CannotVerify(why),
-                Denial::Busy => Rejection::PasswordsBusy,
-                Denial::Response(response) => Rejection::OfAuthBackend(response),
-                Denial::Refused(refusal) => {
-                    Rejection::Unauthorized(auth.authenticator.challenge(&refusal), refusal)
-                }
-            }
-        })?;
-        let is_foreign = || {
-            origin::is_foreign(request, connection.is_tls())
-                || (route.channels.is_some() && origin::is_foreign_site(request))
-        };
-        if access.is_ambient && is_foreign() && !is_page_allowed(route, info.origin.as_ref()) {
+        let access = verified.map_err(|denial| self.denied(applicant, denial))?;
+        if access.is_ambient && applicant.is_foreign() {
             self.metrics().auth_refused("foreign_origin");
             return Err(Rejection::ForeignOrigin);
         }
@@ -101,7 +137,7 @@ impl Service {
             access.ends.map(|ends| ends.duration_since(SystemTime::now()).unwrap_or_default());
         // A time that the clock cannot tell is as good as never.
         let expires_at = left.and_then(|left| Instant::now().checked_add(left));
-        let max_streams = auth.authenticator.settings().max_streams;
+        let max_streams = applicant.auth.authenticator.settings().max_streams;
         let questions = asker.rechecks(&access.forwards);
         // In the same turn as the look into the list: one that is added later finds the request here.
         let is_revocable = self.auth().revocations.is_some();
@@ -110,37 +146,60 @@ impl Service {
         Ok(Admission { identity, expires_at, is_preflight, max_streams, questions, revocable })
     }
 
+    fn denied(&self, Applicant { route, auth, .. }: Applicant<'_>, denial: Denial) -> Rejection {
+        self.metrics().auth_refused(denial.as_str());
+        tracing::debug!(route = route.settings.path, %denial, "not admitted");
+        match denial {
+            Denial::Renewal => Rejection::Renewal,
+            Denial::NotNow(why) => Rejection::CannotVerify(why),
+            Denial::Busy => Rejection::PasswordsBusy,
+            Denial::Response(response) => Rejection::OfAuthBackend(response),
+            Denial::Refused(refusal) => {
+                Rejection::Unauthorized(auth.authenticator.challenge(&refusal), refusal)
+            }
+        }
+    }
+
     /// Verifies a credential, which must not be revoked. What a backend has decided before something was
     /// revoked does not count.
     async fn authenticate<A: AskBackend>(
         &self,
-        authenticator: &Authenticator,
-        request: AuthRequest<'_>,
-        now: SystemTime,
+        applicant: Applicant<'_>,
         asker: &A,
     ) -> Result<Access, Denial> {
-        let revision = || self.auth().revocations.as_ref().map(Revocations::revision);
+        let now = SystemTime::now();
         for _ in 0..=MAX_VERIFIED_AGAIN {
-            let before = revision();
-            let access = authenticator.authenticate(request, now, asker).await?;
-            if self.auth().is_revoked(&access, now) {
-                return Err(Denial::Refused(Refusal::Revoked));
-            }
-            if access.forwards.is_empty() || revision() == before {
+            let before = self.revision();
+            let authenticator = &applicant.auth.authenticator;
+            let access = authenticator.authenticate(applicant.request, now, asker).await?;
+            if let Some(access) = self.accept(access, now, before)? {
                 return Ok(access);
             }
         }
         Err(Denial::NotNow("credentials are being revoked"))
     }
 
-    /// Counts one more stream or WebSocket of an identity. `None`: it may have any number.
-    ///
-    /// # Errors
-    /// As [`Self::admit_stream`].
-    pub(super) fn count_in_quota(
+    /// Returns what was verified at `now`; `None` if it has to be verified again, because something was revoked
+    /// since the revision `before`.
+    fn accept(
         &self,
-        admission: &Admission,
-    ) -> Result<Option<QuotaGuard>, Rejection> {
+        access: Access,
+        now: SystemTime,
+        before: Option<u64>,
+    ) -> Result<Option<Access>, Denial> {
+        if self.auth().is_revoked(&access, now) {
+            return Err(Denial::Refused(Refusal::Revoked));
+        }
+        let is_recent = access.forwards.is_empty() || self.revision() == before;
+        Ok(is_recent.then_some(access))
+    }
+
+    fn revision(&self) -> Option<u64> {
+        self.auth().revocations.as_ref().map(Revocations::revision)
+    }
+
+    /// Counts one more stream or tunnel of an identity. `None`: it may have any number.
+    fn count_in_quota(&self, admission: &Admission) -> Result<Option<QuotaGuard>, Rejection> {
         let Some(most) = admission.max_streams else { return Ok(None) };
         let account = admission.identity.as_ref().and_then(Identity::account);
         let account = account.ok_or(Rejection::Nameless)?;
@@ -148,7 +207,8 @@ impl Service {
         Ok(Some(guard.ok_or(Rejection::StreamsOfIdentity(most))?))
     }
 
-    /// Counts one more stream of an identity.
+    /// Counts one more stream or tunnel of an identity. Returns what has to be kept while it is open, and needs to
+    /// know what ends it; `None`: nothing.
     ///
     /// # Errors
     /// It has as many as it may have, or the credential names nobody, so that its streams cannot be counted.
@@ -157,7 +217,8 @@ impl Service {
         admission: &Admission,
     ) -> Result<Option<Box<StreamGuard>>, Rejection> {
         let quota = self.count_in_quota(admission)?;
-        Ok(StreamGuard::new(quota, &admission.questions, admission.revocable.as_ref()))
+        let questions = (&*admission.questions, self.rechecks());
+        Ok(StreamGuard::new(quota, questions, admission.revocable.as_ref()))
     }
 }
 

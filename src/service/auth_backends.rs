@@ -1,48 +1,27 @@
-//! Asks auth backends, over the connections of a shard.
-//!
-//! A question is sent by a task of its own, so that it is answered for all who wait for it, whatever becomes
-//! of the client that asked first. A backend that does not respond is "not now", after the timeout.
+//! The auth backends of a route, and what they are asked about a request.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
-use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, SET_COOKIE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Limited};
-use tokio::time::{Instant, timeout};
+use http::{HeaderMap, Uri};
+use tokio::time::Instant;
 
+use super::auth_backend::{KnownBackend, not_allowed};
+use super::auth_question::AuthQuestion;
 use crate::auth::laravel::ChannelKind;
 use crate::auth::{
-    AskBackend, AuthPreset, AuthRequest, AuthResponse, CacheKey, ForwardAuth, Lookup,
-    MethodSettings, QuestionSite, QuestionText, Verdict, VerdictCache, laravel,
+    AskBackend, AuthPreset, AuthRequest, CacheKey, ForwardAuth, MethodSettings, QuestionSite,
+    Verdict, VerdictCache, WrittenQuestion, laravel,
 };
-use crate::grip;
 use crate::log_limit::LogLimit;
-use crate::proxy::{ForwardContext, Forwarded, Proxy};
-use crate::route::{ProxySettings, ReservedHeaders};
+use crate::proxy::Proxy;
+use crate::route::ProxySettings;
 use crate::server::connection::ConnectionState;
-use crate::server::request_body::RequestBody;
-
-/// The largest body of a response that is passed on to a client, in bytes.
-const MAX_BODY: usize = 64 << 10;
 
 /// The auth backends of a route, each with the connections of this shard.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AuthBackends(Vec<Rc<KnownBackend>>);
-
-/// An auth backend.
-#[derive(Debug)]
-struct KnownBackend {
-    settings: Arc<ForwardAuth>,
-    proxy: Proxy,
-    // What of the settings tells its verdicts from those of others.
-    name: String,
-    warnings: Rc<LogLimit>,
-}
 
 /// One request that may be asked about.
 pub(super) struct RequestAsker<'a> {
@@ -54,20 +33,7 @@ pub(super) struct RequestAsker<'a> {
     // The names of the channels that it asks for, as clients write them; `None` if that is not known.
     channels: Option<&'a [String]>,
     // What was asked, and has to be asked again while a stream is open.
-    asked: RefCell<Vec<AuthQuestion>>,
-}
-
-/// A question that may be asked again: whether a request is allowed.
-// One for each open stream: small.
-#[derive(Clone)]
-pub(super) struct AuthQuestion {
-    backend: Rc<KnownBackend>,
-    text: QuestionText,
-    key: CacheKey,
-    connection: Rc<ConnectionState>,
-    verdicts: VerdictCache,
-    // What the backend said of the client when it was let in; `None`: it is asked for each channel.
-    established: Option<Arc<HeaderMap>>,
+    asked: RefCell<Vec<Rc<AuthQuestion>>>,
 }
 
 impl AuthBackends {
@@ -78,12 +44,9 @@ impl AuthBackends {
     ) -> Self {
         let warnings = Rc::<LogLimit>::default();
         let backends = methods.iter().filter_map(|method| match method {
-            MethodSettings::Forward(backend) => Some(Rc::new(KnownBackend {
-                settings: Arc::clone(backend),
-                proxy: connect(&proxy_settings(backend)),
-                name: name(backend),
-                warnings: Rc::clone(&warnings),
-            })),
+            MethodSettings::Forward(backend) => {
+                Some(Rc::new(KnownBackend::new(backend, &connect, &warnings)))
+            }
             _ => None,
         });
         Self(backends.collect())
@@ -105,34 +68,6 @@ impl AuthBackends {
     }
 }
 
-fn proxy_settings(backend: &ForwardAuth) -> ProxySettings {
-    ProxySettings {
-        tls: backend.tls.clone(),
-        connect_timeout: backend.timeout,
-        response_timeout: backend.timeout,
-        idle_timeout: backend.timeout,
-        ..ProxySettings::new(vec![backend.upstream.clone()])
-    }
-}
-
-/// Two backends with one name are asked the same at the same place, and the same is kept of their responses.
-fn name(ForwardAuth { upstream, copy_headers, .. }: &ForwardAuth) -> String {
-    // A verdict has the fields that were to be copied when it was asked for.
-    let copied: Vec<_> = copy_headers.iter().map(HeaderName::as_str).collect();
-    format!("{upstream} {}", copied.join(" "))
-}
-
-impl KnownBackend {
-    /// The host that the backend is told. The name in a certificate goes with it; an application in clear text
-    /// beside the gateway knows its site by the client's.
-    fn host<'a>(&self, request: AuthRequest<'a>) -> Cow<'a, str> {
-        match self.settings.upstream.is_tls() {
-            true => self.settings.upstream.authority().into(),
-            false => request.host().into(),
-        }
-    }
-}
-
 impl<'a> RequestAsker<'a> {
     /// Asks about a request for `target`, without tokens, which arrived over `connection`. `channels`: the names
     /// that it asks for, as clients write them; `None` if they are not known.
@@ -147,9 +82,9 @@ impl<'a> RequestAsker<'a> {
     }
 
     /// What has to be asked again while a stream is open that `backends` have allowed.
-    pub(super) fn rechecks(self, backends: &[Arc<ForwardAuth>]) -> Vec<AuthQuestion> {
+    pub(super) fn rechecks(self, backends: &[Arc<ForwardAuth>]) -> Vec<Rc<AuthQuestion>> {
         let mut asked = self.asked.into_inner();
-        let has_allowed = |question: &AuthQuestion| backends.contains(&question.backend.settings);
+        let has_allowed = |question: &Rc<AuthQuestion>| backends.contains(question.backend());
         asked.retain(has_allowed);
         asked
     }
@@ -162,7 +97,7 @@ impl<'a> RequestAsker<'a> {
         &self,
         backend: &Arc<ForwardAuth>,
         request: AuthRequest<'_>,
-    ) -> Result<Vec<AuthQuestion>, Verdict> {
+    ) -> Result<Vec<Rc<AuthQuestion>>, Verdict> {
         let known = self.backends.find(backend)?;
         let asked = |target: &str| self.question(known, request, target);
         if backend.preset == AuthPreset::Status {
@@ -187,7 +122,18 @@ impl<'a> RequestAsker<'a> {
         known: &Rc<KnownBackend>,
         request: AuthRequest<'_>,
         target: &str,
-    ) -> AuthQuestion {
+    ) -> Rc<AuthQuestion> {
+        self.write(known, request, target, |written, key| self.keep(known, &written, key))
+    }
+
+    /// Writes a question, and calls `then` with it and its key.
+    fn write<R>(
+        &self,
+        known: &KnownBackend,
+        request: AuthRequest<'_>,
+        target: &str,
+        then: impl FnOnce(WrittenQuestion<'_>, CacheKey) -> R,
+    ) -> R {
         let site = QuestionSite {
             backend: &known.name,
             target,
@@ -196,32 +142,52 @@ impl<'a> RequestAsker<'a> {
             is_tls: self.connection.is_tls(),
             is_from_proxy: self.connection.is_trusted_proxy(),
         };
-        let text = QuestionText::new(site, request, self.target);
-        AuthQuestion {
-            backend: Rc::clone(known),
-            key: self.verdicts.key(text.as_bytes()),
-            text,
-            connection: Rc::clone(self.connection),
-            verdicts: self.verdicts.clone(),
-            established: None,
-        }
+        let mut buffer = known.buffer.borrow_mut();
+        let written = buffer.write(site, request, self.target);
+        let key = self.verdicts.key(written.as_bytes());
+        then(written, key)
     }
 
-    /// Keeps a question whose stream is allowed by a backend that said `fields`.
-    fn keep(&self, mut question: AuthQuestion, fields: &Arc<HeaderMap>) {
-        let backend = &question.backend.settings;
+    fn keep(
+        &self,
+        known: &Rc<KnownBackend>,
+        written: &WrittenQuestion<'_>,
+        key: CacheKey,
+    ) -> Rc<AuthQuestion> {
+        let text = (written.keep(), key);
+        Rc::new(AuthQuestion::new(known, text, self.connection, self.verdicts))
+    }
+
+    /// Remembers a question that a backend has answered with yes and `fields`, if it is to be asked again.
+    fn allowed(&self, question: Rc<AuthQuestion>, fields: &Arc<HeaderMap>) {
         let mut asked = self.asked.borrow_mut();
         // The request may be verified again, where something was revoked meanwhile.
-        let is_kept = asked.iter().any(|kept| kept.key == question.key);
-        if backend.recheck.is_some() && !is_kept {
-            let is_whole = backend.preset == AuthPreset::Status;
-            question.established = is_whole.then(|| Arc::clone(fields));
+        let is_known = asked.iter().any(|known| known.key() == question.key());
+        if question.backend().recheck.is_some() && !is_known {
+            question.establish(fields);
             asked.push(question);
         }
     }
 }
 
 impl AskBackend for RequestAsker<'_> {
+    fn known(&self, backend: &Arc<ForwardAuth>, request: AuthRequest<'_>) -> Option<Verdict> {
+        let known = self.backends.find(backend).ok()?;
+        // One for each channel is asked the other way.
+        if backend.preset != AuthPreset::Status {
+            return None;
+        }
+        self.write(known, request, &backend.target, |written, key| {
+            let verdict = self.verdicts.known(key, Instant::now())?;
+            if let Verdict::Allowed(fields) = &verdict
+                && backend.recheck.is_some()
+            {
+                self.allowed(self.keep(known, &written, key), fields);
+            }
+            Some(verdict)
+        })
+    }
+
     async fn ask(&self, backend: &Arc<ForwardAuth>, request: AuthRequest<'_>) -> Verdict {
         let questions = match self.questions(backend, request) {
             Ok(questions) => questions,
@@ -231,7 +197,7 @@ impl AskBackend for RequestAsker<'_> {
         for question in questions {
             match question.ask().await {
                 Verdict::Allowed(fields) => {
-                    self.keep(question, &fields);
+                    self.allowed(question, &fields);
                     match all.is_empty() {
                         true => all = fields,
                         false => Arc::make_mut(&mut all).extend(HeaderMap::clone(&fields)),
@@ -241,147 +207,5 @@ impl AskBackend for RequestAsker<'_> {
             }
         }
         Verdict::Allowed(all)
-    }
-}
-
-impl AuthQuestion {
-    /// The settings of the backend.
-    pub(super) fn backend(&self) -> &ForwardAuth {
-        &self.backend.settings
-    }
-
-    /// Whether `fields` of a permission say the same of the client as when it was let in: another login in the
-    /// same session is another client.
-    pub(super) fn is_same_client(&self, fields: &HeaderMap) -> bool {
-        self.established.as_ref().is_none_or(|established| {
-            let mut names = self.backend().copy_headers.iter();
-            names.all(|name| fields.get(name) == established.get(name))
-        })
-    }
-
-    /// Asks, unless the verdict is known, or somebody asks the same already.
-    pub(super) async fn ask(&self) -> Verdict {
-        match self.verdicts.look_up(self.key, Instant::now()) {
-            Lookup::Known(verdict) => verdict,
-            lookup => self.wait(lookup).await,
-        }
-    }
-
-    /// Asks, unless somebody asks the same already: what is known may be what has changed.
-    pub(super) async fn ask_again(&self) -> Verdict {
-        self.wait(self.verdicts.ask(self.key)).await
-    }
-
-    async fn wait(&self, lookup: Lookup) -> Verdict {
-        let mut verdict = match lookup {
-            Lookup::Known(verdict) => return verdict,
-            Lookup::Asking(verdict) => verdict,
-            Lookup::Ask(question) => {
-                let (verdict, this) = (question.verdict(), self.clone());
-                drop(tokio::task::spawn_local(async move {
-                    let verdict = this.send().await;
-                    question.answer(verdict, this.backend().cache, Instant::now());
-                }));
-                verdict
-            }
-        };
-        // Fails if the shard that asked has stopped.
-        let told = verdict.wait_for(Option::is_some).await.ok().and_then(|told| told.clone());
-        told.unwrap_or(Verdict::NotNow("the gateway is shutting down"))
-    }
-
-    async fn send(&self) -> Verdict {
-        let request = Request::builder().method(Method::GET).uri(self.text.target());
-        let Ok(mut request) = request.body(RequestBody::empty()) else {
-            return Verdict::NotNow("the auth backend's URL is not valid");
-        };
-        let Some(subject) = self.text.subject() else { return not_allowed() };
-        *request.headers_mut() = self.text.fields();
-        if let Ok(host) = HeaderValue::from_str(self.text.host()) {
-            request.headers_mut().insert(http::header::HOST, host);
-        }
-        let reserved = ReservedHeaders::default();
-        let context = ForwardContext { fields: &subject, reserved: &reserved, expires_at: None };
-        let answered = timeout(self.backend().timeout, async {
-            match self.backend.proxy.forward(request, &self.connection, context).await {
-                Ok(Forwarded::Response(response)) => {
-                    let (head, body) = response.into_parts();
-                    let body = Limited::new(body, MAX_BODY).collect().await;
-                    Some((head, body.ok().map(|body| body.to_bytes())))
-                }
-                Ok(Forwarded::Tunnel(..)) => None,
-                Err(error) => {
-                    self.warn(error.kind(), &error);
-                    None
-                }
-            }
-        });
-        match answered.await {
-            Ok(Some((head, body))) => self.verdict(Response::from_parts(head, body)),
-            Ok(None) => Verdict::NotNow("the auth backend cannot be reached"),
-            Err(_elapsed) => {
-                self.warn("timeout", &"no response in time");
-                Verdict::NotNow("the auth backend does not respond")
-            }
-        }
-    }
-
-    /// Logs why there is no verdict: nobody is let in for it, and an operator has to know.
-    fn warn(&self, kind: &'static str, why: &dyn fmt::Display) {
-        if let Some(held_back) = self.backend.warnings.pass(kind, Instant::now()) {
-            let ForwardAuth { upstream: backend, target, .. } = self.backend();
-            tracing::warn!(
-                %backend, target, error = %why, held_back,
-                "the auth backend has not decided; clients are told to retry"
-            );
-        }
-    }
-
-    /// What a response means.
-    fn verdict(&self, response: Response<Option<Bytes>>) -> Verdict {
-        let (mut head, body) = response.into_parts();
-        let status = head.status;
-        let is_laravel = self.backend().preset == AuthPreset::Laravel;
-        if status.is_success() && is_laravel && !body.as_deref().is_some_and(laravel::is_permission)
-        {
-            return not_allowed();
-        }
-        if status.is_success() {
-            let mut fields = HeaderMap::new();
-            for name in &self.backend().copy_headers {
-                if let Some(value) = head.headers.get(name) {
-                    fields.insert(name, value.clone());
-                }
-            }
-            return Verdict::Allowed(Arc::new(fields));
-        }
-        let is_refusal = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-            || (status.is_redirection() && head.headers.contains_key(http::header::LOCATION));
-        // One with a body that is too large to keep is passed on without it.
-        let body = is_refusal.then(|| body.unwrap_or_default());
-        let Some(body) = body else {
-            self.warn("status", &status);
-            return Verdict::NotNow("the auth backend has not decided");
-        };
-        grip::strip(&mut head.headers);
-        // The response may go to several who asked the same, and to no cache.
-        for name in [SET_COOKIE, CONTENT_LENGTH] {
-            head.headers.remove(name);
-        }
-        head.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Verdict::Refused(Arc::new(AuthResponse { status, headers: head.headers, body }))
-    }
-}
-
-fn not_allowed() -> Verdict {
-    let body = Bytes::from_static(b"403 Forbidden: not allowed\n");
-    let (status, headers) = (StatusCode::FORBIDDEN, HeaderMap::new());
-    Verdict::Refused(Arc::new(AuthResponse { status, headers, body }))
-}
-
-// Without the credentials that it carries.
-impl fmt::Debug for AuthQuestion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthQuestion").field("backend", self.backend()).finish_non_exhaustive()
     }
 }

@@ -9,10 +9,8 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ssegate_hub::{
-    CLOSE_GRACE, CloseReason, Shard, StreamKey, TIMER_TICK, TimedStreams, drain_evenly,
-};
-use tokio::time::{Instant, MissedTickBehavior};
+use ssegate_hub::{CLOSE_GRACE, CloseReason, StreamKey, TimedStreams, drain_evenly};
+use tokio::time::Instant;
 
 use super::backend_stream_state::BackendStreamState;
 
@@ -82,17 +80,9 @@ impl BackendStreams {
         BackendStreamGuard { streams: self.clone(), key }
     }
 
-    /// Visits the streams that are due. Never returns. `shard` knows the write timeout, which a reload
-    /// changes.
-    pub(super) async fn run(&self, shard: &Shard) {
-        let mut tick = tokio::time::interval(TIMER_TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tick.tick().await;
-            let now = Instant::now();
-            let write_timeout = shard.write_timeout();
-            self.0.streams.visit_due(now, |stream| stream.visit(now, write_timeout));
-        }
+    /// Visits the streams that are due. Called every [`TIMER_TICK`](ssegate_hub::TIMER_TICK).
+    pub(super) fn visit_due(&self, now: Instant, write_timeout: Duration) {
+        self.0.streams.visit_due(now, |stream| stream.visit(now, write_timeout));
     }
 
     /// Ends all streams in order, spread evenly over `over`. Those that are opened from now on end at

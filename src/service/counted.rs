@@ -36,7 +36,7 @@ impl CountedStream {
     pub(super) fn watch(
         &mut self,
         channels: Box<[ChannelName]>,
-        end: impl Fn(CloseReason) + Clone + 'static,
+        end: impl Fn(CloseReason) + 'static,
     ) {
         if let Some(guard) = &mut self.guard {
             guard.watch(channels, end);

@@ -5,7 +5,9 @@
 //! ([`proxy_handler`]), into Redis ([`publish`]) or to the demo page.
 
 mod admission;
+mod auth_backend;
 mod auth_backends;
+mod auth_question;
 mod backend_stream;
 mod backend_stream_state;
 mod backend_streams;
@@ -53,12 +55,14 @@ pub use request_settings::RequestSettings;
 
 use http::{Method, Request, Response};
 use ssegate_http2::RequestError;
-use ssegate_hub::Shard;
+use ssegate_hub::{Shard, TIMER_TICK};
+use tokio::time::{Instant, MissedTickBehavior};
 
-use self::admission::Admission;
+use self::admission::{Admission, Applicant};
 use self::backend_streams::BackendStreams;
 use self::counted::CountedStream;
 use self::proxy_handler::ProxyHandler;
+use self::recheck::Rechecks;
 use self::rejection::Rejection;
 use self::request_info::RequestInfo;
 use self::response_end::{remove_body, time};
@@ -88,6 +92,7 @@ struct ServiceShared {
     shard: Shard,
     backend_streams: BackendStreams,
     revocable_requests: RevocableRequests,
+    rechecks: Rechecks,
     publisher: Publisher,
     health: Health,
     metrics: Metrics,
@@ -120,6 +125,7 @@ impl Service {
             shard,
             backend_streams: BackendStreams::new(),
             revocable_requests: RevocableRequests::default(),
+            rechecks: Rechecks::new(),
             publisher,
             health,
             metrics,
@@ -129,9 +135,18 @@ impl Service {
         Self(Rc::new(shared))
     }
 
-    /// Visits the backends' own event streams when they are due. Never returns.
+    /// Visits the backends' own event streams, and asks again whether clients may still listen, when they are
+    /// due. Never returns.
     pub async fn run(&self) {
-        self.0.backend_streams.run(&self.0.shard).await;
+        let mut tick = tokio::time::interval(TIMER_TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let now = Instant::now();
+            // A reload changes the timeout.
+            self.0.backend_streams.visit_due(now, self.0.shard.write_timeout());
+            self.0.rechecks.ask_due(now);
+        }
     }
 
     /// Ends the backends' own event streams, spread evenly over `over`. Those of requests that still
@@ -160,6 +175,10 @@ impl Service {
 
     fn backend_streams(&self) -> &BackendStreams {
         &self.0.backend_streams
+    }
+
+    fn rechecks(&self) -> &Rechecks {
+        &self.0.rechecks
     }
 
     fn auth(&self) -> &SharedAuth {
@@ -215,9 +234,13 @@ impl Service {
                 let query = request.uri().query().unwrap_or_default();
                 let channels = route.channels.as_ref().filter(|_| auth.backends.ask_by_channel());
                 let names = channels.and_then(|channels| channels.requested(parameters, query));
-                // Boxed: keeps the future of other requests small.
-                Box::pin(self.admit((route, auth), (&request, info, names.as_deref()), &connection))
-                    .await
+                let request = (&request, info, names.as_deref());
+                let applicant = Applicant::new((route, auth), request, &connection);
+                match self.admit_at_once(applicant) {
+                    Some(admitted) => admitted,
+                    // Boxed: keeps the future of other requests small.
+                    None => Box::pin(self.admit(applicant)).await,
+                }
             }
             None => Ok(Admission::default()),
         };

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body as _;
+use ssegate_auth::Identity;
 
 use super::admission::Admission;
 use super::backend_stream::{self, BackendStream};
@@ -89,15 +90,14 @@ impl ProxyHandler {
             Forwarded::Response(response) => response,
             Forwarded::Tunnel(mut response, tunnel) => {
                 // One over the limit is dropped, which closes it at the backend.
-                let quota = service.count_in_quota(admission);
-                let quota = quota.inspect_err(|_rejection| connection.stay_http())?;
+                let guard = service.admit_stream(admission);
+                let guard = guard.inspect_err(|_rejection| connection.stay_http())?;
                 grip::strip(response.headers_mut());
-                let revocable = admission.revocable().map(Rc::clone);
-                if let Some(revocable) = &revocable {
+                if let Some(mut guard) = guard {
                     let ender = tunnel.ender();
-                    revocable.open(Box::default(), Box::new(move |_revoked| ender.cancel()));
+                    guard.watch(Box::default(), move |_revoked| ender.cancel());
+                    tunnel.hold(guard);
                 }
-                tunnel.hold((quota, revocable));
                 return Ok(response.map(ResponseBody::Tunnel));
             }
         };
@@ -171,10 +171,9 @@ fn identity_fields(
     let fill = |(name, template): &(HeaderName, HeaderTemplate)| {
         Some((name.clone(), template.fill(admission.identity.as_ref()?)?))
     };
-    let copied = admission.identity.iter().flat_map(|identity| &identity.attributes);
+    let copied = admission.identity.iter().flat_map(Identity::attributes);
     let copied = copied.filter_map(|(name, value)| {
-        let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
-        Some((HeaderName::try_from(name).ok()?, value))
+        Some((name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?))
     });
     copied.chain(pass.iter().filter_map(fill)).collect()
 }

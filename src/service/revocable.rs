@@ -41,7 +41,7 @@ enum RequestPhase {
     /// There is nothing to end yet.
     Pending { is_revoked: bool },
     /// It is a stream, which follows these channels, or a tunnel.
-    Open { channels: Box<[ChannelName]>, end: Box<dyn Fn(CloseReason)> },
+    Open { channels: Box<[ChannelName]>, end: Rc<dyn Fn(CloseReason)> },
     /// It was told to end.
     Ended,
 }
@@ -111,7 +111,7 @@ impl RevocableRequests {
 
 impl RevocableRequest {
     /// It has become a stream that follows `channels`, or a tunnel; `end` ends it.
-    pub(super) fn open(&self, channels: Box<[ChannelName]>, end: Box<dyn Fn(CloseReason)>) {
+    pub(super) fn open(&self, channels: Box<[ChannelName]>, end: Rc<dyn Fn(CloseReason)>) {
         let phase = self.phase.replace(RequestPhase::Ended);
         if matches!(phase, RequestPhase::Pending { is_revoked: true }) {
             return end(CloseReason::Revoked);
@@ -194,7 +194,7 @@ mod tests {
         let (ends, name) = (Rc::clone(ends), name.to_owned());
         request.open(
             channels,
-            Box::new(move |reason| {
+            Rc::new(move |reason| {
                 assert_eq!(reason, CloseReason::Revoked);
                 ends.borrow_mut().push(name.clone());
             }),

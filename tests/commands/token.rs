@@ -185,6 +185,33 @@ fn a_key_set_verifies() {
 }
 
 #[test]
+fn a_configuration_judges_the_audience() {
+    let directory = TempDir::new().unwrap();
+    let yaml = "redis: {url: redis://r}\nlisteners: [address: 127.0.0.1:80]\nadmin: off\n\
+        auth: {jwt: {keys: \"${JWT_KEY}\", algorithms: HS256, audience: events}}\nroutes:\n\
+        - {path: /mine, events: {channels: [\"{auth.id}\"]}}\n";
+    std::fs::write(directory.path().join("gateway.yaml"), yaml).unwrap();
+    let key = "0123456789abcdef0123456789abcdef";
+    for (audience, code, line) in [
+        ("events", 0, "aud good for /mine\n"),
+        ("billing", 1, "aud NOT GOOD for /mine, which takes aud events\n"),
+    ] {
+        let minted = run(&["token", "--key", key, "--audience", audience]);
+        let token = stdout(&minted).trim().to_owned();
+        let inspect = ["token", "--inspect", &token, "--key", key];
+        let output = run_in(&directory, &[&inspect[..], &["-c", "gateway.yaml"]].concat());
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert!(stdout(&output).ends_with(&format!("signature good\n{line}")), "{output:?}");
+        // The file in the directory is not meant.
+        let output = run_in(&directory, &inspect);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(stdout(&output).ends_with("signature good\n"), "{output:?}");
+    }
+    let output = run_in(&directory, &["token", "--key", key, "-c", "gateway.yaml"]);
+    assert_eq!(output.status.code(), Some(64));
+}
+
+#[test]
 fn a_mistake_names_the_option_and_repeats_no_secret() {
     let short = run(&["token", "--key", "hunter2", "--sub", "42"]);
     assert_eq!(short.status.code(), Some(0));

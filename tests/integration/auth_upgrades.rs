@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::auth::{jwt, of, seconds};
+use crate::forward_auth::Judge;
 use crate::support::echo::{Echo, accept};
 use crate::support::{Gateway, Redis, SOON, eventually, extended_connect, within};
 
@@ -138,6 +139,42 @@ async fn a_websocket_ends_with_its_token() {
     drop(within(SOON, "its backend's end", other.read_to_end(&mut rest)).await);
     assert!(rest.is_empty());
     assert!(seconds(0) >= until);
+}
+
+#[tokio::test]
+async fn a_logout_ends_a_websocket_at_its_recheck() {
+    let (redis, echo, judge) = (Redis::start().await, Echo::start().await, Judge::start().await);
+    let port = judge.port;
+    let settings = "copy_headers: [x-user], cache: 1h, recheck: 1s";
+    let auth = format!("auth: {{ forward: {{ url: \"http://127.0.0.1:{port}/\", {settings} }} }}");
+    let gateway = Gateway::build(&redis).settings(&auth).routes(&echo.route()).start().await;
+    let fields = [("cookie", "user=42")];
+    let ((status, mut client), (_, mut backend)) =
+        tokio::join!(upgrade(&gateway, "websocket", &fields), switch(&echo));
+    assert_eq!(status, 101);
+    let ((response, mut stream), (_, mut other)) =
+        tokio::join!(extended_connect(&gateway, "websocket", &fields), switch(&echo));
+    assert_eq!(response.status(), 200);
+
+    // No verdict ends nothing.
+    judge.respond("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n");
+    let before = judge.asked();
+    eventually(SOON, "it is asked again", async || judge.asked() > before + 3).await;
+    let mut bytes = [0; 2];
+    client.write_all(b"hi").await.unwrap();
+    within(SOON, "two bytes", backend.read_exact(&mut bytes)).await.unwrap();
+    stream.send_data(Bytes::from_static(b"hi"), false).unwrap();
+    within(SOON, "two bytes", other.read_exact(&mut bytes)).await.unwrap();
+
+    judge.respond("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n");
+    let (mut body, mut rest) = (response.into_body(), Vec::new());
+    drop(within(SOON, "the client's end", client.read_to_end(&mut rest)).await);
+    drop(within(SOON, "the backend's end", backend.read_to_end(&mut rest)).await);
+    drop(within(SOON, "the end over HTTP/2", body.data()).await);
+    drop(within(SOON, "its backend's end", other.read_to_end(&mut rest)).await);
+    assert!(rest.is_empty());
+    let gone = async || gateway.metrics().await.sum("ssegate_tunnels", &[]) == 0.0;
+    eventually(SOON, "the tunnels are gone", gone).await;
 }
 
 #[tokio::test]

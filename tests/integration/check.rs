@@ -216,6 +216,38 @@ async fn who_asks_a_gateway_need_not_be_allowed_to_read_its_key() {
 }
 
 #[tokio::test]
+async fn who_asks_a_gateway_needs_none_of_its_secrets() {
+    let dir = TempDir::new().unwrap();
+    let yaml = "listeners: [{ address: 127.0.0.1:0 }]\nredis: { url: \"redis://127.0.0.1:1\" }\nadmin: off\n\
+        auth: { any: [{ jwt: { keys: \"${JWT_KEY}\", algorithms: HS256 } }, { signed_url: { keys: { k1: \"base64:${URL_KEY:?set it}\" } } }] }\n\
+        revocation: { control_channel: \"ssegate:revoke\", key: \"${REVOCATION_KEY}\" }\n\
+        routes:\n\
+        - { path: /mine, events: { channels: [\"user:{auth.id}\"] } }\n\
+        - { path: /cron, events: { channels: [cron] }, auth: { tokens: [{ name: cron, sha256: \"${HASH}\" }] } }\n\
+        - { path: /app, proxy: { upstream: \"http://127.0.0.1:2\" }, handover: { key: \"${GRIP_KEY}\" } }\n";
+    std::fs::write(dir.path().join("gateway.yaml"), yaml).unwrap();
+    for (arguments, code, words) in [
+        (&["pub", "user:1", "hello"][..], 1, "cannot connect to 127.0.0.1:1"),
+        (&["revoke", "--sub", "1"], 64, "the variable REVOCATION_KEY is not set"),
+        (&["check"], 64, "the variable JWT_KEY is not set"),
+        (&["run"], 64, "the variable GRIP_KEY is not set"),
+    ] {
+        let program = Program::new(env!("CARGO_BIN_EXE_ssegate")).args(arguments.iter().copied());
+        let output = program.dir(dir.path()).output(SOON).await;
+        assert_eq!(output.code(), code, "{arguments:?}: {output:?}");
+        assert!(output.stderr.contains(words), "{arguments:?}: {output:?}");
+    }
+    // What it uses has to be there.
+    std::fs::write(dir.path().join("gateway.yaml"), yaml.replace("redis://127", "${REDIS}"))
+        .unwrap();
+    let program = Program::new(env!("CARGO_BIN_EXE_ssegate")).args(["pub", "news", "hello"]);
+    let output = program.dir(dir.path()).output(SOON).await;
+    assert_eq!(output.code(), 64, "{output:?}");
+    assert!(output.stderr.contains("the variable REDIS is not set"), "{output:?}");
+    assert_eq!(output.stderr.matches("is not set").count(), 1, "{output:?}");
+}
+
+#[tokio::test]
 async fn check_warns_of_auth_that_lets_in_more_than_is_meant() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = TempDir::new().unwrap();

@@ -14,8 +14,8 @@ use crate::support::{
 };
 
 /// An auth backend that allows whom the cookie `user` names, unless it is told otherwise.
-struct Judge {
-    port: u16,
+pub(crate) struct Judge {
+    pub(crate) port: u16,
     asked: Arc<AtomicUsize>,
     state: Arc<JudgeState>,
 }
@@ -30,7 +30,7 @@ struct JudgeState {
 }
 
 impl Judge {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (asked, state) = (Arc::<AtomicUsize>::default(), Arc::<JudgeState>::default());
@@ -43,7 +43,7 @@ impl Judge {
         Self { port, asked, state }
     }
 
-    fn respond(&self, response: &str) {
+    pub(crate) fn respond(&self, response: &str) {
         *self.state.instead.lock().unwrap() = Some(response.to_owned());
     }
 
@@ -52,7 +52,7 @@ impl Judge {
         self.state.is_silent.store(false, Ordering::SeqCst);
     }
 
-    fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 

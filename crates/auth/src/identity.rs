@@ -1,8 +1,9 @@
 //! Who a request is from.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use http::{HeaderMap, HeaderName};
 use serde_json::{Map, Value};
 
 /// How somebody was recognized.
@@ -30,9 +31,9 @@ pub struct Identity {
     pub method: Option<AuthMethod>,
     /// The claims of a JSON Web Token; empty for other credentials.
     pub claims: Map<String, Value>,
-    /// Further values that came with it, such as header fields of an auth backend's response, by name in
-    /// lower case.
-    pub attributes: BTreeMap<String, String>,
+    /// Header fields that came with it, such as those of an auth backend's response; `None` as none. Shared by
+    /// all who have been told the same.
+    pub fields: Option<Arc<HeaderMap>>,
     /// When the credential was issued (claim `iat`), for revoking those issued before a time.
     pub issued: Option<SystemTime>,
     /// When the credential expires; `None`: never.
@@ -63,6 +64,17 @@ impl Identity {
     pub fn account(&self) -> Option<String> {
         let id = self.id.as_deref().filter(|id| !id.is_empty())?;
         Some(format!("{}:{id}", self.method.map_or("", AuthMethod::as_str)))
+    }
+
+    /// Returns the header fields that came with the credential, but for those whose value is not text.
+    pub fn attributes(&self) -> impl Iterator<Item = (&HeaderName, &str)> {
+        let fields = self.fields.iter().flat_map(|fields| fields.iter());
+        fields.filter_map(|(name, value)| Some((name, str::from_utf8(value.as_bytes()).ok()?)))
+    }
+
+    /// Returns the value of one of the [`attributes`](Self::attributes).
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        str::from_utf8(self.fields.as_ref()?.get(name)?.as_bytes()).ok()
     }
 
     /// Returns a claim as text for a template: a string as it is, a number or a boolean in its JSON
@@ -99,6 +111,9 @@ impl Identity {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use http::{HeaderMap, HeaderValue};
     use serde_json::json;
 
     use super::{AuthMethod, Identity};
@@ -114,6 +129,27 @@ mod tests {
         assert_ne!(account(Some(AuthMethod::Jwt), "cron"), account(None, "jwt:cron"));
         assert_eq!(account(Some(AuthMethod::Jwt), ""), None);
         assert_eq!(Identity::default().account(), None);
+    }
+
+    #[test]
+    fn an_attribute_is_text() {
+        let mut fields = HeaderMap::new();
+        let bytes: &[u8] = b"\xe4";
+        for (name, value) in
+            [("x-user", "M\u{fc}ller".as_bytes()), ("x-empty", b""), ("x-bytes", bytes)]
+        {
+            fields.insert(name, HeaderValue::from_bytes(value).expect("a value"));
+        }
+        let identity = Identity { fields: Some(Arc::new(fields)), ..Identity::default() };
+        assert_eq!(identity.attribute("x-user"), Some("M\u{fc}ller"));
+        assert_eq!(identity.attribute("x-empty"), Some(""));
+        for absent in ["x-bytes", "x-other", "not a name"] {
+            assert_eq!(identity.attribute(absent), None, "{absent}");
+        }
+        let mut all: Vec<_> = identity.attributes().map(|(name, _)| name.as_str()).collect();
+        all.sort_unstable();
+        assert_eq!(all, ["x-empty", "x-user"]);
+        assert_eq!(Identity::default().attributes().count(), 0);
     }
 
     fn identity() -> Identity {

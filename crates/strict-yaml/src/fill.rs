@@ -390,7 +390,7 @@ mod tests {
             drop(file.list);
             Some(settings)
         };
-        parse(text, "f", &|_| None, resolve)
+        parse(text, "f", (&|_| None, &|_| None), resolve)
             .map_or_else(|errors| errors.to_string(), |_| String::new())
     }
 

@@ -26,5 +26,5 @@ pub use mistakes::Mistakes;
 pub use parse::parse;
 pub use schema::schema;
 pub use units::{Count, Size, Time, TimeOrZero};
-pub use variables::Env;
+pub use variables::{Env, StandIn};
 pub use wording::{quoted, suggestion};

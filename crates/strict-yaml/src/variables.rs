@@ -15,26 +15,37 @@ use crate::tree::{Node, NodeValue, Scalar};
 /// Looks up a variable: the environment of the process, or what a test puts in its place.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Replaces every variable in the values below `node`. A value with a missing variable is marked invalid.
-pub(crate) fn replace(node: &mut Node, env: Env<'_>, mistakes: &Mistakes) {
-    replace_below(node, String::new(), env, mistakes);
+/// Returns what stands for a variable that is not set in the value of a key, such as `routes[0].auth.jwt.keys`;
+/// `None`: it has to be set. For keys whose value is read and not used.
+pub type StandIn<'a> = &'a dyn Fn(&str) -> Option<&'static str>;
+
+/// Where the values of variables come from.
+#[derive(Clone, Copy)]
+pub(crate) struct Variables<'a> {
+    pub(crate) env: Env<'a>,
+    pub(crate) stand_in: StandIn<'a>,
 }
 
-fn replace_below(node: &mut Node, path: String, env: Env<'_>, mistakes: &Mistakes) {
+/// Replaces every variable in the values below `node`. A value with a missing variable is marked invalid.
+pub(crate) fn replace(node: &mut Node, variables: Variables<'_>, mistakes: &Mistakes) {
+    replace_below(node, String::new(), variables, mistakes);
+}
+
+fn replace_below(node: &mut Node, path: String, variables: Variables<'_>, mistakes: &Mistakes) {
     match &mut node.value {
         NodeValue::Nothing | NodeValue::Invalid => {}
         NodeValue::List(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                replace_below(item, format!("{path}[{index}]"), env, mistakes);
+                replace_below(item, format!("{path}[{index}]"), variables, mistakes);
             }
         }
         NodeValue::Map(entries) => {
             for (key, value) in entries {
-                replace_below(value, join(&path, &key.name), env, mistakes);
+                replace_below(value, join(&path, &key.name), variables, mistakes);
             }
         }
         NodeValue::Scalar(scalar) => {
-            let (problems, substituted) = replace_in(scalar, env);
+            let (problems, substituted) = replace_in(scalar, &path, variables);
             let location = node.location(&path);
             if problems.is_empty() {
                 mistakes.keep_secret(&location, substituted);
@@ -46,12 +57,17 @@ fn replace_below(node: &mut Node, path: String, env: Env<'_>, mistakes: &Mistake
     }
 }
 
-fn replace_in(scalar: &mut Scalar, env: Env<'_>) -> (Vec<String>, Substituted) {
+fn replace_in(
+    scalar: &mut Scalar,
+    path: &str,
+    variables: Variables<'_>,
+) -> (Vec<String>, Substituted) {
     if !scalar.text.contains('$') {
         return Default::default();
     }
     let mut expansion = Expansion {
-        env,
+        env: variables.env,
+        stand_in: (variables.stand_in)(path),
         problems: Vec::new(),
         has_variable: false,
         substituted: Substituted::default(),
@@ -65,6 +81,7 @@ fn replace_in(scalar: &mut Scalar, env: Env<'_>) -> (Vec<String>, Substituted) {
 
 struct Expansion<'a> {
     env: Env<'a>,
+    stand_in: Option<&'static str>,
     problems: Vec<String>,
     has_variable: bool,
     /// What came from the environment. A default does not: it stands in the file.
@@ -129,6 +146,9 @@ impl Expansion<'_> {
     }
 
     fn missing(&mut self, name: &str, hint: &str) -> String {
+        if let Some(stand_in) = self.stand_in {
+            return stand_in.to_owned();
+        }
         self.problems.push(match hint.trim() {
             "" => format!("the variable {name} is not set; set it, or write ${{{name}:-default}}"),
             hint => format!("the variable {name} is not set: {hint}"),
@@ -171,7 +191,7 @@ fn is_name_char(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::replace_in;
+    use super::{Variables, replace_in};
     use crate::tree::Scalar;
 
     fn env(name: &str) -> Option<String> {
@@ -186,7 +206,8 @@ mod tests {
 
     fn replaced(text: &str) -> Result<String, Vec<String>> {
         let mut scalar = Scalar { text: text.to_owned(), is_plain: true };
-        let (problems, _) = replace_in(&mut scalar, &env);
+        let variables = Variables { env: &env, stand_in: &|_| None };
+        let (problems, _) = replace_in(&mut scalar, "key", variables);
         if problems.is_empty() { Ok(scalar.text) } else { Err(problems) }
     }
 
@@ -234,6 +255,21 @@ mod tests {
             assert!(problems[0].contains("is not a variable"), "{text}: {problems:?}");
         }
         assert_eq!(replaced("${A} ${B}").expect_err("two").len(), 2);
+    }
+
+    #[test]
+    fn a_missing_variable_of_a_key_that_is_not_used_needs_no_value() {
+        let stand_in = |path: &str| (path == "unused").then_some("x");
+        let variables = Variables { env: &env, stand_in: &stand_in };
+        let replaced = |text: &str, path: &str| {
+            let mut scalar = Scalar { text: text.to_owned(), is_plain: true };
+            let (problems, _) = replace_in(&mut scalar, path, variables);
+            (scalar.text, problems.len())
+        };
+        assert_eq!(replaced("a${A}${B:?set it}${HOST}", "unused"), ("axxredis.example".into(), 0));
+        assert_eq!(replaced("${A:-${B}}", "unused"), ("x".into(), 0));
+        assert_eq!(replaced("${A-B}", "unused").1, 1, "a mistake stays one");
+        assert_eq!(replaced("${A}", "used").1, 1);
     }
 
     #[test]

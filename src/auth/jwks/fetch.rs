@@ -96,6 +96,15 @@ impl JwksError {
     }
 }
 
+/// Fetches a set of keys once: for `ssegate check --connect`.
+///
+/// # Errors
+/// Why there is no usable set within 5 seconds and 1 MiB, and what to do.
+pub async fn fetch_keys(location: &JwksLocation) -> Result<KeySet, String> {
+    let fetched = JwksFetcher::new(location.clone()).fetch().await;
+    fetched.map(|fetched| fetched.keys).map_err(|error| error.to_string())
+}
+
 /// Fetches the set of one location, each time over a connection of its own.
 #[derive(Debug)]
 pub(super) struct JwksFetcher {

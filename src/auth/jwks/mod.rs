@@ -10,7 +10,7 @@ mod refresh;
 mod registry;
 mod remote_keys;
 
-pub use self::fetch::JwksErrorKind;
+pub use self::fetch::{JwksErrorKind, fetch_keys};
 pub use self::location::JwksLocation;
 pub use self::registry::{KeySetRunner, RemoteKeySets, UsedKeys};
 pub use self::remote_keys::{KeysSnapshot, NewerKeys, RemoteKeys};

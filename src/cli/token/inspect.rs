@@ -9,6 +9,7 @@ use ssegate::health;
 use ssegate_auth::Refusal;
 use ssegate_auth::jwt::{self, Algorithm, JwtSettings, Key, KeySet, UnverifiedToken};
 
+use super::audience::Audience;
 use super::{KEY, PEM, TokenCommand, TokenError};
 use crate::cli::count::count;
 use crate::cli::secret::{self, SecretOption};
@@ -41,10 +42,19 @@ impl TokenCommand {
         let unverified = jwt::inspect(&token).map_err(TokenError::Unreadable)?;
         let now = SystemTime::now();
         let verdict = keys.map(|keys| verify(&token, &unverified, &keys, now));
+        // Without -c not even ./gateway.yaml: the token may be anybody's.
+        let settings = self.config.is_given().then(|| self.config.load_or_dev()).transpose()?;
+        let audience = settings.as_ref().map(|settings| Audience::of(&unverified.claims, settings));
         output::bytes(describe(&unverified, verdict.as_ref(), now).as_bytes())?;
-        match verdict {
-            Some(Err(refusal)) => Err(TokenError::Refused(refusal).into()),
-            Some(Ok(())) | None => Ok(()),
+        for line in audience.iter().flat_map(Audience::lines) {
+            output::line(line)?;
+        }
+        if let Some(Err(refusal)) = verdict {
+            return Err(TokenError::Refused(refusal).into());
+        }
+        match audience.is_some_and(|audience| audience.is_wrong()) {
+            true => Err(TokenError::Audience(self.config.path().display().to_string()).into()),
+            false => Ok(()),
         }
     }
 
@@ -67,8 +77,8 @@ impl TokenCommand {
     }
 }
 
-/// Whether the signature and the times are good. For whom the token is, and from whom, is shown and not
-/// judged: that is for the gateway's configuration.
+/// Whether the signature and the times are good. From whom the token is, is shown and not judged; for whom it
+/// is, only by a configuration: see [`Audience`].
 fn verify(
     token: &str,
     unverified: &UnverifiedToken,

@@ -1,5 +1,6 @@
 //! `ssegate token`: mints a JSON Web Token, or prints what is in one.
 
+mod audience;
 mod inspect;
 mod mint;
 
@@ -11,6 +12,7 @@ use ssegate_auth::Refusal;
 use ssegate_auth::jwt::Algorithm;
 
 use self::mint::ClaimArgument;
+use super::config::ConfigFile;
 use super::secret::SecretOption;
 use super::{CliError, duration};
 
@@ -32,7 +34,8 @@ pub(crate) struct TokenCommand {
     /// Print what is in this token instead; - or nothing reads stdin, @FILE a file
     ///
     /// Whether the signature is good is checked only with --key or --jwks; then a token that is not
-    /// signed with them, has expired or is not valid yet exits with 1.
+    /// signed with them, has expired or is not valid yet exits with 1. With -c FILE so does one for
+    /// an audience (claim aud) that none of its routes takes.
     #[arg(long, value_name = "TOKEN|@FILE", num_args = 0..=1, default_missing_value = "-")]
     inspect: Option<String>,
     /// The secret or private key in PEM that signs; with --inspect the secret or public key that
@@ -65,13 +68,16 @@ pub(crate) struct TokenCommand {
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = mint::claim)]
     #[arg(conflicts_with = "inspect")]
     claims: Vec<ClaimArgument>,
+    #[command(flatten)]
+    pub(super) config: ConfigFile,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   ssegate token --key @jwt.key --sub 42 --expires 10m --audience events
   ssegate token --inspect < token.txt
-  ssegate token --inspect @token.txt --jwks jwks.json";
+  ssegate token --inspect @token.txt --jwks jwks.json
+  ssegate token --inspect @token.txt -c gateway.yaml";
 
 /// Why a token is not good.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +88,9 @@ pub(crate) enum TokenError {
     /// It is not good with the key that was given.
     #[error("the token is refused: {0}")]
     Refused(Refusal),
+    /// It is for others than the routes of the configuration.
+    #[error("no route of {0} takes a token for this audience")]
+    Audience(String),
 }
 
 impl From<TokenError> for CliError {
@@ -94,6 +103,9 @@ impl TokenCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
         match &self.inspect {
             Some(token) => self.print_token(token),
+            None if self.config.is_given() => {
+                Err(CliError::Usage("-c is for --inspect: a token is minted without it".into()))
+            }
             None => self.mint(),
         }
     }

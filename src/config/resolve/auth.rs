@@ -17,7 +17,6 @@ use super::secret;
 use crate::auth::{AuthSettings, JwtAuth, MethodSettings, Requirement, TokensAuth};
 use crate::bounded_file;
 use crate::config::file::{AuthFile, JwtFile, SignedUrlFile, StaticTokenFile};
-use crate::config::purpose::ConfigPurpose;
 
 const ONE_METHOD: &str =
     "set one of forward, jwt, signed_url, tokens and basic, or several under any or all";
@@ -192,7 +191,7 @@ impl Resolver<'_> {
     pub(super) fn key_file(&self, at: At<PathBuf>) -> Option<Option<Vec<u8>>> {
         let location = at.location.clone();
         let path = self.readable_file(at)?;
-        if self.purpose == ConfigPurpose::Contact {
+        if !self.purpose.reads_files() {
             return Some(None);
         }
         let read = bounded_file::read(&path);

@@ -7,13 +7,12 @@ use ssegate_strict_yaml::At;
 
 use super::resolver::Resolver;
 use crate::bounded_file;
-use crate::config::purpose::ConfigPurpose;
 
 impl Resolver<'_> {
     /// Returns the path of a file that exists and can be opened. Does not look at its content.
     pub(super) fn readable_file(&self, At { location, value }: At<PathBuf>) -> Option<PathBuf> {
         let path = self.directory.join(value);
-        if self.purpose == ConfigPurpose::Contact {
+        if !self.purpose.reads_files() {
             return Some(path);
         }
         let name = path.display();

@@ -12,7 +12,6 @@ use super::resolver::Resolver;
 use crate::admin::AdminSettings;
 use crate::auth::MethodSettings;
 use crate::config::file::{AdminFile, AuthFile, ListenerFile, TlsFile};
-use crate::config::purpose::ConfigPurpose;
 use crate::server::certificate::Certificate;
 use crate::server::{ListenerSettings, TlsSettings};
 
@@ -157,7 +156,7 @@ impl Resolver<'_> {
             [certificate, key].map(|at| at.map(|at| (at.location.clone(), self.readable_file(at))));
         let ((certificate_location, certificate), (key_location, key)) = (certificate?, key?);
         let (certificate, key) = (certificate?, key?);
-        if self.purpose == ConfigPurpose::Run
+        if self.purpose.reads_files()
             && let Err(error) = Certificate::open(&certificate, &key)
         {
             let location = if error.is_key_fault() { key_location } else { certificate_location };

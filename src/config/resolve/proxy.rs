@@ -14,7 +14,6 @@ use super::upstream_address::upstream;
 use crate::auth::HeaderTemplate;
 use crate::bounded_file;
 use crate::config::file::{ProxyFile, UpstreamTlsFile};
-use crate::config::purpose::ConfigPurpose;
 use crate::config::stream_options::StreamOptions;
 use crate::route::{ProxySettings, UpstreamAddress, UpstreamTls};
 
@@ -146,7 +145,7 @@ impl Resolver<'_> {
     pub(super) fn roots(&self, at: At<PathBuf>) -> Option<Vec<CertificateDer<'static>>> {
         let location = at.location.clone();
         let path = self.readable_file(at)?;
-        if self.purpose == ConfigPurpose::Contact {
+        if !self.purpose.reads_files() {
             return Some(Vec::new());
         }
         match certificates(&path) {

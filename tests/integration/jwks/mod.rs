@@ -14,7 +14,8 @@ use tokio_rustls::TlsAcceptor;
 
 use self::server::{Answer, KeyServer};
 use crate::support::{
-    EventStream, Gateway, Pem, Redis, Request, Response, SOON, Via, eventually, free_port, within,
+    EventStream, Gateway, Pem, Program, Redis, Request, Response, SOON, Via, eventually, free_port,
+    within,
 };
 
 static KEYS: LazyLock<Value> =
@@ -52,6 +53,51 @@ async fn subscribe(gateway: &Gateway, via: Via, key: &str) -> EventStream {
 /// Waits until the keys have been fetched once.
 async fn fetched(gateway: &Gateway) {
     gateway.counts("ssegate_jwks_fetches_total", &["result=\"success\""], 1.0).await;
+}
+
+#[tokio::test]
+async fn check_fetches_the_keys() {
+    let (server, dir) = (KeyServer::start(set("first")).await, TempDir::new().unwrap());
+    let url = server.url();
+    // A query may hold a secret.
+    let shown = url.split('?').next().unwrap();
+    let yaml = |algorithm: &str| {
+        let auth = auth(&url, "").replace("RS256", algorithm);
+        let port = free_port();
+        format!(
+            "listeners: [{{ address: 127.0.0.1:0 }}]\nredis: {{ url: \"embedded://127.0.0.1:{port}\" }}\nadmin: off\n\
+             {auth}\nroutes:\n- {{ path: /a, events: {{ channels: [a] }} }}\n- {{ path: /b, events: {{ channels: [b] }} }}\n"
+        )
+    };
+    let check = async |algorithm: &str, option: &[&str]| {
+        std::fs::write(dir.path().join("gateway.yaml"), yaml(algorithm)).unwrap();
+        let program = Program::new(env!("CARGO_BIN_EXE_ssegate"))
+            .args(["check"])
+            .args(option.iter().copied());
+        program.dir(dir.path()).output(SOON).await
+    };
+    assert_eq!(check("RS256", &[]).await.code(), 0);
+    assert_eq!(server.requests(), 0, "only with --connect");
+    let good = check("RS256", &["--connect"]).await;
+    assert_eq!(good.code(), 0, "{good:?}");
+    assert!(good.stdout.contains(&format!("jwks: ok: {shown}: 1 key, for RS256")), "{good:?}");
+    assert_eq!(server.requests(), 1, "two routes with the same keys");
+    for (answer, algorithm, why) in [
+        (set("first"), "ES256", "it has 1 key, for RS256"),
+        (Answer::set("{}"), "RS256", "it is not a JSON Web Key Set: an object with"),
+        (
+            Answer::Response("404 Not Found", String::new(), String::new()),
+            "RS256",
+            "its status is 404 Not Found; check the URL",
+        ),
+        (Answer::Close, "RS256", ""),
+    ] {
+        server.answers(answer);
+        let bad = check(algorithm, &["--connect"]).await;
+        assert_eq!(bad.code(), 1, "{bad:?}");
+        assert!(bad.stderr.contains(&format!("auth.jwt.jwks: {shown}: {why}")), "{bad:?}");
+        assert!(bad.stderr.contains("auth.jwt.jwks: 1 of the sets of keys cannot"), "{bad:?}");
+    }
 }
 
 #[tokio::test]

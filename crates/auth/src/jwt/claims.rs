@@ -48,17 +48,7 @@ impl TokenClaims {
     /// A token for another audience is refused, even if no audience is configured (RFC 7519, section
     /// 4.1.3).
     fn check_audience(&self, wanted: &[String]) -> Result<(), Refusal> {
-        let named: Vec<&str> = match self.0.get("aud") {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::String(one)) => vec![one],
-            Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
-            Some(_) => return Err(Refusal::Claim("aud")),
-        };
-        let is_right = match wanted {
-            [] => named.is_empty(),
-            wanted => wanted.iter().any(|wanted| named.contains(&wanted.as_str())),
-        };
-        if is_right { Ok(()) } else { Err(Refusal::Claim("aud")) }
+        if is_for(&self.0, wanted) { Ok(()) } else { Err(Refusal::Claim("aud")) }
     }
 
     /// `sub` is a string; many applications write the number of a row.
@@ -79,6 +69,21 @@ impl TokenClaims {
         };
         let since = Duration::try_from_secs_f64(seconds).map_err(|_| Refusal::Claim(name))?;
         SystemTime::UNIX_EPOCH.checked_add(since).map(Some).ok_or(Refusal::Claim(name))
+    }
+}
+
+/// Whether a token with these claims is for one of the `wanted` audiences or, if there are none, for nobody in
+/// particular. Says nothing about its signature.
+pub fn is_for(claims: &Map<String, Value>, wanted: &[String]) -> bool {
+    let named: Vec<&str> = match claims.get("aud") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+        Some(_) => return false,
+    };
+    match wanted {
+        [] => named.is_empty(),
+        wanted => wanted.iter().any(|wanted| named.contains(&wanted.as_str())),
     }
 }
 

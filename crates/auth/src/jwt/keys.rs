@@ -218,6 +218,17 @@ impl KeySet {
         Ok(Self { keys })
     }
 
+    /// The algorithms of which it has a key, without duplicates.
+    pub fn algorithms(&self) -> Vec<Algorithm> {
+        let mut all = Vec::new();
+        for algorithm in self.keys.iter().flat_map(|key| &key.algorithms) {
+            if !all.contains(algorithm) {
+                all.push(*algorithm);
+            }
+        }
+        all
+    }
+
     /// The keys.
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
         self.keys.iter()

@@ -17,6 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub use jsonwebtoken::Algorithm;
 
 use self::claims::TokenClaims;
+pub use self::claims::is_for;
 use self::header::Header;
 pub use self::inspect::{UnverifiedToken, inspect};
 pub use self::keys::{Key, KeyError, KeySet};

@@ -1,0 +1,157 @@
+//! A question to an auth backend, which may be asked again.
+//!
+//! It is sent by a task of its own, so that it is answered for all who wait for it, whatever becomes of the client
+//! that asked first. A backend that does not respond is "not now", after the timeout.
+
+use std::cell::OnceCell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt as _, Limited};
+use tokio::time::{Instant, timeout};
+
+use super::auth_backend::{KnownBackend, not_allowed};
+use crate::auth::{AuthPreset, CacheKey, ForwardAuth, Lookup, QuestionText, Verdict, VerdictCache};
+use crate::proxy::{ForwardContext, Forwarded};
+use crate::route::ReservedHeaders;
+use crate::server::connection::ConnectionState;
+use crate::server::request_body::RequestBody;
+
+/// The largest body of a response that is passed on to a client, in bytes.
+const MAX_BODY: usize = 64 << 10;
+
+/// A question that may be asked again: whether a request is allowed.
+// One for each open stream: small.
+pub(super) struct AuthQuestion {
+    backend: Rc<KnownBackend>,
+    text: QuestionText,
+    key: CacheKey,
+    connection: Rc<ConnectionState>,
+    verdicts: VerdictCache,
+    // What the backend said of the client when it was let in; unset: it is asked for each channel, or has not
+    // said anything yet.
+    established: OnceCell<Arc<HeaderMap>>,
+}
+
+impl AuthQuestion {
+    /// The question that `text` is, which has this key in `verdicts`, about a request that arrived over
+    /// `connection`.
+    pub(super) fn new(
+        backend: &Rc<KnownBackend>,
+        (text, key): (QuestionText, CacheKey),
+        connection: &Rc<ConnectionState>,
+        verdicts: &VerdictCache,
+    ) -> Self {
+        Self {
+            backend: Rc::clone(backend),
+            text,
+            key,
+            connection: Rc::clone(connection),
+            verdicts: verdicts.clone(),
+            established: OnceCell::new(),
+        }
+    }
+
+    /// The name of the question.
+    pub(super) fn key(&self) -> CacheKey {
+        self.key
+    }
+
+    /// Remembers what the backend said of the client that it let in. Counts once.
+    pub(super) fn establish(&self, fields: &Arc<HeaderMap>) {
+        // For a channel it says of the client what others in the channel may know: not who it is.
+        if self.backend().preset == AuthPreset::Status {
+            self.established.get_or_init(|| Arc::clone(fields));
+        }
+    }
+
+    /// The settings of the backend.
+    pub(super) fn backend(&self) -> &Arc<ForwardAuth> {
+        &self.backend.settings
+    }
+
+    /// Whether `fields` of a permission say the same of the client as when it was let in: another login in the
+    /// same session is another client.
+    pub(super) fn is_same_client(&self, fields: &HeaderMap) -> bool {
+        self.established.get().is_none_or(|established| {
+            let mut names = self.backend().copy_headers.iter();
+            names.all(|name| fields.get(name) == established.get(name))
+        })
+    }
+
+    /// Asks, unless the verdict is known, or somebody asks the same already.
+    pub(super) async fn ask(self: &Rc<Self>) -> Verdict {
+        match self.verdicts.look_up(self.key, Instant::now()) {
+            Lookup::Known(verdict) => verdict,
+            lookup => self.wait(lookup).await,
+        }
+    }
+
+    /// Asks, unless somebody asks the same already: what is known may be what has changed.
+    pub(super) async fn ask_again(self: &Rc<Self>) -> Verdict {
+        self.wait(self.verdicts.ask(self.key)).await
+    }
+
+    async fn wait(self: &Rc<Self>, lookup: Lookup) -> Verdict {
+        let mut verdict = match lookup {
+            Lookup::Known(verdict) => return verdict,
+            Lookup::Asking(verdict) => verdict,
+            Lookup::Ask(question) => {
+                let (verdict, this) = (question.verdict(), Rc::clone(self));
+                drop(tokio::task::spawn_local(async move {
+                    let verdict = this.send().await;
+                    question.answer(verdict, this.backend().cache, Instant::now());
+                }));
+                verdict
+            }
+        };
+        // Fails if the shard that asked has stopped.
+        let told = verdict.wait_for(Option::is_some).await.ok().and_then(|told| told.clone());
+        told.unwrap_or(Verdict::NotNow("the gateway is shutting down"))
+    }
+
+    async fn send(&self) -> Verdict {
+        let request = Request::builder().method(Method::GET).uri(self.text.target());
+        let Ok(mut request) = request.body(RequestBody::empty()) else {
+            return Verdict::NotNow("the auth backend's URL is not valid");
+        };
+        let Some(subject) = self.text.subject() else { return not_allowed() };
+        *request.headers_mut() = self.text.fields();
+        if let Ok(host) = HeaderValue::from_str(self.text.host()) {
+            request.headers_mut().insert(http::header::HOST, host);
+        }
+        let reserved = ReservedHeaders::default();
+        let context = ForwardContext { fields: &subject, reserved: &reserved, expires_at: None };
+        let answered = timeout(self.backend().timeout, async {
+            match self.backend.proxy.forward(request, &self.connection, context).await {
+                Ok(Forwarded::Response(response)) => {
+                    let (head, body) = response.into_parts();
+                    let body = Limited::new(body, MAX_BODY).collect().await;
+                    Some((head, body.ok().map(|body| body.to_bytes())))
+                }
+                Ok(Forwarded::Tunnel(..)) => None,
+                Err(error) => {
+                    self.backend.warn(error.kind(), &error);
+                    None
+                }
+            }
+        });
+        match answered.await {
+            Ok(Some((head, body))) => self.backend.verdict(Response::from_parts(head, body)),
+            Ok(None) => Verdict::NotNow("the auth backend cannot be reached"),
+            Err(_elapsed) => {
+                self.backend.warn("timeout", &"no response in time");
+                Verdict::NotNow("the auth backend does not respond")
+            }
+        }
+    }
+}
+
+// Without the credentials that it carries.
+impl fmt::Debug for AuthQuestion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthQuestion").field("backend", self.backend()).finish_non_exhaustive()
+    }
+}
