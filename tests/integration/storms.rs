@@ -422,7 +422,7 @@ async fn gateways_that_are_killed_lose_nothing_of_streams() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gateways_that_are_replaced_lose_nothing_of_what_is_published() {
-    replacements_of_gateways(SHORT, 1).await;
+    Box::pin(replacements_of_gateways(SHORT, 1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -456,7 +456,7 @@ async fn long_storm_over_two_gateways_that_are_killed_five_times() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: run by tests/run --full"]
 async fn long_storm_over_three_gateways_that_are_replaced_six_times() {
-    replacements_of_gateways(FULL, 6).await;
+    Box::pin(replacements_of_gateways(FULL, 6)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
