@@ -458,7 +458,7 @@ async fn no_client_gets_what_gateways_publish_for_each_other_and_none_can_end_it
         let response = gateways[0].get(&target(&[name])).await;
         assert_eq!(response.status, 400, "{name}");
     }
-    let mut curious = gateways[0].subscribe(&target(&["ne*", "*", "ss*"])).await;
+    let mut curious = gateways[0].subscribe(&target(&["ne*", "ss*"])).await;
     for _ in 0..3 {
         assert_eq!(moved(&redis, &gateways[0], &gateways[1]).await, ["last"]);
         assert_eq!(moved(&redis, &gateways[1], &gateways[0]).await, ["last"]);
