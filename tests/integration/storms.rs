@@ -340,7 +340,10 @@ async fn replacements_of_gateways(force: Force, replacements: usize) {
     let redis = Redis::start().await;
     let start = || async {
         let settings = "sse: { history: { count: 20000 }, queue: { bytes: 16MiB } }\ndrain: 1s";
-        let gateway = Gateway::build(&redis).settings(settings).start().await;
+        // What only another gateway has heard is a gap: so each follows all from the start.
+        let routes =
+            "- path: /events\n  events: { channels: [\"{query.channel}\"], follow: [\"c*\"] }\n";
+        let gateway = Gateway::build(&redis).routes(routes).settings(settings).start().await;
         gateway.becomes(200, SOON).await;
         gateway
     };
