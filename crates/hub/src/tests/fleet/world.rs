@@ -430,7 +430,8 @@ impl FleetWorld {
             one.newest = one.newest.max(newest);
         }
         let is_settled = one.hub.settled() == one.hub.number();
-        one.settled = if is_settled { one.newest } else { one.newest - 1 };
+        // Another copy of the newest message that it has heard may follow.
+        one.settled = if is_settled { one.newest } else { one.copied - 1 };
         one.numbers.push((one.hub.number(), one.newest));
         one.hub.flush();
         if let Some(text) = trace {
