@@ -198,6 +198,11 @@ async fn promtool_has_nothing_to_say() {
 async fn operators_who_say_nothing_do_not_pile_up() {
     let redis = Redis::start().await;
     let gateway = Gateway::start(&redis).await;
+    let publishes = async || {
+        let clients: String = redis.command(&["CLIENT", "LIST"]).await;
+        clients.contains("cmd=publish")
+    };
+    eventually(SOON, "its own connections are open", publishes).await;
     let files = gateway.open_files();
     let mut silent = Vec::new();
     for _ in 0..100 {

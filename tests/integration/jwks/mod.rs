@@ -247,6 +247,8 @@ async fn a_reload_keeps_the_keys_of_a_url_and_forgets_one_that_is_gone() {
     gateway.rewrite(|yaml| yaml.replace(&before, &other));
     assert!(gateway.reload().await);
     eventually(SOON, "the other server is asked", async || silent.open() == 1).await;
+    // By then all its own connections are open.
+    gateway.becomes(200, SOON).await;
     let files = gateway.open_files();
     gateway.rewrite(|yaml| yaml.replace(&other, &before));
     assert!(gateway.reload().await);
