@@ -78,7 +78,7 @@ async fn entries_on_the_bus_arrive_with_their_ids_over_every_protocol() {
         assert_eq!((event.name.as_str(), event.data.as_str()), ("order", "shipped"));
         assert_eq!(event.id, id);
     }
-    assert_eq!(gateway.readiness().await, 200);
+    gateway.becomes(200, SOON).await;
     let lost = "in memory only";
     assert!(gateway.log().contains(lost), "{}", gateway.log());
 }

@@ -85,7 +85,7 @@ impl Pair {
         assert_eq!(metrics.sum("ssegate_streams_closed_total", &[]), 0.0);
         assert_eq!(metrics.sum("ssegate_redis_connected", &[]), 1.0);
         assert_eq!(metrics.sum("ssegate_redis_stream_connections", &[]), 1.0);
-        assert_eq!(self.gateway.readiness().await, 200);
+        self.gateway.becomes(200, SOON).await;
     }
 }
 
@@ -422,7 +422,7 @@ async fn row_19_a_redis_that_is_out_of_memory() {
     pair.hears(&redis, "after").await;
     drop(late);
     pair.is_kept_alive().await;
-    assert_eq!(pair.gateway.readiness().await, 200);
+    pair.gateway.becomes(200, SOON).await;
 }
 
 #[tokio::test]

@@ -237,7 +237,7 @@ async fn a_key_that_is_no_stream_harms_no_other() {
     let mut wrong = gateway.open("/events/text").await;
     assert!(wrong.next_block().await.retry.is_some());
     gateway.counts("ssegate_redis_errors_total", &[], 1.0).await;
-    assert_eq!(gateway.readiness().await, 200);
+    gateway.becomes(200, SOON).await;
     redis.add("good", "1").await;
     assert_eq!(stream.next_event().await.data, "1");
 

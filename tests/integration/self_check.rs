@@ -34,6 +34,7 @@ async fn what_redis_has_forgotten_is_subscribed_again_and_told() {
     let (relay, gateway) = through_a_relay(&redis).await;
     let mut stream = gateway.subscribe("/events/news").await;
     let _other = gateway.subscribe("/events/other").await;
+    gateway.becomes(200, SOON).await;
     relay.leave("news");
     let forgotten = async || redis.listeners("news").await == 0;
     eventually(SOON, "it is forgotten", forgotten).await;

@@ -135,7 +135,7 @@ async fn streams_move_over_and_miss_nothing() {
     }
     assert_eq!(old.exit_within(SOON).await.code(), Some(0));
     // Operators see the new one.
-    assert_eq!(new.readiness().await, 200);
+    new.becomes(200, SOON).await;
     let opened = new.metrics().await.sum("ssegate_streams_opened_total", &[]);
     assert_eq!(opened, Via::ALL.len() as f64);
 }
