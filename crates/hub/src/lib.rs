@@ -25,6 +25,9 @@
 //! source reads again what is older ([`channels::log_replay`](channels)). Where something may be missing,
 //! the client is sent a [`gap`].
 //!
+//! What a hub leaves to that of the next process is a [`snapshot`]; that one goes on with it
+//! ([`channels::inherit`](channels)), without a gap where both heard the source for a while.
+//!
 //! The way back are [`requests`]: a shard requests to join and leave channels, and pages of their past; the
 //! hub requests of its sources to follow and leave subscriptions, and to read logs again.
 
@@ -42,6 +45,7 @@ mod position;
 mod requests;
 mod settings;
 mod shard;
+mod snapshot;
 mod subject;
 mod subscriber;
 #[cfg(test)]
@@ -51,7 +55,7 @@ mod timers;
 mod topic;
 
 pub use channel_name::{ChannelName, InvalidChannelName};
-pub use channels::Hub;
+pub use channels::{Continued, Hub};
 pub use drain_pace::drain_evenly;
 pub use entry_id::EntryId;
 pub use fleet::requests::FleetRequest;
@@ -73,6 +77,8 @@ pub use settings::{FollowedPattern, HubSettings, MAX_SHARDS, StreamSettings, Whe
 pub use shard::Shard;
 pub use shard::link::ShardLink;
 pub use shard::streams::StreamRequest;
+pub use snapshot::Snapshot;
+pub use snapshot::text::InvalidSnapshot;
 pub use subscriber::{StreamEnder, Subscriber};
 pub use timed_streams::{StreamKey, TimedStreams};
 pub use timers::TIMER_TICK;

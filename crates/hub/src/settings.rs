@@ -24,6 +24,8 @@ pub struct HubSettings {
     /// What the histories of all channels may hold together, in bytes. The least recently used is evicted
     /// first.
     pub history_memory: usize,
+    /// What of the histories the next process is given, in bytes: those used last first.
+    pub handover_bytes: usize,
     /// What the queues of all subscribers may hold together, in bytes. The streams with the largest queues
     /// are closed first.
     pub queue_memory: usize,
@@ -50,6 +52,7 @@ impl Default for HubSettings {
         Self {
             max_channels: 100_000,
             history_memory: 256 << 20,
+            handover_bytes: 64 << 20,
             queue_memory: 256 << 20,
             retention: Arc::default(),
             followed: Arc::default(),

@@ -38,6 +38,16 @@ impl Subject {
         let half = (hash >> 32) as u32 ^ hash as u32;
         Self(NonZeroU32::MIN | (half | Self::HASHED))
     }
+
+    /// The hash, of a channel that a pattern matches.
+    pub(super) fn hash(self) -> Option<u32> {
+        Some(self.0.get()).filter(|hash| hash & Self::HASHED != 0)
+    }
+
+    /// The subject with this hash.
+    pub(super) fn of_hash(hash: u32) -> Self {
+        Self(NonZeroU32::MIN | (hash | Self::HASHED))
+    }
 }
 
 #[cfg(test)]

@@ -116,11 +116,13 @@ impl HubState {
         }
         let (answer, subscriptions) = (Rc::new(answer), question.subscriptions.clone());
         let weak = self.fleet.asking.keep(Rc::clone(&answer));
+        let mut with_hole = Vec::new();
         for subscription in &subscriptions {
             let name = subscription.name.as_str();
             for &index in self.names.of_subscription(subscription.is_pattern, name) {
                 let channel = &mut self.channels[index as usize];
-                let is_followed = channel.is_confirmed() && channel.confirmed <= asked_at;
+                let is_followed =
+                    channel.is_confirmed() && channel.confirmed.max(self.answers_from) <= asked_at;
                 if !is_followed || !answer.has(channel.tag) {
                     continue;
                 }
@@ -132,8 +134,10 @@ impl HubState {
                     channel.answers.remove(0);
                 }
                 channel.answers.push(Weak::clone(&weak));
+                with_hole.extend(channel.hole.is_some().then_some(index));
             }
         }
+        with_hole.into_iter().for_each(|index| self.close_hole(index, &answer));
         self.finish_if_over(mark);
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ssegate_sse::frame::Frame;
 use tokio::time::Instant;
 
+use super::inherit::Hole;
 use super::lingering::Linger;
 use crate::Topic;
 use crate::fleet::answer::Answer;
@@ -37,6 +38,8 @@ pub(super) struct Channel {
     pub(super) counted: (MarkId, u32),
     // What other gateways have said of it since its confirmation, one answer of each.
     pub(super) answers: Vec<Weak<Answer>>,
+    // Its past is that of an earlier process, and what came between may be missing.
+    pub(super) hole: Option<Box<Hole>>,
     // One bit for each shard that has joined.
     pub(super) shards: u128,
     pub(super) linger: Duration,
@@ -185,8 +188,13 @@ impl Channel {
             return;
         }
         self.used = number;
+        self.enter_budget(budget);
+    }
+
+    /// It keeps something, which may have to be evicted.
+    pub(super) fn enter_budget(&mut self, budget: &mut HistoryBudget) {
         if !std::mem::replace(&mut self.is_budgeted, true) {
-            budget.enter(self.incarnation(), number);
+            budget.enter(self.incarnation(), self.used);
         }
     }
 

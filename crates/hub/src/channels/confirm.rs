@@ -12,6 +12,7 @@ use super::hub_state::HubState;
 use super::name_index::ChannelIndexes;
 use crate::fleet::rules::FleetRule;
 use crate::gap::GapReason;
+use crate::history::History;
 use crate::inbox::message::Message;
 use crate::requests::shard_request::StreamAddress;
 use crate::subject::ChannelIndex;
@@ -38,7 +39,7 @@ impl HubState {
 
     /// The source sends the events of these channels from `number` on.
     pub(super) fn confirm_channels(&mut self, unconfirmed: ChannelIndexes, number: u64) {
-        let mut waiting = Vec::new();
+        let (mut waiting, now) = (Vec::new(), Instant::now());
         for index in unconfirmed {
             let channel = &mut self.channels[index as usize];
             channel.whole_since = Some(number);
@@ -47,6 +48,8 @@ impl HubState {
                 if FleetRule::GapsBeforeAnswers.holds() {
                     channel.whole_since = None;
                 }
+            } else if let Some(gap) = channel.begin_with_hole(number) {
+                channel.keep(number, gap, now, &mut self.budget);
             } else if let Some(history) = &mut channel.history {
                 history.begin(number);
             }
@@ -58,7 +61,7 @@ impl HubState {
             let message = || Message::Confirmed { channel: index, number, entry };
             self.senders.send(channel.shards, message);
         }
-        self.fleet.confirmed(Instant::now());
+        self.fleet.confirmed(now);
         self.serve_waiting(waiting);
     }
 
@@ -79,6 +82,9 @@ impl HubState {
         for index in awaited {
             let channel = &mut self.channels[index as usize];
             channel.confirmation = Confirmation::Denied;
+            if channel.hole.take().is_some() {
+                channel.change_history(&mut self.budget, History::evict);
+            }
             if let Some(history) = &mut channel.history {
                 history.begin(number);
             }

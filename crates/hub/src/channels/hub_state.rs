@@ -42,6 +42,14 @@ pub(super) struct HubState {
     pattern_subject: Subject,
     check: u16,
     pub(super) fleet: Fleet,
+    // The runs of earlier processes whose histories these are, each with the newest of its numbers here.
+    pub(super) earlier_runs: Vec<(RunTag, u64)>,
+    // Numbers up to here are those of an earlier process, which may still run.
+    pub(super) begins_after: u64,
+    // What other gateways say counts for questions from this number on.
+    pub(super) answers_from: u64,
+    // Any shard has joined a channel.
+    pub(super) was_joined: bool,
     pub(super) channels: Slab<Channel>,
     pub(super) by_topic: HashMap<Topic, ChannelIndex>,
     pub(super) names: NameIndex,
@@ -71,6 +79,10 @@ impl HubState {
             pattern_subject: Subject::of(0),
             check: 0,
             fleet: Fleet::default(),
+            earlier_runs: Vec::new(),
+            begins_after: 0,
+            answers_from: 0,
+            was_joined: false,
             channels: Slab::new(),
             by_topic: HashMap::new(),
             names: NameIndex::default(),
@@ -90,6 +102,7 @@ impl HubState {
     /// follow for that.
     pub(super) fn join(&mut self, request: JoinRequest) -> Option<Topic> {
         let JoinRequest { shard, topic, linger, history, ticket } = request;
+        self.was_joined = true;
         let retention = self.retention_for(&topic, Retention { history, linger });
         let known = self.by_topic.get(&topic).copied();
         let fed_since = if known.is_none() { self.make_room(&topic) } else { None };
@@ -300,6 +313,7 @@ impl HubState {
             tag,
             counted,
             answers: Vec::new(),
+            hole: None,
             shards: 0,
             linger: Duration::ZERO,
             lingers: None,

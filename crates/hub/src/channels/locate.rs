@@ -106,7 +106,11 @@ impl HubState {
         let channel = &self.channels[index as usize];
         let Some(history) = &channel.history else { return ChannelPlace::Unknown };
         let exact = self.number_of(id, channels);
-        if let Some(number) = exact.filter(|number| history.complete_after() <= *number) {
+        let is_complete = |number: &u64| {
+            let hole = channel.hole.as_ref();
+            history.complete_after() <= *number && hole.is_none_or(|hole| !hole.is_after(*number))
+        };
+        if let Some(number) = exact.filter(is_complete) {
             return ChannelPlace::Complete(number);
         }
         let mut behind_fence = None;
@@ -142,6 +146,9 @@ impl HubState {
     fn number_of(&self, id: &EventId, channels: &[ChannelIndex]) -> Option<u64> {
         if id.run == self.run {
             return Some(id.number).filter(|number| *number <= self.numbers.newest());
+        }
+        if let Some(number) = self.number_of_earlier(id) {
+            return Some(number);
         }
         let place = id.place?;
         self.own_tag(id, channels)?;

@@ -15,6 +15,7 @@ mod fleet_api;
 mod follow;
 mod followed;
 mod hub_state;
+mod inherit;
 mod lingering;
 mod locate;
 mod log_replay;
@@ -24,6 +25,7 @@ mod numbers;
 mod pending_log_read;
 mod replay;
 mod retention;
+mod snapshot;
 mod warm_up;
 
 use std::cell::RefCell;
@@ -39,6 +41,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::hub_state::HubState;
+pub use self::inherit::Continued;
 use super::fleet::requests::FleetRequests;
 use super::gap::GapReason;
 use super::inbox::shard_sender::{ShardSender, ShardSenders};

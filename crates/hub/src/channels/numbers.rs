@@ -17,6 +17,11 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
+    /// The first number is the one behind `newest`: those up to there are of an earlier hub.
+    pub(super) fn begin_after(&mut self, newest: u64) {
+        self.newest = self.newest.max(newest);
+    }
+
     /// The newest number; 0 before the first.
     pub(super) fn newest(&self) -> u64 {
         self.newest

@@ -21,7 +21,10 @@ impl HubState {
         let mark = fastrand::u64(..);
         let list = ForAll::List { list: self.run };
         self.publish_for_all(&list, Some(mark));
-        let topics = HashSet::new();
+        // What was followed before a restart is asked about, too.
+        let with_hole = self.channels.iter().filter(|(_, channel)| channel.hole.is_some());
+        let topics: HashSet<_> =
+            with_hole.map(|(_, channel)| channel.topic.clone()).take(MAX_TOPICS).collect();
         self.fleet.warm_up =
             WarmUp::Listing { mark, until: now + PUBLISHING, topics, is_alone: false };
     }
@@ -148,7 +151,12 @@ impl HubState {
     ) -> Vec<Subscription> {
         let mut subscriptions = Vec::new();
         for topic in topics.into_iter().take(MAX_TOPICS) {
-            let known = self.by_topic.contains_key(&topic);
+            let known = self.by_topic.get(&topic).map(|index| &self.channels[*index as usize]);
+            if known.is_some_and(|known| known.hole.is_some()) {
+                subscriptions.push(topic.subscription);
+                continue;
+            }
+            let known = known.is_some();
             let Some(retention) = self.settings.retention.of(&topic) else { continue };
             // A quarter is left to those whom a client asks for.
             let is_full = 4 * self.channels.len() >= 3 * self.settings.max_channels;

@@ -6,7 +6,7 @@ use super::name::MarkId;
 
 /// The marks that are remembered, in less than 3 MB: 18 hours of them where one comes each second, and most of
 /// an hour where channels are opened all the time.
-const MAX_MARKS: usize = 65_536;
+pub(crate) const MAX_MARKS: usize = 65_536;
 
 /// The newest marks.
 #[derive(Debug, Default)]
@@ -50,6 +50,16 @@ impl Marks {
     /// The number at which a mark stood; `None` if it was not heard, or long ago.
     pub(crate) fn number(&self, id: MarkId) -> Option<u64> {
         self.numbers.get(&id).copied()
+    }
+
+    /// Puts marks before those that came after `number`, in place of all others: `earlier`, the oldest first.
+    pub(crate) fn replace_up_to(&mut self, number: u64, earlier: &[HeardMark]) {
+        let later = self.order.iter().filter(|mark| mark.number > number).copied();
+        let all: Vec<_> = earlier.iter().copied().chain(later).collect();
+        *self = Self::default();
+        for mark in all {
+            self.push(mark.id, mark.number);
+        }
     }
 
     /// The newest marks, at most `count`, the oldest of them first.

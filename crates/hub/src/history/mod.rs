@@ -69,6 +69,18 @@ impl History {
         Self { settings, records, bytes: 0, complete_after: number, dropped, log: None }
     }
 
+    /// The history of a channel of an earlier hub: its records, complete after a number, which is that of the
+    /// message `dropped`.
+    pub(super) fn of_records(
+        settings: HistorySettings,
+        (complete_after, dropped): (u64, EventName),
+        records: impl IntoIterator<Item = HistoryRecord>,
+    ) -> Self {
+        let records: VecDeque<_> = records.into_iter().collect();
+        let bytes = records.iter().map(|record| record.content.bytes()).sum();
+        Self { records, bytes, dropped, ..Self::new(settings, complete_after) }
+    }
+
     /// An empty history of a log that is read from the entry `id` on, which came before `number`.
     pub(super) fn of_log(settings: HistorySettings, number: u64, id: EntryId) -> Self {
         let vanished = VanishedIds::default();
@@ -118,6 +130,50 @@ impl History {
             self.complete_after = number;
             self.dropped = EventName::default();
         }
+    }
+
+    /// Drops what came up to `number`, of which something may be missing. Clients are not known to have it.
+    pub(super) fn begin_after(&mut self, number: u64) {
+        while self.records.front().is_some_and(|oldest| oldest.number <= number) {
+            self.drop_oldest();
+        }
+        if self.complete_after <= number {
+            self.complete_after = number;
+            self.dropped = EventName::default();
+        }
+    }
+
+    /// Puts an earlier history in the place of what came up to `number`.
+    pub(super) fn continue_from(&mut self, number: u64, earlier: Self) {
+        debug_assert!(self.complete_after <= number && earlier.newest_number() <= number);
+        let later = self.records.drain(..).filter(|record| record.number > number);
+        let later: Vec<_> = later.collect();
+        let settings = self.settings;
+        *self = earlier;
+        self.bytes += later.iter().map(|record| record.content.bytes()).sum::<usize>();
+        self.records.extend(later);
+        self.settings = settings;
+        self.drop_surplus();
+    }
+
+    /// Removes the gap with this number: it is known that nothing is missing there.
+    pub(super) fn remove_gap(&mut self, number: u64) {
+        let at = self.records.binary_search_by_key(&number, |record| record.number);
+        if let Ok(at) = at
+            && !self.records[at].is_message()
+        {
+            self.records.remove(at);
+        }
+    }
+
+    /// Its records, the oldest first.
+    pub(super) fn records(&self) -> impl Iterator<Item = &HistoryRecord> {
+        self.records.iter()
+    }
+
+    /// The name of the newest record that was dropped.
+    pub(super) fn dropped(&self) -> EventName {
+        self.dropped
     }
 
     /// The log is read from the entry `id` on: what was kept of it is dropped.

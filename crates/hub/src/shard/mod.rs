@@ -53,6 +53,8 @@ struct ShardState {
     // The newest mark of the fleet that was delivered here, and the channels confirmed since.
     mark: Cell<Option<HeardMark>>,
     unnamed: RefCell<Vec<ChannelIndex>>,
+    // Marks since streams were last told theirs again.
+    marks: Cell<usize>,
     // Streams that were told their position without a place since the mark before.
     untold: RefCell<Vec<StreamKey>>,
     // Messages to deliver, the oldest first.
@@ -78,6 +80,7 @@ impl Shard {
             number: Cell::new(0),
             mark: Cell::new(None),
             unnamed: RefCell::default(),
+            marks: Cell::new(0),
             untold: RefCell::default(),
             batch: RefCell::default(),
             queued_bytes: Cell::new(0),

@@ -10,11 +10,15 @@ use tokio::time::Instant;
 use super::Shard;
 use super::local_channel::{LocalChannel, OpenStream};
 use crate::Ids;
-use crate::fleet::marks::HeardMark;
+use crate::fleet::marks::{HeardMark, MAX_MARKS};
 use crate::fleet::name::FleetPosition;
 use crate::fleet::rules::FleetRule;
 use crate::subject::ChannelIndex;
 use crate::timed_streams::StreamKey;
+
+/// So many marks later, a stream that stands at a mark is told a newer one: more than four hours where one comes
+/// each second, and a quarter of those that are remembered.
+const MARKS_UNTIL_RENEWED: usize = MAX_MARKS / 4;
 
 impl Shard {
     /// The place of a stream that has everything up to `number` on all its channels; `None` where it cannot
@@ -59,6 +63,9 @@ impl Shard {
             unnamed = self.0.by_index.borrow().keys().copied().collect();
         }
         let number = self.position();
+        if self.0.marks.replace(self.0.marks.get() + 1) >= MARKS_UNTIL_RENEWED {
+            self.renew_places(now);
+        }
         for key in self.0.untold.take() {
             if let Some(stream) = self.0.streams.get(key)
                 && stream.mailbox.takes_position()
@@ -80,6 +87,19 @@ impl Shard {
                     let place = self.place(stream, number);
                     stream.mailbox.tell_position(number, place, now);
                 }
+            }
+        }
+    }
+
+    /// The marks by which quiet streams are named will be forgotten some time: their clients are told newer ones.
+    fn renew_places(&self, now: Instant) {
+        self.0.marks.set(0);
+        let number = self.position();
+        for stream in self.0.streams.keys().into_iter().filter_map(|key| self.0.streams.get(key)) {
+            // A message is known for as long as it is the newest.
+            let place = self.place(&stream, number).filter(|place| place.name.known().is_none());
+            if place.is_some() && stream.mailbox.takes_position() {
+                stream.mailbox.tell_position(number, place, now);
             }
         }
     }

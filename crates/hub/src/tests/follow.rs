@@ -21,7 +21,7 @@ use crate::{
 const LINGER: Duration = Duration::from_secs(10);
 
 /// Settings that keep `count` messages of every channel, and follow these patterns.
-fn following(patterns: &[(&str, Format)], count: usize) -> HubSettings {
+pub(super) fn following(patterns: &[(&str, Format)], count: usize) -> HubSettings {
     let history = HistorySettings { count, ..HistorySettings::default() };
     let retention = Retention { history: Some(history), linger: LINGER };
     let rule = |format| {
@@ -39,13 +39,13 @@ fn following(patterns: &[(&str, Format)], count: usize) -> HubSettings {
     }
 }
 
-fn all() -> StreamSettings {
+pub(super) fn all() -> StreamSettings {
     StreamSettings { replay: Replay::All, linger: LINGER, ..StreamSettings::default() }
 }
 
 impl TestHub {
     /// A message on `channel` comes through each of these subscriptions, in this order.
-    async fn publish_copies(&self, channel: &str, names: &[&str], data: &'static str) {
+    pub(super) async fn publish_copies(&self, channel: &str, names: &[&str], data: &'static str) {
         self.hub.begin_message(channel.as_bytes(), Some(data.as_bytes()));
         for name in names {
             self.hub.publish(is_pattern(name), name, Instant::now(), |format| {
@@ -85,7 +85,7 @@ fn is_pattern(name: &str) -> bool {
 }
 
 /// Reads a stream until nothing more comes: the past comes after what was queued has been read.
-async fn read_all(stream: &Subscriber, read: fn(&Subscriber) -> String) -> String {
+pub(super) async fn read_all(stream: &Subscriber, read: fn(&Subscriber) -> String) -> String {
     let mut text = String::new();
     for _ in 0..3 {
         text = text + &read(stream) + "\n";
@@ -95,7 +95,7 @@ async fn read_all(stream: &Subscriber, read: fn(&Subscriber) -> String) -> Strin
 }
 
 /// The data of the events, and the reasons of gaps.
-async fn told(stream: &Subscriber) -> Vec<String> {
+pub(super) async fn told(stream: &Subscriber) -> Vec<String> {
     let text = read_all(stream, read).await;
     let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
     let reason =
@@ -348,7 +348,7 @@ fn channels_of_a_pattern_that_is_denied_get_subscriptions_of_their_own() {
     });
 }
 
-fn with_whole_ids(stream: &Subscriber) -> String {
+pub(super) fn with_whole_ids(stream: &Subscriber) -> String {
     let mut text = String::new();
     let context = Context::from_waker(Waker::noop());
     while let Poll::Ready(Some(bytes)) = stream.poll_next(Form::Text, &context) {

@@ -11,6 +11,7 @@ mod logs;
 mod oracle;
 mod replay;
 mod resume;
+mod snapshot;
 mod source_loss;
 mod stream_end;
 

@@ -27,6 +27,8 @@ pub(super) struct Heard<'a> {
     /// The newest message at each number of its run.
     pub(super) numbers: &'a [(u64, u64)],
     pub(super) run: &'a str,
+    /// The same of earlier runs that it goes on with.
+    pub(super) earlier: &'a [(String, Vec<(u64, u64)>)],
     /// Since it has lost its connection, the gaps for that were sent.
     pub(super) is_restored: bool,
 }
@@ -37,6 +39,9 @@ pub(super) struct Count {
     pub(super) resumes: usize,
     pub(super) gaps: usize,
     pub(super) needless: usize,
+    /// How often a gateway has gone on with the histories of another, that ran or had ended.
+    pub(super) taken_over: usize,
+    pub(super) restored: usize,
 }
 
 pub(super) struct FleetClient {
@@ -115,8 +120,12 @@ impl FleetClient {
         let mut parts = self.id.as_deref().unwrap_or_default().splitn(3, '-');
         let (run, number) = (parts.next(), parts.next().and_then(|number| number.parse().ok()));
         match (run, number) {
-            (Some(run), Some(number)) if run == heard.run => {
-                let known: &[(u64, u64)] = heard.numbers;
+            (Some(run), Some(number)) => {
+                let earlier = || heard.earlier.iter().find(|(known, _)| known == run);
+                let known: &[(u64, u64)] = match run == heard.run {
+                    true => heard.numbers,
+                    false => earlier().map_or(&[], |(_, numbers)| numbers),
+                };
                 let after = known.partition_point(|(known, _)| *known <= number);
                 after.checked_sub(1).map_or(0, |at| known[at].1)
             }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::server::ServerConnection;
 use crate::history::retention::{NameShape, Retention, RetentionRule, RetentionRules};
@@ -30,12 +31,18 @@ pub(super) struct SimulatedGateway {
     pub(super) asked: Rc<RefCell<Vec<Asked>>>,
     pub(super) is_alive: bool,
     pub(super) is_draining: bool,
+    /// When it has drained, another goes on with what it leaves.
+    pub(super) restarts: bool,
+    /// Clients may come; not before it has taken over.
+    pub(super) is_serving: bool,
     pub(super) is_restored: bool,
     /// The newest message that it has heard, and the newest of which it has heard every copy.
     pub(super) newest: u64,
     pub(super) settled: u64,
     /// The newest message at each number.
     pub(super) numbers: Vec<(u64, u64)>,
+    /// The same of the gateways whose histories it goes on with.
+    pub(super) earlier: Vec<(String, Vec<(u64, u64)>)>,
     /// Of which message a copy came last.
     pub(super) copied: u64,
     /// Counts connections, so that what an older one has sent is dropped.
@@ -103,16 +110,37 @@ impl SimulatedGateway {
             asked,
             is_alive: true,
             is_draining: false,
+            is_serving: true,
+            restarts: false,
             is_restored: false,
             newest: 0,
             settled: 0,
             numbers: Vec::new(),
+            earlier: Vec::new(),
             copied: 0,
             connections: 0,
             slowness,
             commands: HashMap::new(),
             tasks,
         }
+    }
+
+    pub(super) fn takes_clients(&self) -> bool {
+        self.is_alive && self.is_serving && !self.is_draining && self.hub.is_warm()
+    }
+
+    /// What the next process would be given, as bytes.
+    pub(super) fn snapshot(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let snapshot = self.hub.snapshot();
+        snapshot.write(Instant::now(), &mut bytes).expect("a buffer takes all");
+        bytes
+    }
+
+    /// The numbers of its run, and of those before.
+    pub(super) fn all_numbers(&self) -> Vec<(String, Vec<(u64, u64)>)> {
+        let own = (self.run.clone(), self.numbers.clone());
+        self.earlier.iter().cloned().chain([own]).collect()
     }
 
     pub(super) fn drain(&mut self, over: std::time::Duration) {

@@ -63,6 +63,8 @@ fn run_seeds(
                 outcome.count.resumes += count.resumes;
                 outcome.count.gaps += count.gaps;
                 outcome.count.needless += count.needless;
+                outcome.count.taken_over += count.taken_over;
+                outcome.count.restored += count.restored;
             }
             Err(fault) => outcome.faults.push((seed, fault)),
         }
@@ -87,6 +89,14 @@ fn a_client_misses_nothing_while_some_gateways_follow_patterns() {
     let Outcome { count, faults } = run_all(Plan::following, SEEDS);
     println!("{count:?}");
     assert_eq!(faults, []);
+}
+
+#[test]
+fn a_client_misses_nothing_while_gateways_hand_over_their_histories() {
+    let Outcome { count, faults } = run_all(Plan::handing_over, SEEDS);
+    println!("{count:?}");
+    assert_eq!(faults, []);
+    assert!(count.taken_over > 100 && count.restored > 100, "{count:?}");
 }
 
 #[test]
@@ -146,14 +156,24 @@ fn colliding_tags_lose_nothing() {
 #[test]
 #[ignore = "long: tests/run --full"]
 fn long_a_hundred_thousand_seeds_lose_nothing() {
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
     for (plan, seeds) in [
-        (Plan::draw as fn(&mut Rng) -> Plan, 60_000),
+        (Plan::draw as fn(&mut Rng) -> Plan, 60_000_u64),
         (Plan::breaking, 20_000),
         (Plan::calm, 20_000),
         (Plan::following, 20_000),
+        (Plan::handing_over, 20_000),
     ] {
-        let Outcome { count, faults } = run_seeds(plan, 0..seeds, &[]);
-        println!("{seeds} seeds: {count:?}");
-        assert_eq!(faults, []);
+        // The rules, and what is drawn, are those of a thread.
+        let part = seeds.div_ceil(threads);
+        let starts = (0..threads).map(|thread| thread * part);
+        let running = starts.map(|start| {
+            std::thread::spawn(move || run_seeds(plan, start..seeds.min(start + part), &[]))
+        });
+        for outcome in running.collect::<Vec<_>>() {
+            let Outcome { count, faults } = outcome.join().expect("it does not panic");
+            println!("{count:?}");
+            assert_eq!(faults, []);
+        }
     }
 }

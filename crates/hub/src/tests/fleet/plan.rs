@@ -38,6 +38,8 @@ pub(super) struct Plan {
     // Some of the gateways follow patterns by themselves, with room for few channels.
     pub(super) follows: bool,
     pub(super) max_channels: usize,
+    // Gateways that are replaced hand their histories over: at a takeover, or over a restart.
+    pub(super) hands_over: bool,
 }
 
 impl Plan {
@@ -72,6 +74,19 @@ impl Plan {
             is_calm: false,
             follows: false,
             max_channels: 100_000,
+            hands_over: false,
+        }
+    }
+
+    /// Gateways are replaced often, and hand their histories over.
+    pub(super) fn handing_over(rng: &mut Rng) -> Self {
+        Self {
+            replacements: pick(rng, &[700, 1500]),
+            traffic: pick(rng, &[4000, 8000]),
+            history: pick(rng, &[3, 8, 50, 50]),
+            follows: rng.bool(),
+            hands_over: true,
+            ..Self::draw(rng)
         }
     }
 

@@ -18,8 +18,8 @@ use super::plan::{Plan, pick};
 use super::server::{Command, PublishedMessage, Server, ServerConnection, WireItem};
 use crate::tests::settle;
 use crate::{
-    ChannelName, FleetRequest, HistorySettings, Ids, LastSeen, SourceRequest, StreamOpening,
-    StreamRequest, StreamSettings, Subscription, Topic,
+    ChannelName, Continued, FleetRequest, HistorySettings, Ids, LastSeen, Snapshot, SourceRequest,
+    StreamOpening, StreamRequest, StreamSettings, Subscription, Topic,
 };
 
 /// Something that happens at a time.
@@ -55,6 +55,18 @@ enum Happening {
         is_killed: bool,
     },
     ExitDrained(usize),
+    /// A gateway asks another for its histories, in whose place it is to come.
+    TakeOver {
+        old: usize,
+        new: usize,
+        tries: usize,
+    },
+    /// A gateway starts with what another has left.
+    Restart {
+        left: Vec<u8>,
+        numbers: Vec<(String, Vec<(u64, u64)>)>,
+        since: Instant,
+    },
 }
 
 pub(super) struct FleetWorld {
@@ -66,6 +78,7 @@ pub(super) struct FleetWorld {
     due: BTreeMap<(Instant, u64), Happening>,
     happenings: u64,
     traffic_ends: Instant,
+    count: Count,
     changed: Rc<Notify>,
     start: Instant,
     pub(super) trace: Option<String>,
@@ -84,6 +97,7 @@ impl FleetWorld {
             due: BTreeMap::new(),
             happenings: 0,
             traffic_ends,
+            count: Count::default(),
             changed: Rc::default(),
             start: now,
             trace: is_traced.then(String::new),
@@ -144,7 +158,7 @@ impl FleetWorld {
     }
 
     fn finish(&mut self) -> Result<Count, Fault> {
-        let mut count = Count::default();
+        let mut count = self.count;
         for (at, client) in self.clients.iter_mut().enumerate() {
             let gateway = client.stream.as_ref().map(|(gateway, _)| &self.gateways[*gateway]);
             let is_connected = gateway.is_some_and(|gateway| gateway.is_restored);
@@ -228,6 +242,8 @@ impl FleetWorld {
             Happening::ReplaceOne if is_traffic => self.replace_one(),
             Happening::EndOld { gateway, is_killed } => self.end_old(gateway, is_killed),
             Happening::ExitDrained(gateway) => self.exit_drained(gateway),
+            Happening::TakeOver { old, new, tries } => self.take_over(old, new, tries),
+            Happening::Restart { left, numbers, since } => self.restart(&left, numbers, since),
             Happening::Publish | Happening::BreakOne | Happening::ReplaceOne => {}
         }
     }
@@ -340,6 +356,12 @@ impl FleetWorld {
     // Gateways.
 
     fn start_gateway(&mut self) -> usize {
+        let gateway = self.new_gateway();
+        self.connect_gateway(gateway);
+        gateway
+    }
+
+    fn new_gateway(&mut self) -> usize {
         let slowness = pick(&mut self.rng, &[1, self.plan.delay]);
         let followed = match self.plan.follows {
             true => pick(&mut self.rng, &[&[][..], &["c*"], &["c*"], &["c[0-1]"], &["c*", "c?"]]),
@@ -348,7 +370,6 @@ impl FleetWorld {
         self.gateways.push(SimulatedGateway::new(&self.plan, slowness, followed, &self.changed));
         let gateway = self.gateways.len() - 1;
         self.note(|| format!("G{gateway} starts"));
-        self.connect_gateway(gateway);
         gateway
     }
 
@@ -463,15 +484,68 @@ impl FleetWorld {
     }
 
     fn replace_one(&mut self) {
-        let live = self.which(|one| one.is_alive && !one.is_draining && one.hub.is_warm());
+        let live = self.which(SimulatedGateway::takes_clients);
         if let Some(gateway) = self.rng.choice(live) {
-            self.start_gateway();
             let is_killed = !self.plan.is_calm && self.rng.u8(..5) == 0;
-            let after = pick(&mut self.rng, &[50, 500, 1500]);
-            self.at(after, Happening::EndOld { gateway, is_killed });
+            match self.rng.u8(..3) {
+                0 if self.plan.hands_over => {
+                    // What the old one has heard meanwhile has numbers of its own.
+                    let new = self.new_gateway();
+                    let begins_after = self.gateways[gateway].hub.newest_number() + 10_000;
+                    self.gateways[new].hub.begin_after(begins_after);
+                    self.gateways[new].is_serving = false;
+                    self.connect_gateway(new);
+                    let after = pick(&mut self.rng, &[30, 300]);
+                    self.at(after, Happening::TakeOver { old: gateway, new, tries: 0 });
+                }
+                1 if self.plan.hands_over => {
+                    self.gateways[gateway].restarts = true;
+                    self.end_old(gateway, false);
+                }
+                _ => {
+                    self.start_gateway();
+                    let after = pick(&mut self.rng, &[50, 500, 1500]);
+                    self.at(after, Happening::EndOld { gateway, is_killed });
+                }
+            }
         }
         let next = self.plan.replacements * self.rng.u64(30..130) / 100;
         self.at(next, Happening::ReplaceOne);
+    }
+
+    fn take_over(&mut self, old: usize, new: usize, tries: usize) {
+        if !self.gateways[new].is_alive {
+            return;
+        }
+        let mut continued = Continued::TooLate;
+        if self.gateways[old].is_alive {
+            let left = self.gateways[old].snapshot();
+            let left = Snapshot::read(&left, Instant::now()).expect("a hub has written it");
+            continued = self.gateways[new].hub.take_over(&left, tries == 20);
+            self.note(|| format!("G{new} takes over from G{old}: {continued:?}"));
+        }
+        let is_without_fleet = continued == Continued::NoFleet;
+        if (is_without_fleet || continued == Continued::NotYet) && tries < 20 {
+            return self.at(50, Happening::TakeOver { old, new, tries: tries + 1 });
+        }
+        if matches!(continued, Continued::With(_)) {
+            self.count.taken_over += 1;
+            self.gateways[new].earlier = self.gateways[old].all_numbers();
+        }
+        self.gateways[new].is_serving = true;
+        if self.gateways[old].is_alive {
+            self.end_old(old, false);
+        }
+    }
+
+    fn restart(&mut self, left: &[u8], numbers: Vec<(String, Vec<(u64, u64)>)>, since: Instant) {
+        let new = self.new_gateway();
+        let left = Snapshot::read(left, since).expect("a hub has written it");
+        let channels = self.gateways[new].hub.restore(&left);
+        self.note(|| format!("G{new} goes on with {channels} channels"));
+        self.count.restored += 1;
+        self.gateways[new].earlier = numbers;
+        self.connect_gateway(new);
     }
 
     fn end_old(&mut self, gateway: usize, is_killed: bool) {
@@ -489,6 +563,13 @@ impl FleetWorld {
         if self.clients.iter().any(|c| c.stream.as_ref().is_some_and(|(at, _)| *at == gateway)) {
             self.at(100, Happening::ExitDrained(gateway));
         } else {
+            if self.gateways[gateway].restarts {
+                let left = self.gateways[gateway].snapshot();
+                let numbers = self.gateways[gateway].all_numbers();
+                let after = pick(&mut self.rng, &[1, 50, 1000]);
+                let since = Instant::now();
+                self.at(after, Happening::Restart { left, numbers, since });
+            }
             self.kill(gateway);
         }
     }
@@ -558,7 +639,7 @@ impl FleetWorld {
         if self.clients[client].stream.is_some() {
             return;
         }
-        let ready = self.which(|one| one.is_alive && !one.is_draining && one.hub.is_warm());
+        let ready = self.which(SimulatedGateway::takes_clients);
         let Some(gateway) = self.rng.choice(ready) else {
             return self.at(100, Happening::Connect(client));
         };
@@ -655,9 +736,9 @@ impl SimulatedGateway {
 }
 
 fn heard(gateway: &SimulatedGateway) -> Heard<'_> {
-    let SimulatedGateway { newest, settled, numbers, run, is_restored, .. } = gateway;
+    let SimulatedGateway { newest, settled, numbers, run, earlier, is_restored, .. } = gateway;
     let is_restored = *is_restored;
-    Heard { newest: *newest, settled: *settled, numbers, run, is_restored }
+    Heard { newest: *newest, settled: *settled, numbers, run, earlier, is_restored }
 }
 
 fn subscription(name: &str) -> Subscription {

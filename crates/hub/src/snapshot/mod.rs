@@ -1,0 +1,90 @@
+//! What a hub knows that the hub of the next process can go on with: at a takeover, and over a restart.
+//!
+//! That are the histories, with the number and the name of each record; the marks, by which the next hub finds
+//! the place in the order of the server up to which this one has heard it; and the run, so that the ids of this
+//! run are positions in the next.
+//!
+//! The numbers of the next hub begin behind those of this one, so that both are one order.
+
+pub(crate) mod text;
+
+use ssegate_sse::frame::Frame;
+use tokio::time::Instant;
+
+use crate::Topic;
+use crate::fleet::marks::HeardMark;
+use crate::fleet::name::EventName;
+use crate::gap::GapReason;
+use crate::position::event_id::RunTag;
+
+/// Marks in a snapshot, at most: as many as there are in an hour where one comes each second.
+pub(crate) const MAX_MARKS: usize = 4096;
+/// Runs before this one whose ids are still known, at most.
+pub(crate) const MAX_EARLIER: usize = 8;
+
+/// The histories of a hub at one moment, and what their numbers and names mean.
+///
+/// A cheap copy: it shares the frames. Made by [`Hub::snapshot`](crate::Hub::snapshot); written and read by
+/// [`Snapshot::write`] and [`Snapshot::read`].
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub(crate) run: RunTag,
+    /// The newest number.
+    pub(crate) newest: u64,
+    /// Runs before this one, each with the newest of its numbers that is one of ours.
+    pub(crate) earlier: Vec<(RunTag, u64)>,
+    /// The oldest first.
+    pub(crate) marks: Vec<HeardMark>,
+    pub(crate) channels: Vec<ChannelSnapshot>,
+}
+
+/// The past of one channel.
+#[derive(Clone, Debug)]
+pub(crate) struct ChannelSnapshot {
+    pub(crate) topic: Topic,
+    /// The number of its confirmation, and since when it was followed without a hole.
+    pub(crate) confirmed: u64,
+    pub(crate) whole_since: u64,
+    /// The number after which nothing is missing, and the name of the record with this number.
+    pub(crate) complete_after: u64,
+    pub(crate) dropped: EventName,
+    /// Their numbers ascend.
+    pub(crate) records: Vec<RecordSnapshot>,
+}
+
+/// One record of a history.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordSnapshot {
+    pub(crate) number: u64,
+    pub(crate) received: Instant,
+    pub(crate) name: EventName,
+    pub(crate) content: ContentSnapshot,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum ContentSnapshot {
+    /// An event: its frame, and of a pattern the subject, which is a hash.
+    Event(Frame, Option<u32>),
+    Gap(GapReason),
+}
+
+impl Snapshot {
+    /// The newest number. The hub that goes on begins its own behind it.
+    pub fn newest_number(&self) -> u64 {
+        self.newest
+    }
+
+    /// Channels with a history in it.
+    pub fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// The runs whose ids the next hub knows, this one among them: its numbers up to `newest`.
+    pub(crate) fn runs_up_to(&self, newest: u64) -> Vec<(RunTag, u64)> {
+        let earlier = self.earlier.iter().map(|&(run, number)| (run, number.min(newest)));
+        let mut runs: Vec<_> = earlier.chain([(self.run, newest)]).collect();
+        let surplus = runs.len().saturating_sub(MAX_EARLIER);
+        runs.drain(..surplus);
+        runs
+    }
+}

@@ -1,0 +1,240 @@
+//! A snapshot as bytes: lines of JSON, each that of a channel followed by its frames.
+//!
+//! ```text
+//! {"format":1,"run":"abc123","newest":17,"earlier":[],"marks":[["00000000000000ff",3]],"channels":1}
+//! {"topic":["c","news","raw"],"confirmed":1,"whole_since":1,"complete_after":1,"records":[…]}
+//! data: hello
+//! id: abc123-17
+//!
+//! end
+//! ```
+//!
+//! What no hub has written is an error, never a panic: a file may be cut or changed.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use ssegate_sse::frame::Frame;
+use tokio::time::Instant;
+
+use super::{ChannelSnapshot, ContentSnapshot, MAX_EARLIER, MAX_MARKS, RecordSnapshot, Snapshot};
+use crate::fleet::marks::HeardMark;
+use crate::fleet::message::{self, HexId, TopicText};
+use crate::fleet::name::{EventName, FleetPosition, SubscriptionTag};
+use crate::gap::GapReason;
+use crate::position::event_id::RunTag;
+
+const FORMAT: u32 = 1;
+const END: &[u8] = b"end\n";
+
+/// The first line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeadText {
+    format: u32,
+    run: RunTag,
+    newest: u64,
+    earlier: Vec<(RunTag, u64)>,
+    marks: Vec<(HexId, u64)>,
+    channels: usize,
+}
+
+/// The line of a channel.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChannelText {
+    topic: TopicText,
+    confirmed: u64,
+    whole_since: u64,
+    complete_after: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dropped: Option<String>,
+    records: Vec<RecordText>,
+}
+
+/// A record: its number, its age in milliseconds, its name, and its content.
+#[derive(Debug, Serialize, Deserialize)]
+struct RecordText(u64, u64, Option<String>, ContentText);
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum ContentText {
+    /// The length of a frame, and of a pattern the subject.
+    Event(usize, Option<u32>),
+    Gap(String),
+}
+
+/// Why bytes are no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidSnapshot {
+    /// A line is not what this version writes.
+    #[error("line {line} is not that of a snapshot of this version: {cause}")]
+    Line {
+        /// Counted from 1, frames left out.
+        line: usize,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The end is missing.
+    #[error("it is cut off")]
+    CutOff,
+}
+
+impl Snapshot {
+    /// Writes it. Ages of records count from `now`.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(&self, now: Instant, out: &mut impl Write) -> io::Result<()> {
+        let marks = self.marks.iter().map(|mark| (HexId(mark.id), mark.number));
+        let head = HeadText {
+            format: FORMAT,
+            run: self.run,
+            newest: self.newest,
+            earlier: self.earlier.clone(),
+            marks: marks.collect(),
+            channels: self.channels.len(),
+        };
+        out.write_all(&message::encode(&head))?;
+        out.write_all(b"\n")?;
+        for channel in &self.channels {
+            out.write_all(&message::encode(&ChannelText::of(channel, now)))?;
+            out.write_all(b"\n")?;
+            for record in &channel.records {
+                if let ContentSnapshot::Event(frame, _) = &record.content {
+                    out.write_all(frame.text())?;
+                }
+            }
+        }
+        out.write_all(END)
+    }
+
+    /// Reads what [`Snapshot::write`] has written. `now` is the moment at which that was.
+    ///
+    /// # Errors
+    /// The bytes are no snapshot, or one of another version.
+    pub fn read(bytes: &[u8], now: Instant) -> Result<Self, InvalidSnapshot> {
+        let mut lines = Lines { rest: bytes, line: 0 };
+        let head: HeadText = lines.json()?;
+        if head.format != FORMAT {
+            return Err(lines.error(format_args!("its format is {}", head.format)));
+        }
+        let are_bounded = head.marks.len() <= MAX_MARKS && head.earlier.len() <= MAX_EARLIER;
+        let numbers = head.marks.iter().map(|(_, number)| *number);
+        if !are_bounded || !numbers.is_sorted() {
+            return Err(lines.error("its marks are not in order"));
+        }
+        let marks = head.marks.iter().map(|&(id, number)| HeardMark { id: id.0, number });
+        let marks = marks.filter(|mark| mark.number <= head.newest).collect();
+        let mut channels = Vec::new();
+        for _ in 0..head.channels {
+            channels.push(lines.channel(head.newest, now)?);
+        }
+        if lines.rest != END {
+            return Err(InvalidSnapshot::CutOff);
+        }
+        let HeadText { run, newest, earlier, .. } = head;
+        Ok(Self { run, newest, earlier, marks, channels })
+    }
+}
+
+impl ChannelText {
+    fn of(channel: &ChannelSnapshot, now: Instant) -> Self {
+        let tag = SubscriptionTag::of(&channel.topic.subscription);
+        let record = |record: &RecordSnapshot| {
+            let age = now.saturating_duration_since(record.received).as_millis();
+            let content = match &record.content {
+                ContentSnapshot::Event(frame, subject) => ContentText::Event(frame.len(), *subject),
+                ContentSnapshot::Gap(reason) => ContentText::Gap(reason.as_str().to_owned()),
+            };
+            let age = u64::try_from(age).unwrap_or(u64::MAX);
+            RecordText(record.number, age, name_text(tag, record.name), content)
+        };
+        Self {
+            topic: message::topic_text(&channel.topic),
+            confirmed: channel.confirmed,
+            whole_since: channel.whole_since,
+            complete_after: channel.complete_after,
+            dropped: name_text(tag, channel.dropped),
+            records: channel.records.iter().map(record).collect(),
+        }
+    }
+}
+
+fn name_text(tag: SubscriptionTag, name: EventName) -> Option<String> {
+    let name = name.known()?;
+    String::from_utf8(FleetPosition { tag, name }.text().to_vec()).ok()
+}
+
+/// The name in a text of a channel with this tag; none is the default.
+fn name(tag: SubscriptionTag, text: Option<&String>) -> Result<EventName, &'static str> {
+    let Some(text) = text else { return Ok(EventName::default()) };
+    let position = FleetPosition::parse(text.as_bytes()).filter(|position| position.tag == tag);
+    position.and_then(|position| position.name.known()).ok_or("a name is not one of its channel")
+}
+
+/// What is left to read.
+struct Lines<'a> {
+    rest: &'a [u8],
+    line: usize,
+}
+
+impl Lines<'_> {
+    fn error(&self, cause: impl ToString) -> InvalidSnapshot {
+        InvalidSnapshot::Line { line: self.line, cause: cause.to_string() }
+    }
+
+    fn json<T: for<'de> Deserialize<'de>>(&mut self) -> Result<T, InvalidSnapshot> {
+        self.line += 1;
+        let end = self.rest.iter().position(|byte| *byte == b'\n');
+        let end = end.ok_or(InvalidSnapshot::CutOff)?;
+        let (line, rest) = self.rest.split_at(end);
+        self.rest = &rest[1..];
+        serde_json::from_slice(line).map_err(|error| self.error(error))
+    }
+
+    fn channel(&mut self, newest: u64, now: Instant) -> Result<ChannelSnapshot, InvalidSnapshot> {
+        let text: ChannelText = self.json()?;
+        let ChannelText { topic, confirmed, whole_since, complete_after, dropped, records } = text;
+        let topic = message::topic(topic).ok_or_else(|| self.error("a channel without a name"))?;
+        let tag = SubscriptionTag::of(&topic.subscription);
+        let dropped = name(tag, dropped.as_ref()).map_err(|cause| self.error(cause))?;
+        let first = confirmed.max(whole_since).max(complete_after);
+        let numbers = records.iter().map(|record| record.0);
+        let are_in_order = numbers.clone().is_sorted_by(|one, next| one < next)
+            && numbers.clone().all(|number| complete_after < number && number <= newest);
+        if first > newest || !are_in_order {
+            return Err(self.error("its numbers are not in order"));
+        }
+        let records: Result<Vec<_>, _> =
+            records.into_iter().map(|record| self.record(record, tag, now)).collect();
+        let records = records?;
+        Ok(ChannelSnapshot { topic, confirmed, whole_since, complete_after, dropped, records })
+    }
+
+    fn record(
+        &mut self,
+        RecordText(number, age, text, content): RecordText,
+        tag: SubscriptionTag,
+        now: Instant,
+    ) -> Result<RecordSnapshot, InvalidSnapshot> {
+        let name = name(tag, text.as_ref()).map_err(|cause| self.error(cause))?;
+        let content = match content {
+            ContentText::Event(length, subject) => {
+                let frame = self.rest.split_at_checked(length).ok_or(InvalidSnapshot::CutOff)?;
+                self.rest = frame.1;
+                if !frame.0.ends_with(b"\n\n") {
+                    return Err(self.error("a frame is not complete"));
+                }
+                ContentSnapshot::Event(Frame::of_text(frame.0), subject)
+            }
+            ContentText::Gap(word) => {
+                let known = GapReason::ALL.into_iter().find(|reason| reason.as_str() == word);
+                ContentSnapshot::Gap(known.ok_or_else(|| self.error("an unknown reason"))?)
+            }
+        };
+        let received = now.checked_sub(Duration::from_millis(age)).unwrap_or(now);
+        Ok(RecordSnapshot { number, received, name, content })
+    }
+}
