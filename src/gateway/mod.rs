@@ -25,6 +25,7 @@ mod revoking;
 mod serve;
 mod shard;
 mod sockets;
+mod state_file;
 mod stop;
 mod systemd;
 mod takeover;

@@ -19,6 +19,8 @@ use super::reload::{ConfigLoader, Reloader};
 use super::revoking::{ControlParts, RevocationParts};
 use super::shard::{ShardParts, ShardThread};
 use super::sockets::Sockets;
+use super::state_file::StateFile;
+use super::stop::StopCause;
 use super::takeover::{Predecessor, TakeoverSocket};
 use super::tasks::Tasks;
 use super::thread::Thread;
@@ -53,6 +55,11 @@ pub(super) async fn serve(gateway: Gateway, load: Option<ConfigLoader>) -> Resul
     let (publisher, publications) = Publisher::new(settings.source.max_event_bytes);
     let mut parts = GatewayParts::new(settings, router, listeners, metrics);
     let (hub, links) = parts.hub();
+    let left = StateFile::new(&configured);
+    match &predecessor {
+        Some(predecessor) => hub.begin_after(predecessor.begins_after),
+        None => go_on(&hub, left.as_ref()),
+    }
     let (changes, changed) = watch::channel(None);
     let RevocationParts { notices, control, revoking } =
         RevocationParts::new(&parts.settings, &mut parts.auth, &parts.metrics);
@@ -67,21 +74,34 @@ pub(super) async fn serve(gateway: Gateway, load: Option<ConfigLoader>) -> Resul
     let member = hub.clone();
     parts.start_source(&mut tasks, (bus, publications), (hub, control))?;
     parts.start_watches(&mut tasks);
-    parts.start_acceptors(&mut tasks, sockets, shards)?;
+    let may_accept = CancellationToken::new();
+    if predecessor.is_none() {
+        may_accept.cancel();
+    }
+    parts.start_acceptors(&mut tasks, sockets, (shards, &may_accept))?;
     let publishing = AdminPublishing::new(publisher, current_routes, &parts.metrics);
     parts.start_admin(&mut tasks, admin, (revoking, publishing))?;
     parts.log_listening();
     systemd::ready();
-    let taken_over = run_takeovers(predecessor, shared, parts.health.clone());
-    stop::serve_until_stopped(
-        &mut signals,
-        &mut tasks,
-        threads,
-        parts.into_stop_handles(member),
-        taken_over,
-    )
-    .await
-    .inspect_err(|error| tracing::error!(%error, "the gateway exits"))
+    let health = parts.health.clone();
+    let taken_over = run_takeovers(predecessor, shared, (health, member.clone(), may_accept));
+    let handles = parts.into_stop_handles(member.clone());
+    let stopped =
+        stop::serve_until_stopped(&mut signals, &mut tasks, threads, handles, taken_over).await;
+    // The next process has them already, or it will not be started in this way.
+    let is_left = matches!(stopped, Ok(StopCause::Signal) | Err(Error::Unfinished));
+    if let Some(left) = left.filter(|_| is_left && member.handover_bytes() > 0) {
+        left.leave(&member.snapshot());
+    }
+    stopped.map(drop).inspect_err(|error| tracing::error!(%error, "the gateway exits"))
+}
+
+/// Goes on with what the last run has left, if it was a moment ago.
+fn go_on(hub: &Hub, left: Option<&StateFile>) {
+    if let Some(snapshot) = left.and_then(|left| left.take(hub.handover_bytes())) {
+        let channels = hub.restore(&snapshot);
+        tracing::info!(channels, "goes on with the histories of the last run");
+    }
 }
 
 /// What each shard is started with, beside what all share.
@@ -269,7 +289,7 @@ impl GatewayParts {
         &self,
         tasks: &mut Tasks,
         sockets: Vec<std::net::TcpListener>,
-        shards: Rc<[ShardHandle]>,
+        (shards, may_accept): (Rc<[ShardHandle]>, &CancellationToken),
     ) -> Result<(), Error> {
         for (listener, socket) in sockets.into_iter().enumerate() {
             let acceptor = Acceptor {
@@ -280,7 +300,14 @@ impl GatewayParts {
                 shortage: self.shortage.clone(),
                 metrics: self.metrics.clone(),
             };
-            tasks.spawn("an acceptor", acceptor.run(self.stop_accepting.clone()));
+            let (may_accept, stop) = (may_accept.clone(), self.stop_accepting.clone());
+            tasks.spawn("an acceptor", async move {
+                tokio::select! {
+                    () = may_accept.cancelled() => {}
+                    () = stop.cancelled() => {}
+                }
+                acceptor.run(stop).await;
+            });
         }
         Ok(())
     }
@@ -360,12 +387,12 @@ fn administer(
 async fn run_takeovers(
     predecessor: Option<Predecessor>,
     sockets: Vec<(SocketAddr, std::net::TcpListener)>,
-    health: Health,
+    (health, hub, may_accept): (Health, Hub, CancellationToken),
 ) {
     if let Some(predecessor) = predecessor {
-        predecessor.complete(&health).await;
+        predecessor.complete(&health, &hub, &may_accept).await;
     }
-    match TakeoverSocket::open(sockets) {
+    match TakeoverSocket::open(sockets, hub) {
         Ok(socket) => socket.wait_for_successor().await,
         Err(error) => {
             tracing::info!(%error, "takeover is not available: cannot open its socket");

@@ -87,6 +87,15 @@ pub(super) struct StopHandles {
     pub(super) hub: Hub,
 }
 
+/// Why a gateway has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StopCause {
+    /// SIGTERM or SIGINT.
+    Signal,
+    /// Another gateway has taken over.
+    Takeover,
+}
+
 /// Waits for a signal, a successor, or the failure of a thread or task. After a signal or a
 /// takeover it shuts down: sets `/readyz` to not ready, stops accepting, ends streams with a
 /// `retry:`, and lets running requests finish.
@@ -96,7 +105,7 @@ pub(super) async fn serve_until_stopped(
     mut shards: Vec<ShardThread>,
     handles: StopHandles,
     taken_over: impl Future<Output = ()>,
-) -> Result<(), Error> {
+) -> Result<StopCause, Error> {
     let StopHandles { health, stop_accepting, stop_admin, drain_settings, hub } = handles;
     let signal = tokio::select! {
         signal = signals.next() => signal,
@@ -105,7 +114,8 @@ pub(super) async fn serve_until_stopped(
         ended = tasks.any_ended() => return Err(Error::Task(ended.to_string())),
     };
     let DrainSettings { mut delay, drain } = drain_settings.get();
-    if signal == "takeover" {
+    let cause = if signal == "takeover" { StopCause::Takeover } else { StopCause::Signal };
+    if cause == StopCause::Takeover {
         // The successor already accepts on all sockets, the admin listener's included.
         delay = Duration::ZERO;
         stop_admin.cancel();
@@ -129,7 +139,7 @@ pub(super) async fn serve_until_stopped(
         shard.drain(drain);
     }
     tokio::select! {
-        ended = all_ended(&mut shards, &hub) => return ended,
+        ended = all_ended(&mut shards, &hub) => return ended.map(|()| cause),
         signal = signals.next() => return at_once(signal),
         () = time::sleep(drain + FLUSH_TIMEOUT) => {
             tracing::warn!("drain timed out; closing the remaining connections");
@@ -139,7 +149,7 @@ pub(super) async fn serve_until_stopped(
         shard.cut();
     }
     match time::timeout(CUT_GRACE, all_ended(&mut shards, &hub)).await {
-        Ok(ended) => ended,
+        Ok(ended) => ended.map(|()| cause),
         Err(_elapsed) => Err(Error::Unfinished),
     }
 }

@@ -13,6 +13,11 @@ pub fn state_dir() -> Option<PathBuf> {
     state_dir_from(|name| env::var_os(name).map(PathBuf::from))
 }
 
+/// Returns the state directory of this service: `$STATE_DIRECTORY`. `None` for a process that a user has started.
+pub fn of_service() -> Option<PathBuf> {
+    first_of(env::var_os("STATE_DIRECTORY").map(PathBuf::from))
+}
+
 /// Returns the path of the certificate of `self_signed: true`, in PEM. The file holds no secret;
 /// clients on this machine may trust it.
 pub fn local_certificate() -> Option<PathBuf> {

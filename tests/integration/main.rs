@@ -100,6 +100,7 @@ mod slow_readers;
 /// What can befall Redis, row by row.
 mod fault_matrix;
 /// How much the kept events take.
+mod histories;
 mod history_memory;
 /// Ids over several Redis Streams, and who comes back with one.
 mod positions;

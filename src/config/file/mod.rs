@@ -69,6 +69,9 @@ mapping! {
         max_channels: Count => hub.max_channels,
         /// The memory for the histories of all channels. The least recently used is evicted first.
         history_memory: Size => hub.history_memory in Size::BYTE..=Size::MAX,
+        /// What a gateway hands of its histories to the process that comes after it, at a takeover or, with a state
+        /// directory, over a restart: of the channels used last. `0`: nothing, and nothing is written.
+        history_handover: Size => hub.handover_bytes in Size::ZERO..=Size::MAX,
         /// The largest message. A larger one is dropped, and reported as a gap.
         // The limit applies to everything that Redis sends, including the names of channels.
         max_event_bytes: Size => max_event_bytes in Size::kib(1)..=Size::MAX_LENGTH,

@@ -1,0 +1,127 @@
+//! What a gateway leaves for the process that is started after it: its histories, in a file of the state
+//! directory that its service manager has given it (`StateDirectory=` of systemd, or a volume of a container).
+//!
+//! The file is for one start, and for a minute: it is removed when it is read. Its first line says of which
+//! server the histories are; after another look at the configuration that may be a different one.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use ssegate_hub::Snapshot;
+use tokio::time::Instant;
+
+use crate::bounded_file;
+use crate::config::Settings;
+use crate::server::state_dir;
+use crate::source::SourceLocation;
+
+/// An older file is not read: what it has is of the past, and the gap behind it is long.
+const FRESH: Duration = Duration::from_secs(60);
+/// The largest file for each byte of histories, and for none: names, numbers and marks are beside them.
+const OVERHEAD: (u64, u64) = (4, 16 << 20);
+
+/// The file for what this gateway leaves, and for what was left for it.
+#[derive(Debug)]
+pub(super) struct StateFile {
+    path: PathBuf,
+    first_line: String,
+}
+
+impl StateFile {
+    /// `None` without a state directory. The file is named after the configured address of the first listener, so
+    /// that gateways with different configurations do not share it.
+    pub(super) fn new(settings: &Settings) -> Option<Self> {
+        let first = settings.listeners.first()?.address;
+        Some(Self::at(state_dir::of_service()?, first, &settings.source.location))
+    }
+
+    fn at(directory: PathBuf, first: SocketAddr, location: &SourceLocation) -> Self {
+        // Without user and password. Databases make no difference to pub/sub.
+        let first_line = format!("ssegate histories of {location:?}\n");
+        Self { path: directory.join(format!("histories-{first}")), first_line }
+    }
+
+    /// Takes what was left, and removes the file. A file that cannot be used is told in the log: clients that
+    /// missed something are then sent a gap.
+    pub(super) fn take(&self, max_bytes: usize) -> Option<Snapshot> {
+        let path = self.path.display();
+        match self.read(max_bytes) {
+            Ok(snapshot) => Some(snapshot),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(%error, %path, "cannot go on with the histories of the last run");
+                None
+            }
+        }
+    }
+
+    fn read(&self, max_bytes: usize) -> io::Result<Snapshot> {
+        let file = bounded_file::open(&self.path)?;
+        // It is for one start, whatever becomes of that.
+        fs::remove_file(&self.path)?;
+        if max_bytes == 0 {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let age = self.age(&file)?;
+        let most = max_snapshot(max_bytes);
+        let mut bytes = Vec::new();
+        file.take(most + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > most {
+            return Err(io::Error::other(format!("it is larger than {} MiB", most >> 20)));
+        }
+        let rest = bytes.strip_prefix(self.first_line.as_bytes());
+        let rest = rest.ok_or_else(|| io::Error::other("it is of another server"))?;
+        let now = Instant::now();
+        Snapshot::read(rest, now.checked_sub(age).unwrap_or(now)).map_err(io::Error::other)
+    }
+
+    /// How long ago it was written.
+    fn age(&self, file: &File) -> io::Result<Duration> {
+        let metadata = file.metadata()?;
+        if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
+            return Err(io::Error::other("others than this user may have written it"));
+        }
+        let age = SystemTime::now().duration_since(metadata.modified()?);
+        let fresh = age.ok().filter(|age| *age <= FRESH);
+        fresh.ok_or_else(|| io::Error::other("it is older than a minute"))
+    }
+
+    /// Leaves this for the next process. An error is told in the log.
+    pub(super) fn leave(&self, snapshot: &Snapshot) {
+        let (path, channels) = (self.path.display(), snapshot.channels());
+        match self.write(snapshot) {
+            Ok(()) => tracing::info!(%path, channels, "left the histories for the next run"),
+            Err(error) => {
+                tracing::warn!(%error, %path, "cannot leave the histories for the next run");
+            }
+        }
+    }
+
+    fn write(&self, snapshot: &Snapshot) -> io::Result<()> {
+        if let Some(directory) = self.path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        // Renamed into place, so that a process that is killed meanwhile leaves nothing that is cut off.
+        let new = self.path.with_extension("new");
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+        let mut out = io::BufWriter::new(file);
+        out.write_all(self.first_line.as_bytes())?;
+        snapshot.write(Instant::now(), &mut out)?;
+        out.flush()?;
+        fs::rename(&new, &self.path)
+    }
+}
+
+/// The largest snapshot that is read, where histories of so many bytes are taken.
+pub(super) fn max_snapshot(max_bytes: usize) -> u64 {
+    let (for_each, for_none) = OVERHEAD;
+    (max_bytes as u64).saturating_mul(for_each).saturating_add(for_none)
+}
