@@ -88,24 +88,26 @@ async fn a_successor_has_what_clients_missed_before_it_came() {
         assert_eq!(read, ["2", "3", "last"], "{via:?} with {id}");
     }
     // And the one after that: the ids are of the run before the last.
+    let mut new = new;
     let next = new.successor().await;
+    assert_eq!(new.exit_within(SOON).await.code(), Some(0), "{}", new.log());
     for (at, (via, id)) in ids.iter().enumerate() {
         let read = comes_back((&next, *via), &redis, &format!("news{at}"), id).await;
         assert_eq!(read, ["2", "3", "last", "last"], "{via:?} with {id}");
     }
     let metrics = next.metrics().await;
     assert_eq!(metrics.sum("ssegate_gaps_total", &[]), 0.0);
-    drop((old, new));
 }
 
 #[tokio::test]
 async fn a_successor_without_a_fleet_has_them_too_and_a_gap_behind() {
     let redis = Redis::start().await;
-    let old = build(&redis).settings("fleet: off").start().await;
+    let mut old = build(&redis).settings("fleet: off").start().await;
     old.becomes(200, SOON).await;
     let id = misses_two(&old, &redis, Via::Http1, "news").await;
     let new = old.successor().await;
-    new.becomes(200, SOON).await;
+    // Until then it accepts connections, too.
+    assert_eq!(old.exit_within(SOON).await.code(), Some(0), "{}", old.log());
     let read = comes_back((&new, Via::Http1), &redis, "news", &id).await;
     assert_eq!(read, ["2".to_owned(), "3".to_owned(), gap("news"), "last".to_owned()]);
 }
@@ -114,11 +116,12 @@ async fn a_successor_without_a_fleet_has_them_too_and_a_gap_behind() {
 async fn nothing_is_handed_over_where_the_operator_says_so() {
     let (redis, state) = (Redis::start().await, tempfile::tempdir().unwrap());
     let off = || build(&redis).settings("history_handover: 0");
-    let old = off().start().await;
+    let mut old = off().start().await;
     old.becomes(200, SOON).await;
     let id = misses_two(&old, &redis, Via::Http1, "news").await;
     let new = old.successor().await;
-    new.becomes(200, SOON).await;
+    // Until then it accepts connections, too.
+    assert_eq!(old.exit_within(SOON).await.code(), Some(0), "{}", old.log());
     let read = comes_back((&new, Via::Http1), &redis, "news", &id).await;
     assert!(read[0].contains("\"reason\":\""), "{read:?}");
     assert_eq!(read[1..], ["last"]);
