@@ -46,7 +46,7 @@ impl MessageDelivery<'_> {
         let frame = match channel.topic.ids {
             Ids::Ours => {
                 let id = EventId { place: channel.place(name), ..self.run.at(number) };
-                encode::frame(&event, Some(&id.to_string()))
+                encode::frame(&event, Some(&id.text()))
             }
             Ids::Publisher | Ids::Entries => encode::frame(&event, event.id.as_deref()),
         };

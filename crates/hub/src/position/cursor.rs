@@ -129,7 +129,7 @@ impl Cursor {
     /// That is after the event `number`, which other gateways know as `place`.
     pub(crate) fn id_at(&self, number: u64, place: Option<FleetPosition>) -> Option<String> {
         match self.ids {
-            Ids::Ours => Some(EventId { place, ..self.run.at(number) }.to_string()),
+            Ids::Ours => Some(EventId { place, ..self.run.at(number) }.text()),
             Ids::Publisher => None,
             Ids::Entries => self.logs.borrow().text(),
         }

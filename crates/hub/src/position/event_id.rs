@@ -18,6 +18,8 @@ use crate::fleet::name::FleetPosition;
 pub struct RunTag([u8; RUN_BYTES]);
 
 const RUN_BYTES: usize = 6;
+/// The decimal digits of the greatest number.
+const MAX_DIGITS: usize = 20;
 
 impl RunTag {
     const DIGITS: &'static [u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
@@ -88,12 +90,40 @@ impl EventId {
     }
 }
 
+impl EventId {
+    /// The longest text, in bytes.
+    const MAX_BYTES: usize = RUN_BYTES + 1 + MAX_DIGITS + 1 + FleetPosition::CHARACTERS;
+
+    /// Its text. Each event of a channel with numbers needs it: so it is put together by hand, and found in one
+    /// piece of memory.
+    pub(crate) fn text(&self) -> String {
+        let mut bytes = Vec::with_capacity(Self::MAX_BYTES);
+        bytes.extend_from_slice(&self.run.0);
+        bytes.push(b'-');
+        let mut digits = [0; MAX_DIGITS];
+        let (mut left, mut rest) = (MAX_DIGITS, self.number);
+        loop {
+            left -= 1;
+            #[expect(clippy::cast_possible_truncation, reason = "below ten")]
+            let digit = (rest % 10) as u8;
+            digits[left] = b'0' + digit;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        bytes.extend_from_slice(&digits[left..]);
+        if let Some(place) = self.place {
+            bytes.push(b'-');
+            bytes.extend_from_slice(&place.text());
+        }
+        String::from_utf8(bytes).expect("each part is ASCII")
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.run, self.number)?;
-        let Some(place) = self.place else { return Ok(()) };
-        f.write_str("-")?;
-        f.write_str(str::from_utf8(&place.text()).map_err(|_| fmt::Error)?)
+        f.write_str(&self.text())
     }
 }
 
@@ -105,7 +135,8 @@ mod tests {
 
     #[test]
     fn an_id_reads_back_as_it_was_written() {
-        for number in [0, 1, 42, u64::MAX] {
+        assert_eq!(EventId::MAX_BYTES, 52);
+        for number in [0, 1, 9, 10, 42, u64::MAX] {
             let id = RunTag::draw().at(number);
             assert_eq!(EventId::parse(id.to_string().as_bytes()), Some(id));
             let name = ChannelName::new("a").expect("a name");
@@ -113,7 +144,7 @@ mod tests {
             for mark in [0, u64::MAX, 0xfbef_be00_0000_0000] {
                 let id = EventId { place: Some(FleetPosition::of_mark(mark, tag)), ..id };
                 let text = id.to_string();
-                assert!(text.len() <= 52, "{text}");
+                assert!(text.len() <= EventId::MAX_BYTES, "{text}");
                 assert_eq!(EventId::parse(text.as_bytes()), Some(id));
             }
         }
