@@ -34,6 +34,8 @@ pub(crate) enum Server {
     Ssegate,
     /// The same with `history: off`: what history costs.
     SsegateHistoryOff,
+    /// The same with `fleet: off`: what it costs that clients can resume at any gateway.
+    SsegateFleetOff,
     /// A gateway on hyper's HTTP/2, tokio-rustls and the redis crate: what our own gains.
     Stock,
     /// nginx with Nchan and its Redis store.
@@ -51,6 +53,7 @@ impl Server {
             Self::Bare | Self::Pushpin => mode.protocol == Protocol::Http1,
             Self::Ssegate
             | Self::SsegateHistoryOff
+            | Self::SsegateFleetOff
             | Self::Stock
             | Self::NchanRedis
             | Self::NchanMemory => true,
@@ -61,7 +64,7 @@ impl Server {
     pub(crate) fn programs(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Bare => &[],
-            Self::Ssegate | Self::SsegateHistoryOff | Self::Stock => {
+            Self::Ssegate | Self::SsegateHistoryOff | Self::SsegateFleetOff | Self::Stock => {
                 &[("redis-server", "redis-server")]
             }
             Self::NchanMemory => &[("nginx", "nginx"), (nchan::MODULE, "libnginx-mod-nchan")],
@@ -78,8 +81,9 @@ impl Server {
     pub(crate) fn start(self, site: &Site, settings: &Settings) -> Outcome<Running> {
         let mut running = match self {
             Self::Bare => bare::start(site),
-            Self::Ssegate => ssegate::start(site, settings, ssegate::History::On),
-            Self::SsegateHistoryOff => ssegate::start(site, settings, ssegate::History::Off),
+            Self::Ssegate => ssegate::start(site, settings, ""),
+            Self::SsegateHistoryOff => ssegate::start(site, settings, "sse: { history: off }\n"),
+            Self::SsegateFleetOff => ssegate::start(site, settings, "fleet: off\n"),
             Self::Stock => stock::start(site),
             Self::NchanRedis => nchan::start(site, true),
             Self::NchanMemory => nchan::start(site, false),
@@ -103,6 +107,7 @@ impl fmt::Display for Server {
             Self::Bare => "bare",
             Self::Ssegate => "ssegate",
             Self::SsegateHistoryOff => "ssegate-history-off",
+            Self::SsegateFleetOff => "ssegate-fleet-off",
             Self::Stock => "stock",
             Self::NchanRedis => "nchan-redis",
             Self::NchanMemory => "nchan-memory",

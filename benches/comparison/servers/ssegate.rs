@@ -5,15 +5,8 @@ use crate::Outcome;
 use crate::process::Process;
 use crate::publisher::Way;
 
-/// Whether the gateway keeps events for clients that come back.
-#[derive(Clone, Copy)]
-pub(super) enum History {
-    /// As it does where nothing is said.
-    On,
-    Off,
-}
-
-pub(super) fn start(site: &Site, settings: &Settings, history: History) -> Outcome<Running> {
+/// Starts it with the defaults, but for what `changed` says: lines of gateway.yaml.
+pub(super) fn start(site: &Site, settings: &Settings, changed: &str) -> Outcome<Running> {
     let (redis, publish_at) = redis::start(site)?;
     let [plain, tls, admin] = std::array::from_fn(|_| free_address());
     let config = site.directory.join("gateway.yaml");
@@ -29,7 +22,7 @@ admin:
 redis:
   url: redis://{publish_at}
 shards: {shards}
-{sse}routes:
+{changed}routes:
   - path: /events/{{channel}}
     events:
       channels: ["{{channel}}"]
@@ -43,10 +36,6 @@ shards: {shards}
         key = site.certificate.key.display(),
         shards = settings.shards,
         linger = settings.linger,
-        sse = match history {
-            History::On => "",
-            History::Off => "sse: { history: off }\n",
-        },
     );
     std::fs::write(&config, text)?;
     let arguments = words(["run", "-c", &config.display().to_string()]);
