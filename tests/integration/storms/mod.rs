@@ -3,6 +3,7 @@
 //! without repeats; where something is gone, it was told, once.
 
 mod fleet;
+mod gateways;
 mod log;
 mod sailor;
 mod sea;
@@ -14,32 +15,38 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
+use self::sailor::Landed;
 use self::sea::{FULL, Force, SHORT, Sea, Source};
 use crate::support::{Gateway, GatewayBuilder, Redis, SOON, free_port, within};
 
 /// Lets the clients sail while events are published and `meanwhile` happens.
-async fn storm(sea: &Arc<Sea>, force: Force, redis: &Redis, meanwhile: impl Future<Output = ()>) {
-    let mut clients = JoinSet::new();
-    for client in 0..force.clients {
-        clients.spawn(Arc::clone(sea).sail(client));
-    }
-    tokio::join!(sea.publish(redis, force), meanwhile);
-    sea.calm(redis).await;
-    let (seen, voyages) = land(clients).await;
-    assert!(seen >= force.clients * sea.next(0) / 2, "{seen} events seen");
-    assert!(voyages >= force.clients * 2, "{voyages} voyages");
+async fn storm(sea: &Arc<Sea>, redis: &Redis, meanwhile: impl Future<Output = ()>) -> Vec<Landed> {
+    let clients = set_sail(sea);
+    sea.is_busy.store(true, Ordering::SeqCst);
+    let meanwhile = async {
+        meanwhile.await;
+        sea.is_busy.store(false, Ordering::SeqCst);
+    };
+    let weather = Box::pin(async {
+        tokio::join!(sea.publish(redis, sea.force.lasts), meanwhile);
+        sea.calm(redis).await;
+    });
+    // A client that has seen something wrong ends all.
+    let (landed, ()) = tokio::join!(land(clients, sea), weather);
+    let seen: usize = landed.iter().map(|client| client.seen).sum();
+    let voyages: usize = landed.iter().map(|client| client.voyages).sum();
+    assert!(seen >= sea.force.clients * sea.next(0) / 2, "{seen} events seen");
+    assert!(voyages >= sea.force.clients * 2, "{voyages} voyages");
+    landed
 }
 
-async fn land(mut clients: JoinSet<(usize, usize)>) -> (usize, usize) {
-    let (mut seen, mut voyages) = (0, 0);
-    within(Duration::from_secs(180), "everybody has everything", async {
-        while let Some(result) = clients.join_next().await {
-            let (events, times) = result.unwrap();
-            (seen, voyages) = (seen + events, voyages + times);
-        }
-    })
-    .await;
-    (seen, voyages)
+fn set_sail(sea: &Arc<Sea>) -> JoinSet<Landed> {
+    (0..sea.force.clients).map(|client| Arc::clone(sea).sail(client)).collect()
+}
+
+async fn land(clients: JoinSet<Landed>, sea: &Sea) -> Vec<Landed> {
+    let limit = sea.force.lasts + Duration::from_secs(300);
+    within(limit, "everybody has everything", clients.join_all()).await
 }
 
 /// Enough is kept, and queued, for whoever is away for a moment on a busy machine.
@@ -57,7 +64,7 @@ async fn hang_ups(source: Source, force: Force) {
     let redis = Redis::start().await;
     let gateway = gateway(&redis, source, 0).start().await;
     let sea = Sea::new(source, force, vec![gateway.address("http")]);
-    storm(&sea, force, &redis, async {}).await;
+    storm(&sea, &redis, async {}).await;
     let metrics = gateway.metrics().await;
     assert_eq!(metrics.sum("ssegate_gaps_total", &[]), 0.0);
     drop(gateway);
@@ -73,7 +80,7 @@ async fn kills_of_gateways(force: Force, kills: u32) {
     }
     let addresses = gateways.iter().map(|gateway| gateway.address("http")).collect();
     let sea = Sea::new(Source::Streams, force, addresses);
-    storm(&sea, force, &redis, async {
+    storm(&sea, &redis, async {
         for kill in 0..kills {
             tokio::time::sleep(force.lasts / (kills + 1)).await;
             let at = kill as usize % 2;
@@ -90,11 +97,8 @@ async fn kills_of_redis(source: Source, force: Force, kills: u32) {
     let mut redis = Redis::with(&durable).await;
     let gateway = gateway(&redis, source, 0).start().await;
     let sea = Sea::new(source, force, vec![gateway.address("http")]);
-    let mut clients = JoinSet::new();
-    for client in 0..force.clients {
-        clients.spawn(Arc::clone(&sea).sail(client));
-    }
-    let part = Force { lasts: force.lasts / (kills + 1), ..force };
+    let clients = set_sail(&sea);
+    let part = force.lasts / (kills + 1);
     for _ in 0..kills {
         sea.publish(&redis, part).await;
         sea.outages.fetch_add(1, Ordering::SeqCst);
@@ -103,13 +107,13 @@ async fn kills_of_redis(source: Source, force: Force, kills: u32) {
         redis.restart().await;
         if source == Source::PubSub && kills == 1 {
             // What is published before anybody listens is gone; that is what gaps are for.
-            sea.publish(&redis, Force { lasts: Duration::from_millis(100), ..part }).await;
+            sea.publish(&redis, Duration::from_millis(100)).await;
         }
         gateway.becomes(200, SOON).await;
     }
     sea.publish(&redis, part).await;
     sea.calm(&redis).await;
-    land(clients).await;
+    land(clients, &sea).await;
     let metrics = gateway.metrics().await;
     if source == Source::Streams {
         assert_eq!(metrics.sum("ssegate_gaps_total", &[]), 0.0);
