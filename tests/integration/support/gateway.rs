@@ -112,12 +112,20 @@ impl GatewayBuilder {
     /// The time is what stands in `clock`, as libfaketime reads it: `+3600s`. Times that only pass are
     /// left alone.
     pub(crate) fn with_clock(self, clock: &Path) -> Self {
-        const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-        assert!(Path::new(LIBRARY).exists(), "missing: apt-get install faketime");
-        self.env("LD_PRELOAD", LIBRARY)
+        self.with_faketime()
             .env("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap())
             .env("FAKETIME_NO_CACHE", "1")
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    }
+
+    /// The time is ahead by so many seconds, or behind. Times that only pass are left alone.
+    pub(crate) fn with_clock_ahead(self, seconds: i32) -> Self {
+        self.with_faketime().env("FAKETIME", &format!("{seconds:+}s"))
+    }
+
+    fn with_faketime(self) -> Self {
+        const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+        assert!(Path::new(LIBRARY).exists(), "missing: apt-get install faketime");
+        self.env("LD_PRELOAD", LIBRARY).env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
     }
 
     /// The program that runs it, with these words before: `prlimit --nofile=256`.

@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, FromRedisValue};
 use tempfile::TempDir;
 
-use super::{Process, Program, SOON, eventually, free_port};
+use super::{Process, Program, SOON, eventually, free_port, within};
 
 /// The server, its directory, and one connection to it.
 pub(crate) struct Redis {
@@ -188,6 +188,18 @@ impl Redis {
     pub(crate) async fn listeners(&self, channel: &str) -> u64 {
         let (_, count): (String, u64) = self.command(&["PUBSUB", "NUMSUB", channel]).await;
         count
+    }
+
+    /// Publishes to a channel until nobody listens to it: Redis cuts off whoever takes nothing, when eight megabytes
+    /// wait for it.
+    pub(crate) async fn overflow(&self, channel: &str) {
+        const LIMIT: &str = "client-output-buffer-limit";
+        let (_, before): (String, String) = self.command(&["CONFIG", "GET", LIMIT]).await;
+        self.command::<()>(&["CONFIG", "SET", LIMIT, "pubsub 8mb 0 0"]).await;
+        let payload = vec![b'x'; 64 << 10];
+        let is_alone = async || self.publish(channel, &payload).await == 0;
+        within(SOON, "Redis cuts it off", async { while !is_alone().await {} }).await;
+        self.command::<()>(&["CONFIG", "SET", LIMIT, &before]).await;
     }
 
     async fn connection(&self) -> MultiplexedConnection {

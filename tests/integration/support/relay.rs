@@ -1,5 +1,5 @@
-//! A TCP relay that can fall silent (a path on which nothing arrives and nothing is refused), or be
-//! slow.
+//! A TCP relay that can fall silent (a path on which nothing arrives and nothing is refused), stop for a while, or
+//! be slow.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,6 +17,10 @@ pub(crate) struct Relay {
     silent_below: watch::Sender<usize>,
     accepted: watch::Receiver<usize>,
     slowness: watch::Sender<Option<Slowness>>,
+    /// How late what Redis says arrives.
+    delay: watch::Sender<Duration>,
+    /// Nothing is taken from either end.
+    hold: watch::Sender<bool>,
     tampering: watch::Sender<Tampering>,
     _task: tokio_util::task::AbortOnDropHandle<()>,
 }
@@ -53,6 +57,8 @@ impl Relay {
         let (silent_below, silence) = watch::channel(0);
         let (count, accepted) = watch::channel(0);
         let (slowness, slow) = watch::channel(None);
+        let (delay, delayed) = watch::channel(Duration::ZERO);
+        let (hold, held) = watch::channel(false);
         let (tampering, tampered) = watch::channel(Tampering::None);
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
@@ -73,6 +79,8 @@ impl Relay {
                         is_to_redis,
                         silent_below: silence.clone(),
                         slow: slow.clone(),
+                        delayed: delayed.clone(),
+                        held: held.clone(),
                         tampered: tampered.clone(),
                     };
                     connections.spawn(path.copy(from, to));
@@ -81,7 +89,7 @@ impl Relay {
             }
         });
         let task = tokio_util::task::AbortOnDropHandle::new(task);
-        Self { address, silent_below, accepted, slowness, tampering, _task: task }
+        Self { address, silent_below, accepted, slowness, delay, hold, tampering, _task: task }
     }
 
     /// Where it listens.
@@ -97,6 +105,16 @@ impl Relay {
     /// Makes the path slow from now on, or as fast as it was.
     pub(crate) fn slow_down(&self, slowness: Option<Slowness>) {
         self.slowness.send_replace(slowness);
+    }
+
+    /// Lets what Redis says from now on arrive so much later; what the other end says is not held up.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.delay.send_replace(delay);
+    }
+
+    /// Stops, or goes on where it has stopped: what is said meanwhile waits at its sender.
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.hold.send_replace(is_held);
     }
 
     /// Lets Redis forget that the clients that are connected now listen to this channel.
@@ -121,21 +139,25 @@ struct Path {
     is_to_redis: bool,
     silent_below: watch::Receiver<usize>,
     slow: watch::Receiver<Option<Slowness>>,
+    delayed: watch::Receiver<Duration>,
+    held: watch::Receiver<bool>,
     tampered: watch::Receiver<Tampering>,
 }
 
 impl Path {
     async fn copy(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
-        let Self { number, is_to_redis, mut silent_below, slow, mut tampered } = self;
+        let Self { number, is_to_redis, mut silent_below, slow, delayed, mut held, mut tampered } =
+            self;
         let mut buffer = vec![0; 16 << 10];
-        let (sender, mut on_the_way) = tokio::sync::mpsc::channel::<(Instant, Vec<u8>)>(64);
+        // Enough for three seconds of small pieces.
+        let (sender, mut on_the_way) = tokio::sync::mpsc::channel::<(Instant, Vec<u8>)>(4096);
         let carry = async {
             let read = async move {
                 let mut is_deaf = false;
                 let mut free_at = Instant::now();
                 loop {
                     let mut piece = tokio::select! {
-                        read = from.read(&mut buffer) => match read {
+                        read = read_unless(&mut held, &mut from, &mut buffer) => match read {
                             Ok(read @ 1..) => buffer[..read].to_vec(),
                             _ => return,
                         },
@@ -155,7 +177,10 @@ impl Path {
                         continue;
                     }
                     let bytes = u32::try_from(piece.len()).unwrap();
-                    let latency = slow.borrow().map_or(Duration::ZERO, |slow| slow.latency);
+                    let mut latency = slow.borrow().map_or(Duration::ZERO, |slow| slow.latency);
+                    if !is_to_redis {
+                        latency += *delayed.borrow();
+                    }
                     if sender.send((Instant::now() + latency, piece)).await.is_err() {
                         return;
                     }
@@ -183,6 +208,16 @@ impl Path {
             true = is_silent => std::future::pending().await,
         }
     }
+}
+
+/// Reads once nothing is held up.
+async fn read_unless(
+    held: &mut watch::Receiver<bool>,
+    from: &mut OwnedReadHalf,
+    buffer: &mut [u8],
+) -> std::io::Result<usize> {
+    drop(held.wait_for(|is_held| !is_held).await);
+    from.read(buffer).await
 }
 
 fn unsubscribe(name: &str) -> Vec<u8> {

@@ -42,14 +42,19 @@ pub(crate) struct Parser {
 
 impl Parser {
     /// The next bytes of the stream.
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            let after_cr = std::mem::replace(&mut self.after_cr, byte == b'\r');
-            match byte {
-                b'\n' if after_cr => {}
-                b'\n' | b'\r' => self.end_of_line(),
-                other => self.line.push(other),
+    pub(crate) fn push(&mut self, mut bytes: &[u8]) {
+        // As many as there are before the next end of a line at once: lines may be long.
+        while !bytes.is_empty() {
+            let end = memchr::memchr2(b'\n', b'\r', bytes);
+            let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+            self.line.extend_from_slice(line);
+            let after_cr = std::mem::replace(&mut self.after_cr, false) && line.is_empty();
+            let Some((&byte, rest)) = rest.split_first() else { return };
+            self.after_cr = byte == b'\r';
+            if !(byte == b'\n' && after_cr) {
+                self.end_of_line();
             }
+            bytes = rest;
         }
     }
 

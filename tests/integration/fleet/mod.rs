@@ -1,5 +1,7 @@
 //! Several gateways at one Redis: a client that comes to another one has missed nothing, or is told so.
 
+mod holes;
+
 use std::time::Duration;
 
 use crate::support::{
