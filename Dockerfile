@@ -17,7 +17,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 # Has glibc, CA certificates, and a user 65532.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /out/ /
-# The directory of the self-signed certificate. A volume keeps it across containers, with this owner.
+# The directory of the self-signed certificate, and of the histories while the service restarts. A volume keeps it across containers, with this owner.
 COPY --from=build --chown=65532:65532 /state /var/lib/ssegate
 ENV STATE_DIRECTORY=/var/lib/ssegate
 VOLUME /var/lib/ssegate

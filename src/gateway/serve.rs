@@ -20,8 +20,7 @@ use super::revoking::{ControlParts, RevocationParts};
 use super::shard::{ShardParts, ShardThread};
 use super::sockets::Sockets;
 use super::state_file::StateFile;
-use super::stop::StopCause;
-use super::takeover::{Predecessor, TakeoverSocket};
+use super::takeover::{Predecessor, run_takeovers};
 use super::tasks::Tasks;
 use super::thread::Thread;
 use super::{Error, Gateway, OPENED, certificates, monitor, probe, stop, systemd};
@@ -56,8 +55,12 @@ pub(super) async fn serve(gateway: Gateway, load: Option<ConfigLoader>) -> Resul
     let mut parts = GatewayParts::new(settings, router, listeners, metrics);
     let (hub, links) = parts.hub();
     let left = StateFile::new(&configured);
-    match &predecessor {
-        Some(predecessor) => hub.begin_after(predecessor.begins_after),
+    let mut predecessor = predecessor.map(Predecessor::connect).transpose()?;
+    match &mut predecessor {
+        Some(predecessor) => {
+            let has_fleet = parts.settings.source.fleet.is_some() && parts.bus().is_none();
+            predecessor.begin(&hub, has_fleet).await;
+        }
         None => go_on(&hub, left.as_ref()),
     }
     let (changes, changed) = watch::channel(None);
@@ -84,16 +87,24 @@ pub(super) async fn serve(gateway: Gateway, load: Option<ConfigLoader>) -> Resul
     parts.log_listening();
     systemd::ready();
     let health = parts.health.clone();
-    let taken_over = run_takeovers(predecessor, shared, (health, member.clone(), may_accept));
+    let is_taken_over = Rc::new(Cell::new(false));
+    let taken_over = {
+        let is_taken_over = Rc::clone(&is_taken_over);
+        let taken_over = run_takeovers(predecessor, shared, (health, member.clone(), may_accept));
+        async move {
+            taken_over.await;
+            is_taken_over.set(true);
+        }
+    };
     let handles = parts.into_stop_handles(member.clone());
     let stopped =
         stop::serve_until_stopped(&mut signals, &mut tasks, threads, handles, taken_over).await;
-    // The next process has them already, or it will not be started in this way.
-    let is_left = matches!(stopped, Ok(StopCause::Signal) | Err(Error::Unfinished));
+    // A successor has them already.
+    let is_left = matches!(stopped, Ok(()) | Err(Error::Unfinished)) && !is_taken_over.get();
     if let Some(left) = left.filter(|_| is_left && member.handover_bytes() > 0) {
-        left.leave(&member.snapshot());
+        left.leave(&member.snapshot(usize::MAX));
     }
-    stopped.map(drop).inspect_err(|error| tracing::error!(%error, "the gateway exits"))
+    stopped.inspect_err(|error| tracing::error!(%error, "the gateway exits"))
 }
 
 /// Goes on with what the last run has left, if it was a moment ago.
@@ -381,22 +392,4 @@ fn administer(
             tracing::error!(%error, "the admin listener has failed");
         }
     })
-}
-
-/// Completes a takeover from a predecessor, if there is one; then waits for a successor.
-async fn run_takeovers(
-    predecessor: Option<Predecessor>,
-    sockets: Vec<(SocketAddr, std::net::TcpListener)>,
-    (health, hub, may_accept): (Health, Hub, CancellationToken),
-) {
-    if let Some(predecessor) = predecessor {
-        predecessor.complete(&health, &hub, &may_accept).await;
-    }
-    match TakeoverSocket::open(sockets, hub) {
-        Ok(socket) => socket.wait_for_successor().await,
-        Err(error) => {
-            tracing::info!(%error, "takeover is not available: cannot open its socket");
-            std::future::pending().await
-        }
-    }
 }

@@ -2,9 +2,9 @@
 //! directory that its service manager has given it (`StateDirectory=` of systemd, or a volume of a container).
 //!
 //! The file is for one start, and for a minute: it is removed when it is read. Its first line says of which
-//! server the histories are; after another look at the configuration that may be a different one.
+//! server the histories are: `redis.url` may have changed.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -23,6 +23,10 @@ use crate::source::SourceLocation;
 const FRESH: Duration = Duration::from_secs(60);
 /// The largest file for each byte of histories, and for none: names, numbers and marks are beside them.
 const OVERHEAD: (u64, u64) = (4, 16 << 20);
+
+/// What the log says of histories that are over `history_handover`.
+pub(super) const NO_ROOM: &str =
+    "some histories are not handed over: history_handover has no room for them";
 
 /// The file for what this gateway leaves, and for what was left for it.
 #[derive(Debug)]
@@ -45,7 +49,7 @@ impl StateFile {
         Self { path: directory.join(format!("histories-{first}")), first_line }
     }
 
-    /// Takes what was left, and removes the file. A file that cannot be used is told in the log: clients that
+    /// Takes what was left, and removes the file. A file that cannot be used is logged: clients that
     /// missed something are then sent a gap.
     pub(super) fn take(&self, max_bytes: usize) -> Option<Snapshot> {
         let path = self.path.display();
@@ -61,12 +65,16 @@ impl StateFile {
 
     fn read(&self, max_bytes: usize) -> io::Result<Snapshot> {
         let file = bounded_file::open(&self.path)?;
+        let metadata = file.metadata()?;
+        if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
+            return Err(io::Error::other("others than this user may have written it"));
+        }
         // It is for one start, whatever becomes of that.
         fs::remove_file(&self.path)?;
         if max_bytes == 0 {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let age = self.age(&file)?;
+        let age = age(&metadata)?;
         let most = max_snapshot(max_bytes);
         let mut bytes = Vec::new();
         file.take(most + 1).read_to_end(&mut bytes)?;
@@ -79,20 +87,13 @@ impl StateFile {
         Snapshot::read(rest, now.checked_sub(age).unwrap_or(now)).map_err(io::Error::other)
     }
 
-    /// How long ago it was written.
-    fn age(&self, file: &File) -> io::Result<Duration> {
-        let metadata = file.metadata()?;
-        if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
-            return Err(io::Error::other("others than this user may have written it"));
-        }
-        let age = SystemTime::now().duration_since(metadata.modified()?);
-        let fresh = age.ok().filter(|age| *age <= FRESH);
-        fresh.ok_or_else(|| io::Error::other("it is older than a minute"))
-    }
-
-    /// Leaves this for the next process. An error is told in the log.
+    /// Leaves this for the next process. An error is logged.
     pub(super) fn leave(&self, snapshot: &Snapshot) {
         let (path, channels) = (self.path.display(), snapshot.channels());
+        let left_out = snapshot.left_out();
+        if left_out > 0 {
+            tracing::warn!(channels, left_out, "{NO_ROOM}");
+        }
         match self.write(snapshot) {
             Ok(()) => tracing::info!(%path, channels, "left the histories for the next run"),
             Err(error) => {
@@ -106,7 +107,8 @@ impl StateFile {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
         // Renamed into place, so that a process that is killed meanwhile leaves nothing that is cut off.
-        let new = self.path.with_extension("new");
+        let mut new = self.path.clone().into_os_string();
+        new.push(format!(".{}.new", std::process::id()));
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -118,6 +120,13 @@ impl StateFile {
         out.flush()?;
         fs::rename(&new, &self.path)
     }
+}
+
+/// How long ago a file was written.
+fn age(metadata: &Metadata) -> io::Result<Duration> {
+    let age = SystemTime::now().duration_since(metadata.modified()?);
+    let fresh = age.ok().filter(|age| *age <= FRESH);
+    fresh.ok_or_else(|| io::Error::other("it is older than a minute"))
 }
 
 /// The largest snapshot that is read, where histories of so many bytes are taken.

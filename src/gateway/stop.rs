@@ -87,15 +87,6 @@ pub(super) struct StopHandles {
     pub(super) hub: Hub,
 }
 
-/// Why a gateway has stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StopCause {
-    /// SIGTERM or SIGINT.
-    Signal,
-    /// Another gateway has taken over.
-    Takeover,
-}
-
 /// Waits for a signal, a successor, or the failure of a thread or task. After a signal or a
 /// takeover it shuts down: sets `/readyz` to not ready, stops accepting, ends streams with a
 /// `retry:`, and lets running requests finish.
@@ -105,7 +96,7 @@ pub(super) async fn serve_until_stopped(
     mut shards: Vec<ShardThread>,
     handles: StopHandles,
     taken_over: impl Future<Output = ()>,
-) -> Result<StopCause, Error> {
+) -> Result<(), Error> {
     let StopHandles { health, stop_accepting, stop_admin, drain_settings, hub } = handles;
     let signal = tokio::select! {
         signal = signals.next() => signal,
@@ -114,8 +105,7 @@ pub(super) async fn serve_until_stopped(
         ended = tasks.any_ended() => return Err(Error::Task(ended.to_string())),
     };
     let DrainSettings { mut delay, drain } = drain_settings.get();
-    let cause = if signal == "takeover" { StopCause::Takeover } else { StopCause::Signal };
-    if cause == StopCause::Takeover {
+    if signal == "takeover" {
         // The successor already accepts on all sockets, the admin listener's included.
         delay = Duration::ZERO;
         stop_admin.cancel();
@@ -139,7 +129,7 @@ pub(super) async fn serve_until_stopped(
         shard.drain(drain);
     }
     tokio::select! {
-        ended = all_ended(&mut shards, &hub) => return ended.map(|()| cause),
+        ended = all_ended(&mut shards, &hub) => return ended,
         signal = signals.next() => return at_once(signal),
         () = time::sleep(drain + FLUSH_TIMEOUT) => {
             tracing::warn!("drain timed out; closing the remaining connections");
@@ -149,7 +139,7 @@ pub(super) async fn serve_until_stopped(
         shard.cut();
     }
     match time::timeout(CUT_GRACE, all_ended(&mut shards, &hub)).await {
-        Ok(ended) => ended.map(|()| cause),
+        Ok(ended) => ended,
         Err(_elapsed) => Err(Error::Unfinished),
     }
 }

@@ -1,6 +1,7 @@
-//! The state directory, where ssegate keeps the self-signed certificate between runs.
+//! The state directory, where ssegate keeps the self-signed certificate between runs, the takeover socket, and the
+//! histories for the next run.
 //!
-//! Knows only paths; [`local_certificate`](super::certificate::local) writes and reads the files.
+//! Knows only paths.
 
 use std::env;
 use std::path::PathBuf;

@@ -1,9 +1,13 @@
 //! Histories outlive the process: at a takeover, and over a restart of a service with a state directory.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::support::{EventStream, Gateway, GatewayBuilder, Redis, SOON, Via, eventually, within};
+use crate::support::{
+    EventStream, Gateway, GatewayBuilder, Redis, Request, SOON, Via, eventually, within,
+};
 
 const SETTINGS: &str = "drain: 1s";
 
@@ -110,6 +114,104 @@ async fn a_successor_without_a_fleet_has_them_too_and_a_gap_behind() {
     assert_eq!(old.exit_within(SOON).await.code(), Some(0), "{}", old.log());
     let read = comes_back((&new, Via::Http1), &redis, "news", &id).await;
     assert_eq!(read, ["2".to_owned(), "3".to_owned(), gap("news"), "last".to_owned()]);
+}
+
+/// Comes back to whoever accepts connections there.
+async fn again(address: SocketAddr, id: &str) -> EventStream {
+    loop {
+        let request = Request::events("/events/news").header("last-event-id", id);
+        let response = request.send(Via::Http1, address).await;
+        if response.status == 200 {
+            return EventStream::new(response);
+        }
+    }
+}
+
+/// Makes the settings of the next gateway.
+fn set(gateway: &Gateway, line: &str) {
+    gateway.rewrite(|text| text.replace("drain: 1s\n", &format!("drain: 1s\n{line}\n")));
+}
+
+#[tokio::test]
+async fn a_successor_that_has_room_for_less_takes_what_fits() {
+    let redis = Redis::start().await;
+    let mut old = build(&redis).start().await;
+    old.becomes(200, SOON).await;
+    let small = misses_two(&old, &redis, Via::Http1, "small").await;
+    let large = misses_two(&old, &redis, Via::Http1, "large").await;
+    redis.publish("large", "x".repeat(200 << 10)).await;
+    set(&old, "history_handover: 100KiB");
+    let new = old.successor().await;
+    assert_eq!(old.exit_within(SOON).await.code(), Some(0), "{}", old.log());
+    assert!(old.log().contains("history_handover has no room for them"), "{}", old.log());
+    let read = comes_back((&new, Via::Http1), &redis, "small", &small).await;
+    assert_eq!(read, ["2", "3", "last"]);
+    let read = comes_back((&new, Via::Http1), &redis, "large", &large).await;
+    assert!(read[0].contains("\"reason\":\""), "{:?}", &read[..1]);
+    // The next one finds its socket.
+    new.becomes(200, SOON).await;
+    let next = new.successor().await;
+    assert_eq!(next.get("/nothing").await.status, 404);
+}
+
+#[tokio::test]
+async fn where_the_fleet_changes_with_the_successor_there_is_a_gap() {
+    let redis = Redis::start().await;
+    let mut old = build(&redis).start().await;
+    old.becomes(200, SOON).await;
+    let id = misses_two(&old, &redis, Via::Http1, "news").await;
+    set(&old, "fleet: { key: 0123456789abcdef0123456789abcdef }");
+    let new = old.successor().await;
+    assert_eq!(old.exit_within(2 * SOON).await.code(), Some(0), "{}", old.log());
+    let read = comes_back((&new, Via::Http1), &redis, "news", &id).await;
+    assert!(read[0].contains("unknown_id"), "{read:?}");
+    assert!(new.log().contains("goes on without the histories"), "{}", new.log());
+}
+
+#[tokio::test]
+async fn nothing_comes_twice_while_another_takes_over() {
+    const MESSAGES: usize = 3_000;
+    let redis = Redis::start().await;
+    let mut gateway = build(&redis).start().await;
+    gateway.becomes(200, SOON).await;
+    let mut stream = gateway.subscribe("/events/news").await;
+    let address = gateway.address("http");
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let publish = async {
+        while !stop.load(Ordering::SeqCst) || next.load(Ordering::SeqCst) < MESSAGES {
+            let number = next.fetch_add(1, Ordering::SeqCst);
+            redis.publish("news", number.to_string()).await;
+        }
+        redis.publish("news", "end").await;
+    };
+    let move_over = async {
+        for _ in 0..3 {
+            let new = gateway.successor().await;
+            assert_eq!(gateway.exit_within(2 * SOON).await.code(), Some(0), "{}", gateway.log());
+            gateway = new;
+        }
+        stop.store(true, Ordering::SeqCst);
+        gateway
+    };
+    let read = async {
+        let mut expected = 0;
+        loop {
+            let Some(block) = stream.block().await else {
+                // It was closed: another one, perhaps the same gateway still, goes on.
+                stream = again(address, stream.last_id()).await;
+                continue;
+            };
+            let Some(event) = block.event else { continue };
+            if event.data == "end" {
+                return expected;
+            }
+            assert_eq!(event.data, expected.to_string());
+            expected += 1;
+        }
+    };
+    let (gateway, read, ()) = tokio::join!(move_over, read, publish);
+    assert_eq!(read, next.load(Ordering::SeqCst));
+    drop(gateway);
 }
 
 #[tokio::test]

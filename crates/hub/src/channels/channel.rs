@@ -6,7 +6,7 @@ use std::time::Duration;
 use ssegate_sse::frame::Frame;
 use tokio::time::Instant;
 
-use super::inherit::Hole;
+use super::hole::Hole;
 use super::lingering::Linger;
 use crate::Topic;
 use crate::fleet::answer::Answer;

@@ -49,7 +49,9 @@ impl HubState {
                     channel.whole_since = None;
                 }
             } else if let Some(gap) = channel.begin_with_hole(number) {
-                channel.keep(number, gap, now, &mut self.budget);
+                if FleetRule::GapAfterRestart.holds() {
+                    channel.keep(number, gap, now, &mut self.budget);
+                }
             } else if let Some(history) = &mut channel.history {
                 history.begin(number);
             }

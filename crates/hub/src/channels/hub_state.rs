@@ -48,6 +48,8 @@ pub(super) struct HubState {
     pub(super) begins_after: u64,
     // What other gateways say counts for questions from this number on.
     pub(super) answers_from: u64,
+    // The gateway drains: what is followed stays, for the next process.
+    pub(super) is_draining: bool,
     // Any shard has joined a channel.
     pub(super) was_joined: bool,
     pub(super) channels: Slab<Channel>,
@@ -82,6 +84,7 @@ impl HubState {
             earlier_runs: Vec::new(),
             begins_after: 0,
             answers_from: 0,
+            is_draining: false,
             was_joined: false,
             channels: Slab::new(),
             by_topic: HashMap::new(),
@@ -156,14 +159,15 @@ impl HubState {
 
     /// When the linger of a channel ends next.
     pub(super) fn next_linger_end(&self) -> Option<Instant> {
-        self.lingering.next_end().map(|(until, _)| until)
+        let next = self.lingering.next_end().filter(|_| !self.is_draining);
+        next.map(|(until, _)| until)
     }
 
     /// Closes the channels whose linger is over; returns the topics that the source must leave.
     pub(super) fn close_lingering(&mut self, now: Instant) -> Vec<Topic> {
         let mut left = Vec::new();
         while let Some((until, index)) = self.lingering.next_end() {
-            if until > now {
+            if until > now || self.is_draining {
                 break;
             }
             left.extend(self.close(index));

@@ -9,24 +9,30 @@
 //! missing there, and none is twice.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Hub;
 use super::channel::Channel;
+use super::hole::Hole;
 use super::hub_state::HubState;
-use crate::fleet::answer::{Answer, StandsAt};
+use crate::fleet::answer::Answer;
 use crate::fleet::marks::HeardMark;
-use crate::fleet::name::{EventName, FleetPosition};
+use crate::fleet::name::EventName;
+use crate::fleet::rules::FleetRule;
 use crate::gap::GapReason;
 use crate::history::History;
 use crate::history::budget::HistoryBudget;
 use crate::history::record::{HistoryRecord, RecordContent};
 use crate::history::retention::HistorySettings;
-use crate::position::event_id::{EventId, RunTag};
+use crate::position::event_id::EventId;
 use crate::snapshot::{ChannelSnapshot, ContentSnapshot, RecordSnapshot, Snapshot};
 use crate::subject::{ChannelIndex, Subject};
 use crate::{SourceRequest, Topic};
+
+/// How long a channel of an earlier process is followed for its clients to come back, beside its linger.
+const RETURN: Duration = Duration::from_secs(30);
 
 /// What came of a takeover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +42,7 @@ pub enum Continued {
     /// Not all of it is confirmed here, or no mark has been heard by both since: try it again with a newer
     /// snapshot.
     NotYet,
-    /// It cannot: clients are served already.
+    /// It cannot: clients are served already, or the earlier process has given more numbers than were left to it.
     TooLate,
     /// It cannot: there are no marks, by which the place would be found where the runs meet.
     NoFleet,
@@ -59,13 +65,18 @@ impl Hub {
         state.begins_after = newest;
     }
 
-    /// Goes on with what an earlier process has left when it ended. Called before any client is served. Returns
-    /// the number of channels.
+    /// Goes on with what an earlier process has left. Called before the source has confirmed anything: what it
+    /// sends from then on is not in the snapshot. Returns the number of channels.
     ///
     /// What was published between the two is missing, which is a gap: unless another gateway of the fleet says
     /// that nothing was.
     pub fn restore(&self, snapshot: &Snapshot) -> usize {
         self.state.borrow_mut().restore(snapshot, Instant::now())
+    }
+
+    /// Whether it goes on with what an earlier process has left.
+    pub fn has_restored(&self) -> bool {
+        !self.state.borrow().earlier_runs.is_empty()
     }
 
     /// Goes on with what a process has that still runs, without a gap. Called before any client is served, after
@@ -79,35 +90,36 @@ impl Hub {
 impl HubState {
     // After a restart.
 
-    /// Goes on with what an earlier process has left, before anything is followed. Returns the number of
+    /// Goes on with what an earlier process has left, before anything is confirmed. Returns the number of
     /// channels.
     pub(super) fn restore(&mut self, snapshot: &Snapshot, now: Instant) -> usize {
+        debug_assert!(!self.channels.iter().any(|(_, channel)| channel.is_confirmed()));
         self.numbers.begin_after(snapshot.newest);
         self.earlier_runs = snapshot.runs_up_to(snapshot.newest);
-        self.fleet.marks.replace_up_to(self.numbers.newest(), &snapshot.marks);
+        self.fleet.marks.continue_from(&snapshot.marks);
         let newest_mark = self.fleet.marks.newest();
         let mut restored = 0;
-        for past in &snapshot.channels {
-            let Some(index) = self.open_to_inherit(&past.topic, now) else { continue };
-            let hole = Hole { number: None, end: End::of(past, snapshot, newest_mark) };
+        for (rank, past) in snapshot.channels.iter().enumerate() {
+            let Some(index) = self.open_to_inherit(&past.topic, rank, now) else { continue };
+            let hole = Hole::behind(past, snapshot, newest_mark);
             let channel = &mut self.channels[index as usize];
             let Some(settings) = channel.history.as_ref().map(History::settings) else { continue };
             channel.put_history(past.history(settings, index, u64::MAX), &mut self.budget, now);
             channel.hole = Some(Box::new(hole));
-            if channel.is_confirmed() {
-                let number = self.numbers.take();
-                if let Some(gap) = channel.begin_with_hole(number) {
-                    channel.keep(number, gap, now, &mut self.budget);
-                }
-            }
             restored += 1;
         }
         self.evict_histories();
         restored
     }
 
-    /// Follows a channel of the earlier process, if a route reads it and there is room.
-    fn open_to_inherit(&mut self, topic: &Topic, now: Instant) -> Option<ChannelIndex> {
+    /// Follows a channel of the earlier process, if a route reads it and there is room. Its clients come back in
+    /// the next moments: until then it lingers. `rank`: how many were used later.
+    fn open_to_inherit(
+        &mut self,
+        topic: &Topic,
+        rank: usize,
+        now: Instant,
+    ) -> Option<ChannelIndex> {
         if let Some(&index) = self.by_topic.get(topic) {
             return Some(index);
         }
@@ -116,7 +128,8 @@ impl HubState {
             return None;
         }
         let (index, must_follow) = self.open(topic.clone(), retention, None);
-        self.begin_linger(index, now);
+        let rank = Duration::from_micros(rank as u64).min(RETURN);
+        self.begin_linger(index, now + RETURN - rank);
         if must_follow {
             self.source_requests().put(topic.clone(), SourceRequest::Follow);
         }
@@ -125,8 +138,8 @@ impl HubState {
 
     // At a takeover.
 
-    /// Goes on with what a process has that still runs. With `is_last`, channels that are not confirmed here
-    /// are left out.
+    /// Goes on with what a process has that still runs. With `is_last`, channels that would need another try are
+    /// left out.
     pub(super) fn take_over(
         &mut self,
         snapshot: &Snapshot,
@@ -143,17 +156,19 @@ impl HubState {
         let Some(seam) = self.seam(snapshot).filter(|_| self.fleet.is_up()) else {
             return Continued::NotYet;
         };
-        let mut ready = Vec::new();
-        for past in &snapshot.channels {
-            let Some(index) = self.open_at_seam(&past.topic, now) else { continue };
+        let (mut ready, mut is_waiting) = (Vec::new(), false);
+        for (rank, past) in snapshot.channels.iter().enumerate() {
+            let Some(index) = self.open_to_inherit(&past.topic, rank, now) else { continue };
             let channel = &self.channels[index as usize];
             let is_heard = channel.is_confirmed() && channel.confirmed <= seam.mark.number;
-            if !is_heard && !is_last {
-                return Continued::NotYet;
-            }
             if is_heard && past.is_whole_at(seam.earlier) && channel.has_all_since(seam) {
                 ready.push((index, past));
+            } else {
+                is_waiting = true;
             }
+        }
+        if is_waiting && !is_last {
+            return Continued::NotYet;
         }
         self.meet(seam, snapshot, &ready, now);
         Continued::With(ready.len())
@@ -171,23 +186,6 @@ impl HubState {
         marks.filter_map(common).last()
     }
 
-    /// A channel of the earlier process, if this one hears it: one that is fed may not be open.
-    fn open_at_seam(&mut self, topic: &Topic, now: Instant) -> Option<ChannelIndex> {
-        if let Some(&index) = self.by_topic.get(topic) {
-            return Some(index);
-        }
-        let retention = self.settings.retention.of(topic)?;
-        let is_fed = self.origin(topic, None).fed_since.is_some()
-            && !self.names.plain.contains_key(&topic.subscription.name);
-        if retention.history.is_none() || !is_fed || self.is_full() {
-            return None;
-        }
-        let (index, must_follow) = self.open(topic.clone(), retention, None);
-        debug_assert!(!must_follow, "it is fed");
-        self.begin_linger(index, now);
-        Some(index)
-    }
-
     fn meet(
         &mut self,
         seam: Seam,
@@ -199,14 +197,16 @@ impl HubState {
         // What was heard before the mark has numbers that do not compare with those of the earlier run.
         for (_, channel) in &mut self.channels {
             channel.answers.clear();
-            if !channel.is_log() && channel.is_confirmed() {
+            if !channel.is_log() && FleetRule::NothingBeforeSeam.holds() {
                 channel.begin_again_after(number, &mut self.budget);
             }
         }
         for &(index, past) in ready {
             let channel = &mut self.channels[index as usize];
             let Some(settings) = channel.history.as_ref().map(History::settings) else { continue };
-            let earlier = past.history(settings, index, seam.earlier);
+            let up_to =
+                if FleetRule::PastUpToSeam.holds() { seam.earlier } else { snapshot.newest };
+            let earlier = past.history(settings, index, up_to);
             channel.newest = channel.newest.max(earlier.newest_number());
             channel.confirmed = past.confirmed;
             channel.whole_since = channel.whole_since.map(|since| match since > number {
@@ -218,10 +218,9 @@ impl HubState {
             channel.change_history(&mut self.budget, |history| history.expire(now));
             channel.enter_budget(&mut self.budget);
         }
-        let marks = snapshot.marks.iter().filter(|mark| mark.number <= seam.earlier);
-        let mut marks: Vec<_> = marks.filter(|mark| mark.id != seam.mark.id).copied().collect();
-        marks.push(seam.mark);
-        self.fleet.marks.replace_up_to(number, &marks);
+        let marks = snapshot.marks.iter().take_while(|mark| mark.id != seam.mark.id);
+        let marks: Vec<_> = marks.copied().chain([seam.mark]).collect();
+        self.fleet.marks.continue_from(&marks);
         self.earlier_runs = snapshot.runs_up_to(seam.earlier);
         self.answers_from = number;
         self.evict_histories();
@@ -238,79 +237,25 @@ impl HubState {
     /// Takes what another gateway says of a channel that has a hole since a restart: perhaps nothing came.
     pub(super) fn close_hole(&mut self, index: ChannelIndex, answer: &Answer) {
         let channel = &mut self.channels[index as usize];
-        let Some(Hole { number: Some(number), end }) = channel.hole.as_deref() else { return };
-        if end.is_quiet_since(answer, channel) {
-            let number = *number;
+        let closed = channel.hole.as_deref().and_then(|hole| hole.closed_by(answer, channel.tag));
+        if let Some(number) = closed {
             channel.hole = None;
             channel.change_history(&mut self.budget, |history| history.remove_gap(number));
         }
     }
 }
 
-/// What may be missing of a channel since a restart.
-#[derive(Clone, Debug)]
-pub(super) struct Hole {
-    /// The number of the gap; `None` before the channel is confirmed.
-    number: Option<u64>,
-    end: End,
-}
-
-impl Hole {
-    /// Whether a client at this number stands before it.
-    pub(super) fn is_after(&self, number: u64) -> bool {
-        self.number.is_none_or(|hole| number < hole)
-    }
-}
-
-/// Where the earlier process stood on a channel when it ended.
-#[derive(Clone, Debug)]
-struct End {
-    run: RunTag,
-    number: u64,
-    /// The newest message on the channel, if it has a name.
-    newest: Option<EventName>,
-    /// The newest mark, if no message has come on the channel since.
-    mark: Option<HeardMark>,
-}
-
-impl End {
-    fn of(past: &ChannelSnapshot, snapshot: &Snapshot, mark: Option<HeardMark>) -> Self {
-        let newest = past.records.iter().rev().find(|record| record.is_message());
-        let (number, name) = newest
-            .map_or((past.complete_after, past.dropped), |record| (record.number, record.name));
-        Self {
-            run: snapshot.run,
-            number: snapshot.newest,
-            newest: name.known().filter(|_| number > past.whole_since),
-            mark: mark.filter(|mark| mark.number >= number.max(past.whole_since)),
-        }
-    }
-
-    /// Whether nothing was published on the channel between this and the question.
-    fn is_quiet_since(&self, answer: &Answer, channel: &Channel) -> bool {
-        let tag = channel.tag;
-        let newest = self.newest.map(|name| FleetPosition { tag, name });
-        let mark = self.mark.map(|mark| FleetPosition::of_mark(mark.id, tag));
-        newest.into_iter().chain(mark).any(|place| {
-            let id = EventId { run: self.run, number: self.number, place: Some(place) };
-            let position = answer.position(&id);
-            position.is_some_and(|position| {
-                matches!(position, StandsAt::Exactly(_)) && answer.is_quiet_since(position, tag)
-            })
-        })
-    }
-}
-
 impl Channel {
-    /// It is confirmed: what came since the end of the earlier process may be missing.
+    /// It is confirmed with this number: what came since the end of the earlier process may be missing.
     pub(super) fn begin_with_hole(&mut self, number: u64) -> Option<(RecordContent, EventName)> {
-        let hole = self.hole.as_deref_mut().filter(|hole| hole.number.is_none())?;
-        hole.number = Some(number);
-        Some((RecordContent::Gap(GapReason::RedisAway), EventName::default()))
+        let is_new = self.hole.as_deref_mut().is_some_and(|hole| hole.begin(number));
+        let gap = (RecordContent::Gap(GapReason::RedisAway), EventName::default());
+        is_new.then_some(gap)
     }
 
     fn put_history(&mut self, past: History, budget: &mut HistoryBudget, now: Instant) {
         self.newest = self.newest.max(past.newest_number());
+        self.used = past.newest_number();
         self.change_history(budget, |history| *history = past);
         self.change_history(budget, |history| history.set_bounds(history.settings(), now));
         self.enter_budget(budget);
@@ -331,7 +276,7 @@ impl Channel {
 impl ChannelSnapshot {
     /// Whether it had missed nothing up to this number since it was followed.
     fn is_whole_at(&self, number: u64) -> bool {
-        self.confirmed.max(self.whole_since).max(self.complete_after) <= number
+        self.is_followed && self.confirmed.max(self.whole_since).max(self.complete_after) <= number
     }
 
     /// Its history up to a number, for the channel with this index.
@@ -353,12 +298,5 @@ impl RecordSnapshot {
             ContentSnapshot::Gap(reason) => RecordContent::Gap(*reason),
         };
         HistoryRecord { number, received, name, content }
-    }
-
-    fn is_message(&self) -> bool {
-        matches!(
-            self.content,
-            ContentSnapshot::Event(..) | ContentSnapshot::Gap(GapReason::TooLarge)
-        )
     }
 }

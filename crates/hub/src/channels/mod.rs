@@ -14,6 +14,7 @@ mod fleet;
 mod fleet_api;
 mod follow;
 mod followed;
+mod hole;
 mod hub_state;
 mod inherit;
 mod lingering;

@@ -3,17 +3,17 @@
 use std::cmp::Reverse;
 
 use super::Hub;
-use super::channel::Channel;
+use super::channel::{Channel, Confirmation};
 use super::hub_state::HubState;
 use crate::Ids;
 use crate::history::record::{HistoryRecord, RecordContent};
 use crate::snapshot::{ChannelSnapshot, ContentSnapshot, MAX_MARKS, RecordSnapshot, Snapshot};
 
 impl Hub {
-    /// What the next process can go on with: the histories of channels that are followed without a hole, those
-    /// used last first, as far as they hold [`handover_bytes`](crate::HubSettings::handover_bytes) together.
-    pub fn snapshot(&self) -> Snapshot {
-        self.state.borrow().snapshot()
+    /// What the next process can go on with: the histories of the channels, those used last first, as far as they
+    /// hold `max_bytes` together, or [`handover_bytes`](crate::HubSettings::handover_bytes) if that is less.
+    pub fn snapshot(&self, max_bytes: usize) -> Snapshot {
+        self.state.borrow().snapshot(max_bytes)
     }
 
     /// What a snapshot may hold, in bytes.
@@ -28,15 +28,15 @@ impl Hub {
 }
 
 impl HubState {
-    fn snapshot(&self) -> Snapshot {
+    fn snapshot(&self, max_bytes: usize) -> Snapshot {
         let channels = self.channels.iter().map(|(_, channel)| channel);
-        let mut whole: Vec<&Channel> = channels.filter(|channel| channel.can_be_left()).collect();
-        whole.sort_unstable_by_key(|channel| Reverse(channel.used.max(channel.newest)));
-        let mut room = self.settings.handover_bytes;
-        let fitting = whole.into_iter().take_while(|channel| {
+        let mut all: Vec<&Channel> = channels.filter(|channel| channel.has_past()).collect();
+        all.sort_unstable_by_key(|channel| Reverse(channel.used.max(channel.newest)));
+        let (mut room, count) = (self.settings.handover_bytes.min(max_bytes), all.len());
+        all.retain(|channel| {
             let held = channel.history.as_ref().map_or(0, |history| history.held());
-            let left = room.checked_sub(held);
-            room = left.unwrap_or_default();
+            let left = room.checked_sub(held).filter(|_| room > 0);
+            room = left.unwrap_or(room);
             left.is_some()
         });
         Snapshot {
@@ -44,14 +44,18 @@ impl HubState {
             newest: self.numbers.newest(),
             earlier: self.earlier_runs.clone(),
             marks: self.fleet.marks.last(MAX_MARKS).collect(),
-            channels: fitting.filter_map(Channel::snapshot).collect(),
+            left_out: count - all.len(),
+            channels: all.into_iter().filter_map(Channel::snapshot).collect(),
         }
     }
 }
 
 impl Channel {
-    fn can_be_left(&self) -> bool {
-        self.topic.ids == Ids::Ours && self.is_confirmed()
+    /// Whether it has something that the next process can go on with.
+    fn has_past(&self) -> bool {
+        let was_confirmed =
+            matches!(self.confirmation, Confirmation::Given | Confirmation::Withdrawn);
+        self.topic.ids == Ids::Ours && (was_confirmed || self.hole.is_some())
     }
 
     fn snapshot(&self) -> Option<ChannelSnapshot> {
@@ -59,7 +63,8 @@ impl Channel {
         Some(ChannelSnapshot {
             topic: self.topic.clone(),
             confirmed: self.confirmed,
-            whole_since: self.whole_since?,
+            whole_since: self.whole_since.unwrap_or(self.confirmed),
+            is_followed: self.is_confirmed() && self.whole_since.is_some(),
             complete_after: history.complete_after(),
             dropped: history.dropped(),
             records: history.records().map(snapshot_of).collect(),

@@ -21,10 +21,7 @@ impl HubState {
         let mark = fastrand::u64(..);
         let list = ForAll::List { list: self.run };
         self.publish_for_all(&list, Some(mark));
-        // What was followed before a restart is asked about, too.
-        let with_hole = self.channels.iter().filter(|(_, channel)| channel.hole.is_some());
-        let topics: HashSet<_> =
-            with_hole.map(|(_, channel)| channel.topic.clone()).take(MAX_TOPICS).collect();
+        let topics = HashSet::new();
         self.fleet.warm_up =
             WarmUp::Listing { mark, until: now + PUBLISHING, topics, is_alone: false };
     }
@@ -41,6 +38,7 @@ impl HubState {
     /// This gateway drains: tells the others what it follows while it can still say how far that has come. Its
     /// clients come to them when it has gone.
     pub(super) fn leave_fleet(&mut self) {
+        self.is_draining = true;
         let follows = self.followed_texts();
         if !self.fleet.is_up() || self.fleet.left.is_some() || follows.is_empty() {
             return;
@@ -149,14 +147,12 @@ impl HubState {
         now: Instant,
         new: &mut Vec<Topic>,
     ) -> Vec<Subscription> {
-        let mut subscriptions = Vec::new();
+        // What was followed before a restart is asked about, too.
+        let with_hole = self.channels.iter().filter(|(_, channel)| channel.hole.is_some());
+        let with_hole = with_hole.map(|(_, channel)| channel.topic.subscription.clone());
+        let mut subscriptions: Vec<_> = with_hole.collect();
         for topic in topics.into_iter().take(MAX_TOPICS) {
-            let known = self.by_topic.get(&topic).map(|index| &self.channels[*index as usize]);
-            if known.is_some_and(|known| known.hole.is_some()) {
-                subscriptions.push(topic.subscription);
-                continue;
-            }
-            let known = known.is_some();
+            let known = self.by_topic.contains_key(&topic);
             let Some(retention) = self.settings.retention.of(&topic) else { continue };
             // A quarter is left to those whom a client asks for.
             let is_full = 4 * self.channels.len() >= 3 * self.settings.max_channels;

@@ -52,12 +52,16 @@ impl Marks {
         self.numbers.get(&id).copied()
     }
 
-    /// Puts marks before those that came after `number`, in place of all others: `earlier`, the oldest first.
-    pub(crate) fn replace_up_to(&mut self, number: u64, earlier: &[HeardMark]) {
-        let later = self.order.iter().filter(|mark| mark.number > number).copied();
-        let all: Vec<_> = earlier.iter().copied().chain(later).collect();
+    /// Puts `earlier`, the oldest first, in the place of all marks before the one that ends it. Those behind that
+    /// stay.
+    pub(crate) fn continue_from(&mut self, earlier: &[HeardMark]) {
+        let later = |seam: &HeardMark| {
+            let place = self.order.iter().position(|mark| mark.id == seam.id)?;
+            Some(self.order.range(place + 1..).copied().collect::<Vec<_>>())
+        };
+        let later = earlier.last().and_then(later).unwrap_or_default();
         *self = Self::default();
-        for mark in all {
+        for mark in earlier.iter().copied().chain(later) {
             self.push(mark.id, mark.number);
         }
     }

@@ -21,6 +21,12 @@ pub(crate) enum FleetRule {
     GapFirst,
     /// A position without an event names the newest message of all channels.
     NewestOfAllChannels,
+    /// At a takeover, what was heard before the mark where the runs meet is dropped.
+    NothingBeforeSeam,
+    /// The past of the earlier process counts up to that mark, and no further.
+    PastUpToSeam,
+    /// After a restart, a gap stands behind the past.
+    GapAfterRestart,
     /// Tags have 32 bits: without it they collide, which costs gaps and nothing else.
     WideTags,
 }

@@ -104,9 +104,7 @@ impl EventId {
         let (mut left, mut rest) = (MAX_DIGITS, self.number);
         loop {
             left -= 1;
-            #[expect(clippy::cast_possible_truncation, reason = "below ten")]
-            let digit = (rest % 10) as u8;
-            digits[left] = b'0' + digit;
+            digits[left] = b'0' + (rest % 10) as u8;
             rest /= 10;
             if rest == 0 {
                 break;

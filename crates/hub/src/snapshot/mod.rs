@@ -1,6 +1,6 @@
 //! What a hub knows that the hub of the next process can go on with: at a takeover, and over a restart.
 //!
-//! That are the histories, with the number and the name of each record; the marks, by which the next hub finds
+//! These are the histories, with the number and the name of each record; the marks, by which the next hub finds
 //! the place in the order of the server up to which this one has heard it; and the run, so that the ids of this
 //! run are positions in the next.
 //!
@@ -13,12 +13,11 @@ use tokio::time::Instant;
 
 use crate::Topic;
 use crate::fleet::marks::HeardMark;
+pub(crate) use crate::fleet::marks::MAX_MARKS;
 use crate::fleet::name::EventName;
 use crate::gap::GapReason;
 use crate::position::event_id::RunTag;
 
-/// Marks in a snapshot, at most: as many as there are in an hour where one comes each second.
-pub(crate) const MAX_MARKS: usize = 4096;
 /// Runs before this one whose ids are still known, at most.
 pub(crate) const MAX_EARLIER: usize = 8;
 
@@ -36,6 +35,8 @@ pub struct Snapshot {
     /// The oldest first.
     pub(crate) marks: Vec<HeardMark>,
     pub(crate) channels: Vec<ChannelSnapshot>,
+    /// Channels for which there was no room.
+    pub(crate) left_out: usize,
 }
 
 /// The past of one channel.
@@ -45,6 +46,8 @@ pub(crate) struct ChannelSnapshot {
     /// The number of its confirmation, and since when it was followed without a hole.
     pub(crate) confirmed: u64,
     pub(crate) whole_since: u64,
+    /// Whether it was followed, without a hole, when the snapshot was taken.
+    pub(crate) is_followed: bool,
     /// The number after which nothing is missing, and the name of the record with this number.
     pub(crate) complete_after: u64,
     pub(crate) dropped: EventName,
@@ -79,6 +82,11 @@ impl Snapshot {
         self.channels.len()
     }
 
+    /// Channels whose history had no room in it. Not known of one that was read.
+    pub fn left_out(&self) -> usize {
+        self.left_out
+    }
+
     /// The runs whose ids the next hub knows, this one among them: its numbers up to `newest`.
     pub(crate) fn runs_up_to(&self, newest: u64) -> Vec<(RunTag, u64)> {
         let earlier = self.earlier.iter().map(|&(run, number)| (run, number.min(newest)));
@@ -86,5 +94,15 @@ impl Snapshot {
         let surplus = runs.len().saturating_sub(MAX_EARLIER);
         runs.drain(..surplus);
         runs
+    }
+}
+
+impl RecordSnapshot {
+    /// Whether it is of one message: an event, or one that was too large.
+    pub(crate) fn is_message(&self) -> bool {
+        matches!(
+            self.content,
+            ContentSnapshot::Event(..) | ContentSnapshot::Gap(GapReason::TooLarge)
+        )
     }
 }

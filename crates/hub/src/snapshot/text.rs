@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! {"format":1,"run":"abc123","newest":17,"earlier":[],"marks":[["00000000000000ff",3]],"channels":1}
-//! {"topic":["c","news","raw"],"confirmed":1,"whole_since":1,"complete_after":1,"records":[…]}
+//! {"topic":["c","news","raw"],"confirmed":1,"whole_since":1,"is_followed":true,"complete_after":1,"records":[…]}
 //! data: hello
 //! id: abc123-17
 //!
@@ -26,6 +26,8 @@ use crate::gap::GapReason;
 use crate::position::event_id::RunTag;
 
 const FORMAT: u32 = 1;
+/// No run comes so far: behind it there is room for the numbers of the next.
+const MAX_NUMBER: u64 = 1 << 62;
 const END: &[u8] = b"end\n";
 
 /// The first line.
@@ -43,10 +45,11 @@ struct HeadText {
 /// The line of a channel.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ChannelText {
+struct PastText {
     topic: TopicText,
     confirmed: u64,
     whole_since: u64,
+    is_followed: bool,
     complete_after: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dropped: Option<String>,
@@ -99,7 +102,7 @@ impl Snapshot {
         out.write_all(&message::encode(&head))?;
         out.write_all(b"\n")?;
         for channel in &self.channels {
-            out.write_all(&message::encode(&ChannelText::of(channel, now)))?;
+            out.write_all(&message::encode(&PastText::of(channel, now)))?;
             out.write_all(b"\n")?;
             for record in &channel.records {
                 if let ContentSnapshot::Event(frame, _) = &record.content {
@@ -120,6 +123,9 @@ impl Snapshot {
         if head.format != FORMAT {
             return Err(lines.error(format_args!("its format is {}", head.format)));
         }
+        if head.newest > MAX_NUMBER {
+            return Err(lines.error("its numbers are too large"));
+        }
         let are_bounded = head.marks.len() <= MAX_MARKS && head.earlier.len() <= MAX_EARLIER;
         let numbers = head.marks.iter().map(|(_, number)| *number);
         if !are_bounded || !numbers.is_sorted() {
@@ -135,11 +141,11 @@ impl Snapshot {
             return Err(InvalidSnapshot::CutOff);
         }
         let HeadText { run, newest, earlier, .. } = head;
-        Ok(Self { run, newest, earlier, marks, channels })
+        Ok(Self { run, newest, earlier, marks, channels, left_out: 0 })
     }
 }
 
-impl ChannelText {
+impl PastText {
     fn of(channel: &ChannelSnapshot, now: Instant) -> Self {
         let tag = SubscriptionTag::of(&channel.topic.subscription);
         let record = |record: &RecordSnapshot| {
@@ -155,6 +161,7 @@ impl ChannelText {
             topic: message::topic_text(&channel.topic),
             confirmed: channel.confirmed,
             whole_since: channel.whole_since,
+            is_followed: channel.is_followed,
             complete_after: channel.complete_after,
             dropped: name_text(tag, channel.dropped),
             records: channel.records.iter().map(record).collect(),
@@ -195,8 +202,9 @@ impl Lines<'_> {
     }
 
     fn channel(&mut self, newest: u64, now: Instant) -> Result<ChannelSnapshot, InvalidSnapshot> {
-        let text: ChannelText = self.json()?;
-        let ChannelText { topic, confirmed, whole_since, complete_after, dropped, records } = text;
+        let text: PastText = self.json()?;
+        let is_followed = text.is_followed;
+        let PastText { topic, confirmed, whole_since, complete_after, dropped, records, .. } = text;
         let topic = message::topic(topic).ok_or_else(|| self.error("a channel without a name"))?;
         let tag = SubscriptionTag::of(&topic.subscription);
         let dropped = name(tag, dropped.as_ref()).map_err(|cause| self.error(cause))?;
@@ -210,7 +218,15 @@ impl Lines<'_> {
         let records: Result<Vec<_>, _> =
             records.into_iter().map(|record| self.record(record, tag, now)).collect();
         let records = records?;
-        Ok(ChannelSnapshot { topic, confirmed, whole_since, complete_after, dropped, records })
+        Ok(ChannelSnapshot {
+            topic,
+            confirmed,
+            whole_since,
+            is_followed,
+            complete_after,
+            dropped,
+            records,
+        })
     }
 
     fn record(

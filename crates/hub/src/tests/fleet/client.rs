@@ -119,18 +119,16 @@ impl FleetClient {
     fn place_of_id(&self, heard: Heard<'_>) -> u64 {
         let mut parts = self.id.as_deref().unwrap_or_default().splitn(3, '-');
         let (run, number) = (parts.next(), parts.next().and_then(|number| number.parse().ok()));
-        match (run, number) {
-            (Some(run), Some(number)) => {
-                let earlier = || heard.earlier.iter().find(|(known, _)| known == run);
-                let known: &[(u64, u64)] = match run == heard.run {
-                    true => heard.numbers,
-                    false => earlier().map_or(&[], |(_, numbers)| numbers),
-                };
-                let after = known.partition_point(|(known, _)| *known <= number);
-                after.checked_sub(1).map_or(0, |at| known[at].1)
-            }
-            _ => 0,
-        }
+        let (Some(run), Some(number)) = (run, number) else { return 0 };
+        // A number from before a run is one of the run that it goes on with.
+        let earlier = heard.earlier.iter().map(|(run, numbers)| (&**run, &**numbers));
+        let mut runs = earlier.chain([(heard.run, heard.numbers)]).rev();
+        let runs = runs.by_ref().skip_while(|(known, _)| *known != run);
+        let place = |(_, numbers): (&str, &[(u64, u64)])| {
+            let after = numbers.partition_point(|(known, _)| *known <= number);
+            Some(numbers[after.checked_sub(1)?].1)
+        };
+        runs.filter_map(place).next().unwrap_or_default()
     }
 
     /// Whether this is the first call since the stream was opened.

@@ -132,7 +132,7 @@ impl SimulatedGateway {
     /// What the next process would be given, as bytes.
     pub(super) fn snapshot(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let snapshot = self.hub.snapshot();
+        let snapshot = self.hub.snapshot(usize::MAX);
         snapshot.write(Instant::now(), &mut bytes).expect("a buffer takes all");
         bytes
     }

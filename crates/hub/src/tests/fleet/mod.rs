@@ -124,6 +124,11 @@ fn rules_are_missed_when_they_are_taken_away() {
         let fault = missed(Plan::draw, &[rule], SEEDS);
         assert!(fault.is_some(), "nothing goes wrong without {rule:?}");
     }
+    for rule in [FleetRule::NothingBeforeSeam, FleetRule::PastUpToSeam, FleetRule::GapAfterRestart]
+    {
+        let fault = missed(Plan::handing_over, &[rule], 2 * SEEDS);
+        assert!(fault.is_some(), "nothing goes wrong without {rule:?}");
+    }
 }
 
 #[test]

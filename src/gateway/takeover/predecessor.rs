@@ -1,0 +1,253 @@
+//! The new gateway: requests the sockets and the histories of the one that runs.
+
+use std::io::{self, BufRead as _, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use ssegate_hub::{Continued, Hub, Snapshot};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::task::spawn_blocking;
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ACCEPTING, HISTORIES, LEAVING, LINE_TIMEOUT, MAX_LINE, MAX_SOCKETS, Passed, REQUEST,
+    START_TIMEOUT, closed, other_version, path_for, read_line,
+};
+use crate::gateway::sockets::Inherited;
+use crate::gateway::{Error, state_file};
+use crate::health::Health;
+
+/// How long the new gateway waits for its source. Without it streams stay open and quiet.
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the new gateway asks for histories again until it hears all their channels.
+const MEETING_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long it waits before it asks again.
+const MEETING_PAUSE: Duration = Duration::from_millis(250);
+/// Numbers that the old gateway may still give to messages until it is asked for its histories: those of the new
+/// one begin behind them.
+const NUMBERS_LEFT: u64 = 1 << 24;
+/// No gateway comes so far.
+const MAX_NUMBER: u64 = 1 << 62;
+/// The received sockets must not leak into child processes. The flag is Linux's; elsewhere it does
+/// not matter, since the gateway spawns no processes.
+#[cfg(target_os = "linux")]
+const CLOSE_ON_EXEC: RecvFlags = RecvFlags::CMSG_CLOEXEC;
+#[cfg(not(target_os = "linux"))]
+const CLOSE_ON_EXEC: RecvFlags = RecvFlags::empty();
+/// The successor's connection to the gateway that it takes over from.
+#[derive(Debug)]
+pub(in crate::gateway) struct Predecessor {
+    stream: BlockingStream,
+    /// The numbers of this gateway begin behind it.
+    begins_after: u64,
+}
+
+/// Requests the sockets of the running gateway. Blocks.
+pub(in crate::gateway) fn request_sockets(
+    address: SocketAddr,
+) -> Result<(Inherited, Predecessor), Error> {
+    let path = path_for(address).map_err(|cause| Error::Takeover { path: None, cause })?;
+    exchange(&path).map_err(|cause| Error::Takeover { path: Some(path), cause })
+}
+
+fn exchange(path: &Path) -> io::Result<(Inherited, Predecessor)> {
+    let mut stream = BlockingStream::connect(path)?;
+    check_user(&stream)?;
+    stream.set_read_timeout(Some(LINE_TIMEOUT))?;
+    stream.set_write_timeout(Some(LINE_TIMEOUT))?;
+    stream.write_all(REQUEST.as_bytes())?;
+    let (line, sockets) = receive(&stream)?;
+    let Passed { addresses, newest } = serde_json::from_str(&line)?;
+    if newest > MAX_NUMBER {
+        return Err(other_version());
+    }
+    if addresses.is_empty() || addresses.len() != sockets.len() {
+        return Err(io::Error::other("the running gateway sent no sockets, or not all of them"));
+    }
+    let mut inherited = Inherited::default();
+    for (address, socket) in addresses.into_iter().zip(sockets) {
+        inherited.add(address, TcpListener::from(socket)).map_err(io::Error::other)?;
+    }
+    Ok((inherited, Predecessor { stream, begins_after: newest.saturating_add(NUMBERS_LEFT) }))
+}
+
+/// The sockets come from a gateway of this user, whoever may write to the directory.
+#[cfg(target_os = "linux")]
+fn check_user(stream: &BlockingStream) -> io::Result<()> {
+    let peer = rustix::net::sockopt::socket_peercred(stream)?.uid;
+    match peer == rustix::process::geteuid() {
+        true => Ok(()),
+        false => {
+            Err(io::Error::other(format!("another user listens there: uid {}", peer.as_raw())))
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn check_user(_: &BlockingStream) -> io::Result<()> {
+    Ok(())
+}
+
+/// Receives a line, and the file descriptors that come with its first byte.
+fn receive(stream: &BlockingStream) -> io::Result<(String, Vec<OwnedFd>)> {
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut first = [0; 1];
+    let mut parts = [IoSliceMut::new(&mut first)];
+    let received = rustix::net::recvmsg(stream, &mut parts, &mut control, CLOSE_ON_EXEC)?;
+    if received.bytes == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let mut sockets = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            sockets.extend(descriptors);
+        }
+    }
+    let mut line = String::from_utf8_lossy(&first).into_owned();
+    io::BufReader::new(stream.take(MAX_LINE)).read_line(&mut line)?;
+    Ok((line, sockets))
+}
+
+/// The same, on the runtime of this gateway.
+#[derive(Debug)]
+pub(in crate::gateway) struct ConnectedPredecessor {
+    stream: BufReader<UnixStream>,
+    begins_after: u64,
+}
+
+impl Predecessor {
+    /// Moves the connection to the runtime.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub(in crate::gateway) fn connect(self) -> io::Result<ConnectedPredecessor> {
+        self.stream.set_nonblocking(true)?;
+        let stream = BufReader::new(UnixStream::from_std(self.stream)?);
+        Ok(ConnectedPredecessor { stream, begins_after: self.begins_after })
+    }
+}
+
+impl ConnectedPredecessor {
+    /// Sets where the numbers of this gateway begin. Without a fleet the histories are taken here, before anything
+    /// is subscribed to, with a gap behind them: later nobody could tell what both have received.
+    pub(in crate::gateway) async fn begin(&mut self, hub: &Hub, has_fleet: bool) {
+        hub.begin_after(self.begins_after);
+        let max_bytes = hub.handover_bytes();
+        if has_fleet || max_bytes == 0 {
+            return;
+        }
+        match request_histories(&mut self.stream, max_bytes).await {
+            Ok(snapshot) => {
+                let channels = hub.restore(&snapshot);
+                tracing::info!(channels, "takeover: goes on with the histories, and a gap");
+            }
+            Err(error) => tracing::warn!(%error, "takeover: goes on without the histories"),
+        }
+    }
+
+    /// Waits for the source, and takes the histories; then accepts connections, tells the predecessor so, and
+    /// waits for its confirmation. After that the predecessor no longer serves its takeover socket.
+    pub(in crate::gateway) async fn complete(
+        self,
+        health: &Health,
+        hub: &Hub,
+        may_accept: &CancellationToken,
+    ) {
+        let listens = async {
+            while !(health.is_source_ready() && health.is_fleet_warm()) {
+                time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if time::timeout(SOURCE_TIMEOUT, listens).await.is_err() {
+            tracing::warn!("Redis does not respond; taking over without it");
+        }
+        match self.meet(hub, may_accept).await {
+            Ok(()) => tracing::info!("takeover complete; the old gateway is draining"),
+            Err(error) => {
+                tracing::warn!(%error, "takeover: the old gateway does not confirm that it drains");
+            }
+        }
+    }
+
+    async fn meet(self, hub: &Hub, may_accept: &CancellationToken) -> io::Result<()> {
+        // Whatever happens, this gateway accepts from here on.
+        let accepting = may_accept.clone().drop_guard();
+        let mut stream = self.stream;
+        match take_histories(&mut stream, hub).await {
+            Ok(None) => {}
+            Ok(Some(channels)) => {
+                tracing::info!(channels, "takeover: goes on with the histories");
+            }
+            Err(error) => tracing::warn!(%error, "takeover: goes on without the histories"),
+        }
+        drop(accepting);
+        stream.write_all(ACCEPTING.as_bytes()).await?;
+        // What is left of histories that were not taken comes before it. No line of theirs is this one.
+        let left = async {
+            loop {
+                match read_line(&mut stream).await? {
+                    Some(line) if line == LEAVING => return Ok(()),
+                    Some(_) => {}
+                    None => return Err(closed()),
+                }
+            }
+        };
+        time::timeout(LINE_TIMEOUT, left).await?
+    }
+}
+
+/// Goes on with the histories of the old gateway. Returns the number of channels; `None`: none are wanted.
+async fn take_histories(
+    stream: &mut BufReader<UnixStream>,
+    hub: &Hub,
+) -> io::Result<Option<usize>> {
+    let max_bytes = hub.handover_bytes();
+    if max_bytes == 0 || hub.has_restored() {
+        return Ok(None);
+    }
+    let end = Instant::now() + MEETING_TIMEOUT;
+    loop {
+        let snapshot = request_histories(stream, max_bytes).await?;
+        let is_last = Instant::now() >= end;
+        match hub.take_over(&snapshot, is_last) {
+            Continued::With(channels) => return Ok(Some(channels)),
+            Continued::NoFleet => return Err(io::Error::other("there is no fleet: see /readyz")),
+            Continued::TooLate => return Err(io::Error::other("clients are served already")),
+            Continued::NotYet if is_last => {
+                return Err(io::Error::other("both have received no mark since all is subscribed"));
+            }
+            Continued::NotYet => time::sleep(MEETING_PAUSE).await,
+        }
+    }
+}
+
+async fn request_histories(
+    stream: &mut BufReader<UnixStream>,
+    max_bytes: usize,
+) -> io::Result<Snapshot> {
+    let most = state_file::max_snapshot(max_bytes);
+    let exchanged = async {
+        stream.write_all(format!("{HISTORIES}{max_bytes}\n").as_bytes()).await?;
+        let line = read_line(stream).await?.unwrap_or_default();
+        let length: u64 = line.trim_end().parse().map_err(|_| other_version())?;
+        if length > most {
+            return Err(io::Error::other(format!("they are larger than {} MiB", most >> 20)));
+        }
+        let mut bytes = Vec::new();
+        stream.take(length).read_to_end(&mut bytes).await?;
+        Ok(bytes)
+    };
+    let bytes = time::timeout(START_TIMEOUT, exchanged).await??;
+    // Reading takes a while where they are large, and this thread has the source.
+    let now = Instant::now();
+    let read = move || Snapshot::read(&bytes, now).map_err(io::Error::other);
+    spawn_blocking(read).await?
+}
