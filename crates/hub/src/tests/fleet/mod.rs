@@ -124,9 +124,8 @@ fn rules_are_missed_when_they_are_taken_away() {
         let fault = missed(Plan::draw, &[rule], SEEDS);
         assert!(fault.is_some(), "nothing goes wrong without {rule:?}");
     }
-    for rule in [FleetRule::NothingBeforeSeam, FleetRule::PastUpToSeam, FleetRule::GapAfterRestart]
-    {
-        let fault = missed(Plan::handing_over, &[rule], 2 * SEEDS);
+    for rule in [FleetRule::PastUpToSeam, FleetRule::GapAfterRestart] {
+        let fault = missed(Plan::handing_over, &[rule], SEEDS);
         assert!(fault.is_some(), "nothing goes wrong without {rule:?}");
     }
 }
@@ -144,6 +143,9 @@ fn long_each_rule_is_missed_when_it_is_taken_away() {
         (Plan::breaking, &[FleetRule::GapsBeforeAnswers]),
         (Plan::calm, &[FleetRule::GapFirst]),
         (Plan::draw, &[FleetRule::NewestOfAllChannels]),
+        (Plan::handing_over, &[FleetRule::NothingBeforeSeam]),
+        (Plan::handing_over, &[FleetRule::PastUpToSeam]),
+        (Plan::handing_over, &[FleetRule::GapAfterRestart]),
     ] {
         let fault = missed(plan, rules, MOST);
         println!("without {rules:?}: {fault:?}");
