@@ -34,6 +34,8 @@ pub(crate) enum Server {
     Ssegate,
     /// The same with `history: off`: what history costs.
     SsegateHistoryOff,
+    /// The same with `log: { access: all }`: what the access log costs.
+    SsegateAccessLog,
     /// A gateway on hyper's HTTP/2, tokio-rustls and the redis crate: what our own gains.
     Stock,
     /// nginx with Nchan and its Redis store.
@@ -51,6 +53,7 @@ impl Server {
             Self::Bare | Self::Pushpin => mode.protocol == Protocol::Http1,
             Self::Ssegate
             | Self::SsegateHistoryOff
+            | Self::SsegateAccessLog
             | Self::Stock
             | Self::NchanRedis
             | Self::NchanMemory => true,
@@ -61,7 +64,7 @@ impl Server {
     pub(crate) fn programs(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Bare => &[],
-            Self::Ssegate | Self::SsegateHistoryOff | Self::Stock => {
+            Self::Ssegate | Self::SsegateHistoryOff | Self::SsegateAccessLog | Self::Stock => {
                 &[("redis-server", "redis-server")]
             }
             Self::NchanMemory => &[("nginx", "nginx"), (nchan::MODULE, "libnginx-mod-nchan")],
@@ -78,8 +81,9 @@ impl Server {
     pub(crate) fn start(self, site: &Site, settings: &Settings) -> Outcome<Running> {
         let mut running = match self {
             Self::Bare => bare::start(site),
-            Self::Ssegate => ssegate::start(site, settings, ssegate::History::On),
-            Self::SsegateHistoryOff => ssegate::start(site, settings, ssegate::History::Off),
+            Self::Ssegate => ssegate::start(site, settings, ssegate::Variant::Defaults),
+            Self::SsegateHistoryOff => ssegate::start(site, settings, ssegate::Variant::HistoryOff),
+            Self::SsegateAccessLog => ssegate::start(site, settings, ssegate::Variant::AccessLog),
             Self::Stock => stock::start(site),
             Self::NchanRedis => nchan::start(site, true),
             Self::NchanMemory => nchan::start(site, false),
@@ -103,6 +107,7 @@ impl fmt::Display for Server {
             Self::Bare => "bare",
             Self::Ssegate => "ssegate",
             Self::SsegateHistoryOff => "ssegate-history-off",
+            Self::SsegateAccessLog => "ssegate-access-log",
             Self::Stock => "stock",
             Self::NchanRedis => "nchan-redis",
             Self::NchanMemory => "nchan-memory",

@@ -5,15 +5,18 @@ use crate::Outcome;
 use crate::process::Process;
 use crate::publisher::Way;
 
-/// Whether the gateway keeps events for clients that come back.
+/// What differs from the defaults.
 #[derive(Clone, Copy)]
-pub(super) enum History {
-    /// As it does where nothing is said.
-    On,
-    Off,
+pub(super) enum Variant {
+    /// Nothing.
+    Defaults,
+    /// No events are kept for clients that come back.
+    HistoryOff,
+    /// Each request and stream is logged, however many there are. The lines go to a file.
+    AccessLog,
 }
 
-pub(super) fn start(site: &Site, settings: &Settings, history: History) -> Outcome<Running> {
+pub(super) fn start(site: &Site, settings: &Settings, variant: Variant) -> Outcome<Running> {
     let (redis, publish_at) = redis::start(site)?;
     let [plain, tls, admin] = std::array::from_fn(|_| free_address());
     let config = site.directory.join("gateway.yaml");
@@ -29,7 +32,7 @@ admin:
 redis:
   url: redis://{publish_at}
 shards: {shards}
-{sse}routes:
+{variant}routes:
   - path: /events/{{channel}}
     events:
       channels: ["{{channel}}"]
@@ -43,9 +46,10 @@ shards: {shards}
         key = site.certificate.key.display(),
         shards = settings.shards,
         linger = settings.linger,
-        sse = match history {
-            History::On => "",
-            History::Off => "sse: { history: off }\n",
+        variant = match variant {
+            Variant::Defaults => "",
+            Variant::HistoryOff => "sse: { history: off }\n",
+            Variant::AccessLog => "log: { access: all, access_rate: 1000000 }\n",
         },
     );
     std::fs::write(&config, text)?;
