@@ -50,6 +50,7 @@
 //! | [`http_client`] | one GET request over a connection of its own | what is fetched, and why |
 //! | [`dial`] | outgoing connections: resolve, connect, TLS handshake | what is sent |
 //! | [`tls_client`] | which server certificates outgoing connections trust | why we connect |
+//! | [`log`] | the level of the log, and the access log | where lines are written |
 //! | [`metrics`] | every metric, recorded by methods named after facts | the stages |
 //! | [`health`] | readiness, backends, certificates: what works and what does not | who asks |
 //! | [`log_limit`] | rate-limits repeated log lines | what they say |
@@ -75,6 +76,7 @@ pub mod gateway;
 pub mod grip;
 pub mod health;
 pub mod http_client;
+pub mod log;
 pub mod log_limit;
 pub mod metrics;
 pub mod proxy;

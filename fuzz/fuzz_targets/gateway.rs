@@ -58,7 +58,7 @@ routes:
         let settings = gateway.settings();
         let SourceLocation::Embedded(bus) = settings.source.location else { unreachable!() };
         let gate = Gate { clients: settings.listeners[0].address, bus };
-        std::thread::spawn(|| gateway.run(None).expect("runs"));
+        std::thread::spawn(|| gateway.run(None, ssegate::log::LogOutput::none()).expect("runs"));
         gate
     })
 }

@@ -7,6 +7,7 @@
 //! | `/readyz` | 200 while Redis is connected, file descriptors are available, what the fleet follows is followed and the gateway is not draining, else 503; `?verbose` lists the checks and warnings; `?exclude=redis` excludes a check |
 //! | `/revoke` | `POST`: ends streams, and refuses credentials |
 //! | `/publish/{channel}` | publishes what is sent with POST, if it listens on loopback |
+//! | `/log` | the level of the log and the mode of the access log; `PUT` changes them, if it listens on loopback |
 //! | `/` | the status page |
 //!
 //! With `admin.auth`, `/metrics`, the status page and what `?verbose` adds need a credential; `/livez` and
@@ -17,6 +18,7 @@
 //! `admin.hosts`, which stops DNS rebinding.
 
 mod auth;
+mod log;
 mod publish;
 mod readiness;
 mod reserved_descriptors;
@@ -44,6 +46,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::auth::AdminAuth;
+pub use self::log::AdminLog;
 pub use self::reserved_descriptors::RESERVED_DESCRIPTORS;
 use self::reserved_descriptors::ReservedDescriptors;
 pub use self::revoke::Revoking;
@@ -97,6 +100,8 @@ pub struct Admin {
     pub auth: AdminAuth,
     /// Publishes what is sent to it; `None`: nobody may.
     pub publishing: Option<AdminPublishing>,
+    /// Shows and changes the log; `None`: not here.
+    pub log: Option<AdminLog>,
 }
 
 impl Admin {
@@ -161,7 +166,10 @@ impl Admin {
     async fn handle(&self, request: Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
         let is_publication = request.uri().path().starts_with(publish::PATH);
         let is_revocation = request.uri().path() == "/revoke";
-        if !(is_publication || is_revocation) || !self.is_allowed(request.headers()) {
+        let log = self.log.as_ref().filter(|_| request.uri().path() == "/log");
+        if !(is_publication || is_revocation || log.is_some())
+            || !self.is_allowed(request.headers())
+        {
             return self.respond(&request).await;
         }
         if origin::is_foreign_site(AuthRequest::new(&request)) {
@@ -170,10 +178,13 @@ impl Admin {
                 "403 Forbidden: pages of other sites may not do this\n",
             );
         }
-        match self.auth.admit(AuthRequest::new(&request), &self.metrics).await {
-            Ok(()) if is_revocation => revoke::respond(self.revoking.as_ref(), request).await,
-            Ok(()) => publish::respond(self.publishing.as_ref(), request).await,
-            Err(refused) => refused,
+        if let Err(refused) = self.auth.admit(AuthRequest::new(&request), &self.metrics).await {
+            return refused;
+        }
+        match log {
+            Some(log) => log.respond(request).await,
+            None if is_revocation => revoke::respond(self.revoking.as_ref(), request).await,
+            None => publish::respond(self.publishing.as_ref(), request).await,
         }
     }
 
@@ -204,7 +215,7 @@ impl Admin {
             }
             _ => text(
                 StatusCode::NOT_FOUND,
-                "404 Not Found: use /, /metrics, /livez, /readyz or /publish/{channel}\n",
+                "404 Not Found: use /, /metrics, /livez, /readyz, /log or /publish/{channel}\n",
             ),
         }
     }
@@ -281,6 +292,7 @@ mod tests {
             revoking: None,
             auth: AdminAuth::default(),
             publishing: None,
+            log: None,
         };
         for (host, origin, is_allowed) in [
             (Some("localhost:9464"), None, true),

@@ -61,7 +61,7 @@ Exit status: 0 success; 1 failure; 64 invalid arguments or configuration.
 Files: the configuration is ./gateway.yaml unless -c names another file. The self-signed \
 certificate is kept in $STATE_DIRECTORY, $XDG_STATE_HOME/ssegate or ~/.local/state/ssegate.
 
-Environment: SSEGATE_LOG sets the log level (error, warn, info, debug, trace; default info). \
+Environment: SSEGATE_LOG sets the log level (error, warn, info, debug, trace), in place of log.level. \
 SSEGATE_TOKEN, SSEGATE_TOKEN_KEY, SSEGATE_URL_KEY and SSEGATE_REVOCATION_KEY are secrets of sub, token, sign \
 and revoke. SSEGATE_ADMIN_TOKEN is the token with which metrics and healthcheck request the admin listener.";
 

@@ -33,9 +33,7 @@ pub(super) fn to_stderr(text: impl Display) {
 
 /// Flushes the log, for a few seconds at most. Called last.
 pub(crate) fn finish() {
-    if let Some(sink) = logging::sink() {
-        sink.flush();
-    }
+    logging::flush();
 }
 
 /// Prints clap's message: help to stdout, an error to stderr.

@@ -12,7 +12,7 @@ use super::{CliError, banner, logging};
 /// SIGTERM and SIGINT shut it down gracefully: it accepts no new connections, ends streams with a
 /// time to reconnect, and finishes running requests. A second signal stops it at once. SIGHUP
 /// reloads the configuration: routes, limits, certificates and keys change, and no stream is
-/// closed.
+/// closed. SIGUSR1 logs at the level debug, or again as configured.
 #[derive(Args, Debug)]
 pub(crate) struct RunCommand {
     #[command(flatten)]
@@ -54,9 +54,9 @@ pub(super) fn start(
     load: Option<ConfigLoader>,
     publish: Option<&str>,
 ) -> Result<(), CliError> {
-    let log = logging::start().map_err(CliError::Runtime)?;
+    let log = logging::start(&settings.log).map_err(CliError::Runtime)?;
     let gateway = Gateway::open(settings, from)?;
     log.record_in(gateway.metrics());
     banner::show(gateway.settings(), publish);
-    Ok(gateway.run(load)?)
+    Ok(gateway.run(load, log.output)?)
 }

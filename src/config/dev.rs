@@ -52,6 +52,7 @@ impl Settings {
             ],
             drain: global.drain,
             drain_delay: global.drain_delay,
+            log: global.log,
         }
     }
 }

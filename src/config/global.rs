@@ -6,6 +6,7 @@ use std::time::Duration;
 use ssegate_bus::BusSettings;
 use ssegate_hub::{HubSettings, MAX_SHARDS};
 
+use crate::log::LogSettings;
 use crate::server::ConnectionSettings;
 use crate::service::RequestSettings;
 
@@ -25,6 +26,7 @@ pub(super) struct GlobalSettings {
     pub(super) drain: Duration,
     /// See [`Settings::drain_delay`](super::settings::Settings::drain_delay).
     pub(super) drain_delay: Duration,
+    pub(super) log: LogSettings,
 }
 
 impl Default for GlobalSettings {
@@ -38,6 +40,7 @@ impl Default for GlobalSettings {
             max_event_bytes: BusSettings::default().max_event_bytes,
             drain: Duration::from_secs(10),
             drain_delay: Duration::ZERO,
+            log: LogSettings::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ use ssegate_strict_yaml::KeyLocation;
 
 use crate::admin::AdminSettings;
 use crate::auth::RevocationSettings;
+use crate::log::LogSettings;
 use crate::route::RouteSettings;
 use crate::server::{ConnectionSettings, ListenerSettings};
 use crate::service::RequestSettings;
@@ -43,4 +44,6 @@ pub struct Settings {
     /// How long before the drain new clients are still accepted, and their streams closed at once with
     /// a `retry`.
     pub drain_delay: Duration,
+    /// The log and the access log.
+    pub log: LogSettings,
 }

@@ -47,6 +47,7 @@ use self::sockets::{Inherited, Sockets};
 use self::takeover::Predecessor;
 use crate::auth::{JwksErrorKind, RevocationOrigin};
 use crate::config::Settings;
+use crate::log::LogOutput;
 use crate::metrics::{LabelValues, Metrics};
 use crate::route::Router;
 use crate::server::descriptors;
@@ -121,12 +122,13 @@ impl Gateway {
     }
 
     /// Serves until SIGTERM or SIGINT, then shuts down gracefully. Blocks. SIGHUP reloads the
-    /// settings with `load`, if there is one.
+    /// settings with `load`, if there is one. `output` is where the access log is written, and how the level
+    /// of the log is changed.
     ///
     /// # Errors
     /// A thread or task has failed, or not everything finished in the drain time.
-    pub fn run(self, load: Option<ConfigLoader>) -> Result<(), Error> {
-        block_on(serve::serve(self, load))?
+    pub fn run(self, load: Option<ConfigLoader>, output: LogOutput) -> Result<(), Error> {
+        block_on(serve::serve(self, load, output))?
     }
 }
 

@@ -23,6 +23,7 @@ use crate::admin::{AdminAuth, AdminSettings};
 use crate::auth::{Authenticator, SharedAuth};
 use crate::config::{ConfigErrors, Settings};
 use crate::health::Health;
+use crate::log::{AccessLog, LevelControl};
 use crate::metrics::Metrics;
 use crate::route::{Router, RouterError};
 use crate::server::ListenerSettings;
@@ -52,6 +53,8 @@ pub(super) struct Reloader {
     pub(super) drain_settings: Rc<Cell<DrainSettings>>,
     pub(super) auth: SharedAuth,
     pub(super) admin_auth: AdminAuth,
+    pub(super) level: LevelControl,
+    pub(super) access: AccessLog,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
 }
@@ -116,6 +119,8 @@ impl Reloader {
         self.admin_auth.set(admin.map(|auth| Authenticator::new(auth, &self.auth)));
         let followed = router.followed().into();
         self.hub.change(HubSettings { retention, followed, ..new.hub.clone() });
+        self.level.configure(new.log.level);
+        self.access.change(&new.log);
         self.max_connections.set(new.connections.max_connections);
         self.drain_settings.set(DrainSettings::of(&new));
         let connections = new.connections.clone();
@@ -192,6 +197,7 @@ fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("shards", old.shards != new.shards),
         ("sockets.send_buffer", old.connections.send_buffer != new.connections.send_buffer),
         ("sockets.backlog", old.connections.backlog != new.connections.backlog),
+        ("log.format", old.log.format != new.log.format),
     ];
     differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
@@ -207,6 +213,7 @@ fn restore_fixed(current: &Settings, new: &mut Settings) {
     new.shards = current.shards;
     new.connections.send_buffer = current.connections.send_buffer;
     new.connections.backlog = current.connections.backlog;
+    new.log.format = current.log.format;
 }
 
 fn are_same_listeners(old: &[ListenerSettings], new: &[ListenerSettings]) -> bool {
@@ -285,8 +292,9 @@ mod tests {
         new.shards += 1;
         new.connections.send_buffer += 1;
         new.connections.backlog += 1;
+        new.log.format = crate::log::LogFormat::Text;
         let keys = fixed_keys_changed(&old, &new);
-        assert_eq!(keys.len(), 11, "{keys:?}");
+        assert_eq!(keys.len(), 12, "{keys:?}");
         super::restore_fixed(&old, &mut new);
         assert_eq!(fixed_keys_changed(&old, &new), [""; 0], "all are restored");
         let readme = include_str!("../../README.md");

@@ -24,10 +24,11 @@ use super::takeover::{Predecessor, run_takeovers};
 use super::tasks::Tasks;
 use super::thread::Thread;
 use super::{Error, Gateway, OPENED, certificates, monitor, probe, stop, systemd};
-use crate::admin::{Admin, AdminAuth, Revoking};
+use crate::admin::{Admin, AdminAuth, AdminLog, Revoking};
 use crate::auth::{Authenticator, KeySetRunner, RevocationNotice, SharedAuth};
 use crate::config::Settings;
 use crate::health::Health;
+use crate::log::{AccessLog, LevelControl, LogOutput};
 use crate::metrics::Metrics;
 use crate::route::Router;
 use crate::server::descriptors::DescriptorShortage;
@@ -46,13 +47,17 @@ const MAX_HANDED_OVER: usize = 1024;
 /// # Errors
 /// A thread or task could not be started or has failed, or not everything finished in the drain
 /// time.
-pub(super) async fn serve(gateway: Gateway, load: Option<ConfigLoader>) -> Result<(), Error> {
-    let mut signals = stop::Signals::new()?;
+pub(super) async fn serve(
+    gateway: Gateway,
+    load: Option<ConfigLoader>,
+    output: LogOutput,
+) -> Result<(), Error> {
     let Gateway { configured, settings, router, metrics, sockets, predecessor } = gateway;
     let Sockets { listeners, admin, bus, shared } = sockets;
     let (sockets, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
     let (publisher, publications) = Publisher::new(settings.source.max_event_bytes);
-    let mut parts = GatewayParts::new(settings, router, listeners, metrics);
+    let mut parts = GatewayParts::new(settings, router, listeners, (metrics, output));
+    let mut signals = stop::Signals::new(parts.level.clone())?;
     let (hub, links) = parts.hub();
     let left = StateFile::new(&configured);
     let mut predecessor = predecessor.map(Predecessor::connect).transpose()?;
@@ -125,6 +130,8 @@ struct GatewayParts {
     listeners: Vec<Listener>,
     health: Health,
     metrics: Metrics,
+    access: AccessLog,
+    level: LevelControl,
     shortage: DescriptorShortage,
     auth: SharedAuth,
     admin_auth: AdminAuth,
@@ -140,10 +147,11 @@ impl GatewayParts {
         mut settings: Settings,
         router: Arc<Router>,
         listeners: Vec<Listener>,
-        metrics: Metrics,
+        (metrics, output): (Metrics, LogOutput),
     ) -> Self {
         // The router holds the routes.
         settings.routes = Vec::new();
+        let access = AccessLog::new(&settings.log, &output, metrics.clone());
         let health = Health::default();
         Self {
             router,
@@ -151,6 +159,8 @@ impl GatewayParts {
             shortage: DescriptorShortage::new(health.clone(), metrics.clone()),
             health,
             metrics,
+            access,
+            level: LevelControl::new(settings.log.level, output),
             auth: SharedAuth::default(),
             admin_auth: AdminAuth::default(),
             max_connections: Rc::new(Cell::new(settings.connections.max_connections)),
@@ -203,6 +213,7 @@ impl GatewayParts {
                 publisher: publisher.clone(),
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
+                access: self.access.clone(),
                 changes: changed.clone(),
             })?);
         }
@@ -226,6 +237,8 @@ impl GatewayParts {
             drain_settings: Rc::clone(&self.drain_settings),
             auth: self.auth.clone(),
             admin_auth: self.admin_auth.clone(),
+            level: self.level.clone(),
+            access: self.access.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
         }
@@ -288,6 +301,7 @@ impl GatewayParts {
         tasks.spawn("the certificate watcher", certificates);
         let (health, metrics) = (self.health.clone(), self.metrics.clone());
         tasks.spawn("the monitor", monitor::watch(health, self.shortage.clone(), metrics));
+        tasks.spawn("the report of the access log", self.access.clone().report());
         let probe = probe::watch(self.health.clone(), self.metrics.clone());
         tasks.spawn("the backend probe", probe);
         let (health, metrics) = (self.health.clone(), self.metrics.clone());
@@ -335,6 +349,8 @@ impl GatewayParts {
         let url = |listener: &Listener| format!("{}://{}/", listener.scheme(), listener.address);
         let auth = settings.auth.clone();
         self.admin_auth.set(auth.map(|auth| Authenticator::new(auth, &self.auth)));
+        // Elsewhere it may be reached by many, who were only to read metrics.
+        let is_private = settings.address.ip().is_loopback() || settings.auth.is_some();
         let admin = Admin {
             auth: self.admin_auth.clone(),
             hosts: settings.hosts.clone(),
@@ -342,9 +358,8 @@ impl GatewayParts {
             metrics: self.metrics.clone(),
             urls: self.listeners.iter().map(url).collect(),
             revoking,
-            // Elsewhere it may be reached by many, who were only to read metrics.
-            publishing: (settings.address.ip().is_loopback() || settings.auth.is_some())
-                .then_some(publishing),
+            publishing: is_private.then_some(publishing),
+            log: Some(AdminLog::new(self.level.clone(), self.access.clone(), is_private)),
         };
         let stop = self.stop_admin.clone();
         tasks.spawn("the admin listener", administer(admin, socket, stop)?);

@@ -16,6 +16,7 @@ use super::tasks::Tasks;
 use super::thread::Thread;
 use crate::auth::{RevocationNotice, SharedAuth};
 use crate::health::Health;
+use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::route::Router;
 use crate::server::ConnectionSettings;
@@ -42,6 +43,7 @@ pub(super) struct ShardParts {
     pub(super) publisher: Publisher,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
+    pub(super) access: AccessLog,
     pub(super) changes: watch::Receiver<Option<ConfigChange>>,
 }
 
@@ -94,11 +96,12 @@ async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Res
     let ShardParts { link, accepted, load, listeners, router, connections, .. } = parts;
     let ShardParts { publisher, health, metrics, changes, requests, limits, auth, revoked, .. } =
         parts;
+    let observed = (metrics.clone(), parts.access);
     let shard = Shard::new(link, connections.write_timeout, metrics.for_shard());
     let requests = (requests, limits.clients.clone(), auth);
     let memory = limits.upload_memory.clone();
     let service =
-        Service::new(router, requests, shard.clone(), publisher, health, metrics.clone(), memory);
+        Service::new(router, requests, shard.clone(), publisher, health, observed, memory);
     let server = ShardServer::new(service.clone(), connections, limits, load, metrics);
     let listeners = listeners.into_iter().map(Rc::new).collect();
 

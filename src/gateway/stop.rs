@@ -18,6 +18,7 @@ use super::tasks::Tasks;
 use super::{Error, systemd};
 use crate::config::Settings;
 use crate::health::Health;
+use crate::log::LevelControl;
 
 /// Added to the drain time: for the streams that end last to flush their `retry:`.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -40,37 +41,44 @@ impl DrainSettings {
     }
 }
 
-/// Handlers of SIGTERM and SIGINT, which shut the gateway down, and of SIGUSR1 and SIGUSR2, whose
-/// default action would kill it.
+/// Handlers of SIGTERM and SIGINT, which shut the gateway down, of SIGUSR1, which changes the level of the log, and
+/// of SIGUSR2, whose default action would kill the gateway.
 #[derive(Debug)]
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     user1: Signal,
     user2: Signal,
+    level: LevelControl,
 }
 
 impl Signals {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(level: LevelControl) -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
+            level,
         })
     }
 
     /// Waits for SIGTERM or SIGINT. Cancel safe.
     async fn next(&mut self) -> &'static str {
         loop {
-            let signal = tokio::select! {
+            tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.user1.recv() => "SIGUSR1",
-                _ = self.user2.recv() => "SIGUSR2",
-            };
-            // nginx reopens its log files on SIGUSR1; this log is stderr.
-            tracing::info!(signal, "signal ignored; use SIGHUP to reload the configuration");
+                _ = self.user1.recv() => {
+                    self.level.toggle();
+                    let level = self.level.current();
+                    tracing::info!(signal = "SIGUSR1", level, "the level of the log was changed");
+                }
+                _ = self.user2.recv() => {
+                    let signal = "SIGUSR2";
+                    tracing::info!(signal, "signal ignored; use SIGHUP to reload the configuration");
+                }
+            }
         }
     }
 }

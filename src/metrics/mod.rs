@@ -296,6 +296,16 @@ impl Metrics {
         self.0.panics.with_label_values(&[cost]).inc();
     }
 
+    /// A line of the access log was written.
+    pub fn access_line_written(&self) {
+        self.0.access_log_lines.inc();
+    }
+
+    /// A line of the access log was left out, because there were too many in its second.
+    pub fn access_line_left_out(&self) {
+        self.0.access_log_lines_left_out.inc();
+    }
+
     /// Log lines were dropped.
     pub fn log_lines_dropped(&self, lines: u64) {
         self.0.log_lines_dropped.inc_by(lines);

@@ -220,8 +220,12 @@ metrics! {
     // The gateway itself.
     panics: IntCounterVec = "ssegate_panics_total",
         "Panics (bugs), by what they ended: a request, a body or a connection." by ["cost"];
+    access_log_lines: IntCounter = "ssegate_access_log_lines_total",
+        "Lines of the access log.";
+    access_log_lines_left_out: IntCounter = "ssegate_access_log_lines_left_out_total",
+        "Lines of the access log left out because there were more than log.access_rate in a second.";
     log_lines_dropped: IntCounter = "ssegate_log_lines_dropped_total",
-        "Log lines dropped because stderr was blocked or a write to it failed.";
+        "Log lines dropped because stderr or stdout was blocked, or a write to it failed.";
     config_reloads: IntCounterVec = "ssegate_config_reloads_total",
         "Configuration reloads, by result." by ["result"];
     config_reloaded: IntGauge = "ssegate_config_last_reload_successful",

@@ -77,7 +77,7 @@ use self::recorder::Recorder;
 use self::round_robin::RoundRobin;
 use self::send_error::SendError;
 use self::tunnel::TunnelBackend;
-pub use self::tunnel::{TunnelBody, TunnelHandle};
+pub use self::tunnel::{TunnelBody, TunnelHandle, TunnelTally};
 use self::upgrade::Upgrade;
 pub use self::upgrade::is_extended_connect;
 use self::upload::Upload;

@@ -4,7 +4,7 @@
 //! Does not know which protocol the bytes belong to.
 
 use std::any::Any;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -31,6 +31,9 @@ use crate::server::request_body::RequestBody;
 /// The read buffer of one direction, in octets.
 const BUFFER: usize = 16 << 10;
 
+/// The word for the end of a tunnel whose client's credential has expired.
+const EXPIRED: &str = "expired";
+
 /// How long a half-closed tunnel stays open for the other direction.
 const LINGER: Duration = Duration::from_secs(30);
 
@@ -48,7 +51,38 @@ pub(super) struct TunnelBackend {
 #[derive(Clone, Debug, Default)]
 pub struct TunnelHandle {
     ending: CancellationToken,
+    tally: Rc<TunnelTally>,
     held: Rc<OnceCell<Box<dyn Any>>>,
+}
+
+/// What a tunnel has carried, and why it has ended. For logs.
+#[derive(Debug, Default)]
+pub struct TunnelTally {
+    to_backend: Cell<u64>,
+    to_client: Cell<u64>,
+    end: Cell<Option<&'static str>>,
+}
+
+impl TunnelTally {
+    /// Bytes of the client.
+    pub fn to_backend(&self) -> u64 {
+        self.to_backend.get()
+    }
+
+    /// Bytes of the backend.
+    pub fn to_client(&self) -> u64 {
+        self.to_client.get()
+    }
+
+    /// The gateway ends the tunnel, and why.
+    pub fn note_end(&self, why: &'static str) {
+        self.end.set(Some(why));
+    }
+
+    /// Why it has ended: one side has closed it, unless the gateway has.
+    pub fn end(&self) -> &'static str {
+        self.end.get().unwrap_or("closed")
+    }
 }
 
 impl TunnelHandle {
@@ -56,6 +90,11 @@ impl TunnelHandle {
     pub fn hold(&self, what: impl Any) {
         // Holds the first one.
         drop(self.held.set(Box::new(what)));
+    }
+
+    /// Returns what counts its bytes.
+    pub fn tally(&self) -> Rc<TunnelTally> {
+        Rc::clone(&self.tally)
     }
 
     /// Returns what ends the tunnel, on both sides, when it is cancelled.
@@ -70,11 +109,12 @@ impl TunnelHandle {
 /// told why.
 pub(super) async fn relay(client: OnUpgrade, backend: TunnelBackend, handle: TunnelHandle) {
     let expires_at = backend.expires_at;
+    let tally = handle.tally();
     // Not `run_until_cancelled_owned`: the handle is held until the end.
     tokio::select! {
         () = handle.ending.cancelled() => {}
-        () = expiry(expires_at) => {}
-        () = relay_bytes(client, backend) => {}
+        () = expiry(expires_at) => tally.note_end(EXPIRED),
+        () = relay_bytes(client, backend, &tally) => {}
     }
 }
 
@@ -86,7 +126,7 @@ async fn expiry(at: Option<Instant>) {
     }
 }
 
-async fn relay_bytes(client: OnUpgrade, backend: TunnelBackend) {
+async fn relay_bytes(client: OnUpgrade, backend: TunnelBackend, tally: &TunnelTally) {
     let TunnelBackend { upgraded, slot: _slot, tunnel: _tunnel, expires_at: _ } = backend;
     let client = match client.await {
         Ok(client) => TokioIo::new(client),
@@ -94,8 +134,8 @@ async fn relay_bytes(client: OnUpgrade, backend: TunnelBackend) {
     };
     let (client_read, client_write) = tokio::io::split(client);
     let (backend_read, backend_write) = tokio::io::split(TokioIo::new(upgraded));
-    let mut up = std::pin::pin!(copy(client_read, backend_write));
-    let mut down = std::pin::pin!(copy(backend_read, client_write));
+    let mut up = std::pin::pin!(copy(client_read, backend_write, &tally.to_backend));
+    let mut down = std::pin::pin!(copy(backend_read, client_write, &tally.to_client));
     let ended = tokio::select! {
         ended = &mut up => match ended {
             Ok(()) => tokio::time::timeout(LINGER, down).await,
@@ -111,9 +151,14 @@ async fn relay_bytes(client: OnUpgrade, backend: TunnelBackend) {
     }
 }
 
-async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    count: &Cell<u64>,
+) -> io::Result<()> {
     let mut buffer = BytesMut::with_capacity(BUFFER);
     while from.read_buf(&mut buffer).await? > 0 {
+        count.set(count.get() + buffer.len() as u64);
         to.write_all_buf(&mut buffer).await?;
         to.flush().await?;
         buffer.clear();
@@ -132,7 +177,7 @@ struct OpenTunnel {
     buffer: BytesMut,
     expiry: Option<Pin<Box<Sleep>>>,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
-    _handle: TunnelHandle,
+    handle: TunnelHandle,
     _up: AbortOnDrop,
     _slot: ConnectionSlot,
     _tunnel: TunnelGuard,
@@ -148,8 +193,9 @@ impl TunnelBody {
     pub(super) fn new(client: RequestBody, backend: TunnelBackend, handle: TunnelHandle) -> Self {
         let TunnelBackend { upgraded, slot, tunnel, expires_at } = backend;
         let (read, write) = tokio::io::split(TokioIo::new(upgraded));
+        let tally = handle.tally();
         let up = tokio::task::spawn_local(async move {
-            if let Err(error) = relay_client(client, write).await {
+            if let Err(error) = relay_client(client, write, &tally.to_backend).await {
                 tracing::debug!(%error, "a tunnel failed");
             }
         });
@@ -162,7 +208,7 @@ impl TunnelBody {
             buffer,
             expiry,
             ended,
-            _handle: handle,
+            handle,
             _up: up,
             _slot: slot,
             _tunnel: tunnel,
@@ -173,9 +219,11 @@ impl TunnelBody {
 async fn relay_client(
     mut client: RequestBody,
     mut backend: WriteHalf<TokioIo<Upgraded>>,
+    count: &Cell<u64>,
 ) -> Result<(), BodyError> {
     while let Some(frame) = client.frame().await {
         if let Ok(mut data) = frame?.into_data() {
+            count.set(count.get() + data.len() as u64);
             backend.write_all_buf(&mut data).await?;
             backend.flush().await?;
         }
@@ -192,10 +240,13 @@ impl Body for TunnelBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let Some(OpenTunnel { backend, buffer, expiry, ended, .. }) = &mut this.0 else {
+        let Some(OpenTunnel { backend, buffer, expiry, ended, handle, .. }) = &mut this.0 else {
             return Poll::Ready(None);
         };
         let is_expired = expiry.as_mut().is_some_and(|expiry| expiry.as_mut().poll(cx).is_ready());
+        if is_expired {
+            handle.tally.note_end(EXPIRED);
+        }
         if is_expired || ended.as_mut().poll(cx).is_ready() {
             this.0 = None;
             return Poll::Ready(None);
@@ -209,7 +260,11 @@ impl Body for TunnelBody {
                 this.0 = None;
                 None
             }
-            Ok(_) => Some(Ok(Frame::data(buffer.split().freeze()))),
+            Ok(length) => {
+                let count = &handle.tally.to_client;
+                count.set(count.get() + length as u64);
+                Some(Ok(Frame::data(buffer.split().freeze())))
+            }
             Err(error) => {
                 this.0 = None;
                 Some(Err(error.into()))

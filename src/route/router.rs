@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::Method;
+use ssegate_auth::TokenPlace;
 use ssegate_hub::{FollowedPattern, RetentionRules};
 
 use super::Route;
@@ -16,6 +17,8 @@ use super::parameters::{Parameters, parameter_names};
 use super::path_readings;
 use super::reserved_headers::ReservedHeaders;
 use super::settings::{RouteSettings, Target};
+use crate::auth::MethodSettings;
+use crate::log::SecretParameters;
 
 /// All routes.
 #[derive(Debug)]
@@ -24,6 +27,7 @@ pub struct Router {
     by_host: HashMap<String, Paths>,
     any_host: Paths,
     reserved: ReservedHeaders,
+    secrets: SecretParameters,
     // Whether routes differ in who may use them.
     has_private_routes: bool,
 }
@@ -91,7 +95,9 @@ impl Router {
         let reserved = ReservedHeaders::of(routes.iter().map(|route| &*route.settings));
         let auth = |route: &Arc<Route>| route.settings.auth.clone();
         let has_private_routes = routes.windows(2).any(|two| auth(&two[0]) != auth(&two[1]));
-        Ok(Self { routes, by_host, any_host, reserved, has_private_routes })
+        let secrets = routes.iter().flat_map(|route| query_tokens(&route.settings));
+        let secrets = SecretParameters::new(secrets);
+        Ok(Self { routes, by_host, any_host, reserved, secrets, has_private_routes })
     }
 
     /// Finds the route of a request. `host` is without port and in lower case. `preflight` is the method
@@ -198,6 +204,11 @@ impl Router {
         &self.reserved
     }
 
+    /// The query parameters that carry a credential on some route.
+    pub fn secret_parameters(&self) -> &SecretParameters {
+        &self.secrets
+    }
+
     /// Returns the route that says how a channel is read; see [`follower_of`].
     pub fn follower(&self, host: Option<&str>, name: &str) -> Option<ChannelFollower<'_>> {
         follower_of(self.routes.iter().map(|route| &*route.settings), host, name)
@@ -207,6 +218,17 @@ impl Router {
     pub fn routes(&self) -> &[Arc<Route>] {
         &self.routes
     }
+}
+
+/// The query parameters in which a request to the route may carry a token.
+fn query_tokens(settings: &RouteSettings) -> Vec<String> {
+    let methods = settings.auth.iter().flat_map(|auth| auth.methods());
+    let places = methods.flat_map(MethodSettings::places);
+    let name = |place: &TokenPlace| match place {
+        TokenPlace::Query(name) => Some(name.clone()),
+        TokenPlace::Bearer | TokenPlace::Cookie(_) => None,
+    };
+    places.filter_map(name).collect()
 }
 
 /// Returns the path for `matchit`, with parameters numbered, so that two routes may name the same segment

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use ssegate_http2::RequestError;
 
@@ -26,5 +26,13 @@ pub trait Handler: Clone + 'static {
 
     /// Returns the error response to a request that was rejected before it could be handled. `head`
     /// holds the method and the fields that could be read.
-    fn refuse(&self, head: &Request<()>, why: RequestError) -> Response<Self::Body>;
+    fn refuse(
+        &self,
+        head: &Request<()>,
+        why: RequestError,
+        connection: &ConnectionState,
+    ) -> Response<Self::Body>;
+
+    /// A request could not be read, and was responded to with this status.
+    fn note_unreadable(&self, status: StatusCode, why: &'static str, connection: &ConnectionState);
 }

@@ -21,37 +21,17 @@ use ssegate_sse::comments::CommentInserter;
 use tokio::time::Instant;
 
 use super::Service;
+use super::backend_stream_end::BackendStreamEnd;
 use super::backend_stream_state::BackendStreamState;
 use super::backend_streams::BackendStreamGuard;
 use super::counted::CountedStream;
+use super::request_log::StreamLog;
 use crate::proxy::UpstreamBody;
 use crate::server::connection::{BodyError, HttpProtocol};
 
 /// The largest piece returned by a poll. Each piece counts as write progress, so a slow client that
 /// still reads is not closed as stalled.
 const MAX_PIECE: usize = 16 << 10;
-
-/// How the backend ended such a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BackendStreamEnd {
-    /// With a complete body.
-    Backend,
-    /// With an error, before the end of the body.
-    BackendFailed,
-}
-
-impl BackendStreamEnd {
-    /// All values, so that the metric shows each from the start.
-    pub const ALL: [Self; 2] = [Self::Backend, Self::BackendFailed];
-
-    /// The label value in the metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Backend => "backend_ended",
-            Self::BackendFailed => "backend_failed",
-        }
-    }
-}
 
 /// The request field that asks the backend for an uncompressed stream, into which comments can be
 /// inserted.
@@ -79,6 +59,7 @@ pub struct BackendStream {
     // Returned after `rest`.
     trailers: Option<HeaderMap>,
     end: Option<BackendStreamEnd>,
+    bytes: u64,
     state: Rc<BackendStreamState>,
     shard: Shard,
     counted: CountedStream,
@@ -117,11 +98,17 @@ impl BackendStream {
             rest: Bytes::new(),
             trailers: None,
             end: None,
+            bytes: 0,
             state,
             shard: shard.clone(),
             counted,
             _guard: guard,
         }
+    }
+
+    /// Its lines in the access log.
+    pub(super) fn log_in(&mut self, log: Box<StreamLog>) {
+        self.counted.log_in(log);
     }
 
     /// The next piece of the stream.
@@ -186,7 +173,8 @@ impl BackendStream {
         self.state.is_ending() && is_whole
     }
 
-    fn record_write(&self, piece: Bytes) -> Bytes {
+    fn record_write(&mut self, piece: Bytes) -> Bytes {
+        self.bytes += piece.len() as u64;
         self.shard.observer().bytes_sent(piece.len());
         self.state.record_write(Instant::now());
         piece
@@ -209,7 +197,7 @@ impl BackendStream {
 
 impl Drop for BackendStream {
     fn drop(&mut self) {
-        self.counted.close(self.close_reason());
+        self.counted.close(self.close_reason(), (None, self.bytes), None);
     }
 }
 

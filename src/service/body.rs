@@ -10,9 +10,11 @@ use ssegate_hub::{CloseReason, Subscriber};
 use ssegate_sse::frame::{Form, Frame as SseFrame};
 use tokio::time::Instant;
 
-use super::backend_stream::{BackendStream, BackendStreamEnd};
+use super::backend_stream::BackendStream;
+use super::backend_stream_end::BackendStreamEnd;
 use super::counted::CountedStream;
 use super::prologue::Prologue;
+use super::request_log::RequestLog;
 use crate::metrics::RouteMetrics;
 use crate::proxy::{TunnelBody, UpstreamBody};
 use crate::server::carrier::{BodyFailed, FramedBody};
@@ -37,6 +39,17 @@ pub enum ResponseBody {
 impl ResponseBody {
     pub(super) fn upstream(body: UpstreamBody) -> Self {
         Self::Upstream(Box::new(TimedBody { body, timer: None }))
+    }
+
+    /// The lines of its request in the access log. Returns it back if they are those of a body that is not a
+    /// stream.
+    pub(super) fn log_in(&mut self, log: Box<RequestLog>, status: u16) -> Option<Box<RequestLog>> {
+        match self {
+            Self::Stream(stream) => stream.log_in(log, status),
+            Self::BackendStream(stream) => stream.log_in(log.into_stream(status, 0)),
+            Self::Upstream(_) | Self::Tunnel(_) | Self::Bytes(_) => return Some(log),
+        }
+        None
     }
 
     pub(super) fn empty() -> Self {
@@ -166,6 +179,7 @@ impl Drop for TimedBody {
 pub struct StreamBody {
     // The body of the backend that handed the stream over, until it ends.
     prologue: Option<Box<Prologue>>,
+    prologue_bytes: u64,
     has_failed: bool,
     subscriber: Subscriber,
     counted: CountedStream,
@@ -173,7 +187,7 @@ pub struct StreamBody {
 
 impl StreamBody {
     pub(super) fn new(subscriber: Subscriber, counted: CountedStream) -> Self {
-        Self { prologue: None, has_failed: false, subscriber, counted }
+        Self { prologue: None, prologue_bytes: 0, has_failed: false, subscriber, counted }
     }
 
     /// A stream that continues a backend's body.
@@ -183,7 +197,7 @@ impl StreamBody {
         counted: CountedStream,
     ) -> Self {
         let prologue = Some(Box::new(prologue));
-        Self { prologue, has_failed: false, subscriber, counted }
+        Self { prologue, prologue_bytes: 0, has_failed: false, subscriber, counted }
     }
 
     fn poll_next(
@@ -196,6 +210,7 @@ impl StreamBody {
             self.subscriber.note_progress();
             match ready!(prologue.poll_next(cx)) {
                 Some(Ok(piece)) => {
+                    self.prologue_bytes += piece.len() as u64;
                     let bytes = match form {
                         Form::Text => piece,
                         Form::Chunk => SseFrame::of_text(&piece).bytes(form),
@@ -227,6 +242,11 @@ impl StreamBody {
         }
     }
 
+    /// Its lines in the access log.
+    fn log_in(&mut self, log: Box<RequestLog>, status: u16) {
+        self.counted.log_in(log.into_stream(status, self.subscriber.channels()));
+    }
+
     fn close_reason(&self) -> &'static str {
         let reason = match self.subscriber.close_reason() {
             _ if self.has_failed => return BackendStreamEnd::BackendFailed.as_str(),
@@ -240,6 +260,8 @@ impl StreamBody {
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
-        self.counted.close(self.close_reason());
+        let sent = self.subscriber.bytes_taken() + self.prologue_bytes;
+        let sent = (Some(self.subscriber.events_taken()), sent);
+        self.counted.close(self.close_reason(), sent, self.subscriber.resumed_from());
     }
 }

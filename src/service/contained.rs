@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::Service;
 #[cfg(debug_assertions)]
 use super::panic_injection;
+use super::request_log::RequestLog;
 use crate::server::carrier::{BodyFailed, FramedBody};
 use crate::server::connection::BodyError;
 use crate::server::contain::contain;
@@ -18,6 +19,8 @@ use crate::server::contain::contain;
 pub struct ContainedBody<B> {
     body: Option<B>,
     service: Service,
+    // `None`: it is not logged, or has lines of its own.
+    log: Option<Box<RequestLog>>,
     #[cfg(debug_assertions)]
     polls_left: Option<panic_injection::Polls>,
 }
@@ -27,9 +30,15 @@ impl<B> ContainedBody<B> {
         Self {
             body: Some(body),
             service,
+            log: None,
             #[cfg(debug_assertions)]
             polls_left: None,
         }
+    }
+
+    /// The line of its request in the access log.
+    pub(super) fn log_in(&mut self, log: Option<Box<RequestLog>>) {
+        self.log = log;
     }
 
     /// Makes the body panic after this number of polls, for tests.
@@ -57,6 +66,23 @@ impl<B> ContainedBody<B> {
     }
 }
 
+/// Tells the access log what a poll of the body has returned. `is_over`: the body knows that nothing more comes.
+fn note_progress(
+    log: &mut RequestLog,
+    polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>,
+    is_over: bool,
+) {
+    match polled {
+        Poll::Ready(Some(Ok(frame))) => {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            log.note_sent(length, is_over);
+        }
+        Poll::Ready(Some(Err(_))) => log.note_error("body_failed"),
+        Poll::Ready(None) => log.note_sent(0, true),
+        Poll::Pending => {}
+    }
+}
+
 impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Body for ContainedBody<B> {
     type Data = Bytes;
     type Error = BodyError;
@@ -65,9 +91,15 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Body for ContainedBody<B>
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.get_mut()
+        let this = self.get_mut();
+        let polled = this
             .contain_poll(|body| Pin::new(body).poll_frame(cx))
-            .unwrap_or_else(|| Poll::Ready(Some(Err("the body has panicked".into()))))
+            .unwrap_or_else(|| Poll::Ready(Some(Err("the body has panicked".into()))));
+        if let Some(log) = &mut this.log {
+            let is_over = this.body.as_ref().is_some_and(Body::is_end_stream);
+            note_progress(log, &polled, is_over);
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -131,6 +163,7 @@ pub(super) mod tests {
     use super::ContainedBody;
     use crate::auth::SharedAuth;
     use crate::health::Health;
+    use crate::log::{AccessLog, LogOutput, LogSettings};
     use crate::metrics::Metrics;
     use crate::route::{CorsSettings, EventsSettings, RouteSettings, Router, Target};
     use crate::server::ConnectionSettings;
@@ -192,13 +225,15 @@ pub(super) mod tests {
             let requests = (RequestSettings::default(), Clients::default(), auth);
             let limits = GlobalLimits::new(DescriptorShortage::default(), metrics.clone());
             let memory = limits.upload_memory.clone();
+            let access =
+                AccessLog::new(&LogSettings::default(), &LogOutput::none(), metrics.clone());
             let service = Service::new(
                 router,
                 requests,
                 shard.clone(),
                 Publisher::new(1 << 20).0,
                 health,
-                metrics.clone(),
+                (metrics.clone(), access),
                 memory,
             );
             let load = Arc::new(AtomicUsize::new(0));

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ssegate_hub::{ChannelName, CloseReason};
+use ssegate_hub::{ChannelName, CloseReason, ResumedFrom};
 use tokio::time::Instant;
 
+use super::request_log::StreamLog;
 use super::stream_guard::StreamGuard;
 use crate::metrics::RouteMetrics;
 use crate::server::connection::{ConnectionState, HttpProtocol};
@@ -19,6 +20,8 @@ pub(super) struct CountedStream {
     opened: Instant,
     // Boxed: most streams have none.
     guard: Option<Box<StreamGuard>>,
+    // `None`: it is not logged.
+    log: Option<Box<StreamLog>>,
 }
 
 impl CountedStream {
@@ -29,7 +32,7 @@ impl CountedStream {
     ) -> Self {
         let protocol = connection.protocol();
         route.stream_opened(protocol.as_str());
-        Self { connection, route, protocol, opened: Instant::now(), guard }
+        Self { connection, route, protocol, opened: Instant::now(), guard, log: None }
     }
 
     /// The stream is open and follows `channels`, and `end` ends it from outside.
@@ -41,6 +44,11 @@ impl CountedStream {
         if let Some(guard) = &mut self.guard {
             guard.watch(channels, end);
         }
+    }
+
+    /// Its lines in the access log.
+    pub(super) fn log_in(&mut self, log: Box<StreamLog>) {
+        self.log = Some(log);
     }
 
     /// The protocol of its connection.
@@ -59,8 +67,17 @@ impl CountedStream {
         self.connection.is_stalled()
     }
 
-    /// Records its end. Called once.
-    pub(super) fn close(&self, reason: &str) {
-        self.route.stream_closed(self.protocol.as_str(), reason, self.opened.elapsed());
+    /// Records its end, and what was sent: events, if they are counted, and bytes. Called once.
+    pub(super) fn close(
+        &self,
+        reason: &'static str,
+        sent: (Option<u64>, u64),
+        resumed: Option<ResumedFrom>,
+    ) {
+        let age = self.opened.elapsed();
+        self.route.stream_closed(self.protocol.as_str(), reason, age);
+        if let Some(log) = &self.log {
+            log.close(reason, sent, age, resumed);
+        }
     }
 }

@@ -54,6 +54,7 @@ pub(super) fn open<B>(
     let last_event_id = last_event_id(request);
     if last_event_id.is_some() {
         service.metrics().stream_resumed();
+        info.note(|log| log.note_last_event_id());
     }
     let followed = admission.channels_to_keep(&topics);
     let subscriber = service.shard().subscribe(StreamRequest {

@@ -9,6 +9,7 @@ mod auth_backend;
 mod auth_backends;
 mod auth_question;
 mod backend_stream;
+mod backend_stream_end;
 mod backend_stream_state;
 mod backend_streams;
 mod body;
@@ -31,6 +32,7 @@ mod recheck;
 mod rejection;
 mod request_info;
 mod request_limits;
+mod request_log;
 mod request_settings;
 mod response_end;
 mod revocable;
@@ -47,13 +49,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use backend_stream::{BackendStream, BackendStreamEnd};
+pub use backend_stream::BackendStream;
+pub use backend_stream_end::BackendStreamEnd;
 pub use body::{ResponseBody, StreamBody, TimedBody};
 pub use contained::ContainedBody;
 pub use publish::AdminPublishing;
 pub use request_settings::RequestSettings;
 
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use ssegate_http2::RequestError;
 use ssegate_hub::{Shard, TIMER_TICK};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -65,12 +69,14 @@ use self::proxy_handler::ProxyHandler;
 use self::recheck::Rechecks;
 use self::rejection::Rejection;
 use self::request_info::RequestInfo;
+use self::request_log::RequestLog;
 use self::response_end::{remove_body, time};
 use self::revocable::RevocableRequests;
 use self::route_auth::RouteAuth;
 use self::route_table::RouteTable;
 use crate::auth::SharedAuth;
 use crate::health::Health;
+use crate::log::AccessLog;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::route::{ChannelError, Parameters, Route, Router};
 use crate::server::clients::Clients;
@@ -96,6 +102,7 @@ struct ServiceShared {
     publisher: Publisher,
     health: Health,
     metrics: Metrics,
+    access: AccessLog,
     // The budget for growing HTTP/2 windows.
     memory: UploadMemory,
     // The metrics of requests that match no route.
@@ -110,7 +117,7 @@ impl Service {
         shard: Shard,
         publisher: Publisher,
         health: Health,
-        metrics: Metrics,
+        (metrics, access): (Metrics, AccessLog),
         memory: UploadMemory,
     ) -> Self {
         let routes = RouteTable::new(router, None, (&metrics, &health), &memory, &auth);
@@ -129,6 +136,7 @@ impl Service {
             publisher,
             health,
             metrics,
+            access,
             memory,
             unrouted,
         };
@@ -228,6 +236,7 @@ impl Service {
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
         let metrics = self.metrics_of(route);
+        info.note(|log| log.note_route(&metrics));
         let is_loopback = connection.client().is_loopback();
         let admitted = match auth {
             Some(auth) => {
@@ -250,6 +259,9 @@ impl Service {
         let result = match admitted {
             Err(rejection) => Err(rejection),
             Ok(admission) => {
+                if let Some(identity) = &admission.identity {
+                    info.note(|log| log.note_identity(identity));
+                }
                 let request = (request, info, &admission);
                 self.lead((route, backend), parameters, request, &metrics, connection).await
             }
@@ -352,12 +364,50 @@ impl Service {
             _ => {}
         }
         self.metrics().request_rejected(rejection.as_str());
+        info.note(|log| log.note_error(rejection.cause()));
         if rejection.ends_with_retry(info) {
             self.metrics().stream_sent_away(rejection.cause());
         }
         let response = rejection.response(info);
         metrics.response_sent(response.status().as_u16());
         metrics.request_ended(info.received_at.elapsed());
+        response
+    }
+}
+
+impl Service {
+    /// What the access log is told about a request; `None` if it is not logged.
+    fn log_request<B>(
+        &self,
+        request: &Request<B>,
+        connection: &ConnectionState,
+    ) -> Option<Box<RequestLog>> {
+        self.0.access.begins().then(|| {
+            let client = self.0.requests.borrow().client_of(request, connection);
+            let routes = self.routes();
+            let secrets = routes.router().secret_parameters();
+            RequestLog::new(&self.0.access, request, client, secrets)
+        })
+    }
+
+    /// The body of a response as a connection takes it, with what the access log is told about the request.
+    fn finish(
+        &self,
+        mut response: Response<ResponseBody>,
+        info: &RequestInfo,
+    ) -> Response<ContainedBody<ResponseBody>> {
+        let is_head = info.method == Method::HEAD;
+        if is_head {
+            remove_body(&mut response);
+        }
+        let status = response.status().as_u16();
+        let log = info.take_log();
+        let mut log = log.and_then(|log| response.body_mut().log_in(log, status));
+        if let Some(log) = &mut log {
+            log.note_response(status, is_head || response.body().is_end_stream());
+        }
+        let mut response = response.map(|body| ContainedBody::new(body, self.clone()));
+        response.body_mut().log_in(log);
         response
     }
 }
@@ -373,6 +423,7 @@ impl Handler for Service {
         let service = self.clone();
         async move {
             let info = RequestInfo::new(&request);
+            info.log_in(service.log_request(&request, &connection));
             #[cfg(debug_assertions)]
             let polls = panic_injection::polls_of_body(&request);
             let responding = async {
@@ -380,27 +431,34 @@ impl Handler for Service {
                 panic_injection::panic_at(&request);
                 service.respond(request, &info, connection).await
             };
-            let mut response = Contained::new(responding).await.unwrap_or_else(|_panicked| {
+            let response = Contained::new(responding).await.unwrap_or_else(|_panicked| {
                 service.metrics().panicked("request");
                 service.reject(&service.0.unrouted, &Rejection::Panicked, &info)
             });
-            if info.method == Method::HEAD {
-                remove_body(&mut response);
-            }
-            let response = response.map(|body| ContainedBody::new(body, service));
+            let response = service.finish(response, &info);
             #[cfg(debug_assertions)]
             let response = response.map(|body| body.inject_panic(polls));
             response
         }
     }
 
-    fn refuse(&self, head: &Request<()>, why: RequestError) -> Response<Self::Body> {
+    fn refuse(
+        &self,
+        head: &Request<()>,
+        why: RequestError,
+        connection: &ConnectionState,
+    ) -> Response<Self::Body> {
         let info = RequestInfo::new(head);
-        let mut response = self.reject(&self.0.unrouted, &why.into(), &info);
-        if info.method == Method::HEAD {
-            remove_body(&mut response);
+        // One that is given up after its header has a line already.
+        if head.version() == Version::HTTP_2 {
+            info.log_in(self.log_request(head, connection));
         }
-        response.map(|body| ContainedBody::new(body, self.clone()))
+        let response = self.reject(&self.0.unrouted, &why.into(), &info);
+        self.finish(response, &info)
+    }
+
+    fn note_unreadable(&self, status: StatusCode, why: &'static str, connection: &ConnectionState) {
+        self.0.access.write_unreadable(connection.client(), status.as_u16(), why);
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 use ssegate_auth::Identity;
+use tokio::time::Instant;
 
 use super::admission::Admission;
 use super::backend_stream::{self, BackendStream};
@@ -85,7 +86,11 @@ impl ProxyHandler {
             reserved: &self.reserved,
             expires_at: admission.expires_at,
         };
+        let asked_at = info.is_logged().then(Instant::now);
         let forwarded = self.proxy.forward(request, &connection, context).await;
+        if let Some(asked_at) = asked_at {
+            info.note(|log| log.note_upstream(asked_at.elapsed()));
+        }
         let mut response = match forwarded.map_err(Rejection::Upstream)? {
             Forwarded::Response(response) => response,
             Forwarded::Tunnel(mut response, tunnel) => {
@@ -93,10 +98,18 @@ impl ProxyHandler {
                 let guard = service.admit_stream(admission);
                 let guard = guard.inspect_err(|_rejection| connection.stay_http())?;
                 grip::strip(response.headers_mut());
-                if let Some(mut guard) = guard {
+                let (tally, status) = (tunnel.tally(), response.status().as_u16());
+                let log = info.take_log().map(|log| log.into_tunnel(status, Rc::clone(&tally)));
+                let guard = guard.map(|mut guard| {
                     let ender = tunnel.ender();
-                    guard.watch(Box::default(), move |_revoked| ender.cancel());
-                    tunnel.hold(guard);
+                    guard.watch(Box::default(), move |why| {
+                        tally.note_end(why.as_str());
+                        ender.cancel();
+                    });
+                    guard
+                });
+                if guard.is_some() || log.is_some() {
+                    tunnel.hold((guard, log));
                 }
                 return Ok(response.map(ResponseBody::Tunnel));
             }

@@ -1,12 +1,15 @@
 //! The facts about a request that are needed until its response, after the request itself has been
 //! moved.
 
+use std::cell::RefCell;
+
 use http::header::{ACCEPT, FORWARDED, HOST, ORIGIN, VIA};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use tokio::time::Instant;
 
 use super::cors;
+use super::request_log::RequestLog;
 
 /// The facts about a request that its response depends on.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(super) struct RequestInfo {
     pub(super) accepts_html: bool,
     // Host is this machine, and no proxy has added a header.
     pub(super) is_local_host: bool,
+    // `None`: it is not logged, or has become something else that is.
+    log: RefCell<Option<Box<RequestLog>>>,
 }
 
 impl RequestInfo {
@@ -40,7 +45,30 @@ impl RequestInfo {
             accepts_json: accepts(headers, "application/json"),
             accepts_html: accepts(headers, "text/html"),
             is_local_host: is_local_host(request),
+            log: RefCell::default(),
         }
+    }
+
+    /// Its lines in the access log.
+    pub(super) fn log_in(&self, log: Option<Box<RequestLog>>) {
+        self.log.replace(log);
+    }
+
+    /// Tells the access log something about the request, if it is logged.
+    pub(super) fn note(&self, note: impl FnOnce(&mut RequestLog)) {
+        if let Some(log) = &mut *self.log.borrow_mut() {
+            note(log);
+        }
+    }
+
+    /// Whether it is logged.
+    pub(super) fn is_logged(&self) -> bool {
+        self.log.borrow().is_some()
+    }
+
+    /// Takes what the access log knows of it, for what it becomes.
+    pub(super) fn take_log(&self) -> Option<Box<RequestLog>> {
+        self.log.take()
     }
 
     /// The path without the query, which may contain secrets.

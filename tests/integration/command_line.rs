@@ -126,7 +126,7 @@ async fn a_configuration_may_come_from_standard_input() {
 }
 
 #[tokio::test]
-async fn signals_that_mean_nothing_here_do_not_end_it() {
+async fn signals_that_others_stop_for_do_not_end_it() {
     let redis = Redis::start().await;
     let gateway = Gateway::start(&redis).await;
     let mut stream = gateway.subscribe("/events/news").await;

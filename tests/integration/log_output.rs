@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::support::{
-    EventStream, Metrics, Program, Redis, Request, SOON, Via, eventually, free_port,
+    EventStream, Http2, Metrics, Program, Redis, Request, SOON, Via, eventually, free_port,
 };
 
 /// A gateway whose standard error goes where the test wants it to go.
@@ -24,12 +24,22 @@ struct Unheard {
 impl Unheard {
     /// Starts it with `stderr`, and waits until it serves.
     async fn start(redis: &Redis, stderr: Stdio, env: &[(&str, &str)]) -> Self {
+        Self::start_with(redis, (Stdio::null(), stderr), env, "").await
+    }
+
+    /// Starts it with these outputs and with further keys of gateway.yaml, and waits until it serves.
+    async fn start_with(
+        redis: &Redis,
+        (stdout, stderr): (Stdio, Stdio),
+        env: &[(&str, &str)],
+        settings: &str,
+    ) -> Self {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let (http, admin, dead) = (local(free_port()), local(free_port()), free_port());
         let dir = TempDir::new().unwrap();
         let yaml = format!(
             "listeners: [{{ address: \"{http}\" }}]\nadmin: {{ address: \"{admin}\" }}\n\
-             redis: {{ url: \"{}\" }}\ndrain: 1s\nroutes:\n  \
+             redis: {{ url: \"{}\" }}\ndrain: 1s\n{settings}routes:\n  \
              - path: /events/{{channel}}\n    events: {{ channels: [\"{{channel}}\"] }}\n  \
              - path: /dead\n    proxy: {{ upstream: \"http://127.0.0.1:{dead}\" }}\n",
             redis.url()
@@ -38,7 +48,7 @@ impl Unheard {
         let mut command = Command::new("/usr/bin/setpriv");
         command.args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_ssegate"), "run"]);
         command.current_dir(dir.path()).env("HOME", dir.path()).envs(env.iter().copied());
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         let mut gateway = Self { child: child.spawn().unwrap(), http, admin, _dir: dir };
         eventually(SOON, "the gateway serves", async || {
             assert_eq!(gateway.child.try_wait().unwrap(), None, "it has ended");
@@ -205,6 +215,58 @@ async fn a_full_pipe_below_the_log_stops_nobody_and_tells_what_is_missing_when_i
     eventually(4 * SOON, "it is full again", full).await;
     assert_eq!(gateway.ends().await.code(), Some(0));
     drop(reader);
+}
+
+#[tokio::test]
+async fn an_access_log_that_nobody_reads_stops_nobody_and_is_whole_when_it_is_read() {
+    let redis = Redis::start().await;
+    let ((reader, writer), (log_reader, log_writer)) =
+        (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+    let outputs = (writer.into(), log_writer.into());
+    let settings = "log: { access: all, access_rate: 1000000 }\n";
+    let gateway = Unheard::start_with(&redis, outputs, &[], settings).await;
+    let mut stream = gateway.subscribe().await;
+    let connection = Http2::connect(Via::H2c, gateway.http).await;
+    let full = async || {
+        for _ in 0..500 {
+            let request = Request::get("/nowhere").header("user-agent", &"x".repeat(250));
+            assert_eq!(connection.send(request).await.status, 404);
+        }
+        gateway.metric(DROPPED).await >= 100.0
+    };
+    eventually(4 * SOON, "the pipe and the buffer are full", full).await;
+    gateway.serves(&redis, &mut stream).await;
+
+    // Once it is read, each line is whole, and the log says how many are missing.
+    let lines = std::thread::spawn(move || {
+        let lines = BufReader::new(reader).lines().map(Result::unwrap);
+        let is_line = |line: &String| {
+            serde_json::from_str::<serde_json::Value>(line).expect(line).is_object()
+        };
+        lines.filter(is_line).count()
+    });
+    let mut log = BufReader::new(log_reader);
+    let told =
+        std::thread::spawn(move || read_until(&mut log, "lines of the access log were dropped"));
+    let is_told = async || {
+        assert_eq!(connection.send(Request::get("/nowhere")).await.status, 404);
+        told.is_finished()
+    };
+    eventually(SOON, "it is told how many are missing", is_told).await;
+    let dropped = gateway.metric(DROPPED).await;
+    let written = gateway.metric("ssegate_access_log_lines_total").await;
+    let told: serde_json::Value = serde_json::from_str(&told.join().unwrap()).unwrap();
+    assert!(
+        (1.0..=dropped).contains(&told["fields"]["lines"].as_f64().unwrap()),
+        "{told} of {dropped}"
+    );
+    drop((stream, connection));
+    assert_eq!(gateway.ends().await.code(), Some(0));
+    let lines = lines.join().unwrap() as f64;
+    assert!(
+        lines >= written - dropped && lines <= written - dropped + 10.0,
+        "{lines} of {written} - {dropped}"
+    );
 }
 
 #[tokio::test]

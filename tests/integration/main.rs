@@ -150,6 +150,8 @@ mod http2_limits;
 /// Each limit, hit: what is told, and what is counted.
 mod limits;
 
+/// A line for each request, and what must not be in it.
+mod access_log;
 /// Metrics, health, and who may ask.
 mod admin;
 /// What `check` finds, `run` finds too.
@@ -162,6 +164,8 @@ mod configuration;
 mod drain;
 /// A crowd that comes back somewhere else.
 mod drain_resume;
+/// The level of the log, changed while it runs.
+mod log_level;
 /// A log that nobody reads.
 mod log_output;
 /// A real Prometheus.

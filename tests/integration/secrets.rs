@@ -1,5 +1,5 @@
 //! What is secret stays so: planted tokens, cookies and passwords are looked for in everything that
-//! the gateway writes, at the level of debugging.
+//! the gateway writes: its log, at the level of debugging and below, and its access log.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -67,6 +67,15 @@ async fn raw(gateway: &Gateway, request: &str) {
 
 #[tokio::test]
 async fn planted_secrets_come_out_nowhere() {
+    nothing_planted_comes_out("debug").await;
+}
+
+#[tokio::test]
+async fn planted_secrets_come_out_nowhere_however_much_is_logged() {
+    nothing_planted_comes_out("trace").await;
+}
+
+async fn nothing_planted_comes_out(level: &str) {
     let redis = Redis::start().await;
     let password = planted("redis password");
     let user = ["ACL", "SETUSER", "u", "on", &format!(">{password}"), "allcommands", "&*"];
@@ -80,8 +89,8 @@ async fn planted_secrets_come_out_nowhere() {
     );
     let mut gateway = Gateway::build(&redis)
         .redis_url(&format!("redis://u:{password}@127.0.0.1:{}", redis.port()))
-        .settings("limits: { uri: 200, body: 1KiB }\ndrain: 1s")
-        .env("SSEGATE_LOG", "debug")
+        .settings("limits: { uri: 200, body: 1KiB }\ndrain: 1s\nlog: { access: all }")
+        .env("SSEGATE_LOG", level)
         .env("SECRET", planted("variable"))
         .route(&backend)
         .route(&handover)

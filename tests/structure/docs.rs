@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-const DOCS: [&str; 9] = [
+const DOCS: [&str; 10] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "benches/README.md",
     "docs/ARCHITECTURE.md",
     "docs/GLOSSARY.md",
+    "docs/ACCESS_LOG.md",
     "docs/METRICS.md",
     "docs/STYLE.md",
     "src/lib.rs",

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::source::rust_files;
 
 /// From the top down, as the crate's documentation lists them.
-const LAYERS: [&str; 19] = [
+const LAYERS: [&str; 20] = [
     "gateway",
     "config",
     "admin",
@@ -20,6 +20,7 @@ const LAYERS: [&str; 19] = [
     "http_client",
     "dial",
     "tls_client",
+    "log",
     "metrics",
     "health",
     "log_limit",

@@ -36,6 +36,8 @@ pub(crate) enum Server {
     SsegateHistoryOff,
     /// The same with `fleet: off`: what it costs that clients can resume at any gateway.
     SsegateFleetOff,
+    /// The same with `log: { access: all }`: what the access log costs.
+    SsegateAccessLog,
     /// A gateway on hyper's HTTP/2, tokio-rustls and the redis crate: what our own gains.
     Stock,
     /// nginx with Nchan and its Redis store.
@@ -54,6 +56,7 @@ impl Server {
             Self::Ssegate
             | Self::SsegateHistoryOff
             | Self::SsegateFleetOff
+            | Self::SsegateAccessLog
             | Self::Stock
             | Self::NchanRedis
             | Self::NchanMemory => true,
@@ -64,9 +67,11 @@ impl Server {
     pub(crate) fn programs(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Bare => &[],
-            Self::Ssegate | Self::SsegateHistoryOff | Self::SsegateFleetOff | Self::Stock => {
-                &[("redis-server", "redis-server")]
-            }
+            Self::Ssegate
+            | Self::SsegateHistoryOff
+            | Self::SsegateFleetOff
+            | Self::SsegateAccessLog
+            | Self::Stock => &[("redis-server", "redis-server")],
             Self::NchanMemory => &[("nginx", "nginx"), (nchan::MODULE, "libnginx-mod-nchan")],
             Self::NchanRedis => &[
                 ("nginx", "nginx"),
@@ -83,6 +88,10 @@ impl Server {
             Self::Bare => bare::start(site),
             Self::Ssegate => ssegate::start(site, settings, ""),
             Self::SsegateHistoryOff => ssegate::start(site, settings, "sse: { history: off }\n"),
+            Self::SsegateAccessLog => {
+                // Lines go to a file, each of them.
+                ssegate::start(site, settings, "log: { access: all, access_rate: 1000000 }\n")
+            }
             Self::SsegateFleetOff => ssegate::start(site, settings, "fleet: off\n"),
             Self::Stock => stock::start(site),
             Self::NchanRedis => nchan::start(site, true),
@@ -108,6 +117,7 @@ impl fmt::Display for Server {
             Self::Ssegate => "ssegate",
             Self::SsegateHistoryOff => "ssegate-history-off",
             Self::SsegateFleetOff => "ssegate-fleet-off",
+            Self::SsegateAccessLog => "ssegate-access-log",
             Self::Stock => "stock",
             Self::NchanRedis => "nchan-redis",
             Self::NchanMemory => "nchan-memory",

@@ -69,7 +69,7 @@ pub use mailbox::watchdog::CLOSE_GRACE;
 pub use observer::Observer;
 pub use position::event_id::{EventId, RunTag};
 pub use position::log_positions::{MAX_LOGS, max_position_bytes};
-pub use position::resume::{LastSeen, Replay};
+pub use position::resume::{LastSeen, Replay, ResumedFrom};
 pub use requests::source_request::{
     LogRange, LogRead, LogReadKey, LogReadResult, SourceKind, SourceRequest,
 };

@@ -3,7 +3,7 @@
 //! The shard offers events to the stream's [`mailbox`](crate::mailbox); the body reads them from its [`Subscriber`]. Both
 //! live on one thread. What carries the bytes is not known here.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::gap::GapReason;
 use super::mailbox::close_reason::CloseReason;
 use super::mailbox::event_queue::{EventQueue, QueuedFrame};
+use super::position::resume::ResumedFrom;
 use super::shard::Shard;
 use super::shard::local_channel::OpenStream;
 use super::shard::streams::StreamRequest;
@@ -30,6 +31,8 @@ pub struct Subscriber {
     shard: Shard,
     // What is left of a large text whose first pieces were handed over.
     rest: RefCell<Option<Box<Bytes>>>,
+    events_taken: Cell<u64>,
+    bytes_taken: Cell<u64>,
 }
 
 /// Ends a stream from outside its body, such as when its client may not listen any more. A cheap handle,
@@ -53,7 +56,13 @@ impl StreamEnder {
 impl Shard {
     /// Opens a stream.
     pub fn subscribe(&self, request: StreamRequest) -> Subscriber {
-        Subscriber { stream: self.open(request), shard: self.clone(), rest: RefCell::default() }
+        Subscriber {
+            stream: self.open(request),
+            shard: self.clone(),
+            rest: RefCell::default(),
+            events_taken: Cell::new(0),
+            bytes_taken: Cell::new(0),
+        }
     }
 }
 
@@ -98,6 +107,26 @@ impl Subscriber {
     /// Why the stream was closed; `None` if it was not closed from this side.
     pub fn close_reason(&self) -> Option<CloseReason> {
         self.stream.mailbox.close_reason()
+    }
+
+    /// Events that were taken, to be written.
+    pub fn events_taken(&self) -> u64 {
+        self.events_taken.get()
+    }
+
+    /// Bytes of frames that were taken, to be written: events and what is said beside them.
+    pub fn bytes_taken(&self) -> u64 {
+        self.bytes_taken.get()
+    }
+
+    /// The number of its channels.
+    pub fn channels(&self) -> usize {
+        self.stream.channel_count()
+    }
+
+    /// Where what its client missed came from; `None` if the client had no id, or nothing of it was sent yet.
+    pub fn resumed_from(&self) -> Option<ResumedFrom> {
+        self.stream.mailbox.resumed_from()
     }
 
     // Rare, and kept out of the way of an event.
@@ -169,7 +198,9 @@ impl Subscriber {
         let next = queue.pop()?;
         let observer = self.shard.observer();
         observer.bytes_sent(next.frame.len());
+        self.bytes_taken.set(self.bytes_taken.get() + next.frame.len() as u64);
         if next.is_event() {
+            self.events_taken.set(self.events_taken.get() + 1);
             observer.event_sent(now.saturating_duration_since(next.received));
         }
         Some(next.frame)

@@ -1,12 +1,15 @@
-//! Sets up logging: text in a terminal, JSON on a pipe. [`sink`] writes the lines.
+//! Sets up logging: text in a terminal, JSON on a pipe, unless gateway.yaml says otherwise. [`sink`] writes the
+//! lines: those of the log to stderr, those of the access log to stdout.
 
 mod sink;
 
 use std::io::{self, IsTerminal};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ssegate::gateway;
+use ssegate::log::{LineForm, LogFormat, LogLevel, LogOutput, LogSettings};
+use ssegate::metrics::Metrics;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{Directive, LevelFilter};
 
@@ -19,32 +22,113 @@ const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// The sink of this process, once logging has started.
 static SINK: OnceLock<Sink> = OnceLock::new();
+/// The sink of the access log of this process, once logging has started.
+static ACCESS_SINK: OnceLock<Sink> = OnceLock::new();
 
-/// Starts logging with the filter in `SSEGATE_LOG`. Called at most once in a process.
+/// Where the log and the access log of a gateway are written.
+pub(super) struct Logging {
+    log: Sink,
+    access: Sink,
+    /// What the gateway needs of it.
+    pub(super) output: LogOutput,
+}
+
+impl Logging {
+    /// Counts dropped lines in `metrics`.
+    pub(super) fn record_in(&self, metrics: &Metrics) {
+        self.log.record_in(metrics);
+        self.access.record_in(metrics);
+    }
+}
+
+/// Starts logging with the filter in `SSEGATE_LOG`, or else with the level of `settings`. Called at most once in
+/// a process.
 ///
 /// # Errors
-/// The writer thread cannot be spawned.
-pub(super) fn start() -> io::Result<Sink> {
-    let sink = Sink::to_stderr()?;
+/// A writer thread cannot be spawned.
+pub(super) fn start(settings: &LogSettings) -> io::Result<Logging> {
+    let (sink, access) = (Sink::to_stderr()?, Sink::to_stdout()?);
     std::panic::set_hook(Box::new(log_panic));
-    let text = std::env::var(VARIABLE).unwrap_or_default();
-    let (filter, error) = filter(&text);
-    // By default a failed log line is reported on stderr, which may be what has failed.
-    let log = tracing_subscriber::fmt().log_internal_errors(false).with_writer(sink.clone());
-    if io::stderr().is_terminal() {
-        // In a terminal the banner shows the open addresses.
-        let filter = filter.add_directive(silence(gateway::OPENED));
-        log.with_env_filter(filter).compact().with_target(false).init();
-    } else {
-        log.with_env_filter(filter).json().init();
-    }
+    let variable = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
+    let error = variable.as_deref().and_then(|text| filter(text).1);
+    let variable = variable.filter(|_| error.is_none());
+    let text = variable.clone().unwrap_or_else(|| settings.level.as_str().to_owned());
+    let is_terminal = io::stderr().is_terminal();
+    let first = stderr_filter(&text, is_terminal);
+    let set_filter = install(sink.clone(), first, is_text(settings, is_terminal), is_terminal);
+    let set_level = move |level: Option<LogLevel>| {
+        let text = match level {
+            Some(level) => level.as_str(),
+            None => &text,
+        };
+        set_filter(stderr_filter(text, is_terminal));
+    };
     if let Some(error) = error {
         tracing::warn!(
             error,
             "{VARIABLE} is ignored: it is not a level (error, warn, info, debug or trace) or a filter"
         );
     }
-    Ok(SINK.get_or_init(|| sink).clone())
+    let lines = access.clone();
+    let output = LogOutput {
+        form: match is_text(settings, io::stdout().is_terminal()) {
+            true => LineForm::Combined,
+            false => LineForm::Json,
+        },
+        write: Arc::new(move |line| lines.put(line)),
+        set_level: Arc::new(set_level),
+        filter: variable,
+    };
+    let log = SINK.get_or_init(|| sink).clone();
+    let access = ACCESS_SINK.get_or_init(|| access).clone();
+    Ok(Logging { log, access, output })
+}
+
+/// Changes the filter of the log.
+type SetFilter = Arc<dyn Fn(EnvFilter) + Send + Sync>;
+
+/// Lets `tracing` write to `sink`. Returns what changes the filter.
+fn install(sink: Sink, first: EnvFilter, is_text: bool, has_colors: bool) -> SetFilter {
+    // By default a failed log line is reported on stderr, which may be what has failed.
+    let log = tracing_subscriber::fmt().log_internal_errors(false).with_writer(sink);
+    if is_text {
+        let log = log.compact().with_target(false).with_ansi(has_colors);
+        let log = log.with_env_filter(first).with_filter_reloading();
+        let handle = log.reload_handle();
+        log.init();
+        // It fails only once the subscriber is gone.
+        Arc::new(move |filter| handle.reload(filter).unwrap_or_default())
+    } else {
+        let log = log.json().with_env_filter(first).with_filter_reloading();
+        let handle = log.reload_handle();
+        log.init();
+        Arc::new(move |filter| handle.reload(filter).unwrap_or_default())
+    }
+}
+
+/// Waits until what was logged is written, for a few seconds at most.
+pub(super) fn flush() {
+    for sink in [ACCESS_SINK.get(), SINK.get()].into_iter().flatten() {
+        sink.flush();
+    }
+}
+
+fn is_text(settings: &LogSettings, is_terminal: bool) -> bool {
+    match settings.format {
+        LogFormat::Auto => is_terminal,
+        LogFormat::Json => false,
+        LogFormat::Text => true,
+    }
+}
+
+/// The filter of this text for stderr.
+fn stderr_filter(text: &str, is_terminal: bool) -> EnvFilter {
+    let filter = filter(text).0;
+    match is_terminal {
+        // In a terminal the banner shows the open addresses.
+        true => filter.add_directive(silence(gateway::OPENED)),
+        false => filter,
+    }
 }
 
 /// The sink of this process, if logging has started.

@@ -1,4 +1,4 @@
-//! Writes log lines: a bounded buffer, and a thread that writes it to stderr.
+//! Writes log lines: a bounded buffer, and a thread that writes it to stderr, or to stdout.
 //!
 //! Logging never blocks. If the reader is gone, the pipe is full or the disk is full, lines are
 //! dropped and counted; a line with their number follows when writes succeed again. At exit the
@@ -23,6 +23,8 @@ const MAX_ATOMIC_WRITE: usize = 4 << 10;
 /// The retry interval if stderr is non-blocking, which another process with the same terminal or
 /// pipe can cause.
 const WRITE_RETRY: Duration = Duration::from_millis(10);
+/// How long lines of the access log are gathered: one write for many of them costs a core less.
+const GATHER: Duration = Duration::from_millis(5);
 /// At exit, a flush gives up when nothing was written for this long.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 /// At exit, a flush takes no longer than this in all.
@@ -39,6 +41,16 @@ pub(in crate::cli) struct Sink(Arc<SinkShared>);
 struct SinkShared {
     state: Mutex<SinkState>,
     changed: Condvar,
+    settings: SinkSettings,
+}
+
+/// What the two sinks of a process differ in.
+#[derive(Clone, Copy, Debug, Default)]
+struct SinkSettings {
+    // What is said of lines that were dropped.
+    dropped: &'static str,
+    // How long lines are gathered before they are written together.
+    gather: Duration,
 }
 
 #[derive(Default)]
@@ -64,11 +76,25 @@ impl Sink {
         // Without the lock of `std::io::stderr`: the write may block forever, and other threads
         // must not block on the lock.
         let stderr = io::stderr();
-        Self::new(Box::new(move |bytes| Ok(rustix::io::write(stderr.as_fd(), bytes)?)))
+        let write = Box::new(move |bytes: &[u8]| Ok(rustix::io::write(stderr.as_fd(), bytes)?));
+        let dropped = "log lines were dropped: stderr was blocked, or a write to it failed";
+        Self::new(write, SinkSettings { dropped, gather: Duration::ZERO })
     }
 
-    fn new(write: WriteFn) -> io::Result<Self> {
-        let sink = Self(Arc::default());
+    /// A sink that writes to stdout, for lines that come by the thousand.
+    ///
+    /// # Errors
+    /// The writer thread cannot be spawned.
+    pub(super) fn to_stdout() -> io::Result<Self> {
+        let stdout = io::stdout();
+        let write = Box::new(move |bytes: &[u8]| Ok(rustix::io::write(stdout.as_fd(), bytes)?));
+        let dropped =
+            "lines of the access log were dropped: stdout was blocked, or a write to it failed";
+        Self::new(write, SinkSettings { dropped, gather: GATHER })
+    }
+
+    fn new(write: WriteFn, settings: SinkSettings) -> io::Result<Self> {
+        let sink = Self(Arc::new(SinkShared { settings, ..SinkShared::default() }));
         let shared = Arc::clone(&sink.0);
         // Detached: it ends with the process.
         drop(thread::Builder::new().name("log".into()).spawn(move || shared.run_writer(write))?);
@@ -81,9 +107,13 @@ impl Sink {
         if state.buffer.len() + lines.len() > MAX_BUFFER {
             state.drop_lines(count(lines));
         } else {
+            let was_empty = state.buffer.is_empty();
             state.buffer.extend_from_slice(lines);
             drop(state);
-            self.0.changed.notify_all();
+            // Otherwise the thread was woken for the lines before.
+            if was_empty {
+                self.0.changed.notify_all();
+            }
         }
     }
 
@@ -163,6 +193,11 @@ impl SinkShared {
     fn next_batch(&self) -> Vec<u8> {
         let state = self.changed.wait_while(self.lock(), |state| state.buffer.is_empty());
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        if !self.settings.gather.is_zero() {
+            drop(state);
+            thread::park_timeout(self.settings.gather);
+            state = self.lock();
+        }
         state.is_writing = true;
         std::mem::take(&mut state.buffer)
     }
@@ -178,10 +213,7 @@ impl SinkShared {
         drop(state);
         self.changed.notify_all();
         if unreported > 0 {
-            tracing::warn!(
-                lines = unreported,
-                "log lines were dropped: stderr was blocked, or a write to it failed"
-            );
+            tracing::warn!(lines = unreported, "{}", self.settings.dropped);
         }
     }
 
@@ -263,7 +295,7 @@ mod tests {
     use ssegate::metrics::Metrics;
     use tokio::time::Instant;
 
-    use super::{MAX_ATOMIC_WRITE, MAX_BUFFER, STALLED_AFTER, Sink, piece_end};
+    use super::{MAX_ATOMIC_WRITE, MAX_BUFFER, STALLED_AFTER, Sink, SinkSettings, piece_end};
 
     const SOON: Duration = Duration::from_secs(10);
 
@@ -277,7 +309,7 @@ mod tests {
             wrote.send(bytes.to_vec()).map_err(io::Error::other)?;
             Ok(bytes.len())
         };
-        (Sink::new(Box::new(write)).expect("a thread"), allow, written)
+        (Sink::new(Box::new(write), SinkSettings::default()).expect("a thread"), allow, written)
     }
 
     fn dropped(metrics: &Metrics) -> u64 {

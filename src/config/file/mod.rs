@@ -7,6 +7,7 @@ mod auth;
 mod fleet;
 mod limits;
 mod listeners;
+mod log;
 mod proxy;
 mod revocation;
 mod routes;
@@ -23,6 +24,7 @@ pub(super) use auth::{
 pub(super) use fleet::FleetFile;
 pub(super) use limits::{Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
 pub(super) use listeners::{AdminFile, ListenerFile, RedisFile, TlsFile};
+pub(super) use log::LogFile;
 pub(super) use proxy::{ProxyFile, UpstreamTlsFile};
 pub(super) use revocation::RevocationFile;
 pub(super) use routes::{CorsFile, EventsFile, HandoverFile, MethodFile, PublishFile, RouteFile};
@@ -92,5 +94,7 @@ mapping! {
         http2: Http2File => connections.http2,
         /// The sockets of clients.
         sockets: SocketsFile => connections,
+        /// The log, on stderr, and the access log, on stdout.
+        log: LogFile => log,
     }
 }

@@ -100,6 +100,7 @@ pub(super) fn resolve(
         secrets: resolver.secrets.into_inner(),
         drain: global.drain,
         drain_delay: global.drain_delay,
+        log: global.log,
         // Last, so that the mistakes in all other keys are noted first.
         source: source?,
     })

@@ -74,7 +74,7 @@ impl<H: Handler> Http2Server for Http2Link<H> {
     }
 
     fn refuse(&self, head: &Request<()>, why: RequestError) -> Response<H::Body> {
-        self.shard.handler().refuse(head, why)
+        self.shard.handler().refuse(head, why, &self.state)
     }
 
     fn prepare(&self, head: &mut response::Parts, body: &H::Body) -> ResponseKind {

@@ -25,6 +25,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use http::StatusCode;
 use rustls::server::Acceptor;
 use ssegate_http2::Connection;
 use ssegate_http2::frame::PREFACE;
@@ -91,8 +92,14 @@ pub(super) async fn serve<H: Handler>(
                 }
             }
         }
-        Err(error) if is_oversized(&*error) => shard.metrics().request_rejected("header"),
+        Err(error) if is_oversized(&*error) => {
+            shard.metrics().request_rejected("header");
+            note_unreadable(&shard, &state, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "header");
+        }
         Err(error) => {
+            if is_malformed(&*error) {
+                note_unreadable(&shard, &state, StatusCode::BAD_REQUEST, "malformed");
+            }
             count_tls_error(&*error, &state, shard.metrics());
             tracing::debug!(peer = %state.peer(), %error, "connection failed");
         }
@@ -159,8 +166,11 @@ async fn negotiate<H: Handler>(
         let protocol = detect_protocol(&mut socket).await?;
         return Ok((Transport::Plain(socket), protocol));
     };
-    reject_clear_text(&mut socket).await.inspect_err(|_error| {
+    reject_clear_text(&mut socket).await.inspect_err(|error| {
         shard.metrics().handshake_failed("protocol");
+        if error.kind() == io::ErrorKind::InvalidData {
+            note_unreadable(shard, state, StatusCode::BAD_REQUEST, "clear_text");
+        }
     })?;
     let stream = handshake(socket, tls, shard).await.inspect_err(|error| {
         shard.metrics().handshake_failed(handshake_failure(error));
@@ -254,6 +264,20 @@ async fn detect_protocol(socket: &mut TrackedSocket) -> io::Result<HttpProtocol>
 /// Whether hyper rejected a request whose header (431) or target (414) is too long.
 fn is_oversized(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref().is_some_and(hyper::Error::is_parse_too_large)
+}
+
+/// Whether hyper rejected a request that is none (400).
+fn is_malformed(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref().is_some_and(hyper::Error::is_parse)
+}
+
+fn note_unreadable<H: Handler>(
+    shard: &ShardContext<H>,
+    state: &ConnectionState,
+    status: StatusCode,
+    why: &'static str,
+) {
+    shard.handler().note_unreadable(status, why, state);
 }
 
 /// Counts a TLS error after the handshake. A failed handshake has a counter of its own.

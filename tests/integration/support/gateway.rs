@@ -380,6 +380,11 @@ impl Gateway {
         self.process.id()
     }
 
+    /// The lines of its access log so far.
+    pub(crate) fn stdout(&self) -> Vec<String> {
+        self.process.stdout()
+    }
+
     /// Everything that it wrote.
     pub(crate) fn log(&self) -> String {
         self.process.log()

@@ -25,7 +25,7 @@ use self::event_queue::{EventQueue, PushOutcome, QueuedFrame};
 use self::replay_progress::ReplayProgress;
 use self::watchdog::Watchdog;
 use super::position::cursor::{Cursor, LogEntry};
-use super::position::resume::Resume;
+use super::position::resume::{Resume, ResumedFrom};
 use super::settings::StreamSettings;
 use super::timed_streams::StreamKey;
 use crate::EntryId;
@@ -48,6 +48,9 @@ pub(super) struct Mailbox {
     ready_has_position: bool,
     // The client was sent `ready`.
     was_ready: Cell<bool>,
+    // Where the past of a client with an id comes from; and whether a part of it was sent.
+    origin: Cell<Option<ResumedFrom>>,
+    has_resumed: Cell<bool>,
     key: Cell<Option<StreamKey>>,
     // For each channel, the stream's place among its subscribers.
     places: RefCell<SmallVec<[usize; 1]>>,
@@ -106,6 +109,7 @@ impl Mailbox {
         if !opening.is_continued {
             queue.push_control(encode::opening(settings.retry), now);
         }
+        let origin = resume.as_ref().and_then(Resume::origin);
         Self {
             watchdog: Watchdog::new(settings.max_age, expires_at, cut, now),
             queue: RefCell::new(queue),
@@ -118,6 +122,8 @@ impl Mailbox {
                 .expect("a prefix is a part of a channel's name"),
             ready_has_position: opening.ready_has_position,
             was_ready: Cell::new(false),
+            origin: Cell::new(origin),
+            has_resumed: Cell::new(false),
             key: Cell::new(None),
             places: RefCell::new(smallvec![0; channels]),
         }
@@ -260,6 +266,7 @@ impl Mailbox {
 
     /// Begins a page: of logs, where the stream stands before it.
     pub(super) fn begin_page(&self, start: &[Option<EntryId>]) {
+        self.has_resumed.set(true);
         for (log, id) in start.iter().enumerate() {
             if let Some(id) = *id {
                 self.progress.cursor.move_in_log(LogEntry { log, id });
@@ -301,6 +308,18 @@ impl Mailbox {
     pub(super) fn take_replay(&self) -> Option<(Resume, usize, u64)> {
         let (resume, ticket) = self.progress.take_replay()?;
         Some((resume, self.settings.max_queue_bytes / 2, ticket))
+    }
+
+    /// Something of the client's past is missing, as its page says.
+    pub(super) fn note_missing_past(&self) {
+        if self.origin.get().is_some() {
+            self.origin.set(Some(ResumedFrom::Gap));
+        }
+    }
+
+    /// Where the past of a client with an id came from; `None` without an id, and while nothing of it was sent.
+    pub(super) fn resumed_from(&self) -> Option<ResumedFrom> {
+        self.origin.get().filter(|_| self.has_resumed.get())
     }
 
     // For the subscriber that reads it.

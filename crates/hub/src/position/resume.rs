@@ -30,6 +30,31 @@ pub struct LastSeen {
     pub channel_ids: Vec<Option<String>>,
 }
 
+/// Where what a client missed came from, when it came back with an id. For logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResumedFrom {
+    /// The history of this gateway, whose id it was.
+    History,
+    /// The history of this gateway, which knows the place that the id of another one names.
+    Fleet,
+    /// A log, whose entries the source keeps.
+    Log,
+    /// Events may be missing: the client was sent a gap, or would have been.
+    Gap,
+}
+
+impl ResumedFrom {
+    /// The word for it in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::History => "history",
+            Self::Fleet => "fleet",
+            Self::Log => "log",
+            Self::Gap => "gap",
+        }
+    }
+}
+
 /// Which events of the past a stream is sent next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Resume {
@@ -69,6 +94,17 @@ impl Resume {
                     false => Self::Unknown,
                 })
             }
+        }
+    }
+
+    /// Where what follows the client's id comes from, if nothing is missing; `None` for a client without one.
+    pub(crate) fn origin(&self) -> Option<ResumedFrom> {
+        match self {
+            Self::After { cursor, .. } if cursor.is_of_logs() => Some(ResumedFrom::Log),
+            Self::After { .. } => Some(ResumedFrom::History),
+            Self::Foreign(_) => Some(ResumedFrom::Fleet),
+            Self::Unknown => Some(ResumedFrom::Gap),
+            Self::Newest(_) => None,
         }
     }
 

@@ -216,11 +216,13 @@ impl Shard {
                 mailbox.replay(&event, entry, now);
             }
             ReplayContent::Gap { reason, channels } => {
+                mailbox.note_missing_past();
                 let name = |&channel: &usize| topics[channel].subscription.name.as_str();
                 self.count_gap(reason);
                 mailbox.gap(reason, (number, entry), None, channels.iter().map(name), now);
             }
             ReplayContent::UnknownPlace { channels } => {
+                mailbox.note_missing_past();
                 let name = |&channel: &usize| topics[channel].subscription.name.as_str();
                 self.count_gap(GapReason::UnknownId);
                 mailbox.gap_without_id(GapReason::UnknownId, channels.iter().map(name), now);

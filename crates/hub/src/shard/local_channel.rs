@@ -124,6 +124,10 @@ impl OpenStream {
     pub(crate) fn topics(&self) -> Vec<Topic> {
         self.channels.borrow().iter().map(|channel| channel.topic.clone()).collect()
     }
+
+    pub(crate) fn channel_count(&self) -> usize {
+        self.channels.borrow().len()
+    }
 }
 
 impl fmt::Debug for OpenStream {

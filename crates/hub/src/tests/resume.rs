@@ -7,7 +7,7 @@ use ssegate_sse::Event;
 use tokio::time::Instant;
 
 use super::{TestHub, id_of, read, run, settle};
-use crate::{HubSettings, SourceKind, StreamSettings};
+use crate::{HubSettings, Replay, ResumedFrom, SourceKind, StreamSettings};
 
 #[test]
 fn a_client_resumes_after_its_last_id() {
@@ -31,6 +31,44 @@ fn a_client_resumes_after_its_last_id() {
         );
         test.publish("a", "6").await;
         assert_eq!(read(&again), "data: 6\nid: R-6\n");
+    });
+}
+
+#[test]
+fn a_stream_says_where_its_past_came_from_and_what_was_taken() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let live = test.open(0, &["a", "b"]);
+        settle().await;
+        test.follow().await;
+        test.publish_all(&[("a", "1"), ("a", "2"), ("a", "3")]).await;
+        let text = read(&live);
+        assert_eq!((live.events_taken(), live.channels(), live.resumed_from()), (3, 2, None));
+        assert!(live.bytes_taken() > text.matches("data").count() as u64, "{}", live.bytes_taken());
+
+        // The history has five events: one more is missing, or not.
+        test.publish_all(&[("a", "4"), ("a", "5"), ("a", "6"), ("a", "7")]).await;
+        let (known, expired) = (id_of(&test, 3), id_of(&test, 1));
+        for (id, events, from) in [
+            (&*known, 4, ResumedFrom::History),
+            (&*expired, 5, ResumedFrom::Gap),
+            ("zzzzzz-1", 0, ResumedFrom::Gap),
+            ("strange", 0, ResumedFrom::Gap),
+        ] {
+            let back = test.open_with(0, &["a"], Some(id), StreamSettings::default());
+            drop(read(&back));
+            assert_eq!(back.resumed_from(), None, "{id}: nothing was sent yet");
+            settle().await;
+            drop(read(&back));
+            assert_eq!((back.events_taken(), back.resumed_from()), (events, Some(from)), "{id}");
+        }
+        // A part of the past without an id is no resuming, and a gap of later is not one of the past.
+        let settings = StreamSettings { replay: Replay::Newest(2), ..StreamSettings::default() };
+        let new = test.open_with(0, &["a"], None, settings);
+        drop(read(&new));
+        settle().await;
+        drop(read(&new));
+        assert_eq!((new.events_taken(), new.resumed_from()), (2, None));
     });
 }
 

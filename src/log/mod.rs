@@ -1,0 +1,72 @@
+//! What is logged: the level of the log, and the access log, with one line for each request and two for each
+//! stream.
+//!
+//! Owns what a line has, what must not be in it, how many there may be, and what changes at run time. Does
+//! not know where lines are written: that is the business of the binary, through [`LogOutput`].
+//!
+//! [`access`](mod@access) decides which requests are logged, [`entry`] has what a line says, as JSON or in
+//! the combined log format; both escape with [`escape`]. [`target`] takes secrets out of the URL,
+//! [`pseudonym`] hides who it was, [`line_budget`] bounds the lines of a second. [`level`] is that of the log.
+
+pub mod access;
+pub mod entry;
+mod escape;
+mod level;
+mod line_budget;
+mod pseudonym;
+mod settings;
+mod target;
+
+pub use self::access::AccessLog;
+pub use self::level::LevelControl;
+pub use self::settings::{AccessMode, IdentityForm, LogFormat, LogLevel, LogSettings};
+pub use self::target::SecretParameters;
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The form of the lines of the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineForm {
+    /// The combined log format of Apache and nginx.
+    Combined,
+    /// One JSON object.
+    Json,
+}
+
+/// Takes an access line with its newline. Never waits.
+pub type WriteLine = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
+/// Changes the level of the log; `None`: to the one of the start.
+pub type SetLevel = Arc<dyn Fn(Option<LogLevel>) + Send + Sync>;
+
+/// Where lines are written, and how the level of the log is changed.
+#[derive(Clone)]
+pub struct LogOutput {
+    /// The form of access lines.
+    pub form: LineForm,
+    /// Writes an access line.
+    pub write: WriteLine,
+    /// Changes the level.
+    pub set_level: SetLevel,
+    /// The filter that the environment sets in place of `log.level`, if it does.
+    pub filter: Option<String>,
+}
+
+impl LogOutput {
+    /// Writes nothing.
+    pub fn none() -> Self {
+        Self {
+            form: LineForm::Json,
+            write: Arc::new(|_line| {}),
+            set_level: Arc::new(|_level| {}),
+            filter: None,
+        }
+    }
+}
+
+impl fmt::Debug for LogOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogOutput").field("form", &self.form).finish_non_exhaustive()
+    }
+}
