@@ -74,6 +74,7 @@ impl SimulatedGateway {
             max_channels: plan.max_channels,
             followed: followed.iter().map(pattern).collect(),
             history_memory: plan.history_memory,
+            handover_bytes: plan.handover_bytes,
             retention: RetentionRules::new([rule("c"), rule("p")]).into(),
             ..HubSettings::default()
         };

@@ -40,6 +40,7 @@ pub(super) struct Plan {
     pub(super) max_channels: usize,
     // Gateways that are replaced hand their histories over: at a takeover, or over a restart.
     pub(super) hands_over: bool,
+    pub(super) handover_bytes: usize,
 }
 
 impl Plan {
@@ -75,6 +76,7 @@ impl Plan {
             follows: false,
             max_channels: 100_000,
             hands_over: false,
+            handover_bytes: usize::MAX,
         }
     }
 
@@ -86,6 +88,8 @@ impl Plan {
             history: pick(rng, &[3, 8, 50, 50]),
             follows: rng.bool(),
             hands_over: true,
+            handover_bytes: pick(rng, &[2_000, usize::MAX, usize::MAX]),
+            max_channels: pick(rng, &[3, 100_000, 100_000]),
             ..Self::draw(rng)
         }
     }

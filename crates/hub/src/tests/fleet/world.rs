@@ -539,9 +539,17 @@ impl FleetWorld {
     }
 
     fn restart(&mut self, left: &[u8], numbers: Vec<(String, Vec<(u64, u64)>)>, since: Instant) {
-        let new = self.new_gateway();
-        let left = Snapshot::read(left, since).expect("a hub has written it");
-        let channels = self.gateways[new].hub.restore(&left);
+        let mut new = self.new_gateway();
+        let mut left = Snapshot::read(left, since).expect("a hub has written it");
+        let mut channels = self.gateways[new].hub.restore(&left);
+        if self.rng.u8(..4) == 0 {
+            // It ends before the server has confirmed anything, and leaves what it was left.
+            let again = self.gateways[new].snapshot();
+            self.kill(new);
+            new = self.new_gateway();
+            left = Snapshot::read(&again, Instant::now()).expect("a hub has written it");
+            channels = self.gateways[new].hub.restore(&left);
+        }
         self.note(|| format!("G{new} goes on with {channels} channels"));
         self.count.restored += 1;
         self.gateways[new].earlier = numbers;
