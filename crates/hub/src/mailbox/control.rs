@@ -68,12 +68,12 @@ impl Mailbox {
     }
 
     /// Tells the client that it is subscribed, and its position if it needs that. Its shard has delivered
-    /// everything up to `number`, which is `place` for other gateways. Once: a live stream may be sent a
+    /// everything up to `number`; `place` is what other gateways call a number from there on. Once: a live stream may be sent a
     /// part of its past again. Returns false if it needs a place, and there is none yet.
     pub(crate) fn ready(
         &self,
         number: u64,
-        place: impl Fn() -> Option<FleetPosition>,
+        place: impl Fn(u64) -> Option<FleetPosition>,
         now: Instant,
     ) -> bool {
         if self.was_ready.replace(true) {
@@ -85,7 +85,7 @@ impl Mailbox {
             return true;
         }
         let position = number.max(cursor.number());
-        let place = place().filter(|_| position == number);
+        let place = place(position);
         self.push_control(encode::ready(cursor.id_at(position, place).as_deref()), now);
         place.is_some()
     }

@@ -166,7 +166,7 @@ impl Shard {
     /// Tells a client that it is subscribed.
     pub(super) fn ready(&self, stream: &OpenStream, now: Instant) {
         let number = self.position();
-        let place = || self.place(stream, number);
+        let place = |position| self.place(stream, position);
         let is_named = stream.mailbox.ready(number, place, now);
         if let (false, Some(key), Some(_)) = (is_named, stream.key(), self.0.mark.get()) {
             self.note_untold(stream, key);

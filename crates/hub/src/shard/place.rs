@@ -25,7 +25,8 @@ impl Shard {
     /// be named.
     ///
     /// It is that of the newest message of all channels, if that is not older than any of their
-    /// confirmations. Without one it is that of the newest mark, if that came after all of them.
+    /// confirmations. Without one it is that of the newest mark, if that came after all of them. `number` may be
+    /// that of a message of which another copy may follow, if the stream was sent it.
     pub(super) fn place(&self, stream: &OpenStream, number: u64) -> Option<FleetPosition> {
         let mark = self.0.mark.get()?;
         let channels = stream.channels.borrow();
@@ -44,6 +45,10 @@ impl Shard {
             (newest, !channel.topic.subscription.is_pattern)
         })?;
         let (newest_number, name) = newest.newest.get();
+        // The stream was sent a message out of its past that is still on its way to this shard.
+        if newest_number < number && number > self.position() {
+            return None;
+        }
         if newest_number <= confirmed || name.known().is_none() && newest_number <= mark.number {
             return Some(FleetPosition::of_mark(mark.id, channels.first()?.tag));
         }

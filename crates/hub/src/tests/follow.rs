@@ -411,3 +411,30 @@ fn a_channel_that_was_closed_since_the_newest_mark_has_no_names() {
         assert_eq!(names("a1").await.last().map(String::as_str), Some("1"));
     });
 }
+
+#[test]
+fn a_client_that_was_sent_the_newest_message_is_ready_with_its_name() {
+    run(async {
+        let test = TestHub::new(1, following(&[("a*", Format::Raw)], 9));
+        test.hub.begin_fleet();
+        test.follow().await;
+        test.hub.restored();
+        assert!(test.hub.hear_for_all(br#"{"mark":"0000000000000001"}"#));
+        for data in ["1", "2"] {
+            test.hub.begin_message(b"a1", Some(data.as_bytes()));
+            test.hub.publish(true, "a*", Instant::now(), |_| {
+                Some(Event { data: data.as_bytes().into(), ..Event::default() })
+            });
+        }
+        // Another copy of the second message may follow.
+        test.hub.flush();
+        settle().await;
+        assert!(test.hub.settled() < test.hub.number());
+        let stream = test.open_with(0, &["a1"], None, all());
+        settle().await;
+        let text = read_all(&stream, with_whole_ids).await;
+        let ids: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+        assert_eq!(places(&text), ["1", "2", "2"], "{text}");
+        assert_eq!(ids[1], ids[2], "{text}");
+    });
+}
