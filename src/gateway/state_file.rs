@@ -57,7 +57,7 @@ impl StateFile {
             Ok(snapshot) => Some(snapshot),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!(%error, %path, "cannot go on with the histories of the last run");
+                tracing::warn!(%error, %path, "the histories of the last run are not used: clients that come back are sent a gap");
                 None
             }
         }
@@ -67,7 +67,9 @@ impl StateFile {
         let file = bounded_file::open(&self.path)?;
         let metadata = file.metadata()?;
         if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
-            return Err(io::Error::other("others than this user may have written it"));
+            return Err(io::Error::other(
+                "it is not this user's alone: its owner or mode is not as it was written (0600)",
+            ));
         }
         // It is for one start, whatever becomes of that.
         fs::remove_file(&self.path)?;
@@ -82,7 +84,8 @@ impl StateFile {
             return Err(io::Error::other(format!("it is larger than {} MiB", most >> 20)));
         }
         let rest = bytes.strip_prefix(self.first_line.as_bytes());
-        let rest = rest.ok_or_else(|| io::Error::other("it is of another server"))?;
+        let rest =
+            rest.ok_or_else(|| io::Error::other("it is of another redis.url, or no such file"))?;
         let now = Instant::now();
         Snapshot::read(rest, now.checked_sub(age).unwrap_or(now)).map_err(io::Error::other)
     }
@@ -126,7 +129,7 @@ impl StateFile {
 fn age(metadata: &Metadata) -> io::Result<Duration> {
     let age = SystemTime::now().duration_since(metadata.modified()?);
     let fresh = age.ok().filter(|age| *age <= FRESH);
-    fresh.ok_or_else(|| io::Error::other("it is older than a minute"))
+    fresh.ok_or_else(|| io::Error::other("it is not of the last minute"))
 }
 
 /// The largest snapshot that is read, where histories of so many bytes are taken.

@@ -16,18 +16,26 @@ pub(super) struct FleetHealth {
 }
 
 impl FleetHealth {
-    /// The readiness check; `None` for a gateway on its own.
+    /// The readiness check; `None` for a gateway on its own, and where [`Self::warning`] says that there is no fleet:
+    /// a gateway that others cannot replace serves its clients all the same.
     pub(super) fn check(&self) -> Option<ReadinessCheck> {
-        let problem = self.follow_problem.as_ref().or(self.publish_problem.as_ref());
-        let detail = match problem {
-            _ if !self.is_warm => "this gateway does not yet follow what the others follow".into(),
-            None => "clients can resume at another gateway".into(),
-            Some(why) => format!("clients cannot resume at another gateway: {why}"),
+        let detail = match self.is_warm {
+            true => "clients can resume at another gateway",
+            false => "this gateway does not yet follow what the others follow",
         };
-        // A gateway that others cannot replace serves its clients all the same.
-        let passes = self.is_warm;
-        let check = ReadinessCheck { name: "fleet", about: "fleet", passes, detail: Some(detail) };
-        self.is_expected.then_some(check)
+        let (passes, detail) = (self.is_warm, Some(detail.to_owned()));
+        let is_told = self.is_expected && !(self.is_warm && self.problem().is_some());
+        is_told.then_some(ReadinessCheck { name: "fleet", about: "fleet", passes, detail })
+    }
+
+    /// Why clients cannot resume at another gateway, if they cannot.
+    pub(super) fn warning(&self) -> Option<String> {
+        let problem = self.problem().filter(|_| self.is_expected && self.is_warm)?;
+        Some(format!("clients cannot resume at another gateway: {problem}"))
+    }
+
+    fn problem(&self) -> Option<&String> {
+        self.follow_problem.as_ref().or(self.publish_problem.as_ref())
     }
 }
 
@@ -49,6 +57,6 @@ mod tests {
         assert_eq!(check(&health), (true, "clients can resume at another gateway".to_owned()));
         health.publish_problem = Some("NOPERM".to_owned());
         let told = "clients cannot resume at another gateway: NOPERM";
-        assert_eq!(check(&health), (true, told.to_owned()));
+        assert_eq!((health.check(), health.warning().as_deref()), (None, Some(told)));
     }
 }

@@ -302,6 +302,9 @@ impl Health {
         for (url, problem) in &*lock(&self.0.key_sets) {
             warn(format!("keys of {url}"), problem.clone());
         }
+        if let Some(problem) = lock(&self.0.fleet).warning() {
+            warn("fleet".to_owned(), problem);
+        }
         for (about, incident) in
             [("configuration", &self.0.reload), ("slow readers", &self.0.slow_readers)]
         {

@@ -9,7 +9,6 @@ use ssegate_hub::{HistorySettings, NameShape, Retention, RetentionRule, StreamSe
 use super::OWN_NAMES;
 use super::allowed_channels;
 use super::channel_error::ChannelError;
-use super::follow::may_match;
 use super::parameters::Parameters;
 use super::settings::{EventsSettings, EventsSource, Ready};
 use super::template::Template;
@@ -239,7 +238,7 @@ impl Channels {
             return Err(ChannelError::OwnName);
         }
         let is_pattern = self.settings.patterns && name.has_glob();
-        if is_pattern && ChannelName::RESERVED.iter().any(|reserved| may_match(&name, reserved)) {
+        if is_pattern && ChannelName::RESERVED.iter().any(|reserved| name.may_match(reserved)) {
             return Err(ChannelError::ReservedPattern);
         }
         Ok(Topic {

@@ -29,16 +29,7 @@ pub fn is_within(pattern: &str, templates: &[String]) -> bool {
 
 /// Whether `pattern` may match channels that Redis or gateways use for themselves.
 pub fn may_match_reserved(pattern: &ChannelName) -> bool {
-    ChannelName::RESERVED.iter().chain([&OWN_NAMES]).any(|reserved| may_match(pattern, reserved))
-}
-
-/// Whether `pattern` could match a name that starts with `reserved`: compares them up to the pattern's
-/// first glob character.
-pub(super) fn may_match(pattern: &ChannelName, reserved: &str) -> bool {
-    let pattern = pattern.as_str();
-    let literal = pattern.find(['*', '?', '[', '\\']).unwrap_or(pattern.len());
-    let known = literal.min(reserved.len());
-    pattern.as_bytes()[..known] == reserved.as_bytes()[..known]
+    ChannelName::RESERVED.iter().chain([&OWN_NAMES]).any(|reserved| pattern.may_match(reserved))
 }
 
 /// The pattern that matches names with this prefix before what `pattern` matches.

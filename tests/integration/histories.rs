@@ -155,6 +155,25 @@ async fn a_successor_that_has_room_for_less_takes_what_fits() {
 }
 
 #[tokio::test]
+async fn who_connects_to_the_takeover_socket_and_says_nothing_is_in_nobodys_way() {
+    let redis = Redis::start().await;
+    let mut old = build(&redis).start().await;
+    old.becomes(200, SOON).await;
+    let state = old.dir().join("state/ssegate");
+    let socket = std::fs::read_dir(state).unwrap().map(|entry| entry.unwrap().path());
+    let mut socket = socket.filter(|path| path.extension().is_some_and(|kind| kind == "sock"));
+    let socket = socket.next().expect("a socket");
+    let connect = || std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    let silent: Vec<_> = (0..20).map(|_| connect()).collect();
+    std::io::Write::write_all(&mut connect(), b"what is this?\n").unwrap();
+    // Each of them would take ten seconds; the successor does not wait so long.
+    let new = old.successor().await;
+    assert_eq!(old.exit_within(SOON).await.code(), Some(0), "{}", old.log());
+    assert_eq!(new.get("/nothing").await.status, 404);
+    drop(silent);
+}
+
+#[tokio::test]
 async fn where_the_fleet_changes_with_the_successor_there_is_a_gap() {
     let redis = Redis::start().await;
     let mut old = build(&redis).start().await;
@@ -325,12 +344,12 @@ async fn a_file_that_cannot_be_used_is_told_and_harms_nothing() {
     .concat();
     for (bytes, mode, age, told) in [
         (&good[..good.len() - 10], 0o600, 0, "it is cut off"),
-        (&good[..30], 0o600, 0, "of another server"),
-        (b"", 0o600, 0, "of another server"),
-        (&other_server, 0o600, 0, "of another server"),
-        (&good, 0o644, 0, "others than this user may have written it"),
-        (&good, 0o600, 120, "older than a minute"),
-        (&good, 0o600, -3600, "older than a minute"),
+        (&good[..30], 0o600, 0, "of another redis.url"),
+        (b"", 0o600, 0, "of another redis.url"),
+        (&other_server, 0o600, 0, "of another redis.url"),
+        (&good, 0o644, 0, "not this user's alone"),
+        (&good, 0o600, 120, "not of the last minute"),
+        (&good, 0o600, -3600, "not of the last minute"),
     ] {
         std::fs::write(&file, bytes).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();

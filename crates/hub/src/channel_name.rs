@@ -65,6 +65,15 @@ impl ChannelName {
         &self.0
     }
 
+    /// Whether the name, as a pattern, could match a name that starts with `reserved`: compares them up to the
+    /// first glob character.
+    pub fn may_match(&self, reserved: &str) -> bool {
+        let pattern = self.as_str();
+        let literal = pattern.find(['*', '?', '[', '\\']).unwrap_or(pattern.len());
+        let known = literal.min(reserved.len());
+        pattern.as_bytes()[..known] == reserved.as_bytes()[..known]
+    }
+
     /// Whether Redis would treat the name as a pattern: it contains `*`, `?`, `[` or `\`.
     pub fn has_glob(&self) -> bool {
         self.0.contains(['*', '?', '[', '\\'])

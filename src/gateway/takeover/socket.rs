@@ -12,7 +12,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use ssegate_hub::Hub;
 use tokio::io::{AsyncWriteExt as _, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{self, Instant};
 
 use super::{
@@ -20,6 +20,10 @@ use super::{
     closed, expect, other_version, path_for, read_line,
 };
 use crate::gateway::state_file::NO_ROOM;
+
+/// Connections that have not requested anything yet, at most.
+const MAX_SILENT: usize = 64;
+const FAILED: &str = "a takeover has failed; this gateway continues";
 
 /// The unix socket at which a successor requests the listening sockets.
 #[derive(Debug)]
@@ -48,28 +52,34 @@ impl TakeoverSocket {
 
     /// Waits for a successor that confirms. A failed takeover is logged, and the gateway continues.
     pub(super) async fn wait_for_successor(self) {
+        // Who connects and says nothing is in nobody's way.
+        let mut silent = JoinSet::new();
         loop {
-            let handed_over = match self.listener.accept().await {
-                Ok((stream, _)) => self.serve(stream).await,
+            let requested = tokio::select! {
+                accepted = self.listener.accept(), if silent.len() < MAX_SILENT => {
+                    match accepted {
+                        Ok((stream, _)) => drop(silent.spawn_local(take_request(stream))),
+                        Err(error) => {
+                            tracing::warn!(%error, "{FAILED}");
+                            time::sleep(Duration::from_millis(100)).await;
+                        }
+                    }
+                    continue;
+                }
+                Some(requested) = silent.join_next() => requested.map_err(io::Error::other),
+            };
+            let handed_over = match requested.flatten() {
+                Ok(stream) => self.serve(stream).await,
                 Err(error) => Err(error),
             };
             match handed_over {
-                Ok(()) => break,
-                Err(error) => {
-                    tracing::warn!(%error, "a takeover has failed; this gateway continues");
-                    time::sleep(Duration::from_millis(100)).await;
-                }
+                Ok(()) => return,
+                Err(error) => tracing::warn!(%error, "{FAILED}"),
             }
         }
     }
 
-    async fn serve(&self, stream: UnixStream) -> io::Result<()> {
-        let peer = stream.peer_cred()?.uid();
-        if peer != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::other(format!("requested by another user: uid {peer}")));
-        }
-        let mut stream = BufReader::new(stream);
-        expect(&mut stream, REQUEST, LINE_TIMEOUT).await?;
+    async fn serve(&self, mut stream: BufReader<UnixStream>) -> io::Result<()> {
         let socket = stream.get_ref();
         socket.async_io(Interest::WRITABLE, || self.send_sockets(socket)).await?;
         tracing::info!("takeover: passed the listening sockets to another gateway");
@@ -137,4 +147,15 @@ impl Drop for TakeoverSocket {
             tracing::debug!(%error, %path, "cannot remove the takeover socket");
         }
     }
+}
+
+/// Reads the request of a successor, which must be of this user.
+async fn take_request(stream: UnixStream) -> io::Result<BufReader<UnixStream>> {
+    let peer = stream.peer_cred()?.uid();
+    if peer != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other(format!("requested by another user: uid {peer}")));
+    }
+    let mut stream = BufReader::new(stream);
+    expect(&mut stream, REQUEST, LINE_TIMEOUT).await?;
+    Ok(stream)
 }

@@ -339,7 +339,8 @@ async fn without_the_right_to_publish_or_to_hear_marks_it_is_said_once_and_a_mov
             assert_eq!(log.matches(said).count(), 1, "{log}");
             assert!(log.contains(told), "{log}");
             let report = gateway.admin("/readyz?verbose").await.text().await;
-            assert!(report.contains(&format!("[+] fleet ok: {said}")), "{report}");
+            assert!(report.contains(&format!("[!] fleet: {said}")), "{report}");
+            assert!(!report.contains("fleet ok") && report.contains("\nready"), "{report}");
         }
     }
     let gateway = start(&redis).await;

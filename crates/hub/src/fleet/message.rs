@@ -133,10 +133,16 @@ pub(crate) fn topic_text(Topic { subscription, format, .. }: &Topic) -> TopicTex
     (kind, name, format.as_str().to_owned())
 }
 
-/// Reads such a topic; `None` for one that this gateway does not know.
+/// Reads such a topic; `None` for one that this gateway does not know, or that no client may have.
 pub(crate) fn topic((kind, name, format): TopicText) -> Option<Topic> {
     let format = Format::ALL.iter().copied().find(|known| known.as_str() == format)?;
-    Some(Topic { subscription: subscription(&(kind, name))?, format, ids: Ids::Ours })
+    let subscription = subscription(&(kind, name))?;
+    let name = &subscription.name;
+    let is_reserved = match subscription.is_pattern {
+        true => ChannelName::RESERVED.iter().any(|reserved| name.may_match(reserved)),
+        false => name.as_str().starts_with(ChannelName::OF_GATEWAYS),
+    };
+    (!is_reserved).then_some(Topic { subscription, format, ids: Ids::Ours })
 }
 
 /// The bytes of a message.
@@ -186,6 +192,21 @@ mod tests {
         let expected = r#"{"to":"0000000000000001","run":"abc123","number":18446744073709551615,"marks":[["0000000000000002",7]],"channels":[{"at":0,"number":3}]}"#;
         assert_eq!(text(&answer), expected);
         assert_eq!(serde_json::from_str::<ForOne>(expected).expect("written so"), answer);
+    }
+
+    #[test]
+    fn nobody_makes_a_gateway_follow_what_no_client_may_have() {
+        for (kind, name, is_taken) in [
+            (KindText::Channel, "news", true),
+            (KindText::Pattern, "news:*", true),
+            (KindText::Channel, "ssegate:revoke", false),
+            (KindText::Pattern, "*", false),
+            (KindText::Pattern, "__key*", false),
+            (KindText::Channel, "__keyevent@0__:set", false),
+        ] {
+            let topic = super::topic((kind, name.to_owned(), "raw".to_owned()));
+            assert_eq!(topic.is_some(), is_taken, "{name}");
+        }
     }
 
     #[test]
