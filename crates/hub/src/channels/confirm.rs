@@ -40,6 +40,7 @@ impl HubState {
     /// The source sends the events of these channels from `number` on.
     pub(super) fn confirm_channels(&mut self, unconfirmed: ChannelIndexes, number: u64) {
         let (mut waiting, now) = (Vec::new(), Instant::now());
+        let settled = self.numbers.settled();
         for index in unconfirmed {
             let channel = &mut self.channels[index as usize];
             channel.whole_since = Some(number);
@@ -60,7 +61,7 @@ impl HubState {
             channel.answers.clear();
             waiting.append(&mut channel.waiting);
             let entry = channel.newest_entry;
-            let message = || Message::Confirmed { channel: index, number, entry };
+            let message = || Message::Confirmed { channel: index, number, settled, entry };
             self.senders.send(channel.shards, message);
         }
         self.fleet.confirmed(now);

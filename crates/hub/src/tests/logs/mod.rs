@@ -170,6 +170,28 @@ fn a_second_format_of_a_channel_that_is_opened_among_entries_has_a_gap() {
 }
 
 #[test]
+fn a_client_that_comes_after_a_log_began_between_two_copies_of_a_message_misses_none() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let (_plain, pattern) = (test.open(0, &["news"]), test.open(0, &["n*"]));
+        let log = test.open_log(&["a"], None);
+        settle().await;
+        test.follow().await;
+        drop(super::read(&pattern));
+        test.hub.begin_message(b"news", None);
+        test.hub.publish(false, "news", Instant::now(), |_| Some(event("1")));
+        test.begin(&[("a", "5-0")]).await;
+        assert!(read(&log).contains(": ready"));
+        let early = super::read(&test.open(0, &["n*"]));
+        assert!(early.contains("id: R-0\n: ready"), "{early}");
+        test.hub.publish(true, "n*", Instant::now(), |_| Some(event("1")));
+        test.hub.flush();
+        settle().await;
+        assert!(super::read(&pattern).contains("data: 1\nid: R-1"));
+    });
+}
+
+#[test]
 fn an_id_in_several_logs_is_a_position_in_each() {
     run(async {
         let test = TestHub::new(1, HubSettings::default());
