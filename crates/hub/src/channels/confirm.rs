@@ -20,6 +20,7 @@ use crate::subject::ChannelIndex;
 impl HubState {
     /// The source is subscribed.
     pub(super) fn confirm(&mut self, is_pattern: bool, name: &str) {
+        self.end_message();
         let mut unconfirmed = self.unconfirmed(is_pattern, name);
         let is_followed = is_pattern && self.followed.is_unconfirmed(name);
         if is_followed {
@@ -71,6 +72,7 @@ impl HubState {
     /// The source is not allowed to subscribe. Streams do not wait for the channel any more: what comes
     /// until it is confirmed after all is missing, also for those that are sent a gap now.
     pub(super) fn deny(&mut self, is_pattern: bool, name: &str) {
+        self.end_message();
         if is_pattern {
             self.deny_followed(name);
         }
@@ -98,6 +100,7 @@ impl HubState {
 
     /// The source has lost its connection.
     pub(super) fn lose(&mut self) {
+        self.end_message();
         for (_, channel) in &mut self.channels {
             // A log is read on where it was left.
             if channel.is_confirmed() && !channel.is_log() {
@@ -114,6 +117,7 @@ impl HubState {
 
     /// All subscriptions that can be restored after a loss are.
     pub(super) fn restored(&mut self) {
+        self.end_message();
         let restored = std::mem::take(&mut self.restored);
         self.gap(GapReason::RedisAway, &restored);
         self.followed.restored(self.numbers.newest());

@@ -223,7 +223,7 @@ impl Hub {
     /// No further copy of the newest message follows: the source has received something else since, or
     /// knows it otherwise.
     pub fn end_message(&self) {
-        self.state.borrow_mut().numbers.end_message();
+        self.state.borrow_mut().end_message();
     }
 
     /// A copy of the message has come on this subscription. `decode` makes an event of it for each format
