@@ -38,6 +38,15 @@ impl HubState {
         self.confirm_channels(unconfirmed, number);
     }
 
+    /// The source is subscribed to what it keeps for itself. No number is taken, which may lie between two copies of
+    /// a message: nothing comes on these channels that a client could miss.
+    pub(super) fn confirm_silent(&mut self, is_pattern: bool, name: &str) {
+        let unconfirmed = self.unconfirmed(is_pattern, name);
+        if !unconfirmed.is_empty() {
+            self.confirm_channels(unconfirmed, self.numbers.settled());
+        }
+    }
+
     /// The source sends the events of these channels from `number` on.
     pub(super) fn confirm_channels(&mut self, unconfirmed: ChannelIndexes, number: u64) {
         let (mut waiting, now) = (Vec::new(), Instant::now());
