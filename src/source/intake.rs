@@ -48,7 +48,8 @@ impl Intake {
         if channel.starts_with(OWN_NAMES.as_bytes()) {
             return;
         }
-        if !self.last.is_copy(pattern, channel, payload) {
+        // Behind a confirmation, for example, the same once more is another message.
+        if !self.last.is_copy(pattern, channel, payload) || !self.hub.is_message_open() {
             self.last.set(pattern, channel, payload);
             let whole = match payload {
                 Payload::Whole(payload) => Some(&payload[..]),
@@ -151,5 +152,27 @@ impl LastMessage {
         self.payload = Some(payload.clone());
         self.patterns.clear();
         self.patterns.extend(pattern.map(<[u8]>::to_vec));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use ssegate_hub::{Hub, HubSettings};
+    use ssegate_resp::Payload;
+
+    use super::Intake;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn the_same_behind_a_confirmation_is_another_message() {
+        let (hub, _links) = Hub::new(HubSettings::default(), 1, ());
+        let mut intake = Intake::new(hub.clone(), Metrics::new().expect("metrics"));
+        let payload = Payload::Whole(Bytes::from_static(b"same"));
+        intake.message(Some(b"a*"), b"a1", &payload);
+        hub.confirm(true, "a?");
+        assert!(!hub.is_message_open());
+        intake.message(Some(b"a?"), b"a1", &payload);
+        assert!(hub.is_message_open(), "it has a number of its own");
     }
 }

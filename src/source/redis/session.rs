@@ -298,7 +298,8 @@ impl<'a> PubSubSession<'a> {
         if let Some(fleet) = &self.feed.fleet {
             let own = subscriptions.extract_if(.., |subscription| fleet.has(subscription));
             for Subscription { name, is_pattern } in own {
-                self.feed.hub.confirm(is_pattern, name.as_str());
+                // No reply of the server: another copy of the newest message may follow.
+                self.feed.hub.confirm_silent(is_pattern, name.as_str());
             }
         }
         subscriptions

@@ -20,6 +20,7 @@ use crate::subject::ChannelIndex;
 impl HubState {
     /// The source is subscribed.
     pub(super) fn confirm(&mut self, is_pattern: bool, name: &str) {
+        self.end_message();
         let mut unconfirmed = self.unconfirmed(is_pattern, name);
         let is_followed = is_pattern && self.followed.is_unconfirmed(name);
         if is_followed {
@@ -37,9 +38,19 @@ impl HubState {
         self.confirm_channels(unconfirmed, number);
     }
 
+    /// The source is subscribed to what it keeps for itself. No number is taken, which may lie between two copies of
+    /// a message: nothing comes on these channels that a client could miss.
+    pub(super) fn confirm_silent(&mut self, is_pattern: bool, name: &str) {
+        let unconfirmed = self.unconfirmed(is_pattern, name);
+        if !unconfirmed.is_empty() {
+            self.confirm_channels(unconfirmed, self.numbers.settled());
+        }
+    }
+
     /// The source sends the events of these channels from `number` on.
     pub(super) fn confirm_channels(&mut self, unconfirmed: ChannelIndexes, number: u64) {
         let (mut waiting, now) = (Vec::new(), Instant::now());
+        let settled = self.numbers.settled();
         for index in unconfirmed {
             let channel = &mut self.channels[index as usize];
             channel.whole_since = Some(number);
@@ -60,7 +71,7 @@ impl HubState {
             channel.answers.clear();
             waiting.append(&mut channel.waiting);
             let entry = channel.newest_entry;
-            let message = || Message::Confirmed { channel: index, number, entry };
+            let message = || Message::Confirmed { channel: index, number, settled, entry };
             self.senders.send(channel.shards, message);
         }
         self.fleet.confirmed(now);
@@ -70,6 +81,7 @@ impl HubState {
     /// The source is not allowed to subscribe. Streams do not wait for the channel any more: what comes
     /// until it is confirmed after all is missing, also for those that are sent a gap now.
     pub(super) fn deny(&mut self, is_pattern: bool, name: &str) {
+        self.end_message();
         if is_pattern {
             self.deny_followed(name);
         }
@@ -97,6 +109,7 @@ impl HubState {
 
     /// The source has lost its connection.
     pub(super) fn lose(&mut self) {
+        self.end_message();
         for (_, channel) in &mut self.channels {
             // A log is read on where it was left.
             if channel.is_confirmed() && !channel.is_log() {
@@ -113,6 +126,7 @@ impl HubState {
 
     /// All subscriptions that can be restored after a loss are.
     pub(super) fn restored(&mut self) {
+        self.end_message();
         let restored = std::mem::take(&mut self.restored);
         self.gap(GapReason::RedisAway, &restored);
         self.followed.restored(self.numbers.newest());

@@ -2,7 +2,8 @@
 //!
 //! No change makes a hole. A channel gives up its own subscription once a pattern is confirmed that matches
 //! it; a pattern that is no longer in the settings is left once its channels have something else that is
-//! confirmed. Meanwhile a message comes twice, as copies of one number.
+//! confirmed. Meanwhile a message comes twice, as copies of one number. A reload may come between two of them: a
+//! pattern that is in the settings again feeds channels only from the next message on.
 
 use tokio::time::Instant;
 
@@ -16,10 +17,16 @@ use crate::{ChannelName, SourceRequest};
 impl HubState {
     /// Follows the patterns that the settings say, and no others.
     pub(super) fn change_followed(&mut self, now: Instant) {
+        self.is_change_due = false;
         let wanted = FollowedPatterns::grouped(&self.settings.followed);
         let gone = self.followed.current().into_iter().filter(|name| !wanted.contains_key(name));
         let gone: Vec<ChannelName> = gone.collect();
         for (pattern, formats) in &wanted {
+            // The confirmation of its channels takes a number, behind which no copy of a message may come.
+            if self.numbers.is_message_open() && self.followed.would_change(pattern, formats) {
+                self.is_change_due = true;
+                continue;
+            }
             let (is_new, feeds) = self.followed.put(pattern, formats, self.numbers.newest());
             if is_new {
                 self.names.patterns.entry(pattern.clone()).or_default();
@@ -41,6 +48,20 @@ impl HubState {
         let lingering = self.channels.iter().filter(|(_, channel)| channel.lingers.is_some());
         let lingering: Vec<ChannelIndex> = lingering.map(|(_, channel)| channel.index).collect();
         lingering.into_iter().for_each(|index| self.renew_linger(index));
+    }
+
+    /// No further copy of the newest message follows: the source has sent something else since.
+    pub(super) fn end_message(&mut self) {
+        self.numbers.end_message();
+        self.finish_change();
+    }
+
+    /// Does what a reload has left until no copy of a message may follow.
+    pub(super) fn finish_change(&mut self) {
+        if self.is_change_due {
+            self.numbers.end_message();
+            self.change_followed(Instant::now());
+        }
     }
 
     /// A followed pattern is about to be confirmed, or is in the settings again: it feeds all channels that
@@ -82,6 +103,10 @@ impl HubState {
 
     /// Leaves the patterns that are not in the settings and that no channel needs any more.
     pub(super) fn leave_unneeded(&mut self) {
+        // One of them may be about to be followed again.
+        if self.is_change_due {
+            return;
+        }
         for pattern in self.followed.take_unneeded() {
             if self.forget_pattern(&pattern) {
                 self.followed.request(pattern, true, SourceRequest::Leave);

@@ -69,7 +69,7 @@ impl HubState {
     /// Takes what was published for all gateways; returns false if no gateway has written it.
     pub(super) fn hear_for_all(&mut self, body: &[u8], now: Instant) -> bool {
         // It came behind the message before: no further copy of that follows.
-        self.numbers.end_message();
+        self.end_message();
         let Ok(message) = serde_json::from_slice::<ForAll>(body) else { return false };
         match message {
             ForAll::Mark { mark } => {
@@ -97,7 +97,7 @@ impl HubState {
 
     /// Takes what was published for this gateway; returns false if no gateway has written it.
     pub(super) fn hear_for_one(&mut self, body: &[u8]) -> bool {
-        self.numbers.end_message();
+        self.end_message();
         match serde_json::from_slice(body) {
             Ok(ForOne::Answer(answer)) => self.take_answer(answer),
             Ok(ForOne::Follows { follows, .. }) => self.fleet.warm_up.note_followed(follows),
@@ -170,7 +170,7 @@ impl HubState {
 
     /// Everything has come that was published before this fence was requested.
     pub(super) fn pass_fence(&mut self, ticket: u64) {
-        self.numbers.end_message();
+        self.end_message();
         let streams = self.fleet.fences.remove(&ticket).unwrap_or_default();
         self.place_streams(streams);
     }

@@ -218,6 +218,14 @@ impl FollowedPatterns {
         current.map(|(pattern, _)| pattern.clone()).collect()
     }
 
+    /// Whether this pattern is known, and is not in the settings with these formats so far.
+    pub(super) fn would_change(&self, pattern: &ChannelName, formats: &[Format]) -> bool {
+        self.patterns.get(pattern).is_some_and(|state| {
+            let kept = state.formats.iter().map(|kept| kept.format);
+            state.is_retired() || !kept.eq(formats.iter().copied())
+        })
+    }
+
     /// Puts a pattern into the settings, or changes its formats; `number` is the newest. Returns whether it
     /// is new, and whether it feeds channels from now on that it did not feed.
     pub(super) fn put(

@@ -48,6 +48,8 @@ pub(super) struct HubState {
     pub(super) begins_after: u64,
     // What other gateways say counts for questions from this number on.
     pub(super) answers_from: u64,
+    // After a reload, patterns are to be followed again once no copy of the newest message may follow.
+    pub(super) is_change_due: bool,
     // The gateway drains: what is followed stays, for the next process.
     pub(super) is_draining: bool,
     // Any shard has joined a channel.
@@ -84,6 +86,7 @@ impl HubState {
             earlier_runs: Vec::new(),
             begins_after: 0,
             answers_from: 0,
+            is_change_due: false,
             is_draining: false,
             was_joined: false,
             channels: Slab::new(),
@@ -178,14 +181,15 @@ impl HubState {
 
     /// Begins a message that was published to `channel`.
     pub(super) fn begin_message(&mut self, channel: &[u8], payload: Option<&[u8]>) {
-        self.numbers.begin_message();
-        self.check = payload.filter(|_| self.fleet.has_marks()).map_or(0, payload_check);
         if !self.names.patterns.is_empty() {
             self.pattern_subject = Subject::named(channel);
             if !self.followed.is_empty() {
+                self.finish_change();
                 self.followed.note_channel(channel);
             }
         }
+        self.numbers.begin_message();
+        self.check = payload.filter(|_| self.fleet.has_marks()).map_or(0, payload_check);
     }
 
     /// A copy of the message has come on this subscription. `decode` makes an event of it for each format

@@ -19,7 +19,8 @@ impl HubState {
     /// were waiting for the log.
     pub(super) fn begin_log(&mut self, name: &str, id: EntryId) -> Vec<LogRead> {
         let mut waiting = Vec::new();
-        let number = self.numbers.newest();
+        // Another copy of a message may follow.
+        let (number, settled) = (self.numbers.newest(), self.numbers.settled());
         for &index in self.names.of_log(name) {
             let channel = &mut self.channels[index as usize];
             if channel.is_confirmed() {
@@ -29,7 +30,7 @@ impl HubState {
             channel.newest_entry = id;
             channel.change_history(&mut self.budget, |history| history.begin_log(number, id));
             waiting.append(&mut channel.waiting);
-            let message = || Message::Confirmed { channel: index, number, entry: id };
+            let message = || Message::Confirmed { channel: index, number, settled, entry: id };
             self.senders.send(channel.shards, message);
         }
         let replay = |stream| {

@@ -186,9 +186,16 @@ impl Hub {
 
     // For sources of messages.
 
-    /// The source is subscribed: it sends from now on what is published there.
+    /// The server has confirmed a subscription: it sends from now on what is published there. This ends the
+    /// newest message: the confirmation came behind its last copy.
     pub fn confirm(&self, is_pattern: bool, name: &str) {
         self.state.borrow_mut().confirm(is_pattern, name);
+    }
+
+    /// The source keeps this subscription for itself, and brings the hub no messages of it. Unlike
+    /// [`Hub::confirm`], this may be said between two copies of a message.
+    pub fn confirm_silent(&self, is_pattern: bool, name: &str) {
+        self.state.borrow_mut().confirm_silent(is_pattern, name);
     }
 
     /// The source is not allowed to subscribe. A stream that waits for the channel is sent a gap, and the
@@ -223,7 +230,12 @@ impl Hub {
     /// No further copy of the newest message follows: the source has received something else since, or
     /// knows it otherwise.
     pub fn end_message(&self) {
-        self.state.borrow_mut().numbers.end_message();
+        self.state.borrow_mut().end_message();
+    }
+
+    /// Whether another copy of the newest message may follow: nothing else has come from the source since.
+    pub fn is_message_open(&self) -> bool {
+        self.state.borrow().numbers.is_message_open()
     }
 
     /// A copy of the message has come on this subscription. `decode` makes an event of it for each format

@@ -37,6 +37,11 @@ impl Numbers {
         self.message.unwrap_or(self.newest)
     }
 
+    /// Whether another copy of the newest message may follow.
+    pub(super) fn is_message_open(&self) -> bool {
+        self.message.is_some()
+    }
+
     /// Gives a number to the first copy of a message.
     pub(super) fn begin_message(&mut self) {
         self.message = Some(self.next());
@@ -47,7 +52,8 @@ impl Numbers {
         self.message = None;
     }
 
-    /// Gives a number to a confirmation or a gap, which ends the copies of a message.
+    /// Gives a number to a confirmation or a gap. It ends the copies of a message: nothing that the source has not
+    /// sent behind them may take one.
     pub(super) fn take(&mut self) -> u64 {
         self.message = None;
         self.next()

@@ -40,8 +40,9 @@ pub(crate) enum Message {
     },
     /// The channel cannot be followed: there are too many.
     Refused { topic: Topic, ticket: u64 },
-    /// The source sends the events of this channel; of a log, those after `entry`.
-    Confirmed { channel: ChannelIndex, number: u64, entry: EntryId },
+    /// The source sends the events of this channel; of a log, those after `entry`. Everything up to `settled` has
+    /// come: that is less than `number` while another copy of a message may follow.
+    Confirmed { channel: ChannelIndex, number: u64, settled: u64, entry: EntryId },
     /// The source has lost its connection: no channel is confirmed any more, except logs, which are read on
     /// where they were left.
     SourceLost,
@@ -117,6 +118,7 @@ impl Message {
             Self::Event { number, .. } | Self::Gap { reason: GapReason::TooLarge, number, .. } => {
                 Some(number - 1)
             }
+            Self::Confirmed { settled, .. } => Some(*settled),
             other => other.number(),
         }
     }

@@ -140,7 +140,8 @@ mod tests {
         let mut senders = ShardSenders::new(vec![ShardSender::with_inbox(Inbox::new(1, 100))]);
         senders.send_to_all(&Message::SourceLost);
         senders.flush(SentUpTo::default());
-        senders.send_to_all(&Message::Confirmed { channel: 0, number: 0, entry: EntryId::ZERO });
+        let (number, settled, entry) = (0, 0, EntryId::ZERO);
+        senders.send_to_all(&Message::Confirmed { channel: 0, number, settled, entry });
         senders.flush(SentUpTo::default());
         let backlog = senders.0[0].backlog.as_ref().expect("the inbox is full");
         assert_eq!(backlog.held.len(), 1);

@@ -42,7 +42,7 @@ impl Shard {
                     self.joined(&topic, ticket, channel, confirmed.as_deref(), now);
                 }
                 Message::Refused { topic, ticket } => self.refused(&topic, ticket, now),
-                Message::Confirmed { channel, number, entry } => {
+                Message::Confirmed { channel, number, entry, .. } => {
                     if let Some(channel) = self.channel(channel) {
                         let newest = (0, EventName::default());
                         self.confirm(&channel, &ChannelStart { number, newest, entry }, now);

@@ -141,3 +141,38 @@ fn a_denied_subscription_does_not_delay_the_others() {
         assert!(read(&back).ends_with(": ready\n"));
     });
 }
+
+#[test]
+fn a_channel_that_the_source_keeps_for_itself_is_confirmed_between_two_copies_of_a_message() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let (both, pattern) = (test.open(0, &["news", "n*"]), test.open(0, &["n*"]));
+        settle().await;
+        test.follow().await;
+        drop((read(&both), read(&pattern)));
+        let silent = test.open(0, &["silent"]);
+        settle().await;
+        let copy = |is_pattern, name| {
+            test.hub.publish(is_pattern, name, Instant::now(), |_| {
+                Some(Event { data: "1".into(), ..Event::default() })
+            });
+        };
+        test.hub.begin_message(b"news", None);
+        copy(false, "news");
+        test.hub.flush();
+        settle().await;
+        test.hub.confirm_silent(false, "silent");
+        test.hub.flush();
+        settle().await;
+        assert_eq!(read(&silent), ":\nretry: 3000\nid: R-0\n: ready\n");
+        assert!(test.hub.is_message_open());
+        copy(true, "n*");
+        test.hub.flush();
+        settle().await;
+        for stream in [both, pattern] {
+            assert_eq!(read(&stream), "data: 1\nid: R-1\n");
+        }
+        test.hub.confirm(true, "unknown*");
+        assert!(!test.hub.is_message_open(), "the server has sent something else");
+    });
+}

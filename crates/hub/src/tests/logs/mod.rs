@@ -10,6 +10,7 @@ use ssegate_sse::Event;
 use ssegate_sse::frame::Form;
 use tokio::time::Instant;
 
+use super::follow::{following, told};
 use super::{TestHub, run, settle};
 use crate::Topic;
 use crate::position::log_positions::LogPositions;
@@ -166,6 +167,55 @@ fn a_second_format_of_a_channel_that_is_opened_among_entries_has_a_gap() {
         let gap = r#"data: {"reason":"expired","channels":["news"]}"#;
         assert!(text.contains(gap) && text.contains(": ready"), "{text}");
         assert!(text.find(gap) < text.find(": ready"), "{text}");
+    });
+}
+
+#[test]
+fn a_client_that_comes_after_a_log_began_between_two_copies_of_a_message_misses_none() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let (_plain, pattern) = (test.open(0, &["news"]), test.open(0, &["n*"]));
+        let log = test.open_log(&["a"], None);
+        settle().await;
+        test.follow().await;
+        drop(super::read(&pattern));
+        test.hub.begin_message(b"news", None);
+        test.hub.publish(false, "news", Instant::now(), |_| Some(event("1")));
+        test.begin(&[("a", "5-0")]).await;
+        assert!(read(&log).contains(": ready"));
+        let early = super::read(&test.open(0, &["n*"]));
+        assert!(early.contains("id: R-0\n: ready"), "{early}");
+        test.hub.publish(true, "n*", Instant::now(), |_| Some(event("1")));
+        test.hub.flush();
+        settle().await;
+        assert!(super::read(&pattern).contains("data: 1\nid: R-1"));
+    });
+}
+
+#[test]
+fn what_was_lost_while_nothing_was_followed_is_a_gap_also_among_entries() {
+    run(async {
+        let patterns = [("n*", Format::Raw), ("n?", Format::Raw)];
+        let test = TestHub::new(1, following(&patterns, 9));
+        let (_plain, _log) = (test.open(0, &["n1"]), test.open_log(&["a"], None));
+        settle().await;
+        test.follow().await;
+        test.begin(&[("a", "5-0")]).await;
+        test.hub.change(following(&[], 9));
+        test.publish_copies("n2", &["n*", "n?"], "1").await;
+        // Another copy of the message may follow; entries come on another connection.
+        test.hub.begin_message(b"n1", None);
+        test.copy("n*", "2");
+        test.add(&[("a", "5-1")]).await;
+        test.hub.change(following(&patterns, 9));
+        let id = super::id_of(&test, 0);
+        let back = test.open_with(0, &["n2"], Some(&id), StreamSettings::default());
+        settle().await;
+        assert_eq!(told(&back).await, Vec::<String>::new());
+        test.hub.end_message();
+        test.hub.flush();
+        settle().await;
+        assert_eq!(told(&back).await, ["expired"]);
     });
 }
 
