@@ -331,7 +331,7 @@ async fn check_says_whether_clients_can_resume_at_another_gateway() {
             check(&redis.url().replace("//", &format!("//{name}:secret@")), &routes).await;
         assert_eq!((exit, said.contains(told)), (0, true), "{name}: {said}");
     }
-    let node = Redis::with(&["--cluster-enabled", "yes"]).await;
+    let node = Redis::cluster_node().await;
     let (exit, said) = check(&node.url(), &routes).await;
     assert!(exit == 0 && said.contains("no, because a Redis Cluster"), "{said}");
     // A running gateway is not told anything by it.

@@ -478,7 +478,7 @@ async fn no_client_gets_what_gateways_publish_for_each_other_and_none_can_end_it
 
 #[tokio::test]
 async fn a_node_of_a_cluster_has_no_fleet() {
-    let redis = Redis::with(&["--cluster-enabled", "yes"]).await;
+    let redis = Redis::cluster_node().await;
     let gateway = start(&redis).await;
     gateway.logs("a Redis Cluster has no one order of messages over its channels").await;
     let mut stream = gateway.subscribe(&target(&["news"])).await;

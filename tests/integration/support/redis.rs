@@ -32,6 +32,13 @@ impl Redis {
         redis
     }
 
+    /// A node of a cluster. Its bus has a port of its own: the default, 10,000 above, is where connections of
+    /// others may end.
+    pub(crate) async fn cluster_node() -> Self {
+        let bus = free_port().to_string();
+        Self::with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await
+    }
+
     /// One that is yet to be started: its addresses are known.
     pub(crate) fn stopped(arguments: &[&str]) -> Self {
         Self {
