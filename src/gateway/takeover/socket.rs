@@ -32,8 +32,10 @@ pub(super) struct TakeoverSocket {
     listener: UnixListener,
     sockets: Vec<(SocketAddr, TcpListener)>,
     hub: Hub,
-    // Of the file at `path`: a successor puts its own there.
+    // Of the file at `path`: another gateway may have put its own there.
     inode: u64,
+    // False once a successor has taken over: then the file is the successor's.
+    owns_path: bool,
 }
 
 impl TakeoverSocket {
@@ -47,11 +49,11 @@ impl TakeoverSocket {
         std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
         std::fs::rename(&new, &path)?;
         let inode = std::fs::metadata(&path)?.ino();
-        Ok(Self { path, listener, sockets, hub, inode })
+        Ok(Self { path, listener, sockets, hub, inode, owns_path: true })
     }
 
     /// Waits for a successor that confirms. A failed takeover is logged, and the gateway continues.
-    pub(super) async fn wait_for_successor(self) {
+    pub(super) async fn wait_for_successor(mut self) {
         // Who connects and says nothing is in nobody's way.
         let mut silent = JoinSet::new();
         loop {
@@ -73,7 +75,10 @@ impl TakeoverSocket {
                 Err(error) => Err(error),
             };
             match handed_over {
-                Ok(()) => return,
+                Ok(()) => {
+                    self.owns_path = false;
+                    return;
+                }
                 Err(error) => tracing::warn!(%error, "{FAILED}"),
             }
         }
@@ -140,7 +145,8 @@ impl Drop for TakeoverSocket {
     /// Removes the socket file, unless a successor has replaced it.
     fn drop(&mut self) {
         let file = std::fs::metadata(&self.path);
-        if file.is_ok_and(|file| file.ino() == self.inode)
+        if self.owns_path
+            && file.is_ok_and(|file| file.ino() == self.inode)
             && let Err(error) = std::fs::remove_file(&self.path)
         {
             let path = self.path.display();

@@ -210,10 +210,13 @@ impl Lines<'_> {
         let dropped = name(tag, dropped.as_ref()).map_err(|cause| self.error(cause))?;
         let first = confirmed.max(whole_since).max(complete_after);
         let numbers = records.iter().map(|record| record.0);
+        // A channel that is opened for a message may be complete after that, and keep it.
         let are_in_order = numbers.clone().is_sorted_by(|one, next| one < next)
-            && numbers.clone().all(|number| complete_after < number && number <= newest);
+            && numbers.clone().all(|number| complete_after <= number && number <= newest);
         if first > newest || !are_in_order {
-            return Err(self.error("its numbers are not in order"));
+            let numbers =
+                (confirmed, whole_since, complete_after, numbers.collect::<Vec<_>>(), newest);
+            return Err(self.error(format_args!("its numbers are not in order: {numbers:?}")));
         }
         let records: Result<Vec<_>, _> =
             records.into_iter().map(|record| self.record(record, tag, now)).collect();
