@@ -132,7 +132,7 @@ fn age(metadata: &Metadata) -> io::Result<Duration> {
     fresh.ok_or_else(|| io::Error::other("it is not of the last minute"))
 }
 
-/// The largest snapshot that is read, where histories of so many bytes are taken.
+/// The largest snapshot that is read, in bytes, where `max_bytes` of histories are taken.
 pub(super) fn max_snapshot(max_bytes: usize) -> u64 {
     let (for_each, for_none) = OVERHEAD;
     (max_bytes as u64).saturating_mul(for_each).saturating_add(for_none)

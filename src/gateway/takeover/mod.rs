@@ -9,8 +9,8 @@
 //! ```text
 //! new: ssegate takeover 2\n
 //! old: {"addresses":["127.0.0.1:8443"],"newest":17}\n     the sockets come with the first byte
-//! new: histories 67108864\n             at most so many bytes, once it follows the channels; again if not all yet
-//! old: 1234\n                           so many bytes follow: a snapshot
+//! new: histories 67108864\n             the most bytes, once it is subscribed; again if not to all channels yet
+//! old: 1234\n                           the length of the snapshot that follows
 //! new: accepting\n
 //! old: leaving\n
 //! ```

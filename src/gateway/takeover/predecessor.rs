@@ -33,14 +33,13 @@ const MEETING_PAUSE: Duration = Duration::from_millis(250);
 /// Numbers that the old gateway may still give to messages until it is asked for its histories: those of the new
 /// one begin behind them.
 const NUMBERS_LEFT: u64 = 1 << 24;
-/// No gateway comes so far.
-const MAX_NUMBER: u64 = 1 << 62;
 /// The received sockets must not leak into child processes. The flag is Linux's; elsewhere it does
 /// not matter, since the gateway spawns no processes.
 #[cfg(target_os = "linux")]
 const CLOSE_ON_EXEC: RecvFlags = RecvFlags::CMSG_CLOEXEC;
 #[cfg(not(target_os = "linux"))]
 const CLOSE_ON_EXEC: RecvFlags = RecvFlags::empty();
+
 /// The successor's connection to the gateway that it takes over from.
 #[derive(Debug)]
 pub(in crate::gateway) struct Predecessor {
@@ -65,7 +64,7 @@ fn exchange(path: &Path) -> io::Result<(Inherited, Predecessor)> {
     stream.write_all(REQUEST.as_bytes())?;
     let (line, sockets) = receive(&stream)?;
     let Passed { addresses, newest } = serde_json::from_str(&line)?;
-    if newest > MAX_NUMBER {
+    if newest > Snapshot::MAX_NUMBER {
         return Err(other_version());
     }
     if addresses.is_empty() || addresses.len() != sockets.len() {
@@ -137,7 +136,7 @@ impl Predecessor {
 
 impl ConnectedPredecessor {
     /// Sets where the numbers of this gateway begin. Without a fleet the histories are taken here, before anything
-    /// is subscribed to, with a gap behind them: later nobody could tell what both have received.
+    /// is subscribed to, with a gap behind them: a later snapshot could hold messages that this gateway has received, too.
     pub(in crate::gateway) async fn begin(&mut self, hub: &Hub, has_fleet: bool) {
         hub.begin_after(self.begins_after);
         let max_bytes = hub.handover_bytes();

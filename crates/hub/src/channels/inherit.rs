@@ -1,7 +1,7 @@
 //! Going on with the histories of an earlier process.
 //!
-//! After a restart, nobody knows what was published between the end of the one and the first confirmation of
-//! the other. So each channel begins with its past and a gap behind it, as after a break, until another
+//! After a restart, nobody knows what was published between the end of the earlier process and the first
+//! confirmation of this one. So each channel begins with its past and a gap behind it, as after a break, until another
 //! gateway has said that nothing came meanwhile.
 //!
 //! At a takeover both hear the server for a while. At a mark that both have heard, their pasts are put
@@ -27,7 +27,7 @@ use crate::history::budget::HistoryBudget;
 use crate::history::record::{HistoryRecord, RecordContent};
 use crate::history::retention::HistorySettings;
 use crate::position::event_id::EventId;
-use crate::snapshot::{ChannelSnapshot, ContentSnapshot, RecordSnapshot, Snapshot};
+use crate::snapshot::{ChannelSnapshot, Snapshot};
 use crate::subject::{ChannelIndex, Subject};
 use crate::{SourceRequest, Topic};
 
@@ -37,7 +37,7 @@ const RETURN: Duration = Duration::from_secs(30);
 /// What came of a takeover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Continued {
-    /// This hub goes on with the histories of so many channels.
+    /// This hub goes on with the histories of this number of channels.
     With(usize),
     /// Not all of it is confirmed here, or no mark has been heard by both since: try it again with a newer
     /// snapshot.
@@ -176,14 +176,12 @@ impl HubState {
 
     /// The newest mark that both have heard.
     fn seam(&self, snapshot: &Snapshot) -> Option<Seam> {
-        let newest = self.fleet.newest_mark()?;
+        let after = self.fleet.named_after?;
         let earlier: HashMap<_, _> =
             snapshot.marks.iter().map(|mark| (mark.id, mark.number)).collect();
-        let after = self.fleet.named_after?;
         let common = |mark: HeardMark| Some(Seam { mark, earlier: *earlier.get(&mark.id)? });
         let marks = self.fleet.marks.last(usize::MAX);
-        let marks = marks.filter(|mark| after <= mark.number && mark.number <= newest.number);
-        marks.filter_map(common).last()
+        marks.filter(|mark| after <= mark.number).filter_map(common).last()
     }
 
     fn meet(
@@ -282,21 +280,18 @@ impl ChannelSnapshot {
     /// Its history up to a number, for the channel with this index.
     fn history(&self, settings: HistorySettings, index: ChannelIndex, up_to: u64) -> History {
         let records = self.records.iter().take_while(|record| record.number <= up_to);
-        let records = records.map(|record| record.record(index));
+        let records = records.map(|record| record_of(record, index));
         History::of_records(settings, (self.complete_after, self.dropped), records)
     }
 }
 
-impl RecordSnapshot {
-    fn record(&self, index: ChannelIndex) -> HistoryRecord {
-        let Self { number, received, name, ref content } = *self;
-        let content = match content {
-            ContentSnapshot::Event(frame, hash) => {
-                let subject = hash.map_or_else(|| Subject::of(index), Subject::of_hash);
-                RecordContent::Event(frame.clone(), subject)
-            }
-            ContentSnapshot::Gap(reason) => RecordContent::Gap(*reason),
-        };
-        HistoryRecord { number, received, name, content }
+/// The record, of the channel with this index.
+fn record_of(record: &HistoryRecord, index: ChannelIndex) -> HistoryRecord {
+    let mut record = record.clone();
+    if let RecordContent::Event(_, subject) = &mut record.content
+        && subject.hash().is_none()
+    {
+        *subject = Subject::of(index);
     }
+    record
 }

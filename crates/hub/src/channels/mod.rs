@@ -366,11 +366,6 @@ impl Hub {
         self.state.borrow().run
     }
 
-    /// The newest number.
-    pub(super) fn number(&self) -> u64 {
-        self.state.borrow().numbers.newest()
-    }
-
     /// The number up to which everything has come, with all its copies.
     pub(super) fn settled(&self) -> u64 {
         self.state.borrow().numbers.settled()

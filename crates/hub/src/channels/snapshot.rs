@@ -6,8 +6,7 @@ use super::Hub;
 use super::channel::{Channel, Confirmation};
 use super::hub_state::HubState;
 use crate::Ids;
-use crate::history::record::{HistoryRecord, RecordContent};
-use crate::snapshot::{ChannelSnapshot, ContentSnapshot, MAX_MARKS, RecordSnapshot, Snapshot};
+use crate::snapshot::{ChannelSnapshot, MAX_MARKS, Snapshot};
 
 impl Hub {
     /// What the next process can go on with: the histories of the channels, those used last first, as far as they
@@ -67,18 +66,7 @@ impl Channel {
             is_followed: self.is_confirmed() && self.whole_since.is_some(),
             complete_after: history.complete_after(),
             dropped: history.dropped(),
-            records: history.records().map(snapshot_of).collect(),
+            records: history.records().cloned().collect(),
         })
     }
-}
-
-fn snapshot_of(record: &HistoryRecord) -> RecordSnapshot {
-    let HistoryRecord { number, received, name, ref content } = *record;
-    let content = match content {
-        RecordContent::Event(frame, subject) => {
-            ContentSnapshot::Event(frame.clone(), subject.hash())
-        }
-        RecordContent::Gap(reason) => ContentSnapshot::Gap(*reason),
-    };
-    RecordSnapshot { number, received, name, content }
 }

@@ -16,7 +16,7 @@ use crate::fleet::rules::FleetRule;
 use crate::subject::ChannelIndex;
 use crate::timed_streams::StreamKey;
 
-/// So many marks later, a stream that stands at a mark is told a newer one: more than four hours where one comes
+/// The number of marks after which a stream that stands at a mark is told a newer one: more than four hours where one comes
 /// each second, and a quarter of those that are remembered.
 const MARKS_UNTIL_RENEWED: usize = MAX_MARKS / 4;
 

@@ -8,14 +8,11 @@
 
 pub(crate) mod text;
 
-use ssegate_sse::frame::Frame;
-use tokio::time::Instant;
-
 use crate::Topic;
 use crate::fleet::marks::HeardMark;
 pub(crate) use crate::fleet::marks::MAX_MARKS;
 use crate::fleet::name::EventName;
-use crate::gap::GapReason;
+use crate::history::record::HistoryRecord;
 use crate::position::event_id::RunTag;
 
 /// Runs before this one whose ids are still known, at most.
@@ -51,32 +48,12 @@ pub(crate) struct ChannelSnapshot {
     /// The number after which nothing is missing, and the name of the record with this number.
     pub(crate) complete_after: u64,
     pub(crate) dropped: EventName,
-    /// Their numbers ascend.
-    pub(crate) records: Vec<RecordSnapshot>,
-}
-
-/// One record of a history.
-#[derive(Clone, Debug)]
-pub(crate) struct RecordSnapshot {
-    pub(crate) number: u64,
-    pub(crate) received: Instant,
-    pub(crate) name: EventName,
-    pub(crate) content: ContentSnapshot,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum ContentSnapshot {
-    /// An event: its frame, and of a pattern the subject, which is a hash.
-    Event(Frame, Option<u32>),
-    Gap(GapReason),
+    /// Their numbers ascend. The subject of an event counts only where it is a hash: an index is that of the hub that
+    /// had it.
+    pub(crate) records: Vec<HistoryRecord>,
 }
 
 impl Snapshot {
-    /// The newest number. The hub that goes on begins its own behind it.
-    pub fn newest_number(&self) -> u64 {
-        self.newest
-    }
-
     /// Channels with a history in it.
     pub fn channels(&self) -> usize {
         self.channels.len()
@@ -94,15 +71,5 @@ impl Snapshot {
         let surplus = runs.len().saturating_sub(MAX_EARLIER);
         runs.drain(..surplus);
         runs
-    }
-}
-
-impl RecordSnapshot {
-    /// Whether it is of one message: an event, or one that was too large.
-    pub(crate) fn is_message(&self) -> bool {
-        matches!(
-            self.content,
-            ContentSnapshot::Event(..) | ContentSnapshot::Gap(GapReason::TooLarge)
-        )
     }
 }

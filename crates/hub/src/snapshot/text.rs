@@ -18,16 +18,16 @@ use serde::{Deserialize, Serialize};
 use ssegate_sse::frame::Frame;
 use tokio::time::Instant;
 
-use super::{ChannelSnapshot, ContentSnapshot, MAX_EARLIER, MAX_MARKS, RecordSnapshot, Snapshot};
+use super::{ChannelSnapshot, MAX_EARLIER, MAX_MARKS, Snapshot};
 use crate::fleet::marks::HeardMark;
 use crate::fleet::message::{self, HexId, TopicText};
 use crate::fleet::name::{EventName, FleetPosition, SubscriptionTag};
 use crate::gap::GapReason;
+use crate::history::record::{HistoryRecord, RecordContent};
 use crate::position::event_id::RunTag;
+use crate::subject::Subject;
 
 const FORMAT: u32 = 1;
-/// No run comes so far: behind it there is room for the numbers of the next.
-const MAX_NUMBER: u64 = 1 << 62;
 const END: &[u8] = b"end\n";
 
 /// The first line.
@@ -85,6 +85,9 @@ pub enum InvalidSnapshot {
 }
 
 impl Snapshot {
+    /// No run has a greater number. It leaves room for the numbers of the next one.
+    pub const MAX_NUMBER: u64 = 1 << 62;
+
     /// Writes it. Ages of records count from `now`.
     ///
     /// # Errors
@@ -105,7 +108,7 @@ impl Snapshot {
             out.write_all(&message::encode(&PastText::of(channel, now)))?;
             out.write_all(b"\n")?;
             for record in &channel.records {
-                if let ContentSnapshot::Event(frame, _) = &record.content {
+                if let RecordContent::Event(frame, _) = &record.content {
                     out.write_all(frame.text())?;
                 }
             }
@@ -123,7 +126,7 @@ impl Snapshot {
         if head.format != FORMAT {
             return Err(lines.error(format_args!("its format is {}", head.format)));
         }
-        if head.newest > MAX_NUMBER {
+        if head.newest > Self::MAX_NUMBER {
             return Err(lines.error("its numbers are too large"));
         }
         let are_bounded = head.marks.len() <= MAX_MARKS && head.earlier.len() <= MAX_EARLIER;
@@ -148,11 +151,13 @@ impl Snapshot {
 impl PastText {
     fn of(channel: &ChannelSnapshot, now: Instant) -> Self {
         let tag = SubscriptionTag::of(&channel.topic.subscription);
-        let record = |record: &RecordSnapshot| {
+        let record = |record: &HistoryRecord| {
             let age = now.saturating_duration_since(record.received).as_millis();
             let content = match &record.content {
-                ContentSnapshot::Event(frame, subject) => ContentText::Event(frame.len(), *subject),
-                ContentSnapshot::Gap(reason) => ContentText::Gap(reason.as_str().to_owned()),
+                RecordContent::Event(frame, subject) => {
+                    ContentText::Event(frame.len(), subject.hash())
+                }
+                RecordContent::Gap(reason) => ContentText::Gap(reason.as_str().to_owned()),
             };
             let age = u64::try_from(age).unwrap_or(u64::MAX);
             RecordText(record.number, age, name_text(tag, record.name), content)
@@ -237,7 +242,7 @@ impl Lines<'_> {
         RecordText(number, age, text, content): RecordText,
         tag: SubscriptionTag,
         now: Instant,
-    ) -> Result<RecordSnapshot, InvalidSnapshot> {
+    ) -> Result<HistoryRecord, InvalidSnapshot> {
         let name = name(tag, text.as_ref()).map_err(|cause| self.error(cause))?;
         let content = match content {
             ContentText::Event(length, subject) => {
@@ -246,14 +251,16 @@ impl Lines<'_> {
                 if !frame.0.ends_with(b"\n\n") {
                     return Err(self.error("a frame is not complete"));
                 }
-                ContentSnapshot::Event(Frame::of_text(frame.0), subject)
+                // The place of a channel in the hub that goes on is not known yet.
+                let subject = subject.map_or_else(|| Subject::of(0), Subject::of_hash);
+                RecordContent::Event(Frame::of_text(frame.0), subject)
             }
             ContentText::Gap(word) => {
                 let known = GapReason::ALL.into_iter().find(|reason| reason.as_str() == word);
-                ContentSnapshot::Gap(known.ok_or_else(|| self.error("an unknown reason"))?)
+                RecordContent::Gap(known.ok_or_else(|| self.error("an unknown reason"))?)
             }
         };
         let received = now.checked_sub(Duration::from_millis(age)).unwrap_or(now);
-        Ok(RecordSnapshot { number, received, name, content })
+        Ok(HistoryRecord { number, received, name, content })
     }
 }

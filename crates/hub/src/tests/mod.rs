@@ -102,7 +102,7 @@ impl TestHub {
                 self.hub.confirm(subscription.is_pattern, subscription.name.as_str());
             }
         }
-        FIRST.set(self.hub.number());
+        FIRST.set(self.hub.newest_number());
         self.hub.flush();
         settle().await;
     }

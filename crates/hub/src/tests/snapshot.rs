@@ -46,7 +46,7 @@ fn a_snapshot_reads_back_as_it_was_written() {
         let text = String::from_utf8(written.clone()).expect("text");
         assert!(text.ends_with("\n\nend\n") && text.contains("too_large"), "{text}");
         let read = Snapshot::read(&written, now).expect("written so");
-        assert_eq!((read.channels(), read.newest_number()), (2, 7), "{text}");
+        assert_eq!((read.channels(), read.newest), (2, 7), "{text}");
         let mut again = Vec::new();
         read.write(now, &mut again).expect("a buffer takes all");
         assert_eq!(String::from_utf8(again).expect("text"), text);

@@ -450,13 +450,13 @@ impl FleetWorld {
         if is_whole {
             one.newest = one.newest.max(newest);
         }
-        let is_settled = one.hub.settled() == one.hub.number();
+        let is_settled = one.hub.settled() == one.hub.newest_number();
         // Another copy of the newest message that it has heard may follow.
         one.settled = if is_settled { one.newest } else { one.copied - 1 };
-        one.numbers.push((one.hub.number(), one.newest));
+        one.numbers.push((one.hub.newest_number(), one.newest));
         one.hub.flush();
         if let Some(text) = trace {
-            let number = self.gateways[gateway].hub.number();
+            let number = self.gateways[gateway].hub.newest_number();
             self.note(|| format!("{text} at {number}"));
         }
     }

@@ -112,7 +112,7 @@ impl Redis {
             }
             WireItem::Echo => test.hub.end_message(),
         }
-        self.by_number.insert(test.hub.number(), self.taken);
+        self.by_number.insert(test.hub.newest_number(), self.taken);
     }
 
     /// The newest message when this number was given.

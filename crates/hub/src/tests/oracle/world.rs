@@ -173,7 +173,7 @@ impl World {
         match self.redis.newest_copy {
             _ if !self.is_delivered => 0,
             // Another copy may follow.
-            Some(copy) if hub.settled() < hub.number() => self.redis.taken.min(copy - 1),
+            Some(copy) if hub.settled() < hub.newest_number() => self.redis.taken.min(copy - 1),
             _ => self.redis.taken,
         }
     }
@@ -230,7 +230,7 @@ impl World {
         for _ in 0..count.min(self.redis.wire.len()) {
             let next = self.redis.wire.front().cloned();
             self.redis.take_one(&self.test);
-            let number = self.test.hub.number();
+            let number = self.test.hub.newest_number();
             self.note(|_| format!("the gateway receives {next:?}: {number}"));
         }
         self.test.hub.flush();
