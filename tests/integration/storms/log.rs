@@ -60,6 +60,14 @@ impl Log {
         format!("/events?{}", names.join("&"))
     }
 
+    /// The client has this id after a block that has been entered.
+    pub(super) fn stand_at(&mut self, id: &str) {
+        if self.last_id.as_deref() != Some(id) {
+            self.last_id = Some(id.to_owned());
+            self.unsettled = None;
+        }
+    }
+
     /// What is published from now on arrives.
     pub(super) fn ready(&mut self, sea: &Sea) {
         self.unsettled = None;

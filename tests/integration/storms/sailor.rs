@@ -96,7 +96,7 @@ impl Sea {
                     }
                     // A client keeps its id until it is told another one.
                     if !stream.last_id().is_empty() {
-                        log.last_id = Some(stream.last_id().to_owned());
+                        log.stand_at(stream.last_id());
                     }
                 }
                 // It was cut off.

@@ -32,7 +32,10 @@ pub(crate) struct Parser {
     after_first_line: bool,
     data: String,
     name: String,
+    /// The id after all blocks so far.
     last_id: String,
+    /// The id after the blocks that were taken.
+    taken_id: String,
     /// An `id` field takes effect when its block ends.
     new_id: String,
     /// The `id` field of the open block.
@@ -60,7 +63,14 @@ impl Parser {
 
     /// The next block, or line that counts by itself.
     pub(crate) fn next(&mut self) -> Option<Block> {
-        self.blocks.pop_front()
+        let block = self.blocks.pop_front()?;
+        // The id of a comment counts once its block ends.
+        if block.comments.is_empty()
+            && let Some(id) = &block.id
+        {
+            self.taken_id.clone_from(id);
+        }
+        Some(block)
     }
 
     /// What [`Self::next`] will give.
@@ -73,9 +83,9 @@ impl Parser {
         self.line.is_empty() && self.data.is_empty() && self.name.is_empty() && self.id.is_none()
     }
 
-    /// The id that a client would come back with.
+    /// The id that a client would come back with that has taken these blocks, and no more.
     pub(crate) fn last_id(&self) -> &str {
-        &self.last_id
+        &self.taken_id
     }
 
     fn end_of_line(&mut self) {
