@@ -131,10 +131,12 @@ impl Channel {
             return EventName::default();
         };
         let (counted, k) = self.counted;
-        // After 2^32 messages, which is not within a second, they have no names until the next mark.
         let k = if counted == mark.id { k.saturating_add(1) } else { 1 };
         self.counted = (mark.id, k);
-        if k == u32::MAX { EventName::default() } else { EventName { mark: mark.id, k, check } }
+        if k > EventName::MAX_K {
+            return EventName::default();
+        }
+        EventName { mark: mark.id, k, check }
     }
 
     /// The place behind a message of the channel; `None` where it has no name.
@@ -211,5 +213,41 @@ impl Channel {
         change(history);
         budget.account(before, history.held());
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ssegate_format::Format;
+
+    use crate::channels::hub_state::HubState;
+    use crate::fleet::marks::HeardMark;
+    use crate::fleet::name::EventName;
+    use crate::inbox::shard_sender::{ShardSender, ShardSenders};
+    use crate::position::event_id::RunTag;
+    use crate::requests::shard_request::JoinRequest;
+    use crate::{ChannelName, HubSettings, Ids, Subscription, Topic};
+
+    #[test]
+    fn a_message_after_more_than_fit_has_no_name_until_the_next_mark() {
+        let senders = ShardSenders::new(vec![ShardSender::new()]);
+        let mut state =
+            HubState::new(RunTag::draw(), senders, HubSettings::default(), Box::new(()));
+        let name = ChannelName::new("news").expect("a name");
+        let subscription = Subscription { name, is_pattern: false };
+        let topic = Topic { subscription, format: Format::Raw, ids: Ids::Ours };
+        let (linger, history) = (Duration::ZERO, None);
+        state.join(JoinRequest { shard: 0, topic: topic.clone(), linger, history, ticket: 0 });
+        state.confirm(false, "news");
+        let channel = &mut state.channels[state.by_topic[&topic] as usize];
+        let number = channel.confirmed;
+        channel.counted = (7, EventName::MAX_K - 1);
+        let mut name = |id| channel.count(Some(HeardMark { id, number }), 3);
+        assert_eq!(name(7), EventName { mark: 7, k: EventName::MAX_K, check: 3 });
+        assert_eq!(name(7).known(), None);
+        assert_eq!(name(7).known(), None);
+        assert_eq!(name(8), EventName { mark: 8, k: 1, check: 3 });
     }
 }

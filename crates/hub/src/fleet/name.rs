@@ -18,13 +18,17 @@ pub(crate) type MarkId = u64;
 pub(crate) struct EventName {
     /// The newest mark that was heard before it.
     pub(crate) mark: MarkId,
-    /// Which message of the subscription since that mark, from 1 on; 0 for a message without a name.
+    /// Which message of the subscription since that mark, from 1 to [`Self::MAX_K`]; 0 for a message without a name.
     pub(crate) k: u32,
     /// A hash of the payload: tells two servers apart that do not keep one order.
     pub(crate) check: u16,
 }
 
 impl EventName {
+    /// The last message after a mark that has a name: `k` has 24 bits in a text. Marks come each second, and nobody
+    /// publishes 16 million messages on one channel in that time.
+    pub(crate) const MAX_K: u32 = (1 << 24) - 1;
+
     /// The name, if there is one.
     pub(crate) fn known(self) -> Option<Self> {
         (self.k != 0).then_some(self)
@@ -55,20 +59,21 @@ pub(crate) struct FleetPosition {
 
 impl FleetPosition {
     /// Characters of its text.
-    pub(crate) const CHARACTERS: usize = 24;
+    pub(crate) const CHARACTERS: usize = 23;
 
     /// Behind `mark`, for a stream that is subscribed to `tag`.
     pub(crate) fn of_mark(mark: MarkId, tag: SubscriptionTag) -> Self {
         Self { tag, name: EventName { mark, k: 0, check: 0 } }
     }
 
-    /// Its text: 18 bytes in base64url (RFC 4648, section 5, without padding).
+    /// Its text: 17 bytes in base64url (RFC 4648, section 5, without padding).
     pub(crate) fn text(self) -> [u8; Self::CHARACTERS] {
-        let mut bytes = [0; 18];
+        let [_, k @ ..] = self.name.k.min(EventName::MAX_K).to_be_bytes();
+        let mut bytes = [0; 17];
         bytes[..8].copy_from_slice(&self.name.mark.to_be_bytes());
         bytes[8..12].copy_from_slice(&self.tag.0.to_be_bytes());
         bytes[12..14].copy_from_slice(&self.name.check.to_be_bytes());
-        bytes[14..].copy_from_slice(&self.name.k.to_be_bytes());
+        bytes[14..].copy_from_slice(&k);
         let mut text = [0; Self::CHARACTERS];
         let written = BASE64_URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
         debug_assert_eq!(written, Ok(Self::CHARACTERS));
@@ -80,14 +85,15 @@ impl FleetPosition {
         if text.len() != Self::CHARACTERS {
             return None;
         }
-        let mut bytes = [0; 18];
+        let mut bytes = [0; 17];
         BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
         let (mark, rest) = bytes.split_first_chunk::<8>()?;
         let (tag, rest) = rest.split_first_chunk::<4>()?;
-        let (check, k) = rest.split_first_chunk::<2>()?;
+        let (check, rest) = rest.split_first_chunk::<2>()?;
+        let &[high, middle, low] = rest else { return None };
         let name = EventName {
             mark: u64::from_be_bytes(*mark),
-            k: u32::from_be_bytes(k.try_into().ok()?),
+            k: u32::from_be_bytes([0, high, middle, low]),
             check: u16::from_be_bytes(*check),
         };
         Some(Self { tag: SubscriptionTag(u32::from_be_bytes(*tag)), name })
@@ -130,7 +136,9 @@ mod tests {
 
     #[test]
     fn a_position_reads_back_as_it_was_written() {
-        for (mark, k, check) in [(0, 0, 0), (u64::MAX, u32::MAX, u16::MAX), (1 << 60, 7, 0x8001)] {
+        for (mark, k, check) in
+            [(0, 0, 0), (u64::MAX, EventName::MAX_K, u16::MAX), (1 << 60, 7, 0x8001)]
+        {
             let name = EventName { mark, k, check };
             let position = FleetPosition { tag: tag("orders:*", true), name };
             assert_eq!(FleetPosition::parse(&position.text()), Some(position));
@@ -161,7 +169,7 @@ mod tests {
     }
 
     const PINNED: [u16; 3] = [0, 37350, 7172];
-    const PINNED_TEXT: &str = "ASNFZ4mrze8_3S6fAAAAAAAA";
+    const PINNED_TEXT: &str = "ASNFZ4mrze8_3S6fAAAAAAA";
 
     #[test]
     fn a_pattern_is_not_the_channel_of_its_name() {
