@@ -113,11 +113,14 @@ fn check_redis(settings: &Settings) -> Result<(), CliError> {
     for refusal in &refused {
         output::to_stderr(format_args!("ssegate: {refusal}"));
     }
-    if !refused.is_empty() {
-        return Err(ConnectError::Denied(address, refused.len()).into());
+    if refused.is_empty() {
+        output::line(format_args!("redis: ok: {address}, {server}; {}", permitted(&reads)))?;
     }
-    output::line(format_args!("redis: ok: {address}, {server}; {}", permitted(&reads)))?;
-    output::line(format_args!("fleet: {}", resumption(fleet)))
+    output::line(format_args!("fleet: {}", resumption(fleet)))?;
+    match refused.len() {
+        0 => Ok(()),
+        names => Err(ConnectError::Denied(address, names).into()),
+    }
 }
 
 /// Says whether a client that comes from another gateway has missed nothing, as far as this one can see to it.

@@ -1,6 +1,14 @@
 //! Whether clients can resume at another gateway, as far as this one knows.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::ReadinessCheck;
+
+/// For how long it is told that messages of other gateways were ignored: they publish some with each start, and
+/// each second while events come.
+const IGNORED_IS_TOLD: Duration = Duration::from_secs(300);
 
 /// The health of the gateway as one of a fleet.
 #[derive(Debug, Default)]
@@ -13,6 +21,8 @@ pub(super) struct FleetHealth {
     pub(super) follow_problem: Option<String>,
     /// Why it cannot publish for them.
     pub(super) publish_problem: Option<String>,
+    /// Why a message of another gateway was ignored, and when that was.
+    pub(super) ignored: Option<(&'static str, Instant)>,
 }
 
 impl FleetHealth {
@@ -28,10 +38,19 @@ impl FleetHealth {
         is_told.then_some(ReadinessCheck { name: "fleet", about: "fleet", passes, detail })
     }
 
-    /// Why clients cannot resume at another gateway, if they cannot.
-    pub(super) fn warning(&self) -> Option<String> {
-        let problem = self.problem().filter(|_| self.is_expected && self.is_warm)?;
-        Some(format!("clients cannot resume at another gateway: {problem}"))
+    /// Why clients cannot resume at another gateway, or not at all of them, if so.
+    pub(super) fn warning(&self, now: Instant) -> Option<String> {
+        if let Some(problem) = self.problem().filter(|_| self.is_expected && self.is_warm) {
+            return Some(format!("clients cannot resume at another gateway: {problem}"));
+        }
+        let (why, at) = self.ignored?;
+        let is_new = now.saturating_duration_since(at) < IGNORED_IS_TOLD;
+        is_new.then(|| {
+            format!(
+                "clients of some gateways at this Redis cannot resume here: ignored a message of another gateway, because \
+                 {why}"
+            )
+        })
     }
 
     fn problem(&self) -> Option<&String> {
@@ -41,7 +60,9 @@ impl FleetHealth {
 
 #[cfg(test)]
 mod tests {
-    use super::FleetHealth;
+    use tokio::time::Instant;
+
+    use super::{FleetHealth, IGNORED_IS_TOLD};
 
     #[test]
     fn a_gateway_that_starts_is_not_ready_and_a_fleet_that_is_refused_is_no_reason() {
@@ -57,6 +78,17 @@ mod tests {
         assert_eq!(check(&health), (true, "clients can resume at another gateway".to_owned()));
         health.publish_problem = Some("NOPERM".to_owned());
         let told = "clients cannot resume at another gateway: NOPERM";
-        assert_eq!((health.check(), health.warning().as_deref()), (None, Some(told)));
+        let warning = health.warning(Instant::now());
+        assert_eq!((health.check(), warning.as_deref()), (None, Some(told)));
+    }
+
+    #[test]
+    fn a_gateway_with_another_key_is_told_of_for_a_while() {
+        let now = Instant::now();
+        let health =
+            FleetHealth { ignored: Some(("it is not signed", now)), ..FleetHealth::default() };
+        let warning = health.warning(now + IGNORED_IS_TOLD / 2).expect("it is new");
+        assert!(warning.ends_with("because it is not signed"), "{warning}");
+        assert_eq!(health.warning(now + IGNORED_IS_TOLD), None);
     }
 }

@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 pub use self::backend::BackendHealth;
 use self::fleet::FleetHealth;
 pub use self::incident::{Incident, date};
@@ -174,6 +176,11 @@ impl Health {
         lock(&self.0.fleet).publish_problem = result.err();
     }
 
+    /// Records that a message of another gateway was ignored, because it has another key or none.
+    pub fn note_fleet_ignored(&self, why: &'static str) {
+        lock(&self.0.fleet).ignored = Some((why, Instant::now()));
+    }
+
     /// Records that the drain has begun. It cannot be undone.
     pub fn set_draining(&self) {
         self.0.draining_since.get_or_init(SystemTime::now);
@@ -302,7 +309,7 @@ impl Health {
         for (url, problem) in &*lock(&self.0.key_sets) {
             warn(format!("keys of {url}"), problem.clone());
         }
-        if let Some(problem) = lock(&self.0.fleet).warning() {
+        if let Some(problem) = lock(&self.0.fleet).warning(Instant::now()) {
             warn("fleet".to_owned(), problem);
         }
         for (about, incident) in

@@ -311,25 +311,34 @@ async fn check_says_whether_clients_can_resume_at_another_gateway() {
     let redis = Redis::start().await;
     let routes = events("news", "");
     let gateway = Gateway::build(&redis).start().await;
-    for (name, more, told) in [
-        ("all", &["&*"][..], "fleet: clients can resume at another gateway: yes"),
+    for (name, code, more, told) in [
+        ("all", 0, &["&*"][..], "fleet: clients can resume at another gateway: yes"),
         (
             "mute",
+            0,
             &["&*", "-publish"],
             "gateway: no, because Redis refused PUBLISH to ssegate:mark: NOPERM",
         ),
         (
             "deaf",
+            0,
             &["&news"],
             "gateway: no, because Redis refused SUBSCRIBE to ssegate:mark: NOPERM",
         ),
-        ("blind", &["&*", "-info"], "warning: Redis refused INFO"),
+        ("blind", 0, &["&*", "-info"], "warning: Redis refused INFO"),
+        // Also beside what keeps a route from working.
+        (
+            "poor",
+            1,
+            &["&other"],
+            "gateway: no, because Redis refused SUBSCRIBE to ssegate:mark: NOPERM",
+        ),
     ] {
         let user = ["ACL", "SETUSER", name, "on", ">secret", "resetchannels", "+@all"];
         redis.command::<String>(&[&user[..], more].concat()).await;
         let (exit, said) =
             check(&redis.url().replace("//", &format!("//{name}:secret@")), &routes).await;
-        assert_eq!((exit, said.contains(told)), (0, true), "{name}: {said}");
+        assert_eq!((exit, said.contains(told)), (code, true), "{name}: {said}");
     }
     let node = Redis::cluster_node().await;
     let (exit, said) = check(&node.url(), &routes).await;

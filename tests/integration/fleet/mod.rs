@@ -369,6 +369,9 @@ async fn what_is_not_signed_with_the_fleet_key_is_ignored() {
         let label = format!("reason=\"{reason}\"");
         gateway.counts("ssegate_fleet_messages_ignored_total", &[&label], 1.0).await;
         gateway.logs("ignored a message between gateways").await;
+        let report = gateway.admin("/readyz?verbose").await.text().await;
+        let told = "[!] fleet: clients of some gateways at this Redis cannot resume here: ";
+        assert!(report.contains(told), "{report}");
     }
     // Whoever can publish, and has not the key, cannot place a mark.
     let run_id: String = redis.command(&["INFO", "server"]).await;

@@ -233,9 +233,11 @@ impl FleetMember {
     fn ignore(&self, refusal: FleetRefusal) {
         let reason = refusal.as_str();
         self.metrics.fleet_message_ignored(reason);
+        let explanation = refusal.explanation();
+        self.health.note_fleet_ignored(explanation);
         if let Some(held_back) = self.ignored.pass(reason, Instant::now()) {
             const MESSAGE: &str = "ignored a message between gateways";
-            tracing::warn!(reason, error = %refusal, held_back, "{MESSAGE}");
+            tracing::warn!(reason, error = explanation, held_back, "{MESSAGE}");
         }
     }
 }

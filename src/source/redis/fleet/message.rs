@@ -11,17 +11,17 @@ use crate::source::fleet::FleetKey;
 const SIGNATURE_DIGITS: usize = 64;
 
 /// Why a message is not for this gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FleetRefusal {
-    #[error("it was published at another server, which has another order of messages")]
+    /// It was published at another server.
     Server,
-    #[error("it is not signed, and this gateway has a fleet.key")]
+    /// It has no signature, and this gateway has a key.
     Unsigned,
-    #[error("it is signed, and this gateway has no fleet.key")]
+    /// It has a signature, and this gateway has no key.
     Signed,
-    #[error("it is not signed with the fleet.key of this gateway")]
+    /// It was signed with another key, or changed.
     Signature,
-    #[error("no gateway of this version writes such a message")]
+    /// It is nothing that a gateway writes.
     Malformed,
 }
 
@@ -34,6 +34,19 @@ impl FleetRefusal {
             Self::Signed => "signed",
             Self::Signature => "signature",
             Self::Malformed => "malformed",
+        }
+    }
+
+    /// Tells an operator why.
+    pub(super) fn explanation(self) -> &'static str {
+        match self {
+            Self::Server => {
+                "it was published at another server, which has another order of messages"
+            }
+            Self::Unsigned => "it is not signed, and this gateway has a fleet.key",
+            Self::Signed => "it is signed, and this gateway has no fleet.key",
+            Self::Signature => "it is not signed with the fleet.key of this gateway",
+            Self::Malformed => "no gateway of this version writes such a message",
         }
     }
 }
