@@ -4,7 +4,7 @@ use ssegate::auth::{JwksLocation, JwtAuth, MethodSettings, fetch_keys};
 use ssegate::config::Settings;
 use ssegate::route::Channels;
 use ssegate::source::SourceLocation;
-use ssegate::source::redis::{Inspection, RedisRead, inspect};
+use ssegate::source::redis::{Inspection, RedisRead, RedisServer, inspect};
 use ssegate_auth::jwt::{Algorithm, KeySet};
 use ssegate_hub::Ids;
 use ssegate_hub::Topic;
@@ -97,15 +97,16 @@ fn found(keys: &KeySet, wanted: &[Algorithm]) -> Result<String, String> {
 }
 
 fn check_redis(settings: &Settings) -> Result<(), CliError> {
-    let SourceLocation::Redis(info) = &settings.source.location else {
+    let SourceLocation::Redis(location) = &settings.source.location else {
         return output::line(
             "redis: nothing to connect to: redis.url is the embedded bus of the gateway itself",
         );
     };
-    let address = info.addr().to_string();
+    let server = RedisServer::new(location.clone());
+    let address = server.to_string();
     let reads = reads(settings).map_err(ConnectError::from)?;
-    let inspection = block_on(async { Ok(inspect(info, &reads).await) })?;
-    let Inspection { server, refused, notes, fleet } =
+    let inspection = block_on(async { Ok(inspect(&server, &reads).await) })?;
+    let Inspection { server: described, refused, notes, fleet } =
         inspection.map_err(|error| ConnectError::Unreachable(address.clone(), error))?;
     for note in &notes {
         output::to_stderr(format_args!("ssegate: warning: {note}"));
@@ -114,7 +115,7 @@ fn check_redis(settings: &Settings) -> Result<(), CliError> {
         output::to_stderr(format_args!("ssegate: {refusal}"));
     }
     if refused.is_empty() {
-        output::line(format_args!("redis: ok: {address}, {server}; {}", permitted(&reads)))?;
+        output::line(format_args!("redis: ok: {address}, {described}; {}", permitted(&reads)))?;
     }
     output::line(format_args!("fleet: {}", resumption(fleet)))?;
     match refused.len() {

@@ -14,6 +14,7 @@ use redis::{
 };
 use ssegate::config;
 use ssegate::source::SourceLocation;
+use ssegate::source::redis::{RedisLocation, RedisServer};
 use ssegate_format::encode_envelope;
 
 use super::config::ConfigFile;
@@ -64,6 +65,9 @@ pub(crate) enum PublishError {
     /// The connection or the login failed. The address has neither user nor password in it.
     #[error("cannot connect to {0}: {1}{2}")]
     Connect(String, RedisError, &'static str),
+    /// No sentinel leads to a master.
+    #[error("cannot find Redis: {0}")]
+    Find(String),
     /// Redis responded with an error, or not in time.
     #[error("PUBLISH to Redis at {0} failed: {1}{2}")]
     Publish(String, RedisError, &'static str),
@@ -114,12 +118,14 @@ impl PublishCommand {
     }
 }
 
-pub(super) fn connection(location: SourceLocation) -> ConnectionInfo {
+/// Where the source is; the embedded bus speaks as a Redis does.
+pub(super) fn redis_location(location: SourceLocation) -> RedisLocation {
     match location {
-        SourceLocation::Redis(info) => info,
+        SourceLocation::Redis(location) => location,
         SourceLocation::Embedded(address) => {
             let url = format!("redis://{}", target::reachable(address));
-            url.into_connection_info().expect("an address makes a URL")
+            let info = url.into_connection_info().expect("an address makes a URL");
+            RedisLocation::server(&info)
         }
     }
 }
@@ -147,7 +153,8 @@ async fn publish(
     message: &[u8],
 ) -> Result<usize, CliError> {
     let is_embedded = matches!(location, SourceLocation::Embedded(_));
-    let info = connection(location);
+    let server = RedisServer::new(redis_location(location));
+    let info = server.connection_info().await.map_err(PublishError::Find)?;
     let address = info.addr().clone();
     let at = address.to_string();
     let hint = |error: &RedisError| hint(error, &address, is_embedded);
@@ -203,7 +210,7 @@ async fn connect(info: ConnectionInfo) -> Result<MultiplexedConnection, RedisErr
 mod tests {
     use ssegate::config;
 
-    use super::{connection, encode_envelope};
+    use super::{encode_envelope, redis_location};
 
     #[test]
     fn an_envelope_has_only_the_fields_that_are_given() {
@@ -218,7 +225,7 @@ mod tests {
         let error = config::source("redis://:secret@host:port").expect_err("no port");
         assert!(!error.contains("secret"), "{error}");
         for url in ["rediss://user:word@h/3", "redis+unix:///run/r.sock", "embedded://0.0.0.0:1"] {
-            let at = connection(config::source(url).expect(url)).addr().to_string();
+            let at = redis_location(config::source(url).expect(url)).to_string();
             assert!(["h:6379", "/run/r.sock", "127.0.0.1:1"].contains(&at.as_str()), "{at}");
         }
     }

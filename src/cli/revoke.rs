@@ -3,18 +3,17 @@
 use std::time::{Duration, SystemTime};
 
 use clap::{ArgGroup, Args};
-use redis::ConnectionInfo;
 use ssegate::auth::ControlSettings;
 use ssegate::config::{self, ConfigPurpose};
 use ssegate::source::SourceLocation;
 use ssegate::source::control::PublishedRevocation;
-use ssegate::source::redis::publish_revocation;
+use ssegate::source::redis::{RedisServer, publish_revocation};
 use ssegate_auth::revocation::{self, ControlKey, Revocation, RevocationTarget};
 use ssegate_hub::ChannelName;
 
 use super::config::ConfigFile;
 use super::count::count;
-use super::publish::connection;
+use super::publish::redis_location;
 use super::secret::SecretOption;
 use super::{CliError, block_on, duration, output};
 
@@ -89,7 +88,7 @@ impl From<RevokeError> for CliError {
 
 /// Where a revocation goes, and with which key.
 struct RevokeThrough {
-    info: ConnectionInfo,
+    server: RedisServer,
     is_kept: bool,
     control: ControlSettings,
     remember: Duration,
@@ -101,7 +100,7 @@ impl RevokeCommand {
             // Of a token or a session every use is refused anyway.
             return Err(CliError::Usage("--block goes with --sub alone".into()));
         }
-        let RevokeThrough { info, is_kept, control, remember } = self.through()?;
+        let RevokeThrough { server, is_kept, control, remember } = self.through()?;
         let ControlSettings { channel, key } = control;
         let remember = self.remember.unwrap_or(remember);
         let revocation = Revocation::new(self.target(), SystemTime::now(), remember);
@@ -109,10 +108,10 @@ impl RevokeCommand {
             CliError::Usage("an id has 1 to 1024 bytes, and --for is at most 366 days".into())
         })?;
         let (message, expires) = (revocation::sign(&revocation, &key), revocation.expires());
-        let publishing = publish_revocation((&info, is_kept), &channel, &message, expires);
+        let publishing = publish_revocation((&server, is_kept), &channel, &message, expires);
         let published = block_on(async { Ok(publishing.await) })?;
         let PublishedRevocation { gateways, not_stored } =
-            published.map_err(|error| RevokeError::NotPublished(info.addr().to_string(), error))?;
+            published.map_err(|error| RevokeError::NotPublished(server.to_string(), error))?;
         let gateways = count(usize::try_from(gateways).unwrap_or(usize::MAX), "gateway");
         match not_stored {
             Some(error) => Err(RevokeError::NotStored(gateways, error).into()),
@@ -148,7 +147,7 @@ impl RevokeCommand {
         let control = self.control(configured.control)?;
         Ok(RevokeThrough {
             is_kept: matches!(location, SourceLocation::Redis(_)),
-            info: connection(location),
+            server: RedisServer::new(redis_location(location)),
             control,
             remember: configured.remember,
         })

@@ -37,7 +37,9 @@ use crate::server::listener::{Acceptor, Listener, ShardHandle};
 use crate::service::AdminPublishing;
 use crate::source::SourceLocation;
 use crate::source::publishing::{PublicationJob, Publisher};
-use crate::source::redis::{ControlChannel, PubSub, RedisPublisher, StreamReader, StreamServer};
+use crate::source::redis::{
+    ControlChannel, PubSub, RedisPublisher, RedisServer, SentinelWatch, StreamReader, StreamServer,
+};
 
 /// The capacity of the channel of accepted connections to each shard.
 const MAX_HANDED_OVER: usize = 1024;
@@ -271,24 +273,29 @@ impl GatewayParts {
                 bus.start(tasks)?;
             }
             (SourceLocation::Embedded(_), None) => unreachable!("the bus has a socket"),
-            (SourceLocation::Redis(info), _) => {
+            (SourceLocation::Redis(location), _) => {
+                let server = RedisServer::new(location.clone());
+                for watch in SentinelWatch::all(&server, &self.health) {
+                    tasks.spawn("the watch of a sentinel", watch.run());
+                }
                 let most = self.settings.source.max_event_bytes;
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
-                let server = StreamServer::redis(info.clone());
-                let reader = StreamReader::new(server, most, hub.clone(), health, metrics);
+                let streams = StreamServer::Redis(server.clone());
+                let reader = StreamReader::new(streams, most, hub.clone(), health, metrics);
                 tasks.spawn("the stream reader", reader.run());
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
                 let read = (most, self.settings.source.fleet.clone());
-                let source = PubSub::new(info.clone(), read, hub, health, metrics);
+                let source = PubSub::new(server.clone(), read, hub, health, metrics);
                 tasks.spawn("the source", source.run());
                 if let Some(ControlParts { channel, reader, outgoing, .. }) = control {
                     let (health, metrics) = (self.health.clone(), self.metrics.clone());
                     let ends = (reader, outgoing);
-                    let control = ControlChannel::new(info.clone(), channel, ends, health, metrics);
+                    let server = server.clone();
+                    let control = ControlChannel::new(server, channel, ends, health, metrics);
                     tasks.spawn("the control channel", control.run());
                 }
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
-                let publisher = RedisPublisher::new(info.clone(), publications, health, metrics);
+                let publisher = RedisPublisher::new(server, publications, health, metrics);
                 tasks.spawn("the publisher", publisher.run());
             }
         }

@@ -38,6 +38,8 @@ struct HealthState {
     revocations: SourceHealth,
     has_revocations: AtomicBool,
     fleet: Mutex<FleetHealth>,
+    // Sentinels that cannot be reached.
+    sentinels: Mutex<Option<String>>,
     draining_since: OnceLock<SystemTime>,
     shortage: Mutex<Option<Incident>>,
     backends: Mutex<BackendMap>,
@@ -181,6 +183,11 @@ impl Health {
         lock(&self.0.fleet).ignored = Some((why, Instant::now()));
     }
 
+    /// Records which sentinels cannot be reached; `None`: all of them can. Redis is used all the same.
+    pub fn set_sentinel_problem(&self, problem: Option<String>) {
+        *lock(&self.0.sentinels) = problem;
+    }
+
     /// Records that the drain has begun. It cannot be undone.
     pub fn set_draining(&self) {
         self.0.draining_since.get_or_init(SystemTime::now);
@@ -308,6 +315,9 @@ impl Health {
         }
         for (url, problem) in &*lock(&self.0.key_sets) {
             warn(format!("keys of {url}"), problem.clone());
+        }
+        if let Some(problem) = &*lock(&self.0.sentinels) {
+            warn("sentinels".to_owned(), problem.clone());
         }
         if let Some(problem) = lock(&self.0.fleet).warning(Instant::now()) {
             warn("fleet".to_owned(), problem);

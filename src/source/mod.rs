@@ -52,6 +52,7 @@ pub mod redis;
 use std::net::SocketAddr;
 
 use self::fleet::FleetSettings;
+use self::redis::RedisLocation;
 
 /// The settings of the source.
 #[derive(Clone, Debug)]
@@ -75,8 +76,8 @@ pub struct SourceSettings {
 pub enum SourceLocation {
     /// `embedded://host:port`: a bus inside this process, which listens on this address.
     Embedded(SocketAddr),
-    /// `redis://`, `rediss://` or `redis+unix://`.
-    Redis(::redis::ConnectionInfo),
+    /// `redis://`, `rediss://`, `redis+unix://`, `redis+sentinel://` or `rediss+sentinel://`.
+    Redis(RedisLocation),
 }
 
 impl SourceLocation {
@@ -84,13 +85,7 @@ impl SourceLocation {
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Embedded(address), Self::Embedded(other)) => address == other,
-            (Self::Redis(info), Self::Redis(other)) => {
-                let (user, other_user) = (info.redis_settings(), other.redis_settings());
-                info.addr() == other.addr()
-                    && user.db() == other_user.db()
-                    && user.username() == other_user.username()
-                    && user.password() == other_user.password()
-            }
+            (Self::Redis(location), Self::Redis(other)) => location.is_same(other),
             (Self::Embedded(_), Self::Redis(_)) | (Self::Redis(_), Self::Embedded(_)) => false,
         }
     }
@@ -101,7 +96,7 @@ impl std::fmt::Debug for SourceLocation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Embedded(address) => write!(f, "embedded://{address}"),
-            Self::Redis(info) => write!(f, "{}", info.addr()),
+            Self::Redis(location) => write!(f, "{location}"),
         }
     }
 }

@@ -118,6 +118,8 @@ mod reply_desync;
 mod resuming;
 /// Subscriptions that Redis has forgotten.
 mod self_check;
+/// Redis whose master is named by sentinels.
+mod sentinel;
 /// Clients that come and go while what is behind them fails.
 mod storms;
 

@@ -25,6 +25,7 @@ mod resolver;
 mod revocation;
 mod routes;
 mod secret;
+mod sentinel_url;
 mod source;
 mod streams;
 mod template;

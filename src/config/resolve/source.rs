@@ -4,13 +4,15 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError};
 use ssegate_bus::BusSettings;
 use ssegate_strict_yaml::{Field, KeyLocation, Size, quoted, suggestion};
 
-use super::authority;
 use super::resolver::Resolver;
+use super::{authority, sentinel_url};
 use crate::config::file::RedisFile;
 use crate::source::fleet::FleetSettings;
+use crate::source::redis::{RedisAddress, RedisLocation};
 use crate::source::{SourceLocation, SourceSettings};
 
-const SCHEMES: [&str; 5] = ["redis", "rediss", "redis+unix", "unix", "embedded"];
+const SCHEMES: [&str; 7] =
+    ["redis", "rediss", "redis+unix", "unix", "redis+sentinel", "rediss+sentinel", "embedded"];
 
 impl Resolver<'_> {
     pub(super) fn source(
@@ -36,9 +38,9 @@ impl Resolver<'_> {
         let location = self.parse(&url, location)?;
         match &location {
             SourceLocation::Embedded(address) => self.claim_address(*address, &url.location),
-            SourceLocation::Redis(info) => {
-                self.check_not_own_redis(info, &url.location);
-                if info.redis_settings().password().is_some() {
+            SourceLocation::Redis(redis) => {
+                self.check_not_own_redis(redis, &url.location);
+                if redis.has_password() {
                     self.has_secret(&url.location);
                 }
             }
@@ -47,15 +49,21 @@ impl Resolver<'_> {
     }
 
     /// Notes a URL that points to this gateway, which would receive RESP on an HTTP listener.
-    fn check_not_own_redis(&self, info: &ConnectionInfo, location: &KeyLocation) {
-        let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) =
-            info.addr()
-        else {
-            return;
+    fn check_not_own_redis(&self, redis: &RedisLocation, location: &KeyLocation) {
+        let addresses = match redis.address() {
+            RedisAddress::Server(address) => std::slice::from_ref(address),
+            RedisAddress::Sentinels(address) => address.sentinels(),
         };
-        if let Some(key) = self.addresses.key_reached_by(host, *port) {
-            let message = format!("is this gateway itself ({key}); set the address of Redis");
-            self.note(location, message);
+        for address in addresses {
+            let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) =
+                address
+            else {
+                continue;
+            };
+            if let Some(key) = self.addresses.key_reached_by(host, *port) {
+                let message = format!("is this gateway itself ({key}); set the address of Redis");
+                self.note(location, message);
+            }
         }
     }
 }
@@ -70,20 +78,29 @@ pub fn location(url: &str) -> Result<SourceLocation, String> {
     };
     match scheme {
         "embedded" => authority::embedded(rest).map(SourceLocation::Embedded),
-        "redis" | "redis+unix" | "unix" => redis_info(url).map(SourceLocation::Redis),
-        "rediss" => rediss_info(rest).map(SourceLocation::Redis),
+        "redis" | "redis+unix" | "unix" => server(redis_info(url)),
+        "rediss" => server(rediss_info(rest)),
+        "redis+sentinel" => sentinel_url::location(rest, None).map(SourceLocation::Redis),
+        "rediss+sentinel" => {
+            let (rest, insecure) = without_fragment(rest)?;
+            sentinel_url::location(rest, Some(insecure)).map(SourceLocation::Redis)
+        }
         other => Err(unsupported_scheme(other).unwrap_or_else(|| unknown_scheme(other))),
     }
+}
+
+fn server(info: Result<ConnectionInfo, String>) -> Result<SourceLocation, String> {
+    info.map(|info| SourceLocation::Redis(RedisLocation::server(&info)))
 }
 
 /// Returns a message for a scheme that other programs use.
 fn unsupported_scheme(scheme: &str) -> Option<String> {
     let plain = scheme.replace(['+', '-'], "").to_lowercase();
     Some(match plain.as_str() {
-        "redissentinel" | "redisssentinel" | "sentinel" => format!(
-            "{scheme}:// is not supported, Sentinel neither; use the address of the master: \
-             redis://host:6379"
-        ),
+        "redissentinel" | "sentinel" => format!("write redis+sentinel:// instead of {scheme}://"),
+        "redisssentinel" | "sentinels" => {
+            format!("write rediss+sentinel:// instead of {scheme}://")
+        }
         "rediscluster" | "redisscluster" | "cluster" => format!(
             "{scheme}:// is not supported, Redis Cluster neither; use the address of one node: \
              redis://host:6379"
@@ -106,11 +123,11 @@ fn unknown_scheme(scheme: &str) -> String {
             format!("unknown scheme {}; did you mean {meant}://?", quoted(scheme))
         }
         // The text before :// may be a part of a password, so it is not repeated.
-        _ => "unknown scheme; use redis://, rediss://, redis+unix:// or embedded://".to_owned(),
+        _ => "unknown scheme; use redis://, rediss://, redis+unix://, redis+sentinel:// or embedded://".to_owned(),
     }
 }
 
-fn redis_info(url: &str) -> Result<ConnectionInfo, String> {
+pub(super) fn redis_info(url: &str) -> Result<ConnectionInfo, String> {
     if let Some(mistake) = host_mistake(url) {
         return Err(mistake);
     }
@@ -127,7 +144,7 @@ fn host_mistake(url: &str) -> Option<String> {
     if host_and_port.contains(',') {
         let hosts = host_and_port.split(',').count();
         return Some(format!(
-            "has {hosts} hosts; only a single Redis is supported, no Sentinel and no Cluster"
+            "has {hosts} hosts; redis:// has one. For sentinels, write redis+sentinel://host:26379,host:26379/mymaster"
         ));
     }
     // Without an @, the text after a colon may be a password.
@@ -138,19 +155,29 @@ fn host_mistake(url: &str) -> Option<String> {
 /// Parses a `rediss://` URL as `redis://`, then sets TLS: the `redis` crate accepts `rediss://` only
 /// where it is built with a TLS of its own.
 fn rediss_info(rest: &str) -> Result<ConnectionInfo, String> {
-    let (rest, insecure) = match rest.split_once('#') {
-        None => (rest, false),
-        Some((rest, "insecure")) => (rest, true),
-        Some(_) => return Err("the only fragment of a rediss:// URL is #insecure".to_owned()),
-    };
+    let (rest, insecure) = without_fragment(rest)?;
     let info = redis_info(&format!("redis://{rest}"))?;
-    let address = match info.addr().clone() {
+    let address = with_tls(info.addr().clone(), insecure);
+    Ok(info.set_addr(address))
+}
+
+/// Returns the rest of a URL with TLS, and whether certificates are not verified.
+fn without_fragment(rest: &str) -> Result<(&str, bool), String> {
+    match rest.split_once('#') {
+        None => Ok((rest, false)),
+        Some((rest, "insecure")) => Ok((rest, true)),
+        Some(_) => Err("the only fragment of a rediss:// URL is #insecure".to_owned()),
+    }
+}
+
+/// The address, with TLS.
+pub(super) fn with_tls(address: ConnectionAddr, insecure: bool) -> ConnectionAddr {
+    match address {
         ConnectionAddr::Tcp(host, port) => {
             ConnectionAddr::TcpTls { host, port, insecure, tls_params: None }
         }
         other => other,
-    };
-    Ok(info.set_addr(address))
+    }
 }
 
 /// Replaces the message of the parser, which may quote the URL.
@@ -175,7 +202,10 @@ fn reason(error: &RedisError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use redis::ConnectionAddr;
+
     use super::location;
+    use crate::source::redis::RedisAddress;
 
     #[test]
     fn every_kind_of_url_is_parsed() {
@@ -194,13 +224,13 @@ mod tests {
     #[test]
     fn user_password_database_and_tls_are_parsed() {
         let location = location("rediss://me:s%40crt@redis:7000/3#insecure").expect("valid");
-        let super::SourceLocation::Redis(info) = location else { panic!("{location:?}") };
-        assert_eq!(info.redis_settings().username(), Some("me"));
-        assert_eq!(info.redis_settings().password(), Some("s@crt"));
-        assert_eq!(info.redis_settings().db(), 3);
+        let super::SourceLocation::Redis(location) = location else { panic!("{location:?}") };
+        assert_eq!(location.login().username(), Some("me"));
+        assert_eq!(location.login().password(), Some("s@crt"));
+        assert_eq!(location.login().db(), 3);
         assert!(matches!(
-            info.addr(),
-            redis::ConnectionAddr::TcpTls { port: 7000, insecure: true, .. }
+            location.address(),
+            RedisAddress::Server(ConnectionAddr::TcpTls { port: 7000, insecure: true, .. })
         ));
     }
 
@@ -212,15 +242,15 @@ mod tests {
             ("reddis://:secret@redis", "did you mean redis://?"),
             ("valkey://:secret@redis", "write redis:// instead of valkey://"),
             ("tls://:secret@redis", "write rediss:// instead of tls://"),
-            ("redis-sentinel://:secret@a", "redis-sentinel:// is not supported"),
-            ("redis://a,b", "has 2 hosts; only a single Redis is supported"),
+            ("redis-sentinel://:secret@a", "write redis+sentinel:// instead of redis-sentinel://"),
+            ("redis://a,b", "has 2 hosts; redis:// has one"),
             ("redis://:secret@a:6379,b:6379,c/0", "has 3 hosts"),
             ("rediss://:sec,ret@a,b", "has 2 hosts"),
             ("redis://redis:99999", "\"99999\" is not a valid port; the highest is 65535"),
             ("redis://:secret@redis:99999/0", "\"99999\" is not a valid port"),
             ("redis://:99999/secret@redis", "percent-encode"),
             ("https://:secret@redis", "unknown scheme; use redis://"),
-            ("redis+sentinel://:secret@redis", "redis+sentinel:// is not supported"),
+            ("redis+sentinel://:secret@redis", "names no master"),
             ("redis://:secret@", "not a valid URL"),
             ("redis://:sec/secret@redis", "percent-encode"),
             ("redis://:secret@redis/zero", "must be a number"),

@@ -11,7 +11,6 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use redis::ConnectionInfo;
 use ssegate_hub::{ChannelName, Subscription};
 use ssegate_resp::Value;
 use tokio::sync::Notify;
@@ -19,7 +18,7 @@ use tokio::time::Instant;
 
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
-use super::socket::RedisTls;
+use super::server::RedisServer;
 use crate::metrics::Metrics;
 
 /// How often the check runs.
@@ -118,8 +117,7 @@ impl PubSubState {
 /// The self-check of one pub/sub connection.
 #[derive(Debug)]
 pub(super) struct SelfCheck {
-    info: ConnectionInfo,
-    tls: RedisTls,
+    server: RedisServer,
     state: Rc<PubSubState>,
     metrics: Metrics,
     probes_sent: u64,
@@ -128,13 +126,8 @@ pub(super) struct SelfCheck {
 }
 
 impl SelfCheck {
-    pub(super) fn new(
-        info: ConnectionInfo,
-        tls: RedisTls,
-        state: Rc<PubSubState>,
-        metrics: Metrics,
-    ) -> Self {
-        Self { info, tls, state, metrics, probes_sent: 0, is_denied: false }
+    pub(super) fn new(server: RedisServer, state: Rc<PubSubState>, metrics: Metrics) -> Self {
+        Self { server, state, metrics, probes_sent: 0, is_denied: false }
     }
 
     /// Runs until a mismatch is found. An error of its own connection does not end the check: the
@@ -142,8 +135,7 @@ impl SelfCheck {
     pub(super) async fn run(&mut self) -> SourceError {
         loop {
             let limits = 1 << 16;
-            let opening =
-                RedisConnection::open(&self.info, &self.tls, limits, ConnectionKind::Command);
+            let opening = RedisConnection::open(&self.server, limits, ConnectionKind::Command);
             if let Ok(mut connection) = opening.await
                 && let Ok(mismatches) = self.check_until_mismatch(&mut connection).await
             {

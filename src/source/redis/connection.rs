@@ -7,13 +7,14 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use redis::ConnectionInfo;
+use redis::ConnectionAddr;
 use ssegate_hub::Subscription;
 use ssegate_resp::{Limits, RespVersion, Value, ValueDecoder};
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use super::error::SourceError;
+use super::sentinel::MasterMoved;
 use super::socket::{self, RedisIo, RedisTls};
 
 /// The id of a connection for which Redis does not report one.
@@ -33,6 +34,8 @@ pub(super) struct RedisConnection {
     pub(super) id: i64,
     pub(super) kind: ConnectionKind,
     pub(super) version: RespVersion,
+    // Of a master that sentinels know.
+    pub(super) moved: Option<MasterMoved>,
 }
 
 /// What a connection carries.
@@ -50,13 +53,12 @@ const MAX_ELEMENTS: usize = 8 << 20;
 impl RedisConnection {
     /// Connects by `deadline`. The handshake comes next.
     pub(super) async fn connect(
-        info: &ConnectionInfo,
-        tls: &RedisTls,
+        (address, tls): (&ConnectionAddr, &RedisTls),
         max_event_bytes: usize,
         kind: ConnectionKind,
         deadline: Instant,
     ) -> Result<Self, SourceError> {
-        let stream = socket::connect(info.addr(), tls, deadline).await?;
+        let stream = socket::connect(address, tls, deadline).await?;
         Ok(Self::over(stream, max_event_bytes, kind))
     }
 
@@ -80,6 +82,7 @@ impl RedisConnection {
             id: NO_ID,
             kind,
             version: RespVersion::Resp3,
+            moved: None,
         }
     }
 
@@ -159,11 +162,20 @@ impl RedisConnection {
     pub(super) async fn exchange(&mut self) -> Result<(), SourceError> {
         self.stream.register().map_err(SourceError::ConnectionLost)?;
         self.input.reserve(READ_BUFFER / 4);
-        match poll_fn(|cx| self.poll_exchange(cx)).await {
+        poll_fn(|cx| self.poll_exchange_or_move(cx)).await
+    }
+
+    fn poll_exchange_or_move(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SourceError>> {
+        if let Some(moved) = &mut self.moved
+            && let Poll::Ready(error) = moved.as_mut().poll(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(match ready!(self.poll_exchange(cx)) {
             Ok(0) => Err(SourceError::Closed),
             Ok(_) => Ok(()),
             Err(error) => Err(SourceError::ConnectionLost(error)),
-        }
+        })
     }
 
     fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

@@ -35,6 +35,14 @@ pub(super) enum SourceError {
     SubscriptionsLost(String),
     #[error("no data for {0} seconds, and no reply to PING")]
     Unresponsive(u64),
+    #[error("no sentinel can be reached: {0}")]
+    NoSentinel(String),
+    #[error("no sentinel knows a master {0:?}; check the name in redis.url")]
+    UnknownMaster(String),
+    #[error("{0} is not a master, though the sentinels name it")]
+    NotMaster(String),
+    #[error("the master is now {0}")]
+    MasterMoved(String),
 }
 
 /// Error kinds, for the `kind` label of metrics and logs.
@@ -56,13 +64,15 @@ pub enum SourceErrorKind {
     Deaf,
     /// The TLS handshake failed, or the certificate is not trusted.
     Tls,
+    /// The master is another server now, or none.
+    Failover,
     /// Any other error reply.
     Refused,
 }
 
 impl SourceErrorKind {
     /// All kinds, so that a metric can export each of them from the start.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Connection,
         Self::Auth,
         Self::Permission,
@@ -71,6 +81,7 @@ impl SourceErrorKind {
         Self::Timeout,
         Self::Deaf,
         Self::Tls,
+        Self::Failover,
         Self::Refused,
     ];
 
@@ -85,6 +96,7 @@ impl SourceErrorKind {
             Self::Timeout => "timeout",
             Self::Deaf => "deaf",
             Self::Tls => "tls",
+            Self::Failover => "failover",
             Self::Refused => "refused",
         }
     }
@@ -101,9 +113,13 @@ impl SourceError {
 
     pub(super) fn kind(&self) -> SourceErrorKind {
         match self {
-            Self::Connect(_) | Self::Resolve(_) | Self::Closed | Self::ConnectionLost(_) => {
-                SourceErrorKind::Connection
-            }
+            Self::Connect(_)
+            | Self::Resolve(_)
+            | Self::Closed
+            | Self::ConnectionLost(_)
+            | Self::NoSentinel(_) => SourceErrorKind::Connection,
+            Self::UnknownMaster(_) => SourceErrorKind::Refused,
+            Self::NotMaster(_) | Self::MasterMoved(_) => SourceErrorKind::Failover,
             Self::NoReply(error) => error.kind(),
             Self::Timeout(_) | Self::TlsTimeout(_) | Self::Unresponsive(_) => {
                 SourceErrorKind::Timeout

@@ -5,47 +5,84 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redis::{ConnectionAddr, ConnectionInfo};
+use redis::{ConnectionAddr, RedisConnectionInfo};
 use ssegate_resp::{RespVersion, Value};
 use tokio::time::Instant;
 
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
+use super::server::RedisServer;
 use super::socket::{CONNECT_TIMEOUT, RedisIo, RedisTls};
 
 /// Whether the fallback to RESP2 was logged: once per process, because each connection falls back.
 static IS_FALLBACK_LOGGED: AtomicBool = AtomicBool::new(false);
 
 impl RedisConnection {
-    /// Connects and performs the handshake, within [`CONNECT_TIMEOUT`].
+    /// Finds the server, connects and performs the handshake, within [`CONNECT_TIMEOUT`].
     pub(super) async fn open(
-        info: &ConnectionInfo,
-        tls: &RedisTls,
+        server: &RedisServer,
+        max_event_bytes: usize,
+        kind: ConnectionKind,
+    ) -> Result<Self, SourceError> {
+        let opening = async {
+            let address = server.address().await?;
+            let at = (&address, server.tls());
+            let mut connection = Self::open_at(at, server.login(), max_event_bytes, kind).await?;
+            if let Some(sentinels) = server.sentinels() {
+                connection.check_is_master(&address).await?;
+                connection.moved = Some(sentinels.found(&address));
+            }
+            Ok(connection)
+        };
+        // The addresses of sentinels and of a server, a connection to each, and TLS: too much for each task's stack.
+        let opening = Box::pin(opening);
+        tokio::time::timeout(CONNECT_TIMEOUT, opening).await.unwrap_or(Err(timed_out()))
+    }
+
+    /// Connects to this address and performs the handshake, within [`CONNECT_TIMEOUT`].
+    pub(super) async fn open_at(
+        at: (&ConnectionAddr, &RedisTls),
+        login: &RedisConnectionInfo,
         max_event_bytes: usize,
         kind: ConnectionKind,
     ) -> Result<Self, SourceError> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let opening = async {
-            let mut connection = Self::connect(info, tls, max_event_bytes, kind, deadline).await?;
-            match connection.handshake(info, kind).await {
+            let mut connection = Self::connect(at, max_event_bytes, kind, deadline).await?;
+            match connection.handshake((at.0, login), kind).await {
                 Ok(()) => {}
                 // Some proxies close the connection on an unknown command.
                 Err(why @ (SourceError::Closed | SourceError::ConnectionLost(_))) => {
-                    connection = Self::connect(info, tls, max_event_bytes, kind, deadline).await?;
-                    let handshake = connection.handshake_resp2(info, kind, &why).await;
-                    handshake.map_err(|error| without_reply(error, info))?;
+                    connection = Self::connect(at, max_event_bytes, kind, deadline).await?;
+                    let handshake = connection.handshake_resp2((at.0, login), kind, &why).await;
+                    handshake.map_err(|error| without_reply(error, at.0))?;
                 }
                 Err(error) => return Err(error),
             }
-            let database = info.redis_settings().db();
+            let database = login.db();
             if kind == ConnectionKind::Command && database != 0 {
                 connection.request("SELECT", [database.to_string().as_str()].into_iter()).await?;
             }
             Ok(connection)
         };
-        tokio::time::timeout_at(deadline, opening)
-            .await
-            .unwrap_or(Err(SourceError::Timeout(CONNECT_TIMEOUT.as_secs())))
+        tokio::time::timeout_at(deadline, opening).await.unwrap_or(Err(timed_out()))
+    }
+
+    /// Makes sure that the server is a master (<https://redis.io/docs/latest/commands/role/>).
+    async fn check_is_master(&mut self, address: &ConnectionAddr) -> Result<(), SourceError> {
+        match self.request("ROLE", [].into_iter()).await {
+            Ok(Value::Array(parts)) => {
+                let role = parts.first().and_then(Value::as_bytes);
+                match role.is_some_and(|role| role == "master") {
+                    true => Ok(()),
+                    false => Err(SourceError::NotMaster(address.to_string())),
+                }
+            }
+            Ok(other) => Err(SourceError::Unexpected(format!("{other:?}"))),
+            // Without the right to ask, what the sentinels say has to do.
+            Err(SourceError::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Performs the handshake with the embedded bus over `stream`.
@@ -64,18 +101,17 @@ impl RedisConnection {
     /// support `HELLO`.
     async fn handshake(
         &mut self,
-        info: &ConnectionInfo,
+        (address, login): (&ConnectionAddr, &RedisConnectionInfo),
         kind: ConnectionKind,
     ) -> Result<(), SourceError> {
-        let settings = info.redis_settings();
         let mut arguments = vec!["3"];
-        if let Some(password) = settings.password() {
-            arguments.extend(["AUTH", settings.username().unwrap_or("default"), password]);
+        if let Some(password) = login.password() {
+            arguments.extend(["AUTH", login.username().unwrap_or("default"), password]);
         }
         arguments.extend(["SETNAME", "ssegate"]);
         match self.hello(&arguments).await {
             Err(error) if is_hello_unavailable(&error) => {
-                self.handshake_resp2(info, kind, &error).await
+                self.handshake_resp2((address, login), kind, &error).await
             }
             result => result,
         }
@@ -96,14 +132,13 @@ impl RedisConnection {
     /// `HELLO`.
     async fn handshake_resp2(
         &mut self,
-        info: &ConnectionInfo,
+        (address, login): (&ConnectionAddr, &RedisConnectionInfo),
         kind: ConnectionKind,
         why: &SourceError,
     ) -> Result<(), SourceError> {
         self.version = RespVersion::Resp2;
-        let settings = info.redis_settings();
-        if let Some(password) = settings.password() {
-            let arguments: Vec<&str> = settings.username().into_iter().chain([password]).collect();
+        if let Some(password) = login.password() {
+            let arguments: Vec<&str> = login.username().into_iter().chain([password]).collect();
             self.request("AUTH", arguments.into_iter()).await?;
         }
         // Fails if authentication is missing (`NOAUTH`) or the server is not ready.
@@ -115,7 +150,7 @@ impl RedisConnection {
             self.id = id;
         }
         if !IS_FALLBACK_LOGGED.swap(true, Ordering::Relaxed) {
-            tracing::info!(address = %info.addr(), %why, "Redis does not support HELLO; using RESP2");
+            tracing::info!(%address, %why, "Redis does not support HELLO; using RESP2");
         }
         Ok(())
     }
@@ -133,13 +168,17 @@ impl RedisConnection {
 }
 
 /// The error with a hint, if it may be that Redis expects TLS: it closes a connection that begins otherwise.
-fn without_reply(error: SourceError, info: &ConnectionInfo) -> SourceError {
-    match (&error, info.addr()) {
+fn without_reply(error: SourceError, address: &ConnectionAddr) -> SourceError {
+    match (&error, address) {
         (SourceError::Closed | SourceError::ConnectionLost(_), ConnectionAddr::Tcp(..)) => {
             SourceError::NoReply(Box::new(error))
         }
         _ => error,
     }
+}
+
+fn timed_out() -> SourceError {
+    SourceError::Timeout(CONNECT_TIMEOUT.as_secs())
 }
 
 /// Whether the error means that `HELLO` is not available, and nothing else.

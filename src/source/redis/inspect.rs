@@ -2,7 +2,6 @@
 //!
 //! Writes nothing except one message, published to a channel of our own, as the self-check does.
 
-use redis::ConnectionInfo;
 use ssegate_hub::{ChannelName, Subscription};
 use ssegate_resp::RespVersion;
 
@@ -10,8 +9,8 @@ use super::connection::{ConnectionKind, RedisConnection};
 use super::control;
 use super::error::{SourceError, SourceErrorKind};
 use super::fleet::{self, FleetInspection};
+use super::server::RedisServer;
 use super::session::describe;
-use super::socket::RedisTls;
 
 /// What the gateway reads from Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -48,18 +47,13 @@ const PROBE_CHANNEL: &str = "ssegate:check:inspect";
 ///
 /// # Errors
 /// Redis cannot be reached, authentication fails, or the connection is lost.
-pub async fn inspect(info: &ConnectionInfo, reads: &[RedisRead]) -> Result<Inspection, String> {
-    inspect_all(info, reads).await.map_err(|error| error.to_string())
+pub async fn inspect(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspection, String> {
+    inspect_all(server, reads).await.map_err(|error| error.to_string())
 }
 
-async fn inspect_all(
-    info: &ConnectionInfo,
-    reads: &[RedisRead],
-) -> Result<Inspection, SourceError> {
-    let tls = RedisTls::new(info.addr());
-    let mut pubsub = RedisConnection::open(info, &tls, MAX_BYTES, ConnectionKind::PubSub).await?;
-    let mut commands =
-        RedisConnection::open(info, &tls, MAX_BYTES, ConnectionKind::Command).await?;
+async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspection, SourceError> {
+    let mut pubsub = RedisConnection::open(server, MAX_BYTES, ConnectionKind::PubSub).await?;
+    let mut commands = RedisConnection::open(server, MAX_BYTES, ConnectionKind::Command).await?;
     let protocol = match pubsub.version {
         RespVersion::Resp2 => "RESP2",
         RespVersion::Resp3 => "RESP3",

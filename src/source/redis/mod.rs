@@ -4,7 +4,8 @@
 //! connection), because a client library would hide a lost connection, queue without bound, or give
 //! up. Small reads are coalesced ([`coalescing`]), with the [`socket`] deregistered meanwhile. All
 //! other commands use separate connections, and so does the control channel ([`control`]). What gateways of a
-//! fleet publish for each other comes on the pub/sub connection, in order with the messages ([`fleet`]).
+//! fleet publish for each other comes on the pub/sub connection, in order with the messages ([`fleet`]). Where
+//! the server is ([`server`]) is configured, or known by sentinels ([`sentinel`]).
 
 mod check;
 mod coalescing;
@@ -15,10 +16,13 @@ mod feed;
 mod fleet;
 mod handshake;
 mod inspect;
+mod location;
 mod pending;
 mod publishing;
 mod pubsub;
 mod retry;
+mod sentinel;
+mod server;
 mod session;
 mod silence;
 mod socket;
@@ -28,6 +32,9 @@ pub(crate) use control::ControlChannel;
 pub use control::publish_revocation;
 pub use error::SourceErrorKind;
 pub use inspect::{Inspection, RedisRead, inspect};
+pub use location::{RedisAddress, RedisLocation, SentinelAddress};
 pub(crate) use publishing::RedisPublisher;
 pub(crate) use pubsub::PubSub;
+pub(crate) use sentinel::SentinelWatch;
+pub use server::RedisServer;
 pub(crate) use streams::{StreamReader, StreamServer};

@@ -6,7 +6,6 @@
 
 use std::rc::Rc;
 
-use redis::ConnectionInfo;
 use ssegate_hub::{Hub, SourceKind};
 
 use super::check::{PubSubState, SelfCheck};
@@ -16,8 +15,9 @@ use super::feed::PubSubFeed;
 use super::fleet::server::{ServerIdentity, identify};
 use super::fleet::{FleetMember, FleetPublisher};
 use super::retry::{FailureLog, backoff};
+use super::server::RedisServer;
 use super::session::PubSubSession;
-use super::socket::{CONNECT_TIMEOUT, RedisTls};
+use super::socket::CONNECT_TIMEOUT;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::fleet::FleetSettings;
@@ -26,8 +26,7 @@ use crate::source::intake::Intake;
 /// Receives pub/sub messages on behalf of the hub.
 #[derive(Debug)]
 pub(crate) struct PubSub {
-    info: ConnectionInfo,
-    tls: RedisTls,
+    server: RedisServer,
     max_event_bytes: usize,
     feed: PubSubFeed,
     fleet_publisher: Option<FleetPublisher>,
@@ -36,24 +35,23 @@ pub(crate) struct PubSub {
 impl PubSub {
     /// Hands the messages to `hub`. Without `fleet` the gateway is on its own.
     pub(crate) fn new(
-        info: ConnectionInfo,
+        server: RedisServer,
         (max_event_bytes, fleet): (usize, Option<FleetSettings>),
         hub: Hub,
         health: Health,
         metrics: Metrics,
     ) -> Self {
         let intake = Intake::new(hub.clone(), metrics.clone());
-        let tls = RedisTls::new(info.addr());
         let record = (health.clone(), Health::source_failed as _);
-        let failures = FailureLog::new(info.addr(), metrics.clone(), record);
+        let failures = FailureLog::new(&server, metrics.clone(), record);
         let state = Rc::new(PubSubState::new());
         let shared = || (health.clone(), metrics.clone());
         let member = |settings| FleetMember::new(hub.clone(), settings, max_event_bytes, shared());
         let fleet = fleet.map(member);
-        let publisher = |member| FleetPublisher::new(info.clone(), member, shared());
+        let publisher = |member| FleetPublisher::new(server.clone(), member, shared());
         let fleet_publisher = fleet.as_ref().map(publisher);
         let feed = PubSubFeed { hub, intake, fleet, health, metrics, state, failures };
-        Self { info, tls, max_event_bytes, feed, fleet_publisher }
+        Self { server, max_event_bytes, feed, fleet_publisher }
     }
 
     /// Runs for ever: connects, reads, reconnects; publishes for the fleet. Owned by the gateway, which drops
@@ -72,15 +70,11 @@ impl PubSub {
         let mut attempt = 0;
         let mut has_connected = false;
         loop {
-            let opening = RedisConnection::open(
-                &self.info,
-                &self.tls,
-                self.max_event_bytes,
-                ConnectionKind::PubSub,
-            );
+            let opening =
+                RedisConnection::open(&self.server, self.max_event_bytes, ConnectionKind::PubSub);
             match discarding_changes(&self.feed.hub, opening).await {
                 Ok(connection) => {
-                    tracing::info!(address = %self.info.addr(), "connected to Redis");
+                    tracing::info!(address = %self.server, "connected to Redis");
                     self.feed.metrics.source_connected(true);
                     if has_connected {
                         self.feed.metrics.source_reconnected();
@@ -109,9 +103,9 @@ impl PubSub {
             Ok(server) => server,
             Err(error) => return (error, false),
         };
-        let (info, tls, state) = (self.info.clone(), self.tls.clone(), Rc::clone(&self.feed.state));
+        let state = Rc::clone(&self.feed.state);
         state.reset();
-        let mut check = SelfCheck::new(info, tls, state, self.feed.metrics.clone());
+        let mut check = SelfCheck::new(self.server.clone(), state, self.feed.metrics.clone());
         tokio::select! {
             ended = PubSubSession::new(connection, &mut self.feed).run(server) => ended,
             error = check.run() => (error, true),

@@ -38,6 +38,7 @@ const TUNING: TcpTuning = TcpTuning {
 pub(crate) struct RedisTls(Option<Arc<ClientConfig>>);
 
 impl RedisTls {
+    /// What a connection to `address` needs.
     pub(super) fn new(address: &ConnectionAddr) -> Self {
         let ConnectionAddr::TcpTls { insecure, .. } = address else {
             return Self(None);

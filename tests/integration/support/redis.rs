@@ -181,6 +181,14 @@ impl Redis {
         self.query(&command).await
     }
 
+    /// What it is: `master` or `slave`. On a connection of its own: Redis ends those that it has when its role
+    /// changes.
+    pub(crate) async fn role(&self) -> Option<String> {
+        let mut connection = self.connect().await?;
+        let reply = redis::cmd("ROLE").query_async::<Vec<redis::Value>>(&mut connection).await;
+        redis::from_redis_value(reply.ok()?.into_iter().next()?).ok()
+    }
+
     async fn query<T: FromRedisValue>(&self, command: &redis::Cmd) -> T {
         command.query_async(&mut self.connection().await).await.unwrap()
     }

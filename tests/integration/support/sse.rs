@@ -33,9 +33,9 @@ pub(crate) struct Parser {
     data: String,
     name: String,
     /// The id after all blocks so far.
-    last_id: String,
+    read_id: String,
     /// The id after the blocks that were taken.
-    taken_id: String,
+    last_id: String,
     /// An `id` field takes effect when its block ends.
     new_id: String,
     /// The `id` field of the open block.
@@ -68,7 +68,7 @@ impl Parser {
         if block.comments.is_empty()
             && let Some(id) = &block.id
         {
-            self.taken_id.clone_from(id);
+            self.last_id.clone_from(id);
         }
         Some(block)
     }
@@ -85,7 +85,7 @@ impl Parser {
 
     /// The id that a client would come back with that has taken these blocks, and no more.
     pub(crate) fn last_id(&self) -> &str {
-        &self.taken_id
+        &self.last_id
     }
 
     fn end_of_line(&mut self) {
@@ -126,13 +126,13 @@ impl Parser {
     }
 
     fn dispatch(&mut self) {
-        self.last_id.clone_from(&self.new_id);
+        self.read_id.clone_from(&self.new_id);
         let (mut data, name) = (std::mem::take(&mut self.data), std::mem::take(&mut self.name));
         let mut block = Block { id: self.id.take(), ..Block::default() };
         // A `data` buffer that was never appended to is empty: nothing to dispatch.
         if data.pop().is_some() {
             let name = if name.is_empty() { "message".to_owned() } else { name };
-            block.event = Some(Event { name, data, id: self.last_id.clone() });
+            block.event = Some(Event { name, data, id: self.read_id.clone() });
         }
         if block != Block::default() {
             self.blocks.push_back(block);

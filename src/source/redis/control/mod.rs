@@ -11,7 +11,6 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
 
-use redis::ConnectionInfo;
 use ssegate_auth::Refusal;
 use ssegate_auth::revocation::MAX_MESSAGE_BYTES;
 use ssegate_hub::{ChannelName, Subscription};
@@ -23,9 +22,9 @@ use self::store::RevocationStore;
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
 use super::retry::backoff;
+use super::server::RedisServer;
 use super::session::describe;
 use super::silence::{SILENCE_INTERVAL, Silence};
-use super::socket::RedisTls;
 use crate::auth::RevocationOrigin;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -42,8 +41,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Follows the control channel, and publishes on it.
 pub(crate) struct ControlChannel {
-    info: ConnectionInfo,
-    tls: RedisTls,
+    server: RedisServer,
     channel: ChannelName,
     store: RevocationStore,
     reader: ControlReader,
@@ -57,16 +55,16 @@ pub(crate) struct ControlChannel {
 impl ControlChannel {
     /// Publishes what comes from `outgoing`.
     pub(crate) fn new(
-        info: ConnectionInfo,
+        server: RedisServer,
         channel: ChannelName,
         (reader, outgoing): (ControlReader, mpsc::Receiver<OutgoingRevocation>),
         health: Health,
         metrics: Metrics,
     ) -> Self {
-        let (tls, store) = (RedisTls::new(info.addr()), RevocationStore::new(&channel));
+        let store = RevocationStore::new(&channel);
         // Not ready until the store has been read for the first time.
         health.set_revocations_ready(false);
-        Self { info, tls, channel, store, reader, outgoing, health, metrics, logged: None }
+        Self { server, channel, store, reader, outgoing, health, metrics, logged: None }
     }
 
     /// Runs for ever: connects, reads, reconnects. Owned by the gateway, which drops it.
@@ -124,7 +122,7 @@ impl ControlChannel {
     }
 
     async fn open(&self, kind: ConnectionKind) -> Result<RedisConnection, SourceError> {
-        RedisConnection::open(&self.info, &self.tls, MAX_MESSAGE_BYTES, kind).await
+        RedisConnection::open(&self.server, MAX_MESSAGE_BYTES, kind).await
     }
 
     async fn message(&self, parts: Vec<Value>) {
@@ -196,7 +194,7 @@ impl ControlChannel {
                 }
                 _ => "retrying",
             };
-            let address = self.info.addr();
+            let address = &self.server;
             tracing::warn!(%address, kind = kind.as_str(), %error, hint, "cannot follow the control channel");
         }
     }

@@ -2,14 +2,13 @@
 
 use std::time::SystemTime;
 
-use redis::ConnectionInfo;
 use ssegate_auth::revocation::MAX_MESSAGE_BYTES;
 use ssegate_hub::ChannelName;
 use ssegate_resp::Value;
 
 use super::super::connection::{ConnectionKind, RedisConnection};
 use super::super::error::SourceError;
-use super::super::socket::RedisTls;
+use super::super::server::RedisServer;
 use super::store::RevocationStore;
 use crate::source::control::PublishedRevocation;
 
@@ -19,15 +18,14 @@ use crate::source::control::PublishedRevocation;
 /// # Errors
 /// Redis cannot be reached, or refuses to publish it.
 pub async fn publish_revocation(
-    (info, is_kept): (&ConnectionInfo, bool),
+    (server, is_kept): (&RedisServer, bool),
     channel: &ChannelName,
     message: &str,
     expires: SystemTime,
 ) -> Result<PublishedRevocation, String> {
     let publishing = async {
-        let tls = RedisTls::new(info.addr());
         let kind = ConnectionKind::Command;
-        let mut connection = RedisConnection::open(info, &tls, MAX_MESSAGE_BYTES, kind).await?;
+        let mut connection = RedisConnection::open(server, MAX_MESSAGE_BYTES, kind).await?;
         let store = is_kept.then(|| RevocationStore::new(channel));
         super::in_time(publish(&mut connection, (channel, store.as_ref()), (message, expires)))
             .await

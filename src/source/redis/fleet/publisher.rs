@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::ConnectionInfo;
 use ssegate_hub::Hub;
 use ssegate_resp::Value;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -23,7 +22,7 @@ use crate::source::fleet::FleetKey;
 use crate::source::redis::connection::{ConnectionKind, RedisConnection};
 use crate::source::redis::error::{SourceError, SourceErrorKind};
 use crate::source::redis::retry::{FailureLog, backoff};
-use crate::source::redis::socket::RedisTls;
+use crate::source::redis::server::RedisServer;
 
 /// Replies are numbers, and `INFO`.
 const MAX_REPLY_BYTES: usize = 64 << 10;
@@ -35,8 +34,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// Publishes what gateways tell each other.
 #[derive(Debug)]
 pub(in super::super) struct FleetPublisher {
-    info: ConnectionInfo,
-    tls: RedisTls,
+    server: RedisServer,
     hub: Hub,
     key: Option<FleetKey>,
     outbox: Rc<FleetOutbox>,
@@ -65,16 +63,14 @@ impl From<SourceError> for PublishEnd {
 impl FleetPublisher {
     /// Publishes what `member` puts into its outbox.
     pub(in super::super) fn new(
-        info: ConnectionInfo,
+        server: RedisServer,
         member: &FleetMember,
         (health, metrics): (Health, Metrics),
     ) -> Self {
-        let tls = RedisTls::new(info.addr());
         // The gateway is ready without it: clients are served as by one gateway alone.
-        let failures =
-            FailureLog::new(info.addr(), metrics.clone(), (health.clone(), |_, _, _| {}));
+        let failures = FailureLog::new(&server, metrics.clone(), (health.clone(), |_, _, _| {}));
         let (hub, key, outbox) = (member.hub(), member.settings().key.clone(), member.outbox());
-        Self { info, tls, hub, key, outbox, failures, health, metrics, logged: None }
+        Self { server, hub, key, outbox, failures, health, metrics, logged: None }
     }
 
     /// Runs for ever. Owned by the pub/sub connection's task.
@@ -118,7 +114,7 @@ impl FleetPublisher {
         attempt: &mut u32,
     ) -> Result<Infallible, PublishEnd> {
         let kind = ConnectionKind::Command;
-        let opening = RedisConnection::open(&self.info, &self.tls, MAX_REPLY_BYTES, kind);
+        let opening = RedisConnection::open(&self.server, MAX_REPLY_BYTES, kind);
         let mut connection = opening.await?;
         let server = in_time(identify(&mut connection)).await?.run_id;
         loop {

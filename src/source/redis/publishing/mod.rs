@@ -7,13 +7,12 @@
 mod command;
 mod session;
 
-use redis::ConnectionInfo;
 use tokio::sync::mpsc;
 
 use self::session::PublishSession;
 use super::connection::{ConnectionKind, RedisConnection};
 use super::retry::{FailureLog, backoff};
-use super::socket::RedisTls;
+use super::server::RedisServer;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::publishing::{NotPublished, PublicationJob};
@@ -24,23 +23,21 @@ const MAX_REPLY_BYTES: usize = 1 << 20;
 /// Publishes to Redis on behalf of requests.
 #[derive(Debug)]
 pub(crate) struct RedisPublisher {
-    info: ConnectionInfo,
-    tls: RedisTls,
+    server: RedisServer,
     jobs: mpsc::Receiver<PublicationJob>,
     failures: FailureLog,
 }
 
 impl RedisPublisher {
     pub(crate) fn new(
-        info: ConnectionInfo,
+        server: RedisServer,
         jobs: mpsc::Receiver<PublicationJob>,
         health: Health,
         metrics: Metrics,
     ) -> Self {
-        let tls = RedisTls::new(info.addr());
         // The gateway is ready without it: streams do not need it.
-        let failures = FailureLog::new(info.addr(), metrics, (health, |_, _, _| {}));
-        Self { info, tls, jobs, failures }
+        let failures = FailureLog::new(&server, metrics, (health, |_, _, _| {}));
+        Self { server, jobs, failures }
     }
 
     /// Runs for ever: connects with the first job, publishes, reconnects. Owned by the gateway, which drops
@@ -52,10 +49,10 @@ impl RedisPublisher {
         loop {
             let kind = ConnectionKind::Command;
             // Jobs wait meanwhile, at most as long as connecting may take.
-            let opened = RedisConnection::open(&self.info, &self.tls, MAX_REPLY_BYTES, kind).await;
+            let opened = RedisConnection::open(&self.server, MAX_REPLY_BYTES, kind).await;
             let error = match opened {
                 Ok(connection) => {
-                    tracing::info!(address = %self.info.addr(), "connected to Redis to publish");
+                    tracing::info!(address = %self.server, "connected to Redis to publish");
                     let session = PublishSession::new(connection, first.take());
                     let (error, has_published) = session.run(&mut self.jobs).await;
                     if has_published {

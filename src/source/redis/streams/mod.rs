@@ -124,8 +124,8 @@ impl ReaderState {
 
     fn log_connected(&self) {
         // The embedded bus cannot be away.
-        if let StreamServer::Redis(info, _) = &self.server {
-            tracing::info!(address = %info.addr(), "connected to Redis to read streams");
+        if let StreamServer::Redis(server) = &self.server {
+            tracing::info!(address = %server, "connected to Redis to read streams");
         }
     }
 

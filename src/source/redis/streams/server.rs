@@ -3,28 +3,22 @@
 use std::fmt;
 use std::io;
 
-use redis::ConnectionInfo;
 use ssegate_bus::{Broker, BusConnection};
 
 use crate::source::redis::connection::{ConnectionKind, RedisConnection};
 use crate::source::redis::error::SourceError;
-use crate::source::redis::socket::{RedisIo, RedisTls};
+use crate::source::redis::server::RedisServer;
+use crate::source::redis::socket::RedisIo;
 
 /// A server of streams. The embedded bus is read like a Redis, over connections within the process.
 pub(crate) enum StreamServer {
     /// A Redis.
-    Redis(ConnectionInfo, RedisTls),
+    Redis(RedisServer),
     /// The embedded bus.
     Bus(Broker),
 }
 
 impl StreamServer {
-    /// A Redis.
-    pub(crate) fn redis(info: ConnectionInfo) -> Self {
-        let tls = RedisTls::new(info.addr());
-        Self::Redis(info, tls)
-    }
-
     /// Connects, and completes the handshake.
     pub(super) async fn open(
         &self,
@@ -32,7 +26,7 @@ impl StreamServer {
         kind: ConnectionKind,
     ) -> Result<RedisConnection, SourceError> {
         match self {
-            Self::Redis(info, tls) => RedisConnection::open(info, tls, max_event_bytes, kind).await,
+            Self::Redis(server) => RedisConnection::open(server, max_event_bytes, kind).await,
             Self::Bus(broker) => {
                 let stream = Box::new(broker.connect());
                 RedisConnection::open_own(stream, max_event_bytes, kind).await
@@ -56,7 +50,7 @@ impl RedisIo for BusConnection {
 impl fmt::Display for StreamServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Redis(info, _) => write!(f, "{}", info.addr()),
+            Self::Redis(server) => server.fmt(f),
             Self::Bus(_) => f.write_str("the embedded bus"),
         }
     }

@@ -1,0 +1,146 @@
+//! Where Redis is, and as whom the gateway logs in: what `redis.url` says.
+
+use std::fmt;
+
+use redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo};
+
+/// One Redis: a server, or the master that sentinels name.
+#[derive(Clone)]
+pub struct RedisLocation {
+    address: RedisAddress,
+    login: RedisConnectionInfo,
+}
+
+/// How the address of the server is known.
+#[derive(Clone, Debug)]
+pub enum RedisAddress {
+    /// It is written in the configuration.
+    Server(ConnectionAddr),
+    /// Sentinels know it.
+    Sentinels(SentinelAddress),
+}
+
+/// A set of sentinels, and the master that they watch
+/// (<https://redis.io/docs/latest/develop/reference/sentinel-clients/>).
+#[derive(Clone)]
+pub struct SentinelAddress {
+    sentinels: Vec<ConnectionAddr>,
+    master: String,
+    login: RedisConnectionInfo,
+}
+
+impl SentinelAddress {
+    /// The sentinels (TCP, or TLS where the master has TLS, too), the name of the master as in `sentinel monitor
+    /// NAME …`, and the user and password of the sentinels themselves. `None` without any sentinel.
+    pub fn new(
+        sentinels: Vec<ConnectionAddr>,
+        master: String,
+        login: RedisConnectionInfo,
+    ) -> Option<Self> {
+        (!sentinels.is_empty()).then_some(Self { sentinels, master, login })
+    }
+
+    /// All sentinels: one or more.
+    pub fn sentinels(&self) -> &[ConnectionAddr] {
+        &self.sentinels
+    }
+
+    /// The name of the master.
+    pub fn master(&self) -> &str {
+        &self.master
+    }
+
+    /// User and password of the sentinels.
+    pub fn login(&self) -> &RedisConnectionInfo {
+        &self.login
+    }
+}
+
+impl RedisLocation {
+    /// A server at an address that does not change.
+    pub fn server(info: &ConnectionInfo) -> Self {
+        let address = RedisAddress::Server(info.addr().clone());
+        Self { address, login: info.redis_settings().clone() }
+    }
+
+    /// The master that sentinels name; `login` is for the master.
+    pub fn master(address: SentinelAddress, login: RedisConnectionInfo) -> Self {
+        Self { address: RedisAddress::Sentinels(address), login }
+    }
+
+    /// How the address is known.
+    pub fn address(&self) -> &RedisAddress {
+        &self.address
+    }
+
+    /// User, password and database.
+    pub fn login(&self) -> &RedisConnectionInfo {
+        &self.login
+    }
+
+    /// Whether a password is needed anywhere.
+    pub fn has_password(&self) -> bool {
+        let of_sentinels = match &self.address {
+            RedisAddress::Server(_) => None,
+            RedisAddress::Sentinels(address) => address.login.password(),
+        };
+        self.login.password().or(of_sentinels).is_some()
+    }
+
+    /// Whether `other` is the same, with the same users and passwords.
+    pub fn is_same(&self, other: &Self) -> bool {
+        is_same_login(&self.login, &other.login)
+            && match (&self.address, &other.address) {
+                (RedisAddress::Server(own), RedisAddress::Server(other)) => own == other,
+                (RedisAddress::Sentinels(own), RedisAddress::Sentinels(other)) => {
+                    own.sentinels == other.sentinels
+                        && own.master == other.master
+                        && is_same_login(&own.login, &other.login)
+                }
+                _ => false,
+            }
+    }
+}
+
+fn is_same_login(own: &RedisConnectionInfo, other: &RedisConnectionInfo) -> bool {
+    own.db() == other.db()
+        && own.username() == other.username()
+        && own.password() == other.password()
+}
+
+impl fmt::Debug for SentinelAddress {
+    /// Omits user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SentinelAddress({self})")
+    }
+}
+
+/// For people: no user, no password.
+impl fmt::Display for SentinelAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (sentinels", self.master)?;
+        let mut separator = " ";
+        for sentinel in &self.sentinels {
+            write!(f, "{separator}{sentinel}")?;
+            separator = ", ";
+        }
+        f.write_str(")")
+    }
+}
+
+/// For people: no user, no password.
+impl fmt::Display for RedisLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            RedisAddress::Server(address) => address.fmt(f),
+            RedisAddress::Sentinels(address) => address.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for RedisLocation {
+    /// Omits users and passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisLocation({self})")
+    }
+}

@@ -1,0 +1,171 @@
+//! Follows a sentinel, which publishes when the master has moved.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use redis::ConnectionAddr;
+use ssegate_hub::{ChannelName, Subscription};
+use ssegate_resp::Value;
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+
+use super::Sentinels;
+use super::ask::MAX_REPLY_BYTES;
+use super::status::SentinelReach;
+use crate::health::Health;
+use crate::source::redis::connection::{ConnectionKind, RedisConnection};
+use crate::source::redis::error::SourceError;
+use crate::source::redis::retry::{RETRY_INTERVAL, backoff};
+use crate::source::redis::server::RedisServer;
+use crate::source::redis::session::describe;
+use crate::source::redis::silence::{SILENCE_INTERVAL, Silence};
+use crate::source::redis::socket::CONNECT_TIMEOUT;
+
+/// The channel on which a sentinel tells of a new master
+/// (<https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/#pubsub-messages>).
+const SWITCH: &str = "+switch-master";
+/// How often the master is looked for without being told: a message may be lost.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a new master is looked for, each [`RETRY_INTERVAL`], until it shows to be one.
+const LOOKS: usize = 10;
+/// A connection that has lasted so long was a good one.
+const GOOD: Duration = Duration::from_secs(5);
+
+/// Follows one of the sentinels of a server.
+#[derive(Debug)]
+pub(crate) struct SentinelWatch {
+    server: RedisServer,
+    sentinels: Sentinels,
+    at: usize,
+    health: Health,
+}
+
+impl SentinelWatch {
+    /// One for each sentinel of `server`, if it has any.
+    pub(crate) fn all(server: &RedisServer, health: &Health) -> Vec<Self> {
+        let Some(sentinels) = server.sentinels() else { return Vec::new() };
+        let watch = |at| Self {
+            server: server.clone(),
+            sentinels: sentinels.clone(),
+            at,
+            health: health.clone(),
+        };
+        (0..sentinels.0.address.sentinels().len()).map(watch).collect()
+    }
+
+    /// Runs for ever: connects, follows, reconnects. Owned by the gateway, which drops it.
+    pub(crate) async fn run(self) {
+        let mut attempt = 0;
+        loop {
+            let connected = Instant::now();
+            let Err(error) = self.follow().await;
+            self.report(SentinelReach::Failed(error.to_string()));
+            if connected.elapsed() >= GOOD {
+                attempt = 0;
+            }
+            tokio::time::sleep(backoff(attempt)).await;
+            attempt += 1;
+        }
+    }
+
+    async fn follow(&self) -> Result<Infallible, SourceError> {
+        let mut connection = self.subscribe().await?;
+        self.report(SentinelReach::Reached);
+        let mut look = interval_at(Instant::now(), LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut liveness = interval(SILENCE_INTERVAL);
+        liveness.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut silence, mut is_ping_pending) = (Silence::new(Instant::now()), false);
+        loop {
+            tokio::select! {
+                value = connection.read_value() => {
+                    silence.end(Instant::now());
+                    match value? {
+                        Value::Push(parts) if self.is_switch(&parts) => self.look_for_new().await,
+                        Value::Push(_) => {}
+                        Value::Error(message) => {
+                            let message = String::from_utf8_lossy(&message).into();
+                            return Err(SourceError::Refused(message));
+                        }
+                        _pong => is_ping_pending = false,
+                    }
+                }
+                // At once: it may have moved before this connection.
+                _ = look.tick() => drop(self.look().await),
+                _ = liveness.tick() => {
+                    if silence.check(Instant::now())? && !is_ping_pending {
+                        connection.queue("PING", [].into_iter());
+                        is_ping_pending = true;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn subscribe(&self) -> Result<RedisConnection, SourceError> {
+        let sentinel = &self.sentinels.0.address.sentinels()[self.at];
+        let subscribing = async {
+            let mut connection = self.sentinels.open(sentinel, ConnectionKind::PubSub).await?;
+            let name = ChannelName::new(SWITCH).expect("it is short and printable");
+            let followed = Subscription { name, is_pattern: false };
+            let subscribed = connection.subscribe(&followed).await;
+            subscribed.map_err(|error| error.for_command(describe(&followed)))?;
+            Ok(connection)
+        };
+        let timed_out = SourceError::Timeout(CONNECT_TIMEOUT.as_secs());
+        tokio::time::timeout(CONNECT_TIMEOUT, subscribing).await.unwrap_or(Err(timed_out))
+    }
+
+    /// Whether a message says that our master has moved: `NAME OLD-HOST OLD-PORT NEW-HOST NEW-PORT`.
+    fn is_switch(&self, parts: &[Value]) -> bool {
+        let payload = parts.get(2).and_then(Value::as_bytes);
+        let name = payload.and_then(|text| text.split(|byte| *byte == b' ').next());
+        name == Some(self.sentinels.0.address.master().as_bytes())
+    }
+
+    /// Sentinels may tell of a new master before it accepts connections.
+    async fn look_for_new(&self) {
+        let before = self.sentinels.master();
+        for _ in 0..LOOKS {
+            if self.look().await.is_ok() && self.sentinels.master() != before {
+                return;
+            }
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+    }
+
+    /// Opens a connection to the master: if that is another server than before, all connections move there.
+    async fn look(&self) -> Result<(), SourceError> {
+        let kind = ConnectionKind::Command;
+        RedisConnection::open(&self.server, MAX_REPLY_BYTES, kind).await.map(drop)
+    }
+
+    fn report(&self, reach: SentinelReach) {
+        let sentinels = self.sentinels.0.address.sentinels();
+        let (is_news, reaches) = self.sentinels.0.status.set(self.at, reach);
+        if is_news {
+            let address = &sentinels[self.at];
+            match &reaches[self.at] {
+                SentinelReach::Failed(error) => {
+                    tracing::warn!(%address, error, "cannot follow a sentinel; retrying");
+                }
+                SentinelReach::Unknown | SentinelReach::Reached => {
+                    tracing::info!(%address, "a sentinel is followed again");
+                }
+            }
+        }
+        let failed = |(sentinel, reach): (&ConnectionAddr, &SentinelReach)| match reach {
+            SentinelReach::Failed(why) => Some(format!("{sentinel}: {why}")),
+            SentinelReach::Unknown | SentinelReach::Reached => None,
+        };
+        let failed: Vec<String> = sentinels.iter().zip(&reaches).filter_map(failed).collect();
+        let problem = (!failed.is_empty()).then(|| {
+            let (failed_count, all) = (failed.len(), reaches.len());
+            let effect = match failed_count == all {
+                true => "a failover would go unseen; Redis is used where it was",
+                false => "the others are asked",
+            };
+            format!("{failed_count} of {all} cannot be reached; {effect}: {}", failed.join(", "))
+        });
+        self.health.set_sentinel_problem(problem);
+    }
+}

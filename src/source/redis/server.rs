@@ -1,0 +1,104 @@
+//! The Redis that the gateway uses, as its connections share it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
+
+use super::connection::{ConnectionKind, RedisConnection};
+use super::error::SourceError;
+use super::location::{RedisAddress, RedisLocation};
+use super::sentinel::{MAX_REPLY_BYTES, Sentinels};
+use super::socket::RedisTls;
+
+/// A Redis: who the gateway is there, and the way to it. A cheap handle.
+#[derive(Clone)]
+pub struct RedisServer {
+    location: Arc<RedisLocation>,
+    tls: RedisTls,
+    way: ServerWay,
+}
+
+/// How the address is found.
+#[derive(Clone)]
+enum ServerWay {
+    Fixed(ConnectionAddr),
+    Sentinels(Sentinels),
+}
+
+impl RedisServer {
+    /// Nothing is connected yet.
+    pub fn new(location: RedisLocation) -> Self {
+        let (tls, way) = match location.address() {
+            RedisAddress::Server(address) => {
+                (RedisTls::new(address), ServerWay::Fixed(address.clone()))
+            }
+            RedisAddress::Sentinels(address) => {
+                let tls = RedisTls::new(&address.sentinels()[0]);
+                (tls.clone(), ServerWay::Sentinels(Sentinels::new(address.clone(), tls)))
+            }
+        };
+        Self { location: Arc::new(location), tls, way }
+    }
+
+    /// User, password and database.
+    pub(super) fn login(&self) -> &RedisConnectionInfo {
+        self.location.login()
+    }
+
+    /// How to speak TLS with it.
+    pub(super) fn tls(&self) -> &RedisTls {
+        &self.tls
+    }
+
+    /// The sentinels that know where it is, if it has any.
+    pub(crate) fn sentinels(&self) -> Option<&Sentinels> {
+        match &self.way {
+            ServerWay::Fixed(_) => None,
+            ServerWay::Sentinels(sentinels) => Some(sentinels),
+        }
+    }
+
+    /// Where it is now, and who the gateway is there, for a client library. Of a master that sentinels name it has shown
+    /// that it is one.
+    ///
+    /// # Errors
+    /// No sentinel leads to a master.
+    pub async fn connection_info(&self) -> Result<ConnectionInfo, String> {
+        let address = match &self.way {
+            ServerWay::Fixed(address) => address.clone(),
+            ServerWay::Sentinels(sentinels) => {
+                let opening = RedisConnection::open(self, MAX_REPLY_BYTES, ConnectionKind::Command);
+                drop(opening.await.map_err(|error| error.to_string())?);
+                sentinels.master().ok_or("the master was not found")?
+            }
+        };
+        let info = address.into_connection_info().map_err(|error| error.to_string())?;
+        Ok(info.set_redis_settings(self.login().clone()))
+    }
+
+    /// Where it is now. What sentinels say may be out of date.
+    ///
+    /// # Errors
+    /// No sentinel knows it.
+    pub(super) async fn address(&self) -> Result<ConnectionAddr, SourceError> {
+        match &self.way {
+            ServerWay::Fixed(address) => Ok(address.clone()),
+            ServerWay::Sentinels(sentinels) => sentinels.find_master().await,
+        }
+    }
+}
+
+/// The address, for people.
+impl fmt::Display for RedisServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.location.fmt(f)
+    }
+}
+
+impl fmt::Debug for RedisServer {
+    /// Omits users and passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisServer({self})")
+    }
+}

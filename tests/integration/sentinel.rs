@@ -1,0 +1,208 @@
+//! Redis whose master is named by sentinels: a failover is one gap, and closes no stream.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::{
+    EventStream, Gateway, GatewayBuilder, Program, Redis, SOON, SentinelSet, Via, eventually,
+};
+
+/// Sentinels notice within a second that a master is down; then they vote, and each copy of Redis takes its role.
+const FAILOVER: Duration = SOON.saturating_mul(4);
+
+fn build(set: &SentinelSet, url: &str) -> GatewayBuilder {
+    Gateway::build(&set.servers[0]).redis_url(url)
+}
+
+async fn start(set: &SentinelSet) -> Gateway {
+    let gateway = build(set, &set.url("", "")).start().await;
+    gateway.becomes(200, SOON).await;
+    gateway
+}
+
+/// What comes until `last`, which is published again and again, since it may come before anybody listens.
+async fn read_until(redis: &Redis, channel: &str, stream: &mut EventStream) -> Vec<String> {
+    let mut read = Vec::new();
+    let publishing = async {
+        loop {
+            redis.publish(channel, "last").await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let reading = async {
+        while read.last().is_none_or(|data| data != "last") {
+            let event =
+                tokio::time::timeout(FAILOVER, stream.next_event()).await.expect("an event");
+            read.push(if event.name == "gap" { format!("gap {}", event.data) } else { event.data });
+        }
+    };
+    tokio::select! {
+        () = reading => read,
+        () = publishing => unreachable!("it publishes until it is heard"),
+    }
+}
+
+fn gap(channel: &str) -> String {
+    format!("gap {{\"reason\":\"redis_away\",\"channels\":[\"{channel}\"]}}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_of_a_master_that_lives_on_is_one_gap_and_closes_nothing() {
+    let set = SentinelSet::start(&[]).await;
+    let gateway = start(&set).await;
+    let mut stream = gateway.subscribe_via(Via::H2c, "/events?channel=news").await;
+    let before = set.master().await;
+    set.servers[before].publish("news", "first").await;
+    assert_eq!(stream.next_event().await.data, "first");
+    set.fail_over().await;
+    let after = set.has_moved_from(before).await;
+    let read = read_until(&set.servers[after], "news", &mut stream).await;
+    assert_eq!(read, [gap("news"), "last".to_owned()]);
+    // Nobody is left at the server that was the master, which goes on as a replica.
+    let is_left = async || set.servers[before].listeners("news").await == 0;
+    eventually(SOON, "no connection is left behind", is_left).await;
+    gateway.becomes(200, SOON).await;
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.sum("ssegate_gaps_total", &["reason=\"redis_away\""]), 1.0);
+    assert_eq!(metrics.sum("ssegate_streams_closed_total", &[]), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_is_killed_is_left_for_its_replica() {
+    let mut set = SentinelSet::start(&[]).await;
+    let gateway = start(&set).await;
+    let mut stream = gateway.subscribe_via(Via::Http1, "/events?channel=news").await;
+    let before = set.master().await;
+    set.servers[before].kill();
+    let after = set.has_moved_from(before).await;
+    let read = read_until(&set.servers[after], "news", &mut stream).await;
+    assert_eq!(read, [gap("news"), "last".to_owned()]);
+    gateway.becomes(200, SOON).await;
+}
+
+/// The demoted master still takes commands for a while: a connection to it must not be kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_hangs_is_left_for_its_replica() {
+    let set = SentinelSet::start(&[]).await;
+    let gateway = start(&set).await;
+    let mut stream = gateway.subscribe_via(Via::Http1, "/events?channel=news").await;
+    let before = set.master().await;
+    set.servers[before].signal(Signal::STOP);
+    let after = set.has_moved_from(before).await;
+    let read = read_until(&set.servers[after], "news", &mut stream).await;
+    assert_eq!(read, [gap("news"), "last".to_owned()]);
+    // Its connections were left, and not given up one after the other because they were silent.
+    let metrics = gateway.metrics().await;
+    assert!(metrics.sum("ssegate_redis_errors_total", &["kind=\"failover\""]) >= 1.0);
+    set.servers[before].signal(Signal::CONT);
+    let is_replica = async || set.servers[before].role().await.as_deref() == Some("slave");
+    eventually(FAILOVER, "the old master becomes a replica", is_replica).await;
+    let read = read_until(&set.servers[after], "news", &mut stream).await;
+    assert_eq!(read.last().map(String::as_str), Some("last"));
+    assert!(read.iter().all(|data| data == "last"), "nothing was missed: {read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_loses_nothing_of_streams() {
+    let set = SentinelSet::start(&[]).await;
+    let gateway = build(&set, &set.url("", "")).streams().start().await;
+    gateway.becomes(200, SOON).await;
+    let before = set.master().await;
+    let mut stream = gateway.subscribe_via(Via::H2c, "/events?channel=log").await;
+    set.servers[before].add("log", "one").await;
+    assert_eq!(stream.next_event().await.data, "one");
+    // The replica has it, too.
+    let acknowledged: u64 = set.servers[before].command(&["WAIT", "1", "5000"]).await;
+    assert_eq!(acknowledged, 1);
+    set.fail_over().await;
+    let after = set.has_moved_from(before).await;
+    for data in ["two", "three"] {
+        set.servers[after].add("log", data).await;
+        let event = tokio::time::timeout(FAILOVER, stream.next_event()).await.expect("an event");
+        assert_eq!((event.name.as_str(), event.data.as_str()), ("message", data));
+    }
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.sum("ssegate_gaps_total", &[]), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_sentinels_events_come_and_the_operator_is_told() {
+    let mut set = SentinelSet::start(&[]).await;
+    let gateway = start(&set).await;
+    let mut stream = gateway.subscribe_via(Via::Http1, "/events?channel=news").await;
+    let master = set.master().await;
+    let says = async |text: &str| {
+        let report = async || gateway.admin("/readyz?verbose").await.text().await.contains(text);
+        eventually(FAILOVER, text, report).await;
+    };
+    set.kill_sentinel(0);
+    says("[!] sentinels: 1 of 3 cannot be reached; the others are asked: 127.0.0.1:").await;
+    set.kill_sentinel(1);
+    set.kill_sentinel(2);
+    says("[!] sentinels: 3 of 3 cannot be reached; a failover would go unseen").await;
+    set.servers[master].publish("news", "still here").await;
+    assert_eq!(stream.next_event().await.data, "still here");
+    // A connection that is lost now is opened where Redis was.
+    set.servers[master].command::<u64>(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    let read = read_until(&set.servers[master], "news", &mut stream).await;
+    assert_eq!(read, [gap("news"), "last".to_owned()]);
+    gateway.becomes(200, SOON).await;
+    for at in 0..3 {
+        set.restart_sentinel(at);
+    }
+    let is_well = async || {
+        let report = gateway.admin("/readyz?verbose").await.text().await;
+        !report.contains("sentinels:")
+    };
+    eventually(FAILOVER, "all are followed again", is_well).await;
+}
+
+/// Sentinels with a password of their own, and a master with another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_kinds_of_passwords_and_every_command_are_taken() {
+    let set =
+        SentinelSet::start(&["requirepass of-sentinels", "sentinel sentinel-pass of-sentinels"])
+            .await;
+    let master = set.master().await;
+    let user = ["ACL", "SETUSER", "gate", "on", ">secret", "~*", "&*", "+@all"];
+    set.servers[master].command::<String>(&user).await;
+    let url = set.url("gate:secret@", "/0?sentinel_password=of-sentinels");
+    let gateway = build(&set, &url).start().await;
+    gateway.becomes(200, SOON).await;
+    let mut stream = gateway.subscribe_via(Via::Http1, "/events?channel=news").await;
+    let run = async |words: &[&str]| {
+        let program = Program::new(env!("CARGO_BIN_EXE_ssegate"));
+        let output = program.args(words.iter().copied()).output(SOON).await;
+        (output.code(), format!("{}{}", output.stdout, output.stderr))
+    };
+    let (code, said) = run(&["pub", "--redis", &url, "news", "hello"]).await;
+    assert_eq!((code, said.as_str()), (0, "1 receiver"));
+    assert_eq!(stream.next_event().await.data, "hello");
+    for (url, told) in [
+        (set.url("gate:secret@", ""), "NOAUTH"),
+        (set.url("gate:wrong@", "/0?sentinel_password=of-sentinels"), "invalid"),
+        (
+            url.replace("/mymaster", "/other"),
+            "no sentinel knows a master \"other\"; check the name in redis.url",
+        ),
+    ] {
+        let (code, said) = run(&["pub", "--redis", &url, "news", "hello"]).await;
+        assert_eq!((code, said.contains(told)), (1, true), "{told}: {said}");
+        assert!(!said.contains("secret@") && !said.contains("of-sentinels"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sentinel_that_is_behind_misleads_nobody() {
+    let set = SentinelSet::start(&[]).await;
+    let before = set.master().await;
+    // It watches the replica as if it were the master, and knows no other sentinel.
+    let port = set.servers[1 - before].port();
+    set.misled(0, port).await;
+    let gateway = start(&set).await;
+    let mut stream = gateway.subscribe_via(Via::Http1, "/events?channel=news").await;
+    set.servers[before].publish("news", "from the master").await;
+    assert_eq!(stream.next_event().await.data, "from the master");
+    assert_eq!(set.servers[1 - before].listeners("news").await, 0);
+}
