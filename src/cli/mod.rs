@@ -21,6 +21,8 @@ mod metrics;
 mod number;
 mod output;
 mod publish;
+#[cfg(test)]
+mod reference;
 mod report;
 mod revoke;
 mod run;

@@ -297,10 +297,10 @@ mod tests {
         assert_eq!(keys.len(), 12, "{keys:?}");
         super::restore_fixed(&old, &mut new);
         assert_eq!(fixed_keys_changed(&old, &new), [""; 0], "all are restored");
-        let readme = include_str!("../../README.md");
-        let (_, about) = readme.split_once("- **Reloading.**").expect("it says what a reload does");
-        let (about, _) = about.split_once("\n- **").expect("there is more behind it");
-        // The first two are the addresses, which the README describes in words.
+        let guide = include_str!("../../docs/OPERATING.md");
+        let (_, about) = guide.split_once("## Reloading\n").expect("it says what a reload does");
+        let (about, _) = about.split_once("\n## ").expect("there is more behind it");
+        // The first two are the addresses, which the guide describes in words.
         for key in keys.into_iter().skip(2) {
             assert!(about.contains(&format!("`{key}`")), "{key} is not in {about}");
         }

@@ -189,5 +189,5 @@ mod troubles;
 mod deploy;
 /// The PHP publishers of `examples/php`.
 mod php_examples;
-/// The commands that the README shows.
+/// The commands that the README and the guide show.
 mod readme;

@@ -3,5 +3,6 @@
 mod circles;
 mod docs;
 mod layers;
+mod links;
 mod names;
 mod source;

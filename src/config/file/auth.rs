@@ -49,15 +49,16 @@ mapping! {
         /// The one of them that says who it is: `{auth.id}`. Default: the first.
         id: String,
         /// How long a permission is used again for a request with the same credentials and target. 0s: not
-        /// at all, but for requests at the same time.
+        /// at all, but for requests at the same time. Default: `10s`.
         cache: TimeOrZero => cache,
-        /// How often it is asked again while a stream is open. 0s: never.
+        /// How often it is asked again while a stream is open. 0s: never. Default: `60s`.
         recheck: TimeOrZero => recheck,
-        /// A stream ends when there was no verdict for this long.
+        /// A stream ends when there was no verdict for this long. Default: `15m`.
         recheck_grace: TimeOrZero => recheck_grace,
-        /// The longest time for its response.
+        /// The longest time for its response. Default: `5s`.
         timeout: Time => timeout,
         /// How it is asked, and how its response is read: `status`, or `laravel` for `/broadcasting/auth`.
+        /// Default: `status`.
         preset: AuthPresetFile => preset,
     }
 }
@@ -103,15 +104,15 @@ mapping! {
         audience: OneOrMore<String>,
         /// The header `typ` must be one of these. Default: `JWT`, `at+jwt` or none.
         types: OneOrMore<String>,
-        /// Whether a token without `exp` is accepted.
+        /// Whether a token without `exp` is accepted. Default: `false`.
         never_expires: bool => rules.may_never_expire,
-        /// By how much the clocks of issuer and gateway may differ.
+        /// By how much the clocks of issuer and gateway may differ. Default: `30s`.
         leeway: TimeOrZero => rules.leeway,
         /// Where a request may carry the token: `bearer`, `cookie:NAME` or `query:NAME`. The first place that
-        /// has one is used. Default: bearer.
+        /// has one is used. Default: `bearer`.
         from: OneOrMore<String>,
         /// A token in a cookie that expired by less than this is answered with 200, `retry` and the end of the
-        /// stream, so that an `EventSource` comes back with the next one.
+        /// stream, so that an `EventSource` comes back with the next one. Default: `0s`.
         renew: TimeOrZero => renew,
     }
 }
@@ -142,7 +143,7 @@ mapping! {
     pub(crate) struct BasicFile sets () {
         /// A file of names and bcrypt or argon2id hashes, as `htpasswd -B` writes it.
         users: PathBuf,
-        /// What the browser says the password is for. Default: ssegate.
+        /// What the browser says the password is for. Default: `ssegate`.
         realm: String,
     }
 }

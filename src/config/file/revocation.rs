@@ -17,7 +17,7 @@ mapping! {
         /// or after `base64:`.
         key: String,
         /// How long a revocation is remembered, unless it says otherwise: as long as the longest-lived
-        /// credential.
+        /// credential. Default: `24h`.
         remember: Time => remember,
     }
 }

@@ -101,7 +101,7 @@ mapping! {
         /// The claim of the token that lists the channels which its bearer may publish to: names, or patterns
         /// of names, as an array or as words.
         claim: String,
-        /// The largest body of a request. A larger one gets 413.
+        /// The largest body of a request. A larger one gets 413. Default: `1MiB`.
         max_body: Size => max_body in Size::BYTE..=Size::MAX_LENGTH,
         /// About how many entries each Redis Stream keeps when one is added (`MAXLEN ~`). Default: all.
         max_stream_entries: Count,

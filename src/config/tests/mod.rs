@@ -1,6 +1,7 @@
 //! The whole module, from a text to settings or mistakes.
 
 mod auth;
+mod documentation;
 mod fleet;
 mod listeners;
 mod mistakes;

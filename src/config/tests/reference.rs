@@ -8,7 +8,7 @@ use crate::route::Target;
 use crate::server::TlsSettings;
 
 /// The reference with every commented default uncommented.
-fn reference_with_defaults() -> String {
+pub(super) fn reference_with_defaults() -> String {
     let uncommented = |line: &str| {
         let text = line.trim_start();
         let indent = &line[..line.len() - text.len()];
