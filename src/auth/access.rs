@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use smallvec::SmallVec;
 use ssegate_auth::{Identity, Refusal};
 
 use super::settings::ForwardAuth;
@@ -20,7 +21,7 @@ pub struct Access {
     /// Whether the browser sends the credential by itself, also for the page of another site.
     pub is_ambient: bool,
     /// The auth backends that allow it, to be asked again while a stream is open.
-    pub forwards: Vec<Arc<ForwardAuth>>,
+    pub forwards: SmallVec<[Arc<ForwardAuth>; 1]>,
 }
 
 /// Why a request may not be made.

@@ -67,18 +67,23 @@ impl QuestionBuffer {
             request.method.as_str().as_bytes(),
             about.as_bytes(),
         ];
-        let fields = carried(request, site.is_from_proxy);
-        let fields = fields.flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
-        let text = &mut self.0;
-        text.clear();
-        text.shrink_to(KEPT_BYTES);
-        for part in before.into_iter().chain(fields) {
-            // With its length, so that no two lists of parts are the same bytes.
-            let length = u32::try_from(part.len()).expect("a header block is far below 4 GiB");
-            text.extend_from_slice(&length.to_be_bytes());
-            text.extend_from_slice(part);
+        self.0.clear();
+        self.0.shrink_to(KEPT_BYTES);
+        for part in before {
+            self.push(part);
         }
-        WrittenQuestion(text)
+        for (name, value) in carried(request, site.is_from_proxy) {
+            self.push(name.as_bytes());
+            self.push(value.as_bytes());
+        }
+        WrittenQuestion(&self.0)
+    }
+
+    /// Writes a part with its length, so that no two lists of parts are the same bytes.
+    fn push(&mut self, part: &[u8]) {
+        let length = u32::try_from(part.len()).expect("a header block is far below 4 GiB");
+        self.0.extend_from_slice(&length.to_be_bytes());
+        self.0.extend_from_slice(part);
     }
 }
 

@@ -44,9 +44,10 @@ impl SharedAuth {
         Some(revocations.announce(revocation).await)
     }
 
-    /// Whether one of the credentials of `access`, which are presented at `now`, has been revoked.
-    pub fn is_revoked(&self, access: &Access, now: SystemTime) -> bool {
+    /// Whether one of the credentials of `access`, which are presented now, has been revoked.
+    pub fn is_revoked(&self, access: &Access) -> bool {
         self.revocations.as_ref().is_some_and(|revocations| {
+            let now = SystemTime::now();
             access.identities().any(|identity| revocations.refuses(identity, now))
         })
     }

@@ -1,6 +1,7 @@
 //! Admits a request to a route with `auth`, before anything is done for it.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -9,8 +10,7 @@ use ssegate_auth::{Identity, Refusal};
 use ssegate_hub::{ChannelName, Topic};
 use tokio::time::Instant;
 
-use super::auth_backends::RequestAsker;
-use super::auth_question::AuthQuestion;
+use super::auth_backends::{Rechecked, RequestAsker};
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::revocable::RevocableRequest;
@@ -31,8 +31,8 @@ pub(super) struct Admission {
     /// Whether it is a preflight, which has no credential, so that the gateway responds to it.
     pub(super) is_preflight: bool,
     max_streams: Option<usize>,
-    // What is asked again while a stream is open.
-    questions: Vec<Rc<AuthQuestion>>,
+    // What is asked again while a stream is open. Its stream takes it.
+    questions: RefCell<Rechecked>,
     // `None`: nothing can be revoked.
     revocable: Option<Rc<RevocableRequest>>,
 }
@@ -96,12 +96,10 @@ impl Service {
             return Some(Ok(Admission { is_preflight: true, ..Admission::default() }));
         }
         let target = applicant.target();
-        let (asker, before) = (self.asker(applicant, &target), self.revision());
+        let (asker, before) = (Self::asker(applicant, &target), self.revision());
         let verified =
             applicant.auth.authenticator.authenticate_at_once(applicant.request, &asker)?;
-        let accepted = verified
-            .and_then(|access| self.accept(access, SystemTime::now(), before))
-            .transpose()?;
+        let accepted = verified.and_then(|access| self.accept(access, before)).transpose()?;
         Some(self.conclude(applicant, accepted, asker))
     }
 
@@ -111,14 +109,15 @@ impl Service {
     /// There is none, or it is not accepted, or the browser sends it for the page of another site.
     pub(super) async fn admit(&self, applicant: Applicant<'_>) -> Result<Admission, Rejection> {
         let target = applicant.target();
-        let asker = self.asker(applicant, &target);
+        let asker = Self::asker(applicant, &target);
         let verified = self.authenticate(applicant, &asker).await;
         self.conclude(applicant, verified, asker)
     }
 
-    fn asker<'a>(&'a self, applicant: Applicant<'a>, target: &'a Uri) -> RequestAsker<'a> {
-        let asked = (&applicant.auth.backends, &self.auth().verdicts);
-        RequestAsker::new(asked, applicant.connection, target, applicant.channels)
+    fn asker<'a>(applicant: Applicant<'a>, target: &'a Uri) -> RequestAsker<'a> {
+        let Applicant { auth, info, connection, channels, .. } = applicant;
+        let arrived = (connection, info.received_at);
+        RequestAsker::new(&auth.backends, arrived, target, channels)
     }
 
     fn conclude(
@@ -138,7 +137,7 @@ impl Service {
         // A time that the clock cannot tell is as good as never.
         let expires_at = left.and_then(|left| Instant::now().checked_add(left));
         let max_streams = applicant.auth.authenticator.settings().max_streams;
-        let questions = asker.rechecks(&access.forwards);
+        let questions = RefCell::new(asker.rechecks(&access.forwards));
         // In the same turn as the look into the list: one that is added later finds the request here.
         let is_revocable = self.auth().revocations.is_some();
         let revocable = is_revocable.then(|| self.revocable_requests().admit(access.identities()));
@@ -172,22 +171,17 @@ impl Service {
             let before = self.revision();
             let authenticator = &applicant.auth.authenticator;
             let access = authenticator.authenticate(applicant.request, now, asker).await?;
-            if let Some(access) = self.accept(access, now, before)? {
+            if let Some(access) = self.accept(access, before)? {
                 return Ok(access);
             }
         }
         Err(Denial::NotNow("credentials are being revoked"))
     }
 
-    /// Returns what was verified at `now`; `None` if it has to be verified again, because something was revoked
-    /// since the revision `before`.
-    fn accept(
-        &self,
-        access: Access,
-        now: SystemTime,
-        before: Option<u64>,
-    ) -> Result<Option<Access>, Denial> {
-        if self.auth().is_revoked(&access, now) {
+    /// Returns what was verified; `None` if it has to be verified again, because something was revoked since the
+    /// revision `before`.
+    fn accept(&self, access: Access, before: Option<u64>) -> Result<Option<Access>, Denial> {
+        if self.auth().is_revoked(&access) {
             return Err(Denial::Refused(Refusal::Revoked));
         }
         let is_recent = access.forwards.is_empty() || self.revision() == before;
@@ -217,7 +211,7 @@ impl Service {
         admission: &Admission,
     ) -> Result<Option<Box<StreamGuard>>, Rejection> {
         let quota = self.count_in_quota(admission)?;
-        let questions = (&*admission.questions, self.rechecks());
+        let questions = (admission.questions.take(), self.rechecks());
         Ok(StreamGuard::new(quota, questions, admission.revocable.as_ref()))
     }
 }

@@ -12,7 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
 
 use crate::auth::{
-    AuthPreset, AuthRequest, AuthResponse, ForwardAuth, QuestionBuffer, Verdict, laravel,
+    AuthPreset, AuthRequest, AuthResponse, ForwardAuth, QuestionBuffer, Verdict, VerdictCache,
+    laravel,
 };
 use crate::grip;
 use crate::log_limit::LogLimit;
@@ -26,15 +27,17 @@ pub(super) struct KnownBackend {
     pub(super) proxy: Proxy,
     /// What of the settings tells its verdicts from those of others.
     pub(super) name: String,
+    /// What it said a moment ago.
+    pub(super) verdicts: VerdictCache,
     /// Where its questions are written.
     pub(super) buffer: RefCell<QuestionBuffer>,
     warnings: Rc<LogLimit>,
 }
 
 impl KnownBackend {
-    /// The backend with these settings. `connect` returns the connections to it.
+    /// The backend with these settings, whose verdicts are in `verdicts`. `connect` returns the connections to it.
     pub(super) fn new(
-        settings: &Arc<ForwardAuth>,
+        (settings, verdicts): (&Arc<ForwardAuth>, &VerdictCache),
         connect: impl Fn(&ProxySettings) -> Proxy,
         warnings: &Rc<LogLimit>,
     ) -> Self {
@@ -42,6 +45,7 @@ impl KnownBackend {
             settings: Arc::clone(settings),
             proxy: connect(&proxy_settings(settings)),
             name: name(settings),
+            verdicts: verdicts.clone(),
             buffer: RefCell::default(),
             warnings: Rc::clone(warnings),
         }

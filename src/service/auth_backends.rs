@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderMap, Uri};
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::auth_backend::{KnownBackend, not_allowed};
@@ -23,28 +24,33 @@ use crate::server::connection::ConnectionState;
 #[derive(Clone, Debug, Default)]
 pub(super) struct AuthBackends(Vec<Rc<KnownBackend>>);
 
+/// What is asked again while a stream is open: one question, unless there are several backends or channels.
+pub(super) type Rechecked = SmallVec<[Rc<AuthQuestion>; 1]>;
+
 /// One request that may be asked about.
 pub(super) struct RequestAsker<'a> {
     backends: &'a AuthBackends,
-    verdicts: &'a VerdictCache,
     connection: &'a Rc<ConnectionState>,
+    received_at: Instant,
     // The target of the request without tokens.
     target: &'a Uri,
     // The names of the channels that it asks for, as clients write them; `None` if that is not known.
     channels: Option<&'a [String]>,
     // What was asked, and has to be asked again while a stream is open.
-    asked: RefCell<Vec<Rc<AuthQuestion>>>,
+    asked: RefCell<Rechecked>,
 }
 
 impl AuthBackends {
-    /// The backends of `methods`. `connect` returns the connections to one.
+    /// The backends of `methods`, whose verdicts are in `verdicts`. `connect` returns the connections to one.
     pub(super) fn new(
         methods: &[&MethodSettings],
+        verdicts: &VerdictCache,
         connect: impl Fn(&ProxySettings) -> Proxy,
     ) -> Self {
         let warnings = Rc::<LogLimit>::default();
         let backends = methods.iter().filter_map(|method| match method {
             MethodSettings::Forward(backend) => {
+                let backend = (backend, verdicts);
                 Some(Rc::new(KnownBackend::new(backend, &connect, &warnings)))
             }
             _ => None,
@@ -69,23 +75,22 @@ impl AuthBackends {
 }
 
 impl<'a> RequestAsker<'a> {
-    /// Asks about a request for `target`, without tokens, which arrived over `connection`. `channels`: the names
-    /// that it asks for, as clients write them; `None` if they are not known.
+    /// Asks about a request for `target`, without tokens, which arrived over `connection` at `received_at`.
+    /// `channels`: the names that it asks for, as clients write them; `None` if they are not known.
     pub(super) fn new(
-        (backends, verdicts): (&'a AuthBackends, &'a VerdictCache),
-        connection: &'a Rc<ConnectionState>,
+        backends: &'a AuthBackends,
+        (connection, received_at): (&'a Rc<ConnectionState>, Instant),
         target: &'a Uri,
         channels: Option<&'a [String]>,
     ) -> Self {
         let asked = RefCell::default();
-        Self { backends, verdicts, connection, target, channels, asked }
+        Self { backends, connection, received_at, target, channels, asked }
     }
 
     /// What has to be asked again while a stream is open that `backends` have allowed.
-    pub(super) fn rechecks(self, backends: &[Arc<ForwardAuth>]) -> Vec<Rc<AuthQuestion>> {
+    pub(super) fn rechecks(self, backends: &[Arc<ForwardAuth>]) -> Rechecked {
         let mut asked = self.asked.into_inner();
-        let has_allowed = |question: &Rc<AuthQuestion>| backends.contains(question.backend());
-        asked.retain(has_allowed);
+        asked.retain(|question| backends.contains(question.backend()));
         asked
     }
 
@@ -144,7 +149,7 @@ impl<'a> RequestAsker<'a> {
         };
         let mut buffer = known.buffer.borrow_mut();
         let written = buffer.write(site, request, self.target);
-        let key = self.verdicts.key(written.as_bytes());
+        let key = known.verdicts.key(written.as_bytes());
         then(written, key)
     }
 
@@ -154,8 +159,8 @@ impl<'a> RequestAsker<'a> {
         written: &WrittenQuestion<'_>,
         key: CacheKey,
     ) -> Rc<AuthQuestion> {
-        let text = (written.keep(), key);
-        Rc::new(AuthQuestion::new(known, text, self.connection, self.verdicts))
+        let asked = (self.connection, self.received_at);
+        Rc::new(AuthQuestion::new(known, (written.keep(), key), asked))
     }
 
     /// Remembers a question that a backend has answered with yes and `fields`, if it is to be asked again.
@@ -178,7 +183,7 @@ impl AskBackend for RequestAsker<'_> {
             return None;
         }
         self.write(known, request, &backend.target, |written, key| {
-            let verdict = self.verdicts.known(key, Instant::now())?;
+            let verdict = known.verdicts.known(key, self.received_at)?;
             if let Verdict::Allowed(fields) = &verdict
                 && backend.recheck.is_some()
             {

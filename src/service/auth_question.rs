@@ -3,17 +3,18 @@
 //! It is sent by a task of its own, so that it is answered for all who wait for it, whatever becomes of the client
 //! that asked first. A backend that does not respond is "not now", after the timeout.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt as _, Limited};
+use ssegate_hub::StreamKey;
 use tokio::time::{Instant, timeout};
 
 use super::auth_backend::{KnownBackend, not_allowed};
-use crate::auth::{AuthPreset, CacheKey, ForwardAuth, Lookup, QuestionText, Verdict, VerdictCache};
+use crate::auth::{AuthPreset, CacheKey, ForwardAuth, Lookup, QuestionText, Verdict};
 use crate::proxy::{ForwardContext, Forwarded};
 use crate::route::ReservedHeaders;
 use crate::server::connection::ConnectionState;
@@ -29,28 +30,31 @@ pub(super) struct AuthQuestion {
     text: QuestionText,
     key: CacheKey,
     connection: Rc<ConnectionState>,
-    verdicts: VerdictCache,
     // What the backend said of the client when it was let in; unset: it is asked for each channel, or has not
     // said anything yet.
     established: OnceCell<Arc<HeaderMap>>,
+    /// When there was a verdict; before the first, when the request arrived.
+    pub(super) decided: Cell<Instant>,
+    /// Its place among what is asked again.
+    pub(super) place: Cell<Option<StreamKey>>,
 }
 
 impl AuthQuestion {
-    /// The question that `text` is, which has this key in `verdicts`, about a request that arrived over
-    /// `connection`.
+    /// The question that `text` is, which has this key, about a request that arrived over `connection` at
+    /// `received_at`.
     pub(super) fn new(
         backend: &Rc<KnownBackend>,
         (text, key): (QuestionText, CacheKey),
-        connection: &Rc<ConnectionState>,
-        verdicts: &VerdictCache,
+        (connection, received_at): (&Rc<ConnectionState>, Instant),
     ) -> Self {
         Self {
             backend: Rc::clone(backend),
             text,
             key,
             connection: Rc::clone(connection),
-            verdicts: verdicts.clone(),
             established: OnceCell::new(),
+            decided: Cell::new(received_at),
+            place: Cell::new(None),
         }
     }
 
@@ -83,7 +87,7 @@ impl AuthQuestion {
 
     /// Asks, unless the verdict is known, or somebody asks the same already.
     pub(super) async fn ask(self: &Rc<Self>) -> Verdict {
-        match self.verdicts.look_up(self.key, Instant::now()) {
+        match self.backend.verdicts.look_up(self.key, Instant::now()) {
             Lookup::Known(verdict) => verdict,
             lookup => self.wait(lookup).await,
         }
@@ -91,7 +95,7 @@ impl AuthQuestion {
 
     /// Asks, unless somebody asks the same already: what is known may be what has changed.
     pub(super) async fn ask_again(self: &Rc<Self>) -> Verdict {
-        self.wait(self.verdicts.ask(self.key)).await
+        self.wait(self.backend.verdicts.ask(self.key)).await
     }
 
     async fn wait(self: &Rc<Self>, lookup: Lookup) -> Verdict {

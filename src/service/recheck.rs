@@ -5,13 +5,11 @@
 //! the grace. The streams of a shard have one queue, so that a stream costs nothing until it is due: only a
 //! question that is being asked has a task.
 
-use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ssegate_hub::{CloseReason, StreamKey, TimedStreams};
-use tokio::task::JoinHandle;
+use ssegate_hub::{CloseReason, TimedStreams};
 use tokio::time::Instant;
 
 use super::auth_question::AuthQuestion;
@@ -22,25 +20,14 @@ const RETRY: Duration = Duration::from_secs(15);
 
 /// The questions of one shard that are asked again. A cheap handle.
 #[derive(Clone)]
-pub(super) struct Rechecks(Rc<TimedStreams<Rc<RecheckedStream>>>);
-
-/// A question in [`Rechecks`]. It is not asked any more when this is dropped.
-#[must_use]
-pub(super) struct Recheck {
-    rechecks: Rechecks,
-    key: StreamKey,
-}
+pub(super) struct Rechecks(Rc<TimedStreams<RecheckedStream>>);
 
 /// An open stream, and the question that decides whether it stays open.
+#[derive(Clone)]
 struct RecheckedStream {
     question: Rc<AuthQuestion>,
     every: Duration,
     end: Rc<dyn Fn(CloseReason)>,
-    key: OnceCell<StreamKey>,
-    // When there was a verdict.
-    decided: Cell<Instant>,
-    // The task that asks now. Aborted when the stream leaves.
-    asking: RefCell<Option<JoinHandle<()>>>,
 }
 
 impl Rechecks {
@@ -48,53 +35,43 @@ impl Rechecks {
         Self(Rc::new(TimedStreams::new(Instant::now())))
     }
 
-    /// Asks `question` again and again, and calls `end` when the stream has to end. `None` if the backend is not
-    /// to be asked again.
-    pub(super) fn insert(
-        &self,
-        question: Rc<AuthQuestion>,
-        end: Rc<dyn Fn(CloseReason)>,
-    ) -> Option<Recheck> {
-        let every = question.backend().recheck?;
-        let now = Instant::now();
-        let stream = Rc::new(RecheckedStream {
-            question,
-            every,
-            end,
-            key: OnceCell::new(),
-            decided: Cell::new(now),
-            asking: RefCell::default(),
-        });
+    /// Asks `question` again and again, if its backend is to be asked again, until it is removed. Calls `end` when the
+    /// stream has to end.
+    pub(super) fn insert(&self, question: &Rc<AuthQuestion>, end: &Rc<dyn Fn(CloseReason)>) {
+        let Some(every) = question.backend().recheck else { return };
         // Up to a quarter earlier: streams that were opened together do not ask together.
-        let first = now + every.mul_f64(1.0 - fastrand::f64() / 4.0);
-        let key = self.0.insert(Rc::clone(&stream), first);
-        stream.key.get_or_init(|| key);
-        Some(Recheck { rechecks: self.clone(), key })
+        let first = question.decided.get() + every.mul_f64(1.0 - fastrand::f64() / 4.0);
+        let stream = RecheckedStream { question: Rc::clone(question), every, end: Rc::clone(end) };
+        question.place.set(Some(self.0.insert(stream, first)));
+    }
+
+    /// Does not ask `question` any more, if it is here.
+    pub(super) fn remove(&self, question: &AuthQuestion) {
+        if let Some(place) = question.place.take() {
+            drop(self.0.remove(place));
+        }
     }
 
     /// Asks what is due. Called every [`TIMER_TICK`](ssegate_hub::TIMER_TICK).
     pub(super) fn ask_due(&self, now: Instant) {
         self.0.visit_due(now, |stream| {
-            let (this, asked) = (self.clone(), Rc::clone(stream));
-            let task = tokio::task::spawn_local(async move {
-                let verdict = asked.question.ask_again().await;
-                this.decide(&asked, verdict);
-            });
-            stream.asking.replace(Some(task));
+            let (this, question) = (self.clone(), Rc::clone(&stream.question));
+            drop(tokio::task::spawn_local(async move {
+                let verdict = question.ask_again().await;
+                this.decide(&question, verdict);
+            }));
             // The task says when.
             None
         });
     }
 
-    /// Ends the stream, or says when its question is asked again.
-    fn decide(&self, stream: &RecheckedStream, verdict: Verdict) {
-        stream.asking.take();
+    /// Ends the stream, or says when its question is asked again. Does nothing if it has ended meanwhile.
+    fn decide(&self, question: &AuthQuestion, verdict: Verdict) {
+        let Some(place) = question.place.get() else { return };
+        let Some(stream) = self.0.get(place) else { return };
         let now = Instant::now();
         match stream.next(verdict, now) {
-            Some(wait) => {
-                let key = stream.key.get().expect("set by `insert`");
-                self.0.schedule(*key, now + wait);
-            }
+            Some(wait) => self.0.schedule(place, now + wait),
             None => (stream.end)(CloseReason::Revoked),
         }
     }
@@ -104,10 +81,10 @@ impl RecheckedStream {
     /// How long to wait until the question is asked again; `None` if the stream has to end.
     fn next(&self, verdict: Verdict, now: Instant) -> Option<Duration> {
         let grace = self.question.backend().recheck_grace;
-        let left = grace.saturating_sub(now.saturating_duration_since(self.decided.get()));
+        let left = grace.saturating_sub(now.saturating_duration_since(self.question.decided.get()));
         match verdict {
             Verdict::Allowed(fields) if self.question.is_same_client(&fields) => {
-                self.decided.set(now);
+                self.question.decided.set(now);
                 Some(self.every)
             }
             Verdict::Allowed(_) | Verdict::Refused(_) => None,
@@ -119,24 +96,8 @@ impl RecheckedStream {
     }
 }
 
-impl Drop for Recheck {
-    fn drop(&mut self) {
-        let stream = self.rechecks.0.remove(self.key);
-        // The task owns the stream, too.
-        if let Some(task) = stream.asking.take() {
-            task.abort();
-        }
-    }
-}
-
 impl fmt::Debug for Rechecks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rechecks").field("streams", &self.0.len()).finish()
-    }
-}
-
-impl fmt::Debug for Recheck {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recheck").field("key", &self.key).finish_non_exhaustive()
     }
 }

@@ -77,7 +77,7 @@ impl RouteTable {
                 let new = || Proxy::new(route, settings, Arc::clone(series), health, memory);
                 kept(settings, &route.settings.path).unwrap_or_else(new)
             };
-            let backends = AuthBackends::new(&settings.methods(), connect);
+            let backends = AuthBackends::new(&settings.methods(), &shared.verdicts, connect);
             Some(RouteAuth { authenticator: Authenticator::new(settings, shared), backends })
         });
         let auth = auth.collect();

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use ssegate_hub::{ChannelName, CloseReason};
 
-use super::auth_question::AuthQuestion;
-use super::recheck::{Recheck, Rechecks};
+use super::auth_backends::Rechecked;
+use super::recheck::Rechecks;
 use super::revocable::RevocableRequest;
 use crate::auth::QuotaGuard;
 
@@ -14,9 +14,9 @@ use crate::auth::QuotaGuard;
 pub(super) struct StreamGuard {
     // Makes room for another stream of the same identity.
     _quota: Option<QuotaGuard>,
-    questions: Box<[Rc<AuthQuestion>]>,
+    // In `rechecks` once the stream is open.
+    questions: Rechecked,
     rechecks: Rechecks,
-    rechecked: Vec<Recheck>,
     // `None`: nothing can be revoked.
     revocable: Option<Rc<RevocableRequest>>,
 }
@@ -26,16 +26,15 @@ impl StreamGuard {
     /// may be revoked; `None` if there is nothing to keep.
     pub(super) fn new(
         quota: Option<QuotaGuard>,
-        (questions, rechecks): (&[Rc<AuthQuestion>], &Rechecks),
+        (questions, rechecks): (Rechecked, &Rechecks),
         revocable: Option<&Rc<RevocableRequest>>,
     ) -> Option<Box<Self>> {
         let is_needed = quota.is_some() || !questions.is_empty() || revocable.is_some();
         is_needed.then(|| {
             Box::new(Self {
                 _quota: quota,
-                questions: questions.into(),
+                questions,
                 rechecks: rechecks.clone(),
-                rechecked: Vec::new(),
                 revocable: revocable.cloned(),
             })
         })
@@ -48,12 +47,19 @@ impl StreamGuard {
         end: impl Fn(CloseReason) + 'static,
     ) {
         let end: Rc<dyn Fn(CloseReason)> = Rc::new(end);
-        let questions = std::mem::take(&mut self.questions).into_iter();
-        let rechecked =
-            questions.filter_map(|question| self.rechecks.insert(question, Rc::clone(&end)));
-        self.rechecked = rechecked.collect();
+        for question in &self.questions {
+            self.rechecks.insert(question, &end);
+        }
         if let Some(revocable) = &self.revocable {
             revocable.open(channels, end);
+        }
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        for question in &self.questions {
+            self.rechecks.remove(question);
         }
     }
 }
