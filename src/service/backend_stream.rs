@@ -73,7 +73,7 @@ impl BackendStream {
         mut body: UpstreamBody,
         headers: &HeaderMap,
         (keep_alive, expires_at): (Option<Duration>, Option<Instant>),
-        (service, mut counted): (&Service, CountedStream),
+        (service, counted): (&Service, CountedStream),
         cut: Box<dyn Fn()>,
     ) -> Self {
         body.disable_idle_timeout();

@@ -36,12 +36,8 @@ impl CountedStream {
     }
 
     /// The stream is open and follows `channels`, and `end` ends it from outside.
-    pub(super) fn watch(
-        &mut self,
-        channels: Box<[ChannelName]>,
-        end: impl Fn(CloseReason) + 'static,
-    ) {
-        if let Some(guard) = &mut self.guard {
+    pub(super) fn watch(&self, channels: Box<[ChannelName]>, end: impl Fn(CloseReason) + 'static) {
+        if let Some(guard) = &self.guard {
             guard.watch(channels, end);
         }
     }

@@ -50,7 +50,7 @@ pub(super) fn open<B>(
         return Ok(stream_response(ResponseBody::empty()));
     }
     service.limit_channels(&topics, request, &connection)?;
-    let mut counted = service.count_stream(route, admission, Rc::clone(&connection))?;
+    let counted = service.count_stream(route, admission, Rc::clone(&connection))?;
     let last_event_id = last_event_id(request);
     if last_event_id.is_some() {
         service.metrics().stream_resumed();

@@ -82,7 +82,7 @@ pub(super) fn hold(
     if info.method == Method::HEAD {
         return Ok(response.map(ResponseBody::upstream));
     }
-    let mut counted = service.count_stream(route, admission, Rc::clone(&connection))?;
+    let counted = service.count_stream(route, admission, Rc::clone(&connection))?;
     let settings = with_keep_alive(handover.channels.stream(), keep_alive);
     let retry = settings.retry;
     if last_event_id.is_some() {

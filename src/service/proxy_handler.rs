@@ -100,13 +100,12 @@ impl ProxyHandler {
                 grip::strip(response.headers_mut());
                 let (tally, status) = (tunnel.tally(), response.status().as_u16());
                 let log = info.take_log().map(|log| log.into_tunnel(status, Rc::clone(&tally)));
-                let guard = guard.map(|mut guard| {
+                let guard = guard.inspect(|guard| {
                     let ender = tunnel.ender();
                     guard.watch(Box::default(), move |why| {
                         tally.note_end(why.as_str());
                         ender.cancel();
                     });
-                    guard
                 });
                 if guard.is_some() || log.is_some() {
                     tunnel.hold((guard, log));

@@ -41,11 +41,7 @@ impl StreamGuard {
     }
 
     /// The stream is open, and follows `channels`: `end` ends it.
-    pub(super) fn watch(
-        &mut self,
-        channels: Box<[ChannelName]>,
-        end: impl Fn(CloseReason) + 'static,
-    ) {
+    pub(super) fn watch(&self, channels: Box<[ChannelName]>, end: impl Fn(CloseReason) + 'static) {
         let end: Rc<dyn Fn(CloseReason)> = Rc::new(end);
         for question in &self.questions {
             self.rechecks.insert(question, &end);

@@ -72,7 +72,6 @@ pub struct SourceSettings {
 
 /// Where messages come from.
 #[derive(Clone)]
-#[expect(clippy::large_enum_variant, reason = "one per process")]
 pub enum SourceLocation {
     /// `embedded://host:port`: a bus inside this process, which listens on this address.
     Embedded(SocketAddr),
