@@ -5,7 +5,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::support::{
-    EventStream, Gateway, GatewayBuilder, Program, Redis, SOON, SentinelSet, Via, eventually,
+    EventStream, Gateway, GatewayBuilder, Pem, Program, Redis, SOON, Sentinel, SentinelSet, Via,
+    eventually, free_port,
 };
 
 /// Sentinels notice within a second that a master is down; then they vote, and each copy of Redis takes its role.
@@ -179,6 +180,13 @@ async fn both_kinds_of_passwords_and_every_command_are_taken() {
     let (code, said) = run(&["pub", "--redis", &url, "news", "hello"]).await;
     assert_eq!((code, said.as_str()), (0, "1 receiver"));
     assert_eq!(stream.next_event().await.data, "hello");
+    let dir = tempfile::TempDir::new().unwrap();
+    let file = dir.path().join("gateway.yaml");
+    let yaml = format!("listeners: [{{ address: 127.0.0.1:0 }}]\nredis: {{ url: \"{url}\" }}\nroutes: []\n");
+    std::fs::write(&file, yaml).unwrap();
+    let (code, said) = run(&["check", "--connect", "-c", file.to_str().unwrap()]).await;
+    let told = format!("the master is 127.0.0.1:{}", set.servers[master].port());
+    assert_eq!((code, said.contains(&told)), (0, true), "{said}");
     for (url, told) in [
         (set.url("gate:secret@", ""), "NOAUTH"),
         (set.url("gate:wrong@", "/0?sentinel_password=of-sentinels"), "invalid"),
@@ -205,4 +213,82 @@ async fn a_sentinel_that_is_behind_misleads_nobody() {
     set.servers[before].publish("news", "from the master").await;
     assert_eq!(stream.next_event().await.data, "from the master");
     assert_eq!(set.servers[1 - before].listeners("news").await, 0);
+}
+
+/// Two gateways: a failover is a gap, also for who comes back to the other one; then clients move as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_resume_at_another_gateway_behind_a_failover() {
+    let set = SentinelSet::start(&[]).await;
+    let gateways = [start(&set).await, start(&set).await];
+    let before = set.master().await;
+    let mut stream = gateways[0].subscribe_via(Via::Http1, "/events?channel=news").await;
+    set.servers[before].publish("news", "first").await;
+    assert_eq!(stream.next_event().await.data, "first");
+    set.fail_over().await;
+    let after = set.has_moved_from(before).await;
+    let read = read_until(&set.servers[after], "news", &mut stream).await;
+    assert_eq!(read, [gap("news"), "last".to_owned()]);
+    for gateway in &gateways {
+        gateway.becomes(200, SOON).await;
+    }
+    // With a name of the new server, as soon as a mark has come there.
+    let mut number = 0;
+    let is_named = async |stream: &mut EventStream, number: &mut u32| {
+        *number += 1;
+        set.servers[after].publish("news", number.to_string()).await;
+        while stream.next_event().await.data != number.to_string() {}
+        stream.last_id().splitn(3, '-').nth(2).is_some()
+    };
+    while !is_named(&mut stream, &mut number).await {}
+    let id = stream.last_id().to_owned();
+    drop(stream);
+    set.servers[after].publish("news", "missed").await;
+    let mut stream = gateways[1].resume(Via::H2c, "/events?channel=news", &id).await;
+    assert_eq!(stream.next_event().await.data, "missed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_and_master_are_reached_over_tls() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let pem = Pem::write(dir.path());
+    let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let options = |port: u16| {
+        vec![
+            format!("tls-port {port}"),
+            format!("tls-cert-file {}", path(&pem.certificate)),
+            format!("tls-key-file {}", path(&pem.key)),
+            format!("tls-ca-cert-file {}", path(&pem.authority)),
+            "tls-auth-clients no".to_owned(),
+            "tls-replication yes".to_owned(),
+        ]
+    };
+    let [of_redis, of_sentinel] = [free_port(), free_port()];
+    let arguments: Vec<String> = options(of_redis)
+        .iter()
+        .flat_map(|line| {
+            let (key, value) = line.split_once(' ').unwrap();
+            [format!("--{key}"), value.to_owned()]
+        })
+        .collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let redis = Redis::with(&arguments).await;
+    let lines = options(of_sentinel);
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let _sentinel = Sentinel::start(of_redis, &lines);
+    let url = format!("rediss+sentinel://localhost:{of_sentinel}/mymaster");
+    let trusting = Gateway::build(&redis).redis_url(&url);
+    let trusting = trusting.env("SSL_CERT_FILE", &path(&pem.authority)).start().await;
+    let insecure = Gateway::build(&redis).redis_url(&format!("{url}#insecure")).start().await;
+    for gateway in [trusting, insecure] {
+        gateway.becomes(200, SOON).await;
+        let mut stream = gateway.subscribe_via(Via::Http1, "/events?channel=news").await;
+        redis.publish("news", "hello").await;
+        assert_eq!(stream.next_event().await.data, "hello");
+    }
+    let other = tempfile::TempDir::new().unwrap();
+    let other = Pem::write(other.path());
+    let distrusting = Gateway::build(&redis).redis_url(&url);
+    let distrusting = distrusting.env("SSL_CERT_FILE", &path(&other.authority)).start().await;
+    distrusting.logs("no sentinel can be reached: localhost:").await;
+    assert_eq!(distrusting.readiness().await, 503);
 }

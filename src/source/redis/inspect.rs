@@ -9,6 +9,7 @@ use super::connection::{ConnectionKind, RedisConnection};
 use super::control;
 use super::error::{SourceError, SourceErrorKind};
 use super::fleet::{self, FleetInspection};
+use super::sentinel::Sentinels;
 use super::server::RedisServer;
 use super::session::describe;
 
@@ -28,7 +29,7 @@ pub enum RedisRead {
 /// What was found out about a Redis server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
-    /// Its name, version and protocol, such as `Redis 7.0.15, RESP3`.
+    /// Its name, version and protocol, such as `Redis 7.0.15, RESP3`; and which the master is, if sentinels know it.
     pub server: String,
     /// What it refuses that routes need, with its error replies. These routes do not work.
     pub refused: Vec<String>,
@@ -60,7 +61,10 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
     };
     let version = version(&mut commands).await?;
     let mut inspection = Inspection {
-        server: format!("{version}, {protocol}"),
+        server: match server.sentinels().and_then(Sentinels::master) {
+            Some(master) => format!("{version}, {protocol}, the master is {master}"),
+            None => format!("{version}, {protocol}"),
+        },
         refused: Vec::new(),
         notes: Vec::new(),
         fleet: None,

@@ -41,7 +41,7 @@ pub(crate) use metrics::Metrics;
 pub(crate) use process::{Process, Program, free_port, run};
 pub(crate) use redis::Redis;
 pub(crate) use relay::{Relay, Slowness};
-pub(crate) use sentinels::SentinelSet;
+pub(crate) use sentinels::{Sentinel, SentinelSet};
 pub(crate) use site::Site;
 pub(crate) use sse::{Block, Event, Parser};
 pub(crate) use stream::EventStream;

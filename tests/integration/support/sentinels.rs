@@ -14,7 +14,8 @@ pub(crate) struct SentinelSet {
     sentinels: Vec<Sentinel>,
 }
 
-struct Sentinel {
+/// One sentinel.
+pub(crate) struct Sentinel {
     dir: TempDir,
     port: u16,
     process: Option<Process>,
@@ -99,7 +100,8 @@ impl SentinelSet {
 }
 
 impl Sentinel {
-    fn start(master: u16, options: &[&str]) -> Self {
+    /// One that watches the master at this port. `options`: further lines of its file.
+    pub(crate) fn start(master: u16, options: &[&str]) -> Self {
         let mut sentinel = Self { dir: TempDir::new().unwrap(), port: free_port(), process: None };
         let mut lines = vec![
             format!("port {}", sentinel.port),

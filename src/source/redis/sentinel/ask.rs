@@ -24,7 +24,7 @@ pub(in super::super) const MAX_REPLY_BYTES: usize = 64 << 10;
 type Said = Result<Option<ConnectionAddr>, SourceError>;
 
 impl Sentinels {
-    /// The server that most sentinels name. Where none can be reached: the master that was found last.
+    /// The server that most sentinels name. Where none names one: the master that was found last.
     ///
     /// # Errors
     /// No sentinel can be reached, or knows the master.
@@ -35,12 +35,11 @@ impl Sentinels {
         if let Some(master) = most_named(named) {
             return Ok(master.clone());
         }
-        let knows_none = said.iter().any(|said| matches!(said, Some(Ok(None))));
-        if knows_none {
-            return Err(SourceError::UnknownMaster(self.0.address.master().to_owned()));
-        }
         if let Some(master) = self.master() {
             return Ok(master);
+        }
+        if said.iter().any(|said| matches!(said, Some(Ok(None)))) {
+            return Err(SourceError::UnknownMaster(self.0.address.master().to_owned()));
         }
         let why = said.into_iter().zip(sentinels).find_map(|(said, at)| match said {
             Some(Err(error)) => Some(format!("{at}: {error}")),
@@ -126,7 +125,7 @@ fn address(parts: &[Value]) -> Option<(String, u16)> {
 }
 
 /// A server beside a sentinel: with TLS, if the sentinel has it.
-fn at_same_tls(sentinel: &ConnectionAddr, host: String, port: u16) -> ConnectionAddr {
+pub(super) fn at_same_tls(sentinel: &ConnectionAddr, host: String, port: u16) -> ConnectionAddr {
     match sentinel {
         ConnectionAddr::TcpTls { insecure, .. } => {
             ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: None }

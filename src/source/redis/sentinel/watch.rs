@@ -9,7 +9,7 @@ use ssegate_resp::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use super::Sentinels;
-use super::ask::MAX_REPLY_BYTES;
+use super::ask::{MAX_REPLY_BYTES, at_same_tls};
 use super::status::SentinelReach;
 use crate::health::Health;
 use crate::source::redis::connection::{ConnectionKind, RedisConnection};
@@ -80,8 +80,11 @@ impl SentinelWatch {
                 value = connection.read_value() => {
                     silence.end(Instant::now());
                     match value? {
-                        Value::Push(parts) if self.is_switch(&parts) => self.look_for_new().await,
-                        Value::Push(_) => {}
+                        Value::Push(parts) => {
+                            if let Some(master) = self.new_master(&parts) {
+                                self.look_for(&master).await;
+                            }
+                        }
                         Value::Error(message) => {
                             let message = String::from_utf8_lossy(&message).into();
                             return Err(SourceError::Refused(message));
@@ -115,18 +118,21 @@ impl SentinelWatch {
         tokio::time::timeout(CONNECT_TIMEOUT, subscribing).await.unwrap_or(Err(timed_out))
     }
 
-    /// Whether a message says that our master has moved: `NAME OLD-HOST OLD-PORT NEW-HOST NEW-PORT`.
-    fn is_switch(&self, parts: &[Value]) -> bool {
-        let payload = parts.get(2).and_then(Value::as_bytes);
-        let name = payload.and_then(|text| text.split(|byte| *byte == b' ').next());
-        name == Some(self.sentinels.0.address.master().as_bytes())
+    /// Where a message says that our master has moved to: `NAME OLD-HOST OLD-PORT NEW-HOST NEW-PORT`.
+    fn new_master(&self, parts: &[Value]) -> Option<ConnectionAddr> {
+        let text = str::from_utf8(parts.get(2)?.as_bytes()?).ok()?;
+        let rest = text.strip_prefix(self.sentinels.0.address.master())?.strip_prefix(' ')?;
+        let words: Vec<&str> = rest.split(' ').collect();
+        let [_, _, host, port] = words[..] else { return None };
+        let sentinel = &self.sentinels.0.address.sentinels()[self.at];
+        Some(at_same_tls(sentinel, host.to_owned(), port.parse().ok()?))
     }
 
     /// Sentinels may tell of a new master before it accepts connections.
-    async fn look_for_new(&self) {
-        let before = self.sentinels.master();
+    async fn look_for(&self, master: &ConnectionAddr) {
         for _ in 0..LOOKS {
-            if self.look().await.is_ok() && self.sentinels.master() != before {
+            let looked = self.look().await;
+            if looked.is_ok() && self.sentinels.master().as_ref() == Some(master) {
                 return;
             }
             tokio::time::sleep(RETRY_INTERVAL).await;
