@@ -5,6 +5,7 @@
 
 mod auth;
 mod fleet;
+mod keep;
 mod limits;
 mod listeners;
 mod log;
@@ -22,6 +23,7 @@ pub(super) use auth::{
     AuthFile, BasicFile, ForwardAuthFile, JwtFile, SignedUrlFile, StaticTokenFile,
 };
 pub(super) use fleet::FleetFile;
+pub(super) use keep::KeepFile;
 pub(super) use limits::{Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
 pub(super) use listeners::{AdminFile, ListenerFile, RedisFile, TlsFile};
 pub(super) use log::LogFile;

@@ -7,6 +7,7 @@ use ssegate_format::Format;
 use ssegate_strict_yaml::{Count, Field, OrOff, Size, mapping, sets};
 
 use super::auth::AuthFile;
+use super::keep::KeepFile;
 use super::proxy::ProxyFile;
 use super::stream::stream_mapping;
 use crate::route::{EventsSource, PublishSettings};
@@ -39,6 +40,8 @@ pub(crate) struct RouteFile {
     pub(crate) cors: Field<CorsFile>,
     /// With `proxy`: streams that the backend hands over.
     pub(crate) handover: Field<HandoverFile>,
+    /// With `proxy`: event streams of the backend that survive their readers.
+    pub(crate) keep: Field<KeepFile>,
 }
 
 /// An HTTP method.

@@ -2,6 +2,7 @@
 
 mod auth;
 mod fleet;
+mod keep;
 mod listeners;
 mod mistakes;
 mod publish;
