@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::auth_backends::RequestAsker;
 use super::auth_question::AuthQuestion;
-use super::kept::Owner;
+use super::kept::owner::Owner;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::revocable::RevocableRequest;

@@ -25,7 +25,7 @@ use super::backend_stream_end::BackendStreamEnd;
 use super::backend_stream_state::BackendStreamState;
 use super::backend_streams::BackendStreamGuard;
 use super::counted::CountedStream;
-use super::kept::KeptReader;
+use super::kept::reader::KeptReader;
 use super::request_log::StreamLog;
 use crate::proxy::UpstreamBody;
 use crate::server::connection::{BodyError, HttpProtocol};

@@ -23,6 +23,11 @@ mod handover;
 mod handover_error;
 mod html;
 mod kept;
+mod kept_address;
+mod kept_detach;
+mod kept_origin;
+mod kept_request;
+mod kept_resume;
 mod max_forwards;
 #[cfg(debug_assertions)]
 mod panic_injection;
@@ -54,7 +59,7 @@ pub use backend_stream::BackendStream;
 pub use backend_stream_end::BackendStreamEnd;
 pub use body::{ResponseBody, StreamBody, TimedBody};
 pub use contained::ContainedBody;
-pub use kept::KeptStreams;
+pub use kept::registry::KeptStreams;
 pub use publish::AdminPublishing;
 pub use request_settings::RequestSettings;
 
@@ -68,7 +73,7 @@ use tokio_util::task::TaskTracker;
 use self::admission::{Admission, Applicant};
 use self::backend_streams::BackendStreams;
 use self::counted::CountedStream;
-use self::kept::KeptErrand;
+use self::kept_address::KeptErrand;
 use self::proxy_handler::ProxyHandler;
 use self::recheck::Rechecks;
 use self::rejection::Rejection;
@@ -267,7 +272,7 @@ impl Service {
         assert_ne!(request.uri().path(), contained::tests::PANICS);
         let routes = self.routes();
         let found = self.limit(&request, &connection);
-        let found = found.and_then(|()| match kept::find(self, &routes, &request, info) {
+        let found = found.and_then(|()| match kept_address::find(self, &routes, &request, info) {
             Some(found) => found.map(|(route, errand)| (route, Errand::Kept(errand))),
             None => {
                 let found = routes.find(&request, info);
@@ -389,7 +394,7 @@ impl Service {
             Errand::Kept(errand) => {
                 let proxy = backend.ok_or(Rejection::NotFound)?.proxy();
                 let request = (&request, info, admission);
-                return kept::respond(self, (route, proxy), errand, request, connection);
+                return kept_address::respond(self, (route, proxy), errand, request, connection);
             }
         };
         if let Some(channels) = &route.channels {

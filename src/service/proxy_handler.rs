@@ -4,6 +4,7 @@
 //! ([`backend_stream`]); a response with `Grip-Hold` becomes a stream of the gateway
 //! ([`handover`]).
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -16,7 +17,10 @@ use super::admission::Admission;
 use super::backend_stream::{self, BackendStream, StreamSource};
 use super::body::ResponseBody;
 use super::handover::{self, HandoverContext};
-use super::kept::{self, Begun, Kept, Resume};
+use super::kept::answer;
+use super::kept_detach;
+use super::kept_request::{self, Begun, Kept};
+use super::kept_resume::KeptResume;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::{Service, cors, events, max_forwards, stream_head};
@@ -77,7 +81,8 @@ impl ProxyHandler {
             Some(keep) => {
                 let resume = self.resume((service, route), (info, admission), &connection);
                 let (owner, is_tls) = (admission.owner.as_ref(), connection.is_tls());
-                let begun = kept::begin((keep, &route.scope), request, owner, is_tls, resume);
+                let begun =
+                    kept_request::begin((keep, &route.scope), request, owner, is_tls, resume);
                 // Boxed: keeps the future of other requests small.
                 match Box::pin(begun).await? {
                     Begun::Answer(response) => return Ok(response),
@@ -109,7 +114,7 @@ impl ProxyHandler {
             (Some(keep), Some(keeping)) if keeping.can_be_found(keep) => {
                 let forwarding = self.forward_alone(request, &connection, (ours, admission));
                 let (forwarded, keeping) =
-                    kept::forward(forwarding, keeping, keep, service).await?;
+                    kept_detach::forward(forwarding, keeping, keep, service).await?;
                 (forwarded, Some(keeping))
             }
             (_, keeping) => {
@@ -156,6 +161,11 @@ impl ProxyHandler {
                             Kept::Not(response) => response,
                         }
                     }
+                    (Some(_), None) if is_event_stream(response.headers()) => {
+                        let is_nobody = admission.owner.is_none();
+                        service.metrics().kept_passed(if is_nobody { "owner" } else { "request" });
+                        response
+                    }
                     _ => response,
                 };
                 self.pass_on((service, route), response, (info, admission), connection)
@@ -194,13 +204,13 @@ impl ProxyHandler {
         request: Request<RequestBody>,
         connection: &Rc<ConnectionState>,
         (fields, admission): (FieldList, &Admission),
-    ) -> impl Future<Output = Result<Forwarded, ProxyError>> + 'static {
+    ) -> Pin<Box<impl Future<Output = Result<Forwarded, ProxyError>> + 'static>> {
         let (proxy, connection) = (self.proxy.clone(), Rc::clone(connection));
         let (reserved, expires_at) = (self.reserved.clone(), admission.expires_at);
-        async move {
+        Box::pin(async move {
             let context = ForwardContext { fields: &fields, reserved: &reserved, expires_at };
             proxy.forward(request, &connection, context).await
-        }
+        })
     }
 
     /// What a reader of a kept stream is opened with.
@@ -209,9 +219,9 @@ impl ProxyHandler {
         (service, route): (&'a Service, &'a Route),
         (info, admission): (&'a RequestInfo, &'a Admission),
         connection: &Rc<ConnectionState>,
-    ) -> Resume<'a> {
+    ) -> KeptResume<'a> {
         let (proxy, connection) = (&self.proxy, Rc::clone(connection));
-        Resume { service, route, proxy, info, admission, connection }
+        KeptResume { service, route, proxy, info, admission, connection }
     }
 
     /// Relays a backend's response. An event stream is kept alive and counted.
@@ -223,7 +233,7 @@ impl ProxyHandler {
         connection: Rc<ConnectionState>,
     ) -> Result<Response<ResponseBody>, Rejection> {
         if route.settings.keep.is_some() {
-            kept::strip(response.headers_mut());
+            answer::strip(response.headers_mut());
         }
         if !is_event_stream(response.headers()) {
             return Ok(response.map(ResponseBody::upstream));

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use ssegate_strict_yaml::{Count, Field, Size, Time, TimeOrZero, mapping, sets};
 
-use super::routes::MethodFile;
+use super::method::MethodFile;
 use crate::route::{KeepLimits, KeepSettings, OnLost, SameKey};
 
 mapping! {

@@ -44,5 +44,19 @@ fn its_mistakes_are_explained() {
         ))
         + &mistakes(&keep("public: true, resume_at: \"{path}/{key}/stream\""))
         + &mistakes(&keep("public: true, key: [\"header:x\"], resume_at: \"/{id}\""));
-    assert_snapshot!(report.replace(")routes", ")\nroutes"), @"");
+    assert_snapshot!(report.replace(")routes", ")\nroutes"), @r#"
+    routes[0].keep.owner: missing; list what says whose a stream is, such as [authorization] or ["cookie:session"]; or, if everybody who knows a stream's address may read it, public: true (gateway.yaml:4:50)
+    routes[0].keep: needs proxy on the same route, whose backend's event streams are kept (gateway.yaml:4:44)
+    routes[0].keep.methods: a response to HEAD is never an event stream to keep (gateway.yaml:4:50)
+    routes[0].keep.owner[0]: jwt: needs auth on the route, or for the whole file (gateway.yaml:4:59)
+    routes[0].keep.owner[1]: "query:t" is not known here; use the name of a header, cookie:NAME or jwt:CLAIM (gateway.yaml:4:70)
+    routes[0].keep.key[0]: "body:id" is not a JSON pointer; use forms like body:/id (gateway.yaml:4:105)
+    routes[0].keep.store: expected memory; this is "redis" (gateway.yaml:4:124)
+    routes[0].keep.when_nobody: expected continue, cancel or a form like cancel_after 30s; this is "stop" (gateway.yaml:4:144)
+    routes[0].keep.same_key: expected parallel, replace or reject; this is "one" (gateway.yaml:4:160)
+    routes[0].keep.on_lost: expected cut, openai, anthropic, ai-sdk or gap; this is "silence" (gateway.yaml:4:174)
+    routes[0].keep.limits.bytes: must be at least 1KiB; this is 1B (gateway.yaml:4:199)
+    routes[0].keep.key: missing; resume_at finds streams by their names, such as ["body:/id"] (gateway.yaml:4:50)
+    routes[0].keep.resume_at: write {key} as one segment, behind {path} or a path: {path}/{key}/stream (gateway.yaml:4:95)
+    "#);
 }

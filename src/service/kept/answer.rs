@@ -6,21 +6,22 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use super::address::PREFIX;
 use super::stream::{KeptHead, KeptStream, state_word};
 use crate::service::body::ResponseBody;
 use crate::service::stream_head::forbid_buffering;
 
+/// What the address of a kept stream begins with; its id follows.
+pub(in crate::service) const PREFIX: &str = "/.ssegate/kept/";
 /// The id of a kept stream.
-pub(super) const SSEGATE_STREAM: HeaderName = HeaderName::from_static("ssegate-stream");
+pub(in crate::service) const SSEGATE_STREAM: HeaderName = HeaderName::from_static("ssegate-stream");
 /// `running`, `ended`, `cancelled` or `lost`.
 const SSEGATE_STATE: HeaderName = HeaderName::from_static("ssegate-state");
 /// The number of the last event.
 const SSEGATE_LAST: HeaderName = HeaderName::from_static("ssegate-last");
 /// Of a backend: `no`, or `yes` to a request whose method is not listed.
-pub(super) const SSEGATE_KEEP: HeaderName = HeaderName::from_static("ssegate-keep");
+pub(in crate::service) const SSEGATE_KEEP: HeaderName = HeaderName::from_static("ssegate-keep");
 /// Of a backend: the name of the stream.
-pub(super) const SSEGATE_KEY: HeaderName = HeaderName::from_static("ssegate-key");
+pub(in crate::service) const SSEGATE_KEY: HeaderName = HeaderName::from_static("ssegate-key");
 
 const EXPOSED: &str = "location, ssegate-stream, ssegate-state, ssegate-last";
 
@@ -53,7 +54,7 @@ pub(in crate::service) fn strip(headers: &mut HeaderMap) {
 }
 
 /// What later readers get of the header of a response.
-pub(super) fn kept_head(headers: &HeaderMap) -> KeptHead {
+pub(in crate::service) fn kept_head(headers: &HeaderMap) -> KeptHead {
     let mut head = KeptHead::default();
     for (name, value) in headers {
         let is_cors = name.as_str().starts_with("access-control-")
@@ -68,7 +69,11 @@ pub(super) fn kept_head(headers: &HeaderMap) -> KeptHead {
 }
 
 /// Makes the header of a backend's response that of a kept stream.
-pub(super) fn make_kept(headers: &mut HeaderMap, stream: &KeptStream, has_origin: bool) {
+pub(in crate::service) fn make_kept(
+    headers: &mut HeaderMap,
+    stream: &KeptStream,
+    has_origin: bool,
+) {
     for name in OF_THE_BYTES {
         headers.remove(name);
     }
@@ -92,7 +97,7 @@ fn name_stream(headers: &mut HeaderMap, stream: &KeptStream, has_origin: bool) {
 }
 
 /// A response that has a kept stream, or tells of it.
-pub(super) fn again(
+pub(in crate::service) fn again(
     stream: &KeptStream,
     origin: Option<&HeaderValue>,
     body: ResponseBody,
@@ -111,7 +116,7 @@ pub(super) fn again(
 }
 
 /// There is nothing more: an `EventSource` stops.
-pub(super) fn nothing() -> Response<ResponseBody> {
+pub(in crate::service) fn nothing() -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -119,7 +124,7 @@ pub(super) fn nothing() -> Response<ResponseBody> {
 }
 
 /// A response without a body to a request that was not a GET: the stream has ended, and all of it was read.
-pub(super) fn all_read(
+pub(in crate::service) fn all_read(
     stream: &KeptStream,
     origin: Option<&HeaderValue>,
 ) -> Response<ResponseBody> {

@@ -9,14 +9,14 @@ use super::stream::BodyDigest;
 use crate::server::request_body::BodyTap;
 
 /// Hashes what passes, and tells the hash at the end of the body.
-pub(super) struct DigestTap {
+pub(in crate::service) struct DigestTap {
     context: Option<Context>,
     digest: BodyDigest,
 }
 
 impl DigestTap {
     /// Tells the hash to `digest`.
-    pub(super) fn new(digest: BodyDigest) -> Self {
+    pub(in crate::service) fn new(digest: BodyDigest) -> Self {
         Self { context: Some(Context::new(&SHA256)), digest }
     }
 }

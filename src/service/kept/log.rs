@@ -1,7 +1,7 @@
 //! What a kept stream has sent: a log that one writes and any number of readers follow, each at its own pace.
 //!
 //! A place in it is a byte of the stream, counted from its beginning. An event is known by its number, from 1 on,
-//! and by the id that the backend gave it. [`StreamLog`] is all that the rest knows of a log, so that one which
+//! and by the id that the backend gave it. [`KeptLog`] is all that the rest knows of a log, so that one which
 //! several gateways share can stand beside [`MemoryLog`](super::memory_log::MemoryLog).
 
 use std::fmt;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 /// Where a reader begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Position {
+pub(in crate::service) enum Position {
     /// With the first byte.
     Start,
     /// Behind the event with this number; 0 is [`Self::Start`].
@@ -22,7 +22,7 @@ pub(super) enum Position {
 
 /// Where a [`Position`] is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Located {
+pub(in crate::service) enum LogPlace {
     /// What follows begins here.
     At(u64),
     /// The stream has ended, and there is nothing behind it.
@@ -35,7 +35,7 @@ pub(super) enum Located {
 
 /// The end of an event, or an id, in bytes that are appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum LogEdge {
+pub(in crate::service) enum LogEdge {
     /// An event ends at this offset in them. The backend gave it this id.
     Event { end: usize, id: Option<Box<[u8]>> },
     /// The last event is one byte longer.
@@ -46,7 +46,7 @@ pub(super) enum LogEdge {
 
 /// How a kept stream has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StreamEnd {
+pub(in crate::service) enum StreamEnd {
     /// The backend has ended it.
     Complete,
     /// It was cancelled.
@@ -57,7 +57,7 @@ pub(super) enum StreamEnd {
 
 /// What a reader gets.
 #[derive(Debug)]
-pub(super) enum LogRead {
+pub(in crate::service) enum KeptRead {
     /// The next bytes.
     Bytes(Bytes),
     /// Nothing yet. The reader's waker is called when there is more.
@@ -70,41 +70,42 @@ pub(super) enum LogRead {
 
 /// Where the log begins and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LogExtent {
+pub(in crate::service) struct LogExtent {
     /// The number of the last event that is complete; 0: none.
-    pub(super) last: u64,
+    pub(in crate::service) last: u64,
     /// The first byte that is there.
-    pub(super) start: u64,
+    pub(in crate::service) start: u64,
     /// The number of the last event before it.
-    pub(super) before: u64,
+    pub(in crate::service) before: u64,
     /// Whether it is in the middle of an event.
-    pub(super) is_torn: bool,
+    pub(in crate::service) is_torn: bool,
     /// How the stream has ended.
-    pub(super) end: Option<StreamEnd>,
+    pub(in crate::service) end: Option<StreamEnd>,
 }
 
-/// A reader of a log, for [`StreamLog::poll_read`].
+/// A reader of a log, for [`KeptLog::poll_read`].
 #[derive(Debug)]
-pub(super) struct LogReader {
+pub(in crate::service) struct LogReader {
     /// What it has read, as an offset in the stream.
-    pub(super) offset: u64,
+    pub(in crate::service) offset: u64,
     // Where its waker is.
-    pub(super) place: usize,
+    pub(in crate::service) place: usize,
 }
 
 /// What one kept stream has sent.
-pub(super) trait StreamLog: fmt::Debug + Send + Sync {
+pub(in crate::service) trait KeptLog: fmt::Debug + Send + Sync {
     /// Appends bytes, of which `edges` tells the events. Drops the oldest events over the limits.
     fn append(&self, bytes: &[u8], edges: Vec<LogEdge>);
 
-    /// Drops the oldest events, until about so many bytes of memory are free. Returns how many are.
+    /// Drops the oldest events, until about so many bytes of memory are free, but not the last ones. Returns how many
+    /// are.
     fn shrink(&self, bytes: usize) -> usize;
 
     /// Ends the log. Only the first end counts; returns whether it is this one.
     fn end(&self, end: StreamEnd) -> bool;
 
     /// Where a position is.
-    fn locate(&self, position: &Position) -> Located;
+    fn locate(&self, position: &Position) -> LogPlace;
 
     /// Where it begins and ends.
     fn extent(&self) -> LogExtent;
@@ -123,7 +124,7 @@ pub(super) trait StreamLog: fmt::Debug + Send + Sync {
         cx: &Context<'_>,
         most: usize,
         whole_events: bool,
-    ) -> LogRead;
+    ) -> KeptRead;
 
     /// The reader is gone.
     fn close(&self, reader: &LogReader);

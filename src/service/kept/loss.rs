@@ -6,7 +6,7 @@ use crate::route::OnLost;
 
 /// Why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Loss {
+pub(in crate::service) enum Loss {
     /// The backend failed, or its stream was cut off.
     Broken,
     /// What the client wants next is not kept any more.
@@ -30,7 +30,7 @@ impl Loss {
 
     /// What is sent in a stream, between two events; `None`: it is cut. `id`: that of the last event before those
     /// that follow, if any do.
-    pub(super) fn told(self, how: OnLost, id: Option<&str>) -> Option<Bytes> {
+    pub(in crate::service) fn told(self, how: OnLost, id: Option<&str>) -> Option<Bytes> {
         let message = self.message();
         let text = match how {
             OnLost::Cut => return None,
@@ -54,7 +54,7 @@ impl Loss {
     }
 
     /// Whether the stream goes on after it.
-    pub(super) fn goes_on(self, how: OnLost) -> bool {
+    pub(in crate::service) fn goes_on(self, how: OnLost) -> bool {
         self == Self::Behind && how == OnLost::Gap
     }
 }

@@ -1,6 +1,6 @@
 //! A log in the memory of this process.
 //!
-//! Readers are on any thread, so there is a lock for each log; it is held for a copy of a few kilobytes at most.
+//! StreamReaders are on any thread, so there is a lock for each log; it is held for a copy of a few kilobytes at most.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -10,7 +10,7 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 use slab::Slab;
 
-use super::log::{Located, LogEdge, LogExtent, LogRead, LogReader, Position, StreamEnd, StreamLog};
+use super::log::{KeptLog, KeptRead, LogEdge, LogExtent, LogPlace, LogReader, Position, StreamEnd};
 
 /// Bytes are kept in pieces of at most this size, which are freed whole.
 const SEGMENT: usize = 16 << 10;
@@ -19,7 +19,7 @@ const ID_COST: usize = 96;
 
 /// A bounded log in memory.
 #[derive(Debug)]
-pub(super) struct MemoryLog {
+pub(in crate::service) struct MemoryLog {
     max_bytes: usize,
     max_events: usize,
     state: Mutex<LogState>,
@@ -62,7 +62,7 @@ struct BackendIds {
 
 impl MemoryLog {
     /// An empty log, of at most so many bytes and events.
-    pub(super) fn new(max_bytes: usize, max_events: usize) -> Self {
+    pub(in crate::service) fn new(max_bytes: usize, max_events: usize) -> Self {
         Self { max_bytes, max_events, state: Mutex::default() }
     }
 
@@ -71,7 +71,7 @@ impl MemoryLog {
     }
 }
 
-impl StreamLog for MemoryLog {
+impl KeptLog for MemoryLog {
     fn append(&self, bytes: &[u8], edges: Vec<LogEdge>) {
         let mut state = self.lock();
         state.append(bytes, edges);
@@ -88,9 +88,12 @@ impl StreamLog for MemoryLog {
     fn shrink(&self, bytes: usize) -> usize {
         let mut state = self.lock();
         let before = state.memory();
-        while before - state.memory() < bytes && !state.segments.is_empty() {
-            let kept = usize::try_from(state.end - state.start).unwrap_or(usize::MAX);
-            state.drop_oldest(kept.saturating_sub(SEGMENT));
+        // What came last stays for those who read along.
+        while before - state.memory() < bytes
+            && state.events.len() > 1
+            && state.end - state.start > SEGMENT as u64
+        {
+            state.drop_oldest(self.max_bytes);
         }
         before - state.memory()
     }
@@ -107,7 +110,7 @@ impl StreamLog for MemoryLog {
         true
     }
 
-    fn locate(&self, position: &Position) -> Located {
+    fn locate(&self, position: &Position) -> LogPlace {
         self.lock().locate(position)
     }
 
@@ -132,31 +135,31 @@ impl StreamLog for MemoryLog {
         cx: &Context<'_>,
         most: usize,
         whole_events: bool,
-    ) -> LogRead {
+    ) -> KeptRead {
         let mut state = self.lock();
         let last_event = state.last_event_end();
         let is_cut = whole_events && state.ended == Some(StreamEnd::Lost);
         let end = if is_cut && reader.offset <= last_event { last_event } else { state.end };
         if reader.offset < state.start {
-            return LogRead::Behind;
+            return KeptRead::Behind;
         }
         if reader.offset < end {
             let most = most.min(usize::try_from(end - reader.offset).unwrap_or(usize::MAX));
             let bytes = state.copy(reader.offset, most);
             reader.offset += bytes.len() as u64;
-            return LogRead::Bytes(bytes);
+            return KeptRead::Bytes(bytes);
         }
         match state.ended {
             Some(end) => {
                 let is_torn = state.is_torn && state.events.is_empty();
-                LogRead::End { end, is_in_event: is_torn || reader.offset > last_event }
+                KeptRead::End { end, is_in_event: is_torn || reader.offset > last_event }
             }
             None => {
                 let waker = &mut state.readers[reader.place];
                 if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                     *waker = Some(cx.waker().clone());
                 }
-                LogRead::Pending
+                KeptRead::Pending
             }
         }
     }
@@ -242,31 +245,31 @@ impl LogState {
         self.segment_bytes + events + self.ids.bytes + self.ids.gone.capacity() * 16
     }
 
-    fn locate(&self, position: &Position) -> Located {
+    fn locate(&self, position: &Position) -> LogPlace {
         let number = match position {
             Position::Start => 0,
             Position::After(number) => *number,
             Position::AfterOwn(id) => match self.ids.numbers.get(&id[..]) {
                 Some(number) => *number,
-                None if self.ids.is_gone(id) => return Located::Behind,
-                None => return Located::Unknown,
+                None if self.ids.is_gone(id) => return LogPlace::Behind,
+                None => return LogPlace::Unknown,
             },
         };
         if number > self.last() {
-            return Located::Unknown;
+            return LogPlace::Unknown;
         }
         if number > 0 && number == self.last() && self.ended == Some(StreamEnd::Complete) {
-            return Located::AllRead;
+            return LogPlace::AllRead;
         }
         if number < self.before {
-            return Located::Behind;
+            return LogPlace::Behind;
         }
         let offset = match number - self.before {
-            0 if self.is_torn => return Located::Behind,
+            0 if self.is_torn => return LogPlace::Behind,
             0 => self.start,
             nth => self.events[usize::try_from(nth - 1).unwrap_or(usize::MAX)],
         };
-        if offset < self.start { Located::Behind } else { Located::At(offset) }
+        if offset < self.start { LogPlace::Behind } else { LogPlace::At(offset) }
     }
 
     /// A copy of at most `most` bytes from `offset` on, which is there.
@@ -330,7 +333,7 @@ mod tests {
 
     use super::MemoryLog;
     use crate::service::kept::log::{
-        Located, LogEdge, LogRead, LogReader, Position, StreamEnd, StreamLog as _,
+        KeptLog as _, KeptRead, LogEdge, LogPlace, LogReader, Position, StreamEnd,
     };
 
     fn event(log: &MemoryLog, text: &str, id: Option<&str>) {
@@ -339,11 +342,11 @@ mod tests {
     }
 
     /// All that is there for a reader, and what comes then.
-    fn read(log: &MemoryLog, reader: &mut LogReader, whole_events: bool) -> (String, LogRead) {
+    fn read(log: &MemoryLog, reader: &mut LogReader, whole_events: bool) -> (String, KeptRead) {
         let mut seen = Vec::new();
         loop {
             match log.poll_read(reader, &Context::from_waker(Waker::noop()), 5, whole_events) {
-                LogRead::Bytes(bytes) => seen.extend_from_slice(&bytes),
+                KeptRead::Bytes(bytes) => seen.extend_from_slice(&bytes),
                 other => return (String::from_utf8(seen).expect("text"), other),
             }
         }
@@ -362,18 +365,18 @@ mod tests {
             (Position::After(2), "thi"),
             (Position::AfterOwn(b"b".to_vec()), "thi"),
         ] {
-            let Located::At(offset) = log.locate(&position) else { panic!("{position:?}") };
+            let LogPlace::At(offset) = log.locate(&position) else { panic!("{position:?}") };
             let (seen, then) = read(&log, &mut log.open(offset), false);
             assert_eq!(seen, expected, "{position:?}");
-            assert!(matches!(then, LogRead::Pending), "{then:?}");
+            assert!(matches!(then, KeptRead::Pending), "{then:?}");
         }
-        assert_eq!(log.locate(&Position::After(3)), Located::Unknown);
-        assert_eq!(log.locate(&Position::AfterOwn(b"c".to_vec())), Located::Unknown);
+        assert_eq!(log.locate(&Position::After(3)), LogPlace::Unknown);
+        assert_eq!(log.locate(&Position::AfterOwn(b"c".to_vec())), LogPlace::Unknown);
         log.append(b"rd;", vec![LogEdge::Event { end: 3, id: None }]);
         log.append(b"\n", vec![LogEdge::Longer]);
         assert!(log.end(StreamEnd::Complete) && !log.end(StreamEnd::Lost));
-        assert_eq!(log.locate(&Position::After(3)), Located::AllRead);
-        assert_eq!(log.locate(&Position::After(2)), Located::At(13));
+        assert_eq!(log.locate(&Position::After(3)), LogPlace::AllRead);
+        assert_eq!(log.locate(&Position::After(2)), LogPlace::At(13));
         assert_eq!(log.extent().last, 3);
     }
 
@@ -384,22 +387,22 @@ mod tests {
         event(&log, "first, ", Some("a"));
         event(&log, "second, ", Some("b"));
         event(&log, "third, ", Some("a"));
-        assert_eq!(log.locate(&Position::Start), Located::Behind);
-        assert_eq!(log.locate(&Position::After(1)), Located::At(7));
+        assert_eq!(log.locate(&Position::Start), LogPlace::Behind);
+        assert_eq!(log.locate(&Position::After(1)), LogPlace::At(7));
         // A client with this id may be behind the first, or behind the third.
-        assert_eq!(log.locate(&Position::AfterOwn(b"a".to_vec())), Located::At(7));
-        assert!(matches!(read(&log, &mut slow, false).1, LogRead::Behind));
+        assert_eq!(log.locate(&Position::AfterOwn(b"a".to_vec())), LogPlace::At(7));
+        assert!(matches!(read(&log, &mut slow, false).1, KeptRead::Behind));
         event(&log, "fourth, ", Some("a"));
-        assert_eq!(log.locate(&Position::AfterOwn(b"a".to_vec())), Located::Behind);
-        assert_eq!(log.locate(&Position::AfterOwn(b"b".to_vec())), Located::At(15));
+        assert_eq!(log.locate(&Position::AfterOwn(b"a".to_vec())), LogPlace::Behind);
+        assert_eq!(log.locate(&Position::AfterOwn(b"b".to_vec())), LogPlace::At(15));
         // One that is larger than all.
         log.append(&[b'x'; 50], Vec::new());
-        assert_eq!(log.locate(&Position::After(4)), Located::Behind);
+        assert_eq!(log.locate(&Position::After(4)), LogPlace::Behind);
         assert_eq!(log.extent().start, 60);
         let few = MemoryLog::new(1000, 2);
         (0..5).for_each(|_| event(&few, "event;", None));
-        assert_eq!(few.locate(&Position::After(2)), Located::Behind);
-        assert_eq!(few.locate(&Position::After(3)), Located::At(18));
+        assert_eq!(few.locate(&Position::After(2)), LogPlace::Behind);
+        assert_eq!(few.locate(&Position::After(3)), LogPlace::At(18));
     }
 
     #[test]
@@ -411,7 +414,7 @@ mod tests {
         assert_eq!(read(&log, &mut live, true).0, "first;sec");
         log.end(StreamEnd::Lost);
         let end = |read| match read {
-            LogRead::End { end: StreamEnd::Lost, is_in_event } => is_in_event,
+            KeptRead::End { end: StreamEnd::Lost, is_in_event } => is_in_event,
             other => panic!("{other:?}"),
         };
         assert!(end(read(&log, &mut live, true).1));
@@ -432,7 +435,8 @@ mod tests {
         assert!(log.shrink(20 << 10) >= 20 << 10);
         assert!(log.memory() <= memory - (20 << 10));
         log.shrink(usize::MAX);
+        assert!(log.memory() <= 40 << 10, "{}", log.memory());
         assert_eq!(log.extent().last, 1000);
-        assert_eq!(log.locate(&Position::After(1000)), Located::At(1_000_000));
+        assert_eq!(log.locate(&Position::After(1000)), LogPlace::At(1_000_000));
     }
 }

@@ -6,9 +6,9 @@
 //! slow one slows nobody. The body of a response is the one that relays a backend's stream otherwise
 //! ([`backend_stream`](super::backend_stream)): it adds the comments that keep it alive, and is watched as those are.
 //!
-//! [`request`] decides what becomes of a request: it is forwarded, and its response becomes a [`stream`]; or it was
-//! made before, and gets the rest of its stream. [`detach`] forwards one whose client may leave before the backend has
-//! answered. [`address`] has the requests to a stream, by its address or its
+//! [`kept_request`](super::kept_request) decides what becomes of a request: it is forwarded, and its response becomes a [`stream`]; or it was
+//! made before, and gets the rest of its stream. [`kept_detach`](super::kept_detach) forwards one whose client may leave before the backend has
+//! answered. [`kept_address`](super::kept_address) has the requests to a stream, by its address or its
 //! name. Whose a stream is says [`owner`]; the [`registry`] finds and bounds them. [`loss`] is how a client is told
 //! that it cannot have all events.
 //!
@@ -25,26 +25,14 @@
 //! `Vary: *`; in response to a request of the Model Context Protocol, in which to leave is to cancel; of a client
 //! that is nobody, or sends one of its credentials twice. It passes as on any proxy route.
 
-mod address;
-mod answer;
-mod body_digest;
-mod detach;
-mod log;
-mod loss;
+pub(super) mod answer;
+pub(super) mod body_digest;
+pub(super) mod log;
+pub(super) mod loss;
 mod memory_log;
-mod owner;
-mod pump;
-mod reader;
-mod registry;
-mod request;
-mod resume;
-mod stream;
-
-pub(super) use address::{KeptErrand, find, respond};
-pub(super) use answer::strip;
-pub(super) use detach::forward;
-pub(super) use owner::Owner;
-pub(super) use reader::KeptReader;
-pub use registry::KeptStreams;
-pub(super) use request::{Begun, Kept, begin};
-pub(super) use resume::Resume;
+pub(super) mod owner;
+pub(super) mod pump;
+pub(super) mod reader;
+pub(super) mod registry;
+pub(super) mod stream;
+pub(super) mod stream_id;

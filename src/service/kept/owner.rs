@@ -15,20 +15,20 @@ use crate::route::{KeepSettings, OwnerCredential};
 
 /// The key of the hash. `Debug` does not reveal it.
 #[derive(Clone, Debug)]
-pub(super) struct OwnerKey(hmac::Key);
+pub(in crate::service) struct OwnerKey(hmac::Key);
 
 /// The hash that stands for an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct OwnerTag([u8; digest::SHA256_OUTPUT_LEN]);
+pub(in crate::service) struct OwnerTag([u8; digest::SHA256_OUTPUT_LEN]);
 
 /// Whose a request is.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::service) struct Owner {
-    pub(super) tag: OwnerTag,
+    pub(in crate::service) tag: OwnerTag,
     /// Whether it has one of the listed credentials.
-    pub(super) is_named: bool,
+    pub(in crate::service) is_named: bool,
     /// Whether a browser may have sent one of them by itself, for the page of another site.
-    pub(super) is_ambient: bool,
+    pub(in crate::service) is_ambient: bool,
 }
 
 impl OwnerKey {
@@ -36,13 +36,16 @@ impl OwnerKey {
     ///
     /// # Panics
     /// The system has no random numbers.
-    pub(super) fn generate() -> Self {
+    pub(in crate::service) fn generate() -> Self {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
         Self(key.expect("the system has random numbers"))
     }
 
     /// The hash of parts, each behind its length.
-    pub(super) fn tag<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> OwnerTag {
+    pub(in crate::service) fn tag<'a>(
+        &self,
+        parts: impl IntoIterator<Item = &'a [u8]>,
+    ) -> OwnerTag {
         let mut context = hmac::Context::with_key(&self.0);
         for part in parts {
             context.update(&(part.len() as u64).to_be_bytes());
@@ -55,7 +58,7 @@ impl OwnerKey {
 
     /// Whose a request to a route is, at this host. `None`: a credential is there twice, or there is none and the
     /// route is not public.
-    pub(super) fn owner_of(
+    pub(in crate::service) fn owner_of(
         &self,
         (host, scope): (&str, &str),
         keep: &KeepSettings,
@@ -99,11 +102,11 @@ impl OwnerKey {
 
 impl OwnerTag {
     /// Whether both are the same, in a time that does not tell how much of them is.
-    pub(super) fn is(&self, other: &Self) -> bool {
+    pub(in crate::service) fn is(&self, other: &Self) -> bool {
         verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(in crate::service) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }

@@ -21,7 +21,7 @@ use crate::service::stream_guard::StreamGuard;
 const MAX_IN_TURN: usize = 64;
 
 /// Reads a backend's event stream into its log. When it is dropped, the request to the backend is cancelled.
-pub(super) struct Pump {
+pub(in crate::service) struct Pump {
     body: UpstreamBody,
     numberer: EventNumberer,
     passed: BytesMut,
@@ -32,7 +32,7 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    pub(super) fn new(
+    pub(in crate::service) fn new(
         mut body: UpstreamBody,
         (stream, streams): (Arc<KeptStream>, &KeptStreams),
         guard: Option<Box<StreamGuard>>,
@@ -44,12 +44,12 @@ impl Pump {
     }
 
     /// The stream that it feeds.
-    pub(super) fn stream(&self) -> Arc<KeptStream> {
+    pub(in crate::service) fn stream(&self) -> Arc<KeptStream> {
         Arc::clone(&self.stream)
     }
 
     /// Takes what has come with the head, so that it leaves with the head. Returns whether the stream has ended.
-    pub(super) fn take_ready(&mut self) -> bool {
+    pub(in crate::service) fn take_ready(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         for _ in 0..MAX_IN_TURN {
             match Pin::new(&mut self.body).poll_frame(&mut context) {
@@ -65,7 +65,7 @@ impl Pump {
     }
 
     /// Reads until the stream ends.
-    pub(super) async fn run(mut self) {
+    pub(in crate::service) async fn run(mut self) {
         let mut in_turn = 0;
         while !self.stream.is_ended() {
             let (stream, body) = (&self.stream, &mut self.body);

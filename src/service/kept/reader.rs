@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::Frame;
 use ssegate_sse::line_state::LineState;
 
-use super::log::{LogRead, LogReader, StreamEnd};
+use super::log::{KeptRead, LogReader, StreamEnd};
 use super::loss::Loss;
 use super::stream::KeptStream;
 use crate::route::OnLost;
@@ -23,43 +23,50 @@ pub(in crate::service) struct KeptReader {
     reader: LogReader,
     // Where it stands in the lines of the stream.
     lines: LineState,
-    // What it was told instead of the rest.
-    loss: Option<Loss>,
+    // What it is told next.
+    untold: Option<Loss>,
+    // It was told something instead of the rest.
+    is_over: bool,
 }
 
 impl KeptReader {
     /// A reader that begins at this byte; with `loss`, it is told first.
-    pub(super) fn new(stream: Arc<KeptStream>, offset: u64, loss: Option<Loss>) -> Self {
+    pub(in crate::service) fn new(
+        stream: Arc<KeptStream>,
+        offset: u64,
+        loss: Option<Loss>,
+    ) -> Self {
         let reader = stream.log.open(offset);
         stream.reader_came();
-        Self { stream, reader, lines: LineState::default(), loss }
+        Self { stream, reader, lines: LineState::default(), untold: loss, is_over: false }
     }
 
     /// The next piece of the stream; an error cuts it.
     pub(in crate::service) fn poll_frame(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let how = self.stream.settings.on_lost;
-        if let Some(loss) = self.loss
-            && !loss.goes_on(how)
-        {
+        if let Some(loss) = self.untold.take() {
+            return self.tell(loss);
+        }
+        if self.is_over {
             return Poll::Ready(None);
         }
         let (log, whole_events) = (&self.stream.log, how != OnLost::Cut);
         match log.poll_read(&mut self.reader, cx, MAX_PIECE, whole_events) {
-            LogRead::Bytes(bytes) => {
+            KeptRead::Bytes(bytes) => {
                 self.lines = self.lines.after(&bytes);
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            LogRead::Pending => Poll::Pending,
-            LogRead::End { end: StreamEnd::Complete | StreamEnd::Cancelled, .. } => {
+            KeptRead::Pending => Poll::Pending,
+            KeptRead::End { end: StreamEnd::Complete | StreamEnd::Cancelled, .. } => {
                 Poll::Ready(None)
             }
-            LogRead::End { end: StreamEnd::Lost, is_in_event: true } => cut(Loss::Broken),
-            LogRead::End { end: StreamEnd::Lost, is_in_event: false } => self.tell(Loss::Broken),
-            LogRead::Behind if !self.lines.is_between_blocks() => cut(Loss::Behind),
-            LogRead::Behind => self.tell(Loss::Behind),
+            KeptRead::End { end: StreamEnd::Lost, is_in_event: true } => cut(Loss::Broken),
+            KeptRead::End { end: StreamEnd::Lost, is_in_event: false } => self.tell(Loss::Broken),
+            KeptRead::Behind if !self.lines.is_between_blocks() => cut(Loss::Behind),
+            KeptRead::Behind => self.tell(Loss::Behind),
         }
     }
 
@@ -73,7 +80,7 @@ impl KeptReader {
             }
             self.reader.offset = extent.start;
         } else {
-            self.loss = Some(loss);
+            self.is_over = true;
         }
         let id = self.stream.event_id(extent.before).filter(|_| loss.goes_on(how));
         match loss.told(how, id.as_deref()) {

@@ -4,24 +4,18 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aws_lc_rs::rand;
 use http::{HeaderMap, Method};
 use ssegate_auth::Identity;
 use tokio::time::Instant;
 
 use super::memory_log::MemoryLog;
 use super::owner::{Owner, OwnerKey, OwnerTag};
-use super::resume::ResumedBy;
 use super::stream::{
-    CancelReason, CountedBytes, KeptHead, KeptMemory, KeptRequest, KeptStream, LostReason,
+    CancelReason, KeptBytes, KeptHead, KeptMemory, KeptRequest, KeptStream, LostReason, ResumedBy,
 };
+use super::stream_id::new_id;
 use crate::metrics::Metrics;
 use crate::route::KeepSettings;
-
-/// RFC 4648, section 6, in lower case: survives where case is lost.
-const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-/// The characters of an id: 130 bits, of which 128 are random.
-pub(super) const ID_LENGTH: usize = 26;
 
 /// All kept streams. A cheap handle, for all threads; it survives reloads.
 #[derive(Clone)]
@@ -30,11 +24,11 @@ pub struct KeptStreams(Arc<KeptShared>);
 struct KeptShared {
     key: OwnerKey,
     metrics: Metrics,
-    state: Mutex<RegistryState>,
+    state: Mutex<KeptState>,
 }
 
 #[derive(Default)]
-struct RegistryState {
+struct KeptState {
     streams: HashMap<Box<str>, Arc<KeptStream>>,
     by_name: HashMap<OwnerTag, Vec<Arc<KeptStream>>>,
     // The oldest first.
@@ -51,14 +45,14 @@ struct RegistryState {
 
 /// A name that no other request may use, until this is dropped.
 #[derive(Debug)]
-pub(super) struct NameReservation {
+pub(in crate::service) struct NameReservation {
     streams: KeptStreams,
     name: OwnerTag,
 }
 
 /// Why a response is not kept, though its route has `keep`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
+pub(in crate::service) enum Full {
     Owner,
     Total,
 }
@@ -75,7 +69,7 @@ impl KeptStreams {
         Self(Arc::new(KeptShared { key: OwnerKey::generate(), metrics, state }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, RegistryState> {
+    fn lock(&self) -> MutexGuard<'_, KeptState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -90,17 +84,17 @@ impl KeptStreams {
     }
 
     /// The stream with this id, whoever owns it.
-    pub(super) fn get(&self, id: &str) -> Option<Arc<KeptStream>> {
+    pub(in crate::service) fn get(&self, id: &str) -> Option<Arc<KeptStream>> {
         self.lock().streams.get(id).cloned()
     }
 
     /// The streams of an owner, the newest first.
-    pub(super) fn of_owner(&self, owner: &OwnerTag) -> Vec<Arc<KeptStream>> {
+    pub(in crate::service) fn of_owner(&self, owner: &OwnerTag) -> Vec<Arc<KeptStream>> {
         self.lock().by_owner.get(owner).into_iter().flatten().rev().cloned().collect()
     }
 
     /// The streams of this name, the newest first.
-    pub(super) fn named(
+    pub(in crate::service) fn named(
         &self,
         owner: &OwnerTag,
         method: &Method,
@@ -116,7 +110,7 @@ impl KeptStreams {
     }
 
     /// Reserves a name; `None` if a stream of that name runs, or a request waits for one.
-    pub(super) fn reserve(
+    pub(in crate::service) fn reserve(
         &self,
         owner: &OwnerTag,
         method: &Method,
@@ -132,12 +126,12 @@ impl KeptStreams {
     }
 
     /// Counts bytes of a route that are no log.
-    pub(super) fn counted(&self, scope: &Arc<str>) -> CountedBytes {
-        CountedBytes::new(self.lock().memory_of(scope), self.0.metrics.clone())
+    pub(in crate::service) fn counted(&self, scope: &Arc<str>) -> KeptBytes {
+        KeptBytes::new(self.lock().memory_of(scope), self.0.metrics.clone())
     }
 
     /// Whether a route's memory is used up, after what has ended is gone.
-    pub(super) fn is_full(&self, scope: &Arc<str>, total: usize) -> bool {
+    pub(in crate::service) fn is_full(&self, scope: &Arc<str>, total: usize) -> bool {
         Self::make_room(&mut self.lock(), scope, total);
         self.lock().memory_of(scope).used() >= total
     }
@@ -146,7 +140,7 @@ impl KeptStreams {
     ///
     /// # Errors
     /// A limit is reached, and nothing has ended.
-    pub(super) fn add(
+    pub(in crate::service) fn add(
         &self,
         (request, key, head): (KeptRequest, Option<Box<str>>, KeptHead),
         settings: &Arc<KeepSettings>,
@@ -167,7 +161,7 @@ impl KeptStreams {
             return Err(Full::Total);
         }
         let metrics = self.0.metrics.clone();
-        let counted = CountedBytes::new(memory, metrics.clone());
+        let counted = KeptBytes::new(memory, metrics.clone());
         let log = Box::new(MemoryLog::new(limits.bytes, limits.events));
         let name = key.as_deref().map(|key| self.name(&request.owner, &request.method, key));
         let parts = (request, head);
@@ -183,29 +177,25 @@ impl KeptStreams {
     }
 
     /// Makes room after a stream has grown: what has ended goes first, then the oldest events of the stream itself.
-    pub(super) fn bound(&self, stream: &KeptStream) {
-        let (scope, total) = (&stream.request.scope, stream.settings.limits.total);
-        let mut state = self.lock();
-        let memory = state.memory_of(scope);
-        if memory.used() <= total {
+    pub(in crate::service) fn bound(&self, stream: &KeptStream) {
+        if stream.bytes_over() == 0 {
             return;
         }
-        Self::make_room(&mut state, scope, total);
-        drop(state);
-        let over = memory.used().saturating_sub(total);
+        let (scope, total) = (&stream.request.scope, stream.settings.limits.total);
+        Self::make_room(&mut self.lock(), scope, total);
+        let over = stream.bytes_over();
         if over > 0 {
             stream.shrink(over);
         }
     }
 
     /// Forgets streams of a route that have ended, the oldest first, until there is room.
-    fn make_room(state: &mut RegistryState, scope: &Arc<str>, total: usize) {
+    fn make_room(state: &mut KeptState, scope: &Arc<str>, total: usize) {
         while state.memory_of(scope).used() >= total {
             let streams = &state.streams;
-            let of_route = |id: &&Box<str>| {
-                streams.get(*id).is_some_and(|stream| stream.request.scope == *scope)
-            };
-            let Some(oldest) = state.ended.values().find(of_route) else { return };
+            let of_route =
+                |id: &str| streams.get(id).is_some_and(|stream| stream.request.scope == *scope);
+            let Some(oldest) = state.ended.values().find(|id| of_route(id)) else { return };
             let Some(oldest) = streams.get(oldest).cloned() else { return };
             state.remove(&oldest);
         }
@@ -218,7 +208,7 @@ impl KeptStreams {
     }
 
     /// Forgets a stream that has ended after the time that its route says.
-    pub(super) fn schedule(&self, stream: &KeptStream) {
+    pub(in crate::service) fn schedule(&self, stream: &KeptStream) {
         let mut state = self.lock();
         state.ends += 1;
         let due = (Instant::now() + stream.settings.after_end, state.ends);
@@ -244,7 +234,7 @@ impl KeptStreams {
     }
 }
 
-impl RegistryState {
+impl KeptState {
     fn memory_of(&mut self, scope: &Arc<str>) -> Arc<KeptMemory> {
         Arc::clone(self.memory.entry(Arc::clone(scope)).or_default())
     }
@@ -282,17 +272,4 @@ impl fmt::Debug for KeptStreams {
         let streams = self.lock().streams.len();
         f.debug_struct("KeptStreams").field("streams", &streams).finish_non_exhaustive()
     }
-}
-
-/// An id that nobody can guess.
-fn new_id() -> Box<str> {
-    let mut bytes = [0; 16];
-    rand::fill(&mut bytes).expect("the system has random numbers");
-    let mut number = u128::from_be_bytes(bytes);
-    let mut id = String::with_capacity(ID_LENGTH);
-    for _ in 0..ID_LENGTH {
-        id.push(char::from(BASE32[(number % 32) as usize]));
-        number /= 32;
-    }
-    id.into()
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::log::{LogEdge, StreamEnd, StreamLog};
+use super::log::{KeptLog, LogEdge, StreamEnd};
 use super::owner::OwnerTag;
 use crate::metrics::Metrics;
 use crate::route::{KeepSettings, WhenNobody};
@@ -17,30 +17,54 @@ use crate::route::{KeepSettings, WhenNobody};
 const BASE_COST: usize = 2 << 10;
 
 /// The SHA-256 hash of a request's body, once all of it has come.
-pub(super) type BodyDigest = Arc<OnceLock<[u8; 32]>>;
+pub(in crate::service) type BodyDigest = Arc<OnceLock<[u8; 32]>>;
 
 /// The request to which a stream is the response.
 #[derive(Clone, Debug)]
-pub(super) struct KeptRequest {
+pub(in crate::service) struct KeptRequest {
     /// The route: see [`Route::scope`](crate::route::Route::scope).
-    pub(super) scope: Arc<str>,
-    pub(super) owner: OwnerTag,
-    pub(super) method: Method,
+    pub(in crate::service) scope: Arc<str>,
+    pub(in crate::service) owner: OwnerTag,
+    pub(in crate::service) method: Method,
     /// Its path.
-    pub(super) path: Box<str>,
+    pub(in crate::service) path: Box<str>,
     /// Its query, without the id of a last event.
-    pub(super) query: Box<str>,
-    pub(super) body: BodyDigest,
+    pub(in crate::service) query: Box<str>,
+    pub(in crate::service) body: BodyDigest,
     /// The page that made it.
-    pub(super) origin: Option<HeaderValue>,
+    pub(in crate::service) origin: Option<HeaderValue>,
 }
 
 /// The header fields of a response that later readers get.
 #[derive(Clone, Debug, Default)]
-pub(super) struct KeptHead {
-    pub(super) headers: HeaderMap,
+pub(in crate::service) struct KeptHead {
+    pub(in crate::service) headers: HeaderMap,
     /// Those of the CORS protocol, for pages of the same origin as the first.
-    pub(super) cors: HeaderMap,
+    pub(in crate::service) cors: HeaderMap,
+}
+
+/// How a client came back, as the metrics name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum ResumedBy {
+    /// To the address of the stream.
+    Address,
+    /// With the very same request.
+    Request,
+    /// By the name of the stream.
+    Name,
+}
+
+impl ResumedBy {
+    pub(in crate::service) const ALL: [&'static str; 3] = ["address", "name", "request"];
+
+    /// The label value in the metrics.
+    pub(in crate::service) fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Request => "request",
+            Self::Name => "name",
+        }
+    }
 }
 
 /// Why a stream was cancelled.
@@ -72,7 +96,7 @@ impl CancelReason {
 
 /// Why the end of a stream does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LostReason {
+pub(in crate::service) enum LostReason {
     Backend,
     Age,
     Drained,
@@ -90,10 +114,10 @@ impl LostReason {
 
 /// The memory of all streams of a route.
 #[derive(Debug, Default)]
-pub(super) struct KeptMemory(AtomicUsize);
+pub(in crate::service) struct KeptMemory(AtomicUsize);
 
 impl KeptMemory {
-    pub(super) fn used(&self) -> usize {
+    pub(in crate::service) fn used(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
@@ -108,24 +132,24 @@ impl KeptMemory {
 
 /// Bytes that are counted until this is dropped.
 #[derive(Debug)]
-pub(super) struct CountedBytes {
+pub(in crate::service) struct KeptBytes {
     memory: Arc<KeptMemory>,
     metrics: Metrics,
     bytes: usize,
 }
 
-impl CountedBytes {
-    pub(super) fn new(memory: Arc<KeptMemory>, metrics: Metrics) -> Self {
+impl KeptBytes {
+    pub(in crate::service) fn new(memory: Arc<KeptMemory>, metrics: Metrics) -> Self {
         Self { memory, metrics, bytes: 0 }
     }
 
-    pub(super) fn set(&mut self, bytes: usize) {
+    pub(in crate::service) fn set(&mut self, bytes: usize) {
         self.memory.change(self.bytes, bytes, &self.metrics);
         self.bytes = bytes;
     }
 }
 
-impl Drop for CountedBytes {
+impl Drop for KeptBytes {
     fn drop(&mut self) {
         self.set(0);
     }
@@ -133,7 +157,7 @@ impl Drop for CountedBytes {
 
 /// Who reads a stream.
 #[derive(Debug)]
-struct Readers {
+struct StreamReaders {
     count: usize,
     // Since when nobody does.
     nobody_since: Option<Instant>,
@@ -142,17 +166,18 @@ struct Readers {
 
 /// One kept stream.
 pub(in crate::service) struct KeptStream {
-    pub(super) id: Box<str>,
+    pub(in crate::service) id: Box<str>,
     /// Its name, with its owner and method.
-    pub(super) name: Option<OwnerTag>,
-    pub(super) request: KeptRequest,
-    pub(super) head: KeptHead,
-    pub(super) settings: Arc<KeepSettings>,
-    pub(super) log: Box<dyn StreamLog>,
+    pub(in crate::service) name: Option<OwnerTag>,
+    pub(in crate::service) request: KeptRequest,
+    pub(in crate::service) head: KeptHead,
+    pub(in crate::service) settings: Arc<KeepSettings>,
+    pub(in crate::service) log: Box<dyn KeptLog>,
     began: Instant,
-    counted: Mutex<CountedBytes>,
+    counted: Mutex<KeptBytes>,
+    memory: Arc<KeptMemory>,
     head_bytes: usize,
-    readers: Mutex<Readers>,
+    readers: Mutex<StreamReaders>,
     // Something happened that the pump has to look at.
     changed: Notify,
     metrics: Metrics,
@@ -162,12 +187,12 @@ pub(in crate::service) struct KeptStream {
 }
 
 impl KeptStream {
-    pub(super) fn new(
+    pub(in crate::service) fn new(
         (id, name): (Box<str>, Option<OwnerTag>),
         (request, head): (KeptRequest, KeptHead),
         settings: Arc<KeepSettings>,
-        log: Box<dyn StreamLog>,
-        (counted, metrics): (CountedBytes, Metrics),
+        log: Box<dyn KeptLog>,
+        (counted, metrics): (KeptBytes, Metrics),
     ) -> Self {
         let fields = |headers: &HeaderMap| -> usize {
             headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
@@ -183,9 +208,14 @@ impl KeptStream {
             settings,
             log,
             began,
+            memory: Arc::clone(&counted.memory),
             counted: Mutex::new(counted),
             head_bytes,
-            readers: Mutex::new(Readers { count: 0, nobody_since: Some(began), had_one: false }),
+            readers: Mutex::new(StreamReaders {
+                count: 0,
+                nobody_since: Some(began),
+                had_one: false,
+            }),
             changed: Notify::new(),
             metrics,
             state: Mutex::new("running"),
@@ -195,7 +225,7 @@ impl KeptStream {
         this
     }
 
-    fn lock_readers(&self) -> MutexGuard<'_, Readers> {
+    fn lock_readers(&self) -> MutexGuard<'_, StreamReaders> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -205,29 +235,34 @@ impl KeptStream {
     }
 
     /// Appends to the log.
-    pub(super) fn append(&self, bytes: &[u8], edges: Vec<LogEdge>) {
+    pub(in crate::service) fn append(&self, bytes: &[u8], edges: Vec<LogEdge>) {
         self.log.append(bytes, edges);
         self.count();
     }
 
+    /// By how much all streams of its route take more than they may, in bytes.
+    pub(in crate::service) fn bytes_over(&self) -> usize {
+        self.memory.used().saturating_sub(self.settings.limits.total)
+    }
+
     /// Frees about so many bytes of its log.
-    pub(super) fn shrink(&self, bytes: usize) {
+    pub(in crate::service) fn shrink(&self, bytes: usize) {
         self.log.shrink(bytes);
         self.count();
     }
 
     /// The events have ids of ours, or not.
-    pub(super) fn set_numbered(&self, is_numbered: bool) {
+    pub(in crate::service) fn set_numbered(&self, is_numbered: bool) {
         self.is_numbered.get_or_init(|| is_numbered);
     }
 
     /// The id of the event with this number, if that is ours.
-    pub(super) fn event_id(&self, number: u64) -> Option<String> {
+    pub(in crate::service) fn event_id(&self, number: u64) -> Option<String> {
         self.is_numbered.get().filter(|is| **is).map(|_| format!("{}-{number}", self.id))
     }
 
     /// One more reads it.
-    pub(super) fn reader_came(&self) {
+    pub(in crate::service) fn reader_came(&self) {
         let mut readers = self.lock_readers();
         readers.count += 1;
         let since = readers.nobody_since.take().filter(|_| readers.had_one);
@@ -238,7 +273,7 @@ impl KeptStream {
     }
 
     /// One has left.
-    pub(super) fn reader_left(&self) {
+    pub(in crate::service) fn reader_left(&self) {
         let mut readers = self.lock_readers();
         readers.count -= 1;
         if readers.count == 0 {
@@ -249,7 +284,7 @@ impl KeptStream {
     }
 
     /// When it has to be looked at again, if nothing changes.
-    pub(super) fn deadline(&self) -> Instant {
+    pub(in crate::service) fn deadline(&self) -> Instant {
         let oldest = self.began + self.settings.limits.age;
         self.nobody_deadline().map_or(oldest, |deadline| deadline.min(oldest))
     }
@@ -260,7 +295,7 @@ impl KeptStream {
     }
 
     /// Ends it if it is too old, or nobody has read it for too long.
-    pub(super) fn check(&self, now: Instant) {
+    pub(in crate::service) fn check(&self, now: Instant) {
         if now >= self.began + self.settings.limits.age {
             self.lose(LostReason::Age);
         } else if self.nobody_deadline().is_some_and(|deadline| now >= deadline) {
@@ -269,31 +304,31 @@ impl KeptStream {
     }
 
     /// Waits until something happens that the pump has to look at.
-    pub(super) async fn changed(&self) {
+    pub(in crate::service) async fn changed(&self) {
         self.changed.notified().await;
     }
 
     /// Whether it has ended.
-    pub(super) fn is_ended(&self) -> bool {
+    pub(in crate::service) fn is_ended(&self) -> bool {
         self.log.extent().end.is_some()
     }
 
     /// Cancels it, if it runs.
-    pub(super) fn cancel(&self, why: CancelReason) {
+    pub(in crate::service) fn cancel(&self, why: CancelReason) {
         if self.end(StreamEnd::Cancelled) {
             self.metrics.kept_cancelled(why.as_str());
         }
     }
 
     /// The rest of it does not exist.
-    pub(super) fn lose(&self, why: LostReason) {
+    pub(in crate::service) fn lose(&self, why: LostReason) {
         if self.end(StreamEnd::Lost) {
             self.metrics.kept_lost(why.as_str());
         }
     }
 
     /// The backend has ended it.
-    pub(super) fn complete(&self) {
+    pub(in crate::service) fn complete(&self) {
         self.end(StreamEnd::Complete);
     }
 
@@ -312,7 +347,7 @@ impl KeptStream {
     }
 
     /// Whether it is the response to this request, made again.
-    pub(super) fn is_response_to(&self, request: &KeptRequest) -> bool {
+    pub(in crate::service) fn is_response_to(&self, request: &KeptRequest) -> bool {
         let ours = &self.request;
         let body = |request: &KeptRequest| request.body.get().copied();
         ours.owner.is(&request.owner)
@@ -326,7 +361,7 @@ impl KeptStream {
 }
 
 /// The value of `Ssegate-State`.
-pub(super) fn state_word(end: Option<StreamEnd>) -> &'static str {
+pub(in crate::service) fn state_word(end: Option<StreamEnd>) -> &'static str {
     match end {
         None => "running",
         Some(StreamEnd::Complete) => "ended",

@@ -78,7 +78,7 @@ async fn the_header_passes_and_cookies_go_to_the_first_reader_only() {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\
                 x-vercel-ai-ui-message-stream: v1\r\nset-cookie: secret=1\r\nlocation: /mine\r\n\
                 ssegate-keep: yes\r\nssegate-key: k\r\ncache-control: public\r\n\
-                access-control-allow-origin: https://app.example\r\ncontent-length: 9\r\n\r\ndata: 1\n\n";
+                access-control-allow-origin: https://app.example\r\ncontent-length: 9\r\nconnection: close\r\n\r\ndata: 1\n\n";
     let request = post("/chat", "{}").header("origin", "https://app.example");
     let (response, _call) = open(&gateway, &upstream, (Via::Http1, request), head).await;
     assert_eq!(response.header("set-cookie"), "secret=1");
@@ -112,7 +112,9 @@ async fn what_cannot_be_kept_passes_unchanged() {
         let kind =
             if more.contains("content-type") { "" } else { "content-type: text/event-stream\r\n" };
         let length = text.len();
-        format!("HTTP/1.1 {status}\r\n{kind}content-length: {length}\r\n{more}\r\n{text}")
+        format!(
+            "HTTP/1.1 {status}\r\n{kind}content-length: {length}\r\nconnection: close\r\n{more}\r\n{text}"
+        )
     };
     let plain = || post("/chat", "{}");
     let nobody = || Request::new("POST", "/chat");

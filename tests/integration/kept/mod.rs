@@ -8,6 +8,8 @@ use crate::support::{
 mod bytes;
 /// How streams end, and what is told of it.
 mod ends;
+/// The libraries of applications.
+mod libraries;
 /// Whose a stream is.
 mod owners;
 /// Clients that come back.
@@ -16,7 +18,7 @@ mod resuming;
 mod storms;
 
 const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
-                      transfer-encoding: chunked\r\n\r\n";
+                      transfer-encoding: chunked\r\nconnection: close\r\n\r\n";
 
 /// What `keep` says where a test does not care.
 const OWNER: &str = "owner: [authorization, \"cookie:session\"]";

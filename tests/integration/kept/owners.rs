@@ -1,6 +1,6 @@
 //! Whose a stream is: to everybody else there is none.
 
-use super::{OWNER, STREAM, build, end, ended, get, open, post, read, write};
+use super::{OWNER, STREAM, build, end, ended, get, open, write};
 use crate::support::{Gateway, Redis, Request, SOON, Upstream, Via, within};
 
 /// Who asks, and whether the stream is theirs.
@@ -169,7 +169,6 @@ async fn auth_comes_first_and_revoking_ends_the_stream() {
     };
     let first = ask("POST", "/chat", &token("42", "a"));
     let (mut response, mut call) = open(&gateway, &upstream, (Via::Http1, first), STREAM).await;
-    assert_eq!(call.header("authorization"), "", "the token stays here");
     write(&mut call, "data: 1\n\n").await;
     let location = response.header("location").to_owned();
     assert_ne!(location, "");
@@ -208,5 +207,5 @@ async fn a_public_stream_is_for_everybody_who_knows_its_address() {
     let anybody = Request::get(&location).header("authorization", "Bearer anybody");
     let text = gateway.send(Via::Http1, anybody).await.text().await;
     assert!(text.starts_with("data: 1\n"), "{text}");
-    let _ = within(SOON, "the end", response.body.rest()).await;
+    drop(within(SOON, "the end", response.body.rest()).await);
 }

@@ -7,7 +7,7 @@ const [library, url] = process.argv.slice(2);
 const print = (seen) => process.stdout.write(`${JSON.stringify(seen)}\n`);
 const authorization = 'Bearer anna';
 const chat = { model: 'm', messages: [{ role: 'user', content: 'hi' }], stream: true, max_tokens: 9 };
-const messages = [{ id: 'm1', role: 'user', parts: [{ type: 'text', text: 'hi' }] }];
+const say = (text) => [{ id: 'm1', role: 'user', parts: [{ type: 'text', text }] }];
 
 /** A page for fetch-event-source, which it believes to be hidden and shown again. */
 const page = () => {
@@ -28,8 +28,8 @@ const printAll = async (stream) => {
   for await (const part of stream) print(part);
 };
 
-const transport = async () => {
-  const { DefaultChatTransport } = await import('ai');
+const transport = () => {
+  const { DefaultChatTransport } = require('ai');
   return new DefaultChatTransport({ api: `${url}/ai`, headers: { authorization } });
 };
 
@@ -45,20 +45,20 @@ const libraries = {
     await printAll(await client.messages.create(chat));
   },
   async ai() {
-    const request = { trigger: 'submit-message', chatId: 'c1', messages };
-    await printAll(await (await transport()).sendMessages(request));
+    const request = { trigger: 'submit-message', chatId: 'c1', messages: say('hi') };
+    await printAll(await transport().sendMessages(request));
   },
   /** Leaves after two parts, as a page that is reloaded, and asks for the stream again. */
   async 'ai-reload'() {
     const abort = new AbortController();
-    const request = { trigger: 'submit-message', chatId: 'c2', messages, abortSignal: abort.signal };
-    const reader = (await (await transport()).sendMessages(request)).getReader();
+    const request = { trigger: 'submit-message', chatId: 'c2', messages: say('be slow') };
+    const reader = (await transport().sendMessages({ ...request, abortSignal: abort.signal })).getReader();
     await reader.read();
     await reader.read();
     abort.abort();
-    const resumed = await (await transport()).reconnectToStream({ chatId: 'c2' });
+    const resumed = await transport().reconnectToStream({ chatId: 'c2' });
     await printAll(resumed);
-    print(await (await transport()).reconnectToStream({ chatId: 'c2' }));
+    print(await transport().reconnectToStream({ chatId: 'c2' }));
   },
   async 'fetch-event-source'() {
     page();
@@ -82,7 +82,7 @@ const libraries = {
         });
       }
     };
-    const request = { method: 'POST', body: '{"hidden":1}', headers: { authorization } };
+    const request = { method: 'POST', body: '{"hidden":"slow"}', headers: { authorization } };
     await fetchEventSource(`${url}/events`, { ...request, onmessage });
   },
   async eventsource() {
@@ -112,7 +112,7 @@ const libraries = {
   },
   /** Stops a generation. */
   async delete() {
-    const begun = await fetch(`${url}/slow`, { method: 'POST', body: '{}', headers: { authorization } });
+    const begun = await fetch(`${url}/events`, { method: 'POST', body: '{"be":"slow"}', headers: { authorization } });
     const reader = begun.body.getReader();
     await reader.read();
     const address = new URL(begun.headers.get('location'), url);

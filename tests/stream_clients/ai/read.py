@@ -45,7 +45,7 @@ def httpx_sse():
 def langgraph():
     from langgraph_sdk import get_sync_client
 
-    client = get_sync_client(url=f"{url}/langgraph", api_key="anna")
+    client = get_sync_client(url=url, api_key="anna")
     for part in client.runs.stream(None, "agent", input={}):
         show({"event": part.event, "data": part.data})
 

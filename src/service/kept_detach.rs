@@ -8,21 +8,21 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::request::Keeping;
+use super::Service;
+use super::kept_request::Keeping;
+use super::rejection::Rejection;
 use crate::proxy::{Forwarded, ProxyError};
 use crate::route::{KeepSettings, WhenNobody};
-use crate::service::Service;
-use crate::service::rejection::Rejection;
 
 /// What the backend has answered, to a request whose response may be kept.
-pub(in crate::service) type Answered = (Result<Forwarded, ProxyError>, Box<Keeping>);
+pub(super) type Answered = (Result<Forwarded, ProxyError>, Box<Keeping>);
 
 /// Forwards a request, also without its client. Returns the response if the client is still there; otherwise the
 /// response is kept, if it can be.
 ///
 /// # Errors
 /// It has panicked, or the gateway stops.
-pub(in crate::service) async fn forward(
+pub(super) async fn forward(
     forwarding: impl Future<Output = Result<Forwarded, ProxyError>> + 'static,
     keeping: Box<Keeping>,
     keep: &Arc<KeepSettings>,

@@ -9,28 +9,26 @@ use std::sync::Arc;
 use http::{Method, Request, Response};
 use percent_encoding::percent_decode_str;
 
-use super::answer;
-use super::owner::Owner;
-use super::resume::{Resume, ResumedBy, requested_position};
-use super::stream::{CancelReason, KeptStream};
-use crate::auth::{AuthRequest, origin};
+use super::admission::Admission;
+use super::body::ResponseBody;
+use super::kept::answer::{self, PREFIX};
+use super::kept::owner::Owner;
+use super::kept::stream::{CancelReason, KeptStream, ResumedBy};
+use super::kept_origin::is_foreign;
+use super::kept_resume::{KeptResume, requested_position};
+use super::rejection::Rejection;
+use super::request_info::RequestInfo;
+use super::route_table::RouteTable;
+use super::{Service, cors};
+use crate::auth::AuthRequest;
 use crate::proxy::Proxy;
 use crate::route::{KeepSettings, Matched, Route};
 use crate::server::connection::ConnectionState;
 use crate::server::request_body::RequestBody;
-use crate::service::admission::Admission;
-use crate::service::body::ResponseBody;
-use crate::service::rejection::Rejection;
-use crate::service::request_info::RequestInfo;
-use crate::service::route_table::RouteTable;
-use crate::service::{Service, cors};
-
-/// What the address of a kept stream begins with; its id follows.
-pub(super) const PREFIX: &str = "/.ssegate/kept/";
 
 /// What a request wants of a kept stream.
 #[derive(Debug)]
-pub(in crate::service) enum KeptErrand {
+pub(super) enum KeptErrand {
     /// It is at the address of this one.
     Address(Arc<KeptStream>),
     /// It asks for the running stream of this name; `path`: that of the request that began it.
@@ -41,7 +39,7 @@ pub(in crate::service) enum KeptErrand {
 ///
 /// # Errors
 /// There is no such stream, or two parties could read the request differently.
-pub(in crate::service) fn find<'r, B>(
+pub(super) fn find<'r, B>(
     service: &Service,
     routes: &'r RouteTable,
     request: &Request<B>,
@@ -93,7 +91,7 @@ fn named(routes: &RouteTable, route: &Route, host: Option<&str>, path: &str) -> 
 ///
 /// # Errors
 /// The stream is not the client's, or the page of another origin asks for it, or it cannot be had any more.
-pub(in crate::service) fn respond(
+pub(super) fn respond(
     service: &Service,
     (route, proxy): (&Route, &Proxy),
     errand: &KeptErrand,
@@ -105,7 +103,7 @@ pub(in crate::service) fn respond(
         return Ok(cors::preflight(&settings.cors, info.origin.as_ref(), cors::KEEPING));
     }
     let is_tls = connection.is_tls();
-    let resume = Resume { service, route, proxy, info, admission, connection };
+    let resume = KeptResume { service, route, proxy, info, admission, connection };
     let own = admission.owner.as_ref();
     let stream = match errand {
         KeptErrand::Address(stream) => {
@@ -160,19 +158,4 @@ fn running(
         !stream.is_ended() && path.is_none_or(|path| path == &*stream.request.path)
     });
     running.next()
-}
-
-/// Whether the page of another origin, which the route does not list, makes a request.
-pub(super) fn is_foreign(
-    (request, is_tls): (&AuthRequest<'_>, bool),
-    route: &Route,
-    owner: Option<&Owner>,
-) -> bool {
-    let (cors, headers) = (&route.settings.cors, request.headers);
-    let is_foreign = origin::is_foreign(*request, is_tls) || origin::is_foreign_site(*request);
-    let page = headers.get(http::header::ORIGIN);
-    // Where every page may, none may use what the browser sends by itself.
-    let is_ambient = owner.is_some_and(|owner| owner.is_ambient);
-    let is_listed = cors::lists(cors, page) || (cors::permits(cors, page) && !is_ambient);
-    is_foreign && !is_listed
 }

@@ -5,55 +5,22 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method, Request, Response};
 
-use super::answer;
-use super::log::{Located, Position};
-use super::loss::Loss;
-use super::reader::KeptReader;
-use super::registry::ID_LENGTH;
-use super::stream::KeptStream;
+use super::admission::Admission;
+use super::backend_stream::{BackendStream, StreamSource};
+use super::body::ResponseBody;
+use super::kept::answer;
+use super::kept::log::{LogPlace, Position};
+use super::kept::loss::Loss;
+use super::kept::reader::KeptReader;
+use super::kept::stream::{KeptStream, ResumedBy};
+use super::kept::stream_id::parse_event_id;
+use super::rejection::Rejection;
+use super::request_info::RequestInfo;
+use super::{Service, events};
 use crate::proxy::Proxy;
 use crate::query;
 use crate::route::Route;
 use crate::server::connection::ConnectionState;
-use crate::service::admission::Admission;
-use crate::service::backend_stream::{BackendStream, StreamSource};
-use crate::service::body::ResponseBody;
-use crate::service::rejection::Rejection;
-use crate::service::request_info::RequestInfo;
-use crate::service::{Service, events};
-
-/// How a client came back, as the metrics name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::service) enum ResumedBy {
-    /// To the address of the stream.
-    Address,
-    /// With the very same request.
-    Request,
-    /// By the name of the stream.
-    Name,
-}
-
-impl ResumedBy {
-    pub(in crate::service) const ALL: [&'static str; 3] = ["address", "name", "request"];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Address => "address",
-            Self::Request => "request",
-            Self::Name => "name",
-        }
-    }
-}
-
-/// The id of an event of ours: the stream's, and the number of the event.
-pub(super) fn parse_event_id(id: &[u8]) -> Option<(&str, u64)> {
-    let (stream, number) = str::from_utf8(id).ok()?.rsplit_once('-')?;
-    let is_stream = stream.len() == ID_LENGTH
-        && stream.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'));
-    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    (is_stream && is_number).then_some(())?;
-    Some((stream, number.parse().ok()?))
-}
 
 /// Where in this stream a client is that sends this id.
 pub(super) fn position_of(stream: &KeptStream, id: &[u8]) -> Position {
@@ -75,16 +42,16 @@ pub(super) fn requested_position<B>(request: &Request<B>, stream: &KeptStream) -
 }
 
 /// What a reader is opened with.
-pub(in crate::service) struct Resume<'a> {
-    pub(in crate::service) service: &'a Service,
-    pub(in crate::service) route: &'a Route,
-    pub(in crate::service) proxy: &'a Proxy,
-    pub(in crate::service) info: &'a RequestInfo,
-    pub(in crate::service) admission: &'a Admission,
-    pub(in crate::service) connection: Rc<ConnectionState>,
+pub(super) struct KeptResume<'a> {
+    pub(super) service: &'a Service,
+    pub(super) route: &'a Route,
+    pub(super) proxy: &'a Proxy,
+    pub(super) info: &'a RequestInfo,
+    pub(super) admission: &'a Admission,
+    pub(super) connection: Rc<ConnectionState>,
 }
 
-impl Resume<'_> {
+impl KeptResume<'_> {
     /// The rest of a stream, and what follows.
     ///
     /// # Errors
@@ -98,16 +65,16 @@ impl Resume<'_> {
         let metrics = self.service.metrics();
         let how = stream.settings.on_lost;
         let (offset, loss) = match stream.log.locate(position) {
-            Located::At(offset) => (offset, None),
-            Located::AllRead if self.info.method == Method::GET => {
+            LogPlace::At(offset) => (offset, None),
+            LogPlace::AllRead if self.info.method == Method::GET => {
                 metrics.kept_resumed(by.as_str());
                 return Ok(answer::nothing());
             }
-            Located::AllRead => {
+            LogPlace::AllRead => {
                 metrics.kept_resumed(by.as_str());
                 return Ok(answer::all_read(&stream, self.info.origin.as_ref()));
             }
-            Located::Behind | Located::Unknown => {
+            LogPlace::Behind | LogPlace::Unknown => {
                 metrics.kept_lost("history");
                 let extent = stream.log.extent();
                 let is_gap = Loss::Behind.goes_on(how) && !extent.is_torn;
@@ -138,29 +105,5 @@ impl Resume<'_> {
         let source = StreamSource::Kept(Box::new(reader));
         let stream = BackendStream::new(source, &HeaderMap::new(), timing, counted, cut);
         Ok(ResponseBody::BackendStream(Box::new(stream)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_event_id;
-
-    #[test]
-    fn only_ids_of_ours_are_taken_for_them() {
-        let stream = "abcdefghijklmnopqrstuvwxyz";
-        assert_eq!(parse_event_id(format!("{stream}-17").as_bytes()), Some((stream, 17)));
-        for other in [
-            "",
-            "17",
-            "a-17",
-            "abcdefghijklmnopqrstuvwxyz",
-            "abcdefghijklmnopqrstuvwxyz-",
-            "abcdefghijklmnopqrstuvwxyz-+1",
-            "abcdefghijklmnopqrstuvwxyz-1-2",
-            "Abcdefghijklmnopqrstuvwxyz-1",
-            "abcdefghijklmnopqrstuvwxyz-99999999999999999999",
-        ] {
-            assert_eq!(parse_event_id(other.as_bytes()), None, "{other}");
-        }
     }
 }

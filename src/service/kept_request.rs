@@ -13,28 +13,29 @@ use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
-use super::address::is_foreign;
-use super::answer::{self, SSEGATE_KEEP, SSEGATE_KEY};
-use super::body_digest::DigestTap;
-use super::log::{Located, Position};
-use super::owner::Owner;
-use super::pump::Pump;
-use super::reader::KeptReader;
-use super::registry::{Full, NameReservation};
-use super::resume::{Resume, ResumedBy, parse_event_id, position_of};
-use super::stream::{CancelReason, CountedBytes, KeptRequest, KeptStream};
+use super::Service;
+use super::backend_stream;
+use super::body::ResponseBody;
+use super::events::{self, LAST_EVENT_ID, LAST_EVENT_ID_KEYS};
+use super::kept::answer::{self, SSEGATE_KEEP, SSEGATE_KEY};
+use super::kept::body_digest::DigestTap;
+use super::kept::log::{LogPlace, Position};
+use super::kept::owner::Owner;
+use super::kept::pump::Pump;
+use super::kept::reader::KeptReader;
+use super::kept::registry::{Full, NameReservation};
+use super::kept::stream::{CancelReason, KeptBytes, KeptRequest, KeptStream, ResumedBy};
+use super::kept::stream_id::parse_event_id;
+use super::kept_origin::is_foreign;
+use super::kept_resume::{KeptResume, position_of};
+use super::rejection::Rejection;
+use super::revocable::RevocableRequest;
 use crate::auth::AuthRequest;
 use crate::proxy::UpstreamBody;
 use crate::query;
 use crate::route::{KeepSettings, KeySource, SameKey};
 use crate::server::event_stream::is_event_stream;
 use crate::server::request_body::RequestBody;
-use crate::service::Service;
-use crate::service::backend_stream;
-use crate::service::body::ResponseBody;
-use crate::service::events::{self, LAST_EVENT_ID, LAST_EVENT_ID_KEYS};
-use crate::service::rejection::Rejection;
-use crate::service::revocable::RevocableRequest;
 
 /// The largest body in which a name is looked for, and of a request that may be one made again.
 const MAX_BODY: usize = 1 << 20;
@@ -45,10 +46,12 @@ const MAX_KEY: usize = 1024;
 
 /// A stateful protocol, in which a client that leaves cancels (Model Context Protocol, "Streamable HTTP").
 const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+/// The same, of requests and responses; the first request has no version.
+const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 
 /// A request whose response may be kept.
 #[derive(Debug)]
-pub(in crate::service) struct Keeping {
+pub(super) struct Keeping {
     request: KeptRequest,
     owner: Owner,
     key: Option<Box<str>>,
@@ -61,11 +64,11 @@ pub(in crate::service) struct Keeping {
     reservation: Option<NameReservation>,
     // Its credential may be revoked; `None`: it cannot.
     revocable: Option<Rc<RevocableRequest>>,
-    _body: Option<CountedBytes>,
+    _body: Option<KeptBytes>,
 }
 
 /// What becomes of a request.
-pub(in crate::service) enum Begun {
+pub(super) enum Begun {
     /// The backend gets it.
     Forward(Request<RequestBody>, Option<Box<Keeping>>),
     /// It is answered here.
@@ -76,12 +79,12 @@ pub(in crate::service) enum Begun {
 ///
 /// # Errors
 /// It is one of which the stream is gone, or a stream of its name runs already.
-pub(in crate::service) async fn begin(
+pub(super) async fn begin(
     (keep, scope): (&Arc<KeepSettings>, &Arc<str>),
     mut request: Request<RequestBody>,
     owner: Option<&Owner>,
     is_tls: bool,
-    resume: Resume<'_>,
+    resume: KeptResume<'_>,
 ) -> Result<Begun, Rejection> {
     let last = events::last_event_id(&request);
     let ours = last.as_deref().and_then(parse_event_id).map(|(id, _)| id.to_owned());
@@ -89,7 +92,8 @@ pub(in crate::service) async fn begin(
         *request.method(),
         Method::HEAD | Method::OPTIONS | Method::CONNECT | Method::TRACE
     ) || request.headers().contains_key(UPGRADE)
-        || request.headers().contains_key(MCP_PROTOCOL_VERSION);
+        || request.headers().contains_key(MCP_PROTOCOL_VERSION)
+        || request.headers().contains_key(MCP_SESSION_ID);
     let Some(owner) = owner.copied().filter(|_| !is_never) else {
         return match ours {
             // Whoever it is: the backend does not know the id, and would begin anew.
@@ -123,13 +127,13 @@ pub(in crate::service) async fn begin(
         .any(|stream| stream.request.method == this.method && stream.request.path == this.path);
     let mut key = first_key(keep, &request, None);
     let mut body = None;
-    if ours.is_some() || might_be || matches!(key, Key::InBody) {
+    if ours.is_some() || might_be || matches!(key, StreamName::InBody) {
         let counted = service.kept().counted(scope);
         let is_full = service.kept().is_full(scope, keep.limits.total);
         if !is_full || ours.is_some() || might_be {
             let (read, counted) = read_body(request, counted).await;
             request = read.request;
-            if matches!(key, Key::InBody) {
+            if matches!(key, StreamName::InBody) {
                 key = first_key(keep, &request, Some(read.whole.as_deref()));
             }
             if ours.is_some() && read.whole.is_none() && this.body.get().is_none() {
@@ -158,8 +162,8 @@ pub(in crate::service) async fn begin(
         }
     }
     let key = match key {
-        Key::Is(key) => Some(key),
-        Key::None | Key::InBody | Key::InResponse => None,
+        StreamName::Is(key) => Some(key),
+        StreamName::None | StreamName::InBody | StreamName::InResponse => None,
     };
     let view = (&AuthRequest::new(&request), is_tls);
     let may_replace = !is_foreign(view, resume.route, Some(&owner));
@@ -192,7 +196,7 @@ fn continued(
     made_again.find_map(|stream| {
         let position = position_of(&stream, id);
         let is_known = match (&position, stream.log.locate(&position)) {
-            (Position::AfterOwn(_), Located::Unknown) => false,
+            (Position::AfterOwn(_), LogPlace::Unknown) => false,
             (Position::AfterOwn(_), _) => parse_event_id(id).is_none(),
             (Position::Start | Position::After(_), _) => true,
         };
@@ -204,7 +208,7 @@ fn continued(
 fn is_foreign_again(
     (request, is_tls): (&Request<RequestBody>, bool),
     stream: &KeptStream,
-    resume: &Resume<'_>,
+    resume: &KeptResume<'_>,
     owner: &Owner,
 ) -> bool {
     let origin = resume.info.origin.as_ref();
@@ -217,11 +221,11 @@ impl Keeping {
     ///
     /// # Errors
     /// The client has as many streams as it may have, or a stream of this name runs already.
-    pub(in crate::service) fn keep(
+    pub(super) fn keep(
         self: Box<Self>,
         keep: &Arc<KeepSettings>,
         response: Response<UpstreamBody>,
-        resume: Resume<'_>,
+        resume: KeptResume<'_>,
     ) -> Result<Kept, Rejection> {
         let (head, mut pump) = match self.start(keep, response, resume.service)? {
             Started::Pump(head, pump) => (*head, pump),
@@ -249,7 +253,7 @@ impl Keeping {
     }
 
     /// Whether its stream can be found without its address.
-    pub(in crate::service) fn can_be_found(&self, keep: &KeepSettings) -> bool {
+    pub(super) fn can_be_found(&self, keep: &KeepSettings) -> bool {
         self.key.is_some() && keep.resume_at.is_some()
     }
 
@@ -319,7 +323,9 @@ impl Keeping {
             value.as_bytes().split(|&byte| byte == b',').any(|name| name.trim_ascii() == b"*")
         });
         if response.status() != StatusCode::OK || !is_event_stream(headers) {
-            Err("no_stream")
+            Err("status")
+        } else if headers.contains_key(MCP_SESSION_ID) {
+            Err("mcp")
         } else if says("no") || !(self.is_listed || says("yes")) {
             Err("not_wanted")
         } else if backend_stream::is_encoded(headers) {
@@ -340,7 +346,7 @@ enum Started {
 }
 
 /// A response that may be kept.
-pub(in crate::service) enum Kept {
+pub(super) enum Kept {
     /// It is, and has a reader.
     Stream(Response<ResponseBody>),
     /// It passes as any other.
@@ -348,7 +354,7 @@ pub(in crate::service) enum Kept {
 }
 
 /// The name that a request has.
-enum Key {
+enum StreamName {
     Is(Box<str>),
     /// It has none.
     None,
@@ -364,15 +370,15 @@ fn first_key<B: http_body::Body>(
     keep: &KeepSettings,
     request: &Request<B>,
     body: Option<Option<&[u8]>>,
-) -> Key {
+) -> StreamName {
     let mut parsed = None;
     for source in &keep.key {
         let found = match source {
             KeySource::Header(name) => text(request.headers(), name),
-            KeySource::Response(_) => return Key::InResponse,
+            KeySource::Response(_) => return StreamName::InResponse,
             KeySource::Body(_) if request.body().is_end_stream() && body.is_none() => None,
             KeySource::Body(pointer) => match body {
-                None => return Key::InBody,
+                None => return StreamName::InBody,
                 Some(body) => {
                     let json = parsed.get_or_insert_with(|| {
                         body.and_then(|body| serde_json::from_slice(body).ok())
@@ -382,10 +388,10 @@ fn first_key<B: http_body::Body>(
             },
         };
         if let Some(key) = found.filter(|key| is_key(key)) {
-            return Key::Is(key.into());
+            return StreamName::Is(key.into());
         }
     }
-    Key::None
+    StreamName::None
 }
 
 fn is_key(key: &str) -> bool {
@@ -430,12 +436,11 @@ struct ReadRequest {
     whole: Option<Bytes>,
 }
 
-/// Reads the body, as far as it is needed. What comes after that is still read, but not kept, so that its hash is
-/// known: `whole` is `None` then.
+/// Reads the body to its end, or until it is too large. It is forwarded all the same.
 async fn read_body(
     request: Request<RequestBody>,
-    mut counted: CountedBytes,
-) -> (ReadRequest, CountedBytes) {
+    mut counted: KeptBytes,
+) -> (ReadRequest, KeptBytes) {
     let (head, mut body) = request.into_parts();
     let mut read = BytesMut::new();
     let mut is_whole = body.is_end_stream();
