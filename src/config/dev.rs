@@ -70,6 +70,7 @@ fn route(path: &str, target: Target) -> Arc<RouteSettings> {
         auth: None,
         cors: CorsSettings::default(),
         handover: None,
+        keep: None,
     })
 }
 

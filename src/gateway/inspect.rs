@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use super::auth_warnings::auth_warnings;
 use super::follow_warnings::follow_warnings;
+use super::keep_warnings::keep_warnings;
 use super::{Error, sockets};
 use crate::config::{Settings, reaches};
 use crate::route::{self, ChannelFollower, RouteSettings, Target, UpstreamAddress};
@@ -35,6 +36,7 @@ pub fn inspect(settings: &Settings) -> Result<Vec<String>, Error> {
     warnings.extend(published_admin(settings));
     warnings.extend(auth_warnings(settings));
     warnings.extend(follow_warnings(settings));
+    warnings.extend(keep_warnings(settings));
     warnings.extend(disagreeing_routes(settings));
     Ok(warnings)
 }

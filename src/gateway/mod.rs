@@ -18,6 +18,7 @@ mod duration_text;
 mod error;
 mod follow_warnings;
 mod inspect;
+mod keep_warnings;
 mod monitor;
 mod probe;
 mod reload;
@@ -51,7 +52,7 @@ use crate::log::LogOutput;
 use crate::metrics::{LabelValues, Metrics};
 use crate::route::Router;
 use crate::server::descriptors;
-use crate::service::BackendStreamEnd;
+use crate::service::{BackendStreamEnd, KeptStreams};
 use crate::source::redis::SourceErrorKind;
 
 /// The log target of the listening addresses, which a terminal shows as a banner instead.
@@ -150,6 +151,8 @@ fn create_series(metrics: &Metrics) {
         gaps: &GapReason::ALL.map(GapReason::as_str),
         streams_closed: &[&CloseReason::ALL.map(CloseReason::as_str)[..], &ends].concat(),
         source_errors: &SourceErrorKind::ALL.map(SourceErrorKind::as_str),
+        kept_resumed: &KeptStreams::RESUMED_BY,
+        kept_cancelled: &KeptStreams::CANCELLED_FOR,
         revocations: &RevocationOrigin::ALL.map(RevocationOrigin::as_str),
     });
 }

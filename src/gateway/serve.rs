@@ -34,7 +34,7 @@ use crate::route::Router;
 use crate::server::descriptors::DescriptorShortage;
 use crate::server::limits::GlobalLimits;
 use crate::server::listener::{Acceptor, Listener, ShardHandle};
-use crate::service::AdminPublishing;
+use crate::service::{AdminPublishing, KeptStreams};
 use crate::source::SourceLocation;
 use crate::source::publishing::{PublicationJob, Publisher};
 use crate::source::redis::{
@@ -136,6 +136,7 @@ struct GatewayParts {
     level: LevelControl,
     shortage: DescriptorShortage,
     auth: SharedAuth,
+    kept: KeptStreams,
     admin_auth: AdminAuth,
     // A reload changes both.
     max_connections: Rc<Cell<usize>>,
@@ -160,6 +161,7 @@ impl GatewayParts {
             listeners,
             shortage: DescriptorShortage::new(health.clone(), metrics.clone()),
             health,
+            kept: KeptStreams::new(metrics.clone()),
             metrics,
             access,
             level: LevelControl::new(settings.log.level, output),
@@ -213,6 +215,7 @@ impl GatewayParts {
                 auth: self.auth.clone(),
                 revoked,
                 publisher: publisher.clone(),
+                kept: self.kept.clone(),
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
                 access: self.access.clone(),

@@ -23,7 +23,7 @@ use crate::server::ConnectionSettings;
 use crate::server::limits::GlobalLimits;
 use crate::server::listener::{Accepted, Listener};
 use crate::server::shard_server::ShardServer;
-use crate::service::{RequestSettings, Service};
+use crate::service::{KeptStreams, RequestSettings, Service};
 use crate::source::publishing::Publisher;
 
 /// What a shard's thread is started with.
@@ -41,6 +41,7 @@ pub(super) struct ShardParts {
     /// What is revoked; `None` where nothing can be.
     pub(super) revoked: Option<mpsc::Receiver<RevocationNotice>>,
     pub(super) publisher: Publisher,
+    pub(super) kept: KeptStreams,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
     pub(super) access: AccessLog,
@@ -94,14 +95,24 @@ impl ShardThread {
 /// `block_on` only after every `event_interval` (61) task polls.
 async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Result<(), String> {
     let ShardParts { link, accepted, load, listeners, router, connections, .. } = parts;
-    let ShardParts { publisher, health, metrics, changes, requests, limits, auth, revoked, .. } =
-        parts;
+    let ShardParts {
+        publisher,
+        kept,
+        health,
+        metrics,
+        changes,
+        requests,
+        limits,
+        auth,
+        revoked,
+        ..
+    } = parts;
     let observed = (metrics.clone(), parts.access);
     let shard = Shard::new(link, connections.write_timeout, metrics.for_shard());
     let requests = (requests, limits.clients.clone(), auth);
     let memory = limits.upload_memory.clone();
     let service =
-        Service::new(router, requests, shard.clone(), publisher, health, observed, memory);
+        Service::new(router, requests, shard.clone(), (publisher, kept), health, observed, memory);
     let server = ShardServer::new(service.clone(), connections, limits, load, metrics);
     let listeners = listeners.into_iter().map(Rc::new).collect();
 
@@ -169,7 +180,8 @@ async fn stop(
     }
     server.drain();
     tokio::select! {
-        () = server.all_closed() => return,
+        // Kept streams go on without their readers.
+        ((), ()) = async { tokio::join!(server.all_closed(), service.pumps_ended()) } => return,
         _ = phases.wait_for(|phase| *phase == StopPhase::Cut) => {}
     }
     server.cut();

@@ -5,6 +5,7 @@
 //! values come from enums and from gateway.yaml, never from a client.
 
 mod hub;
+mod kept;
 mod route;
 mod shard;
 mod table;
@@ -62,6 +63,9 @@ impl Metrics {
                 &["malformed", "server", "signature", "signed", "unsigned"][..],
             ),
             (&self.0.fleet_clients, &["complete", "gap"][..]),
+            (&self.0.kept_resumed, reasons.kept_resumed),
+            (&self.0.kept_cancelled, reasons.kept_cancelled),
+            (&self.0.kept_lost, &["age", "backend", "drained", "history"][..]),
             (&self.0.panics, &["body", "connection", "request"][..]),
             (&self.0.self_checks, &["agreed", "forbidden", "mended"][..]),
             (&self.0.streams_sent_away, &["connect", "draining", "response_timeout"][..]),
@@ -362,6 +366,10 @@ pub struct LabelValues<'a> {
     pub jwks_fetches: &'a [&'a str],
     /// The kinds of Redis errors.
     pub source_errors: &'a [&'a str],
+    /// How clients come back to kept streams.
+    pub kept_resumed: &'a [&'a str],
+    /// Why kept streams are cancelled.
+    pub kept_cancelled: &'a [&'a str],
     /// Where revocations come from.
     pub revocations: &'a [&'a str],
 }

@@ -110,6 +110,24 @@ metrics! {
     gaps: IntCounterVec = "ssegate_gaps_total",
         "Gaps in streams (events that may be missing), once per stream, by reason." by ["reason"];
 
+    // Kept streams.
+    kept_streams: IntGaugeVec = "ssegate_kept_streams",
+        "Streams of backends that are kept, by state." by ["state"];
+    kept_bytes: IntGauge = "ssegate_kept_bytes",
+        "Memory used by kept streams, and by the bodies of requests that are read for them.";
+    kept_resumed: IntCounterVec = "ssegate_kept_resumes_total",
+        "Clients that came back to a kept stream: to its address, by its name, or with the same request."
+        by ["by"];
+    kept_cancelled: IntCounterVec = "ssegate_kept_cancelled_total",
+        "Kept streams cancelled at the backend, by reason." by ["reason"];
+    kept_lost: IntCounterVec = "ssegate_kept_lost_total",
+        "Kept streams that broke off, and clients whose events were not kept any more (history), by reason."
+        by ["reason"];
+    kept_passed: IntCounterVec = "ssegate_kept_passed_total",
+        "Event streams that were not kept on a route with keep, by reason." by ["reason"];
+    kept_unread: Histogram = "ssegate_kept_unread_seconds",
+        "Time that a kept stream was without a reader, until the next one came." in AGES;
+
     // The source.
     source_connected: IntGauge = "ssegate_redis_connected",
         "Whether the pub/sub connection to Redis is up (1) or not (0).";

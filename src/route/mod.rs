@@ -11,6 +11,7 @@ mod channels;
 mod follow;
 mod followers;
 mod handover;
+mod keep;
 mod parameters;
 mod path_readings;
 mod proxy;
@@ -35,6 +36,10 @@ pub use channels::Channels;
 pub use follow::{is_within, may_match_reserved, with_prefix};
 pub use followers::{ChannelFollower, disagreements, follower_of, streams};
 pub use handover::RouteHandover;
+pub use keep::{
+    KeepLimits, KeepSettings, KeySource, OnLost, OwnerCredential, ResumePlace, ResumeTemplate,
+    SameKey, WhenNobody,
+};
 pub use parameters::Parameters;
 pub use proxy::ProxySettings;
 pub use publish::{PublishChannels, PublishRoute};
@@ -59,6 +64,8 @@ pub struct Route {
     pub settings: Arc<RouteSettings>,
     /// Its index in the list of routes.
     pub index: usize,
+    /// What it matches, as one text: the same route after a reload has the same. Empty unless it has `keep`.
+    pub scope: Arc<str>,
     /// The channels of an events route.
     pub channels: Option<Channels>,
     /// The channels of a publish route.
@@ -91,8 +98,14 @@ impl Route {
         };
         let upstream_connections = Arc::default();
         let warnings = LogLimit::new();
+        let RouteSettings { host, path, methods, .. } = &*settings;
+        let scope = match settings.keep {
+            Some(_) => format!("{host:?} {path} {methods:?}").into(),
+            None => Arc::default(),
+        };
         Self {
             index,
+            scope,
             parameters,
             settings,
             channels,

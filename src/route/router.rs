@@ -286,6 +286,7 @@ mod tests {
             auth: None,
             cors: CorsSettings::default(),
             handover: None,
+            keep: None,
         }
     }
 

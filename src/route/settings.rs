@@ -6,6 +6,7 @@ use http::Method;
 use ssegate_format::Format;
 use ssegate_hub::{ChannelName, HistorySettings, StreamSettings};
 
+use super::keep::KeepSettings;
 use super::proxy::ProxySettings;
 use crate::auth::AuthSettings;
 use crate::grip::signature::Secret;
@@ -27,6 +28,8 @@ pub struct RouteSettings {
     pub cors: CorsSettings,
     /// How the backend may hand streams over; `None`: it may not.
     pub handover: Option<HandoverSettings>,
+    /// Which event streams of the backend are kept; `None`: none.
+    pub keep: Option<Arc<KeepSettings>>,
 }
 
 /// What handles the requests of a route.

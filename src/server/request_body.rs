@@ -1,5 +1,6 @@
 //! The body of a request, over HTTP/1.1 and HTTP/2.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,6 +19,17 @@ use super::interim::Interim;
 pub struct RequestBody {
     kind: RequestBodyKind,
     interim: Interim,
+    // Sees what is read.
+    tap: Option<Box<dyn BodyTap>>,
+}
+
+/// Sees a request body while it is read.
+pub trait BodyTap: fmt::Debug {
+    /// These bytes come next.
+    fn data(&mut self, data: &Bytes);
+
+    /// The body is complete. May be called again.
+    fn end(&mut self);
 }
 
 #[derive(Debug)]
@@ -25,6 +37,15 @@ enum RequestBodyKind {
     Empty,
     Http1(Http1Body),
     Http2(IncomingBody),
+    /// One of which the beginning was read.
+    Begun(Box<BegunBody>),
+}
+
+/// A body of which the beginning was read.
+#[derive(Debug)]
+struct BegunBody {
+    begin: Bytes,
+    rest: RequestBody,
 }
 
 /// A body over HTTP/1.1. When dropped, its unread rest is discarded by the connection, so that the
@@ -54,7 +75,26 @@ impl Drop for Http1Body {
 impl RequestBody {
     /// Returns a request without a body.
     pub fn empty() -> Self {
-        Self { kind: RequestBodyKind::Empty, interim: Interim::default() }
+        Self { kind: RequestBodyKind::Empty, interim: Interim::default(), tap: None }
+    }
+
+    /// A body of which `begin` was read, and `rest` is left.
+    pub fn begun(begin: Bytes, rest: Self) -> Self {
+        let interim = rest.interim.clone();
+        let kind = RequestBodyKind::Begun(Box::new(BegunBody { begin, rest }));
+        Self { kind, interim, tap: None }
+    }
+
+    /// Lets `tap` see what is read from now on.
+    pub fn watch(&mut self, tap: Box<dyn BodyTap>) {
+        self.tap = Some(tap);
+    }
+
+    /// Tells the tap that the body is complete.
+    pub fn note_end(&mut self) {
+        if let Some(tap) = &mut self.tap {
+            tap.end();
+        }
     }
 
     /// Where to send interim responses to its request.
@@ -75,19 +115,23 @@ impl RequestBody {
         } else {
             RequestBodyKind::Http1(Http1Body { incoming: Some(body), awaits_continue, exchange })
         };
-        Self { kind, interim }
+        Self { kind, interim, tap: None }
     }
 
     /// Abandons the rest of the body, which the client did not send in time: no lingering close.
     pub fn abandon(&mut self) {
-        if let RequestBodyKind::Http1(body) = &mut self.kind {
-            body.exchange.abandon_request();
-            body.incoming = None;
+        match &mut self.kind {
+            RequestBodyKind::Http1(body) => {
+                body.exchange.abandon_request();
+                body.incoming = None;
+            }
+            RequestBodyKind::Begun(body) => body.rest.abandon(),
+            RequestBodyKind::Empty | RequestBodyKind::Http2(_) => {}
         }
     }
 
     pub(super) fn from_http2(body: IncomingBody, interim: Interim) -> Self {
-        Self { kind: RequestBodyKind::Http2(body), interim }
+        Self { kind: RequestBodyKind::Http2(body), interim, tap: None }
     }
 }
 
@@ -99,8 +143,68 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.get_mut().kind {
+        let this = self.get_mut();
+        let polled = this.poll_kind(cx);
+        if this.tap.is_some() {
+            this.show(&polled);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            RequestBodyKind::Empty => true,
+            RequestBodyKind::Http1(body) => body.incoming.as_ref().is_some_and(Body::is_end_stream),
+            RequestBodyKind::Http2(body) => body.is_end_stream(),
+            RequestBodyKind::Begun(body) => body.begin.is_empty() && body.rest.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            RequestBodyKind::Empty => SizeHint::with_exact(0),
+            RequestBodyKind::Http1(body) => {
+                body.incoming.as_ref().map(Body::size_hint).unwrap_or_default()
+            }
+            RequestBodyKind::Http2(body) => body.size_hint(),
+            RequestBodyKind::Begun(body) => {
+                let (begin, rest) = (body.begin.len() as u64, body.rest.size_hint());
+                match rest.exact() {
+                    Some(rest) => SizeHint::with_exact(begin + rest),
+                    None => SizeHint::default(),
+                }
+            }
+        }
+    }
+}
+
+impl RequestBody {
+    /// Shows the tap what was read.
+    fn show(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
+        let is_complete = match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(tap), Some(data)) = (&mut self.tap, frame.data_ref()) {
+                    tap.data(data);
+                }
+                frame.is_trailers() || self.is_end_stream()
+            }
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+        };
+        if is_complete {
+            self.note_end();
+        }
+    }
+
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.kind {
             RequestBodyKind::Empty => Poll::Ready(None),
+            RequestBodyKind::Begun(body) => {
+                if body.begin.is_empty() {
+                    return Pin::new(&mut body.rest).poll_frame(cx);
+                }
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut body.begin)))))
+            }
             RequestBodyKind::Http1(Http1Body { incoming, awaits_continue, exchange }) => {
                 let Some(body) = incoming else {
                     return Poll::Ready(Some(Err("the request body was abandoned".into())));
@@ -118,24 +222,6 @@ impl Body for RequestBody {
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             RequestBodyKind::Http2(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            RequestBodyKind::Empty => true,
-            RequestBodyKind::Http1(body) => body.incoming.as_ref().is_some_and(Body::is_end_stream),
-            RequestBodyKind::Http2(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.kind {
-            RequestBodyKind::Empty => SizeHint::with_exact(0),
-            RequestBodyKind::Http1(body) => {
-                body.incoming.as_ref().map(Body::size_hint).unwrap_or_default()
-            }
-            RequestBodyKind::Http2(body) => body.size_hint(),
         }
     }
 }

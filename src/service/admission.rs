@@ -7,10 +7,11 @@ use std::time::SystemTime;
 
 use http::{HeaderValue, Request, Uri};
 use ssegate_auth::{Identity, Refusal};
-use ssegate_hub::{ChannelName, Topic};
+use ssegate_hub::{ChannelName, CloseReason, Topic};
 use tokio::time::Instant;
 
 use super::auth_backends::{Rechecked, RequestAsker};
+use super::kept::owner::Owner;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::revocable::RevocableRequest;
@@ -30,6 +31,8 @@ pub(super) struct Admission {
     pub(super) expires_at: Option<Instant>,
     /// Whether it is a preflight, which has no credential, so that the gateway responds to it.
     pub(super) is_preflight: bool,
+    /// Whose it is, on a route with `keep`; `None`: nobody's.
+    pub(super) owner: Option<Owner>,
     max_streams: Option<usize>,
     // What is asked again while a stream is open. Its stream takes it.
     questions: RefCell<Rechecked>,
@@ -41,6 +44,11 @@ pub(super) struct Admission {
 const MAX_VERIFIED_AGAIN: usize = 3;
 
 impl Admission {
+    /// What may be revoked, for what may outlive the request.
+    pub(super) fn revocable_again(&self) -> Option<Rc<RevocableRequest>> {
+        self.revocable.as_ref().map(RevocableRequest::again)
+    }
+
     /// The names of the channels that a stream keeps, so that they can be revoked; none where nothing can.
     pub(super) fn channels_to_keep(&self, topics: &[Topic]) -> Box<[ChannelName]> {
         let is_kept = self.revocable.is_some();
@@ -142,7 +150,16 @@ impl Service {
         let is_revocable = self.auth().revocations.is_some();
         let revocable = is_revocable.then(|| self.revocable_requests().admit(access.identities()));
         let (identity, is_preflight) = (Some(access.identity), false);
-        Ok(Admission { identity, expires_at, is_preflight, max_streams, questions, revocable })
+        let owner = None;
+        Ok(Admission {
+            identity,
+            expires_at,
+            is_preflight,
+            owner,
+            max_streams,
+            questions,
+            revocable,
+        })
     }
 
     fn denied(&self, Applicant { route, auth, .. }: Applicant<'_>, denial: Denial) -> Rejection {
@@ -213,6 +230,18 @@ impl Service {
         let quota = self.count_in_quota(admission)?;
         let questions = (admission.questions.take(), self.rechecks());
         Ok(StreamGuard::new(quota, questions, admission.revocable.as_ref()))
+    }
+
+    /// What has to be held while a kept stream runs, so that it ends when the credential is revoked that began it,
+    /// also when its client has left. `None`: nothing.
+    pub(super) fn guard_kept(
+        &self,
+        revocable: Option<&Rc<RevocableRequest>>,
+        end: impl Fn(CloseReason) + 'static,
+    ) -> Option<Box<StreamGuard>> {
+        let guard = StreamGuard::new(None, (Rechecked::default(), self.rechecks()), revocable)?;
+        guard.watch(Box::default(), end);
+        Some(guard)
     }
 }
 

@@ -25,6 +25,7 @@ use super::backend_stream_end::BackendStreamEnd;
 use super::backend_stream_state::BackendStreamState;
 use super::backend_streams::BackendStreamGuard;
 use super::counted::CountedStream;
+use super::kept::reader::KeptReader;
 use super::request_log::StreamLog;
 use crate::proxy::UpstreamBody;
 use crate::server::connection::{BodyError, HttpProtocol};
@@ -48,10 +49,31 @@ pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Where the bytes of a stream come from.
+#[derive(Debug)]
+pub(super) enum StreamSource {
+    /// The backend's response.
+    Upstream(Box<UpstreamBody>),
+    /// The log of a kept stream.
+    Kept(Box<KeptReader>),
+}
+
+impl StreamSource {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Upstream(body) => Pin::new(&mut **body).poll_frame(cx),
+            Self::Kept(reader) => reader.poll_frame(cx),
+        }
+    }
+}
+
 /// A backend's event stream. Counts the stream as closed when it is dropped.
 #[derive(Debug)]
 pub struct BackendStream {
-    body: UpstreamBody,
+    source: StreamSource,
     // `None` if no comment may be inserted.
     comments: Option<CommentInserter>,
     // Received, but not yet returned.
@@ -67,16 +89,19 @@ pub struct BackendStream {
 }
 
 impl BackendStream {
-    /// Relays `body`, with a comment when it was quiet for `keep_alive`, until the client's credential
+    /// Relays `source`, with a comment when it was quiet for `keep_alive`, until the client's credential
     /// expires. `cut` aborts the request.
     pub(super) fn new(
-        mut body: UpstreamBody,
+        mut source: StreamSource,
         headers: &HeaderMap,
         (keep_alive, expires_at): (Option<Duration>, Option<Instant>),
         (service, counted): (&Service, CountedStream),
         cut: Box<dyn Fn()>,
     ) -> Self {
-        body.disable_idle_timeout();
+        let is_kept = matches!(source, StreamSource::Kept(_));
+        if let StreamSource::Upstream(body) = &mut source {
+            body.disable_idle_timeout();
+        }
         // Over HTTP/1.1 the connection's write timeout covers the stream.
         let is_watched = counted.protocol() == HttpProtocol::Http2;
         let shard = service.shard();
@@ -85,15 +110,19 @@ impl BackendStream {
         let has_room = !is_encoded(headers) && !headers.contains_key(CONTENT_LENGTH);
         let keep_alive = keep_alive.filter(|_| has_room);
         let now = Instant::now();
-        let state =
-            Rc::new(BackendStreamState::new((keep_alive, expires_at), is_watched, now, cut));
+        let state = Rc::new(BackendStreamState::new(
+            (keep_alive, expires_at),
+            (is_watched, is_kept),
+            now,
+            cut,
+        ));
         let first = state.before_end(now + keep_alive.unwrap_or(write_timeout).min(write_timeout));
         let guard = service.backend_streams().insert(Rc::clone(&state), first);
         let ender = guard.ender();
         // It follows no channel.
         counted.watch(Box::default(), move |reason| ender.end(reason));
         Self {
-            body,
+            source,
             comments: has_room.then(CommentInserter::default),
             rest: Bytes::new(),
             trailers: None,
@@ -127,7 +156,7 @@ impl BackendStream {
             if self.end.is_some() || self.is_ended_by_us() {
                 return Poll::Ready(None);
             }
-            match Pin::new(&mut self.body).poll_frame(cx) {
+            match self.source.poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => self.take(frame),
                 Poll::Ready(Some(Err(error))) => {
                     self.end = Some(BackendStreamEnd::BackendFailed);

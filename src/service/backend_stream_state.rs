@@ -18,6 +18,8 @@ pub(super) struct BackendStreamState {
     expires_at: Option<Instant>,
     // Whether the write timeout is enforced here.
     is_watched: bool,
+    // Whether the drain of the gateway leaves it alone: its pump goes on until that is over.
+    is_kept: bool,
     last_write: Cell<Instant>,
     // When the last piece was returned; `None` once the body is polled again. While a piece waits
     // for flow-control window, the body is not polled.
@@ -33,10 +35,11 @@ pub(super) struct BackendStreamState {
 
 impl BackendStreamState {
     /// A stream that was opened at `now`. `expires_at` is when the client's credential expires;
-    /// `is_watched`: the write timeout is enforced here; `cut` aborts the request.
+    /// `is_watched`: the write timeout is enforced here; `is_kept`: the drain leaves it alone; `cut` aborts the
+    /// request.
     pub(super) fn new(
         (keep_alive, expires_at): (Option<Duration>, Option<Instant>),
-        is_watched: bool,
+        (is_watched, is_kept): (bool, bool),
         now: Instant,
         cut: Box<dyn Fn()>,
     ) -> Self {
@@ -44,6 +47,7 @@ impl BackendStreamState {
             keep_alive,
             expires_at,
             is_watched,
+            is_kept,
             last_write: Cell::new(now),
             waits_since: Cell::new(None),
             is_quiet: Cell::new(false),
@@ -153,6 +157,9 @@ impl BackendStreamState {
 
     /// The gateway is stopping: ends the stream after the event that is being sent.
     pub(super) fn drain(&self) {
+        if self.is_kept {
+            return;
+        }
         self.is_draining.set(true);
         self.wake();
     }

@@ -173,7 +173,7 @@ pub(super) mod tests {
     use crate::server::limits::GlobalLimits;
     use crate::server::listener::{Acceptor, Listener, ShardHandle};
     use crate::server::shard_server::ShardServer;
-    use crate::service::{RequestSettings, Service};
+    use crate::service::{KeptStreams, RequestSettings, Service};
     use crate::source::publishing::Publisher;
 
     /// The path of a request whose handler panics, in unit tests.
@@ -202,6 +202,7 @@ pub(super) mod tests {
             auth: None,
             cors: CorsSettings::default(),
             handover: None,
+            keep: None,
         }
     }
 
@@ -231,7 +232,7 @@ pub(super) mod tests {
                 router,
                 requests,
                 shard.clone(),
-                Publisher::new(1 << 20).0,
+                (Publisher::new(1 << 20).0, KeptStreams::new(metrics.clone())),
                 health,
                 (metrics.clone(), access),
                 memory,

@@ -29,6 +29,11 @@ pub(super) struct CorsGrant {
 /// To an events route.
 pub(super) const LISTENING: CorsGrant =
     CorsGrant { methods: "GET, HEAD", headers: "authorization, cache-control, last-event-id" };
+/// To a kept stream.
+pub(super) const KEEPING: CorsGrant = CorsGrant {
+    methods: "GET, HEAD, DELETE",
+    headers: "authorization, cache-control, last-event-id",
+};
 /// To a publish route.
 pub(super) const PUBLISHING: CorsGrant =
     CorsGrant { methods: "POST", headers: "authorization, content-type, idempotency-key" };

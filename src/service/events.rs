@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use http::header::{CACHE_CONTROL, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
-use ssegate_auth::signed_url::LAST_EVENT_ID_KEYS;
+pub(super) use ssegate_auth::signed_url::LAST_EVENT_ID_KEYS;
 use ssegate_hub::{LastSeen, StreamOpening, StreamRequest};
 
 use super::admission::Admission;
@@ -18,7 +18,7 @@ use crate::route::{Channels, Parameters, Ready, Route, STREAM_METHODS};
 use crate::server::connection::ConnectionState;
 
 /// Sent by an `EventSource` that reconnects (WHATWG HTML 9.2.4).
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// <https://www.w3.org/TR/fetch-metadata/#sec-fetch-mode-header>
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 

@@ -22,6 +22,12 @@ mod events;
 mod handover;
 mod handover_error;
 mod html;
+mod kept;
+mod kept_address;
+mod kept_detach;
+mod kept_origin;
+mod kept_request;
+mod kept_resume;
 mod max_forwards;
 #[cfg(debug_assertions)]
 mod panic_injection;
@@ -53,6 +59,7 @@ pub use backend_stream::BackendStream;
 pub use backend_stream_end::BackendStreamEnd;
 pub use body::{ResponseBody, StreamBody, TimedBody};
 pub use contained::ContainedBody;
+pub use kept::registry::KeptStreams;
 pub use publish::AdminPublishing;
 pub use request_settings::RequestSettings;
 
@@ -61,10 +68,12 @@ use http_body::Body as _;
 use ssegate_http2::RequestError;
 use ssegate_hub::{Shard, TIMER_TICK};
 use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::task::TaskTracker;
 
 use self::admission::{Admission, Applicant};
 use self::backend_streams::BackendStreams;
 use self::counted::CountedStream;
+use self::kept_address::KeptErrand;
 use self::proxy_handler::ProxyHandler;
 use self::recheck::Rechecks;
 use self::rejection::Rejection;
@@ -86,6 +95,24 @@ use crate::server::request_body::RequestBody;
 use crate::server::upload_memory::UploadMemory;
 use crate::source::publishing::Publisher;
 
+/// What a request wants of its route.
+enum Errand {
+    /// What the route leads to.
+    Route(Parameters),
+    /// A kept stream of the route.
+    Kept(KeptErrand),
+}
+
+impl Errand {
+    /// The parameters of the path of the route.
+    fn parameters(&self) -> Option<&Parameters> {
+        match self {
+            Self::Route(parameters) => Some(parameters),
+            Self::Kept(_) => None,
+        }
+    }
+}
+
 /// Handles the requests of one shard. A cheap handle.
 #[derive(Clone)]
 pub struct Service(Rc<ServiceShared>);
@@ -100,6 +127,9 @@ struct ServiceShared {
     revocable_requests: RevocableRequests,
     rechecks: Rechecks,
     publisher: Publisher,
+    kept: KeptStreams,
+    // Ends when no pump of a kept stream runs on this shard.
+    pumps: TaskTracker,
     health: Health,
     metrics: Metrics,
     access: AccessLog,
@@ -115,7 +145,7 @@ impl Service {
         router: Arc<Router>,
         (requests, clients, auth): (RequestSettings, Clients, SharedAuth),
         shard: Shard,
-        publisher: Publisher,
+        (publisher, kept): (Publisher, KeptStreams),
         health: Health,
         (metrics, access): (Metrics, AccessLog),
         memory: UploadMemory,
@@ -134,6 +164,8 @@ impl Service {
             revocable_requests: RevocableRequests::default(),
             rechecks: Rechecks::new(),
             publisher,
+            kept,
+            pumps: TaskTracker::new(),
             health,
             metrics,
             access,
@@ -154,13 +186,26 @@ impl Service {
             // A reload changes the timeout.
             self.0.backend_streams.visit_due(now, self.0.shard.write_timeout());
             self.0.rechecks.ask_due(now);
+            self.0.kept.forget_due(now);
         }
     }
 
     /// Ends the backends' own event streams, spread evenly over `over`. Those of requests that still
     /// wait for their response end as soon as they are opened.
+    ///
+    /// Kept streams go on until that is over: they would be lost with the process.
     pub async fn drain(&self, over: Duration) {
-        self.0.backend_streams.drain(over).await;
+        let last = async {
+            tokio::time::sleep(over).await;
+            self.0.kept.lose_all();
+        };
+        tokio::join!(self.0.backend_streams.drain(over), last);
+    }
+
+    /// Waits until no kept stream of this shard runs.
+    pub async fn pumps_ended(&self) {
+        self.0.pumps.close();
+        self.0.pumps.wait().await;
     }
 
     /// Uses `router` and `requests` for new requests; running ones continue with the old.
@@ -183,6 +228,15 @@ impl Service {
 
     fn backend_streams(&self) -> &BackendStreams {
         &self.0.backend_streams
+    }
+
+    fn kept(&self) -> &KeptStreams {
+        &self.0.kept
+    }
+
+    /// The pumps of kept streams that run on this shard.
+    fn pumps(&self) -> &TaskTracker {
+        &self.0.pumps
     }
 
     fn rechecks(&self) -> &Rechecks {
@@ -218,10 +272,17 @@ impl Service {
         assert_ne!(request.uri().path(), contained::tests::PANICS);
         let routes = self.routes();
         let found = self.limit(&request, &connection);
-        match found.and_then(|()| routes.find(&request, info)) {
-            Ok((route, parameters)) => {
+        let found = found.and_then(|()| match kept_address::find(self, &routes, &request, info) {
+            Some(found) => found.map(|(route, errand)| (route, Errand::Kept(errand))),
+            None => {
+                let found = routes.find(&request, info);
+                found.map(|(route, parameters)| (route, Errand::Route(parameters)))
+            }
+        });
+        match found {
+            Ok((route, errand)) => {
                 let found = (route, routes.backend(route), routes.auth(route));
-                self.dispatch(found, &parameters, request, info, connection).await
+                self.dispatch(found, &errand, request, info, connection).await
             }
             Err(rejection) => self.reject(&self.0.unrouted, &rejection, info),
         }
@@ -230,7 +291,7 @@ impl Service {
     async fn dispatch(
         &self,
         (route, backend, auth): (&Route, Option<&ProxyHandler>, Option<&RouteAuth>),
-        parameters: &Parameters,
+        errand: &Errand,
         mut request: Request<RequestBody>,
         info: &RequestInfo,
         connection: Rc<ConnectionState>,
@@ -242,7 +303,9 @@ impl Service {
             Some(auth) => {
                 let query = request.uri().query().unwrap_or_default();
                 let channels = route.channels.as_ref().filter(|_| auth.backends.ask_by_channel());
-                let names = channels.and_then(|channels| channels.requested(parameters, query));
+                let names = channels.zip(errand.parameters());
+                let names =
+                    names.and_then(|(channels, parameters)| channels.requested(parameters, query));
                 let request = (&request, info, names.as_deref());
                 let applicant = Applicant::new((route, auth), request, &connection);
                 match self.admit_at_once(applicant) {
@@ -253,6 +316,8 @@ impl Service {
             }
             None => Ok(Admission::default()),
         };
+        // Before the credentials are removed.
+        let admitted = admitted.map(|admission| self.name_owner(route, &request, admission));
         if let Some(auth) = auth {
             auth.authenticator.remove_tokens(&mut request);
         }
@@ -263,7 +328,7 @@ impl Service {
                     info.note(|log| log.note_identity(identity));
                 }
                 let request = (request, info, &admission);
-                self.lead((route, backend), parameters, request, &metrics, connection).await
+                self.lead((route, backend), errand, request, &metrics, connection).await
             }
         };
         let is_rejected = result.is_err();
@@ -291,22 +356,47 @@ impl Service {
             }
         };
         // A page can read why it was refused; other responses of a backend have the backend's own fields.
-        let is_own = route.channels.is_some() || route.publish.is_some();
-        if info.preflight.is_none() && (is_own || is_rejected) {
+        let is_kept = matches!(errand, Errand::Kept(_));
+        let is_own = route.channels.is_some() || route.publish.is_some() || is_kept;
+        // What is not there has no route, whatever route it would be.
+        let is_nothing = is_kept && response.status() == StatusCode::NOT_FOUND;
+        if info.preflight.is_none() && (is_own || is_rejected) && !is_nothing {
             cors::allow(&route.settings.cors, info.origin.as_ref(), response.headers_mut());
         }
         response
+    }
+
+    /// Says whose a request to a route with `keep` is.
+    fn name_owner(
+        &self,
+        route: &Route,
+        request: &Request<RequestBody>,
+        mut admission: Admission,
+    ) -> Admission {
+        let Some(keep) = &route.settings.keep else { return admission };
+        let host = screening::host(request).ok().flatten().unwrap_or_default();
+        let credentials = (request.headers(), admission.identity.as_ref());
+        admission.owner = self.kept().owner_of((&host, &route.scope), keep, credentials);
+        admission
     }
 
     /// Hands an admitted request to what its route leads to.
     async fn lead(
         &self,
         (route, backend): (&Route, Option<&ProxyHandler>),
-        parameters: &Parameters,
+        errand: &Errand,
         (request, info, admission): (Request<RequestBody>, &RequestInfo, &Admission),
         metrics: &Arc<RouteMetrics>,
         connection: Rc<ConnectionState>,
     ) -> Result<Response<ResponseBody>, Rejection> {
+        let parameters = match errand {
+            Errand::Route(parameters) => parameters,
+            Errand::Kept(errand) => {
+                let proxy = backend.ok_or(Rejection::NotFound)?.proxy();
+                let request = (&request, info, admission);
+                return kept_address::respond(self, (route, proxy), errand, request, connection);
+            }
+        };
         if let Some(channels) = &route.channels {
             let request = (&request, info, admission);
             return events::open(self, route, channels, parameters, request, connection);

@@ -4,6 +4,7 @@
 //! ([`backend_stream`]); a response with `Grip-Hold` becomes a stream of the gateway
 //! ([`handover`]).
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -13,9 +14,13 @@ use ssegate_auth::Identity;
 use tokio::time::Instant;
 
 use super::admission::Admission;
-use super::backend_stream::{self, BackendStream};
+use super::backend_stream::{self, BackendStream, StreamSource};
 use super::body::ResponseBody;
 use super::handover::{self, HandoverContext};
+use super::kept::answer;
+use super::kept_detach;
+use super::kept_request::{self, Begun, Kept};
+use super::kept_resume::KeptResume;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::{Service, cors, events, max_forwards, stream_head};
@@ -23,11 +28,14 @@ use crate::auth::HeaderTemplate;
 use crate::grip;
 use crate::grip::instruct;
 use crate::grip::signature::{GRIP_SIG, Signer};
-use crate::proxy::{ForwardContext, Forwarded, Proxy, UpstreamBody};
+use crate::proxy::{ForwardContext, Forwarded, Proxy, ProxyError, UpstreamBody};
 use crate::route::{ReservedHeaders, Route};
 use crate::server::connection::ConnectionState;
 use crate::server::event_stream::is_event_stream;
 use crate::server::request_body::RequestBody;
+
+/// Header fields of the gateway's own.
+type FieldList = Vec<(HeaderName, HeaderValue)>;
 
 /// The handler of one proxy route.
 #[derive(Debug)]
@@ -68,6 +76,24 @@ impl ProxyHandler {
         if max_forwards::is_last(&mut request) {
             return max_forwards::respond(request.method(), route);
         }
+        let keep = route.settings.keep.as_ref();
+        let keeping = match keep {
+            Some(keep) => {
+                let resume = self.resume((service, route), (info, admission), &connection);
+                let (owner, is_tls) = (admission.owner.as_ref(), connection.is_tls());
+                let begun =
+                    kept_request::begin((keep, &route.scope), request, owner, is_tls, resume);
+                // Boxed: keeps the future of other requests small.
+                match Box::pin(begun).await? {
+                    Begun::Answer(response) => return Ok(response),
+                    Begun::Forward(forwarded, keeping) => {
+                        request = forwarded;
+                        keeping
+                    }
+                }
+            }
+            None => None,
+        };
         let last_event_id = route.handover.as_ref().and_then(|_| events::last_event_id(&request));
         let is_told_position = route.handover.as_ref().is_some_and(|handover| {
             events::is_told_position(handover.channels.ready(), request.headers())
@@ -76,18 +102,27 @@ impl ProxyHandler {
         grip::strip(request.headers_mut());
         let signature = self.signer.as_ref().and_then(|signer| signer.header(SystemTime::now()));
         let signature = signature.map(|signature| (GRIP_SIG, signature));
-        let plain_text = info.accepts_stream.then_some(backend_stream::PLAIN_TEXT);
+        // A stream in a content coding cannot be kept.
+        let is_plain = info.accepts_stream || (keeping.is_some() && info.method == Method::POST);
+        let plain_text = is_plain.then_some(backend_stream::PLAIN_TEXT);
         // A client must not say who it is in the gateway's name.
         self.reserved.strip(request.headers_mut());
         let passed = identity_fields(&self.proxy.settings().pass, admission);
-        let ours: Vec<_> = signature.into_iter().chain(plain_text).chain(passed).collect();
-        let context = ForwardContext {
-            fields: &ours,
-            reserved: &self.reserved,
-            expires_at: admission.expires_at,
-        };
+        let ours: FieldList = signature.into_iter().chain(plain_text).chain(passed).collect();
         let asked_at = info.is_logged().then(Instant::now);
-        let forwarded = self.proxy.forward(request, &connection, context).await;
+        let (forwarded, keeping) = match (keep, keeping) {
+            (Some(keep), Some(keeping)) if keeping.can_be_found(keep) => {
+                let forwarding = self.forward_alone(request, &connection, (ours, admission));
+                let (forwarded, keeping) =
+                    kept_detach::forward(forwarding, keeping, keep, service).await?;
+                (forwarded, Some(keeping))
+            }
+            (_, keeping) => {
+                let (reserved, expires_at) = (&self.reserved, admission.expires_at);
+                let context = ForwardContext { fields: &ours, reserved, expires_at };
+                (self.proxy.forward(request, &connection, context).await, keeping)
+            }
+        };
         if let Some(asked_at) = asked_at {
             info.note(|log| log.note_upstream(asked_at.elapsed()));
         }
@@ -117,6 +152,21 @@ impl ProxyHandler {
         grip::strip(response.headers_mut());
         match (hold, &route.handover) {
             (Ok(None), _) => {
+                let response = match (keep, keeping) {
+                    (Some(keep), Some(keeping)) => {
+                        let resume = self.resume((service, route), (info, admission), &connection);
+                        match keeping.keep(keep, response, resume)? {
+                            Kept::Stream(response) => return Ok(response),
+                            Kept::Not(response) => response,
+                        }
+                    }
+                    (Some(_), None) if is_event_stream(response.headers()) => {
+                        let is_nobody = admission.owner.is_none();
+                        service.metrics().kept_passed(if is_nobody { "owner" } else { "request" });
+                        response
+                    }
+                    _ => response,
+                };
                 self.pass_on((service, route), response, (info, admission), connection)
             }
             (Ok(Some(hold)), Some(handover)) => {
@@ -147,6 +197,32 @@ impl ProxyHandler {
         }
     }
 
+    /// Forwards a request, also when its client has left.
+    fn forward_alone(
+        &self,
+        request: Request<RequestBody>,
+        connection: &Rc<ConnectionState>,
+        (fields, admission): (FieldList, &Admission),
+    ) -> Pin<Box<impl Future<Output = Result<Forwarded, ProxyError>> + 'static>> {
+        let (proxy, connection) = (self.proxy.clone(), Rc::clone(connection));
+        let (reserved, expires_at) = (self.reserved.clone(), admission.expires_at);
+        Box::pin(async move {
+            let context = ForwardContext { fields: &fields, reserved: &reserved, expires_at };
+            proxy.forward(request, &connection, context).await
+        })
+    }
+
+    /// What a reader of a kept stream is opened with.
+    fn resume<'a>(
+        &'a self,
+        (service, route): (&'a Service, &'a Route),
+        (info, admission): (&'a RequestInfo, &'a Admission),
+        connection: &Rc<ConnectionState>,
+    ) -> KeptResume<'a> {
+        let (proxy, connection) = (&self.proxy, Rc::clone(connection));
+        KeptResume { service, route, proxy, info, admission, connection }
+    }
+
     /// Relays a backend's response. An event stream is kept alive and counted.
     fn pass_on(
         &self,
@@ -155,6 +231,9 @@ impl ProxyHandler {
         (info, admission): (&RequestInfo, &Admission),
         connection: Rc<ConnectionState>,
     ) -> Result<Response<ResponseBody>, Rejection> {
+        if route.settings.keep.is_some() {
+            answer::strip(response.headers_mut());
+        }
         if !is_event_stream(response.headers()) {
             return Ok(response.map(ResponseBody::upstream));
         }
@@ -169,7 +248,8 @@ impl ProxyHandler {
             service.metrics_of(route).encoded_stream_passed();
         }
         let timing = (self.proxy.stream_keep_alive(), admission.expires_at);
-        let stream = BackendStream::new(body, &head.headers, timing, counted, cut);
+        let source = StreamSource::Upstream(Box::new(body));
+        let stream = BackendStream::new(source, &head.headers, timing, counted, cut);
         Ok(Response::from_parts(head, ResponseBody::BackendStream(Box::new(stream))))
     }
 }

@@ -41,6 +41,10 @@ pub(super) enum Rejection {
     AmbiguousPath,
     #[error("{0}")]
     Channel(#[from] ChannelError),
+    #[error("this stream is not kept any more")]
+    Gone,
+    #[error("a stream of this name is running")]
+    SameKey,
     #[error("the gateway is shutting down")]
     Draining,
     #[error("too many requests from this address")]
@@ -111,6 +115,8 @@ impl Rejection {
             Self::CannotVerify(_) => "cannot_verify",
             Self::Draining => "draining",
             Self::ForeignOrigin => "foreign_origin",
+            Self::Gone => "gone",
+            Self::SameKey => "same_key",
             Self::Handover(_) => "handover",
             Self::Host => "host",
             Self::Length => "length",
@@ -164,6 +170,8 @@ impl Rejection {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Gone => StatusCode::GONE,
+            Self::SameKey => StatusCode::CONFLICT,
             Self::Uri(_) => StatusCode::URI_TOO_LONG,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Publish | Self::Handover(_) => StatusCode::BAD_GATEWAY,

@@ -64,13 +64,17 @@ impl RevocableRequests {
         &self,
         identities: impl Iterator<Item = &'a Identity>,
     ) -> Rc<RevocableRequest> {
+        self.add(identities.map(RevocableIds::of).collect(), false)
+    }
+
+    fn add(&self, ids: Box<[RevocableIds]>, is_revoked: bool) -> Rc<RevocableRequest> {
         let mut requests = self.0.borrow_mut();
         let entry = requests.vacant_entry();
         let request = Rc::new(RevocableRequest {
             requests: self.clone(),
             place: entry.key(),
-            ids: identities.map(RevocableIds::of).collect(),
-            phase: RefCell::new(RequestPhase::Pending { is_revoked: false }),
+            ids,
+            phase: RefCell::new(RequestPhase::Pending { is_revoked }),
         });
         entry.insert(Rc::downgrade(&request));
         request
@@ -110,6 +114,16 @@ impl RevocableRequests {
 }
 
 impl RevocableRequest {
+    /// Another one with the same credentials, for what may outlive this one.
+    pub(super) fn again(self: &Rc<Self>) -> Rc<Self> {
+        let is_revoked = match *self.phase.borrow() {
+            RequestPhase::Pending { is_revoked } => is_revoked,
+            RequestPhase::Open { .. } => false,
+            RequestPhase::Ended => true,
+        };
+        self.requests.add(self.ids.clone(), is_revoked)
+    }
+
     /// It has become a stream that follows `channels`, or a tunnel; `end` ends it.
     pub(super) fn open(&self, channels: Box<[ChannelName]>, end: Rc<dyn Fn(CloseReason)>) {
         let phase = self.phase.replace(RequestPhase::Ended);

@@ -2,6 +2,7 @@
 //!
 //! Finds the route of a request, once it is sure that every party reads the request alike.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ pub(super) struct RouteTable {
     auth: Vec<Option<RouteAuth>>,
     // By the indexes of their routes.
     backends: HashMap<usize, ProxyHandler>,
+    // The indexes of the routes with `keep`.
+    keeps: Vec<usize>,
 }
 
 impl RouteTable {
@@ -81,7 +84,9 @@ impl RouteTable {
             Some(RouteAuth { authenticator: Authenticator::new(settings, shared), backends })
         });
         let auth = auth.collect();
-        Self { router, metrics: series, auth, backends }
+        let keeps = router.routes().iter().filter(|route| route.settings.keep.is_some());
+        let keeps = keeps.map(|route| route.index).collect();
+        Self { router, metrics: series, auth, backends, keeps }
     }
 
     /// The metrics of a route, unless a reload has changed the routes since it was found.
@@ -105,6 +110,45 @@ impl RouteTable {
         &self.router
     }
 
+    /// Whether a route keeps streams.
+    pub(super) fn keeps(&self) -> bool {
+        !self.keeps.is_empty()
+    }
+
+    /// The routes that keep streams.
+    pub(super) fn kept_routes(&self) -> impl Iterator<Item = &Route> {
+        self.keeps.iter().map(|&index| &*self.router.routes()[index])
+    }
+
+    /// The route with this [`scope`](Route::scope), if it keeps streams.
+    pub(super) fn kept_route(&self, scope: &str) -> Option<&Route> {
+        self.kept_routes().find(|route| &*route.scope == scope)
+    }
+
+    /// The host of a request that every party reads alike, without its port and in lower case.
+    ///
+    /// # Errors
+    /// Two parties could read the request differently.
+    pub(super) fn screen<'q, B>(
+        request: &'q Request<B>,
+        info: &RequestInfo,
+    ) -> Result<Option<Cow<'q, str>>, Rejection> {
+        let is_websocket = proxy::is_extended_connect(request);
+        if info.method == Method::CONNECT && !is_websocket {
+            // This is not a forward proxy.
+            return Err(Rejection::Method(Vec::new()));
+        }
+        screening::tunnel(request)?;
+        screening::scheme(request)?;
+        let host = screening::host(request)?;
+        screening::transfer_coding(request.headers())?;
+        screening::length(request.headers())?;
+        if !request.uri().path().starts_with('/') {
+            return Err(Rejection::Path);
+        }
+        Ok(host)
+    }
+
     /// Finds the route of a request.
     ///
     /// # Errors
@@ -114,22 +158,11 @@ impl RouteTable {
         request: &Request<B>,
         info: &RequestInfo,
     ) -> Result<(&Route, Parameters), Rejection> {
-        let is_websocket = proxy::is_extended_connect(request);
-        if info.method == Method::CONNECT && !is_websocket {
-            // This is not a forward proxy.
-            return Err(Rejection::Method(Vec::new()));
-        }
+        let host = Self::screen(request, info)?;
         // Routes match an extended CONNECT (RFC 8441) as the GET that it is over HTTP/1.1.
+        let is_websocket = proxy::is_extended_connect(request);
         let method = if is_websocket { &Method::GET } else { &info.method };
-        screening::tunnel(request)?;
-        screening::scheme(request)?;
-        let host = screening::host(request)?;
-        screening::transfer_coding(request.headers())?;
-        screening::length(request.headers())?;
         let path = request.uri().path();
-        if !path.starts_with('/') {
-            return Err(Rejection::Path);
-        }
         match self.router.find(host.as_deref(), path, method, info.preflight.as_ref()) {
             Matched::Route(route, parameters) => Ok((route, parameters)),
             Matched::MethodNotAllowed(methods) => Err(Rejection::Method(methods)),

@@ -57,6 +57,8 @@ mod http1_pipelining;
 mod interim;
 /// Keys from a URL.
 mod jwks;
+/// Event streams of a backend that survive their readers.
+mod kept;
 /// Kept connections to a backend that die as a request is sent.
 mod kept_connections;
 /// Any payload arrives as it was published: a property.

@@ -5,6 +5,7 @@ pub mod encode;
 mod event;
 pub mod frame;
 pub mod line_state;
+pub mod number;
 pub mod parse;
 pub mod tail;
 

@@ -5,9 +5,11 @@
 
 mod auth;
 mod fleet;
+mod keep;
 mod limits;
 mod listeners;
 mod log;
+mod method;
 mod proxy;
 mod revocation;
 mod routes;
@@ -22,12 +24,14 @@ pub(super) use auth::{
     AuthFile, BasicFile, ForwardAuthFile, JwtFile, SignedUrlFile, StaticTokenFile,
 };
 pub(super) use fleet::FleetFile;
+pub(super) use keep::KeepFile;
 pub(super) use limits::{Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
 pub(super) use listeners::{AdminFile, ListenerFile, RedisFile, TlsFile};
 pub(super) use log::LogFile;
+pub(super) use method::MethodFile;
 pub(super) use proxy::{ProxyFile, UpstreamTlsFile};
 pub(super) use revocation::RevocationFile;
-pub(super) use routes::{CorsFile, EventsFile, HandoverFile, MethodFile, PublishFile, RouteFile};
+pub(super) use routes::{CorsFile, EventsFile, HandoverFile, PublishFile, RouteFile};
 pub(super) use stream::SseFile;
 
 mapping! {

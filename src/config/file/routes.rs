@@ -1,12 +1,13 @@
 //! `routes`: what a route matches, and its `events`, `publish`, `handover` and `cors`.
 
-use http::Method;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use ssegate_format::Format;
 use ssegate_strict_yaml::{Count, Field, OrOff, Size, mapping, sets};
 
 use super::auth::AuthFile;
+use super::keep::KeepFile;
+use super::method::MethodFile;
 use super::proxy::ProxyFile;
 use super::stream::stream_mapping;
 use crate::route::{EventsSource, PublishSettings};
@@ -39,22 +40,8 @@ pub(crate) struct RouteFile {
     pub(crate) cors: Field<CorsFile>,
     /// With `proxy`: streams that the backend hands over.
     pub(crate) handover: Field<HandoverFile>,
-}
-
-/// An HTTP method.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-#[schemars(rename = "Method")]
-pub(crate) enum MethodFile {
-    Get,
-    Head,
-    Post,
-    Put,
-    Patch,
-    Delete,
-    Options,
-    Connect,
-    Trace,
+    /// With `proxy`: event streams of the backend that survive their readers.
+    pub(crate) keep: Field<KeepFile>,
 }
 
 stream_mapping! {
@@ -155,20 +142,4 @@ sets! {
         SourceFile::Pubsub => EventsSource::PubSub,
         SourceFile::Stream => EventsSource::Log,
     };
-}
-
-impl From<MethodFile> for Method {
-    fn from(word: MethodFile) -> Self {
-        match word {
-            MethodFile::Get => Self::GET,
-            MethodFile::Head => Self::HEAD,
-            MethodFile::Post => Self::POST,
-            MethodFile::Put => Self::PUT,
-            MethodFile::Patch => Self::PATCH,
-            MethodFile::Delete => Self::DELETE,
-            MethodFile::Options => Self::OPTIONS,
-            MethodFile::Connect => Self::CONNECT,
-            MethodFile::Trace => Self::TRACE,
-        }
-    }
 }

@@ -14,6 +14,7 @@ mod forward_auth;
 mod handover;
 mod header_name;
 mod jwks;
+mod keep;
 mod limits;
 mod listen_addresses;
 mod listeners;

@@ -67,6 +67,7 @@ impl Resolver<'_> {
         let target = self.target(targets, request, defaults, &location);
         let cors = self.cors(file.cors);
         let handover = self.handover(file.handover, is_proxied, defaults);
+        let keep = self.keep(file.keep, is_proxied, has_auth);
 
         // A route with a mistake in one of these is not compared with others.
         let (At { location: path_location, value: path }, pattern) = path.zip(pattern)?;
@@ -84,7 +85,7 @@ impl Resolver<'_> {
         if let Some(message) = unusable_auth(auth.as_deref(), &target) {
             self.note(&auth_location, message);
         }
-        Some(RouteSettings { path, host, methods, target, auth, cors, handover })
+        Some(RouteSettings { path, host, methods, target, auth, cors, handover, keep })
     }
 
     fn target(

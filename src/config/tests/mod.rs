@@ -3,6 +3,7 @@
 mod auth;
 mod documentation;
 mod fleet;
+mod keep;
 mod listeners;
 mod mistakes;
 mod publish;

@@ -158,6 +158,7 @@ mod tests {
             auth: None,
             cors: CorsSettings::default(),
             handover: None,
+            keep: None,
         };
         let follower = ChannelFollower { route: &route, events };
         let publication = publication(message, "news", Some(follower), Some(7));

@@ -1,0 +1,131 @@
+//! What a kept stream has sent: a log that one writes and any number of readers follow, each at its own pace.
+//!
+//! A place in it is a byte of the stream, counted from its beginning. An event is known by its number, from 1 on,
+//! and by the id that the backend gave it. [`KeptLog`] is all that the rest knows of a log, so that one which
+//! several gateways share can stand beside [`MemoryLog`](super::memory_log::MemoryLog).
+
+use std::fmt;
+use std::task::Context;
+
+use bytes::Bytes;
+
+/// Where a reader begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::service) enum Position {
+    /// With the first byte.
+    Start,
+    /// Behind the event with this number; 0 is [`Self::Start`].
+    After(u64),
+    /// Behind the event to which the backend gave this id.
+    AfterOwn(Vec<u8>),
+}
+
+/// Where a [`Position`] is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum LogPlace {
+    /// What follows begins here.
+    At(u64),
+    /// The stream has ended, and there is nothing behind it.
+    AllRead,
+    /// What follows is not there any more.
+    Behind,
+    /// No event has this number or id.
+    Unknown,
+}
+
+/// The end of an event, or an id, in bytes that are appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::service) enum LogEdge {
+    /// An event ends at this offset in them. The backend gave it this id.
+    Event { end: usize, id: Option<Box<[u8]>> },
+    /// The last event is one byte longer.
+    Longer,
+    /// The backend has set an id behind the last event.
+    Id(Box<[u8]>),
+}
+
+/// How a kept stream has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum StreamEnd {
+    /// The backend has ended it.
+    Complete,
+    /// It was cancelled.
+    Cancelled,
+    /// The backend has failed, or it was cut off: what follows does not exist.
+    Lost,
+}
+
+/// What a reader gets.
+#[derive(Debug)]
+pub(in crate::service) enum KeptRead {
+    /// The next bytes.
+    Bytes(Bytes),
+    /// Nothing yet. The reader's waker is called when there is more.
+    Pending,
+    /// The stream has ended, and all of it was read. `is_in_event`: in the middle of an event.
+    End { end: StreamEnd, is_in_event: bool },
+    /// What the reader wants next is not there any more.
+    Behind,
+}
+
+/// Where the log begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) struct LogExtent {
+    /// The number of the last event that is complete; 0: none.
+    pub(in crate::service) last: u64,
+    /// The first byte that is there.
+    pub(in crate::service) start: u64,
+    /// The number of the last event before it.
+    pub(in crate::service) before: u64,
+    /// Whether it is in the middle of an event.
+    pub(in crate::service) is_torn: bool,
+    /// How the stream has ended.
+    pub(in crate::service) end: Option<StreamEnd>,
+}
+
+/// A reader of a log, for [`KeptLog::poll_read`].
+#[derive(Debug)]
+pub(in crate::service) struct LogReader {
+    /// What it has read, as an offset in the stream.
+    pub(in crate::service) offset: u64,
+    // Where its waker is.
+    pub(in crate::service) place: usize,
+}
+
+/// What one kept stream has sent.
+pub(in crate::service) trait KeptLog: fmt::Debug + Send + Sync {
+    /// Appends bytes, of which `edges` tells the events. Drops the oldest events over the limits.
+    fn append(&self, bytes: &[u8], edges: Vec<LogEdge>);
+
+    /// Drops the oldest events, until about so many bytes of memory are free, but not the last ones. Returns how many
+    /// are.
+    fn shrink(&self, bytes: usize) -> usize;
+
+    /// Ends the log. Only the first end counts; returns whether it is this one.
+    fn end(&self, end: StreamEnd) -> bool;
+
+    /// Where a position is.
+    fn locate(&self, position: &Position) -> LogPlace;
+
+    /// Where it begins and ends.
+    fn extent(&self) -> LogExtent;
+
+    /// The memory that it takes, in bytes.
+    fn memory(&self) -> usize;
+
+    /// A reader that begins here.
+    fn open(&self, offset: u64) -> LogReader;
+
+    /// The next bytes for a reader, at most `most`. With `whole_events`, of a stream that is lost only the events
+    /// that are complete.
+    fn poll_read(
+        &self,
+        reader: &mut LogReader,
+        cx: &Context<'_>,
+        most: usize,
+        whole_events: bool,
+    ) -> KeptRead;
+
+    /// The reader is gone.
+    fn close(&self, reader: &LogReader);
+}

@@ -1,0 +1,442 @@
+//! A log in the memory of this process.
+//!
+//! StreamReaders are on any thread, so there is a lock for each log; it is held for a copy of a few kilobytes at most.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+
+use bytes::Bytes;
+use slab::Slab;
+
+use super::log::{KeptLog, KeptRead, LogEdge, LogExtent, LogPlace, LogReader, Position, StreamEnd};
+
+/// Bytes are kept in pieces of at most this size, which are freed whole.
+const SEGMENT: usize = 16 << 10;
+/// About what an id of a backend takes, beside its bytes.
+const ID_COST: usize = 96;
+
+/// A bounded log in memory.
+#[derive(Debug)]
+pub(in crate::service) struct MemoryLog {
+    max_bytes: usize,
+    max_events: usize,
+    state: Mutex<LogState>,
+}
+
+#[derive(Debug, Default)]
+struct LogState {
+    segments: VecDeque<Segment>,
+    segment_bytes: usize,
+    // The first byte that is there, and the one behind the last.
+    start: u64,
+    end: u64,
+    // The ends of the events that are there, the oldest first.
+    events: VecDeque<u64>,
+    // The number of the event before them.
+    before: u64,
+    // The first byte is in the middle of an event.
+    is_torn: bool,
+    ids: BackendIds,
+    ended: Option<StreamEnd>,
+    readers: Slab<Option<Waker>>,
+}
+
+#[derive(Debug)]
+struct Segment {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+/// The ids that a backend has set, each with the number of the event behind which a client is that has it.
+#[derive(Debug, Default)]
+struct BackendIds {
+    numbers: HashMap<Box<[u8]>, u64>,
+    in_order: VecDeque<(u64, Box<[u8]>)>,
+    bytes: usize,
+    // Hashes of those that are not there any more: an id that comes again does not tell where its client is.
+    gone: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl MemoryLog {
+    /// An empty log, of at most so many bytes and events.
+    pub(in crate::service) fn new(max_bytes: usize, max_events: usize) -> Self {
+        Self { max_bytes, max_events, state: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LogState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KeptLog for MemoryLog {
+    fn append(&self, bytes: &[u8], edges: Vec<LogEdge>) {
+        let mut state = self.lock();
+        state.append(bytes, edges);
+        while state.end - state.start > self.max_bytes as u64
+            || state.events.len() > self.max_events
+        {
+            state.drop_oldest(self.max_bytes);
+        }
+        let wakers = state.take_wakers();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn shrink(&self, bytes: usize) -> usize {
+        let mut state = self.lock();
+        let before = state.memory();
+        // What came last stays for those who read along.
+        while before - state.memory() < bytes
+            && state.events.len() > 1
+            && state.end - state.start > SEGMENT as u64
+        {
+            state.drop_oldest(self.max_bytes);
+        }
+        before - state.memory()
+    }
+
+    fn end(&self, end: StreamEnd) -> bool {
+        let mut state = self.lock();
+        if state.ended.is_some() {
+            return false;
+        }
+        state.ended = Some(end);
+        let wakers = state.take_wakers();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        true
+    }
+
+    fn locate(&self, position: &Position) -> LogPlace {
+        self.lock().locate(position)
+    }
+
+    fn extent(&self) -> LogExtent {
+        let state = self.lock();
+        let last = state.last();
+        let LogState { start, before, is_torn, ended: end, .. } = *state;
+        LogExtent { last, start, before, is_torn, end }
+    }
+
+    fn memory(&self) -> usize {
+        self.lock().memory()
+    }
+
+    fn open(&self, offset: u64) -> LogReader {
+        LogReader { offset, place: self.lock().readers.insert(None) }
+    }
+
+    fn poll_read(
+        &self,
+        reader: &mut LogReader,
+        cx: &Context<'_>,
+        most: usize,
+        whole_events: bool,
+    ) -> KeptRead {
+        let mut state = self.lock();
+        let last_event = state.last_event_end();
+        let is_cut = whole_events && state.ended == Some(StreamEnd::Lost);
+        let end = if is_cut && reader.offset <= last_event { last_event } else { state.end };
+        if reader.offset < state.start {
+            return KeptRead::Behind;
+        }
+        if reader.offset < end {
+            let most = most.min(usize::try_from(end - reader.offset).unwrap_or(usize::MAX));
+            let bytes = state.copy(reader.offset, most);
+            reader.offset += bytes.len() as u64;
+            return KeptRead::Bytes(bytes);
+        }
+        match state.ended {
+            Some(end) => {
+                let is_torn = state.is_torn && state.events.is_empty();
+                KeptRead::End { end, is_in_event: is_torn || reader.offset > last_event }
+            }
+            None => {
+                let waker = &mut state.readers[reader.place];
+                if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                    *waker = Some(cx.waker().clone());
+                }
+                KeptRead::Pending
+            }
+        }
+    }
+
+    fn close(&self, reader: &LogReader) {
+        drop(self.lock().readers.remove(reader.place));
+    }
+}
+
+impl LogState {
+    fn append(&mut self, bytes: &[u8], edges: Vec<LogEdge>) {
+        let start = self.end;
+        for edge in edges {
+            match edge {
+                LogEdge::Event { end, id } => {
+                    self.events.push_back(start + end as u64);
+                    if let Some(id) = id {
+                        self.ids.insert(id, self.before + self.events.len() as u64);
+                    }
+                }
+                LogEdge::Longer => {
+                    if let Some(end) = self.events.back_mut() {
+                        *end += 1;
+                    }
+                }
+                LogEdge::Id(id) => self.ids.insert(id, self.last()),
+            }
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let segment = match self.segments.back_mut() {
+                Some(segment) if segment.bytes.len() < SEGMENT => segment,
+                _ => {
+                    self.segments.push_back(Segment { start: self.end, bytes: Vec::new() });
+                    self.segments.back_mut().expect("just added")
+                }
+            };
+            let (now, after) = rest.split_at(rest.len().min(SEGMENT - segment.bytes.len()));
+            let before = segment.bytes.capacity();
+            segment.make_room(now.len());
+            segment.bytes.extend_from_slice(now);
+            self.segment_bytes += segment.bytes.capacity() - before;
+            self.end += now.len() as u64;
+            rest = after;
+        }
+    }
+
+    /// Drops the oldest event; where there is none, what is over so many bytes of the one that is open.
+    fn drop_oldest(&mut self, max_bytes: usize) {
+        match self.events.pop_front() {
+            Some(end) => {
+                // The event that is open may begin behind it.
+                self.is_torn &= self.start > end;
+                self.start = self.start.max(end);
+                self.before += 1;
+                self.ids.forget_until(self.before);
+            }
+            None => {
+                let start = self.end - (self.end - self.start).min(max_bytes as u64);
+                self.is_torn |= start > self.start;
+                self.start = start;
+            }
+        }
+        while let Some(first) = self.segments.front()
+            && first.start + first.bytes.len() as u64 <= self.start
+        {
+            self.segment_bytes -= first.bytes.capacity();
+            self.segments.pop_front();
+        }
+    }
+
+    fn last(&self) -> u64 {
+        self.before + self.events.len() as u64
+    }
+
+    /// The end of the last event that is complete, or where the log begins.
+    fn last_event_end(&self) -> u64 {
+        self.events.back().copied().unwrap_or(self.start)
+    }
+
+    fn memory(&self) -> usize {
+        let events = self.events.capacity() * size_of::<u64>();
+        self.segment_bytes + events + self.ids.bytes + self.ids.gone.capacity() * 16
+    }
+
+    fn locate(&self, position: &Position) -> LogPlace {
+        let number = match position {
+            Position::Start => 0,
+            Position::After(number) => *number,
+            Position::AfterOwn(id) => match self.ids.numbers.get(&id[..]) {
+                Some(number) => *number,
+                None if self.ids.is_gone(id) => return LogPlace::Behind,
+                None => return LogPlace::Unknown,
+            },
+        };
+        if number > self.last() {
+            return LogPlace::Unknown;
+        }
+        if number > 0 && number == self.last() && self.ended == Some(StreamEnd::Complete) {
+            return LogPlace::AllRead;
+        }
+        if number < self.before {
+            return LogPlace::Behind;
+        }
+        let offset = match number - self.before {
+            0 if self.is_torn => return LogPlace::Behind,
+            0 => self.start,
+            nth => self.events[usize::try_from(nth - 1).unwrap_or(usize::MAX)],
+        };
+        if offset < self.start { LogPlace::Behind } else { LogPlace::At(offset) }
+    }
+
+    /// A copy of at most `most` bytes from `offset` on, which is there.
+    fn copy(&self, offset: u64, most: usize) -> Bytes {
+        let index = self.segments.partition_point(|segment| segment.start <= offset) - 1;
+        let Segment { start, bytes } = &self.segments[index];
+        let from = usize::try_from(offset - start).unwrap_or(usize::MAX);
+        let rest = &bytes[from.min(bytes.len())..];
+        Bytes::copy_from_slice(&rest[..rest.len().min(most)])
+    }
+
+    fn take_wakers(&mut self) -> Vec<Waker> {
+        self.readers.iter_mut().filter_map(|(_, waker)| waker.take()).collect()
+    }
+}
+
+impl Segment {
+    /// Makes room for more bytes, of a segment in all at most. A vector would take up to twice that.
+    fn make_room(&mut self, more: usize) {
+        let needed = self.bytes.len() + more;
+        if needed > self.bytes.capacity() {
+            let capacity = needed.max(2 * self.bytes.capacity()).clamp(256, SEGMENT);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+    }
+}
+
+impl BackendIds {
+    /// The client that has this id is behind the event with this number. Where an id comes again, its client may
+    /// be behind the first: it gets what follows that.
+    fn insert(&mut self, id: Box<[u8]>, number: u64) {
+        if self.numbers.contains_key(&id) || self.is_gone(&id) {
+            return;
+        }
+        self.bytes += 2 * id.len() + ID_COST;
+        self.in_order.push_back((number, id.clone()));
+        self.numbers.insert(id, number);
+    }
+
+    /// What follows the events before this one is not there any more.
+    fn forget_until(&mut self, before: u64) {
+        while let Some((number, _)) = self.in_order.front()
+            && *number < before
+        {
+            let Some((_, id)) = self.in_order.pop_front() else { return };
+            self.numbers.remove(&id);
+            self.bytes -= 2 * id.len() + ID_COST;
+            self.gone.insert(self.hasher.hash_one(&id));
+        }
+    }
+
+    fn is_gone(&self, id: &[u8]) -> bool {
+        // As `Box<[u8]>` is hashed.
+        !self.gone.is_empty() && self.gone.contains(&self.hasher.hash_one(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::MemoryLog;
+    use crate::service::kept::log::{
+        KeptLog as _, KeptRead, LogEdge, LogPlace, LogReader, Position, StreamEnd,
+    };
+
+    fn event(log: &MemoryLog, text: &str, id: Option<&str>) {
+        let id = id.map(|id| id.as_bytes().into());
+        log.append(text.as_bytes(), vec![LogEdge::Event { end: text.len(), id }]);
+    }
+
+    /// All that is there for a reader, and what comes then.
+    fn read(log: &MemoryLog, reader: &mut LogReader, whole_events: bool) -> (String, KeptRead) {
+        let mut seen = Vec::new();
+        loop {
+            match log.poll_read(reader, &Context::from_waker(Waker::noop()), 5, whole_events) {
+                KeptRead::Bytes(bytes) => seen.extend_from_slice(&bytes),
+                other => return (String::from_utf8(seen).expect("text"), other),
+            }
+        }
+    }
+
+    #[test]
+    fn a_reader_gets_what_follows_its_position() {
+        let log = MemoryLog::new(1000, 1000);
+        event(&log, "first;", None);
+        event(&log, "second;", Some("b"));
+        log.append(b"thi", Vec::new());
+        for (position, expected) in [
+            (Position::Start, "first;second;thi"),
+            (Position::After(0), "first;second;thi"),
+            (Position::After(1), "second;thi"),
+            (Position::After(2), "thi"),
+            (Position::AfterOwn(b"b".to_vec()), "thi"),
+        ] {
+            let LogPlace::At(offset) = log.locate(&position) else { panic!("{position:?}") };
+            let (seen, then) = read(&log, &mut log.open(offset), false);
+            assert_eq!(seen, expected, "{position:?}");
+            assert!(matches!(then, KeptRead::Pending), "{then:?}");
+        }
+        assert_eq!(log.locate(&Position::After(3)), LogPlace::Unknown);
+        assert_eq!(log.locate(&Position::AfterOwn(b"c".to_vec())), LogPlace::Unknown);
+        log.append(b"rd;", vec![LogEdge::Event { end: 3, id: None }]);
+        log.append(b"\n", vec![LogEdge::Longer]);
+        assert!(log.end(StreamEnd::Complete) && !log.end(StreamEnd::Lost));
+        assert_eq!(log.locate(&Position::After(3)), LogPlace::AllRead);
+        assert_eq!(log.locate(&Position::After(2)), LogPlace::At(13));
+        assert_eq!(log.extent().last, 3);
+    }
+
+    #[test]
+    fn the_oldest_events_go_first_and_who_needs_them_is_told() {
+        let log = MemoryLog::new(20, 1000);
+        let mut slow = log.open(0);
+        event(&log, "first, ", Some("a"));
+        event(&log, "second, ", Some("b"));
+        event(&log, "third, ", Some("a"));
+        assert_eq!(log.locate(&Position::Start), LogPlace::Behind);
+        assert_eq!(log.locate(&Position::After(1)), LogPlace::At(7));
+        // A client with this id may be behind the first, or behind the third.
+        assert_eq!(log.locate(&Position::AfterOwn(b"a".to_vec())), LogPlace::At(7));
+        assert!(matches!(read(&log, &mut slow, false).1, KeptRead::Behind));
+        event(&log, "fourth, ", Some("a"));
+        assert_eq!(log.locate(&Position::AfterOwn(b"a".to_vec())), LogPlace::Behind);
+        assert_eq!(log.locate(&Position::AfterOwn(b"b".to_vec())), LogPlace::At(15));
+        // One that is larger than all.
+        log.append(&[b'x'; 50], Vec::new());
+        assert_eq!(log.locate(&Position::After(4)), LogPlace::Behind);
+        assert_eq!(log.extent().start, 60);
+        let few = MemoryLog::new(1000, 2);
+        (0..5).for_each(|_| event(&few, "event;", None));
+        assert_eq!(few.locate(&Position::After(2)), LogPlace::Behind);
+        assert_eq!(few.locate(&Position::After(3)), LogPlace::At(18));
+    }
+
+    #[test]
+    fn of_a_stream_that_is_lost_only_whole_events_count() {
+        let log = MemoryLog::new(1000, 1000);
+        event(&log, "first;", None);
+        log.append(b"sec", Vec::new());
+        let (mut live, mut late) = (log.open(0), log.open(0));
+        assert_eq!(read(&log, &mut live, true).0, "first;sec");
+        log.end(StreamEnd::Lost);
+        let end = |read| match read {
+            KeptRead::End { end: StreamEnd::Lost, is_in_event } => is_in_event,
+            other => panic!("{other:?}"),
+        };
+        assert!(end(read(&log, &mut live, true).1));
+        let (seen, then) = read(&log, &mut late, true);
+        assert_eq!(seen, "first;");
+        assert!(!end(then));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_given_back() {
+        let log = MemoryLog::new(64 << 10, 50_000);
+        let text = "x".repeat(1000);
+        for _ in 0..1000 {
+            event(&log, &text, None);
+        }
+        let memory = log.memory();
+        assert!((64 << 10..90 << 10).contains(&memory), "{memory}");
+        assert!(log.shrink(20 << 10) >= 20 << 10);
+        assert!(log.memory() <= memory - (20 << 10));
+        log.shrink(usize::MAX);
+        assert!(log.memory() <= 40 << 10, "{}", log.memory());
+        assert_eq!(log.extent().last, 1000);
+        assert_eq!(log.locate(&Position::After(1000)), LogPlace::At(1_000_000));
+    }
+}

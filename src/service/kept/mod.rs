@@ -1,0 +1,38 @@
+//! Kept streams: event streams of a backend that survive their readers (`keep` of a proxy route).
+//!
+//! A [`pump`] owns the backend's response. It runs as a task of the shard that took the request, whoever reads, and
+//! appends to a bounded [`log`]: the bytes as the backend wrote them, with ids for its events
+//! ([`ssegate_sse::number`]). Every [`reader`], the first included, is served from the log, on any shard, so that a
+//! slow one slows nobody. The body of a response is the one that relays a backend's stream otherwise
+//! ([`backend_stream`](super::backend_stream)): it adds the comments that keep it alive, and is watched as those are.
+//!
+//! [`kept_request`](super::kept_request) decides what becomes of a request: it is forwarded, and its response becomes a [`stream`]; or it was
+//! made before, and gets the rest of its stream. [`kept_detach`](super::kept_detach) forwards one whose client may leave before the backend has
+//! answered. [`kept_address`](super::kept_address) has the requests to a stream, by its address or its
+//! name. Whose a stream is says [`owner`]; the [`registry`] finds and bounds them. [`loss`] is how a client is told
+//! that it cannot have all events.
+//!
+//! # How a stream ends
+//!
+//! With the backend's own end (`ended`); cancelled by its owner, because nobody reads it, or because another one
+//! replaces it (`cancelled`); or broken off: the backend failed, it was too old, or the gateway stops (`lost`).
+//! Ending the log comes first, which ends the readers; the pump notices, and drops the request to the backend. It
+//! is forgotten some time later.
+//!
+//! # What is never kept
+//!
+//! Anything but a 200 with `text/event-stream`; with a content coding (no id could be put into it); with
+//! `Vary: *`; in response to a request of the Model Context Protocol, in which to leave is to cancel; of a client
+//! that is nobody, or sends one of its credentials twice. It passes as on any proxy route.
+
+pub(super) mod answer;
+pub(super) mod body_digest;
+pub(super) mod log;
+pub(super) mod loss;
+mod memory_log;
+pub(super) mod owner;
+pub(super) mod pump;
+pub(super) mod reader;
+pub(super) mod registry;
+pub(super) mod stream;
+pub(super) mod stream_id;

@@ -1,0 +1,106 @@
+//! A reader of a kept stream: what the body of its response is made of.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::Frame;
+use ssegate_sse::line_state::LineState;
+
+use super::log::{KeptRead, LogReader, StreamEnd};
+use super::loss::Loss;
+use super::stream::KeptStream;
+use crate::route::OnLost;
+use crate::server::connection::BodyError;
+
+/// The most bytes that are taken from the log at once.
+const MAX_PIECE: usize = 16 << 10;
+
+/// Reads a kept stream, from a place in its log to its end.
+#[derive(Debug)]
+pub(in crate::service) struct KeptReader {
+    stream: Arc<KeptStream>,
+    reader: LogReader,
+    // Where it stands in the lines of the stream.
+    lines: LineState,
+    // What it is told next.
+    untold: Option<Loss>,
+    // It was told something instead of the rest.
+    is_over: bool,
+}
+
+impl KeptReader {
+    /// A reader that begins at this byte; with `loss`, it is told first.
+    pub(in crate::service) fn new(
+        stream: Arc<KeptStream>,
+        offset: u64,
+        loss: Option<Loss>,
+    ) -> Self {
+        let reader = stream.log.open(offset);
+        stream.reader_came();
+        Self { stream, reader, lines: LineState::default(), untold: loss, is_over: false }
+    }
+
+    /// The next piece of the stream; an error cuts it.
+    pub(in crate::service) fn poll_frame(
+        &mut self,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let how = self.stream.settings.on_lost;
+        if let Some(loss) = self.untold.take() {
+            return self.tell(loss);
+        }
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let (log, whole_events) = (&self.stream.log, how != OnLost::Cut);
+        match log.poll_read(&mut self.reader, cx, MAX_PIECE, whole_events) {
+            KeptRead::Bytes(bytes) => {
+                self.lines = self.lines.after(&bytes);
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            KeptRead::Pending => Poll::Pending,
+            KeptRead::End { end: StreamEnd::Complete | StreamEnd::Cancelled, .. } => {
+                Poll::Ready(None)
+            }
+            KeptRead::End { end: StreamEnd::Lost, is_in_event: true } => cut(Loss::Broken),
+            KeptRead::End { end: StreamEnd::Lost, is_in_event: false } => self.tell(Loss::Broken),
+            KeptRead::Behind if !self.lines.is_between_blocks() => cut(Loss::Behind),
+            KeptRead::Behind => self.tell(Loss::Behind),
+        }
+    }
+
+    /// Tells a loss, or cuts the stream. After that it ends, or goes on with what is there.
+    fn tell(&mut self, loss: Loss) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let how = self.stream.settings.on_lost;
+        let extent = self.stream.log.extent();
+        if loss.goes_on(how) {
+            if extent.is_torn {
+                return cut(loss);
+            }
+            self.reader.offset = extent.start;
+        } else {
+            self.is_over = true;
+        }
+        let id = self.stream.event_id(extent.before).filter(|_| loss.goes_on(how));
+        match loss.told(how, id.as_deref()) {
+            Some(told) => Poll::Ready(Some(Ok(Frame::data(told)))),
+            None => cut(loss),
+        }
+    }
+}
+
+fn cut(loss: Loss) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    let error = match loss {
+        Loss::Broken => "the backend's stream broke off",
+        Loss::Behind => "the reader is too slow: what follows is not kept any more",
+    };
+    Poll::Ready(Some(Err(error.into())))
+}
+
+impl Drop for KeptReader {
+    fn drop(&mut self) {
+        self.stream.log.close(&self.reader);
+        self.stream.reader_left();
+    }
+}

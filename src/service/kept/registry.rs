@@ -1,0 +1,275 @@
+//! All kept streams of this process: found by address, by request and by name, and bounded.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::{HeaderMap, Method};
+use ssegate_auth::Identity;
+use tokio::time::Instant;
+
+use super::memory_log::MemoryLog;
+use super::owner::{Owner, OwnerKey, OwnerTag};
+use super::stream::{
+    CancelReason, KeptBytes, KeptHead, KeptMemory, KeptRequest, KeptStream, LostReason, ResumedBy,
+};
+use super::stream_id::new_id;
+use crate::metrics::Metrics;
+use crate::route::KeepSettings;
+
+/// All kept streams. A cheap handle, for all threads; it survives reloads.
+#[derive(Clone)]
+pub struct KeptStreams(Arc<KeptShared>);
+
+struct KeptShared {
+    key: OwnerKey,
+    metrics: Metrics,
+    state: Mutex<KeptState>,
+}
+
+#[derive(Default)]
+struct KeptState {
+    streams: HashMap<Box<str>, Arc<KeptStream>>,
+    by_name: HashMap<OwnerTag, Vec<Arc<KeptStream>>>,
+    // The oldest first.
+    by_owner: HashMap<OwnerTag, VecDeque<Arc<KeptStream>>>,
+    // When to forget those that have ended.
+    ended: BTreeMap<(Instant, u64), Box<str>>,
+    due: HashMap<Box<str>, (Instant, u64)>,
+    ends: u64,
+    // By route.
+    memory: HashMap<Arc<str>, Arc<KeptMemory>>,
+    // Names of requests that wait for their response.
+    reserved: HashSet<OwnerTag>,
+}
+
+/// A name that no other request may use, until this is dropped.
+#[derive(Debug)]
+pub(in crate::service) struct NameReservation {
+    streams: KeptStreams,
+    name: OwnerTag,
+}
+
+/// Why a response is not kept, though its route has `keep`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum Full {
+    Owner,
+    Total,
+}
+
+impl KeptStreams {
+    /// How clients come back to a stream, as the metrics name it.
+    pub const RESUMED_BY: [&str; 3] = ResumedBy::ALL;
+    /// Why streams are cancelled, as the metrics name it.
+    pub const CANCELLED_FOR: [&str; 4] = CancelReason::ALL;
+
+    /// No streams yet.
+    pub fn new(metrics: Metrics) -> Self {
+        let state = Mutex::default();
+        Self(Arc::new(KeptShared { key: OwnerKey::generate(), metrics, state }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, KeptState> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose a request is: see [`OwnerKey::owner_of`].
+    pub(in crate::service) fn owner_of(
+        &self,
+        place: (&str, &str),
+        keep: &KeepSettings,
+        request: (&HeaderMap, Option<&Identity>),
+    ) -> Option<Owner> {
+        self.0.key.owner_of(place, keep, request)
+    }
+
+    /// The stream with this id, whoever owns it.
+    pub(in crate::service) fn get(&self, id: &str) -> Option<Arc<KeptStream>> {
+        self.lock().streams.get(id).cloned()
+    }
+
+    /// The streams of an owner, the newest first.
+    pub(in crate::service) fn of_owner(&self, owner: &OwnerTag) -> Vec<Arc<KeptStream>> {
+        self.lock().by_owner.get(owner).into_iter().flatten().rev().cloned().collect()
+    }
+
+    /// The streams of this name, the newest first.
+    pub(in crate::service) fn named(
+        &self,
+        owner: &OwnerTag,
+        method: &Method,
+        key: &str,
+    ) -> Vec<Arc<KeptStream>> {
+        let name = self.name(owner, method, key);
+        self.lock().by_name.get(&name).into_iter().flatten().rev().cloned().collect()
+    }
+
+    /// The name of a stream, with its owner (and so host and route) and the method.
+    fn name(&self, owner: &OwnerTag, method: &Method, key: &str) -> OwnerTag {
+        self.0.key.tag([owner.as_bytes(), method.as_str().as_bytes(), key.as_bytes()])
+    }
+
+    /// Reserves a name; `None` if a stream of that name runs, or a request waits for one.
+    pub(in crate::service) fn reserve(
+        &self,
+        owner: &OwnerTag,
+        method: &Method,
+        key: &str,
+    ) -> Option<NameReservation> {
+        let name = self.name(owner, method, key);
+        let mut state = self.lock();
+        let runs = state.by_name.get(&name).into_iter().flatten().any(|stream| !stream.is_ended());
+        if runs || !state.reserved.insert(name) {
+            return None;
+        }
+        Some(NameReservation { streams: self.clone(), name })
+    }
+
+    /// Counts bytes of a route that are no log.
+    pub(in crate::service) fn counted(&self, scope: &Arc<str>) -> KeptBytes {
+        KeptBytes::new(self.lock().memory_of(scope), self.0.metrics.clone())
+    }
+
+    /// Whether a route's memory is used up, after what has ended is gone.
+    pub(in crate::service) fn is_full(&self, scope: &Arc<str>, total: usize) -> bool {
+        Self::make_room(&mut self.lock(), scope, total);
+        self.lock().memory_of(scope).used() >= total
+    }
+
+    /// Adds a stream that begins now.
+    ///
+    /// # Errors
+    /// A limit is reached, and nothing has ended.
+    pub(in crate::service) fn add(
+        &self,
+        (request, key, head): (KeptRequest, Option<Box<str>>, KeptHead),
+        settings: &Arc<KeepSettings>,
+        is_named: bool,
+    ) -> Result<Arc<KeptStream>, Full> {
+        let limits = settings.limits;
+        let mut state = self.lock();
+        let own = state.by_owner.get(&request.owner).map_or(0, VecDeque::len);
+        if is_named && own >= limits.per_owner {
+            let of_owner = state.by_owner.get(&request.owner).into_iter().flatten();
+            let ended = of_owner.clone().find(|stream| stream.is_ended()).cloned();
+            let Some(ended) = ended else { return Err(Full::Owner) };
+            state.remove(&ended);
+        }
+        Self::make_room(&mut state, &request.scope, limits.total);
+        let memory = state.memory_of(&request.scope);
+        if memory.used() >= limits.total {
+            return Err(Full::Total);
+        }
+        let metrics = self.0.metrics.clone();
+        let counted = KeptBytes::new(memory, metrics.clone());
+        let log = Box::new(MemoryLog::new(limits.bytes, limits.events));
+        let name = key.as_deref().map(|key| self.name(&request.owner, &request.method, key));
+        let parts = (request, head);
+        let stream =
+            KeptStream::new((new_id(), name), parts, Arc::clone(settings), log, (counted, metrics));
+        let stream = Arc::new(stream);
+        state.streams.insert(stream.id.clone(), Arc::clone(&stream));
+        state.by_owner.entry(stream.request.owner).or_default().push_back(Arc::clone(&stream));
+        if let Some(name) = stream.name {
+            state.by_name.entry(name).or_default().push(Arc::clone(&stream));
+        }
+        Ok(stream)
+    }
+
+    /// Makes room after a stream has grown: what has ended goes first, then the oldest events of the stream itself.
+    pub(in crate::service) fn bound(&self, stream: &KeptStream) {
+        if stream.bytes_over() == 0 {
+            return;
+        }
+        let (scope, total) = (&stream.request.scope, stream.settings.limits.total);
+        Self::make_room(&mut self.lock(), scope, total);
+        let over = stream.bytes_over();
+        if over > 0 {
+            stream.shrink(over);
+        }
+    }
+
+    /// Forgets streams of a route that have ended, the oldest first, until there is room.
+    fn make_room(state: &mut KeptState, scope: &Arc<str>, total: usize) {
+        while state.memory_of(scope).used() >= total {
+            let streams = &state.streams;
+            let of_route =
+                |id: &str| streams.get(id).is_some_and(|stream| stream.request.scope == *scope);
+            let Some(oldest) = state.ended.values().find(|id| of_route(id)) else { return };
+            let Some(oldest) = streams.get(oldest).cloned() else { return };
+            state.remove(&oldest);
+        }
+    }
+
+    /// Breaks off all that run: the gateway stops.
+    pub(in crate::service) fn lose_all(&self) {
+        let streams: Vec<_> = self.lock().streams.values().cloned().collect();
+        streams.iter().for_each(|stream| stream.lose(LostReason::Drained));
+    }
+
+    /// Forgets a stream that has ended after the time that its route says.
+    pub(in crate::service) fn schedule(&self, stream: &KeptStream) {
+        let mut state = self.lock();
+        state.ends += 1;
+        let due = (Instant::now() + stream.settings.after_end, state.ends);
+        // It may have been forgotten already, to make room.
+        if state.streams.contains_key(&stream.id) {
+            state.ended.insert(due, stream.id.clone());
+            state.due.insert(stream.id.clone(), due);
+        }
+    }
+
+    /// Forgets what is due. Called every [`TIMER_TICK`](ssegate_hub::TIMER_TICK).
+    pub(in crate::service) fn forget_due(&self, now: Instant) {
+        let mut state = self.lock();
+        while let Some(((due, _), id)) = state.ended.first_key_value()
+            && *due <= now
+        {
+            let stream = state.streams.get(id).cloned();
+            state.ended.pop_first();
+            if let Some(stream) = stream {
+                state.remove(&stream);
+            }
+        }
+    }
+}
+
+impl KeptState {
+    fn memory_of(&mut self, scope: &Arc<str>) -> Arc<KeptMemory> {
+        Arc::clone(self.memory.entry(Arc::clone(scope)).or_default())
+    }
+
+    fn remove(&mut self, stream: &Arc<KeptStream>) {
+        self.streams.remove(&stream.id);
+        if let Some(due) = self.due.remove(&stream.id) {
+            self.ended.remove(&due);
+        }
+        if let Some(streams) = self.by_owner.get_mut(&stream.request.owner) {
+            streams.retain(|other| !Arc::ptr_eq(other, stream));
+            if streams.is_empty() {
+                self.by_owner.remove(&stream.request.owner);
+            }
+        }
+        if let Some(name) = &stream.name
+            && let Some(streams) = self.by_name.get_mut(name)
+        {
+            streams.retain(|other| !Arc::ptr_eq(other, stream));
+            if streams.is_empty() {
+                self.by_name.remove(name);
+            }
+        }
+    }
+}
+
+impl Drop for NameReservation {
+    fn drop(&mut self) {
+        self.streams.lock().reserved.remove(&self.name);
+    }
+}
+
+impl fmt::Debug for KeptStreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let streams = self.lock().streams.len();
+        f.debug_struct("KeptStreams").field("streams", &streams).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,385 @@
+//! One kept stream: what it is known by, its log, who reads it, and how it ends.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use http::{HeaderMap, HeaderValue, Method};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::log::{KeptLog, LogEdge, StreamEnd};
+use super::owner::OwnerTag;
+use crate::metrics::Metrics;
+use crate::route::{KeepSettings, WhenNobody};
+
+/// About what a stream takes beside its log.
+const BASE_COST: usize = 2 << 10;
+
+/// The SHA-256 hash of a request's body, once all of it has come.
+pub(in crate::service) type BodyDigest = Arc<OnceLock<[u8; 32]>>;
+
+/// The request to which a stream is the response.
+#[derive(Clone, Debug)]
+pub(in crate::service) struct KeptRequest {
+    /// The route: see [`Route::scope`](crate::route::Route::scope).
+    pub(in crate::service) scope: Arc<str>,
+    pub(in crate::service) owner: OwnerTag,
+    pub(in crate::service) method: Method,
+    /// Its path.
+    pub(in crate::service) path: Box<str>,
+    /// Its query, without the id of a last event.
+    pub(in crate::service) query: Box<str>,
+    pub(in crate::service) body: BodyDigest,
+    /// The page that made it.
+    pub(in crate::service) origin: Option<HeaderValue>,
+}
+
+/// The header fields of a response that later readers get.
+#[derive(Clone, Debug, Default)]
+pub(in crate::service) struct KeptHead {
+    pub(in crate::service) headers: HeaderMap,
+    /// Those of the CORS protocol, for pages of the same origin as the first.
+    pub(in crate::service) cors: HeaderMap,
+}
+
+/// How a client came back, as the metrics name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum ResumedBy {
+    /// To the address of the stream.
+    Address,
+    /// With the very same request.
+    Request,
+    /// By the name of the stream.
+    Name,
+}
+
+impl ResumedBy {
+    pub(in crate::service) const ALL: [&'static str; 3] = ["address", "name", "request"];
+
+    /// The label value in the metrics.
+    pub(in crate::service) fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Request => "request",
+            Self::Name => "name",
+        }
+    }
+}
+
+/// Why a stream was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum CancelReason {
+    /// Its owner has said so.
+    Deleted,
+    /// Nobody read it.
+    Nobody,
+    /// Another one of its name has begun.
+    Replaced,
+    /// The credential of its first reader was revoked.
+    Revoked,
+}
+
+impl CancelReason {
+    pub(in crate::service) const ALL: [&'static str; 4] =
+        ["deleted", "nobody", "replaced", "revoked"];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted",
+            Self::Nobody => "nobody",
+            Self::Replaced => "replaced",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// Why the end of a stream does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum LostReason {
+    Backend,
+    Age,
+    Drained,
+}
+
+impl LostReason {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Backend => "backend",
+            Self::Age => "age",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+/// The memory of all streams of a route.
+#[derive(Debug, Default)]
+pub(in crate::service) struct KeptMemory(AtomicUsize);
+
+impl KeptMemory {
+    pub(in crate::service) fn used(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn change(&self, before: usize, now: usize, metrics: &Metrics) {
+        match now.checked_sub(before) {
+            Some(more) => self.0.fetch_add(more, Ordering::Relaxed),
+            None => self.0.fetch_sub(before - now, Ordering::Relaxed),
+        };
+        metrics.kept_bytes(before, now);
+    }
+}
+
+/// Bytes that are counted until this is dropped.
+#[derive(Debug)]
+pub(in crate::service) struct KeptBytes {
+    memory: Arc<KeptMemory>,
+    metrics: Metrics,
+    bytes: usize,
+}
+
+impl KeptBytes {
+    pub(in crate::service) fn new(memory: Arc<KeptMemory>, metrics: Metrics) -> Self {
+        Self { memory, metrics, bytes: 0 }
+    }
+
+    pub(in crate::service) fn set(&mut self, bytes: usize) {
+        self.memory.change(self.bytes, bytes, &self.metrics);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for KeptBytes {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+/// Who reads a stream.
+#[derive(Debug)]
+struct StreamReaders {
+    count: usize,
+    // Since when nobody does.
+    nobody_since: Option<Instant>,
+    had_one: bool,
+}
+
+/// One kept stream.
+pub(in crate::service) struct KeptStream {
+    pub(in crate::service) id: Box<str>,
+    /// Its name, with its owner and method.
+    pub(in crate::service) name: Option<OwnerTag>,
+    pub(in crate::service) request: KeptRequest,
+    pub(in crate::service) head: KeptHead,
+    pub(in crate::service) settings: Arc<KeepSettings>,
+    pub(in crate::service) log: Box<dyn KeptLog>,
+    began: Instant,
+    counted: Mutex<KeptBytes>,
+    memory: Arc<KeptMemory>,
+    head_bytes: usize,
+    readers: Mutex<StreamReaders>,
+    // Something happened that the pump has to look at.
+    changed: Notify,
+    metrics: Metrics,
+    state: Mutex<&'static str>,
+    // Whether the events have ids of ours.
+    is_numbered: OnceLock<bool>,
+}
+
+impl KeptStream {
+    pub(in crate::service) fn new(
+        (id, name): (Box<str>, Option<OwnerTag>),
+        (request, head): (KeptRequest, KeptHead),
+        settings: Arc<KeepSettings>,
+        log: Box<dyn KeptLog>,
+        (counted, metrics): (KeptBytes, Metrics),
+    ) -> Self {
+        let fields = |headers: &HeaderMap| -> usize {
+            headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+        };
+        let head_bytes = BASE_COST + fields(&head.headers) + fields(&head.cors);
+        let began = Instant::now();
+        metrics.kept_state(None, Some("running"));
+        let this = Self {
+            id,
+            name,
+            request,
+            head,
+            settings,
+            log,
+            began,
+            memory: Arc::clone(&counted.memory),
+            counted: Mutex::new(counted),
+            head_bytes,
+            readers: Mutex::new(StreamReaders {
+                count: 0,
+                nobody_since: Some(began),
+                had_one: false,
+            }),
+            changed: Notify::new(),
+            metrics,
+            state: Mutex::new("running"),
+            is_numbered: OnceLock::new(),
+        };
+        this.count();
+        this
+    }
+
+    fn lock_readers(&self) -> MutexGuard<'_, StreamReaders> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self) {
+        let now = self.head_bytes + self.log.memory();
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner).set(now);
+    }
+
+    /// Appends to the log.
+    pub(in crate::service) fn append(&self, bytes: &[u8], edges: Vec<LogEdge>) {
+        self.log.append(bytes, edges);
+        self.count();
+    }
+
+    /// By how much all streams of its route take more than they may, in bytes.
+    pub(in crate::service) fn bytes_over(&self) -> usize {
+        self.memory.used().saturating_sub(self.settings.limits.total)
+    }
+
+    /// Frees about so many bytes of its log.
+    pub(in crate::service) fn shrink(&self, bytes: usize) {
+        self.log.shrink(bytes);
+        self.count();
+    }
+
+    /// The events have ids of ours, or not.
+    pub(in crate::service) fn set_numbered(&self, is_numbered: bool) {
+        self.is_numbered.get_or_init(|| is_numbered);
+    }
+
+    /// The id of the event with this number, if that is ours.
+    pub(in crate::service) fn event_id(&self, number: u64) -> Option<String> {
+        self.is_numbered.get().filter(|is| **is).map(|_| format!("{}-{number}", self.id))
+    }
+
+    /// One more reads it.
+    pub(in crate::service) fn reader_came(&self) {
+        let mut readers = self.lock_readers();
+        readers.count += 1;
+        let since = readers.nobody_since.take().filter(|_| readers.had_one);
+        readers.had_one = true;
+        if let Some(since) = since {
+            self.metrics.kept_unread(since.elapsed());
+        }
+    }
+
+    /// One has left.
+    pub(in crate::service) fn reader_left(&self) {
+        let mut readers = self.lock_readers();
+        readers.count -= 1;
+        if readers.count == 0 {
+            readers.nobody_since = Some(Instant::now());
+            drop(readers);
+            self.changed.notify_one();
+        }
+    }
+
+    /// When it has to be looked at again, if nothing changes.
+    pub(in crate::service) fn deadline(&self) -> Instant {
+        let oldest = self.began + self.settings.limits.age;
+        self.nobody_deadline().map_or(oldest, |deadline| deadline.min(oldest))
+    }
+
+    fn nobody_deadline(&self) -> Option<Instant> {
+        let WhenNobody::CancelAfter(time) = self.settings.when_nobody else { return None };
+        self.lock_readers().nobody_since.map(|since| since + time)
+    }
+
+    /// Ends it if it is too old, or nobody has read it for too long.
+    pub(in crate::service) fn check(&self, now: Instant) {
+        if now >= self.began + self.settings.limits.age {
+            self.lose(LostReason::Age);
+        } else if self.nobody_deadline().is_some_and(|deadline| now >= deadline) {
+            self.cancel(CancelReason::Nobody);
+        }
+    }
+
+    /// Waits until something happens that the pump has to look at.
+    pub(in crate::service) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Whether it has ended.
+    pub(in crate::service) fn is_ended(&self) -> bool {
+        self.log.extent().end.is_some()
+    }
+
+    /// Cancels it, if it runs.
+    pub(in crate::service) fn cancel(&self, why: CancelReason) {
+        if self.end(StreamEnd::Cancelled) {
+            self.metrics.kept_cancelled(why.as_str());
+        }
+    }
+
+    /// The rest of it does not exist.
+    pub(in crate::service) fn lose(&self, why: LostReason) {
+        if self.end(StreamEnd::Lost) {
+            self.metrics.kept_lost(why.as_str());
+        }
+    }
+
+    /// The backend has ended it.
+    pub(in crate::service) fn complete(&self) {
+        self.end(StreamEnd::Complete);
+    }
+
+    fn end(&self, end: StreamEnd) -> bool {
+        if !self.log.end(end) {
+            return false;
+        }
+        let state = state_word(Some(end));
+        let before = std::mem::replace(
+            &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner),
+            state,
+        );
+        self.metrics.kept_state(Some(before), Some(state));
+        self.changed.notify_one();
+        true
+    }
+
+    /// Whether it is the response to this request, made again.
+    pub(in crate::service) fn is_response_to(&self, request: &KeptRequest) -> bool {
+        let ours = &self.request;
+        let body = |request: &KeptRequest| request.body.get().copied();
+        ours.owner.is(&request.owner)
+            && ours.scope == request.scope
+            && ours.method == request.method
+            && ours.path == request.path
+            && ours.query == request.query
+            && body(ours).is_some()
+            && body(ours) == body(request)
+    }
+}
+
+/// The value of `Ssegate-State`.
+pub(in crate::service) fn state_word(end: Option<StreamEnd>) -> &'static str {
+    match end {
+        None => "running",
+        Some(StreamEnd::Complete) => "ended",
+        Some(StreamEnd::Cancelled) => "cancelled",
+        Some(StreamEnd::Lost) => "lost",
+    }
+}
+
+impl Drop for KeptStream {
+    fn drop(&mut self) {
+        let state = *self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.metrics.kept_state(Some(state), None);
+    }
+}
+
+impl fmt::Debug for KeptStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The id is a secret of its owner.
+        f.debug_struct("KeptStream").field("log", &self.log).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+//! A request whose client may leave before the backend has answered.
+//!
+//! A model may think for a while before it begins. A page that is reloaded meanwhile finds its stream by its name,
+//! so a request with a name is forwarded by a task of its own. It ends as a stream does that nobody reads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::Service;
+use super::kept_request::Keeping;
+use super::rejection::Rejection;
+use crate::proxy::{Forwarded, ProxyError};
+use crate::route::{KeepSettings, WhenNobody};
+
+/// What the backend has answered, to a request whose response may be kept.
+pub(super) type Answered = (Result<Forwarded, ProxyError>, Box<Keeping>);
+
+/// Forwards a request, also without its client. Returns the response if the client is still there; otherwise the
+/// response is kept, if it can be.
+///
+/// # Errors
+/// It has panicked, or the gateway stops.
+pub(super) async fn forward(
+    forwarding: impl Future<Output = Result<Forwarded, ProxyError>> + 'static,
+    keeping: Box<Keeping>,
+    keep: &Arc<KeepSettings>,
+    service: &Service,
+) -> Result<Answered, Rejection> {
+    let (sender, answer) = oneshot::channel();
+    let (keep, pumped) = (Arc::clone(keep), service.clone());
+    let task = async move {
+        let Some((forwarded, sender)) = forward_for(forwarding, sender, keep.when_nobody).await
+        else {
+            return;
+        };
+        // Fails if the client has left.
+        if let Err((Ok(Forwarded::Response(response)), keeping)) = sender.send((forwarded, keeping))
+        {
+            keeping.keep_unread(&keep, response, &pumped);
+        }
+    };
+    drop(service.pumps().spawn_local(task));
+    answer.await.map_err(|_the_task_is_gone| Rejection::Panicked)
+}
+
+/// The response; `None` if the client has been gone for too long.
+async fn forward_for(
+    forwarding: impl Future<Output = Result<Forwarded, ProxyError>>,
+    mut sender: oneshot::Sender<Answered>,
+    when_nobody: WhenNobody,
+) -> Option<(Result<Forwarded, ProxyError>, oneshot::Sender<Answered>)> {
+    let forwarded = match when_nobody {
+        WhenNobody::Continue => forwarding.await,
+        WhenNobody::CancelAfter(time) => tokio::select! {
+            forwarded = forwarding => forwarded,
+            () = gone_for(&mut sender, time) => return None,
+        },
+    };
+    Some((forwarded, sender))
+}
+
+/// Waits until the client has been gone for so long.
+async fn gone_for(sender: &mut oneshot::Sender<Answered>, time: Duration) {
+    sender.closed().await;
+    tokio::time::sleep(time).await;
+}

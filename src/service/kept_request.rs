@@ -1,0 +1,474 @@
+//! What happens to a request of a route with `keep` before the backend gets it, and to the response after.
+//!
+//! A request that was made before, with the id of one of our events, gets the rest of its stream and does not
+//! reach the backend: a second generation would be paid for. Where the stream is gone it is refused.
+
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{UPGRADE, VARY};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+
+use super::Service;
+use super::backend_stream;
+use super::body::ResponseBody;
+use super::events::{self, LAST_EVENT_ID, LAST_EVENT_ID_KEYS};
+use super::kept::answer::{self, SSEGATE_KEEP, SSEGATE_KEY};
+use super::kept::body_digest::DigestTap;
+use super::kept::log::{LogPlace, Position};
+use super::kept::owner::Owner;
+use super::kept::pump::Pump;
+use super::kept::reader::KeptReader;
+use super::kept::registry::{Full, NameReservation};
+use super::kept::stream::{CancelReason, KeptBytes, KeptRequest, KeptStream, ResumedBy};
+use super::kept::stream_id::parse_event_id;
+use super::kept_origin::is_foreign;
+use super::kept_resume::{KeptResume, position_of};
+use super::rejection::Rejection;
+use super::revocable::RevocableRequest;
+use crate::auth::AuthRequest;
+use crate::proxy::UpstreamBody;
+use crate::query;
+use crate::route::{KeepSettings, KeySource, SameKey};
+use crate::server::event_stream::is_event_stream;
+use crate::server::request_body::RequestBody;
+
+/// The largest body in which a name is looked for, and of a request that may be one made again.
+const MAX_BODY: usize = 1 << 20;
+/// The longest pause in such a body.
+const BODY_PAUSE: Duration = Duration::from_secs(30);
+/// The longest name of a stream.
+const MAX_KEY: usize = 1024;
+
+/// A stateful protocol, in which a client that leaves cancels (Model Context Protocol, "Streamable HTTP").
+const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+/// The same, of requests and responses; the first request has no version.
+const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// A request whose response may be kept.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    request: KeptRequest,
+    owner: Owner,
+    key: Option<Box<str>>,
+    // The method is one that the route lists.
+    is_listed: bool,
+    // Whether the page that made it may cancel others of the same name.
+    may_replace: bool,
+    has_origin: bool,
+    // Held until there is a stream, or none.
+    reservation: Option<NameReservation>,
+    // Its credential may be revoked; `None`: it cannot.
+    revocable: Option<Rc<RevocableRequest>>,
+    _body: Option<KeptBytes>,
+}
+
+/// What becomes of a request.
+pub(super) enum Begun {
+    /// The backend gets it.
+    Forward(Request<RequestBody>, Option<Box<Keeping>>),
+    /// It is answered here.
+    Answer(Response<ResponseBody>),
+}
+
+/// Begins a request of a route with `keep`, for its owner.
+///
+/// # Errors
+/// It is one of which the stream is gone, or a stream of its name runs already.
+pub(super) async fn begin(
+    (keep, scope): (&Arc<KeepSettings>, &Arc<str>),
+    mut request: Request<RequestBody>,
+    owner: Option<&Owner>,
+    is_tls: bool,
+    resume: KeptResume<'_>,
+) -> Result<Begun, Rejection> {
+    let last = events::last_event_id(&request);
+    let ours = last.as_deref().and_then(parse_event_id).map(|(id, _)| id.to_owned());
+    let is_never = matches!(
+        *request.method(),
+        Method::HEAD | Method::OPTIONS | Method::CONNECT | Method::TRACE
+    ) || request.headers().contains_key(UPGRADE)
+        || request.headers().contains_key(MCP_PROTOCOL_VERSION)
+        || request.headers().contains_key(MCP_SESSION_ID);
+    let Some(owner) = owner.copied().filter(|_| !is_never) else {
+        return match ours {
+            // Whoever it is: the backend does not know the id, and would begin anew.
+            Some(_) if !is_never => Err(Rejection::Gone),
+            _ => Ok(Begun::Forward(request, None)),
+        };
+    };
+    let service = resume.service;
+    let origin = resume.info.origin.clone();
+    let digest = Arc::new(OnceLock::new());
+    request.body_mut().watch(Box::new(DigestTap::new(Arc::clone(&digest))));
+    if request.body().is_end_stream() {
+        request.body_mut().note_end();
+    }
+    let uri = request.uri();
+    let this = KeptRequest {
+        scope: Arc::clone(scope),
+        owner: owner.tag,
+        method: request.method().clone(),
+        path: uri.path().into(),
+        query: without_last_event_id(uri.query().unwrap_or_default()).into(),
+        body: digest,
+        origin: origin.clone(),
+    };
+    let candidates = match &last {
+        Some(_) => service.kept().of_owner(&owner.tag),
+        None => Vec::new(),
+    };
+    let might_be = candidates
+        .iter()
+        .any(|stream| stream.request.method == this.method && stream.request.path == this.path);
+    let mut key = first_key(keep, &request, None);
+    let mut body = None;
+    if ours.is_some() || might_be || matches!(key, StreamName::InBody) {
+        let counted = service.kept().counted(scope);
+        let is_full = service.kept().is_full(scope, keep.limits.total);
+        if !is_full || ours.is_some() || might_be {
+            let (read, counted) = read_body(request, counted).await;
+            request = read.request;
+            if matches!(key, StreamName::InBody) {
+                key = first_key(keep, &request, Some(read.whole.as_deref()));
+            }
+            if ours.is_some() && read.whole.is_none() && this.body.get().is_none() {
+                // Too large to be compared, and more than is kept of it to be forwarded.
+                return Err(Rejection::Gone);
+            }
+            body = Some(counted);
+        }
+    }
+    if let Some(id) = &last {
+        let made_again = candidates.into_iter().filter(|stream| stream.is_response_to(&this));
+        if let Some((stream, position)) = continued(made_again, id) {
+            if is_foreign_again((&request, is_tls), &stream, &resume, &owner) {
+                return Err(Rejection::ForeignOrigin);
+            }
+            let open = resume.open(stream, &position, ResumedBy::Request);
+            return open.map(Begun::Answer);
+        }
+        if let Some(id) = ours {
+            let is_own = service.kept().get(&id).is_some_and(|it| it.request.owner.is(&owner.tag));
+            if !is_own {
+                return Err(Rejection::Gone);
+            }
+            // Another request of the same client, which sends the id that it saw last: the backend does not know it.
+            request.headers_mut().remove(LAST_EVENT_ID);
+        }
+    }
+    let key = match key {
+        StreamName::Is(key) => Some(key),
+        StreamName::None | StreamName::InBody | StreamName::InResponse => None,
+    };
+    let view = (&AuthRequest::new(&request), is_tls);
+    let may_replace = !is_foreign(view, resume.route, Some(&owner));
+    let reservation = match (&key, keep.same_key) {
+        (Some(key), SameKey::Reject) => {
+            let reserved = service.kept().reserve(&owner.tag, &this.method, key);
+            Some(reserved.ok_or(Rejection::SameKey)?)
+        }
+        _ => None,
+    };
+    let keeping = Keeping {
+        is_listed: keep.methods.contains(&this.method),
+        request: this,
+        owner,
+        key,
+        may_replace,
+        has_origin: origin.is_some(),
+        reservation,
+        revocable: resume.admission.revocable_again(),
+        _body: body,
+    };
+    Ok(Begun::Forward(request, Some(Box::new(keeping))))
+}
+
+/// The stream of a request that was made before, and where its client is.
+fn continued(
+    mut made_again: impl Iterator<Item = Arc<KeptStream>>,
+    id: &[u8],
+) -> Option<(Arc<KeptStream>, Position)> {
+    made_again.find_map(|stream| {
+        let position = position_of(&stream, id);
+        let is_known = match (&position, stream.log.locate(&position)) {
+            (Position::AfterOwn(_), LogPlace::Unknown) => false,
+            (Position::AfterOwn(_), _) => parse_event_id(id).is_none(),
+            (Position::Start | Position::After(_), _) => true,
+        };
+        is_known.then_some((stream, position))
+    })
+}
+
+/// Whether a page makes a request again that another page has made.
+fn is_foreign_again(
+    (request, is_tls): (&Request<RequestBody>, bool),
+    stream: &KeptStream,
+    resume: &KeptResume<'_>,
+    owner: &Owner,
+) -> bool {
+    let origin = resume.info.origin.as_ref();
+    let is_same = origin.is_some() && origin == stream.request.origin.as_ref();
+    !is_same && is_foreign((&AuthRequest::new(request), is_tls), resume.route, Some(owner))
+}
+
+impl Keeping {
+    /// Keeps the response to the request, if it can be kept.
+    ///
+    /// # Errors
+    /// The client has as many streams as it may have, or a stream of this name runs already.
+    pub(super) fn keep(
+        self: Box<Self>,
+        keep: &Arc<KeepSettings>,
+        response: Response<UpstreamBody>,
+        resume: KeptResume<'_>,
+    ) -> Result<Kept, Rejection> {
+        let (head, mut pump) = match self.start(keep, response, resume.service)? {
+            Started::Pump(head, pump) => (*head, pump),
+            Started::Not(response) => return Ok(Kept::Not(response)),
+        };
+        let has_ended = pump.take_ready();
+        let pumps = resume.service.pumps().clone();
+        let body = resume.body(KeptReader::new(pump.stream(), 0, None))?;
+        if !has_ended {
+            drop(pumps.spawn_local(pump.run()));
+        }
+        Ok(Kept::Stream(head.map(|()| body)))
+    }
+
+    /// Keeps the response to a request whose client has left, if it can be kept.
+    pub(super) fn keep_unread(
+        self: Box<Self>,
+        keep: &Arc<KeepSettings>,
+        response: Response<UpstreamBody>,
+        service: &Service,
+    ) {
+        if let Ok(Started::Pump(_, pump)) = self.start(keep, response, service) {
+            drop(service.pumps().spawn_local(pump.run()));
+        }
+    }
+
+    /// Whether its stream can be found without its address.
+    pub(super) fn can_be_found(&self, keep: &KeepSettings) -> bool {
+        self.key.is_some() && keep.resume_at.is_some()
+    }
+
+    /// Makes a stream of a response, if it can be kept.
+    fn start(
+        self: Box<Self>,
+        keep: &Arc<KeepSettings>,
+        mut response: Response<UpstreamBody>,
+        service: &Service,
+    ) -> Result<Started, Rejection> {
+        let metrics = service.metrics();
+        if let Err(why) = self.is_to_keep(&response) {
+            if is_event_stream(response.headers()) {
+                metrics.kept_passed(why);
+            }
+            return Ok(Started::Not(response));
+        }
+        let streams = service.kept();
+        let key = response_key(keep, self.key, response.headers());
+        let older = match (&key, keep.same_key) {
+            (Some(key), SameKey::Replace) if self.may_replace => {
+                streams.named(&self.owner.tag, &self.request.method, key)
+            }
+            (Some(key), SameKey::Reject) if self.reservation.is_none() => {
+                // The name came with the response: the backend is told by the end of its request.
+                let tag = &self.owner.tag;
+                drop(streams.reserve(tag, &self.request.method, key).ok_or(Rejection::SameKey)?);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
+        older.iter().for_each(|stream| stream.cancel(CancelReason::Replaced));
+        let head = answer::kept_head(response.headers());
+        let new = (self.request, key, head);
+        let stream = match streams.add(new, keep, self.owner.is_named) {
+            Ok(stream) => stream,
+            Err(full) => {
+                metrics.kept_passed(match full {
+                    Full::Owner => "per_owner",
+                    Full::Total => "total",
+                });
+                return Ok(Started::Not(response));
+            }
+        };
+        drop(self.reservation);
+        answer::make_kept(response.headers_mut(), &stream, self.has_origin);
+        let (head, body) = response.into_parts();
+        let cancelled = Arc::downgrade(&stream);
+        let guard = service.guard_kept(self.revocable.as_ref(), move |_revoked| {
+            if let Some(stream) = cancelled.upgrade() {
+                stream.cancel(CancelReason::Revoked);
+            }
+        });
+        let pump = Pump::new(body, (stream, streams), guard);
+        Ok(Started::Pump(Box::new(Response::from_parts(head, ())), pump))
+    }
+
+    /// Says why a response is not kept.
+    fn is_to_keep(&self, response: &Response<UpstreamBody>) -> Result<(), &'static str> {
+        let headers = response.headers();
+        let says = |word: &str| {
+            headers
+                .get(SSEGATE_KEEP)
+                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(word.as_bytes()))
+        };
+        let varies = headers.get_all(VARY).iter().any(|value| {
+            value.as_bytes().split(|&byte| byte == b',').any(|name| name.trim_ascii() == b"*")
+        });
+        if response.status() != StatusCode::OK || !is_event_stream(headers) {
+            Err("status")
+        } else if headers.contains_key(MCP_SESSION_ID) {
+            Err("mcp")
+        } else if says("no") || !(self.is_listed || says("yes")) {
+            Err("not_wanted")
+        } else if backend_stream::is_encoded(headers) {
+            Err("encoded")
+        } else if varies {
+            Err("vary")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What has become of a response.
+enum Started {
+    /// A stream, whose pump does not run yet.
+    Pump(Box<Response<()>>, Pump),
+    Not(Response<UpstreamBody>),
+}
+
+/// A response that may be kept.
+pub(super) enum Kept {
+    /// It is, and has a reader.
+    Stream(Response<ResponseBody>),
+    /// It passes as any other.
+    Not(Response<UpstreamBody>),
+}
+
+/// The name that a request has.
+enum StreamName {
+    Is(Box<str>),
+    /// It has none.
+    None,
+    /// It may be in the body, which has to be read.
+    InBody,
+    /// It may be in the response.
+    InResponse,
+}
+
+/// The first name that is there. `body`: what was read of the body; `Some(None)`: it is too large.
+#[expect(clippy::option_option, reason = "not read, and not usable, are two things")]
+fn first_key<B: http_body::Body>(
+    keep: &KeepSettings,
+    request: &Request<B>,
+    body: Option<Option<&[u8]>>,
+) -> StreamName {
+    let mut parsed = None;
+    for source in &keep.key {
+        let found = match source {
+            KeySource::Header(name) => text(request.headers(), name),
+            KeySource::Response(_) => return StreamName::InResponse,
+            KeySource::Body(_) if request.body().is_end_stream() && body.is_none() => None,
+            KeySource::Body(pointer) => match body {
+                None => return StreamName::InBody,
+                Some(body) => {
+                    let json = parsed.get_or_insert_with(|| {
+                        body.and_then(|body| serde_json::from_slice(body).ok())
+                    });
+                    json.as_ref().and_then(|json: &serde_json::Value| value_at(json, pointer))
+                }
+            },
+        };
+        if let Some(key) = found.filter(|key| is_key(key)) {
+            return StreamName::Is(key.into());
+        }
+    }
+    StreamName::None
+}
+
+fn is_key(key: &str) -> bool {
+    !key.is_empty() && key.len() <= MAX_KEY
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then(|| value.to_owned())
+}
+
+fn value_at(json: &serde_json::Value, pointer: &str) -> Option<String> {
+    match json.pointer(pointer)? {
+        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// The name of a stream: that of its request, or what the response says.
+fn response_key(
+    keep: &KeepSettings,
+    of_request: Option<Box<str>>,
+    headers: &HeaderMap,
+) -> Option<Box<str>> {
+    let of_response = || {
+        let sources = keep.key.iter().filter_map(|source| match source {
+            KeySource::Response(name) => Some(name),
+            KeySource::Header(_) | KeySource::Body(_) => None,
+        });
+        let mut names = sources.cloned().chain([SSEGATE_KEY]);
+        names.find_map(|name| text(headers, &name).filter(|key| is_key(key)))
+    };
+    of_request.or_else(|| of_response().map(Into::into))
+}
+
+/// A request of which the body, or its beginning, was read. It can be forwarded.
+struct ReadRequest {
+    request: Request<RequestBody>,
+    /// All of the body; `None` if it is too large, or does not come.
+    whole: Option<Bytes>,
+}
+
+/// Reads the body to its end, or until it is too large. It is forwarded all the same.
+async fn read_body(
+    request: Request<RequestBody>,
+    mut counted: KeptBytes,
+) -> (ReadRequest, KeptBytes) {
+    let (head, mut body) = request.into_parts();
+    let mut read = BytesMut::new();
+    let mut is_whole = body.is_end_stream();
+    while !is_whole && read.len() <= MAX_BODY {
+        let Ok(frame) = tokio::time::timeout(BODY_PAUSE, body.frame()).await else { break };
+        match frame {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    read.extend_from_slice(&data);
+                    counted.set(read.capacity());
+                }
+                is_whole = body.is_end_stream();
+            }
+            Some(Err(_)) => break,
+            None => is_whole = true,
+        }
+    }
+    let read = read.freeze();
+    let whole = (is_whole && read.len() <= MAX_BODY).then(|| read.clone());
+    let request = Request::from_parts(head, RequestBody::begun(read, body));
+    (ReadRequest { request, whole }, counted)
+}
+
+/// A query without the id of a last event.
+fn without_last_event_id(text: &str) -> String {
+    let is_id = |pair: &&str| {
+        let name = query::parse(pair).into_iter().next().map(|(name, _)| name);
+        name.is_some_and(|name| LAST_EVENT_ID_KEYS.contains(&name.as_str()))
+    };
+    text.split('&').filter(|pair| !is_id(pair)).collect::<Vec<_>>().join("&")
+}

@@ -1,0 +1,109 @@
+//! Continues a kept stream for a client that comes back.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Request, Response};
+
+use super::admission::Admission;
+use super::backend_stream::{BackendStream, StreamSource};
+use super::body::ResponseBody;
+use super::kept::answer;
+use super::kept::log::{LogPlace, Position};
+use super::kept::loss::Loss;
+use super::kept::reader::KeptReader;
+use super::kept::stream::{KeptStream, ResumedBy};
+use super::kept::stream_id::parse_event_id;
+use super::rejection::Rejection;
+use super::request_info::RequestInfo;
+use super::{Service, events};
+use crate::proxy::Proxy;
+use crate::query;
+use crate::route::Route;
+use crate::server::connection::ConnectionState;
+
+/// Where in this stream a client is that sends this id.
+pub(super) fn position_of(stream: &KeptStream, id: &[u8]) -> Position {
+    match parse_event_id(id) {
+        Some((name, number)) if name == &*stream.id => Position::After(number),
+        _ => Position::AfterOwn(id.to_vec()),
+    }
+}
+
+/// Where a client wants to begin: behind the event in `Last-Event-ID` or in the query, or `after` in the query.
+pub(super) fn requested_position<B>(request: &Request<B>, stream: &KeptStream) -> Position {
+    if let Some(id) = events::last_event_id(request) {
+        return position_of(stream, &id);
+    }
+    let pairs = query::parse(request.uri().query().unwrap_or_default());
+    let after = pairs.into_iter().find(|(name, _)| name == "after");
+    let after = after.and_then(|(_, number)| number.parse().ok());
+    after.map_or(Position::Start, Position::After)
+}
+
+/// What a reader is opened with.
+pub(super) struct KeptResume<'a> {
+    pub(super) service: &'a Service,
+    pub(super) route: &'a Route,
+    pub(super) proxy: &'a Proxy,
+    pub(super) info: &'a RequestInfo,
+    pub(super) admission: &'a Admission,
+    pub(super) connection: Rc<ConnectionState>,
+}
+
+impl KeptResume<'_> {
+    /// The rest of a stream, and what follows.
+    ///
+    /// # Errors
+    /// The client has as many streams as it may have, or what it needs is not kept any more.
+    pub(super) fn open(
+        self,
+        stream: Arc<KeptStream>,
+        position: &Position,
+        by: ResumedBy,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        let metrics = self.service.metrics();
+        let how = stream.settings.on_lost;
+        let (offset, loss) = match stream.log.locate(position) {
+            LogPlace::At(offset) => (offset, None),
+            LogPlace::AllRead if self.info.method == Method::GET => {
+                metrics.kept_resumed(by.as_str());
+                return Ok(answer::nothing());
+            }
+            LogPlace::AllRead => {
+                metrics.kept_resumed(by.as_str());
+                return Ok(answer::all_read(&stream, self.info.origin.as_ref()));
+            }
+            LogPlace::Behind | LogPlace::Unknown => {
+                metrics.kept_lost("history");
+                let extent = stream.log.extent();
+                let is_gap = Loss::Behind.goes_on(how) && !extent.is_torn;
+                let told = Loss::Behind.told(how, None);
+                if told.is_none() || (Loss::Behind.goes_on(how) && !is_gap) {
+                    return Err(Rejection::Gone);
+                }
+                (extent.start, Some(Loss::Behind))
+            }
+        };
+        metrics.kept_resumed(by.as_str());
+        self.info.note(|log| log.note_last_event_id());
+        let reader = KeptReader::new(Arc::clone(&stream), offset, loss);
+        let origin = self.info.origin.clone();
+        let body = self.body(reader)?;
+        Ok(answer::again(&stream, origin.as_ref(), body))
+    }
+
+    /// The body of a response that has a reader.
+    ///
+    /// # Errors
+    /// The client has as many streams as it may have.
+    pub(super) fn body(self, reader: KeptReader) -> Result<ResponseBody, Rejection> {
+        let Self { service, route, proxy, admission, connection, .. } = self;
+        let cut = connection.current_request_abort();
+        let counted = (service, service.count_stream(route, admission, connection)?);
+        let timing = (proxy.stream_keep_alive(), admission.expires_at);
+        let source = StreamSource::Kept(Box::new(reader));
+        let stream = BackendStream::new(source, &HeaderMap::new(), timing, counted, cut);
+        Ok(ResponseBody::BackendStream(Box::new(stream)))
+    }
+}

@@ -1,0 +1,297 @@
+//! How kept streams end, what is told of it, and what bounds them.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{OWNER, STREAM, build, end, ended, events, get, open, post, read, write};
+use crate::support::{Call, Gateway, Redis, Request, Response, SOON, Upstream, Via, within};
+
+fn delete(target: &str) -> Request {
+    Request { method: "DELETE".into(), ..get(target) }
+}
+
+async fn state(gateway: &Gateway, location: &str) -> String {
+    let head = Request { method: "HEAD".into(), ..get(location) };
+    gateway.send(Via::Http1, head).await.header("ssegate-state").to_owned()
+}
+
+/// A stream of which the first event was read.
+async fn begun(gateway: &Gateway, upstream: &Upstream, via: Via) -> (Response, Call, String) {
+    let (mut response, mut call) =
+        open(gateway, upstream, (via, post("/chat", "{}")), STREAM).await;
+    write(&mut call, "data: 1\n\n").await;
+    let stream = response.header("ssegate-stream").to_owned();
+    read(&mut response.body, &events(&stream, 1..=1)).await;
+    let location = response.header("location").to_owned();
+    (response, call, location)
+}
+
+/// To stop is not to disconnect.
+#[tokio::test]
+async fn only_its_owner_stops_a_stream() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway =
+        build(&redis, &upstream, &format!("{OWNER}, when_nobody: continue")).start().await;
+    for via in Via::ALL {
+        let (response, mut call, location) = begun(&gateway, &upstream, via).await;
+        drop(response);
+        let mut reader = gateway.send(via, get(&location)).await;
+        drop(reader.body.until("\n\n").await);
+        write(&mut call, "data: 2\n\n").await;
+        drop(reader.body.until("\n\n").await);
+        let began = Instant::now();
+        let deleted = gateway.send(via, delete(&location)).await;
+        assert_eq!((deleted.status, deleted.header("cache-control")), (204, "no-store"));
+        call.closed().await;
+        // On a machine that does nothing else it is 100 ms; the request is in it.
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(within(SOON, "the end", reader.body.rest()).await.unwrap().is_empty());
+        assert_eq!(gateway.send(via, delete(&location)).await.status, 204, "again");
+        assert_eq!(state(&gateway, &location).await, "cancelled");
+    }
+    gateway.counts("ssegate_kept_cancelled_total", &["reason=\"deleted\""], 4.0).await;
+}
+
+#[tokio::test]
+async fn when_nobody_reads_the_route_decides() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    for (when, is_cancelled) in
+        [("cancel", true), ("cancel_after 300ms", true), ("continue", false)]
+    {
+        let keep = format!("{OWNER}, when_nobody: {when}");
+        let gateway = build(&redis, &upstream, &keep).start().await;
+        let (response, mut call, location) = begun(&gateway, &upstream, Via::Http2).await;
+        drop(response);
+        if is_cancelled {
+            call.closed().await;
+            assert_eq!(state(&gateway, &location).await, "cancelled", "{when}");
+            gateway.counts("ssegate_kept_cancelled_total", &["reason=\"nobody\""], 1.0).await;
+        } else {
+            write(&mut call, "data: 2\n\n").await;
+            end(&mut call).await;
+            within(SOON, "its end", async { while state(&gateway, &location).await != "ended" {} })
+                .await;
+        }
+    }
+    // One that comes back in time keeps it alive.
+    let gateway =
+        build(&redis, &upstream, &format!("{OWNER}, when_nobody: cancel_after 2s")).start().await;
+    let (response, mut call, location) = begun(&gateway, &upstream, Via::Http2).await;
+    drop(response);
+    let mut reader = gateway.send(Via::Http1, get(&location)).await;
+    drop(reader.body.until("\n\n").await);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    write(&mut call, "data: 2\n\n").await;
+    assert!(reader.body.until("\n\n").await.starts_with("data: 2\n"));
+}
+
+/// The backend breaks off, between two events or in the middle of one.
+#[tokio::test]
+async fn a_loss_is_told_as_the_route_says() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    for (on_lost, told) in [
+        ("cut", ""),
+        ("openai", "event: error\ndata: {\"error\":{\"message\":"),
+        ("anthropic", "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\","),
+        ("ai-sdk", "data: {\"type\":\"error\",\"errorText\":"),
+        ("gap", "event: gap\ndata: {\"reason\":\"lost\"}\n\n"),
+    ] {
+        let keep = format!("{OWNER}, on_lost: {on_lost}");
+        let gateway = build(&redis, &upstream, &keep).start().await;
+        let (mut response, mut call, location) = begun(&gateway, &upstream, Via::Http1).await;
+        write(&mut call, "data: 2").await;
+        read(&mut response.body, "data: 2").await;
+        call.reset();
+        let rest = within(SOON, "the end", response.body.rest()).await;
+        assert!(
+            rest.is_err(),
+            "{on_lost}: in the middle of an event nothing can be told: {rest:?}"
+        );
+        assert_eq!(state(&gateway, &location).await, "lost");
+        let mut late = gateway.send(Via::H2c, get(&location)).await;
+        let mut seen = late.body.until("\n\n").await;
+        if on_lost == "cut" {
+            assert!(within(SOON, "the end", late.body.rest()).await.is_err());
+            continue;
+        }
+        let rest = within(SOON, "the end", late.body.rest()).await.unwrap();
+        seen.push_str(str::from_utf8(&rest).unwrap());
+        let (first, rest) = seen.split_at(seen.find("\n\n").unwrap() + 2);
+        assert!(first.starts_with("data: 1\n"), "{on_lost}: {seen}");
+        assert!(rest.starts_with(told) && rest.ends_with("\n\n"), "{on_lost}: {seen}");
+        gateway.counts("ssegate_kept_lost_total", &["reason=\"backend\""], 1.0).await;
+    }
+}
+
+/// The oldest events go, and who needs them is told.
+#[tokio::test]
+async fn what_is_kept_is_bounded() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    for limits in ["events: 10", "bytes: 1KiB"] {
+        for (on_lost, status) in [("cut", 410), ("gap", 200), ("openai", 200)] {
+            let keep = format!("{OWNER}, limits: {{ {limits} }}, on_lost: {on_lost}");
+            let gateway = build(&redis, &upstream, &keep).start().await;
+            let response = ended(&gateway, &upstream, 100).await;
+            let stream = response.header("ssegate-stream").to_owned();
+            let location = response.header("location").to_owned();
+            let behind = gateway.send(Via::Http1, get(&location)).await;
+            assert_eq!((behind.status, behind.header("cache-control")), (status, "no-store"));
+            let text = behind.text().await;
+            match on_lost {
+                "gap" => {
+                    let begin = "event: gap\ndata: {\"reason\":\"history\"}\nid: ";
+                    assert!(text.starts_with(begin), "{text}");
+                    assert!(text.ends_with(&events(&stream, 99..=100)), "{text}");
+                }
+                "openai" => assert!(text.starts_with("event: error\n"), "{text}"),
+                _ => {}
+            }
+            let near = get(&location).header("last-event-id", &format!("{stream}-95"));
+            let text = gateway.send(Via::Http1, near).await.text().await;
+            assert_eq!(text, events(&stream, 96..=100), "{limits}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_owner_has_so_many_and_those_that_have_ended_go_first() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let keep = format!("{OWNER}, limits: {{ per_owner: 2 }}, when_nobody: continue");
+    let gateway = build(&redis, &upstream, &keep).start().await;
+    let first = ended(&gateway, &upstream, 1).await.header("location").to_owned();
+    let (_one, _call, one) = begun(&gateway, &upstream, Via::Http1).await;
+    assert_eq!(state(&gateway, &first).await, "ended");
+    let (_two, _other_call, two) = begun(&gateway, &upstream, Via::Http1).await;
+    assert_eq!(gateway.send(Via::Http1, get(&first)).await.status, 404, "it made room");
+    let (response, mut call) =
+        open(&gateway, &upstream, (Via::Http1, post("/chat", "{}")), STREAM).await;
+    assert_eq!(response.header("location"), "", "one more passes");
+    write(&mut call, ": x\n\ndata: 1\n\n").await;
+    end(&mut call).await;
+    assert_eq!(response.text().await, ": x\n\ndata: 1\n\n");
+    for running in [one, two] {
+        assert_eq!(state(&gateway, &running).await, "running");
+    }
+    let bert = Request::new("POST", "/chat").header("authorization", "Bearer bert");
+    let (response, _call) = open(&gateway, &upstream, (Via::Http1, bert), STREAM).await;
+    assert_ne!(response.header("location"), "", "he has none");
+    gateway.counts("ssegate_kept_passed_total", &["reason=\"per_owner\""], 1.0).await;
+}
+
+#[tokio::test]
+async fn a_route_has_so_much_memory() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let keep =
+        format!("{OWNER}, limits: {{ total: 64KiB, per_owner: 1000 }}, when_nobody: continue");
+    let gateway = build(&redis, &upstream, &keep).start().await;
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let (mut response, mut call, location) = begun(&gateway, &upstream, Via::Http1).await;
+        for _ in 0..4 {
+            write(&mut call, &format!("data: {}\n\n", "x".repeat(4000))).await;
+            drop(response.body.until("\n\n").await);
+        }
+        streams.push((response, call, location));
+    }
+    let bytes = gateway.metrics().await.sum("ssegate_kept_bytes", &[]);
+    assert!(bytes < f64::from(80 << 10), "{bytes}");
+    // Those that run go on.
+    for (response, call, location) in &mut streams {
+        write(call, "data: last\n\n").await;
+        assert!(response.body.until("\n\n").await.starts_with("data: last\n"));
+        assert_eq!(state(&gateway, location).await, "running");
+    }
+    for (mut response, mut call, _) in streams {
+        end(&mut call).await;
+        assert!(within(SOON, "the end", response.body.rest()).await.unwrap().is_empty());
+    }
+    // What has ended makes room.
+    let (_response, _call, location) = begun(&gateway, &upstream, Via::Http1).await;
+    assert_ne!(location, "");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_too_old_is_cut_off() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway =
+        build(&redis, &upstream, &format!("{OWNER}, limits: {{ age: 1s }}")).start().await;
+    let (mut response, call, location) = begun(&gateway, &upstream, Via::Http1).await;
+    call.closed().await;
+    assert!(within(SOON, "the end", response.body.rest()).await.is_err());
+    assert_eq!(state(&gateway, &location).await, "lost");
+    gateway.counts("ssegate_kept_lost_total", &["reason=\"age\""], 1.0).await;
+}
+
+/// A gateway that stops does not stop what is paid for, as long as it may.
+#[tokio::test]
+async fn a_draining_gateway_pumps_on() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let keep = format!("{OWNER}, when_nobody: continue");
+    let mut gateway = build(&redis, &upstream, &keep).settings("drain: 20s").start().await;
+    let (mut response, mut call, _) = begun(&gateway, &upstream, Via::Http2).await;
+    let stream = response.header("ssegate-stream").to_owned();
+    let (other, mut unread, _) = begun(&gateway, &upstream, Via::Http2).await;
+    drop(other);
+    gateway.terminate();
+    gateway.logs("stopping").await;
+    for number in 2..5 {
+        write(&mut call, &format!("data: {number}\n\n")).await;
+        read(&mut response.body, &events(&stream, number..=number)).await;
+        write(&mut unread, "data: x\n\n").await;
+    }
+    end(&mut call).await;
+    assert!(within(SOON, "the end", response.body.rest()).await.unwrap().is_empty());
+    write(&mut unread, "data: x\n\n").await;
+    end(&mut unread).await;
+    assert!(gateway.exit_within(SOON).await.success());
+}
+
+/// What does not end until then is told.
+#[tokio::test]
+async fn when_the_drain_is_over_the_rest_is_lost() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let keep = format!("{OWNER}, on_lost: gap");
+    let mut gateway = build(&redis, &upstream, &keep).settings("drain: 1s").start().await;
+    let (mut response, call, _) = begun(&gateway, &upstream, Via::Http1).await;
+    gateway.terminate();
+    let rest = within(SOON, "the end", response.body.rest()).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&rest), "event: gap\ndata: {\"reason\":\"lost\"}\n\n");
+    call.closed().await;
+    gateway.exit_within(SOON).await;
+}
+
+/// A reader that does not read holds up nobody: neither the others nor the backend.
+#[tokio::test]
+async fn a_slow_reader_slows_nobody() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let keep = format!("{OWNER}, limits: {{ bytes: 256KiB }}");
+    let gateway = build(&redis, &upstream, &keep).start().await;
+    let (slow, mut call, location) = begun(&gateway, &upstream, Via::Http1).await;
+    let mut quick = gateway.send(Via::H2c, get(&location)).await;
+    drop(quick.body.until("\n\n").await);
+    let text = "x".repeat(60_000);
+    let sent = 400;
+    for _ in 0..sent {
+        let event = format!("data: {text}\n\n");
+        within(SOON, "the backend can write", write(&mut call, &event)).await;
+        let mut seen = 0;
+        while seen < event.len() {
+            let chunk = within(SOON, "more", quick.body.chunk()).await.unwrap();
+            seen += chunk.expect("it goes on").len();
+        }
+    }
+    let mut slow = slow.body;
+    let rest = within(SOON, "the end", slow.rest()).await;
+    assert!(rest.is_err(), "it has missed something, and is told");
+}

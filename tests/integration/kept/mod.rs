@@ -1,0 +1,92 @@
+//! Event streams of a backend that survive their readers.
+
+use crate::support::{
+    Body, Call, Gateway, GatewayBuilder, Redis, Request, Response, SOON, Upstream, Via, within,
+};
+
+/// What passes, and what is added.
+mod bytes;
+/// How streams end, and what is told of it.
+mod ends;
+/// The libraries of applications.
+mod libraries;
+/// Whose a stream is.
+mod owners;
+/// Clients that come back.
+mod resuming;
+/// Many streams, cut at random.
+mod storms;
+
+const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+                      transfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+
+/// What `keep` says where a test does not care.
+const OWNER: &str = "owner: [authorization, \"cookie:session\"]";
+
+fn build(redis: &Redis, upstream: &Upstream, keep: &str) -> GatewayBuilder {
+    let address = upstream.address();
+    Gateway::build(redis).settings("sse: { keep_alive: 1m }").route(&format!(
+        "- path: /{{*rest}}\n  proxy: {{ upstream: \"http://{address}\" }}\n  keep: {{ {keep} }}\n"
+    ))
+}
+
+/// Of the user `anna`.
+fn post(target: &str, body: &str) -> Request {
+    Request::new("POST", target).header("authorization", "Bearer anna").body(body.as_bytes())
+}
+
+fn get(target: &str) -> Request {
+    Request::get(target).header("authorization", "Bearer anna")
+}
+
+/// Sends a request; the backend answers with this head.
+async fn open(
+    gateway: &Gateway,
+    upstream: &Upstream,
+    (via, request): (Via, Request),
+    head: &str,
+) -> (Response, Call) {
+    let answer = async {
+        let mut call = upstream.call().await;
+        call.write(head).await;
+        call
+    };
+    tokio::join!(gateway.send(via, request), answer)
+}
+
+/// Reads on until exactly `expected` has come.
+async fn read(body: &mut Body, expected: &str) {
+    let mut seen = Vec::new();
+    while seen.len() < expected.len() {
+        let chunk = within(SOON, "the next bytes", body.chunk()).await.unwrap();
+        seen.extend_from_slice(&chunk.unwrap_or_else(|| panic!("ended after {seen:?}")));
+    }
+    assert_eq!(String::from_utf8_lossy(&seen), expected);
+}
+
+/// Writes this piece of a body in a chunk.
+async fn write(call: &mut Call, piece: &str) {
+    call.write(format!("{:x}\r\n{piece}\r\n", piece.len())).await;
+}
+
+/// Ends a body.
+async fn end(call: &mut Call) {
+    call.write("0\r\n\r\n").await;
+}
+
+/// A stream of so many events that has ended, and the response with which it began.
+async fn ended(gateway: &Gateway, upstream: &Upstream, events: usize) -> Response {
+    let (mut response, mut call) =
+        open(gateway, upstream, (Via::Http1, post("/chat", "{}")), STREAM).await;
+    for number in 1..=events {
+        write(&mut call, &format!("data: {number}\n\n")).await;
+    }
+    end(&mut call).await;
+    drop(within(SOON, "the end", response.body.rest()).await.unwrap());
+    response
+}
+
+/// The events that follow this number, as they come.
+fn events(stream: &str, numbers: std::ops::RangeInclusive<usize>) -> String {
+    numbers.map(|number| format!("data: {number}\nid: {stream}-{number}\n\n")).collect()
+}

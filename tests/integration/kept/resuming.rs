@@ -1,0 +1,219 @@
+//! Clients that come back: to the address of a stream, with the same request, and by its name.
+
+use super::{OWNER, STREAM, build, end, ended, events, get, open, post, read, write};
+use crate::support::{Redis, Request, SOON, Upstream, Via, within};
+
+/// Whatever was lost of a stream that still runs, over every protocol.
+#[tokio::test]
+async fn a_client_gets_the_rest_and_what_follows() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, OWNER).start().await;
+    for via in Via::ALL {
+        let (mut response, mut call) =
+            open(&gateway, &upstream, (via, post("/chat", "{}")), STREAM).await;
+        let stream = response.header("ssegate-stream").to_owned();
+        let location = response.header("location").to_owned();
+        write(&mut call, "data: 1\n\ndata: 2\n\ndata: 3\n\n").await;
+        read(&mut response.body, &events(&stream, 1..=3)).await;
+        drop(response);
+        for (target, id, first) in [
+            (location.clone(), "", 1),
+            (location.clone(), "1", 2),
+            (format!("{location}?last_event_id={stream}-2"), "", 3),
+            (format!("{location}?after=1"), "", 2),
+            (format!("{location}?after=0"), "", 1),
+            // The header counts: it is newer than the URL of an `EventSource`.
+            (format!("{location}?after=0"), "2", 3),
+        ] {
+            let mut request = get(&target);
+            if !id.is_empty() {
+                request = request.header("last-event-id", &format!("{stream}-{id}"));
+            }
+            let mut resumed = gateway.send(via, request).await;
+            assert_eq!((resumed.status, resumed.header("cache-control")), (200, "no-store"));
+            read(&mut resumed.body, &events(&stream, first..=3)).await;
+        }
+        let live = get(&location).header("last-event-id", &format!("{stream}-3"));
+        let mut one = gateway.send(via, live.clone()).await;
+        let mut other = gateway.send(Via::H2c, live).await;
+        write(&mut call, "data: 4\n\n").await;
+        for reader in [&mut one, &mut other] {
+            read(&mut reader.body, &events(&stream, 4..=4)).await;
+        }
+        end(&mut call).await;
+        for mut reader in [one, other] {
+            assert!(within(SOON, "the end", reader.body.rest()).await.unwrap().is_empty());
+        }
+        let all_read = get(&location).header("last-event-id", &format!("{stream}-4"));
+        let response = gateway.send(via, all_read).await;
+        assert_eq!((response.status, response.header("cache-control")), (204, "no-store"));
+        let head = gateway.send(via, Request { method: "HEAD".into(), ..get(&location) }).await;
+        assert_eq!(head.status, 200);
+        assert_eq!((head.header("ssegate-state"), head.header("ssegate-last")), ("ended", "4"));
+        assert_eq!(gateway.send(via, get(&location)).await.text().await, events(&stream, 1..=4));
+    }
+    gateway.counts("ssegate_kept_resumes_total", &["by=\"address\""], 4.0 * 9.0).await;
+}
+
+/// The backend is asked once, and never again for the same.
+#[tokio::test]
+async fn the_same_request_again_does_not_reach_the_backend() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, &format!("{OWNER}, after_end: 1s")).start().await;
+    let response = ended(&gateway, &upstream, 3).await;
+    let stream = response.header("ssegate-stream").to_owned();
+    let last = |request: Request, number: usize| {
+        request.header("last-event-id", &format!("{stream}-{number}"))
+    };
+    for via in Via::ALL {
+        let again = gateway.send(via, last(post("/chat", "{}"), 1)).await;
+        assert_eq!((again.status, again.header("ssegate-stream")), (200, &*stream), "{via:?}");
+        assert_eq!(again.text().await, events(&stream, 2..=3));
+        let all_read = gateway.send(via, last(post("/chat", "{}"), 3)).await;
+        assert_eq!((all_read.status, all_read.header("content-type")), (200, "text/event-stream"));
+        assert_eq!(all_read.text().await, "");
+    }
+    // Other requests of the same client: the backend does not know the id.
+    for other in [
+        post("/chat", "{\"next\":1}"),
+        post("/chat?x=1", "{}"),
+        post("/other", "{}"),
+        Request { method: "PUT".into(), ..post("/chat", "{}") },
+    ] {
+        let (_, call) = open(&gateway, &upstream, (Via::Http1, last(other, 1)), STREAM).await;
+        assert_eq!(call.header("last-event-id"), "");
+    }
+    // Requests with an id that nobody has given.
+    let foreign = post("/chat", "{}").header("last-event-id", &format!("{}-1", "a".repeat(26)));
+    assert_eq!(gateway.send(Via::Http1, foreign).await.status, 410);
+    let anonymous = Request::new("POST", "/chat").body(b"{}");
+    assert_eq!(gateway.send(Via::Http1, last(anonymous, 1)).await.status, 410);
+    // And when it is gone, there is no second generation either.
+    within(2 * SOON, "it is forgotten", async {
+        loop {
+            let response = gateway.send(Via::Http1, last(post("/chat", "{}"), 1)).await;
+            if response.status == 410 {
+                assert_eq!(response.header("cache-control"), "no-store");
+                return;
+            }
+            assert_eq!(response.status, 200);
+        }
+    })
+    .await;
+    let address = format!("/.ssegate/kept/{stream}");
+    assert_eq!(gateway.send(Via::Http1, get(&address)).await.status, 404);
+}
+
+/// An `EventSource` comes back to the URL that it knows.
+#[tokio::test]
+async fn an_event_source_continues_at_its_own_url_and_stops_at_the_end() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, OWNER).start().await;
+    let ask = || Request::events("/stream?a=1").header("cookie", "session=1");
+    let (mut response, mut call) = open(&gateway, &upstream, (Via::Http2, ask()), STREAM).await;
+    let stream = response.header("ssegate-stream").to_owned();
+    write(&mut call, "data: 1\n\ndata: 2\n\n").await;
+    read(&mut response.body, &events(&stream, 1..=2)).await;
+    drop(response);
+    end(&mut call).await;
+    let again = ask().header("last-event-id", &format!("{stream}-1"));
+    assert_eq!(gateway.send(Via::Http2, again).await.text().await, events(&stream, 2..=2));
+    let in_query = Request::events(&format!("/stream?a=1&lastEventId={stream}-1"));
+    let in_query = in_query.header("cookie", "session=1");
+    assert_eq!(gateway.send(Via::Http2, in_query).await.text().await, events(&stream, 2..=2));
+    let again = ask().header("last-event-id", &format!("{stream}-2"));
+    assert_eq!(gateway.send(Via::Http2, again).await.status, 204);
+}
+
+/// The AI SDK asks for the running stream of a chat.
+#[tokio::test]
+async fn the_running_stream_of_a_name_is_found_where_the_route_says() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let keep = "key: [\"header:x-id\", \"body:/id\"], resume_at: \"{path}/{key}/stream\"";
+    let gateway = build(&redis, &upstream, &format!("{OWNER}, {keep}")).start().await;
+    let resume = async |request: Request| gateway.send(Via::Http1, request).await;
+    assert_eq!(resume(get("/api/chat/c%201/stream")).await.status, 204, "not there yet");
+    let ask = post("/api/chat", "{\"id\":\"c 1\"}");
+    let (mut response, mut call) = open(&gateway, &upstream, (Via::Http1, ask), STREAM).await;
+    assert_eq!(call.body, b"{\"id\":\"c 1\"}", "the body that was read reaches the backend");
+    let stream = response.header("ssegate-stream").to_owned();
+    write(&mut call, "data: 1\n\n").await;
+    read(&mut response.body, &events(&stream, 1..=1)).await;
+    drop(response);
+    for other in [
+        get("/api/chat/c2/stream"),
+        get("/api/other/c%201/stream"),
+        Request::get("/api/chat/c%201/stream").header("authorization", "Bearer bert"),
+        Request::get("/api/chat/c%201/stream"),
+    ] {
+        let response = resume(other).await;
+        assert_eq!((response.status, response.header("cache-control")), (204, "no-store"));
+    }
+    let mut again = resume(get("/api/chat/c%201/stream")).await;
+    read(&mut again.body, &events(&stream, 1..=1)).await;
+    write(&mut call, "data: 2\n\n").await;
+    read(&mut again.body, &events(&stream, 2..=2)).await;
+    end(&mut call).await;
+    assert!(again.body.rest().await.unwrap().is_empty());
+    assert_eq!(resume(get("/api/chat/c%201/stream")).await.status, 204, "it has ended");
+    // A header comes before the body.
+    let ask = post("/api/chat", "{\"id\":\"c 1\"}").header("x-id", "h");
+    let (_response, _call) = open(&gateway, &upstream, (Via::Http1, ask), STREAM).await;
+    assert_eq!(resume(get("/api/chat/h/stream")).await.status, 200);
+}
+
+/// A body that is too large for a name passes as it is.
+#[tokio::test]
+async fn a_large_body_passes_and_has_no_name() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let keep = "key: [\"body:/id\"], resume_at: \"{path}/{key}/stream\"";
+    let gateway = build(&redis, &upstream, &format!("{OWNER}, {keep}")).start().await;
+    for via in Via::ALL {
+        let body = format!("{{\"id\":\"c\",\"text\":\"{}\"}}", "x".repeat(3 << 20));
+        let (response, call) =
+            open(&gateway, &upstream, (via, post("/api/chat", &body)), STREAM).await;
+        assert!(call.body == body.as_bytes(), "{via:?}: {} bytes", call.body.len());
+        assert_ne!(response.header("ssegate-stream"), "");
+        let resumed = gateway.send(via, get("/api/chat/c/stream")).await;
+        assert_eq!(resumed.status, 204);
+    }
+}
+
+/// Two of one name.
+#[tokio::test]
+async fn another_stream_of_the_same_name_replaces_or_is_refused() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    for (same_key, expected) in [("parallel", 2), ("replace", 1), ("reject", 1)] {
+        let keep = format!("{OWNER}, key: [\"header:x-id\"], same_key: {same_key}");
+        let gateway = build(&redis, &upstream, &keep).start().await;
+        let ask = || post("/chat", "{}").header("x-id", "1");
+        let (mut first, mut call) = open(&gateway, &upstream, (Via::Http1, ask()), STREAM).await;
+        write(&mut call, "data: 1\n\n").await;
+        let stream = first.header("ssegate-stream").to_owned();
+        read(&mut first.body, &events(&stream, 1..=1)).await;
+        // Another owner has names of its own.
+        let bert = Request::new("POST", "/chat").header("x-id", "1");
+        let bert = bert.header("authorization", "Bearer bert");
+        let (_bert, _his) = open(&gateway, &upstream, (Via::Http1, bert), STREAM).await;
+        if same_key == "reject" {
+            let refused = gateway.send(Via::Http1, ask()).await;
+            assert_eq!(refused.status, 409);
+        } else {
+            let (_second, _call) = open(&gateway, &upstream, (Via::Http1, ask()), STREAM).await;
+            if same_key == "replace" {
+                call.closed().await;
+                assert!(within(SOON, "the end", first.body.rest()).await.unwrap().is_empty());
+                gateway.counts("ssegate_kept_cancelled_total", &["reason=\"replaced\""], 1.0).await;
+            }
+            let metrics = gateway.metrics().await;
+            let running = metrics.sum("ssegate_kept_streams", &["state=\"running\""]);
+            assert!((running - f64::from(expected + 1)).abs() < 0.1, "{same_key}: {running}");
+        }
+    }
+}
