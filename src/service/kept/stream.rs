@@ -157,7 +157,7 @@ impl Drop for KeptBytes {
 
 /// Who reads a stream.
 #[derive(Debug)]
-struct StreamReaders {
+struct KeptReaders {
     count: usize,
     // Since when nobody does.
     nobody_since: Option<Instant>,
@@ -177,7 +177,7 @@ pub(in crate::service) struct KeptStream {
     counted: Mutex<KeptBytes>,
     memory: Arc<KeptMemory>,
     head_bytes: usize,
-    readers: Mutex<StreamReaders>,
+    readers: Mutex<KeptReaders>,
     // Something happened that the pump has to look at.
     changed: Notify,
     metrics: Metrics,
@@ -211,7 +211,7 @@ impl KeptStream {
             memory: Arc::clone(&counted.memory),
             counted: Mutex::new(counted),
             head_bytes,
-            readers: Mutex::new(StreamReaders {
+            readers: Mutex::new(KeptReaders {
                 count: 0,
                 nobody_since: Some(began),
                 had_one: false,
@@ -225,7 +225,7 @@ impl KeptStream {
         this
     }
 
-    fn lock_readers(&self) -> MutexGuard<'_, StreamReaders> {
+    fn lock_readers(&self) -> MutexGuard<'_, KeptReaders> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
