@@ -182,7 +182,9 @@ async fn both_kinds_of_passwords_and_every_command_are_taken() {
     assert_eq!(stream.next_event().await.data, "hello");
     let dir = tempfile::TempDir::new().unwrap();
     let file = dir.path().join("gateway.yaml");
-    let yaml = format!("listeners: [{{ address: 127.0.0.1:0 }}]\nredis: {{ url: \"{url}\" }}\nroutes: []\n");
+    let yaml = format!(
+        "listeners: [{{ address: 127.0.0.1:0 }}]\nredis: {{ url: \"{url}\" }}\nroutes: []\n"
+    );
     std::fs::write(&file, yaml).unwrap();
     let (code, said) = run(&["check", "--connect", "-c", file.to_str().unwrap()]).await;
     let told = format!("the master is 127.0.0.1:{}", set.servers[master].port());

@@ -51,7 +51,7 @@ fn is_position(id: &str) -> bool {
     let (run, number) = id.split_once('-').unwrap_or_default();
     // The third part is for other gateways.
     let (number, name) = number.split_once('-').unwrap_or((number, ""));
-    matches!(name.len(), 0 | 24)
+    matches!(name.len(), 0 | 23)
         && !run.is_empty()
         && run.bytes().all(|byte| byte.is_ascii_alphanumeric())
         && number.parse::<u64>().is_ok()

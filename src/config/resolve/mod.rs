@@ -22,6 +22,7 @@ mod matches;
 mod positions;
 mod proxy;
 mod publish;
+mod redis_url;
 mod resolver;
 mod revocation;
 mod routes;

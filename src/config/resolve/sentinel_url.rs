@@ -6,7 +6,7 @@
 
 use redis::{ConnectionAddr, RedisConnectionInfo};
 
-use super::source::{redis_info, with_tls};
+use super::redis_url::{redis_info, with_tls};
 use crate::source::redis::{RedisLocation, SentinelAddress};
 
 const DEFAULT_PORT: u16 = 26379;

@@ -14,7 +14,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use super::error::SourceError;
-use super::sentinel::MasterMoved;
 use super::socket::{self, RedisIo, RedisTls};
 
 /// The id of a connection for which Redis does not report one.
@@ -34,9 +33,12 @@ pub(super) struct RedisConnection {
     pub(super) id: i64,
     pub(super) kind: ConnectionKind,
     pub(super) version: RespVersion,
-    // Of a master that sentinels know.
-    pub(super) moved: Option<MasterMoved>,
+    // Completes when the connection has to be left.
+    pub(super) moved: Option<ConnectionMoved>,
 }
+
+/// Completes when the server is the right one no longer.
+pub(super) type ConnectionMoved = Pin<Box<dyn Future<Output = SourceError>>>;
 
 /// What a connection carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,13 +25,10 @@ impl RedisConnection {
         kind: ConnectionKind,
     ) -> Result<Self, SourceError> {
         let opening = async {
-            let address = server.address().await?;
-            let at = (&address, server.tls());
+            let found = server.find().await?;
+            let at = (&found.address, server.tls());
             let mut connection = Self::open_at(at, server.login(), max_event_bytes, kind).await?;
-            if let Some(sentinels) = server.sentinels() {
-                connection.check_is_master(&address).await?;
-                connection.moved = Some(sentinels.found(&address));
-            }
+            found.verify(&mut connection).await?;
             Ok(connection)
         };
         // The addresses of sentinels and of a server, a connection to each, and TLS: too much for each task's stack.
@@ -69,7 +66,10 @@ impl RedisConnection {
     }
 
     /// Makes sure that the server is a master (<https://redis.io/docs/latest/commands/role/>).
-    async fn check_is_master(&mut self, address: &ConnectionAddr) -> Result<(), SourceError> {
+    pub(super) async fn check_is_master(
+        &mut self,
+        address: &ConnectionAddr,
+    ) -> Result<(), SourceError> {
         match self.request("ROLE", [].into_iter()).await {
             Ok(Value::Array(parts)) => {
                 let role = parts.first().and_then(Value::as_bytes);

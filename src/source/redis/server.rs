@@ -8,7 +8,7 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnec
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::location::{RedisAddress, RedisLocation};
-use super::sentinel::{MAX_REPLY_BYTES, Sentinels};
+use super::sentinel::{MAX_REPLY_BYTES, NamedMaster, Sentinels};
 use super::socket::RedisTls;
 
 /// A Redis: who the gateway is there, and the way to it. A cheap handle.
@@ -24,6 +24,28 @@ pub struct RedisServer {
 enum ServerWay {
     Fixed(ConnectionAddr),
     Sentinels(Sentinels),
+}
+
+/// Where a connection has to lead.
+pub(super) struct FoundServer {
+    pub(super) address: ConnectionAddr,
+    // What sentinels say may be out of date.
+    named: Option<(Sentinels, NamedMaster)>,
+}
+
+impl FoundServer {
+    /// Makes sure that `connection`, which leads there, leads to a master, if sentinels name it; it is left when that
+    /// has moved.
+    ///
+    /// # Errors
+    /// The server is no master, or another one is.
+    pub(super) async fn verify(self, connection: &mut RedisConnection) -> Result<(), SourceError> {
+        if let Some((sentinels, master)) = self.named {
+            connection.check_is_master(&self.address).await?;
+            connection.moved = Some(sentinels.found(master)?);
+        }
+        Ok(())
+    }
 }
 
 impl RedisServer {
@@ -77,15 +99,19 @@ impl RedisServer {
         Ok(info.set_redis_settings(self.login().clone()))
     }
 
-    /// Where it is now. What sentinels say may be out of date.
+    /// Where it is now.
     ///
     /// # Errors
     /// No sentinel knows it.
-    pub(super) async fn address(&self) -> Result<ConnectionAddr, SourceError> {
-        match &self.way {
-            ServerWay::Fixed(address) => Ok(address.clone()),
-            ServerWay::Sentinels(sentinels) => sentinels.find_master().await,
-        }
+    pub(super) async fn find(&self) -> Result<FoundServer, SourceError> {
+        Ok(match &self.way {
+            ServerWay::Fixed(address) => FoundServer { address: address.clone(), named: None },
+            ServerWay::Sentinels(sentinels) => {
+                let master = sentinels.find_master().await?;
+                let address = master.address.clone();
+                FoundServer { address, named: Some((sentinels.clone(), master)) }
+            }
+        })
     }
 }
 

@@ -404,10 +404,10 @@ async fn an_id_that_no_gateway_gave_is_unknown_and_harms_nothing() {
     for forged in [
         format!("zzzzzz-{number}"),
         format!("zzzzzz-{number}-{flipped}{}", &name[1..]),
-        format!("zzzzzz-{number}-{}", &name[..23]),
+        format!("zzzzzz-{number}-{}", &name[..22]),
         format!("zzzzzz-{number}-{name}A"),
         format!("{run}-1844674407370955161"),
-        format!("zzzzzz-{number}-{}", "A".repeat(24)),
+        format!("zzzzzz-{number}-{}", "A".repeat(23)),
         format!("{run}-18446744073709551616-{name}"),
         "x".repeat(200),
     ] {

@@ -4,11 +4,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The connections to the sentinels, as the operator sees them.
 #[derive(Debug)]
-pub(super) struct SentinelStatus(Mutex<Vec<SentinelReach>>);
+pub(in super::super) struct SentinelStatus(Mutex<Vec<SentinelReach>>);
 
 /// Whether one sentinel can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum SentinelReach {
+pub(in super::super) enum SentinelReach {
     /// It was not tried yet.
     Unknown,
     /// It is followed.
@@ -23,7 +23,11 @@ impl SentinelStatus {
     }
 
     /// Records the state of one. Returns whether it is news that it can be reached or not, and the states of all.
-    pub(super) fn set(&self, at: usize, reach: SentinelReach) -> (bool, Vec<SentinelReach>) {
+    pub(in super::super) fn set(
+        &self,
+        at: usize,
+        reach: SentinelReach,
+    ) -> (bool, Vec<SentinelReach>) {
         let mut all = self.lock();
         let is_failed = |reach: &SentinelReach| matches!(reach, SentinelReach::Failed(_));
         let was_failed = is_failed(&all[at]);

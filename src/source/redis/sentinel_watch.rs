@@ -8,17 +8,15 @@ use ssegate_hub::{ChannelName, Subscription};
 use ssegate_resp::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
-use super::Sentinels;
-use super::ask::{MAX_REPLY_BYTES, at_same_tls};
-use super::status::SentinelReach;
+use super::connection::{ConnectionKind, RedisConnection};
+use super::error::SourceError;
+use super::retry::{RETRY_INTERVAL, backoff};
+use super::sentinel::{MAX_REPLY_BYTES, SentinelReach, Sentinels, at_same_tls};
+use super::server::RedisServer;
+use super::session::describe;
+use super::silence::{SILENCE_INTERVAL, Silence};
+use super::socket::CONNECT_TIMEOUT;
 use crate::health::Health;
-use crate::source::redis::connection::{ConnectionKind, RedisConnection};
-use crate::source::redis::error::SourceError;
-use crate::source::redis::retry::{RETRY_INTERVAL, backoff};
-use crate::source::redis::server::RedisServer;
-use crate::source::redis::session::describe;
-use crate::source::redis::silence::{SILENCE_INTERVAL, Silence};
-use crate::source::redis::socket::CONNECT_TIMEOUT;
 
 /// The channel on which a sentinel tells of a new master
 /// (<https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/#pubsub-messages>).
@@ -49,7 +47,7 @@ impl SentinelWatch {
             at,
             health: health.clone(),
         };
-        (0..sentinels.0.address.sentinels().len()).map(watch).collect()
+        (0..sentinels.address().sentinels().len()).map(watch).collect()
     }
 
     /// Runs for ever: connects, follows, reconnects. Owned by the gateway, which drops it.
@@ -105,7 +103,7 @@ impl SentinelWatch {
     }
 
     async fn subscribe(&self) -> Result<RedisConnection, SourceError> {
-        let sentinel = &self.sentinels.0.address.sentinels()[self.at];
+        let sentinel = &self.sentinels.address().sentinels()[self.at];
         let subscribing = async {
             let mut connection = self.sentinels.open(sentinel, ConnectionKind::PubSub).await?;
             let name = ChannelName::new(SWITCH).expect("it is short and printable");
@@ -121,10 +119,10 @@ impl SentinelWatch {
     /// Where a message says that our master has moved to: `NAME OLD-HOST OLD-PORT NEW-HOST NEW-PORT`.
     fn new_master(&self, parts: &[Value]) -> Option<ConnectionAddr> {
         let text = str::from_utf8(parts.get(2)?.as_bytes()?).ok()?;
-        let rest = text.strip_prefix(self.sentinels.0.address.master())?.strip_prefix(' ')?;
+        let rest = text.strip_prefix(self.sentinels.address().master())?.strip_prefix(' ')?;
         let words: Vec<&str> = rest.split(' ').collect();
         let [_, _, host, port] = words[..] else { return None };
-        let sentinel = &self.sentinels.0.address.sentinels()[self.at];
+        let sentinel = &self.sentinels.address().sentinels()[self.at];
         Some(at_same_tls(sentinel, host.to_owned(), port.parse().ok()?))
     }
 
@@ -146,8 +144,8 @@ impl SentinelWatch {
     }
 
     fn report(&self, reach: SentinelReach) {
-        let sentinels = self.sentinels.0.address.sentinels();
-        let (is_news, reaches) = self.sentinels.0.status.set(self.at, reach);
+        let sentinels = self.sentinels.address().sentinels();
+        let (is_news, reaches) = self.sentinels.status().set(self.at, reach);
         if is_news {
             let address = &sentinels[self.at];
             match &reaches[self.at] {
