@@ -52,7 +52,8 @@ async fn a_websocket_over_http1_carries_bytes_both_ways() {
         let (mut read, mut write) = tokio::io::split(io);
         let mut back = vec![0; bytes.len()];
         let (sent, read_back) = tokio::join!(
-            write.write_all(&bytes),
+            // TLS may hold back the end of it.
+            async { write.write_all(&bytes).await.and(write.flush().await) },
             within(SOON, "it all", read.read_exact(&mut back))
         );
         sent.unwrap();
