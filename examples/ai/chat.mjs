@@ -9,8 +9,11 @@ export async function chat(url, init, onEvent) {
     try {
       for await (const event of events(response.body)) { last = event.id; onEvent(event); }
       return;
-    } catch { await new Promise((resolve) => setTimeout(resolve, 500)); }
-    do response = await fetch(address, { headers: headers() }).catch(() => null); while (!response);
+    } catch { /* it was cut */ }
+    do {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      response = await fetch(address, { headers: headers() }).catch(() => null);
+    } while (!response);
     if (response.status !== 200) return;
   }
 }

@@ -9,7 +9,7 @@ use super::admission::Admission;
 use super::backend_stream::{BackendStream, StreamSource};
 use super::body::ResponseBody;
 use super::kept::answer;
-use super::kept::log::{LogPlace, Position};
+use super::kept::log::{LogExtent, LogPlace, Position, StreamEnd};
 use super::kept::loss::Loss;
 use super::kept::reader::KeptReader;
 use super::kept::stream::{KeptStream, ResumedBy};
@@ -19,7 +19,7 @@ use super::request_info::RequestInfo;
 use super::{Service, events};
 use crate::proxy::Proxy;
 use crate::query;
-use crate::route::Route;
+use crate::route::{OnLost, Route};
 use crate::server::connection::ConnectionState;
 
 /// Where in this stream a client is that sends this id.
@@ -39,6 +39,13 @@ pub(super) fn requested_position<B>(request: &Request<B>, stream: &KeptStream) -
     let after = pairs.into_iter().find(|(name, _)| name == "after");
     let after = after.and_then(|(_, number)| number.parse().ok());
     after.map_or(Position::Start, Position::After)
+}
+
+/// Whether the stream was lost, and the client has all that was there: where losses are told by a cut, it would come
+/// back for ever.
+fn has_read_all_of_lost(stream: &KeptStream, position: &Position) -> bool {
+    let LogExtent { last, end, .. } = stream.log.extent();
+    end == Some(StreamEnd::Lost) && *position == Position::After(last)
 }
 
 /// What a reader is opened with.
@@ -64,6 +71,9 @@ impl KeptResume<'_> {
     ) -> Result<Response<ResponseBody>, Rejection> {
         let metrics = self.service.metrics();
         let how = stream.settings.on_lost;
+        if how == OnLost::Cut && has_read_all_of_lost(&stream, position) {
+            return Err(Rejection::Gone);
+        }
         let (offset, loss) = match stream.log.locate(position) {
             LogPlace::At(offset) => (offset, None),
             LogPlace::AllRead if self.info.method == Method::GET => {

@@ -239,15 +239,16 @@ async fn clients_resume_at_another_gateway_behind_a_failover() {
     for gateway in &gateways {
         gateway.becomes(200, SOON).await;
     }
-    // With a name of the new server, as soon as a mark has come there.
+    // With a name of the new server, as soon as both have heard a mark there since they are subscribed.
+    let name = |stream: &EventStream| stream.last_id().splitn(3, '-').nth(2).map(str::to_owned);
     let mut number = 0;
-    let is_named = async |stream: &mut EventStream, number: &mut u32| {
-        *number += 1;
+    while name(&stream).is_none() || name(&stream) != name(&follower) {
+        number += 1;
         set.servers[after].publish("news", number.to_string()).await;
-        while stream.next_event().await.data != number.to_string() {}
-        stream.last_id().splitn(3, '-').nth(2).is_some()
-    };
-    while !is_named(&mut stream, &mut number).await {}
+        for stream in [&mut stream, &mut follower] {
+            while stream.next_event().await.data != number.to_string() {}
+        }
+    }
     let id = stream.last_id().to_owned();
     drop(stream);
     set.servers[after].publish("news", "missed").await;

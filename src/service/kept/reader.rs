@@ -27,6 +27,8 @@ pub(in crate::service) struct KeptReader {
     untold: Option<Loss>,
     // It was told something instead of the rest.
     is_over: bool,
+    // What was read before a cut has had a turn to be written.
+    is_written: bool,
 }
 
 impl KeptReader {
@@ -38,7 +40,14 @@ impl KeptReader {
     ) -> Self {
         let reader = stream.log.open(offset);
         stream.reader_came();
-        Self { stream, reader, lines: LineState::default(), untold: loss, is_over: false }
+        Self {
+            stream,
+            reader,
+            lines: LineState::default(),
+            untold: loss,
+            is_over: false,
+            is_written: false,
+        }
     }
 
     /// The next piece of the stream; an error cuts it.
@@ -47,8 +56,10 @@ impl KeptReader {
         cx: &Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let how = self.stream.settings.on_lost;
-        if let Some(loss) = self.untold.take() {
-            return self.tell(loss);
+        if let Some(loss) = self.untold {
+            let told = self.tell(loss, cx);
+            self.untold = self.untold.filter(|_| told.is_pending());
+            return told;
         }
         if self.is_over {
             return Poll::Ready(None);
@@ -63,39 +74,52 @@ impl KeptReader {
             KeptRead::End { end: StreamEnd::Complete | StreamEnd::Cancelled, .. } => {
                 Poll::Ready(None)
             }
-            KeptRead::End { end: StreamEnd::Lost, is_in_event: true } => cut(Loss::Broken),
-            KeptRead::End { end: StreamEnd::Lost, is_in_event: false } => self.tell(Loss::Broken),
-            KeptRead::Behind if !self.lines.is_between_blocks() => cut(Loss::Behind),
-            KeptRead::Behind => self.tell(Loss::Behind),
+            KeptRead::End { end: StreamEnd::Lost, is_in_event: true } => self.cut(Loss::Broken, cx),
+            KeptRead::End { end: StreamEnd::Lost, is_in_event: false } => {
+                self.tell(Loss::Broken, cx)
+            }
+            KeptRead::Behind if !self.lines.is_between_blocks() => self.cut(Loss::Behind, cx),
+            KeptRead::Behind => self.tell(Loss::Behind, cx),
         }
     }
 
     /// Tells a loss, or cuts the stream. After that it ends, or goes on with what is there.
-    fn tell(&mut self, loss: Loss) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn tell(
+        &mut self,
+        loss: Loss,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let how = self.stream.settings.on_lost;
-        let extent = self.stream.log.extent();
-        if loss.goes_on(how) {
-            if extent.is_torn {
-                return cut(loss);
-            }
+        let (extent, goes_on) = (self.stream.log.extent(), loss.goes_on(how));
+        let id = self.stream.event_id(extent.before).filter(|_| goes_on);
+        let Some(told) = loss.told(how, id.as_deref()).filter(|_| !(goes_on && extent.is_torn))
+        else {
+            return self.cut(loss, cx);
+        };
+        if goes_on {
             self.reader.offset = extent.start;
         } else {
             self.is_over = true;
         }
-        let id = self.stream.event_id(extent.before).filter(|_| loss.goes_on(how));
-        match loss.told(how, id.as_deref()) {
-            Some(told) => Poll::Ready(Some(Ok(Frame::data(told)))),
-            None => cut(loss),
-        }
+        Poll::Ready(Some(Ok(Frame::data(told))))
     }
-}
 
-fn cut(loss: Loss) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-    let error = match loss {
-        Loss::Broken => "the backend's stream broke off",
-        Loss::Behind => "the reader is too slow: what follows is not kept any more",
-    };
-    Poll::Ready(Some(Err(error.into())))
+    /// Cuts the stream, behind what was read before: a connection that is cut drops what waits to be written.
+    fn cut(
+        &mut self,
+        loss: Loss,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !std::mem::replace(&mut self.is_written, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let error = match loss {
+            Loss::Broken => "the backend's stream broke off",
+            Loss::Behind => "the reader is too slow: what follows is not kept any more",
+        };
+        Poll::Ready(Some(Err(error.into())))
+    }
 }
 
 impl Drop for KeptReader {

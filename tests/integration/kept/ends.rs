@@ -127,6 +127,32 @@ async fn a_loss_is_told_as_the_route_says() {
     }
 }
 
+/// Where a loss is told by a cut, what is there comes first, and nothing is asked for again and again.
+#[tokio::test]
+async fn a_lost_stream_is_read_before_it_is_cut() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, OWNER).start().await;
+    for via in [Via::Http1, Via::H2c] {
+        let (mut response, mut call, location) = begun(&gateway, &upstream, via).await;
+        let stream = response.header("ssegate-stream").to_owned();
+        write(&mut call, "data: 2\n\n").await;
+        read(&mut response.body, &events(&stream, 2..=2)).await;
+        call.reset();
+        assert!(within(SOON, "the end", response.body.rest()).await.is_err(), "{via:?}");
+        for (after, rest) in [("", 1..=2), ("?after=1", 2..=2)] {
+            let mut late = gateway.send(via, get(&format!("{location}{after}"))).await;
+            assert_eq!(late.status, 200, "{via:?} {after}");
+            read(&mut late.body, &events(&stream, rest)).await;
+            assert!(within(SOON, "the cut", late.body.rest()).await.is_err(), "{via:?} {after}");
+        }
+        let late = gateway.send(via, get(&format!("{location}?after=2"))).await;
+        assert_eq!(late.status, 410, "{via:?}");
+        let again = post("/chat", "{}").header("last-event-id", &format!("{stream}-2"));
+        assert_eq!(gateway.send(via, again).await.status, 410, "{via:?}");
+    }
+}
+
 /// The oldest events go, and who needs them is told.
 #[tokio::test]
 async fn what_is_kept_is_bounded() {
