@@ -24,45 +24,43 @@ impl RedisConnection {
         max_event_bytes: usize,
         kind: ConnectionKind,
     ) -> Result<Self, SourceError> {
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
         let opening = async {
             let found = server.find().await?;
-            let at = (&found.address, server.tls());
-            let mut connection = Self::open_at(at, server.login(), max_event_bytes, kind).await?;
+            let (at, kind) = ((&found.address, server.tls()), (max_event_bytes, kind));
+            let mut connection = Self::open_at(at, server.login(), kind, deadline).await?;
             found.verify(&mut connection).await?;
             Ok(connection)
         };
         // The addresses of sentinels and of a server, a connection to each, and TLS: too much for each task's stack.
         let opening = Box::pin(opening);
-        tokio::time::timeout(CONNECT_TIMEOUT, opening).await.unwrap_or(Err(timed_out()))
+        let timed_out = SourceError::Timeout(CONNECT_TIMEOUT.as_secs());
+        tokio::time::timeout_at(deadline, opening).await.unwrap_or(Err(timed_out))
     }
 
-    /// Connects to this address and performs the handshake, within [`CONNECT_TIMEOUT`].
+    /// Connects to this address by `deadline`, and performs the handshake, for which the caller limits the time.
     pub(super) async fn open_at(
         at: (&ConnectionAddr, &RedisTls),
         login: &RedisConnectionInfo,
-        max_event_bytes: usize,
-        kind: ConnectionKind,
+        (max_event_bytes, kind): (usize, ConnectionKind),
+        deadline: Instant,
     ) -> Result<Self, SourceError> {
-        let deadline = Instant::now() + CONNECT_TIMEOUT;
-        let opening = async {
-            let mut connection = Self::connect(at, max_event_bytes, kind, deadline).await?;
-            match connection.handshake((at.0, login), kind).await {
-                Ok(()) => {}
-                // Some proxies close the connection on an unknown command.
-                Err(why @ (SourceError::Closed | SourceError::ConnectionLost(_))) => {
-                    connection = Self::connect(at, max_event_bytes, kind, deadline).await?;
-                    let handshake = connection.handshake_resp2((at.0, login), kind, &why).await;
-                    handshake.map_err(|error| without_reply(error, at.0))?;
-                }
-                Err(error) => return Err(error),
+        let mut connection = Self::connect(at, max_event_bytes, kind, deadline).await?;
+        match connection.handshake((at.0, login), kind).await {
+            Ok(()) => {}
+            // Some proxies close the connection on an unknown command.
+            Err(why @ (SourceError::Closed | SourceError::ConnectionLost(_))) => {
+                connection = Self::connect(at, max_event_bytes, kind, deadline).await?;
+                let handshake = connection.handshake_resp2((at.0, login), kind, &why).await;
+                handshake.map_err(|error| without_reply(error, at.0))?;
             }
-            let database = login.db();
-            if kind == ConnectionKind::Command && database != 0 {
-                connection.request("SELECT", [database.to_string().as_str()].into_iter()).await?;
-            }
-            Ok(connection)
-        };
-        tokio::time::timeout_at(deadline, opening).await.unwrap_or(Err(timed_out()))
+            Err(error) => return Err(error),
+        }
+        let database = login.db();
+        if kind == ConnectionKind::Command && database != 0 {
+            connection.request("SELECT", [database.to_string().as_str()].into_iter()).await?;
+        }
+        Ok(connection)
     }
 
     /// Makes sure that the server is a master (<https://redis.io/docs/latest/commands/role/>).
@@ -175,10 +173,6 @@ fn without_reply(error: SourceError, address: &ConnectionAddr) -> SourceError {
         }
         _ => error,
     }
-}
-
-fn timed_out() -> SourceError {
-    SourceError::Timeout(CONNECT_TIMEOUT.as_secs())
 }
 
 /// Whether the error means that `HELLO` is not available, and nothing else.

@@ -16,6 +16,7 @@ mod feed;
 mod fleet;
 mod handshake;
 mod inspect;
+mod listening;
 mod location;
 mod pending;
 mod publishing;

@@ -6,15 +6,14 @@ use std::time::Duration;
 use redis::ConnectionAddr;
 use ssegate_hub::{ChannelName, Subscription};
 use ssegate_resp::Value;
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
+use super::listening::ListeningConnection;
 use super::retry::{RETRY_INTERVAL, backoff};
-use super::sentinel::{MAX_REPLY_BYTES, SentinelReach, Sentinels, at_same_tls};
+use super::sentinel::{MAX_REPLY_BYTES, Sentinels, at_same_tls};
 use super::server::RedisServer;
-use super::session::describe;
-use super::silence::{SILENCE_INTERVAL, Silence};
 use super::socket::CONNECT_TIMEOUT;
 use crate::health::Health;
 
@@ -56,7 +55,7 @@ impl SentinelWatch {
         loop {
             let connected = Instant::now();
             let Err(error) = self.follow().await;
-            self.report(SentinelReach::Failed(error.to_string()));
+            self.report(Some(error.to_string()));
             if connected.elapsed() >= GOOD {
                 attempt = 0;
             }
@@ -67,50 +66,29 @@ impl SentinelWatch {
 
     async fn follow(&self) -> Result<Infallible, SourceError> {
         let mut connection = self.subscribe().await?;
-        self.report(SentinelReach::Reached);
+        self.report(None);
         let mut look = interval_at(Instant::now(), LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut liveness = interval(SILENCE_INTERVAL);
-        liveness.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut silence, mut is_ping_pending) = (Silence::new(Instant::now()), false);
         loop {
             tokio::select! {
-                value = connection.read_value() => {
-                    silence.end(Instant::now());
-                    match value? {
-                        Value::Push(parts) => {
-                            if let Some(master) = self.new_master(&parts) {
-                                self.look_for(&master).await;
-                            }
-                        }
-                        Value::Error(message) => {
-                            let message = String::from_utf8_lossy(&message).into();
-                            return Err(SourceError::Refused(message));
-                        }
-                        _pong => is_ping_pending = false,
+                message = connection.next() => {
+                    if let Some(master) = self.new_master(&message?) {
+                        self.look_for(&master).await;
                     }
                 }
                 // At once: it may have moved before this connection.
                 _ = look.tick() => drop(self.look().await),
-                _ = liveness.tick() => {
-                    if silence.check(Instant::now())? && !is_ping_pending {
-                        connection.queue("PING", [].into_iter());
-                        is_ping_pending = true;
-                    }
-                }
             }
         }
     }
 
-    async fn subscribe(&self) -> Result<RedisConnection, SourceError> {
+    async fn subscribe(&self) -> Result<ListeningConnection, SourceError> {
         let sentinel = &self.sentinels.address().sentinels()[self.at];
         let subscribing = async {
-            let mut connection = self.sentinels.open(sentinel, ConnectionKind::PubSub).await?;
+            let connection = self.sentinels.open(sentinel, ConnectionKind::PubSub).await?;
             let name = ChannelName::new(SWITCH).expect("it is short and printable");
             let followed = Subscription { name, is_pattern: false };
-            let subscribed = connection.subscribe(&followed).await;
-            subscribed.map_err(|error| error.for_command(describe(&followed)))?;
-            Ok(connection)
+            ListeningConnection::subscribe(connection, &followed).await
         };
         let timed_out = SourceError::Timeout(CONNECT_TIMEOUT.as_secs());
         tokio::time::timeout(CONNECT_TIMEOUT, subscribing).await.unwrap_or(Err(timed_out))
@@ -143,27 +121,24 @@ impl SentinelWatch {
         RedisConnection::open(&self.server, MAX_REPLY_BYTES, kind).await.map(drop)
     }
 
-    fn report(&self, reach: SentinelReach) {
+    /// Tells whether the sentinel can be reached: `failure` is why not.
+    fn report(&self, failure: Option<String>) {
         let sentinels = self.sentinels.address().sentinels();
-        let (is_news, reaches) = self.sentinels.status().set(self.at, reach);
-        if is_news {
-            let address = &sentinels[self.at];
-            match &reaches[self.at] {
-                SentinelReach::Failed(error) => {
-                    tracing::warn!(%address, error, "cannot follow a sentinel; retrying");
-                }
-                SentinelReach::Unknown | SentinelReach::Reached => {
-                    tracing::info!(%address, "a sentinel is followed again");
-                }
+        let address = &sentinels[self.at];
+        let (was_failed, failures) = self.sentinels.status().set(self.at, failure);
+        match &failures[self.at] {
+            Some(error) if !was_failed => {
+                tracing::warn!(%address, error, "cannot follow a sentinel; retrying");
             }
+            None if was_failed => tracing::info!(%address, "a sentinel is followed again"),
+            _ => {}
         }
-        let failed = |(sentinel, reach): (&ConnectionAddr, &SentinelReach)| match reach {
-            SentinelReach::Failed(why) => Some(format!("{sentinel}: {why}")),
-            SentinelReach::Unknown | SentinelReach::Reached => None,
+        let failed = |(sentinel, failure): (&ConnectionAddr, &Option<String>)| {
+            failure.as_ref().map(|why| format!("{sentinel}: {why}"))
         };
-        let failed: Vec<String> = sentinels.iter().zip(&reaches).filter_map(failed).collect();
+        let failed: Vec<String> = sentinels.iter().zip(&failures).filter_map(failed).collect();
         let problem = (!failed.is_empty()).then(|| {
-            let (failed_count, all) = (failed.len(), reaches.len());
+            let (failed_count, all) = (failed.len(), failures.len());
             let effect = match failed_count == all {
                 true => "a failover would go unseen; Redis is used where it was",
                 false => "the others are asked",

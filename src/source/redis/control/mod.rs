@@ -16,15 +16,14 @@ use ssegate_auth::revocation::MAX_MESSAGE_BYTES;
 use ssegate_hub::{ChannelName, Subscription};
 use ssegate_resp::Value;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use self::store::RevocationStore;
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
+use super::listening::ListeningConnection;
 use super::retry::backoff;
 use super::server::RedisServer;
-use super::session::describe;
-use super::silence::{SILENCE_INTERVAL, Silence};
 use crate::auth::RevocationOrigin;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -84,39 +83,22 @@ impl ControlChannel {
     }
 
     async fn follow(&mut self) -> Result<Infallible, SourceError> {
-        let mut pubsub = self.open(ConnectionKind::PubSub).await?;
+        let pubsub = self.open(ConnectionKind::PubSub).await?;
         let followed = Subscription { name: self.channel.clone(), is_pattern: false };
-        let subscribed = in_time(pubsub.subscribe(&followed)).await;
-        subscribed.map_err(|error| error.for_command(describe(&followed)))?;
+        let mut pubsub = in_time(ListeningConnection::subscribe(pubsub, &followed)).await?;
         let mut commands = self.open(ConnectionKind::Command).await?;
         // Only now: a message that is published while this is read comes by the channel.
         self.store.forget_position();
         self.read_store(&mut commands).await?;
         let mut read = interval_at(Instant::now() + READ_INTERVAL, READ_INTERVAL);
         read.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut liveness = interval(SILENCE_INTERVAL);
-        liveness.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut silence, mut is_ping_pending) = (Silence::new(Instant::now()), false);
         loop {
             tokio::select! {
-                value = pubsub.read_value() => {
-                    silence.end(Instant::now());
-                    match value? {
-                        Value::Push(parts) => self.message(parts).await,
-                        Value::Error(message) => return Err(refused(&message)),
-                        _pong => is_ping_pending = false,
-                    }
-                }
+                message = pubsub.next() => self.message(message?).await,
                 Some(outgoing) = self.outgoing.recv() => {
                     self.publish(&mut commands, outgoing).await?;
                 }
                 _ = read.tick() => self.read_store(&mut commands).await?,
-                _ = liveness.tick() => {
-                    if silence.check(Instant::now())? && !is_ping_pending {
-                        pubsub.queue("PING", [].into_iter());
-                        is_ping_pending = true;
-                    }
-                }
             }
         }
     }
@@ -198,11 +180,6 @@ impl ControlChannel {
             tracing::warn!(%address, kind = kind.as_str(), %error, hint, "cannot follow the control channel");
         }
     }
-}
-
-/// An error reply.
-fn refused(message: &[u8]) -> SourceError {
-    SourceError::Refused(String::from_utf8_lossy(message).into())
 }
 
 async fn in_time<T>(step: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {

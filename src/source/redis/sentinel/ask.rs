@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{NamedMaster, Sentinels};
 use crate::source::redis::connection::{ConnectionKind, RedisConnection};
 use crate::source::redis::error::SourceError;
+use crate::source::redis::socket::CONNECT_TIMEOUT;
 
 /// How long a sentinel may take to reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -100,14 +101,15 @@ impl Sentinels {
         tokio::time::timeout(REPLY_TIMEOUT, asking).await.unwrap_or(Err(timed_out))
     }
 
-    /// Connects to a sentinel.
+    /// Connects to a sentinel. The caller limits the time of the handshake.
     pub(in super::super) async fn open(
         &self,
         sentinel: &ConnectionAddr,
         kind: ConnectionKind,
     ) -> Result<RedisConnection, SourceError> {
         let (login, tls) = (self.address().login(), &self.0.tls);
-        RedisConnection::open_at((sentinel, tls), login, MAX_REPLY_BYTES, kind).await
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        RedisConnection::open_at((sentinel, tls), login, (MAX_REPLY_BYTES, kind), deadline).await
     }
 }
 

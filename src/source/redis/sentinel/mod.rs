@@ -17,7 +17,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub(super) use self::ask::{MAX_REPLY_BYTES, at_same_tls};
-pub(super) use self::status::SentinelReach;
 use self::status::SentinelStatus;
 use super::connection::ConnectionMoved;
 use super::error::SourceError;

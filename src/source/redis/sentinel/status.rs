@@ -1,42 +1,26 @@
 //! Which sentinels can be reached.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// The connections to the sentinels, as the operator sees them.
 #[derive(Debug)]
-pub(in super::super) struct SentinelStatus(Mutex<Vec<SentinelReach>>);
-
-/// Whether one sentinel can be reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) enum SentinelReach {
-    /// It was not tried yet.
-    Unknown,
-    /// It is followed.
-    Reached,
-    /// Why it is not.
-    Failed(String),
-}
+pub(in super::super) struct SentinelStatus(Mutex<Vec<Option<String>>>);
 
 impl SentinelStatus {
+    /// No failure is known of so many.
     pub(super) fn new(sentinels: usize) -> Self {
-        Self(Mutex::new(vec![SentinelReach::Unknown; sentinels]))
+        Self(Mutex::new(vec![None; sentinels]))
     }
 
-    /// Records the state of one. Returns whether it is news that it can be reached or not, and the states of all.
+    /// Records why one cannot be reached, or that it can be. Returns whether it could not be before, and the failures
+    /// of all.
     pub(in super::super) fn set(
         &self,
         at: usize,
-        reach: SentinelReach,
-    ) -> (bool, Vec<SentinelReach>) {
-        let mut all = self.lock();
-        let is_failed = |reach: &SentinelReach| matches!(reach, SentinelReach::Failed(_));
-        let was_failed = is_failed(&all[at]);
-        let is_news = was_failed != is_failed(&reach);
-        all[at] = reach;
-        (is_news, all.clone())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<SentinelReach>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        failure: Option<String>,
+    ) -> (bool, Vec<Option<String>>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_failed = std::mem::replace(&mut all[at], failure).is_some();
+        (was_failed, all.clone())
     }
 }
