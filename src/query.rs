@@ -1,5 +1,7 @@
 //! Parses the query string of a URL.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 
 /// Decodes the name-value pairs of a query string (WHATWG URL §5.1,
@@ -13,6 +15,18 @@ pub fn parse_strictly(query: &str) -> Vec<(String, Option<String>)> {
     pairs(query)
         .map(|(key, value)| (lossy(&decode(key)), String::from_utf8(decode(value)).ok()))
         .collect()
+}
+
+/// The query without the parameters of these names, whose values stay as they are written.
+pub fn without<'q>(query: &'q str, names: &[&str]) -> Cow<'q, str> {
+    let is_kept = |part: &&str| {
+        let key = part.split_once('=').map_or(*part, |(key, _)| key);
+        !names.contains(&&*percent_decode_str(key).decode_utf8_lossy())
+    };
+    match query.split('&').all(|part| is_kept(&part)) {
+        true => query.into(),
+        false => query.split('&').filter(is_kept).collect::<Vec<_>>().join("&").into(),
+    }
 }
 
 fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {

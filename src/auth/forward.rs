@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use percent_encoding::percent_decode_str;
 use smallvec::smallvec;
 use ssegate_auth::signed_url::LAST_EVENT_ID_KEYS;
 use ssegate_auth::{Identity, Refusal};
@@ -17,6 +16,7 @@ use super::access::{Access, Denial};
 use super::request::AuthRequest;
 use super::settings::ForwardAuth;
 use super::verdict::Verdict;
+use crate::query;
 
 /// Sends questions to auth backends.
 pub trait AskBackend {
@@ -101,20 +101,12 @@ pub(super) fn subject(method: &str, target: &[u8]) -> Option<[(HeaderName, Heade
 /// methods; the id of a last event, which decides nothing, is left out.
 pub(super) fn asked_target(target: &Uri) -> Cow<'_, str> {
     let path = target.path();
-    let Some(query) = target.query().filter(|query| !query.is_empty()) else { return path.into() };
-    let is_kept = |part: &&str| {
-        let key = part.split_once('=').map_or(*part, |(key, _)| key);
-        let key = percent_decode_str(key).decode_utf8_lossy();
-        !LAST_EVENT_ID_KEYS.contains(&&*key)
-    };
-    if let Some(whole) = target.path_and_query().filter(|_| query.split('&').all(|it| is_kept(&it)))
-    {
-        return whole.as_str().into();
-    }
-    let kept: Vec<&str> = query.split('&').filter(is_kept).collect();
-    match kept.join("&") {
-        query if query.is_empty() => path.into(),
-        query => format!("{path}?{query}").into(),
+    let Some(asked) = target.query().filter(|query| !query.is_empty()) else { return path.into() };
+    let kept = query::without(asked, &LAST_EVENT_ID_KEYS);
+    match (&kept, target.path_and_query()) {
+        (Cow::Borrowed(_), Some(whole)) => whole.as_str().into(),
+        _ if kept.is_empty() => path.into(),
+        _ => format!("{path}?{kept}").into(),
     }
 }
 

@@ -22,7 +22,7 @@ use super::route_table::RouteTable;
 use super::{Service, cors};
 use crate::auth::AuthRequest;
 use crate::proxy::Proxy;
-use crate::route::{KeepSettings, Matched, Route};
+use crate::route::{KeepSettings, Matched, ResumePlace, Route};
 use crate::server::connection::ConnectionState;
 use crate::server::request_body::RequestBody;
 
@@ -59,7 +59,8 @@ pub(super) fn find<'r, B>(
         });
         return Some(found.ok_or(Rejection::NotFound));
     }
-    if info.method != Method::GET {
+    let may_be = |route: &Route| place(route, path).is_some();
+    if info.method != Method::GET || !routes.kept_routes().any(may_be) {
         return None;
     }
     let host = RouteTable::screen(request, info).ok()?;
@@ -69,11 +70,16 @@ pub(super) fn find<'r, B>(
     found.map(Ok)
 }
 
+/// Where a client finds the running streams of a route by their names, if this path is such a place.
+fn place<'a>(route: &'a Route, path: &'a str) -> Option<(&'a KeepSettings, ResumePlace<'a>)> {
+    let keep = route.settings.keep.as_deref()?;
+    Some((keep, keep.resume_at.as_ref()?.find(path)?))
+}
+
 /// What a path says if it is where a client finds the running stream of a name.
 fn named(routes: &RouteTable, route: &Route, host: Option<&str>, path: &str) -> Option<KeptErrand> {
     let settings = &route.settings;
-    let keep = settings.keep.as_ref()?;
-    let place = keep.resume_at.as_ref()?.find(path)?;
+    let (keep, place) = place(route, path)?;
     let is_of_route = match place.path {
         Some(path) => keep.methods.iter().any(|method| {
             let matched = routes.router().find(host, path, method, None);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{UPGRADE, VARY};
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
+use http::{HeaderName, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
@@ -17,7 +17,7 @@ use super::Service;
 use super::backend_stream;
 use super::body::ResponseBody;
 use super::events::{self, LAST_EVENT_ID, LAST_EVENT_ID_KEYS};
-use super::kept::answer::{self, SSEGATE_KEEP, SSEGATE_KEY};
+use super::kept::answer::{self, SSEGATE_KEEP};
 use super::kept::body_digest::DigestTap;
 use super::kept::log::{LogPlace, Position};
 use super::kept::owner::Owner;
@@ -26,6 +26,7 @@ use super::kept::reader::KeptReader;
 use super::kept::registry::{Full, NameReservation};
 use super::kept::stream::{CancelReason, KeptBytes, KeptRequest, KeptStream, ResumedBy};
 use super::kept::stream_id::parse_event_id;
+use super::kept_name::{StreamName, first_key, response_key};
 use super::kept_origin::is_foreign;
 use super::kept_resume::{KeptResume, position_of};
 use super::rejection::Rejection;
@@ -33,7 +34,7 @@ use super::revocable::RevocableRequest;
 use crate::auth::AuthRequest;
 use crate::proxy::UpstreamBody;
 use crate::query;
-use crate::route::{KeepSettings, KeySource, SameKey};
+use crate::route::{KeepSettings, SameKey};
 use crate::server::event_stream::is_event_stream;
 use crate::server::request_body::RequestBody;
 
@@ -41,8 +42,6 @@ use crate::server::request_body::RequestBody;
 const MAX_BODY: usize = 1 << 20;
 /// The longest pause in such a body.
 const BODY_PAUSE: Duration = Duration::from_secs(30);
-/// The longest name of a stream.
-const MAX_KEY: usize = 1024;
 
 /// A stateful protocol, in which a client that leaves cancels (Model Context Protocol, "Streamable HTTP").
 const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -114,7 +113,7 @@ pub(super) async fn begin(
         owner: owner.tag,
         method: request.method().clone(),
         path: uri.path().into(),
-        query: without_last_event_id(uri.query().unwrap_or_default()).into(),
+        query: query::without(uri.query().unwrap_or_default(), &LAST_EVENT_ID_KEYS).into(),
         body: digest,
         origin: origin.clone(),
     };
@@ -353,82 +352,6 @@ pub(super) enum Kept {
     Not(Response<UpstreamBody>),
 }
 
-/// The name that a request has.
-enum StreamName {
-    Is(Box<str>),
-    /// It has none.
-    None,
-    /// It may be in the body, which has to be read.
-    InBody,
-    /// It may be in the response.
-    InResponse,
-}
-
-/// The first name that is there. `body`: what was read of the body; `Some(None)`: it is too large.
-#[expect(clippy::option_option, reason = "not read, and not usable, are two things")]
-fn first_key<B: http_body::Body>(
-    keep: &KeepSettings,
-    request: &Request<B>,
-    body: Option<Option<&[u8]>>,
-) -> StreamName {
-    let mut parsed = None;
-    for source in &keep.key {
-        let found = match source {
-            KeySource::Header(name) => text(request.headers(), name),
-            KeySource::Response(_) => return StreamName::InResponse,
-            KeySource::Body(_) if request.body().is_end_stream() && body.is_none() => None,
-            KeySource::Body(pointer) => match body {
-                None => return StreamName::InBody,
-                Some(body) => {
-                    let json = parsed.get_or_insert_with(|| {
-                        body.and_then(|body| serde_json::from_slice(body).ok())
-                    });
-                    json.as_ref().and_then(|json: &serde_json::Value| value_at(json, pointer))
-                }
-            },
-        };
-        if let Some(key) = found.filter(|key| is_key(key)) {
-            return StreamName::Is(key.into());
-        }
-    }
-    StreamName::None
-}
-
-fn is_key(key: &str) -> bool {
-    !key.is_empty() && key.len() <= MAX_KEY
-}
-
-fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next()?.to_str().ok()?;
-    values.next().is_none().then(|| value.to_owned())
-}
-
-fn value_at(json: &serde_json::Value, pointer: &str) -> Option<String> {
-    match json.pointer(pointer)? {
-        serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
-/// The name of a stream: that of its request, or what the response says.
-fn response_key(
-    keep: &KeepSettings,
-    of_request: Option<Box<str>>,
-    headers: &HeaderMap,
-) -> Option<Box<str>> {
-    let of_response = || {
-        let sources = keep.key.iter().filter_map(|source| match source {
-            KeySource::Response(name) => Some(name),
-            KeySource::Header(_) | KeySource::Body(_) => None,
-        });
-        let mut names = sources.cloned().chain([SSEGATE_KEY]);
-        names.find_map(|name| text(headers, &name).filter(|key| is_key(key)))
-    };
-    of_request.or_else(|| of_response().map(Into::into))
-}
-
 /// A request of which the body, or its beginning, was read. It can be forwarded.
 struct ReadRequest {
     request: Request<RequestBody>,
@@ -462,13 +385,4 @@ async fn read_body(
     let whole = (is_whole && read.len() <= MAX_BODY).then(|| read.clone());
     let request = Request::from_parts(head, RequestBody::begun(read, body));
     (ReadRequest { request, whole }, counted)
-}
-
-/// A query without the id of a last event.
-fn without_last_event_id(text: &str) -> String {
-    let is_id = |pair: &&str| {
-        let name = query::parse(pair).into_iter().next().map(|(name, _)| name);
-        name.is_some_and(|name| LAST_EVENT_ID_KEYS.contains(&name.as_str()))
-    };
-    text.split('&').filter(|pair| !is_id(pair)).collect::<Vec<_>>().join("&")
 }

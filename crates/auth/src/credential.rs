@@ -81,16 +81,21 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     }
 }
 
-/// The value of a cookie. An empty one counts as absent: applications empty a cookie to log out. The other cookies
-/// may have any bytes, and must not hide this one.
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusal> {
+/// The values of the cookies of this name, as they are written (RFC 6265, section 4.2.1), however many there are. Other
+/// cookies may have any bytes, and hide none of these.
+pub fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
     let values = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
     let pairs = values.flat_map(|value| value.split(|&byte| byte == b';'));
-    let named = pairs.filter_map(|pair| {
+    pairs.filter_map(move |pair| {
         let at = pair.iter().position(|&byte| byte == b'=')?;
         let (key, value) = (&pair[..at], &pair[at + 1..]);
-        (key.trim_ascii() == name.as_bytes()).then(|| unquoted(value.trim_ascii()))
-    });
+        (key.trim_ascii() == name.as_bytes()).then(|| value.trim_ascii())
+    })
+}
+
+/// The value of a cookie. An empty one counts as absent: applications empty a cookie to log out.
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusal> {
+    let named = cookies(headers, name).map(unquoted);
     let value = only(named.filter(|value| !value.is_empty()), "two cookies with the token's name")?;
     let text = value.map(str::from_utf8).transpose();
     text.map_err(|_| Refusal::Malformed("the token in the cookie is not UTF-8"))

@@ -12,6 +12,6 @@ pub mod signed_url;
 pub mod static_token;
 
 pub use basic::{BasicCredentials, basic_credentials};
-pub use credential::{Presented, TokenPlace, find_token, without_tokens};
+pub use credential::{Presented, TokenPlace, cookies, find_token, without_tokens};
 pub use identity::{AuthMethod, Identity};
 pub use refusal::Refusal;

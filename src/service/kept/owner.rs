@@ -130,19 +130,9 @@ fn only_header(headers: &HeaderMap, name: &HeaderName) -> Option<Option<Vec<u8>>
 /// The value of a cookie, as [`only_header`].
 #[expect(clippy::option_option, reason = "as that of a header")]
 fn only_cookie(headers: &HeaderMap, name: &str) -> Option<Option<Vec<u8>>> {
-    let fields = headers.get_all(COOKIE).iter();
-    let pairs = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b';'));
-    let mut found = None;
-    for pair in pairs {
-        let Some(at) = memchr::memchr(b'=', pair) else { continue };
-        if pair[..at].trim_ascii() != name.as_bytes() {
-            continue;
-        }
-        if found.replace(pair[at + 1..].trim_ascii().to_vec()).is_some() {
-            return None;
-        }
-    }
-    Some(found.filter(|value| !value.is_empty()))
+    let mut values = ssegate_auth::cookies(headers, name);
+    let first = values.next();
+    values.next().is_none().then(|| first.filter(|value| !value.is_empty()).map(<[u8]>::to_vec))
 }
 
 #[cfg(test)]

@@ -132,8 +132,9 @@ impl KeptStreams {
 
     /// Whether a route's memory is used up, after what has ended is gone.
     pub(in crate::service) fn is_full(&self, scope: &Arc<str>, total: usize) -> bool {
-        Self::make_room(&mut self.lock(), scope, total);
-        self.lock().memory_of(scope).used() >= total
+        let mut state = self.lock();
+        Self::make_room(&mut state, scope, total);
+        state.memory_of(scope).used() >= total
     }
 
     /// Adds a stream that begins now.

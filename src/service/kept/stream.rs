@@ -181,7 +181,6 @@ pub(in crate::service) struct KeptStream {
     // Something happened that the pump has to look at.
     changed: Notify,
     metrics: Metrics,
-    state: Mutex<&'static str>,
     // Whether the events have ids of ours.
     is_numbered: OnceLock<bool>,
 }
@@ -199,7 +198,7 @@ impl KeptStream {
         };
         let head_bytes = BASE_COST + fields(&head.headers) + fields(&head.cors);
         let began = Instant::now();
-        metrics.kept_state(None, Some("running"));
+        metrics.kept_state(None, Some(state_word(None)));
         let this = Self {
             id,
             name,
@@ -218,7 +217,6 @@ impl KeptStream {
             }),
             changed: Notify::new(),
             metrics,
-            state: Mutex::new("running"),
             is_numbered: OnceLock::new(),
         };
         this.count();
@@ -336,12 +334,7 @@ impl KeptStream {
         if !self.log.end(end) {
             return false;
         }
-        let state = state_word(Some(end));
-        let before = std::mem::replace(
-            &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner),
-            state,
-        );
-        self.metrics.kept_state(Some(before), Some(state));
+        self.metrics.kept_state(Some(state_word(None)), Some(state_word(Some(end))));
         self.changed.notify_one();
         true
     }
@@ -372,8 +365,7 @@ pub(in crate::service) fn state_word(end: Option<StreamEnd>) -> &'static str {
 
 impl Drop for KeptStream {
     fn drop(&mut self) {
-        let state = *self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.metrics.kept_state(Some(state), None);
+        self.metrics.kept_state(Some(state_word(self.log.extent().end)), None);
     }
 }
 
