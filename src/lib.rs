@@ -73,6 +73,8 @@ pub mod bounded_file;
 pub mod config;
 pub mod dial;
 pub mod gateway;
+#[cfg(test)]
+mod generated_page;
 pub mod grip;
 pub mod health;
 pub mod http_client;

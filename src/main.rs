@@ -1,6 +1,8 @@
 //! Parses the arguments, runs the command and returns its exit code.
 
 mod cli;
+#[cfg(test)]
+mod generated_page;
 
 use std::process::ExitCode;
 

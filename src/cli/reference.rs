@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CLI.md");
 const HEAD: &str = "\
 # Commands
 
@@ -114,13 +113,5 @@ fn generated() -> String {
 
 #[test]
 fn the_reference_in_the_docs_is_generated_from_the_arguments() {
-    let generated = generated();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(FILE, &generated).expect("docs/CLI.md is writable");
-    }
-    let written = std::fs::read_to_string(FILE).expect("docs/CLI.md exists");
-    assert!(
-        written == generated,
-        "docs/CLI.md is out of date: run UPDATE_DOCS=1 cargo test cli::reference"
-    );
+    crate::generated_page::assert_current("CLI.md", &generated(), "cli::reference");
 }

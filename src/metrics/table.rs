@@ -313,7 +313,6 @@ mod tests {
 
     use super::{MetricSpec, SPECS};
 
-    const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/METRICS.md");
     const HEAD: &str = "\
 # Metrics
 
@@ -345,15 +344,7 @@ Beside these there are `ssegate_build_info` (a gauge that is always 1, with the 
 
     #[test]
     fn the_reference_in_the_docs_is_generated_from_the_table() {
-        let generated = reference();
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(REFERENCE, &generated).expect("docs/METRICS.md is writable");
-        }
-        let written = std::fs::read_to_string(REFERENCE).expect("docs/METRICS.md exists");
-        assert!(
-            written == generated,
-            "docs/METRICS.md is out of date: run UPDATE_DOCS=1 cargo test metrics::table"
-        );
+        crate::generated_page::assert_current("METRICS.md", &reference(), "metrics::table");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use tokio::io::AsyncReadExt;
 
 use crate::support::{
-    Body, Call, Gateway, Http2, Redis, Request, Response, SOON, Upstream, Via, within,
+    Body, Call, Gateway, Http2, Redis, Request, Response, SOON, Upstream, Via, read_exactly, within,
 };
 
 const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
@@ -27,25 +27,10 @@ async fn open(gateway: &Gateway, upstream: &Upstream, via: Via, head: &str) -> (
     tokio::join!(gateway.send(via, Request::events("/stream")), answer)
 }
 
-/// Reads on until exactly `expected` has come.
-async fn read(body: &mut Body, expected: &str) {
-    let mut seen = Vec::new();
-    while seen.len() < expected.len() {
-        let chunk = within(SOON, "the next bytes", body.chunk()).await.unwrap();
-        seen.extend_from_slice(&chunk.unwrap_or_else(|| panic!("ended after {seen:?}")));
-    }
-    assert_eq!(String::from_utf8_lossy(&seen), expected);
-}
-
-/// Writes this piece of a body in chunks.
-async fn write(call: &mut Call, piece: &str) {
-    call.write(format!("{:x}\r\n{piece}\r\n", piece.len())).await;
-}
-
 /// Waits for so long as so many comments take to come on a stream beside.
 async fn comments_take(count: usize, clock: &mut Body) {
     for _ in 0..count {
-        read(clock, ":\n").await;
+        read_exactly(clock, ":\n").await;
     }
 }
 
@@ -54,7 +39,7 @@ async fn comments_stand_where_a_line_begins(gateway: &Gateway, upstream: &Upstre
     let (response, mut call) = open(gateway, upstream, via, STREAM).await;
     assert_eq!(response.header("x-accel-buffering"), "no", "{via:?}");
     let mut body = response.body;
-    read(&mut body, ":\n").await;
+    read_exactly(&mut body, ":\n").await;
     for (piece, passed, comment) in [
         ("data: one", "data: one", None),
         // The LF that follows belongs to the CR of the comment.
@@ -70,10 +55,10 @@ async fn comments_stand_where_a_line_begins(gateway: &Gateway, upstream: &Upstre
         ("data: cr\r\r", "data: cr\r\r", Some("\n:\n")),
         ("\ndata: lf\n", "data: lf\n", Some(":\n")),
     ] {
-        write(&mut call, piece).await;
-        read(&mut body, passed).await;
+        call.write_chunk(piece).await;
+        read_exactly(&mut body, passed).await;
         if let Some(comment) = comment {
-            read(&mut body, comment).await;
+            read_exactly(&mut body, comment).await;
             continue;
         }
         tokio::select! {
@@ -101,10 +86,10 @@ async fn a_quiet_stream_gets_comments_however_its_lines_end() {
             let (response, mut call) = open(&gateway, &upstream, via, STREAM).await;
             let mut body = response.body;
             if !stream.is_empty() {
-                write(&mut call, stream).await;
-                read(&mut body, stream).await;
+                call.write_chunk(stream).await;
+                read_exactly(&mut body, stream).await;
             }
-            read(&mut body, comments).await;
+            read_exactly(&mut body, comments).await;
         }
     }
 }
@@ -177,9 +162,9 @@ async fn the_backend_is_asked_for_text_and_what_comes_encoded_all_the_same_is_le
     let mut body = response.body;
 
     let (mut clock, _quiet) = open(&gateway, &upstream, Via::Http1, STREAM).await;
-    read(&mut clock.body, ":\n:\n:\n").await;
+    read_exactly(&mut clock.body, ":\n:\n:\n").await;
     call.write("2\r\n\n\n\r\n").await;
-    read(&mut body, "\n\n").await;
+    read_exactly(&mut body, "\n\n").await;
     let metrics = gateway.metrics().await;
     assert_eq!(metrics.sum("ssegate_streams_encoded_total", &["route=\"/{*rest}\""]), 1.0);
     assert_eq!(metrics.sum("ssegate_streams", &["route=\"/{*rest}\""]), 2.0);
@@ -207,7 +192,7 @@ async fn a_stream_may_be_quiet_for_longer_than_other_bodies() {
     // What holds for a page does not hold for a stream.
     assert!(within(SOON, "the end of the page", other.body.rest()).await.is_err());
     comments_take(10, &mut response.body).await;
-    write(&mut call, "data: still here\n\n").await;
+    call.write_chunk("data: still here\n\n").await;
     let mut stream = response.stream();
     assert_eq!(stream.next_event().await.data, "still here");
 }
@@ -222,7 +207,7 @@ async fn a_length_that_was_promised_is_kept() {
     for via in Via::ALL {
         let (response, mut call) = open(&gateway, &upstream, via, head).await;
         assert_eq!(response.header("content-length"), "9");
-        read(&mut clock.body, ":\n:\n").await;
+        read_exactly(&mut clock.body, ":\n:\n").await;
         call.write("data: a\n\n").await;
         let mut body = response.body;
         assert_eq!(within(SOON, "the body", body.rest()).await.unwrap(), b"data: a\n\n");
@@ -240,7 +225,7 @@ async fn streams_of_a_backend_are_counted_by_how_they_end() {
     for via in Via::ALL {
         let before = gateway.metrics().await;
         let (mut response, call) = open(&gateway, &upstream, via, STREAM).await;
-        read(&mut response.body, ":\n").await;
+        read_exactly(&mut response.body, ":\n").await;
         let metrics = gateway.metrics().await;
         assert_eq!(metrics.sum("ssegate_streams", &[route]), 1.0, "{via:?}");
         assert_eq!(metrics.sum(opened, &[route]), before.sum(opened, &[route]) + 1.0);
@@ -271,8 +256,8 @@ async fn a_stop_ends_them_between_two_events() {
         for via in Via::ALL {
             let (mut response, mut call) = open(&gateway, &upstream, via, STREAM).await;
             let begin = "data: a||data: half|".replace('|', line_end);
-            write(&mut call, &begin).await;
-            read(&mut response.body, &begin).await;
+            call.write_chunk(&begin).await;
+            read_exactly(&mut response.body, &begin).await;
             streams.push((response.body, call, line_end));
         }
     }
@@ -280,7 +265,7 @@ async fn a_stop_ends_them_between_two_events() {
     gateway.becomes(503, SOON).await;
     for (mut body, mut call, line_end) in streams {
         let end = "data: other half||".replace('|', line_end);
-        write(&mut call, &end).await;
+        call.write_chunk(&end).await;
         let rest = within(SOON, "the end", body.rest()).await.unwrap();
         // Comments may stand between. Behind a CR one begins with an LF, which ends no line.
         let mut rest = String::from_utf8(rest).unwrap();
@@ -312,7 +297,7 @@ async fn a_stop_ends_those_that_are_opened_during_it_too() {
             // Those that were open before have ended by now.
             assert_eq!(before.end().await, Ok(()), "{via:?}");
             call.write(STREAM).await;
-            write(&mut call, "data: half").await;
+            call.write_chunk("data: half").await;
             call
         };
         let (mut response, call) =

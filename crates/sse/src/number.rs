@@ -1,4 +1,4 @@
-//! Numbers the events of a stream that somebody else writes, so that a client can say where it was.
+//! Adds ids to the events of a backend's stream, so that clients can resume it.
 //!
 //! The bytes pass as they come, line by line and also in the middle of a line, with two changes. An event that
 //! has data and no id gets the line `id: <stream>-<n>`, as the last one before its empty line: a client that
@@ -79,7 +79,7 @@ enum EndedLine {
     OfBlock,
     /// The empty line of an event.
     Event,
-    /// An empty line that is none of an event.
+    /// The empty line of a block without data.
     Empty,
     Dropped,
 }
@@ -413,7 +413,7 @@ mod tests {
             if let Some(first) = ours {
                 prop_assert!(after[first..].iter().all(|event| event.2.as_deref().is_some_and(|id| !id.is_empty())));
             }
-            // What follows an end is a stream of the events that follow. (A byte order mark there is none, but would
+            // The rest behind an event is a stream of its own. (A byte order mark there is none, but would
             // be one at the start of a response.)
             let ends: Vec<usize> = whole.1.iter().map(|(end, _)| *end).filter(|end| *end > 0).collect();
             for (number, end) in ends.iter().enumerate() {

@@ -10,7 +10,6 @@ use super::reference::reference_with_defaults;
 use super::{REFERENCE, settings};
 use crate::config::schema;
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CONFIGURATION.md");
 const HEAD: &str = "\
 # Configuration
 
@@ -246,15 +245,8 @@ fn generated() -> String {
 
 #[test]
 fn the_reference_in_the_docs_is_generated_from_the_schema() {
-    let generated = generated();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(FILE, &generated).expect("docs/CONFIGURATION.md is writable");
-    }
-    let written = std::fs::read_to_string(FILE).expect("docs/CONFIGURATION.md exists");
-    assert!(
-        written == generated,
-        "docs/CONFIGURATION.md is out of date: run UPDATE_DOCS=1 cargo test config::tests::documentation"
-    );
+    let tests = "config::tests::documentation";
+    crate::generated_page::assert_current("CONFIGURATION.md", &generated(), tests);
 }
 
 /// Configurations with one of the mappings that gateway.yaml shows as an example only, where `MORE` stands for

@@ -1,7 +1,7 @@
 //! What passes of a stream that is kept, and what is added.
 
-use super::{OWNER, STREAM, build, end, get, open, post, read, write};
-use crate::support::{Redis, Request, SOON, Upstream, Via, within};
+use super::{OWNER, STREAM, build, end, get, open, post};
+use crate::support::{Redis, Request, SOON, Upstream, Via, read_exactly, within};
 
 /// Every byte at once, whoever it is for.
 #[tokio::test]
@@ -32,8 +32,8 @@ async fn bytes_pass_as_they_come_but_for_ids_and_comment_blocks() {
             ("data: \u{e4}\ndata\n\n", format!("data: \u{e4}\ndata\n{}\n\n", id(3))),
             ("id: own\ndata: 4\n\n", "id: own\ndata: 4\n\n".to_owned()),
         ] {
-            write(&mut call, piece).await;
-            read(&mut response.body, &passed).await;
+            call.write_chunk(piece).await;
+            read_exactly(&mut response.body, &passed).await;
         }
         end(&mut call).await;
         assert!(within(SOON, "the end", response.body.rest()).await.unwrap().is_empty());
@@ -49,8 +49,8 @@ async fn a_stream_with_ids_of_its_own_gets_none_of_ours() {
     let (mut response, mut call) =
         open(&gateway, &upstream, (Via::Http1, post("/chat", "{}")), STREAM).await;
     let text = "retry: 5\n\nid: a\ndata: 1\n\ndata: 2\n\nid: b\ndata: 3\n\ndata: 4\n\n";
-    write(&mut call, text).await;
-    read(&mut response.body, text).await;
+    call.write_chunk(text).await;
+    read_exactly(&mut response.body, text).await;
     end(&mut call).await;
     assert!(response.body.rest().await.unwrap().is_empty());
     let location = response.header("location").to_owned();

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{OWNER, STREAM, build, end, ended, events, get, open, post, read, write};
-use crate::support::{Call, Gateway, Redis, Request, Response, SOON, Upstream, Via, within};
+use super::{OWNER, STREAM, build, end, ended, events, get, open, post};
+use crate::support::{
+    Call, Gateway, Redis, Request, Response, SOON, Upstream, Via, read_exactly, within,
+};
 
 fn delete(target: &str) -> Request {
     Request { method: "DELETE".into(), ..get(target) }
@@ -20,9 +22,9 @@ async fn state(gateway: &Gateway, location: &str) -> String {
 async fn begun(gateway: &Gateway, upstream: &Upstream, via: Via) -> (Response, Call, String) {
     let (mut response, mut call) =
         open(gateway, upstream, (via, post("/chat", "{}")), STREAM).await;
-    write(&mut call, "data: 1\n\n").await;
+    call.write_chunk("data: 1\n\n").await;
     let stream = response.header("ssegate-stream").to_owned();
-    read(&mut response.body, &events(&stream, 1..=1)).await;
+    read_exactly(&mut response.body, &events(&stream, 1..=1)).await;
     let location = response.header("location").to_owned();
     (response, call, location)
 }
@@ -39,7 +41,7 @@ async fn only_its_owner_stops_a_stream() {
         drop(response);
         let mut reader = gateway.send(via, get(&location)).await;
         drop(reader.body.until("\n\n").await);
-        write(&mut call, "data: 2\n\n").await;
+        call.write_chunk("data: 2\n\n").await;
         drop(reader.body.until("\n\n").await);
         let began = Instant::now();
         let deleted = gateway.send(via, delete(&location)).await;
@@ -70,7 +72,7 @@ async fn when_nobody_reads_the_route_decides() {
             assert_eq!(state(&gateway, &location).await, "cancelled", "{when}");
             gateway.counts("ssegate_kept_cancelled_total", &["reason=\"nobody\""], 1.0).await;
         } else {
-            write(&mut call, "data: 2\n\n").await;
+            call.write_chunk("data: 2\n\n").await;
             end(&mut call).await;
             within(SOON, "its end", async { while state(&gateway, &location).await != "ended" {} })
                 .await;
@@ -84,7 +86,7 @@ async fn when_nobody_reads_the_route_decides() {
     let mut reader = gateway.send(Via::Http1, get(&location)).await;
     drop(reader.body.until("\n\n").await);
     tokio::time::sleep(Duration::from_secs(3)).await;
-    write(&mut call, "data: 2\n\n").await;
+    call.write_chunk("data: 2\n\n").await;
     assert!(reader.body.until("\n\n").await.starts_with("data: 2\n"));
 }
 
@@ -103,8 +105,8 @@ async fn a_loss_is_told_as_the_route_says() {
         let keep = format!("{OWNER}, on_lost: {on_lost}");
         let gateway = build(&redis, &upstream, &keep).start().await;
         let (mut response, mut call, location) = begun(&gateway, &upstream, Via::Http1).await;
-        write(&mut call, "data: 2").await;
-        read(&mut response.body, "data: 2").await;
+        call.write_chunk("data: 2").await;
+        read_exactly(&mut response.body, "data: 2").await;
         call.reset();
         let rest = within(SOON, "the end", response.body.rest()).await;
         assert!(
@@ -136,14 +138,14 @@ async fn a_lost_stream_is_read_before_it_is_cut() {
     for via in [Via::Http1, Via::H2c] {
         let (mut response, mut call, location) = begun(&gateway, &upstream, via).await;
         let stream = response.header("ssegate-stream").to_owned();
-        write(&mut call, "data: 2\n\n").await;
-        read(&mut response.body, &events(&stream, 2..=2)).await;
+        call.write_chunk("data: 2\n\n").await;
+        read_exactly(&mut response.body, &events(&stream, 2..=2)).await;
         call.reset();
         assert!(within(SOON, "the end", response.body.rest()).await.is_err(), "{via:?}");
         for (after, rest) in [("", 1..=2), ("?after=1", 2..=2)] {
             let mut late = gateway.send(via, get(&format!("{location}{after}"))).await;
             assert_eq!(late.status, 200, "{via:?} {after}");
-            read(&mut late.body, &events(&stream, rest)).await;
+            read_exactly(&mut late.body, &events(&stream, rest)).await;
             assert!(within(SOON, "the cut", late.body.rest()).await.is_err(), "{via:?} {after}");
         }
         let late = gateway.send(via, get(&format!("{location}?after=2"))).await;
@@ -198,7 +200,7 @@ async fn an_owner_has_so_many_and_those_that_have_ended_go_first() {
     let (response, mut call) =
         open(&gateway, &upstream, (Via::Http1, post("/chat", "{}")), STREAM).await;
     assert_eq!(response.header("location"), "", "one more passes");
-    write(&mut call, ": x\n\ndata: 1\n\n").await;
+    call.write_chunk(": x\n\ndata: 1\n\n").await;
     end(&mut call).await;
     assert_eq!(response.text().await, ": x\n\ndata: 1\n\n");
     for running in [one, two] {
@@ -221,7 +223,7 @@ async fn a_route_has_so_much_memory() {
     for _ in 0..4 {
         let (mut response, mut call, location) = begun(&gateway, &upstream, Via::Http1).await;
         for _ in 0..4 {
-            write(&mut call, &format!("data: {}\n\n", "x".repeat(4000))).await;
+            call.write_chunk(&format!("data: {}\n\n", "x".repeat(4000))).await;
             drop(response.body.until("\n\n").await);
         }
         streams.push((response, call, location));
@@ -230,7 +232,7 @@ async fn a_route_has_so_much_memory() {
     assert!(bytes < f64::from(80 << 10), "{bytes}");
     // Those that run go on.
     for (response, call, location) in &mut streams {
-        write(call, "data: last\n\n").await;
+        call.write_chunk("data: last\n\n").await;
         assert!(response.body.until("\n\n").await.starts_with("data: last\n"));
         assert_eq!(state(&gateway, location).await, "running");
     }
@@ -270,13 +272,13 @@ async fn a_draining_gateway_pumps_on() {
     gateway.terminate();
     gateway.logs("stopping").await;
     for number in 2..5 {
-        write(&mut call, &format!("data: {number}\n\n")).await;
-        read(&mut response.body, &events(&stream, number..=number)).await;
-        write(&mut unread, "data: x\n\n").await;
+        call.write_chunk(&format!("data: {number}\n\n")).await;
+        read_exactly(&mut response.body, &events(&stream, number..=number)).await;
+        unread.write_chunk("data: x\n\n").await;
     }
     end(&mut call).await;
     assert!(within(SOON, "the end", response.body.rest()).await.unwrap().is_empty());
-    write(&mut unread, "data: x\n\n").await;
+    unread.write_chunk("data: x\n\n").await;
     end(&mut unread).await;
     assert!(gateway.exit_within(SOON).await.success());
 }
@@ -310,7 +312,7 @@ async fn a_slow_reader_slows_nobody() {
     let sent = 400;
     for _ in 0..sent {
         let event = format!("data: {text}\n\n");
-        within(SOON, "the backend can write", write(&mut call, &event)).await;
+        within(SOON, "the backend can write", call.write_chunk(&event)).await;
         let mut seen = 0;
         while seen < event.len() {
             let chunk = within(SOON, "more", quick.body.chunk()).await.unwrap();

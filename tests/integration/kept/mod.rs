@@ -1,7 +1,7 @@
 //! Event streams of a backend that survive their readers.
 
 use crate::support::{
-    Body, Call, Gateway, GatewayBuilder, Redis, Request, Response, SOON, Upstream, Via, within,
+    Call, Gateway, GatewayBuilder, Redis, Request, Response, SOON, Upstream, Via, within,
 };
 
 /// What passes, and what is added.
@@ -54,21 +54,6 @@ async fn open(
     tokio::join!(gateway.send(via, request), answer)
 }
 
-/// Reads on until exactly `expected` has come.
-async fn read(body: &mut Body, expected: &str) {
-    let mut seen = Vec::new();
-    while seen.len() < expected.len() {
-        let chunk = within(SOON, "the next bytes", body.chunk()).await.unwrap();
-        seen.extend_from_slice(&chunk.unwrap_or_else(|| panic!("ended after {seen:?}")));
-    }
-    assert_eq!(String::from_utf8_lossy(&seen), expected);
-}
-
-/// Writes this piece of a body in a chunk.
-async fn write(call: &mut Call, piece: &str) {
-    call.write(format!("{:x}\r\n{piece}\r\n", piece.len())).await;
-}
-
 /// Ends a body.
 async fn end(call: &mut Call) {
     call.write("0\r\n\r\n").await;
@@ -79,7 +64,7 @@ async fn ended(gateway: &Gateway, upstream: &Upstream, events: usize) -> Respons
     let (mut response, mut call) =
         open(gateway, upstream, (Via::Http1, post("/chat", "{}")), STREAM).await;
     for number in 1..=events {
-        write(&mut call, &format!("data: {number}\n\n")).await;
+        call.write_chunk(&format!("data: {number}\n\n")).await;
     }
     end(&mut call).await;
     drop(within(SOON, "the end", response.body.rest()).await.unwrap());

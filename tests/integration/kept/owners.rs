@@ -1,6 +1,6 @@
 //! Whose a stream is: to everybody else there is none.
 
-use super::{OWNER, STREAM, build, end, ended, get, open, write};
+use super::{OWNER, STREAM, build, end, ended, get, open};
 use crate::support::{Gateway, Redis, Request, SOON, Upstream, Via, within};
 
 /// Who asks, and whether the stream is theirs.
@@ -169,7 +169,7 @@ async fn auth_comes_first_and_revoking_ends_the_stream() {
     };
     let first = ask("POST", "/chat", &token("42", "a"));
     let (mut response, mut call) = open(&gateway, &upstream, (Via::Http1, first), STREAM).await;
-    write(&mut call, "data: 1\n\n").await;
+    call.write_chunk("data: 1\n\n").await;
     let location = response.header("location").to_owned();
     assert_ne!(location, "");
     drop(response.body.until("\n\n").await);
@@ -201,7 +201,7 @@ async fn a_public_stream_is_for_everybody_who_knows_its_address() {
     let (mut response, mut call) =
         open(&gateway, &upstream, (Via::Http1, Request::new("POST", "/chat")), STREAM).await;
     let location = response.header("location").to_owned();
-    write(&mut call, "data: 1\n\n").await;
+    call.write_chunk("data: 1\n\n").await;
     drop(response.body.until("\n\n").await);
     end(&mut call).await;
     let anybody = Request::get(&location).header("authorization", "Bearer anybody");

@@ -1,7 +1,7 @@
 //! Clients that come back: to the address of a stream, with the same request, and by its name.
 
-use super::{OWNER, STREAM, build, end, ended, events, get, open, post, read, write};
-use crate::support::{Redis, Request, SOON, Upstream, Via, within};
+use super::{OWNER, STREAM, build, end, ended, events, get, open, post};
+use crate::support::{Redis, Request, SOON, Upstream, Via, read_exactly, within};
 
 /// Whatever was lost of a stream that still runs, over every protocol.
 #[tokio::test]
@@ -14,8 +14,8 @@ async fn a_client_gets_the_rest_and_what_follows() {
             open(&gateway, &upstream, (via, post("/chat", "{}")), STREAM).await;
         let stream = response.header("ssegate-stream").to_owned();
         let location = response.header("location").to_owned();
-        write(&mut call, "data: 1\n\ndata: 2\n\ndata: 3\n\n").await;
-        read(&mut response.body, &events(&stream, 1..=3)).await;
+        call.write_chunk("data: 1\n\ndata: 2\n\ndata: 3\n\n").await;
+        read_exactly(&mut response.body, &events(&stream, 1..=3)).await;
         drop(response);
         for (target, id, first) in [
             (location.clone(), "", 1),
@@ -32,14 +32,14 @@ async fn a_client_gets_the_rest_and_what_follows() {
             }
             let mut resumed = gateway.send(via, request).await;
             assert_eq!((resumed.status, resumed.header("cache-control")), (200, "no-store"));
-            read(&mut resumed.body, &events(&stream, first..=3)).await;
+            read_exactly(&mut resumed.body, &events(&stream, first..=3)).await;
         }
         let live = get(&location).header("last-event-id", &format!("{stream}-3"));
         let mut one = gateway.send(via, live.clone()).await;
         let mut other = gateway.send(Via::H2c, live).await;
-        write(&mut call, "data: 4\n\n").await;
+        call.write_chunk("data: 4\n\n").await;
         for reader in [&mut one, &mut other] {
-            read(&mut reader.body, &events(&stream, 4..=4)).await;
+            read_exactly(&mut reader.body, &events(&stream, 4..=4)).await;
         }
         end(&mut call).await;
         for mut reader in [one, other] {
@@ -115,8 +115,8 @@ async fn an_event_source_continues_at_its_own_url_and_stops_at_the_end() {
     let ask = || Request::events("/stream?a=1").header("cookie", "session=1");
     let (mut response, mut call) = open(&gateway, &upstream, (Via::Http2, ask()), STREAM).await;
     let stream = response.header("ssegate-stream").to_owned();
-    write(&mut call, "data: 1\n\ndata: 2\n\n").await;
-    read(&mut response.body, &events(&stream, 1..=2)).await;
+    call.write_chunk("data: 1\n\ndata: 2\n\n").await;
+    read_exactly(&mut response.body, &events(&stream, 1..=2)).await;
     drop(response);
     end(&mut call).await;
     let again = ask().header("last-event-id", &format!("{stream}-1"));
@@ -141,8 +141,8 @@ async fn the_running_stream_of_a_name_is_found_where_the_route_says() {
     let (mut response, mut call) = open(&gateway, &upstream, (Via::Http1, ask), STREAM).await;
     assert_eq!(call.body, b"{\"id\":\"c 1\"}", "the body that was read reaches the backend");
     let stream = response.header("ssegate-stream").to_owned();
-    write(&mut call, "data: 1\n\n").await;
-    read(&mut response.body, &events(&stream, 1..=1)).await;
+    call.write_chunk("data: 1\n\n").await;
+    read_exactly(&mut response.body, &events(&stream, 1..=1)).await;
     drop(response);
     for other in [
         get("/api/chat/c2/stream"),
@@ -154,9 +154,9 @@ async fn the_running_stream_of_a_name_is_found_where_the_route_says() {
         assert_eq!((response.status, response.header("cache-control")), (204, "no-store"));
     }
     let mut again = resume(get("/api/chat/c%201/stream")).await;
-    read(&mut again.body, &events(&stream, 1..=1)).await;
-    write(&mut call, "data: 2\n\n").await;
-    read(&mut again.body, &events(&stream, 2..=2)).await;
+    read_exactly(&mut again.body, &events(&stream, 1..=1)).await;
+    call.write_chunk("data: 2\n\n").await;
+    read_exactly(&mut again.body, &events(&stream, 2..=2)).await;
     end(&mut call).await;
     assert!(again.body.rest().await.unwrap().is_empty());
     assert_eq!(resume(get("/api/chat/c%201/stream")).await.status, 204, "it has ended");
@@ -194,9 +194,9 @@ async fn another_stream_of_the_same_name_replaces_or_is_refused() {
         let gateway = build(&redis, &upstream, &keep).start().await;
         let ask = || post("/chat", "{}").header("x-id", "1");
         let (mut first, mut call) = open(&gateway, &upstream, (Via::Http1, ask()), STREAM).await;
-        write(&mut call, "data: 1\n\n").await;
+        call.write_chunk("data: 1\n\n").await;
         let stream = first.header("ssegate-stream").to_owned();
-        read(&mut first.body, &events(&stream, 1..=1)).await;
+        read_exactly(&mut first.body, &events(&stream, 1..=1)).await;
         // Another owner has names of its own.
         let bert = Request::new("POST", "/chat").header("x-id", "1");
         let bert = bert.header("authorization", "Bearer bert");

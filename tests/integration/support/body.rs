@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::http1::Http1Body;
 use super::http2::Http2Body;
+use super::{SOON, within};
 
 /// Bytes still to be read.
 pub(crate) enum Body {
@@ -39,4 +40,14 @@ impl Body {
         }
         String::from_utf8(all).unwrap()
     }
+}
+
+/// Reads on until exactly `expected` has come.
+pub(crate) async fn read_exactly(body: &mut Body, expected: &str) {
+    let mut seen = Vec::new();
+    while seen.len() < expected.len() {
+        let chunk = within(SOON, "the next bytes", body.chunk()).await.unwrap();
+        seen.extend_from_slice(&chunk.unwrap_or_else(|| panic!("ended after {seen:?}")));
+    }
+    assert_eq!(String::from_utf8_lossy(&seen), expected);
 }

@@ -28,7 +28,7 @@ mod upstream;
 mod witness;
 mod yaml;
 
-pub(crate) use body::Body;
+pub(crate) use body::{Body, read_exactly};
 pub(crate) use client::{Request, Response, Via};
 pub(crate) use cutter::{Cut, Cutter};
 pub(crate) use extended_connect::extended_connect;

@@ -19,6 +19,15 @@ pub(crate) struct Redis {
     connection: Mutex<Option<MultiplexedConnection>>,
 }
 
+/// `redis-server`, also as a sentinel.
+pub(super) fn redis_server() -> Program {
+    let program = ["/usr/bin/redis-server", "/usr/local/bin/redis-server"]
+        .into_iter()
+        .find(|path| std::path::Path::new(path).exists())
+        .expect("redis-server is not installed: apt-get install redis-server");
+    Program::new(program)
+}
+
 impl Redis {
     /// Starts one that knows nothing and keeps nothing.
     pub(crate) async fn start() -> Self {
@@ -72,11 +81,7 @@ impl Redis {
     }
 
     fn begin(&mut self, more: &[&str]) {
-        let program = ["/usr/bin/redis-server", "/usr/local/bin/redis-server"]
-            .into_iter()
-            .find(|path| std::path::Path::new(path).exists())
-            .expect("redis-server is not installed: apt-get install redis-server");
-        let process = Program::new(program)
+        let process = redis_server()
             .dir(self.dir.path())
             .args(["--port", &self.port.to_string(), "--bind", &self.host])
             .args(["--save", "", "--appendonly", "no", "--unixsocket", "redis.sock"])

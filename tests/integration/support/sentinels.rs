@@ -3,7 +3,8 @@
 use redis::Client;
 use tempfile::TempDir;
 
-use super::{Process, Program, Redis, SOON, eventually, free_port};
+use super::redis::redis_server;
+use super::{Process, Redis, SOON, eventually, free_port};
 
 /// The name under which the sentinels know the master.
 pub(crate) const MASTER: &str = "mymaster";
@@ -117,11 +118,7 @@ impl Sentinel {
     }
 
     fn begin(&mut self) {
-        let program = ["/usr/bin/redis-server", "/usr/local/bin/redis-server"]
-            .into_iter()
-            .find(|path| std::path::Path::new(path).exists())
-            .expect("redis-server is not installed: apt-get install redis-server");
-        let program = Program::new(program).dir(self.dir.path());
+        let program = redis_server().dir(self.dir.path());
         self.process = Some(program.args(["sentinel.conf", "--sentinel"]).start());
     }
 

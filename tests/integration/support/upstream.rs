@@ -97,6 +97,11 @@ impl Call {
         self.socket.write_all(bytes.as_ref()).await.unwrap();
     }
 
+    /// Writes this piece of a body in a chunk.
+    pub(crate) async fn write_chunk(&mut self, piece: &str) {
+        self.write(format!("{:x}\r\n{piece}\r\n", piece.len())).await;
+    }
+
     /// Answers with a status, further header lines (each with its end), and a body; closes.
     pub(crate) async fn answer(mut self, status: &str, headers: &str, body: &str) {
         let length = body.len();
