@@ -213,10 +213,11 @@ async fn nothing_comes_twice_while_another_takes_over() {
         gateway
     };
     let read = async {
-        let mut expected = 0;
+        let (mut expected, mut came_back) = (0, Vec::new());
         loop {
             let Some(block) = stream.block().await else {
                 // It was closed: another one, perhaps the same gateway still, goes on.
+                came_back.push((expected, stream.last_id().to_owned()));
                 stream = again(address, stream.last_id()).await;
                 continue;
             };
@@ -224,7 +225,7 @@ async fn nothing_comes_twice_while_another_takes_over() {
             if event.data == "end" {
                 return expected;
             }
-            assert_eq!(event.data, expected.to_string());
+            assert_eq!(event.data, expected.to_string(), "{came_back:?}");
             expected += 1;
         }
     };

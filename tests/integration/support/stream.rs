@@ -70,9 +70,9 @@ impl EventStream {
         }
     }
 
-    /// The next comment, and nothing but comments before it.
+    /// The next comment, and nothing but comments before it, or the position, which a stream may be told once more.
     pub(crate) async fn next_comment(&mut self) -> String {
-        let block = self.next_block().await;
+        let block = self.next_word().await;
         assert_eq!(block.event, None, "an event where a comment was awaited");
         block.comments.into_iter().next().unwrap_or_else(|| panic!("no comment, no event"))
     }
