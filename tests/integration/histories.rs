@@ -191,7 +191,9 @@ async fn where_the_fleet_changes_with_the_successor_there_is_a_gap() {
 async fn nothing_comes_twice_while_another_takes_over() {
     const MESSAGES: usize = 3_000;
     let redis = Redis::start().await;
-    let mut gateway = build(&redis).start().await;
+    // At this rate a thousand events are those of a tenth of a second, in which the client comes back.
+    let all = "sse: { history: { count: 100000, bytes: 64MiB } }";
+    let mut gateway = build(&redis).settings(all).start().await;
     gateway.becomes(200, SOON).await;
     let mut stream = gateway.subscribe("/events/news").await;
     let address = gateway.address("http");
