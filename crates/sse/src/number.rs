@@ -413,8 +413,8 @@ mod tests {
             if let Some(first) = ours {
                 prop_assert!(after[first..].iter().all(|event| event.2.as_deref().is_some_and(|id| !id.is_empty())));
             }
-            // The rest behind an event is a stream of its own. (A byte order mark there is none, but would
-            // be one at the start of a response.)
+            // A client that resumes after an event gets the events that follow, and no more. The comment line stands
+            // for what a response begins with: without it, U+FEFF in the rest would be a byte order mark.
             let ends: Vec<usize> = whole.1.iter().map(|(end, _)| *end).filter(|end| *end > 0).collect();
             for (number, end) in ends.iter().enumerate() {
                 let rest = [b":\n", &whole.0[*end..]].concat();

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 pub(in super::super) struct SentinelStatus(Mutex<Vec<Option<String>>>);
 
 impl SentinelStatus {
-    /// No failure is known of so many.
+    /// So many sentinels, none of which has failed so far.
     pub(super) fn new(sentinels: usize) -> Self {
         Self(Mutex::new(vec![None; sentinels]))
     }
