@@ -50,6 +50,7 @@ mod screening;
 mod start_page;
 mod stream_guard;
 mod stream_head;
+mod stream_stopper;
 
 use std::cell::RefCell;
 use std::fmt;
