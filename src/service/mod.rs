@@ -281,7 +281,10 @@ impl Service {
             _ => {}
         }
         self.metrics().request_rejected(rejection.as_str());
-        info.note(|log| log.note_error(rejection.cause()));
+        info.note(|log| match rejection.has_client_left() {
+            true => log.note_client_left(),
+            false => log.note_error(rejection.cause()),
+        });
         if rejection.ends_with_retry(info) {
             self.metrics().stream_sent_away(rejection.cause());
         }
