@@ -29,3 +29,33 @@ pub fn has_client_left(error: &(dyn Error + 'static)) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+
+    use ssegate_http2::IncompleteBody;
+
+    use super::{BodyError, has_client_left};
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the body failed")]
+    struct OfBody(#[source] BodyError);
+
+    #[test]
+    fn a_body_that_ends_early_is_told_from_one_that_is_malformed() {
+        for (error, expected) in [
+            (BodyError::from(IncompleteBody), true),
+            (io::Error::from(ErrorKind::UnexpectedEof).into(), true),
+            (io::Error::from(ErrorKind::ConnectionReset).into(), true),
+            (io::Error::from(ErrorKind::InvalidInput).into(), false),
+            (io::Error::from(ErrorKind::TimedOut).into(), false),
+            ("malformed".into(), false),
+        ] {
+            assert_eq!(has_client_left(&*error), expected, "{error}");
+            // As hyper does: the cause is behind an error of its own.
+            let error = OfBody(Box::new(OfBody(error)));
+            assert_eq!(has_client_left(&error), expected, "{error:?}");
+        }
+    }
+}

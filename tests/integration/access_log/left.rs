@@ -15,12 +15,12 @@ use crate::support::{Gateway, Io, Redis, SOON, Via, within};
 const HALF: &[u8] = b"12345";
 
 /// A request that half of its body was sent of.
-enum Begun {
+enum BegunUpload {
     Http1(Box<dyn Io>),
     Http2 { stream: h2::SendStream<Bytes>, connection: AbortHandle, is_reset: bool },
 }
 
-impl Begun {
+impl BegunUpload {
     /// Sends the head of a POST to `target`, and half of its body. `is_reset`: it will be given up with a reset, of the
     /// connection in clear text over HTTP/1.1, of the stream over HTTP/2.
     async fn send(gateway: &Gateway, via: Via, target: &str, is_reset: bool) -> Self {
@@ -102,7 +102,7 @@ async fn who_leaves_in_the_middle_of_a_body_has_the_same_status_over_every_proto
             let name = format!("{via:?}-{is_reset}");
             // While the backend reads it.
             let target = format!("/app/{name}");
-            let begun = Begun::send(&gateway, via, &target, is_reset).await;
+            let begun = BegunUpload::send(&gateway, via, &target, is_reset).await;
             let call = asked(&backend).await;
             begun.leave();
             assert_left(&gateway, &target).await;
@@ -110,7 +110,7 @@ async fn who_leaves_in_the_middle_of_a_body_has_the_same_status_over_every_proto
             // While it is not known whether the request is allowed.
             for route in ["judged", "publish"] {
                 let target = format!("/{route}/{name}");
-                let begun = Begun::send(&gateway, via, &target, is_reset).await;
+                let begun = BegunUpload::send(&gateway, via, &target, is_reset).await;
                 let mut question = asked(&judge).await;
                 begun.leave();
                 let allowed = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
