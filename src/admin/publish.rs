@@ -7,6 +7,7 @@ use http_body_util::Full;
 use hyper::body::Body;
 
 use super::text;
+use crate::server::connection::BodyError;
 use crate::service::AdminPublishing;
 
 /// What the path begins with.
@@ -18,7 +19,7 @@ pub(super) async fn respond<B>(
     request: Request<B>,
 ) -> Response<Full<Bytes>>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes, Error: Into<BodyError>>,
 {
     if *request.method() != Method::POST {
         let mut response =

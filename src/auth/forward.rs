@@ -45,42 +45,65 @@ impl AskBackend for NoBackends {
     }
 }
 
+/// The header fields that a question may carry: first the credentials and what applications check beside them, then
+/// those in which trusted proxies say something of the client. No other field may decide, since a verdict is used for
+/// all requests with the same ones.
+pub(super) const CARRIED: [&str; 15] = [
+    "accept",
+    "accept-language",
+    "authorization",
+    "cookie",
+    "origin",
+    "referer",
+    "user-agent",
+    "x-csrf-token",
+    "x-requested-with",
+    "x-xsrf-token",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
+
+/// The place of the first one of proxies. They decide, too: an application may allow a network, or demand https.
+const OF_PROXY: u8 = 10;
+
 /// The header fields of a request that the question whether it is allowed carries, in the order in which the client
-/// sent them. `is_from_proxy`: a trusted proxy has sent it.
+/// sent them; each with the place of its name in [`CARRIED`]. `is_from_proxy`: a trusted proxy has sent it.
 // One look at each field that is there costs less than a search for each that may be.
 pub(super) fn carried<'a>(
     request: AuthRequest<'a>,
     is_from_proxy: bool,
-) -> impl Iterator<Item = (&'a str, &'a HeaderValue)> {
-    let fields = request.headers.iter().map(|(name, value)| (name.as_str(), value));
-    fields.filter(move |(name, _)| is_of_client(name) || (is_from_proxy && is_of_proxy(name)))
+) -> impl Iterator<Item = (u8, &'a HeaderValue)> {
+    let fields = request.headers.iter();
+    fields.filter_map(move |(name, value)| {
+        let place = place(name.as_str())?;
+        (place < OF_PROXY || is_from_proxy).then_some((place, value))
+    })
 }
 
-/// Whether a field is a credential, or what applications check beside them. No other field may decide, since a
-/// verdict is used for all requests with the same ones.
-fn is_of_client(name: &str) -> bool {
-    matches!(
-        name,
-        "accept"
-            | "accept-language"
-            | "authorization"
-            | "cookie"
-            | "origin"
-            | "referer"
-            | "user-agent"
-            | "x-csrf-token"
-            | "x-requested-with"
-            | "x-xsrf-token"
-    )
-}
-
-/// Whether trusted proxies say something of the client in this field. They decide, too: an application may allow a
-/// network, or demand https.
-fn is_of_proxy(name: &str) -> bool {
-    matches!(
-        name,
-        "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" | "x-real-ip"
-    )
+/// The place of a name in [`CARRIED`].
+// Several times as fast as a search: the compiler looks at the length first.
+fn place(name: &str) -> Option<u8> {
+    Some(match name {
+        "accept" => 0,
+        "accept-language" => 1,
+        "authorization" => 2,
+        "cookie" => 3,
+        "origin" => 4,
+        "referer" => 5,
+        "user-agent" => 6,
+        "x-csrf-token" => 7,
+        "x-requested-with" => 8,
+        "x-xsrf-token" => 9,
+        "forwarded" => 10,
+        "x-forwarded-for" => 11,
+        "x-forwarded-host" => 12,
+        "x-forwarded-proto" => 13,
+        "x-real-ip" => 14,
+        _ => return None,
+    })
 }
 
 /// The header fields of the question that say what it is about, under the names of nginx and of Traefik and
@@ -149,7 +172,7 @@ fn is_ambient(headers: &HeaderMap) -> bool {
 mod tests {
     use http::Request;
 
-    use super::{asked_target, carried, is_ambient, subject};
+    use super::{CARRIED, OF_PROXY, asked_target, carried, is_ambient, place, subject};
     use crate::auth::AuthRequest;
 
     #[test]
@@ -165,7 +188,8 @@ mod tests {
             .expect("a request");
         let seen = AuthRequest::new(&request);
         let names = |is_from_proxy| {
-            let mut names: Vec<_> = carried(seen, is_from_proxy).map(|(name, _)| name).collect();
+            let places = carried(seen, is_from_proxy).map(|(place, _)| place);
+            let mut names: Vec<_> = places.map(|place| CARRIED[usize::from(place)]).collect();
             names.sort_unstable();
             names
         };
@@ -180,6 +204,16 @@ mod tests {
         assert_eq!(of("x-forwarded-uri"), Some("/events?channel=a&x=%20"));
         assert_eq!(of("x-forwarded-method"), Some("POST"));
         assert!(super::subject("GET", "/admin?x=\u{e4}".as_bytes()).is_some());
+    }
+
+    #[test]
+    fn each_name_has_its_place() {
+        for (number, name) in (0..).zip(CARRIED) {
+            assert_eq!(place(name), Some(number), "{name}");
+            let is_of_proxy = name.contains("forwarded") || name == "x-real-ip";
+            assert_eq!(number >= OF_PROXY, is_of_proxy, "{name}");
+        }
+        assert_eq!(place("last-event-id"), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod forward;
 mod header_template;
 mod jwks;
 mod jwt;
+mod keyed_hash;
 pub mod laravel;
 pub mod origin;
 mod passwords;

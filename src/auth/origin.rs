@@ -41,9 +41,9 @@ pub fn is_foreign(request: AuthRequest<'_>, is_tls: bool) -> bool {
 /// same: a page may make it (`fetch` with `no-cors`) without being able to read the response. Only for streams:
 /// a link that is followed, or an image, comes from other sites rightly.
 pub fn is_foreign_site(request: AuthRequest<'_>) -> bool {
-    let sites = request.headers.get_all(SEC_FETCH_SITE);
-    !request.headers.contains_key(ORIGIN)
-        && sites.iter().any(|site| site == "cross-site" || site == "same-site")
+    let mut sites = request.headers.get_all(SEC_FETCH_SITE).iter();
+    sites.any(|site| site == "cross-site" || site == "same-site")
+        && !request.headers.contains_key(ORIGIN)
 }
 
 /// Whether the browser itself says that the page is of the same origin. No page can set this field.

@@ -1,10 +1,11 @@
 //! What an auth backend is asked, as one block of bytes.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::forward::{asked_target, carried, subject};
+use super::forward::{CARRIED, asked_target, carried, subject};
 use super::request::AuthRequest;
 
 /// What a buffer keeps for the next question. Most are shorter: two cookies, and what else a browser says.
@@ -34,19 +35,22 @@ pub struct QuestionSite<'a> {
     /// The `Host` that the backend is told.
     pub host: &'a str,
     /// The address of the client.
-    pub client: &'a str,
+    pub client: IpAddr,
     /// Whether the client's connection uses TLS.
     pub is_tls: bool,
     /// Whether a trusted proxy has sent the request.
     pub is_from_proxy: bool,
 }
 
-// The places of the parts before those of the header fields.
-const TARGET: usize = 1;
-const HOST: usize = 2;
-const METHOD: usize = 5;
-const ABOUT: usize = 6;
-const FIELDS: usize = 7;
+// The parts of a text. Behind them come the header fields: the value of one that is carried, as the part of its place.
+const BACKEND: u8 = 0;
+const TARGET: u8 = 1;
+const HOST: u8 = 2;
+const CLIENT: u8 = 3;
+const IS_TLS: u8 = 4;
+const METHOD: u8 = 5;
+const ABOUT: u8 = 6;
+const FIELDS: u8 = 7;
 
 impl QuestionBuffer {
     /// Writes the question whether `request` is allowed. `about` is its target without the tokens of other
@@ -57,32 +61,30 @@ impl QuestionBuffer {
         request: AuthRequest<'_>,
         about: &http::Uri,
     ) -> WrittenQuestion<'_> {
-        let about = asked_target(about);
-        let before: [&[u8]; FIELDS] = [
-            site.backend.as_bytes(),
-            site.target.as_bytes(),
-            site.host.as_bytes(),
-            site.client.as_bytes(),
-            &[u8::from(site.is_tls)],
-            request.method.as_str().as_bytes(),
-            about.as_bytes(),
-        ];
         self.0.clear();
         self.0.shrink_to(KEPT_BYTES);
-        for part in before {
-            self.push(part);
+        self.push(BACKEND, site.backend.as_bytes());
+        self.push(TARGET, site.target.as_bytes());
+        self.push(HOST, site.host.as_bytes());
+        match site.client {
+            IpAddr::V4(address) => self.push(CLIENT, &address.octets()),
+            IpAddr::V6(address) => self.push(CLIENT, &address.octets()),
         }
-        for (name, value) in carried(request, site.is_from_proxy) {
-            self.push(name.as_bytes());
-            self.push(value.as_bytes());
+        self.push(IS_TLS, &[u8::from(site.is_tls)]);
+        self.push(METHOD, request.method.as_str().as_bytes());
+        self.push(ABOUT, asked_target(about).as_bytes());
+        for (place, value) in carried(request, site.is_from_proxy) {
+            self.push(FIELDS + place, value.as_bytes());
         }
         WrittenQuestion(&self.0)
     }
 
-    /// Writes a part with its length, so that no two lists of parts are the same bytes.
-    fn push(&mut self, part: &[u8]) {
-        let length = u32::try_from(part.len()).expect("a header block is far below 4 GiB");
-        self.0.extend_from_slice(&length.to_be_bytes());
+    /// Writes a part behind its kind and its length, so that no two lists of parts are the same bytes.
+    #[inline]
+    fn push(&mut self, kind: u8, part: &[u8]) {
+        let length = u32::try_from(part.len()).ok().filter(|length| *length < 1 << 24);
+        let length = length.expect("a header block is far below 16 MiB");
+        self.0.extend_from_slice(&(u32::from(kind) << 24 | length).to_be_bytes());
         self.0.extend_from_slice(part);
     }
 }
@@ -112,34 +114,38 @@ impl QuestionText {
 
     /// The header fields that say what the question is about; `None` if a field cannot hold it.
     pub fn subject(&self) -> Option<[(HeaderName, HeaderValue); 4]> {
-        subject(self.text(METHOD), self.parts().nth(ABOUT)?)
+        subject(self.text(METHOD), self.part(ABOUT)?)
     }
 
     /// The header fields of the request that the question carries.
     pub fn fields(&self) -> HeaderMap {
-        let mut parts = self.parts().skip(FIELDS);
         let mut fields = HeaderMap::new();
-        while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-            let name = HeaderName::from_bytes(name);
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
-                fields.append(name, value);
+        for (kind, value) in self.parts() {
+            let place = kind.checked_sub(FIELDS).map(usize::from);
+            let name = place.and_then(|place| CARRIED.get(place));
+            if let (Some(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+                fields.append(HeaderName::from_static(name), value);
             }
         }
         fields
     }
 
-    fn text(&self, place: usize) -> &str {
-        let part = self.parts().nth(place).and_then(|part| str::from_utf8(part).ok());
-        part.unwrap_or_default()
+    fn text(&self, kind: u8) -> &str {
+        self.part(kind).and_then(|part| str::from_utf8(part).ok()).unwrap_or_default()
     }
 
-    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+    fn part(&self, kind: u8) -> Option<&[u8]> {
+        self.parts().find(|(known, _)| *known == kind).map(|(_, part)| part)
+    }
+
+    fn parts(&self) -> impl Iterator<Item = (u8, &[u8])> {
         let mut rest = &*self.0;
         std::iter::from_fn(move || {
-            let (length, after) = rest.split_first_chunk()?;
-            let (part, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+            let ([kind, length @ ..], after) = rest.split_first_chunk::<4>()?;
+            let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+            let (part, after) = after.split_at_checked(length)?;
             rest = after;
-            Some(part)
+            Some((*kind, part))
         })
     }
 }
@@ -165,37 +171,49 @@ impl fmt::Debug for QuestionText {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
     use super::{QuestionBuffer, QuestionSite, QuestionText};
     use crate::auth::AuthRequest;
+    use crate::auth::forward::CARRIED;
 
     const SITE: QuestionSite<'_> = QuestionSite {
         backend: "http://127.0.0.1:8000 x-user",
         target: "/auth",
         host: "app.example",
-        client: "192.0.2.7",
+        client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
         is_tls: true,
         is_from_proxy: false,
     };
 
-    fn text(site: QuestionSite<'_>, target: &str, fields: &[(&str, &str)]) -> QuestionText {
-        let mut request = Request::get(target);
+    type Fields<'a> = &'a [(&'a str, &'a str)];
+
+    fn request((method, target, fields): (&str, &str, Fields<'_>)) -> Request<()> {
+        let mut request =
+            Request::builder().method(method).uri(target).body(()).expect("a request");
         for (name, value) in fields {
-            request = request.header(*name, *value);
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
+            let value = HeaderValue::from_bytes(value.as_bytes()).expect("a value");
+            request.headers_mut().append(name, value);
         }
-        let request = request.body(()).expect("a request");
+        request
+    }
+
+    fn text(site: QuestionSite<'_>, asked: (&str, &str, Fields<'_>)) -> QuestionText {
+        let request = request(asked);
         QuestionBuffer::default().write(site, AuthRequest::new(&request), request.uri()).keep()
     }
 
     #[test]
     fn a_question_is_read_from_its_text() {
         let fields = [("cookie", "a=\u{e4}"), ("cookie", "b=c"), ("accept", ""), ("x-other", "x")];
-        let text = text(SITE, "/events?x=1&lastEventId=7", &fields);
+        let text = text(SITE, ("GET", "/events?x=1&lastEventId=7", &fields));
         assert_eq!((text.target(), text.host()), ("/auth", "app.example"));
         let subject = text.subject().expect("a subject");
         let about = ["GET", "/events?x=1", "GET", "/events?x=1"];
-        assert_eq!(subject.map(|(_, value)| value), about.map(http::HeaderValue::from_static));
+        assert_eq!(subject.map(|(_, value)| value), about.map(HeaderValue::from_static));
         let read = text.fields();
         let cookies: Vec<_> = read.get_all("cookie").iter().map(|value| value.as_bytes()).collect();
         assert_eq!(cookies, ["a=\u{e4}".as_bytes(), b"b=c"]);
@@ -204,21 +222,44 @@ mod tests {
     }
 
     #[test]
+    fn the_text_has_each_field_that_is_carried() {
+        let fields: Vec<_> = CARRIED.iter().map(|name| (*name, *name)).collect();
+        let site = QuestionSite { is_from_proxy: true, ..SITE };
+        let expected: HeaderMap = fields
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect();
+        assert_eq!(text(site, ("GET", "/", &fields)).fields(), expected);
+    }
+
+    #[test]
     fn other_questions_have_other_texts() {
-        let one = text(SITE, "/events", &[("cookie", "a=b")]);
-        assert_eq!(one, text(SITE, "/events?last_event_id=7", &[("cookie", "a=b")]));
-        for other in [
-            text(SITE, "/events", &[("cookie", "a=bc")]),
-            text(SITE, "/events", &[("cookie", "a"), ("cookie", "b")]),
-            text(SITE, "/events", &[("cookie", "a=b"), ("accept", "")]),
-            text(SITE, "/event", &[("cookie", "a=b")]),
-            text(QuestionSite { backend: "", ..SITE }, "/events", &[("cookie", "a=b")]),
-            text(QuestionSite { target: "/", ..SITE }, "/events", &[("cookie", "a=b")]),
-            text(QuestionSite { host: "", ..SITE }, "/events", &[("cookie", "a=b")]),
-            text(QuestionSite { client: "", ..SITE }, "/events", &[("cookie", "a=b")]),
-            text(QuestionSite { is_tls: false, ..SITE }, "/events", &[("cookie", "a=b")]),
+        let one = ("GET", "/events", &[("cookie", "a=b")][..]);
+        let other_last = ("GET", "/events?last_event_id=7", one.2);
+        for same in [one, other_last, ("GET", "/events", &[("x", "y"), ("cookie", "a=b")])] {
+            assert_eq!(text(SITE, same), text(SITE, one), "{same:?}");
+        }
+        let from_proxy = QuestionSite { is_from_proxy: true, ..SITE };
+        let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        for (site, asked) in [
+            (SITE, ("GET", "/events", &[("cookie", "a=bc")][..])),
+            (SITE, ("GET", "/events", &[("cookie", "a=c")])),
+            (SITE, ("GET", "/events", &[("cookie", "a"), ("cookie", "b")])),
+            (SITE, ("GET", "/events", &[("cookie", "a=b"), ("cookie", "")])),
+            (SITE, ("GET", "/events", &[("cookie", "a=b"), ("accept", "")])),
+            (SITE, ("GET", "/events", &[("authorization", "a=b")])),
+            (SITE, ("GET", "/events", &[])),
+            (SITE, ("GET", "/event", one.2)),
+            (SITE, ("HEAD", "/events", one.2)),
+            (QuestionSite { backend: "", ..SITE }, one),
+            (QuestionSite { target: "/", ..SITE }, one),
+            (QuestionSite { host: "", ..SITE }, one),
+            (QuestionSite { client: IpAddr::V4(Ipv4Addr::LOCALHOST), ..SITE }, one),
+            (QuestionSite { client: v6, ..SITE }, one),
+            (QuestionSite { is_tls: false, ..SITE }, one),
+            (from_proxy, ("GET", "/events", &[("cookie", "a=b"), ("x-real-ip", "::1")])),
         ] {
-            assert_ne!(one, other);
+            assert_ne!(text(site, asked), text(SITE, one), "{site:?} {asked:?}");
         }
     }
 }

@@ -1,20 +1,20 @@
 //! The verdicts of auth backends, kept for a short time and shared by all shards.
 //!
 //! The key is a keyed hash of everything that a question carries, so that no verdict serves another user, and
-//! no credential stays in memory. It is SipHash-2-4 with a secret and a result of 128 bits each, a pseudorandom
-//! function (Aumasson and Bernstein, 2012): nobody who does not know the secret finds two questions with one key, and
-//! nobody is told a key. Over the half kilobyte of a question it costs a fraction of HMAC with SHA-256. Equal questions at the same time are asked once. Only permissions are kept:
-//! who was refused a moment ago may have logged in since.
+//! no credential stays in memory: [`keyed_hash`](super::keyed_hash) says why nobody finds two questions with one key.
+//! Equal questions at the same time are asked once. Only permissions are kept: who was refused a moment ago may have
+//! logged in since.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use siphasher::sip128::SipHasher24;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::keyed_hash::{HashSecret, KeyedHash};
+use super::question_text::WrittenQuestion;
 use super::verdict::Verdict;
 
 /// The most verdicts that are kept. When there are more, new ones are asked for each time.
@@ -25,8 +25,8 @@ const MAX_VERDICTS: usize = 10_000;
 pub struct VerdictCache(Arc<CacheShared>);
 
 struct CacheShared {
-    // Its secret is drawn at the start, so that nobody can look for a credential with the same hash.
-    hasher: SipHasher24,
+    // Drawn at the start, so that nobody can look for a credential with the same hash.
+    secret: HashSecret,
     state: Mutex<CacheState>,
 }
 
@@ -42,7 +42,7 @@ struct CacheState {
 
 /// Names a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CacheKey(u64, u64);
+pub struct CacheKey(KeyedHash);
 
 /// What is known about a question.
 #[derive(Debug)]
@@ -68,18 +68,18 @@ pub struct Question {
 
 impl Default for VerdictCache {
     fn default() -> Self {
-        let mut secret = [0; 16];
-        aws_lc_rs::rand::fill(&mut secret).expect("the system has random numbers");
-        let hasher = SipHasher24::new_with_key(&secret);
-        Self(Arc::new(CacheShared { hasher, state: Mutex::default() }))
+        Self(Arc::new(CacheShared { secret: HashSecret::random(), state: Mutex::default() }))
     }
 }
 
 impl VerdictCache {
-    /// The key of a question, of which `text` is everything.
-    pub fn key(&self, text: &[u8]) -> CacheKey {
-        let (high, low) = self.0.hasher.hash(text).as_u64();
-        CacheKey(high, low)
+    /// The key of a question.
+    pub fn key(&self, question: &WrittenQuestion<'_>) -> CacheKey {
+        self.key_of(question.as_bytes())
+    }
+
+    fn key_of(&self, text: &[u8]) -> CacheKey {
+        CacheKey(self.0.secret.hash(text))
     }
 
     /// Returns the verdict of a question, if it is known.
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn equal_questions_are_asked_once_and_a_permission_is_kept_for_a_while() {
         let (cache, now) = (VerdictCache::default(), Instant::now());
-        let key = cache.key(b"a");
+        let key = cache.key_of(b"a");
         let question = ask(&cache, key, now);
         let Lookup::Asking(waiting) = cache.look_up(key, now) else { panic!("it is asked") };
         question.answer(allowed(), KEEP, now);
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn a_refusal_is_told_and_not_kept() {
         let (cache, now) = (VerdictCache::default(), Instant::now());
-        let key = cache.key(b"a");
+        let key = cache.key_of(b"a");
         let refused = Verdict::Refused(Arc::new(AuthResponse {
             status: http::StatusCode::FORBIDDEN,
             headers: http::HeaderMap::new(),
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn what_was_asked_before_the_cache_was_emptied_is_not_kept() {
         let (cache, now) = (VerdictCache::default(), Instant::now());
-        let key = cache.key(b"a");
+        let key = cache.key_of(b"a");
         let old = ask(&cache, key, now);
         cache.clear();
         let new = ask(&cache, key, now);
@@ -260,20 +260,20 @@ mod tests {
     #[test]
     fn a_key_is_that_of_one_text_in_one_process() {
         let (cache, other) = (VerdictCache::default(), VerdictCache::default());
-        assert_eq!(cache.key(b"a"), cache.key(b"a"));
-        assert_ne!(cache.key(b"a"), cache.key(b"b"));
-        assert_ne!(cache.key(b"a"), other.key(b"a"), "each process has its own key");
+        assert_eq!(cache.key_of(b"a"), cache.key_of(b"a"));
+        assert_ne!(cache.key_of(b"a"), cache.key_of(b"b"));
+        assert_ne!(cache.key_of(b"a"), other.key_of(b"a"), "each process has its own key");
     }
 
     #[test]
     fn the_cache_is_bounded() {
         let (cache, now) = (VerdictCache::default(), Instant::now());
         for number in 0..MAX_VERDICTS + 10 {
-            let key = cache.key(&number.to_be_bytes());
+            let key = cache.key_of(&number.to_be_bytes());
             ask(&cache, key, now).answer(allowed(), KEEP, now);
         }
         assert_eq!(cache.lock().verdicts.len(), MAX_VERDICTS);
-        let key = cache.key(b"later");
+        let key = cache.key_of(b"later");
         ask(&cache, key, now + KEEP).answer(allowed(), KEEP, now + KEEP);
         assert_eq!(cache.lock().verdicts.len(), 1, "those that are over make room");
     }

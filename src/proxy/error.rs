@@ -37,8 +37,10 @@ pub enum FailureClass {
     Busy,
     /// The backend timed out.
     TooSlow,
-    /// The request body is malformed or incomplete.
+    /// The request body is malformed.
     BrokenRequest,
+    /// The client left in the middle of the request body, or closed its sending side there.
+    ClientLeft,
     /// The request body is larger than allowed.
     LargeRequest,
     /// The client timed out while it sent the request body.
@@ -48,7 +50,10 @@ pub enum FailureClass {
 impl FailureClass {
     /// Whether the client is at fault: sending the same request again would not help.
     pub fn is_client_error(self) -> bool {
-        matches!(self, Self::BrokenRequest | Self::LargeRequest | Self::SlowRequest)
+        matches!(
+            self,
+            Self::BrokenRequest | Self::ClientLeft | Self::LargeRequest | Self::SlowRequest
+        )
     }
 }
 
@@ -63,7 +68,8 @@ impl fmt::Display for FailureClass {
             Self::Loop => "the request came back to this gateway: it is not sent on in a loop",
             Self::Busy => "the backend is busy",
             Self::TooSlow => "the backend took too long to respond",
-            Self::BrokenRequest => "the request body is malformed or incomplete",
+            Self::BrokenRequest => "the request body is malformed",
+            Self::ClientLeft => "the request body is incomplete",
             Self::LargeRequest => "the request body is too large",
             Self::SlowRequest => "timed out waiting for the request body",
         })
@@ -112,8 +118,10 @@ pub(super) enum Failure {
          seems to accept only HTTP/2: give WebSockets a route to a port that accepts HTTP/1.1 ({0})"
     )]
     Http2Only(Box<Self>),
-    #[error("the request body is malformed or incomplete")]
+    #[error("the request body is malformed")]
     BrokenRequest,
+    #[error("the client left before the end of the request body")]
+    ClientLeft,
     #[error("the request body is larger than limits.body, or than max_body of the route")]
     LargeRequest,
     #[error("the client sent nothing of the request body for idle_timeout")]
@@ -154,6 +162,7 @@ impl Failure {
             Self::TransferCoding => "transfer_coding",
             Self::UnexpectedSwitch | Self::NoSwitch(_) | Self::Http2Only(_) => "switch",
             Self::BrokenRequest => "broken_request",
+            Self::ClientLeft => "client_left",
             Self::LargeRequest => "large_request",
             Self::SlowRequest => "slow_request",
         }
@@ -174,6 +183,7 @@ impl Failure {
                 FailureClass::TooSlow
             }
             Self::BrokenRequest => FailureClass::BrokenRequest,
+            Self::ClientLeft => FailureClass::ClientLeft,
             Self::LargeRequest => FailureClass::LargeRequest,
             Self::SlowRequest => FailureClass::SlowRequest,
         }

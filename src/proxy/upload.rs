@@ -17,7 +17,7 @@ use super::replay_buffer::ReplayBuffer;
 use super::trailers;
 use super::upload_monitor::{UploadMonitor, UploadStage};
 use crate::route::{ProxySettings, ReservedHeaders};
-use crate::server::connection::BodyError;
+use crate::server::connection::{BodyError, has_client_left};
 use crate::server::interim::Interim;
 use crate::server::request_body::RequestBody;
 
@@ -201,7 +201,10 @@ impl Body for Upload {
                 this.remaining = remaining;
                 this.record_sent(frame)
             }
-            Poll::Ready(Some(Err(error))) => this.fail(UploadStage::Broken, error),
+            Poll::Ready(Some(Err(error))) => {
+                let is_left = has_client_left(&*error);
+                this.fail(if is_left { UploadStage::Left } else { UploadStage::Broken }, error)
+            }
             Poll::Ready(None) => {
                 this.monitor.advance(UploadStage::Complete);
                 Poll::Ready(None)

@@ -31,6 +31,8 @@ pub(super) enum UploadStage {
     Complete,
     /// The client's body failed.
     Broken,
+    /// The client left in the middle of its body.
+    Left,
     /// The client's body is larger than `max_body`.
     TooLarge,
     /// The client sent nothing for `idle_timeout`.
@@ -72,6 +74,7 @@ impl UploadMonitor {
             // The client's own timeout is enforced where its body is polled.
             UploadStage::AwaitingClient
             | UploadStage::Broken
+            | UploadStage::Left
             | UploadStage::TooLarge
             | UploadStage::TimedOut => Instant::now() + self.idle_timeout,
             UploadStage::AwaitingBackend => self.last_progress.get() + self.idle_timeout,
@@ -89,6 +92,7 @@ impl UploadMonitor {
     pub(super) fn failure(&self) -> Option<Failure> {
         match self.stage.get() {
             UploadStage::Broken => Some(Failure::BrokenRequest),
+            UploadStage::Left => Some(Failure::ClientLeft),
             UploadStage::TooLarge => Some(Failure::LargeRequest),
             UploadStage::TimedOut => Some(Failure::SlowRequest),
             UploadStage::AwaitingClient | UploadStage::AwaitingBackend | UploadStage::Complete => {

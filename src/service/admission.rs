@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use http::{HeaderValue, Request, Uri};
 use ssegate_auth::{Identity, Refusal};
-use ssegate_hub::{ChannelName, CloseReason, Topic};
+use ssegate_hub::{ChannelName, Topic};
 use tokio::time::Instant;
 
 use super::auth_backends::{Rechecked, RequestAsker};
@@ -17,6 +17,7 @@ use super::request_info::RequestInfo;
 use super::revocable::RevocableRequest;
 use super::route_auth::RouteAuth;
 use super::stream_guard::StreamGuard;
+use super::stream_stopper::StreamStopper;
 use super::{Service, cors};
 use crate::auth::{Access, AskBackend, AuthRequest, Denial, QuotaGuard, Revocations, origin};
 use crate::route::Route;
@@ -88,9 +89,12 @@ impl<'a> Applicant<'a> {
 
     /// Whether the browser may have sent the credential for the page of another site.
     fn is_foreign(&self) -> bool {
-        let is_foreign = origin::is_foreign(self.request, self.connection.is_tls())
-            || (self.route.channels.is_some() && origin::is_foreign_site(self.request));
-        is_foreign && !is_page_allowed(self.route, self.info.origin.as_ref())
+        let origin = self.info.origin.as_ref();
+        let is_foreign = match origin {
+            Some(_) => origin::is_foreign(self.request, self.connection.is_tls()),
+            None => self.route.channels.is_some() && origin::is_foreign_site(self.request),
+        };
+        is_foreign && !is_page_allowed(self.route, origin)
     }
 }
 
@@ -226,7 +230,7 @@ impl Service {
     pub(super) fn admit_stream(
         &self,
         admission: &Admission,
-    ) -> Result<Option<Box<StreamGuard>>, Rejection> {
+    ) -> Result<Option<StreamGuard>, Rejection> {
         let quota = self.count_in_quota(admission)?;
         let questions = (admission.questions.take(), self.rechecks());
         Ok(StreamGuard::new(quota, questions, admission.revocable.as_ref()))
@@ -237,10 +241,10 @@ impl Service {
     pub(super) fn guard_kept(
         &self,
         revocable: Option<&Rc<RevocableRequest>>,
-        end: impl Fn(CloseReason) + 'static,
-    ) -> Option<Box<StreamGuard>> {
+        stopper: StreamStopper,
+    ) -> Option<StreamGuard> {
         let guard = StreamGuard::new(None, (Rechecked::default(), self.rechecks()), revocable)?;
-        guard.watch(Box::default(), end);
+        guard.watch(Box::default(), stopper);
         Some(guard)
     }
 }

@@ -143,13 +143,13 @@ impl<'a> RequestAsker<'a> {
             backend: &known.name,
             target,
             host: &known.host(request),
-            client: self.connection.client_text(),
+            client: self.connection.client(),
             is_tls: self.connection.is_tls(),
             is_from_proxy: self.connection.is_trusted_proxy(),
         };
         let mut buffer = known.buffer.borrow_mut();
         let written = buffer.write(site, request, self.target);
-        let key = known.verdicts.key(written.as_bytes());
+        let key = known.verdicts.key(&written);
         then(written, key)
     }
 

@@ -27,6 +27,7 @@ use super::backend_streams::BackendStreamGuard;
 use super::counted::CountedStream;
 use super::kept::reader::KeptReader;
 use super::request_log::StreamLog;
+use super::stream_stopper::StreamStopper;
 use crate::proxy::UpstreamBody;
 use crate::server::connection::{BodyError, HttpProtocol};
 
@@ -120,7 +121,7 @@ impl BackendStream {
         let guard = service.backend_streams().insert(Rc::clone(&state), first);
         let ender = guard.ender();
         // It follows no channel.
-        counted.watch(Box::default(), move |reason| ender.end(reason));
+        counted.watch(Box::default(), StreamStopper::of(move |reason| ender.end(reason)));
         Self {
             source,
             comments: has_room.then(CommentInserter::default),

@@ -3,11 +3,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ssegate_hub::{ChannelName, CloseReason, ResumedFrom};
+use ssegate_hub::{ChannelName, ResumedFrom};
 use tokio::time::Instant;
 
 use super::request_log::StreamLog;
 use super::stream_guard::StreamGuard;
+use super::stream_stopper::StreamStopper;
 use crate::metrics::RouteMetrics;
 use crate::server::connection::{ConnectionState, HttpProtocol};
 
@@ -18,8 +19,7 @@ pub(super) struct CountedStream {
     route: Arc<RouteMetrics>,
     protocol: HttpProtocol,
     opened: Instant,
-    // Boxed: most streams have none.
-    guard: Option<Box<StreamGuard>>,
+    guard: Option<StreamGuard>,
     // `None`: it is not logged.
     log: Option<Box<StreamLog>>,
 }
@@ -28,17 +28,17 @@ impl CountedStream {
     pub(super) fn open(
         connection: Rc<ConnectionState>,
         route: Arc<RouteMetrics>,
-        guard: Option<Box<StreamGuard>>,
+        guard: Option<StreamGuard>,
     ) -> Self {
         let protocol = connection.protocol();
         route.stream_opened(protocol.as_str());
         Self { connection, route, protocol, opened: Instant::now(), guard, log: None }
     }
 
-    /// The stream is open and follows `channels`, and `end` ends it from outside.
-    pub(super) fn watch(&self, channels: Box<[ChannelName]>, end: impl Fn(CloseReason) + 'static) {
+    /// The stream is open and follows `channels`, and `stopper` ends it from outside.
+    pub(super) fn watch(&self, channels: Box<[ChannelName]>, stopper: StreamStopper) {
         if let Some(guard) = &self.guard {
-            guard.watch(channels, end);
+            guard.watch(channels, stopper);
         }
     }
 

@@ -70,8 +70,7 @@ pub(super) fn open<B>(
         expires_at: admission.expires_at,
         cut: connection.current_request_abort(),
     });
-    let ender = subscriber.ender();
-    counted.watch(followed, move |reason| ender.end(reason));
+    counted.watch(followed, subscriber.ender().into());
     let body = StreamBody::new(subscriber, counted);
     Ok(stream_response(ResponseBody::Stream(body)))
 }

@@ -101,8 +101,7 @@ pub(super) fn hold(
         expires_at: admission.expires_at,
         cut: connection.current_request_abort(),
     });
-    let ender = subscriber.ender();
-    counted.watch(followed, move |reason| ender.end(reason));
+    counted.watch(followed, subscriber.ender().into());
     let (head, body) = response.into_parts();
     let prologue = Prologue::new(body, retry, service.shard().clone());
     let stream = StreamBody::continuing(prologue, subscriber, counted);

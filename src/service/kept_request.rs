@@ -31,6 +31,7 @@ use super::kept_origin::is_foreign;
 use super::kept_resume::{KeptResume, position_of};
 use super::rejection::Rejection;
 use super::revocable::RevocableRequest;
+use super::stream_stopper::StreamStopper;
 use crate::auth::AuthRequest;
 use crate::proxy::UpstreamBody;
 use crate::query;
@@ -301,11 +302,12 @@ impl Keeping {
         answer::make_kept(response.headers_mut(), &stream, self.has_origin);
         let (head, body) = response.into_parts();
         let cancelled = Arc::downgrade(&stream);
-        let guard = service.guard_kept(self.revocable.as_ref(), move |_revoked| {
+        let stopper = StreamStopper::of(move |_revoked| {
             if let Some(stream) = cancelled.upgrade() {
                 stream.cancel(CancelReason::Revoked);
             }
         });
+        let guard = service.guard_kept(self.revocable.as_ref(), stopper);
         let pump = Pump::new(body, (stream, streams), guard);
         Ok(Started::Pump(Box::new(Response::from_parts(head, ())), pump))
     }

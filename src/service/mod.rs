@@ -50,6 +50,7 @@ mod screening;
 mod start_page;
 mod stream_guard;
 mod stream_head;
+mod stream_stopper;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -280,7 +281,10 @@ impl Service {
             _ => {}
         }
         self.metrics().request_rejected(rejection.as_str());
-        info.note(|log| log.note_error(rejection.cause()));
+        info.note(|log| match rejection.has_client_left() {
+            true => log.note_client_left(),
+            false => log.note_error(rejection.cause()),
+        });
         if rejection.ends_with_retry(info) {
             self.metrics().stream_sent_away(rejection.cause());
         }

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 use ssegate_auth::Identity;
+use ssegate_hub::CloseReason;
 use tokio::time::Instant;
 
 use super::admission::Admission;
@@ -23,6 +24,7 @@ use super::kept_request::{self, Begun, Kept};
 use super::kept_resume::KeptResume;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
+use super::stream_stopper::StreamStopper;
 use super::{Service, cors, events, max_forwards, stream_head};
 use crate::auth::HeaderTemplate;
 use crate::grip;
@@ -137,10 +139,11 @@ impl ProxyHandler {
                 let log = info.take_log().map(|log| log.into_tunnel(status, Rc::clone(&tally)));
                 let guard = guard.inspect(|guard| {
                     let ender = tunnel.ender();
-                    guard.watch(Box::default(), move |why| {
+                    let stop = move |why: CloseReason| {
                         tally.note_end(why.as_str());
                         ender.cancel();
-                    });
+                    };
+                    guard.watch(Box::default(), StreamStopper::of(stop));
                 });
                 if guard.is_some() || log.is_some() {
                     tunnel.hold((guard, log));

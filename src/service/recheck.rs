@@ -13,6 +13,7 @@ use ssegate_hub::{CloseReason, TimedStreams};
 use tokio::time::Instant;
 
 use super::auth_question::AuthQuestion;
+use super::stream_stopper::StreamStopper;
 use crate::auth::Verdict;
 
 /// How soon a question without a verdict is asked again, at most.
@@ -27,7 +28,7 @@ pub(super) struct Rechecks(Rc<TimedStreams<RecheckedStream>>);
 struct RecheckedStream {
     question: Rc<AuthQuestion>,
     every: Duration,
-    end: Rc<dyn Fn(CloseReason)>,
+    stopper: StreamStopper,
 }
 
 impl Rechecks {
@@ -35,13 +36,14 @@ impl Rechecks {
         Self(Rc::new(TimedStreams::new(Instant::now())))
     }
 
-    /// Asks `question` again and again, if its backend is to be asked again, until it is removed. Calls `end` when the
-    /// stream has to end.
-    pub(super) fn insert(&self, question: &Rc<AuthQuestion>, end: &Rc<dyn Fn(CloseReason)>) {
+    /// Asks `question` again and again, if its backend is to be asked again, until it is removed. `stopper`
+    /// ends the stream when it has to end.
+    pub(super) fn insert(&self, question: &Rc<AuthQuestion>, stopper: StreamStopper) {
         let Some(every) = question.backend().recheck else { return };
         // Up to a quarter earlier: streams that were opened together do not ask together.
-        let first = question.decided.get() + every.mul_f64(1.0 - fastrand::f64() / 4.0);
-        let stream = RecheckedStream { question: Rc::clone(question), every, end: Rc::clone(end) };
+        let earlier = every / 1024 * fastrand::u32(..256);
+        let first = question.decided.get() + (every - earlier);
+        let stream = RecheckedStream { question: Rc::clone(question), every, stopper };
         question.place.set(Some(self.0.insert(stream, first)));
     }
 
@@ -72,7 +74,7 @@ impl Rechecks {
         let now = Instant::now();
         match stream.next(verdict, now) {
             Some(wait) => self.0.schedule(place, now + wait),
-            None => (stream.end)(CloseReason::Revoked),
+            None => stream.stopper.stop(CloseReason::Revoked),
         }
     }
 }

@@ -185,7 +185,8 @@ impl Rejection {
                 FailureClass::Loop => StatusCode::LOOP_DETECTED,
                 FailureClass::Busy => StatusCode::SERVICE_UNAVAILABLE,
                 FailureClass::TooSlow => StatusCode::GATEWAY_TIMEOUT,
-                FailureClass::BrokenRequest => StatusCode::BAD_REQUEST,
+                // Who has closed its sending side alone reads it.
+                FailureClass::BrokenRequest | FailureClass::ClientLeft => StatusCode::BAD_REQUEST,
                 FailureClass::LargeRequest => StatusCode::PAYLOAD_TOO_LARGE,
                 FailureClass::SlowRequest => StatusCode::REQUEST_TIMEOUT,
             },
@@ -213,6 +214,15 @@ impl Rejection {
         match self {
             Self::Upstream(error) => error.kind(),
             other => other.as_str(),
+        }
+    }
+
+    /// Whether the client left in the middle of its request, so that nobody may read the response.
+    pub(super) fn has_client_left(&self) -> bool {
+        match self {
+            Self::Upstream(error) => error.class() == FailureClass::ClientLeft,
+            Self::Publishing(refusal) => *refusal == PublishRefusal::Incomplete,
+            _ => false,
         }
     }
 
@@ -322,7 +332,7 @@ impl Rejection {
 
 fn publish_status(refusal: &PublishRefusal) -> StatusCode {
     match refusal {
-        PublishRefusal::Invalid(_) => StatusCode::BAD_REQUEST,
+        PublishRefusal::Invalid(_) | PublishRefusal::Incomplete => StatusCode::BAD_REQUEST,
         PublishRefusal::BodyTooLarge(_) | PublishRefusal::MessageTooLarge(_) => {
             StatusCode::PAYLOAD_TOO_LARGE
         }

@@ -46,6 +46,7 @@ pub(super) struct RequestLog {
     upstream: Option<Duration>,
     error: Option<&'static str>,
     has_last_event_id: bool,
+    has_client_left: bool,
     progress: ResponseProgress,
 }
 
@@ -108,6 +109,7 @@ impl RequestLog {
             upstream: None,
             error: None,
             has_last_event_id: false,
+            has_client_left: false,
             progress: ResponseProgress::None,
         })
     }
@@ -135,6 +137,11 @@ impl RequestLog {
     /// The request was refused, or has failed.
     pub(super) fn note_error(&mut self, error: &'static str) {
         self.error = Some(error);
+    }
+
+    /// The client left in the middle of its request: what is responded then does not count.
+    pub(super) fn note_client_left(&mut self) {
+        self.has_client_left = true;
     }
 
     /// The response has this status, and a body that is not a stream. `is_whole`: nothing more comes.
@@ -206,6 +213,7 @@ impl Drop for RequestLog {
     fn drop(&mut self) {
         let (status, bytes, error) = match self.progress {
             ResponseProgress::HandedOver => return,
+            _ if self.has_client_left => (CLIENT_LEFT, 0, Some("client_left")),
             ResponseProgress::None => (CLIENT_LEFT, 0, self.error.or(Some("client_left"))),
             ResponseProgress::Body { status, bytes, is_whole: true } => (status, bytes, self.error),
             ResponseProgress::Body { status, bytes, is_whole: false } => {

@@ -15,6 +15,7 @@ use ssegate_hub::{ChannelName, CloseReason};
 use tokio::sync::mpsc;
 
 use super::Service;
+use super::stream_stopper::StreamStopper;
 use crate::auth::RevocationNotice;
 
 /// Requests that are looked at in one turn of the shard, which then serves its streams.
@@ -41,7 +42,7 @@ enum RequestPhase {
     /// There is nothing to end yet.
     Pending { is_revoked: bool },
     /// It is a stream, which follows these channels, or a tunnel.
-    Open { channels: Box<[ChannelName]>, end: Rc<dyn Fn(CloseReason)> },
+    Open { channels: Box<[ChannelName]>, stopper: StreamStopper },
     /// It was told to end.
     Ended,
 }
@@ -124,13 +125,13 @@ impl RevocableRequest {
         self.requests.add(self.ids.clone(), is_revoked)
     }
 
-    /// It has become a stream that follows `channels`, or a tunnel; `end` ends it.
-    pub(super) fn open(&self, channels: Box<[ChannelName]>, end: Rc<dyn Fn(CloseReason)>) {
+    /// It has become a stream that follows `channels`, or a tunnel; `stopper` ends it.
+    pub(super) fn open(&self, channels: Box<[ChannelName]>, stopper: StreamStopper) {
         let phase = self.phase.replace(RequestPhase::Ended);
         if matches!(phase, RequestPhase::Pending { is_revoked: true }) {
-            return end(CloseReason::Revoked);
+            return stopper.stop(CloseReason::Revoked);
         }
-        self.phase.replace(RequestPhase::Open { channels, end });
+        self.phase.replace(RequestPhase::Open { channels, stopper });
     }
 
     /// Ends it if `batch` means it. Returns the place of the revocation that ended a stream.
@@ -144,9 +145,9 @@ impl RevocableRequest {
         };
         let by = batch.ending(&self.ids, channels.iter().map(ChannelName::as_str))?;
         match std::mem::replace(&mut *phase, RequestPhase::Ended) {
-            RequestPhase::Open { end, .. } => {
+            RequestPhase::Open { stopper, .. } => {
                 drop(phase);
-                end(CloseReason::Revoked);
+                stopper.stop(CloseReason::Revoked);
                 Some(by)
             }
             _ => {
@@ -196,6 +197,7 @@ mod tests {
 
     use super::{MAX_IN_TURN, RevocableRequest, RevocableRequests};
     use crate::auth::RevocationNotice;
+    use crate::service::stream_stopper::StreamStopper;
 
     fn subject(id: &str) -> RevocationTarget {
         RevocationTarget::Subject { id: id.into(), is_blocked: false }
@@ -208,7 +210,7 @@ mod tests {
         let (ends, name) = (Rc::clone(ends), name.to_owned());
         request.open(
             channels,
-            Rc::new(move |reason| {
+            StreamStopper::of(move |reason| {
                 assert_eq!(reason, CloseReason::Revoked);
                 ends.borrow_mut().push(name.clone());
             }),

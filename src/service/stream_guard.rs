@@ -2,16 +2,29 @@
 
 use std::rc::Rc;
 
-use ssegate_hub::{ChannelName, CloseReason};
+use ssegate_hub::ChannelName;
 
 use super::auth_backends::Rechecked;
+use super::auth_question::AuthQuestion;
 use super::recheck::Rechecks;
 use super::revocable::RevocableRequest;
+use super::stream_stopper::StreamStopper;
 use crate::auth::QuotaGuard;
 
 /// What authentication keeps for an open stream or tunnel, until that is dropped.
 #[derive(Debug)]
-pub(super) struct StreamGuard {
+pub(super) struct StreamGuard(Guarded);
+
+#[derive(Debug)]
+enum Guarded {
+    /// It is asked about again, and that is all: most, where a backend decides.
+    Question(Rc<AuthQuestion>, Rechecks),
+    /// Boxed: keeps streams small.
+    Several(Box<GuardedBySeveral>),
+}
+
+#[derive(Debug)]
+struct GuardedBySeveral {
     // Makes room for another stream of the same identity.
     _quota: Option<QuotaGuard>,
     // In `rechecks` once the stream is open.
@@ -26,36 +39,46 @@ impl StreamGuard {
     /// may be revoked; `None` if there is nothing to keep.
     pub(super) fn new(
         quota: Option<QuotaGuard>,
-        (questions, rechecks): (Rechecked, &Rechecks),
+        (mut questions, rechecks): (Rechecked, &Rechecks),
         revocable: Option<&Rc<RevocableRequest>>,
-    ) -> Option<Box<Self>> {
-        let is_needed = quota.is_some() || !questions.is_empty() || revocable.is_some();
-        is_needed.then(|| {
-            Box::new(Self {
-                _quota: quota,
-                questions,
-                rechecks: rechecks.clone(),
-                revocable: revocable.cloned(),
-            })
-        })
+    ) -> Option<Self> {
+        let rechecks = || rechecks.clone();
+        if quota.is_none() && revocable.is_none() && questions.len() < 2 {
+            return questions.pop().map(|one| Self(Guarded::Question(one, rechecks())));
+        }
+        Some(Self(Guarded::Several(Box::new(GuardedBySeveral {
+            _quota: quota,
+            questions,
+            rechecks: rechecks(),
+            revocable: revocable.cloned(),
+        }))))
     }
 
-    /// The stream is open, and follows `channels`: `end` ends it.
-    pub(super) fn watch(&self, channels: Box<[ChannelName]>, end: impl Fn(CloseReason) + 'static) {
-        let end: Rc<dyn Fn(CloseReason)> = Rc::new(end);
-        for question in &self.questions {
-            self.rechecks.insert(question, &end);
-        }
-        if let Some(revocable) = &self.revocable {
-            revocable.open(channels, end);
+    /// The stream is open, and follows `channels`: `stopper` ends it.
+    pub(super) fn watch(&self, channels: Box<[ChannelName]>, stopper: StreamStopper) {
+        match &self.0 {
+            Guarded::Question(question, rechecks) => rechecks.insert(question, stopper),
+            Guarded::Several(several) => {
+                for question in &several.questions {
+                    several.rechecks.insert(question, stopper.clone());
+                }
+                if let Some(revocable) = &several.revocable {
+                    revocable.open(channels, stopper);
+                }
+            }
         }
     }
 }
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
-        for question in &self.questions {
-            self.rechecks.remove(question);
+        match &self.0 {
+            Guarded::Question(question, rechecks) => rechecks.remove(question),
+            Guarded::Several(several) => {
+                for question in &several.questions {
+                    several.rechecks.remove(question);
+                }
+            }
         }
     }
 }

@@ -10,7 +10,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The resolution of [`Timers`], and how often their owner checks them.
-pub const TIMER_TICK: Duration = Duration::from_millis(250);
+pub const TIMER_TICK: Duration = Duration::from_millis(TICK_MILLIS);
+
+/// The same in milliseconds, a part of a second.
+const TICK_MILLIS: u64 = 250;
 
 /// The deadlines of many streams, each known by its key.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ impl<K> Timers<K> {
 
     fn tick_of(&self, at: Instant) -> u64 {
         let since_start = at.saturating_duration_since(self.started);
-        u64::try_from(since_start.as_millis() / TIMER_TICK.as_millis()).unwrap_or(u64::MAX - 1)
+        // Not `as_millis`: a division of its 128 bits takes several times as long.
+        let of_seconds = since_start.as_secs().saturating_mul(1000) / TICK_MILLIS;
+        of_seconds + u64::from(since_start.subsec_millis()) / TICK_MILLIS
     }
 }

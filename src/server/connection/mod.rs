@@ -41,7 +41,7 @@ pub(super) use self::notice::Notice;
 pub use self::protocol::HttpProtocol;
 pub use self::state::ConnectionState;
 use self::task::ConnectionTask;
-pub use super::body_error::BodyError;
+pub use super::body_error::{BodyError, has_client_left};
 use super::carrier::Carrier;
 pub use super::handler::Handler;
 use super::listener::Listener;

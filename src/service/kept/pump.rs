@@ -28,14 +28,14 @@ pub(in crate::service) struct Pump {
     stream: Arc<KeptStream>,
     streams: KeptStreams,
     // Ends the stream when the credential is revoked that began it.
-    _guard: Option<Box<StreamGuard>>,
+    _guard: Option<StreamGuard>,
 }
 
 impl Pump {
     pub(in crate::service) fn new(
         mut body: UpstreamBody,
         (stream, streams): (Arc<KeptStream>, &KeptStreams),
-        guard: Option<Box<StreamGuard>>,
+        guard: Option<StreamGuard>,
     ) -> Self {
         body.disable_idle_timeout();
         let numberer = EventNumberer::new(&stream.id);

@@ -12,6 +12,7 @@ use super::is_foreign_page;
 use super::site::PublishSite;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::route::{ChannelError, PublishChannels, PublishSettings, Router};
+use crate::server::connection::BodyError;
 use crate::service::body::ResponseBody;
 use crate::service::rejection::Rejection;
 use crate::service::request_info::RequestInfo;
@@ -45,7 +46,7 @@ impl AdminPublishing {
     /// checked its `Host` and its `Origin`.
     pub async fn respond<B>(&self, channel: &str, request: Request<B>) -> Response<Bytes>
     where
-        B: Body<Data = Bytes>,
+        B: Body<Data = Bytes, Error: Into<BodyError>>,
     {
         let info = RequestInfo::new(&request);
         let published = Box::pin(self.publish(channel, request)).await;
@@ -59,7 +60,7 @@ impl AdminPublishing {
         request: Request<B>,
     ) -> Result<Response<ResponseBody>, Rejection>
     where
-        B: Body<Data = Bytes>,
+        B: Body<Data = Bytes, Error: Into<BodyError>>,
     {
         if is_foreign_page(request.headers()) {
             return Err(Rejection::ForeignOrigin);

@@ -7,6 +7,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body;
 
 use super::refusal::PublishRefusal;
+use crate::server::connection::{BodyError, has_client_left};
 use crate::source::publishing::Reservation;
 
 /// From the header of the request to the end of its body.
@@ -22,7 +23,7 @@ pub(super) async fn receive<B>(
     memory: &mut Reservation,
 ) -> Result<Bytes, PublishRefusal>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes, Error: Into<BodyError>>,
 {
     if body.size_hint().lower() > most as u64 {
         return Err(PublishRefusal::BodyTooLarge(most));
@@ -34,14 +35,18 @@ where
 
 async fn collect<B>(body: B, most: usize, memory: &mut Reservation) -> Result<Bytes, PublishRefusal>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes, Error: Into<BodyError>>,
 {
     let mut body = std::pin::pin!(body);
     let mut received = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            return Err(PublishRefusal::Invalid("the body is incomplete".to_owned()));
-        };
+        let frame = frame.map_err(|error| {
+            let error: BodyError = error.into();
+            match has_client_left(&*error) {
+                true => PublishRefusal::Incomplete,
+                false => PublishRefusal::Invalid("the body is malformed".to_owned()),
+            }
+        })?;
         // Trailers say nothing about a message.
         let Ok(data) = frame.into_data() else { continue };
         if data.len() > most - received.len() {

@@ -8,6 +8,9 @@ pub(in crate::service) enum PublishRefusal {
     /// The body, the query or a header is not valid.
     #[error("{0}")]
     Invalid(String),
+    /// The client left in the middle of the body, or closed its sending side there.
+    #[error("the body is incomplete")]
+    Incomplete,
     /// The body is larger than `max_body`.
     #[error("the body is larger than max_body of the route, {0} bytes")]
     BodyTooLarge(usize),

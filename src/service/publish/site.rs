@@ -13,6 +13,7 @@ use super::{body, encoding, message, once, reply};
 use crate::log_limit::LogLimit;
 use crate::metrics::RouteMetrics;
 use crate::route::{PublishChannels, PublishSettings, Router};
+use crate::server::connection::BodyError;
 use crate::service::body::ResponseBody;
 use crate::service::rejection::Rejection;
 use crate::source::publishing::{
@@ -49,7 +50,7 @@ impl PublishSite<'_> {
         request: Request<B>,
     ) -> Result<Response<ResponseBody>, Rejection>
     where
-        B: Body<Data = Bytes>,
+        B: Body<Data = Bytes, Error: Into<BodyError>>,
     {
         let (head, body) = request.into_parts();
         let key = once::header(&head.headers)?;

@@ -1,6 +1,7 @@
 //! The access log: one line for each request, two for each stream, and no secret in any.
 
 mod bounds;
+mod left;
 mod requests;
 mod streams;
 

@@ -29,7 +29,7 @@ mod witness;
 mod yaml;
 
 pub(crate) use body::{Body, read_exactly};
-pub(crate) use client::{Request, Response, Via};
+pub(crate) use client::{Io, Request, Response, Via};
 pub(crate) use cutter::{Cut, Cutter};
 pub(crate) use extended_connect::extended_connect;
 pub(crate) use frames::{Frame, FrameConnection};
