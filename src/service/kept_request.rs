@@ -152,8 +152,9 @@ pub(super) async fn begin(
             return open.map(Begun::Answer);
         }
         if let Some(id) = ours {
-            let is_own = service.kept().get(&id).is_some_and(|it| it.request.owner.is(&owner.tag));
-            if !is_own {
+            let named = service.kept().get(&id);
+            let named = named.filter(|it| it.request.owner.is(&owner.tag)).ok_or(Rejection::Gone)?;
+            if named.may_be_response_to(&this) {
                 return Err(Rejection::Gone);
             }
             // Another request of the same client, which sends the id that it saw last: the backend does not know it.

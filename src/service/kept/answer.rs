@@ -123,7 +123,7 @@ pub(in crate::service) fn nothing() -> Response<ResponseBody> {
     response
 }
 
-/// A response without a body to a request that was not a GET: the stream has ended, and all of it was read.
+/// A stream without events, behind all of a stream that has ended.
 pub(in crate::service) fn all_read(
     stream: &KeptStream,
     origin: Option<&HeaderValue>,

@@ -25,8 +25,8 @@ pub(in crate::service) enum Position {
 pub(in crate::service) enum LogPlace {
     /// What follows begins here.
     At(u64),
-    /// The stream has ended, and there is nothing behind it.
-    AllRead,
+    /// The stream has ended, and no event follows. What follows of one that is not complete begins here.
+    AllRead(u64),
     /// What follows is not there any more.
     Behind,
     /// No event has this number or id.

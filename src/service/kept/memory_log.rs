@@ -258,18 +258,21 @@ impl LogState {
         if number > self.last() {
             return LogPlace::Unknown;
         }
-        if number > 0 && number == self.last() && self.ended == Some(StreamEnd::Complete) {
-            return LogPlace::AllRead;
-        }
         if number < self.before {
             return LogPlace::Behind;
         }
         let offset = match number - self.before {
-            0 if self.is_torn => return LogPlace::Behind,
-            0 => self.start,
-            nth => self.events[usize::try_from(nth - 1).unwrap_or(usize::MAX)],
+            0 if self.is_torn => None,
+            0 => Some(self.start),
+            nth => self.events.get(usize::try_from(nth - 1).unwrap_or(usize::MAX)).copied(),
         };
-        if offset < self.start { LogPlace::Behind } else { LogPlace::At(offset) }
+        if number == self.last() && self.ended.is_some() {
+            return LogPlace::AllRead(offset.unwrap_or(self.end));
+        }
+        match offset {
+            Some(offset) if offset >= self.start => LogPlace::At(offset),
+            _ => LogPlace::Behind,
+        }
     }
 
     /// A copy of at most `most` bytes from `offset` on, which is there.
@@ -375,9 +378,24 @@ mod tests {
         log.append(b"rd;", vec![LogEdge::Event { end: 3, id: None }]);
         log.append(b"\n", vec![LogEdge::Longer]);
         assert!(log.end(StreamEnd::Complete) && !log.end(StreamEnd::Lost));
-        assert_eq!(log.locate(&Position::After(3)), LogPlace::AllRead);
+        assert_eq!(log.locate(&Position::After(3)), LogPlace::AllRead(20));
         assert_eq!(log.locate(&Position::After(2)), LogPlace::At(13));
         assert_eq!(log.extent().last, 3);
+    }
+
+    #[test]
+    fn however_a_stream_ends_nothing_follows_its_last_event() {
+        for end in [StreamEnd::Complete, StreamEnd::Cancelled, StreamEnd::Lost] {
+            let (log, empty) = (MemoryLog::new(1000, 1000), MemoryLog::new(1000, 1000));
+            event(&log, "first;", Some("a"));
+            log.append(b"sec", Vec::new());
+            assert_eq!(log.locate(&Position::After(1)), LogPlace::At(6));
+            assert!(log.end(end) && empty.end(end));
+            assert_eq!(log.locate(&Position::After(1)), LogPlace::AllRead(6), "{end:?}");
+            assert_eq!(log.locate(&Position::AfterOwn(b"a".to_vec())), LogPlace::AllRead(6));
+            assert_eq!(log.locate(&Position::Start), LogPlace::At(0));
+            assert_eq!(empty.locate(&Position::Start), LogPlace::AllRead(0));
+        }
     }
 
     #[test]

@@ -35,6 +35,21 @@ pub(in crate::service) struct KeptRequest {
     pub(in crate::service) origin: Option<HeaderValue>,
 }
 
+impl KeptRequest {
+    /// Whether both are the same request; `None`: but for a body of which the end is not known.
+    fn is_same(&self, other: &Self) -> Option<bool> {
+        let is_same = self.owner.is(&other.owner)
+            && self.scope == other.scope
+            && self.method == other.method
+            && self.path == other.path
+            && self.query == other.query;
+        if !is_same {
+            return Some(false);
+        }
+        Some(self.body.get()? == other.body.get()?)
+    }
+}
+
 /// The header fields of a response that later readers get.
 #[derive(Clone, Debug, Default)]
 pub(in crate::service) struct KeptHead {
@@ -341,15 +356,12 @@ impl KeptStream {
 
     /// Whether it is the response to this request, made again.
     pub(in crate::service) fn is_response_to(&self, request: &KeptRequest) -> bool {
-        let ours = &self.request;
-        let body = |request: &KeptRequest| request.body.get().copied();
-        ours.owner.is(&request.owner)
-            && ours.scope == request.scope
-            && ours.method == request.method
-            && ours.path == request.path
-            && ours.query == request.query
-            && body(ours).is_some()
-            && body(ours) == body(request)
+        self.request.is_same(request) == Some(true)
+    }
+
+    /// Whether it may be the response to this request: a body has not come to its end, so that nobody knows.
+    pub(in crate::service) fn may_be_response_to(&self, request: &KeptRequest) -> bool {
+        self.request.is_same(request).is_none()
     }
 }
 

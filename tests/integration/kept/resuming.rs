@@ -1,7 +1,12 @@
 //! Clients that come back: to the address of a stream, with the same request, and by its name.
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
 use super::{OWNER, STREAM, build, end, ended, events, get, open, post};
-use crate::support::{Redis, Request, SOON, Upstream, Via, read_exactly, within};
+use crate::support::{
+    Gateway, Redis, Request, SOON, Upstream, Via, eventually, read_exactly, within,
+};
 
 /// Whatever was lost of a stream that still runs, over every protocol.
 #[tokio::test]
@@ -72,6 +77,10 @@ async fn the_same_request_again_does_not_reach_the_backend() {
         assert_eq!((again.status, again.header("ssegate-stream")), (200, &*stream), "{via:?}");
         assert_eq!(again.text().await, events(&stream, 2..=3));
         let all_read = gateway.send(via, last(post("/chat", "{}"), 3)).await;
+        assert_eq!((all_read.status, all_read.header("cache-control")), (204, "no-store"));
+        // fetch-event-source takes 204 for an error, and would repeat its POST for ever.
+        let all_read = last(post("/chat", "{}"), 3).header("accept", "text/event-stream");
+        let all_read = gateway.send(via, all_read).await;
         assert_eq!((all_read.status, all_read.header("content-type")), (200, "text/event-stream"));
         assert_eq!(all_read.text().await, "");
     }
@@ -106,6 +115,51 @@ async fn the_same_request_again_does_not_reach_the_backend() {
     assert_eq!(gateway.send(Via::Http1, get(&address)).await.status, 404);
 }
 
+/// A backend that begins before it has all of the request: what cannot be compared is not generated twice.
+#[tokio::test]
+async fn a_request_that_may_be_the_same_is_refused() {
+    let redis = Redis::start().await;
+    let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = backend.local_addr().unwrap();
+    let gateway = Gateway::build(&redis)
+        .route(&format!(
+            "- path: /{{*rest}}\n  proxy: {{ upstream: \"http://{address}\" }}\n  keep: {{ {OWNER} }}\n"
+        ))
+        .start()
+        .await;
+    let mut client = TcpStream::connect(gateway.address_for(Via::Http1)).await.unwrap();
+    let half = "POST /chat HTTP/1.1\r\nhost: a\r\nauthorization: Bearer anna\r\ncontent-length: 2\r\n\r\n{";
+    client.write_all(half.as_bytes()).await.unwrap();
+    let (mut call, _) = within(SOON, "the request", backend.accept()).await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"{") {
+        within(SOON, "its beginning", call.read_buf(&mut seen)).await.unwrap();
+    }
+    call.write_all(format!("{STREAM}9\r\ndata: 1\n\n\r\n").as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    let stream = loop {
+        within(SOON, "the response", client.read_buf(&mut seen)).await.unwrap();
+        let text = String::from_utf8_lossy(&seen);
+        if let Some((_, rest)) = text.split_once("\nid: ")
+            && let Some((stream, _)) = rest.split_once("-1\n\n")
+        {
+            break stream.to_owned();
+        }
+    };
+    let again = || post("/chat", "{}").host("a").header("last-event-id", &format!("{stream}-1"));
+    assert_eq!(gateway.send(Via::Http1, again()).await.status, 410);
+    // It can be compared once all of it has come.
+    client.write_all(b"}").await.unwrap();
+    while !seen.ends_with(b"}") {
+        within(SOON, "the rest", call.read_buf(&mut seen)).await.unwrap();
+    }
+    call.write_all(b"0\r\n\r\n").await.unwrap();
+    eventually(SOON, "it is known as the same", async || {
+        gateway.send(Via::Http1, again()).await.status == 204
+    })
+    .await;
+}
+
 /// An `EventSource` comes back to the URL that it knows.
 #[tokio::test]
 async fn an_event_source_continues_at_its_own_url_and_stops_at_the_end() {
@@ -126,6 +180,64 @@ async fn an_event_source_continues_at_its_own_url_and_stops_at_the_end() {
     assert_eq!(gateway.send(Via::Http2, in_query).await.text().await, events(&stream, 2..=2));
     let again = ask().header("last-event-id", &format!("{stream}-2"));
     assert_eq!(gateway.send(Via::Http2, again).await.status, 204);
+}
+
+/// However a stream has ended: whoever has all of it, and asks again by itself, is told to stop.
+#[tokio::test]
+async fn whoever_has_all_of_a_stream_is_not_asked_to_come_back() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, OWNER).start().await;
+    for (round, (what, events, id)) in [
+        ("ended", "", ""),
+        ("ended", ": nothing\n\n", ""),
+        ("ended", "data: 1\n\n", "ours"),
+        ("ended", "id: a\ndata: 1\n\n", "a"),
+        ("cancelled", "data: 1\n\n", "ours"),
+        ("cancelled", "id: a\ndata: 1\n\n", "a"),
+        ("lost", "data: 1\n\n", "ours"),
+        ("lost", "id: a\ndata: 1\n\n", "a"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let target = format!("/stream?round={round}");
+        let ask = || Request::events(&target).header("authorization", "Bearer anna");
+        let (mut response, mut call) =
+            open(&gateway, &upstream, (Via::Http1, ask()), STREAM).await;
+        let location = response.header("location").to_owned();
+        let id = match id {
+            "ours" => format!("{}-1", response.header("ssegate-stream")),
+            other => other.to_owned(),
+        };
+        if !events.is_empty() {
+            call.write_chunk(events).await;
+            within(SOON, "what was written", response.body.chunk()).await.unwrap();
+        }
+        match what {
+            "ended" => end(&mut call).await,
+            "lost" => call.reset(),
+            _ => {
+                let delete = Request { method: "DELETE".into(), ..get(&location) };
+                assert_eq!(gateway.send(Via::Http1, delete).await.status, 204);
+            }
+        }
+        drop(within(SOON, "the end", response.body.rest()).await);
+        // Where a loss is told by a cut, 410: an `EventSource` takes that for the end, too.
+        let expected = if what == "lost" { 410 } else { 204 };
+        let with_id = |request: Request| match id.as_str() {
+            "" => request,
+            id => request.header("last-event-id", id),
+        };
+        for via in Via::ALL {
+            let again = gateway.send(via, with_id(get(&location))).await;
+            assert_eq!(again.status, expected, "{what} {events:?}");
+        }
+        if !id.is_empty() {
+            let again = gateway.send(Via::Http2, with_id(ask())).await;
+            assert_eq!(again.status, expected, "{what} {events:?}, the same request");
+        }
+    }
 }
 
 /// The AI SDK asks for the running stream of a chat.
