@@ -26,6 +26,9 @@ use crate::route::{KeepSettings, Matched, ResumePlace, Route};
 use crate::server::connection::ConnectionState;
 use crate::server::request_body::RequestBody;
 
+/// What may be done with a kept stream.
+const METHODS: [Method; 3] = [Method::GET, Method::HEAD, Method::DELETE];
+
 /// What a request wants of a kept stream.
 #[derive(Debug)]
 pub(super) enum KeptErrand {
@@ -59,13 +62,12 @@ pub(super) fn find<'r, B>(
         });
         return Some(found.ok_or(Rejection::NotFound));
     }
-    let may_be = |route: &Route| place(route, path).is_some();
-    if info.method != Method::GET || !routes.kept_routes().any(may_be) {
+    if !routes.kept_routes().any(|route| place(route, path).is_some()) {
         return None;
     }
     let host = RouteTable::screen(request, info).ok()?;
     let found = routes.kept_routes().find_map(|route| {
-        named(routes, route, host.as_deref(), path).map(|errand| (route, errand))
+        name(routes, route, host.as_deref(), path).map(|errand| (route, errand))
     });
     found.map(Ok)
 }
@@ -77,7 +79,7 @@ fn place<'a>(route: &'a Route, path: &'a str) -> Option<(&'a KeepSettings, Resum
 }
 
 /// What a path says if it is where a client finds the running stream of a name.
-fn named(routes: &RouteTable, route: &Route, host: Option<&str>, path: &str) -> Option<KeptErrand> {
+fn name(routes: &RouteTable, route: &Route, host: Option<&str>, path: &str) -> Option<KeptErrand> {
     let settings = &route.settings;
     let (keep, place) = place(route, path)?;
     let is_of_route = match place.path {
@@ -108,60 +110,61 @@ pub(super) fn respond(
     if info.preflight.is_some() || admission.is_preflight {
         return Ok(cors::preflight(&settings.cors, info.origin.as_ref(), cors::KEEPING));
     }
-    let is_tls = connection.is_tls();
-    let resume = KeptResume { service, route, proxy, info, admission, connection };
+    if !METHODS.contains(&info.method) {
+        return Err(Rejection::Method(METHODS.to_vec()));
+    }
     let own = admission.owner.as_ref();
-    let stream = match errand {
+    let streams = match errand {
         KeptErrand::Address(stream) => {
             let is_own = own.is_some_and(|owner| owner.tag.is(&stream.request.owner));
             own.filter(|_| is_own).ok_or(Rejection::NotFound)?;
-            Arc::clone(stream)
+            vec![Arc::clone(stream)]
         }
         KeptErrand::Name { key, path } => {
-            let keep = settings.keep.as_deref();
-            let found = own
-                .zip(keep)
-                .and_then(|(owner, keep)| running(service, (owner, keep), key, path.as_deref()));
-            let Some(stream) = found else { return Ok(answer::nothing()) };
-            stream
+            let owner_and_keep = own.zip(settings.keep.as_deref());
+            owner_and_keep.map_or_else(Vec::new, |of| named(service, of, key, path.as_deref()))
         }
     };
-    let is_foreign = is_foreign((&AuthRequest::new(request), is_tls), route, own);
-    if is_foreign {
+    let is_tls = connection.is_tls();
+    if !streams.is_empty() && is_foreign((&AuthRequest::new(request), is_tls), route, own) {
         service.metrics().auth_refused("foreign_origin");
         return Err(Rejection::ForeignOrigin);
     }
-    match (&info.method, errand) {
-        (&Method::GET, KeptErrand::Address(_)) => {
-            let position = requested_position(request, &stream);
-            resume.open(stream, &position, ResumedBy::Address)
-        }
-        (&Method::GET, KeptErrand::Name { .. }) => {
-            let position = requested_position(request, &stream);
-            resume.open(stream, &position, ResumedBy::Name)
-        }
-        (&Method::HEAD, _) => {
-            Ok(answer::again(&stream, info.origin.as_ref(), ResponseBody::empty()))
-        }
-        (&Method::DELETE, _) => {
-            stream.cancel(CancelReason::Deleted);
-            Ok(answer::nothing())
-        }
-        _ => Err(Rejection::Method(vec![Method::GET, Method::HEAD, Method::DELETE])),
+    if info.method == Method::DELETE {
+        // All that run of a name: a DELETE that is repeated must not stop another.
+        streams.iter().for_each(|stream| stream.cancel(CancelReason::Deleted));
+        return Ok(answer::nothing());
     }
+    let (wanted, by) = match errand {
+        KeptErrand::Address(_) => (streams.first(), ResumedBy::Address),
+        KeptErrand::Name { .. } => {
+            (streams.iter().find(|stream| !stream.is_ended()), ResumedBy::Name)
+        }
+    };
+    if info.method == Method::HEAD {
+        return Ok(match (wanted, streams.first()) {
+            (Some(stream), _) => {
+                answer::again(stream, info.origin.as_ref(), ResponseBody::empty())
+            }
+            (None, Some(ended)) => answer::nothing_of(ended, info.origin.as_ref()),
+            (None, None) => answer::nothing(),
+        });
+    }
+    let Some(stream) = wanted.cloned() else { return Ok(answer::nothing()) };
+    let position = requested_position(request, &stream);
+    let resume = KeptResume { service, route, proxy, info, admission, connection };
+    resume.open(stream, &position, by)
 }
 
-/// The newest stream of a name that runs.
-fn running(
+/// The streams of a name, running and ended, the newest first. `path`: of requests to this path.
+fn named(
     service: &Service,
     (owner, keep): (&Owner, &KeepSettings),
     key: &str,
     path: Option<&str>,
-) -> Option<Arc<KeptStream>> {
-    let named =
-        keep.methods.iter().flat_map(|method| service.kept().named(&owner.tag, method, key));
-    let mut running = named.filter(|stream| {
-        !stream.is_ended() && path.is_none_or(|path| path == &*stream.request.path)
-    });
-    running.next()
+) -> Vec<Arc<KeptStream>> {
+    let methods = keep.methods.iter();
+    let named = methods.flat_map(|method| service.kept().named(&owner.tag, method, key));
+    let is_of_path = |path: &str, stream: &KeptStream| path == &*stream.request.path;
+    named.filter(|stream| path.is_none_or(|path| is_of_path(path, stream))).collect()
 }

@@ -278,6 +278,71 @@ async fn the_running_stream_of_a_name_is_found_where_the_route_says() {
     assert_eq!(resume(get("/api/chat/h/stream")).await.status, 200);
 }
 
+/// What may be done at the address of a stream may be done at its place, and the backend sees none of it.
+#[tokio::test]
+async fn the_place_of_a_name_is_the_gateways_for_every_method() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let address = upstream.address();
+    let gateway = Gateway::build(&redis)
+        .route(&format!(
+            "- path: /{{*rest}}\n  proxy: {{ upstream: \"http://{address}\" }}\n  \
+             keep: {{ {OWNER}, key: [\"header:x-id\"], resume_at: \"{{path}}/{{key}}/stream\" }}\n  \
+             cors: {{ origins: [\"https://app.example\"], credentials: true }}\n"
+        ))
+        .start()
+        .await;
+    let place = "/chat/c/stream";
+    let of = |method: &str| Request { method: method.into(), ..get(place) };
+    for via in Via::ALL {
+        for method in ["GET", "HEAD", "DELETE"] {
+            let response = gateway.send(via, of(method)).await;
+            let seen = (response.status, response.header("cache-control"));
+            assert_eq!(seen, (204, "no-store"), "{method}: there is none");
+        }
+        let ask = || post("/chat", "{}").header("x-id", "c");
+        let (mut one, mut call) = open(&gateway, &upstream, (via, ask()), STREAM).await;
+        let (mut other, mut other_call) = open(&gateway, &upstream, (via, ask()), STREAM).await;
+        call.write_chunk("data: 1\n\n").await;
+        drop(one.body.until("\n\n").await);
+        other_call.write_chunk("data: 1\n\ndata: 2\n\n").await;
+        drop(other.body.until("data: 2").await);
+        let stream = other.header("ssegate-stream").to_owned();
+        let head = gateway.send(via, of("HEAD")).await;
+        let told = ["ssegate-stream", "ssegate-state", "ssegate-last", "cache-control"];
+        let told = told.map(|name| head.header(name));
+        assert_eq!((head.status, told), (200, [&*stream, "running", "2", "no-store"]), "{via:?}");
+        for method in ["POST", "PUT", "PATCH", "QUERY"] {
+            let refused = gateway.send(via, of(method).header("x-id", "c")).await;
+            assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD, DELETE"), "{method}");
+        }
+        let preflight = Request::new("OPTIONS", place)
+            .header("origin", "https://app.example")
+            .header("access-control-request-method", "DELETE");
+        let preflight = gateway.send(via, preflight).await;
+        assert_eq!(preflight.status, 204);
+        assert!(preflight.header("access-control-allow-methods").contains("DELETE"));
+        assert_eq!(gateway.send(via, of("OPTIONS")).await.status, 405, "no preflight");
+        // Others have nothing there, and pages that are not listed may not stop it.
+        let bert = Request::new("DELETE", place).header("authorization", "Bearer bert");
+        assert_eq!(gateway.send(via, bert).await.status, 204);
+        let foreign = of("DELETE").header("origin", "https://evil.example");
+        assert_eq!(gateway.send(via, foreign).await.status, 403);
+        assert_eq!(gateway.send(via, of("HEAD")).await.header("ssegate-state"), "running");
+        assert_eq!(gateway.send(via, of("DELETE")).await.status, 204);
+        for (mut response, call) in [(one, call), (other, other_call)] {
+            call.closed().await;
+            drop(within(SOON, "the end", response.body.rest()).await.unwrap());
+        }
+        let head = gateway.send(via, of("HEAD")).await;
+        assert_eq!((head.status, head.header("ssegate-state")), (204, "cancelled"));
+        assert_eq!(gateway.send(via, of("DELETE")).await.status, 204, "again");
+    }
+    let metrics = gateway.metrics().await;
+    let asked = metrics.sum("ssegate_kept_passed_total", &[]);
+    assert!(asked < 0.5, "{asked}");
+}
+
 /// A body that is too large for a name passes as it is.
 #[tokio::test]
 async fn a_large_body_passes_and_has_no_name() {
