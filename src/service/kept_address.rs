@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use super::admission::Admission;
 use super::body::ResponseBody;
 use super::kept::answer::{self, PREFIX};
-use super::kept::owner::Owner;
+use super::kept::owner::{Owner, OwnerTag};
 use super::kept::stream::{CancelReason, KeptStream, ResumedBy};
 use super::kept_origin::is_foreign;
 use super::kept_resume::{KeptResume, requested_position};
@@ -32,16 +32,18 @@ const METHODS: [Method; 3] = [Method::GET, Method::HEAD, Method::DELETE];
 /// What a request wants of a kept stream.
 #[derive(Debug)]
 pub(super) enum KeptErrand {
-    /// It is at the address of this one.
-    Address(Arc<KeptStream>),
+    /// It is at the address of this one; `None`: of none.
+    Address(Option<Arc<KeptStream>>),
     /// It asks for the running stream of this name; `path`: that of the request that began it.
     Name { key: String, path: Option<String> },
 }
 
-/// Finds the route of a request to a kept stream; `None` if it is none.
+/// Finds the route of a request to a kept stream; `None` if it is none. Where there is no stream, some route that
+/// keeps streams refuses the request as that of the stream would, behind the same look-ups and its `auth`: neither
+/// the response nor its time tells whether there is one.
 ///
 /// # Errors
-/// There is no such stream, or two parties could read the request differently.
+/// Two parties could read the request differently.
 pub(super) fn find<'r, B>(
     service: &Service,
     routes: &'r RouteTable,
@@ -53,14 +55,17 @@ pub(super) fn find<'r, B>(
         return None;
     }
     if let Some(id) = path.strip_prefix(PREFIX) {
-        if let Err(rejection) = RouteTable::screen(request, info) {
-            return Some(Err(rejection));
-        }
-        let found = service.kept().get(id).and_then(|stream| {
-            let route = routes.kept_route(&stream.request.scope)?;
-            Some((route, KeptErrand::Address(stream)))
-        });
-        return Some(found.ok_or(Rejection::NotFound));
+        let host = match RouteTable::screen(request, info) {
+            Ok(host) => host,
+            Err(rejection) => return Some(Err(rejection)),
+        };
+        let stand_in = stand_in(service, routes, host.as_deref(), id)?;
+        let stream = service.kept().get(id);
+        let scope = stream.as_deref().map_or(&stand_in.scope, |stream| &stream.request.scope);
+        // A reload may have taken it away.
+        let route = routes.kept_route(scope);
+        let stream = stream.filter(|_| route.is_some());
+        return Some(Ok((route.unwrap_or(stand_in), KeptErrand::Address(stream))));
     }
     if !routes.kept_routes().any(|route| place(route, path).is_some()) {
         return None;
@@ -70,6 +75,21 @@ pub(super) fn find<'r, B>(
         name(routes, route, host.as_deref(), path).map(|errand| (route, errand))
     });
     found.map(Ok)
+}
+
+/// The route that refuses requests to this address if there is no stream: of those that keep streams at this host, always
+/// the same for the same address.
+fn stand_in<'r>(
+    service: &Service,
+    routes: &'r RouteTable,
+    host: Option<&str>,
+    id: &str,
+) -> Option<&'r Route> {
+    let is_at_host =
+        |route: &&Route| route.settings.host.is_none() || route.settings.host.as_deref() == host;
+    let at_host: Vec<_> = routes.kept_routes().filter(is_at_host).collect();
+    let all = || routes.kept_routes().next();
+    at_host.get(service.kept().draw(id, at_host.len())).copied().or_else(all)
 }
 
 /// Where a client finds the running streams of a route by their names, if this path is such a place.
@@ -116,8 +136,9 @@ pub(super) fn respond(
     let own = admission.owner.as_ref();
     let streams = match errand {
         KeptErrand::Address(stream) => {
-            let is_own = own.is_some_and(|owner| owner.tag.is(&stream.request.owner));
-            own.filter(|_| is_own).ok_or(Rejection::NotFound)?;
+            let of = stream.as_deref().map_or(&OwnerTag::NOBODY, |stream| &stream.request.owner);
+            let is_own = own.is_some_and(|owner| owner.tag.is(of));
+            let stream = stream.as_ref().filter(|_| is_own).ok_or(Rejection::NoStream)?;
             vec![Arc::clone(stream)]
         }
         KeptErrand::Name { key, path } => {

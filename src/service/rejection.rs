@@ -43,6 +43,10 @@ pub(super) enum Rejection {
     Channel(#[from] ChannelError),
     #[error("this stream is not kept any more")]
     Gone,
+    #[error(
+        "no kept stream of yours is here: the address or the credentials may be wrong, or the stream was forgotten"
+    )]
+    NoStream,
     #[error("a stream of this name is running")]
     SameKey,
     #[error("the gateway is shutting down")]
@@ -123,6 +127,7 @@ impl Rejection {
             Self::Method(_) => "method",
             Self::Nameless => "nameless",
             Self::NewChannels => "new_channels_per_address",
+            Self::NoStream => "no_stream",
             Self::NotFound => "not_found",
             Self::Panicked => "panic",
             Self::PasswordsBusy => "passwords_busy",
@@ -169,7 +174,7 @@ impl Rejection {
             Self::NewChannels | Self::PasswordsBusy | Self::Rate | Self::StreamsOfIdentity(_) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NoStream | Self::NotFound => StatusCode::NOT_FOUND,
             Self::Gone => StatusCode::GONE,
             Self::SameKey => StatusCode::CONFLICT,
             Self::Uri(_) => StatusCode::URI_TOO_LONG,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderMap, Method};
@@ -23,6 +24,8 @@ pub struct KeptStreams(Arc<KeptShared>);
 
 struct KeptShared {
     key: OwnerKey,
+    // With a key of its own.
+    hasher: RandomState,
     metrics: Metrics,
     state: Mutex<KeptState>,
 }
@@ -65,8 +68,8 @@ impl KeptStreams {
 
     /// No streams yet.
     pub fn new(metrics: Metrics) -> Self {
-        let state = Mutex::default();
-        Self(Arc::new(KeptShared { key: OwnerKey::generate(), metrics, state }))
+        let (hasher, state) = (RandomState::new(), Mutex::default());
+        Self(Arc::new(KeptShared { key: OwnerKey::generate(), hasher, metrics, state }))
     }
 
     fn lock(&self) -> MutexGuard<'_, KeptState> {
@@ -86,6 +89,12 @@ impl KeptStreams {
     /// The stream with this id, whoever owns it.
     pub(in crate::service) fn get(&self, id: &str) -> Option<Arc<KeptStream>> {
         self.lock().streams.get(id).cloned()
+    }
+
+    /// A number below `among` (0 if that is 0) that only this process can tell, the same for the same id.
+    pub(in crate::service) fn draw(&self, id: &str, among: usize) -> usize {
+        let hash = self.0.hasher.hash_one(id);
+        usize::try_from(hash % (among.max(1) as u64)).unwrap_or_default()
     }
 
     /// The streams of an owner, the newest first.
