@@ -2,20 +2,15 @@
 //!
 //! StreamReaders are on any thread, so there is a lock for each log; it is held for a copy of a few kilobytes at most.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher as _, RandomState};
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
-use bytes::Bytes;
 use slab::Slab;
 
+use super::backend_ids::BackendIds;
 use super::log::{KeptLog, KeptRead, LogEdge, LogExtent, LogPlace, LogReader, Position, StreamEnd};
-
-/// Bytes are kept in pieces of at most this size, which are freed whole.
-const SEGMENT: usize = 16 << 10;
-/// About what an id of a backend takes, beside its bytes.
-const ID_COST: usize = 96;
+use super::log_bytes::{LogBytes, SEGMENT};
 
 /// A bounded log in memory.
 #[derive(Debug)]
@@ -27,11 +22,7 @@ pub(in crate::service) struct MemoryLog {
 
 #[derive(Debug, Default)]
 struct LogState {
-    segments: VecDeque<Segment>,
-    segment_bytes: usize,
-    // The first byte that is there, and the one behind the last.
-    start: u64,
-    end: u64,
+    bytes: LogBytes,
     // The ends of the events that are there, the oldest first.
     events: VecDeque<u64>,
     // The number of the event before them.
@@ -41,23 +32,6 @@ struct LogState {
     ids: BackendIds,
     ended: Option<StreamEnd>,
     readers: Slab<Option<Waker>>,
-}
-
-#[derive(Debug)]
-struct Segment {
-    start: u64,
-    bytes: Vec<u8>,
-}
-
-/// The ids that a backend has set, each with the number of the event behind which a client is that has it.
-#[derive(Debug, Default)]
-struct BackendIds {
-    numbers: HashMap<Box<[u8]>, u64>,
-    in_order: VecDeque<(u64, Box<[u8]>)>,
-    bytes: usize,
-    // Hashes of those that are not there any more: an id that comes again does not tell where its client is.
-    gone: HashSet<u64>,
-    hasher: RandomState,
 }
 
 impl MemoryLog {
@@ -75,9 +49,7 @@ impl KeptLog for MemoryLog {
     fn append(&self, bytes: &[u8], edges: Vec<LogEdge>) {
         let mut state = self.lock();
         state.append(bytes, edges);
-        while state.end - state.start > self.max_bytes as u64
-            || state.events.len() > self.max_events
-        {
+        while state.bytes.len() > self.max_bytes as u64 || state.events.len() > self.max_events {
             state.drop_oldest(self.max_bytes);
         }
         let wakers = state.take_wakers();
@@ -91,7 +63,7 @@ impl KeptLog for MemoryLog {
         // What came last stays for those who read along.
         while before - state.memory() < bytes
             && state.events.len() > 1
-            && state.end - state.start > SEGMENT as u64
+            && state.bytes.len() > SEGMENT as u64
         {
             state.drop_oldest(self.max_bytes);
         }
@@ -117,8 +89,8 @@ impl KeptLog for MemoryLog {
     fn extent(&self) -> LogExtent {
         let state = self.lock();
         let last = state.last();
-        let LogState { start, before, is_torn, ended: end, .. } = *state;
-        LogExtent { last, start, before, is_torn, end }
+        let LogState { before, is_torn, ended: end, .. } = *state;
+        LogExtent { last, start: state.bytes.start(), before, is_torn, end }
     }
 
     fn memory(&self) -> usize {
@@ -139,13 +111,14 @@ impl KeptLog for MemoryLog {
         let mut state = self.lock();
         let last_event = state.last_event_end();
         let is_cut = whole_events && state.ended == Some(StreamEnd::Lost);
-        let end = if is_cut && reader.offset <= last_event { last_event } else { state.end };
-        if reader.offset < state.start {
+        let end =
+            if is_cut && reader.offset <= last_event { last_event } else { state.bytes.end() };
+        if reader.offset < state.bytes.start() {
             return KeptRead::Behind;
         }
         if reader.offset < end {
             let most = most.min(usize::try_from(end - reader.offset).unwrap_or(usize::MAX));
-            let bytes = state.copy(reader.offset, most);
+            let bytes = state.bytes.copy(reader.offset, most);
             reader.offset += bytes.len() as u64;
             return KeptRead::Bytes(bytes);
         }
@@ -171,7 +144,7 @@ impl KeptLog for MemoryLog {
 
 impl LogState {
     fn append(&mut self, bytes: &[u8], edges: Vec<LogEdge>) {
-        let start = self.end;
+        let start = self.bytes.end();
         for edge in edges {
             match edge {
                 LogEdge::Event { end, id } => {
@@ -188,23 +161,7 @@ impl LogState {
                 LogEdge::Id(id) => self.ids.insert(id, self.last()),
             }
         }
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let segment = match self.segments.back_mut() {
-                Some(segment) if segment.bytes.len() < SEGMENT => segment,
-                _ => {
-                    self.segments.push_back(Segment { start: self.end, bytes: Vec::new() });
-                    self.segments.back_mut().expect("just added")
-                }
-            };
-            let (now, after) = rest.split_at(rest.len().min(SEGMENT - segment.bytes.len()));
-            let before = segment.bytes.capacity();
-            segment.make_room(now.len());
-            segment.bytes.extend_from_slice(now);
-            self.segment_bytes += segment.bytes.capacity() - before;
-            self.end += now.len() as u64;
-            rest = after;
-        }
+        self.bytes.append(bytes);
     }
 
     /// Drops the oldest event; where there is none, what is over so many bytes of the one that is open.
@@ -212,22 +169,16 @@ impl LogState {
         match self.events.pop_front() {
             Some(end) => {
                 // The event that is open may begin behind it.
-                self.is_torn &= self.start > end;
-                self.start = self.start.max(end);
+                self.is_torn &= self.bytes.start() > end;
+                self.bytes.drop_before(end);
                 self.before += 1;
                 self.ids.forget_until(self.before);
             }
             None => {
-                let start = self.end - (self.end - self.start).min(max_bytes as u64);
-                self.is_torn |= start > self.start;
-                self.start = start;
+                let start = self.bytes.end() - self.bytes.len().min(max_bytes as u64);
+                self.is_torn |= start > self.bytes.start();
+                self.bytes.drop_before(start);
             }
-        }
-        while let Some(first) = self.segments.front()
-            && first.start + first.bytes.len() as u64 <= self.start
-        {
-            self.segment_bytes -= first.bytes.capacity();
-            self.segments.pop_front();
         }
     }
 
@@ -237,20 +188,20 @@ impl LogState {
 
     /// The end of the last event that is complete, or where the log begins.
     fn last_event_end(&self) -> u64 {
-        self.events.back().copied().unwrap_or(self.start)
+        self.events.back().copied().unwrap_or(self.bytes.start())
     }
 
     fn memory(&self) -> usize {
         let events = self.events.capacity() * size_of::<u64>();
-        self.segment_bytes + events + self.ids.bytes + self.ids.gone.capacity() * 16
+        self.bytes.memory() + events + self.ids.memory()
     }
 
     fn locate(&self, position: &Position) -> LogPlace {
         let number = match position {
             Position::Start => 0,
             Position::After(number) => *number,
-            Position::AfterOwn(id) => match self.ids.numbers.get(&id[..]) {
-                Some(number) => *number,
+            Position::AfterOwn(id) => match self.ids.number(id) {
+                Some(number) => number,
                 None if self.ids.is_gone(id) => return LogPlace::Behind,
                 None => return LogPlace::Unknown,
             },
@@ -263,70 +214,20 @@ impl LogState {
         }
         let offset = match number - self.before {
             0 if self.is_torn => None,
-            0 => Some(self.start),
+            0 => Some(self.bytes.start()),
             nth => self.events.get(usize::try_from(nth - 1).unwrap_or(usize::MAX)).copied(),
         };
         if number == self.last() && self.ended.is_some() {
-            return LogPlace::AllRead(offset.unwrap_or(self.end));
+            return LogPlace::AllRead(offset.unwrap_or(self.bytes.end()));
         }
         match offset {
-            Some(offset) if offset >= self.start => LogPlace::At(offset),
+            Some(offset) if offset >= self.bytes.start() => LogPlace::At(offset),
             _ => LogPlace::Behind,
         }
     }
 
-    /// A copy of at most `most` bytes from `offset` on, which is there.
-    fn copy(&self, offset: u64, most: usize) -> Bytes {
-        let index = self.segments.partition_point(|segment| segment.start <= offset) - 1;
-        let Segment { start, bytes } = &self.segments[index];
-        let from = usize::try_from(offset - start).unwrap_or(usize::MAX);
-        let rest = &bytes[from.min(bytes.len())..];
-        Bytes::copy_from_slice(&rest[..rest.len().min(most)])
-    }
-
     fn take_wakers(&mut self) -> Vec<Waker> {
         self.readers.iter_mut().filter_map(|(_, waker)| waker.take()).collect()
-    }
-}
-
-impl Segment {
-    /// Makes room for more bytes, of a segment in all at most. A vector would take up to twice that.
-    fn make_room(&mut self, more: usize) {
-        let needed = self.bytes.len() + more;
-        if needed > self.bytes.capacity() {
-            let capacity = needed.max(2 * self.bytes.capacity()).clamp(256, SEGMENT);
-            self.bytes.reserve_exact(capacity - self.bytes.len());
-        }
-    }
-}
-
-impl BackendIds {
-    /// The client that has this id is behind the event with this number. Where an id comes again, its client may
-    /// be behind the first: it gets what follows that.
-    fn insert(&mut self, id: Box<[u8]>, number: u64) {
-        if self.numbers.contains_key(&id) || self.is_gone(&id) {
-            return;
-        }
-        self.bytes += 2 * id.len() + ID_COST;
-        self.in_order.push_back((number, id.clone()));
-        self.numbers.insert(id, number);
-    }
-
-    /// What follows the events before this one is not there any more.
-    fn forget_until(&mut self, before: u64) {
-        while let Some((number, _)) = self.in_order.front()
-            && *number < before
-        {
-            let Some((_, id)) = self.in_order.pop_front() else { return };
-            self.numbers.remove(&id);
-            self.bytes -= 2 * id.len() + ID_COST;
-            self.gone.insert(self.hasher.hash_one(&id));
-        }
-    }
-
-    fn is_gone(&self, id: &[u8]) -> bool {
-        // As `Box<[u8]>` is hashed.
-        !self.gone.is_empty() && self.gone.contains(&self.hasher.hash_one(id))
     }
 }
 

@@ -26,8 +26,10 @@
 //! that is nobody, or sends one of its credentials twice. It passes as on any proxy route.
 
 pub(super) mod answer;
+mod backend_ids;
 pub(super) mod body_digest;
 pub(super) mod log;
+mod log_bytes;
 pub(super) mod loss;
 mod memory_log;
 pub(super) mod owner;
