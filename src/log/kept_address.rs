@@ -77,7 +77,10 @@ mod tests {
             ("/.ssegate/kept/%61bc", "/.ssegate/kept/***"),
             ("/%2essegate/KEPT/abc", "/%2essegate/KEPT/***"),
             ("/?u=%2F.ssegate%2fkept%2Fabc&v=1", "/?u=%2F.ssegate%2fkept%2F***&v=1"),
-            ("/?u=%252F.ssegate%252fkept%25252Fabc%26v", "/?u=%252F.ssegate%252fkept%25252F***%26v"),
+            (
+                "/?u=%252F.ssegate%252fkept%25252Fabc%26v",
+                "/?u=%252F.ssegate%252fkept%25252F***%26v",
+            ),
             (
                 "https://a/.ssegate/kept/a https://b/.ssegate/kept/b",
                 "https://a/.ssegate/kept/*** https://b/.ssegate/kept/***",
@@ -87,7 +90,17 @@ mod tests {
             let masked = mask(text.as_bytes());
             assert_eq!(String::from_utf8_lossy(&masked), expected, "{text}");
         }
-        for same in ["", "/", "%", "%2", "%25", "/.ssegate/kept/", "/.ssegate/kept", "/kept/abc", "\u{e4}%ff"] {
+        for same in [
+            "",
+            "/",
+            "%",
+            "%2",
+            "%25",
+            "/.ssegate/kept/",
+            "/.ssegate/kept",
+            "/kept/abc",
+            "\u{e4}%ff",
+        ] {
             assert!(matches!(mask(same.as_bytes()), std::borrow::Cow::Borrowed(_)), "{same}");
         }
     }

@@ -71,9 +71,9 @@ pub(super) fn find<'r, B>(
         return None;
     }
     let host = RouteTable::screen(request, info).ok()?;
-    let found = routes.kept_routes().find_map(|route| {
-        name(routes, route, host.as_deref(), path).map(|errand| (route, errand))
-    });
+    let found = routes
+        .kept_routes()
+        .find_map(|route| name(routes, route, host.as_deref(), path).map(|errand| (route, errand)));
     found.map(Ok)
 }
 
@@ -164,9 +164,7 @@ pub(super) fn respond(
     };
     if info.method == Method::HEAD {
         return Ok(match (wanted, streams.first()) {
-            (Some(stream), _) => {
-                answer::again(stream, info.origin.as_ref(), ResponseBody::empty())
-            }
+            (Some(stream), _) => answer::again(stream, info.origin.as_ref(), ResponseBody::empty()),
             (None, Some(ended)) => answer::nothing_of(ended, info.origin.as_ref()),
             (None, None) => answer::nothing(),
         });

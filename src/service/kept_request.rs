@@ -153,7 +153,8 @@ pub(super) async fn begin(
         }
         if let Some(id) = ours {
             let named = service.kept().get(&id);
-            let named = named.filter(|it| it.request.owner.is(&owner.tag)).ok_or(Rejection::Gone)?;
+            let named =
+                named.filter(|it| it.request.owner.is(&owner.tag)).ok_or(Rejection::Gone)?;
             if named.may_be_response_to(&this) {
                 return Err(Rejection::Gone);
             }

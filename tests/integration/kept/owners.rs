@@ -117,7 +117,8 @@ async fn long_what_does_not_exist_is_refused_in_the_same_time() {
     let upstream = Upstream::start().await;
     let gateway = build(&redis, &upstream, OWNER).start().await;
     let stream = ended(&gateway, &upstream, 3).await.header("ssegate-stream").to_owned();
-    let (it, none) = (format!("/.ssegate/kept/{stream}"), format!("/.ssegate/kept/{}", "a".repeat(26)));
+    let (it, none) =
+        (format!("/.ssegate/kept/{stream}"), format!("/.ssegate/kept/{}", "a".repeat(26)));
     let [foreign, unknown] = times(&gateway, [&it, &none], 2000).await;
     println!("foreign {foreign:?}, unknown {unknown:?}");
     let apart = foreign.abs_diff(unknown);

@@ -203,8 +203,7 @@ async fn whoever_has_all_of_a_stream_is_not_asked_to_come_back() {
     {
         let target = format!("/stream?round={round}");
         let ask = || Request::events(&target).header("authorization", "Bearer anna");
-        let (mut response, mut call) =
-            open(&gateway, &upstream, (Via::Http1, ask()), STREAM).await;
+        let (mut response, mut call) = open(&gateway, &upstream, (Via::Http1, ask()), STREAM).await;
         let location = response.header("location").to_owned();
         let id = match id {
             "ours" => format!("{}-1", response.header("ssegate-stream")),
@@ -314,7 +313,11 @@ async fn the_place_of_a_name_is_the_gateways_for_every_method() {
         assert_eq!((head.status, told), (200, [&*stream, "running", "2", "no-store"]), "{via:?}");
         for method in ["POST", "PUT", "PATCH", "QUERY"] {
             let refused = gateway.send(via, of(method).header("x-id", "c")).await;
-            assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD, DELETE"), "{method}");
+            assert_eq!(
+                (refused.status, refused.header("allow")),
+                (405, "GET, HEAD, DELETE"),
+                "{method}"
+            );
         }
         let preflight = Request::new("OPTIONS", place)
             .header("origin", "https://app.example")
