@@ -5,13 +5,10 @@
 
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use http::header::{UPGRADE, VARY};
 use http::{HeaderName, Method, Request, Response, StatusCode};
 use http_body::Body as _;
-use http_body_util::BodyExt as _;
 
 use super::Service;
 use super::backend_stream;
@@ -19,13 +16,15 @@ use super::body::ResponseBody;
 use super::events::{self, LAST_EVENT_ID, LAST_EVENT_ID_KEYS};
 use super::kept::answer::{self, SSEGATE_KEEP};
 use super::kept::body_digest::DigestTap;
+use super::kept::grant::KeptGrant;
 use super::kept::log::{LogPlace, Position};
 use super::kept::owner::Owner;
 use super::kept::pump::Pump;
 use super::kept::reader::KeptReader;
 use super::kept::registry::{Full, NameReservation};
-use super::kept::stream::{CancelReason, KeptBytes, KeptRequest, KeptStream, ResumedBy};
+use super::kept::stream::{CancelReason, KeptRequest, KeptStream, ResumedBy};
 use super::kept::stream_id::parse_event_id;
+use super::kept_body::read_body;
 use super::kept_name::{StreamName, first_key, response_key};
 use super::kept_origin::is_foreign;
 use super::kept_resume::{KeptResume, position_of};
@@ -37,11 +36,6 @@ use crate::query;
 use crate::route::{KeepSettings, SameKey};
 use crate::server::event_stream::is_event_stream;
 use crate::server::request_body::RequestBody;
-
-/// The largest body in which a name is looked for, and of a request that may be one made again.
-const MAX_BODY: usize = 1 << 20;
-/// The longest pause in such a body.
-const BODY_PAUSE: Duration = Duration::from_secs(30);
 
 /// A stateful protocol, in which a client that leaves cancels (Model Context Protocol, "Streamable HTTP").
 const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -63,7 +57,8 @@ pub(super) struct Keeping {
     reservation: Option<NameReservation>,
     // Its credential may be revoked; `None`: it cannot.
     revocable: Option<Rc<RevocableRequest>>,
-    _body: Option<KeptBytes>,
+    // What was read of its body.
+    body: Option<KeptGrant>,
 }
 
 /// What becomes of a request.
@@ -127,20 +122,17 @@ pub(super) async fn begin(
     let mut key = first_key(keep, &request, None);
     let mut body = None;
     if ours.is_some() || might_be || matches!(key, StreamName::InBody) {
-        let counted = service.kept().counted(scope);
-        let is_full = service.kept().is_full(scope, keep.limits.total);
-        if !is_full || ours.is_some() || might_be {
-            let (read, counted) = read_body(request, counted).await;
-            request = read.request;
-            if matches!(key, StreamName::InBody) {
-                key = first_key(keep, &request, Some(read.whole.as_deref()));
-            }
-            if ours.is_some() && read.whole.is_none() && this.body.get().is_none() {
-                // Too large to be compared, and more than is kept of it to be forwarded.
-                return Err(Rejection::Gone);
-            }
-            body = Some(counted);
+        let read = read_body(request, service.kept(), (scope, keep.limits.total)).await;
+        request = read.request;
+        if matches!(key, StreamName::InBody) {
+            key = first_key(keep, &request, Some(read.whole.as_deref()));
         }
+        if ours.is_some() && read.whole.is_none() && this.body.get().is_none() {
+            // Not to be compared, and more than is kept of it to be forwarded.
+            let why = if read.is_refused { Rejection::KeptMemory } else { Rejection::Gone };
+            return Err(why);
+        }
+        body = Some(read.grant);
     }
     if let Some(id) = &last {
         let made_again = candidates.into_iter().filter(|stream| stream.is_response_to(&this));
@@ -184,7 +176,7 @@ pub(super) async fn begin(
         has_origin: origin.is_some(),
         reservation,
         revocable: resume.admission.revocable_again(),
-        _body: body,
+        body,
     };
     Ok(Begun::Forward(request, Some(Box::new(keeping))))
 }
@@ -288,6 +280,8 @@ impl Keeping {
         };
         older.iter().for_each(|stream| stream.cancel(CancelReason::Replaced));
         let head = answer::kept_head(response.headers());
+        // The backend has it.
+        drop(self.body);
         let new = (self.request, key, head);
         let stream = match streams.add(new, keep, self.owner.is_named) {
             Ok(stream) => stream,
@@ -352,39 +346,4 @@ pub(super) enum Kept {
     Stream(Response<ResponseBody>),
     /// It passes as any other.
     Not(Response<UpstreamBody>),
-}
-
-/// A request of which the body, or its beginning, was read. It can be forwarded.
-struct ReadRequest {
-    request: Request<RequestBody>,
-    /// All of the body; `None` if it is too large, or does not come.
-    whole: Option<Bytes>,
-}
-
-/// Reads the body to its end, or until it is too large. It is forwarded all the same.
-async fn read_body(
-    request: Request<RequestBody>,
-    mut counted: KeptBytes,
-) -> (ReadRequest, KeptBytes) {
-    let (head, mut body) = request.into_parts();
-    let mut read = BytesMut::new();
-    let mut is_whole = body.is_end_stream();
-    while !is_whole && read.len() <= MAX_BODY {
-        let Ok(frame) = tokio::time::timeout(BODY_PAUSE, body.frame()).await else { break };
-        match frame {
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    read.extend_from_slice(&data);
-                    counted.set(read.capacity());
-                }
-                is_whole = body.is_end_stream();
-            }
-            Some(Err(_)) => break,
-            None => is_whole = true,
-        }
-    }
-    let read = read.freeze();
-    let whole = (is_whole && read.len() <= MAX_BODY).then(|| read.clone());
-    let request = Request::from_parts(head, RequestBody::begun(read, body));
-    (ReadRequest { request, whole }, counted)
 }

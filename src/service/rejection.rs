@@ -47,6 +47,8 @@ pub(super) enum Rejection {
         "no kept stream of yours is here: the address or the credentials may be wrong, or the stream was forgotten"
     )]
     NoStream,
+    #[error("no memory is left to compare this request with those that were made before")]
+    KeptMemory,
     #[error("a stream of this name is running")]
     SameKey,
     #[error("the gateway is shutting down")]
@@ -123,6 +125,7 @@ impl Rejection {
             Self::SameKey => "same_key",
             Self::Handover(_) => "handover",
             Self::Host => "host",
+            Self::KeptMemory => "kept_memory",
             Self::Length => "length",
             Self::Method(_) => "method",
             Self::Nameless => "nameless",
@@ -168,7 +171,9 @@ impl Rejection {
             }
             Self::Unfit(RequestError::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::OfAuthBackend(response) => response.status,
-            Self::CannotVerify(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CannotVerify(_) | Self::Draining | Self::KeptMemory => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::ForeignOrigin | Self::Nameless => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NewChannels | Self::PasswordsBusy | Self::Rate | Self::StreamsOfIdentity(_) => {
@@ -201,7 +206,7 @@ impl Rejection {
     fn is_temporary(&self) -> bool {
         match self {
             Self::CannotVerify(_) | Self::PasswordsBusy => true,
-            Self::Draining | Self::Handover(_) | Self::Panicked => true,
+            Self::Draining | Self::Handover(_) | Self::KeptMemory | Self::Panicked => true,
             Self::NewChannels | Self::Rate | Self::Renewal | Self::StreamsOfIdentity(_) => true,
             Self::Upstream(error) => !error.class().is_client_error(),
             _ => false,

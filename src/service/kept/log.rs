@@ -97,9 +97,8 @@ pub(in crate::service) trait KeptLog: fmt::Debug + Send + Sync {
     /// Appends bytes, of which `edges` tells the events. Drops the oldest events over the limits.
     fn append(&self, bytes: &[u8], edges: Vec<LogEdge>);
 
-    /// Drops the oldest events, until about so many bytes of memory are free, but not the last ones. Returns how many
-    /// are.
-    fn shrink(&self, bytes: usize) -> usize;
+    /// Drops the oldest events until it takes at most so many bytes of memory, but not the last ones.
+    fn trim(&self, memory: usize);
 
     /// Ends the log. Only the first end counts; returns whether it is this one.
     fn end(&self, end: StreamEnd) -> bool;

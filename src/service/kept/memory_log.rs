@@ -57,17 +57,13 @@ impl KeptLog for MemoryLog {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn shrink(&self, bytes: usize) -> usize {
+    fn trim(&self, memory: usize) {
         let mut state = self.lock();
-        let before = state.memory();
         // What came last stays for those who read along.
-        while before - state.memory() < bytes
-            && state.events.len() > 1
-            && state.bytes.len() > SEGMENT as u64
-        {
+        let memory = memory.max(2 * SEGMENT);
+        while state.memory() > memory && state.events.len() > 1 {
             state.drop_oldest(self.max_bytes);
         }
-        before - state.memory()
     }
 
     fn end(&self, end: StreamEnd) -> bool {
@@ -148,7 +144,7 @@ impl LogState {
         for edge in edges {
             match edge {
                 LogEdge::Event { end, id } => {
-                    self.events.push_back(start + end as u64);
+                    self.push_event(start + end as u64);
                     if let Some(id) = id {
                         self.ids.insert(id, self.before + self.events.len() as u64);
                     }
@@ -164,6 +160,14 @@ impl LogState {
         self.bytes.append(bytes);
     }
 
+    /// A queue that doubles would take what others could use.
+    fn push_event(&mut self, end: u64) {
+        if self.events.len() == self.events.capacity() {
+            self.events.reserve_exact(64.max(self.events.len() / 4));
+        }
+        self.events.push_back(end);
+    }
+
     /// Drops the oldest event; where there is none, what is over so many bytes of the one that is open.
     fn drop_oldest(&mut self, max_bytes: usize) {
         match self.events.pop_front() {
@@ -173,6 +177,9 @@ impl LogState {
                 self.bytes.drop_before(end);
                 self.before += 1;
                 self.ids.forget_until(self.before);
+                if self.events.capacity() > 2 * self.events.len() + 64 {
+                    self.events.shrink_to(self.events.len() + 64);
+                }
             }
             None => {
                 let start = self.bytes.end() - self.bytes.len().min(max_bytes as u64);
@@ -351,11 +358,31 @@ mod tests {
         }
         let memory = log.memory();
         assert!((64 << 10..90 << 10).contains(&memory), "{memory}");
-        assert!(log.shrink(20 << 10) >= 20 << 10);
+        log.trim(memory - (20 << 10));
         assert!(log.memory() <= memory - (20 << 10));
-        log.shrink(usize::MAX);
+        assert!(log.memory() > memory - (40 << 10));
+        log.trim(0);
         assert!(log.memory() <= 40 << 10, "{}", log.memory());
         assert_eq!(log.extent().last, 1000);
         assert_eq!(log.locate(&Position::After(1000)), LogPlace::At(1_000_000));
+    }
+
+    /// What is counted for events and for ids is given back with them.
+    #[test]
+    fn small_events_with_ids_do_not_use_up_what_later_ones_need() {
+        let log = MemoryLog::new(4 << 20, 50_000);
+        for number in 0..200_000 {
+            event(&log, "data;", Some(&format!("{number}")));
+            if number % 100 == 0 {
+                log.trim(64 << 10);
+            }
+        }
+        log.trim(64 << 10);
+        assert!(log.memory() <= 64 << 10, "{}", log.memory());
+        assert!(log.extent().before < 199_900, "{:?}", log.extent());
+        let newest = Position::AfterOwn(b"199990".to_vec());
+        assert!(matches!(log.locate(&newest), LogPlace::At(_)));
+        let forgotten = Position::AfterOwn(b"199000".to_vec());
+        assert_eq!(log.locate(&forgotten), LogPlace::Behind);
     }
 }

@@ -28,6 +28,7 @@
 pub(super) mod answer;
 mod backend_ids;
 pub(super) mod body_digest;
+pub(super) mod grant;
 pub(super) mod log;
 mod log_bytes;
 pub(super) mod loss;

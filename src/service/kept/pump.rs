@@ -120,7 +120,7 @@ impl Pump {
         if let Some(is_numbered) = self.numberer.numbers_events() {
             self.stream.set_numbered(is_numbered);
         }
-        self.stream.append(&self.passed, edges);
+        self.stream.log.append(&self.passed, edges);
         self.passed.clear();
         self.streams.bound(&self.stream);
     }

@@ -9,10 +9,11 @@ use http::{HeaderMap, Method};
 use ssegate_auth::Identity;
 use tokio::time::Instant;
 
+use super::grant::{KeptGrant, KeptMemory, STEP};
 use super::memory_log::MemoryLog;
 use super::owner::{Owner, OwnerKey, OwnerTag};
 use super::stream::{
-    CancelReason, KeptBytes, KeptHead, KeptMemory, KeptRequest, KeptStream, LostReason, ResumedBy,
+    CancelReason, KeptHead, KeptRequest, KeptStream, LostReason, ResumedBy,
 };
 use super::stream_id::new_id;
 use crate::metrics::Metrics;
@@ -134,16 +135,21 @@ impl KeptStreams {
         Some(NameReservation { streams: self.clone(), name })
     }
 
-    /// Counts bytes of a route that are no log.
-    pub(in crate::service) fn counted(&self, scope: &Arc<str>) -> KeptBytes {
-        KeptBytes::new(self.lock().memory_of(scope), self.0.metrics.clone())
+    /// What something is granted of the memory of a route: nothing yet.
+    pub(in crate::service) fn grant(&self, scope: &Arc<str>) -> KeptGrant {
+        KeptGrant::new(self.lock().memory_of(scope), self.0.metrics.clone())
     }
 
-    /// Whether a route's memory is used up, after what has ended is gone.
-    pub(in crate::service) fn is_full(&self, scope: &Arc<str>, total: usize) -> bool {
-        let mut state = self.lock();
-        Self::make_room(&mut state, scope, total);
-        state.memory_of(scope).used() >= total
+    /// Grants what uses so many bytes now, in steps, of the `total` memory of a route; what has ended makes room.
+    /// Returns whether all of it is granted.
+    pub(in crate::service) fn cover(
+        &self,
+        grant: &mut KeptGrant,
+        (used, step): (usize, usize),
+        (scope, total): (&Arc<str>, usize),
+    ) -> bool {
+        grant.cover(used, step, total)
+            || self.lock().make_room(scope, || grant.cover(used, step, total))
     }
 
     /// Adds a stream that begins now.
@@ -165,18 +171,17 @@ impl KeptStreams {
             let Some(ended) = ended else { return Err(Full::Owner) };
             state.remove(&ended);
         }
-        Self::make_room(&mut state, &request.scope, limits.total);
-        let memory = state.memory_of(&request.scope);
-        if memory.used() >= limits.total {
+        let metrics = self.0.metrics.clone();
+        let mut grant = KeptGrant::new(state.memory_of(&request.scope), metrics.clone());
+        let mut begin = || grant.cover(head.memory(), STEP, limits.total);
+        if !begin() && !state.make_room(&request.scope, begin) {
             return Err(Full::Total);
         }
-        let metrics = self.0.metrics.clone();
-        let counted = KeptBytes::new(memory, metrics.clone());
         let log = Box::new(MemoryLog::new(limits.bytes, limits.events));
         let name = key.as_deref().map(|key| self.name(&request.owner, &request.method, key));
         let parts = (request, head);
         let stream =
-            KeptStream::new((new_id(), name), parts, Arc::clone(settings), log, (counted, metrics));
+            KeptStream::new((new_id(), name), parts, Arc::clone(settings), log, (grant, metrics));
         let stream = Arc::new(stream);
         state.streams.insert(stream.id.clone(), Arc::clone(&stream));
         state.by_owner.entry(stream.request.owner).or_default().push_back(Arc::clone(&stream));
@@ -186,28 +191,14 @@ impl KeptStreams {
         Ok(stream)
     }
 
-    /// Makes room after a stream has grown: what has ended goes first, then the oldest events of the stream itself.
+    /// Bounds the memory of a stream that has grown. Where it is granted no more, and nothing has ended that can make
+    /// room, its own oldest events go: never those of another that runs.
     pub(in crate::service) fn bound(&self, stream: &KeptStream) {
-        if stream.bytes_over() == 0 {
-            return;
-        }
-        let (scope, total) = (&stream.request.scope, stream.settings.limits.total);
-        Self::make_room(&mut self.lock(), scope, total);
-        let over = stream.bytes_over();
-        if over > 0 {
-            stream.shrink(over);
-        }
-    }
-
-    /// Forgets streams of a route that have ended, the oldest first, until there is room.
-    fn make_room(state: &mut KeptState, scope: &Arc<str>, total: usize) {
-        while state.memory_of(scope).used() >= total {
-            let streams = &state.streams;
-            let of_route =
-                |id: &str| streams.get(id).is_some_and(|stream| stream.request.scope == *scope);
-            let Some(oldest) = state.ended.values().find(|id| of_route(id)) else { return };
-            let Some(oldest) = streams.get(oldest).cloned() else { return };
-            state.remove(&oldest);
+        let route = (&stream.request.scope, stream.settings.limits.total);
+        let mut grant = stream.grant();
+        if !self.cover(&mut grant, (stream.memory(), STEP), route) {
+            stream.trim(grant.granted());
+            grant.cover(stream.memory(), STEP, route.1);
         }
     }
 
@@ -219,6 +210,7 @@ impl KeptStreams {
 
     /// Forgets a stream that has ended after the time that its route says.
     pub(in crate::service) fn schedule(&self, stream: &KeptStream) {
+        stream.grant().settle();
         let mut state = self.lock();
         state.ends += 1;
         let due = (Instant::now() + stream.settings.after_end, state.ends);
@@ -247,6 +239,23 @@ impl KeptStreams {
 impl KeptState {
     fn memory_of(&mut self, scope: &Arc<str>) -> Arc<KeptMemory> {
         Arc::clone(self.memory.entry(Arc::clone(scope)).or_default())
+    }
+
+    /// Forgets streams of a route that have ended, and that nobody reads, the oldest first, until there is room.
+    /// Returns whether there is.
+    fn make_room(&mut self, scope: &Arc<str>, mut has_room: impl FnMut() -> bool) -> bool {
+        loop {
+            let of_route = |stream: &&Arc<KeptStream>| {
+                stream.request.scope == *scope && !stream.has_readers()
+            };
+            let mut ended = self.ended.values().filter_map(|id| self.streams.get(id));
+            let Some(oldest) = ended.find(of_route).cloned() else { return false };
+            self.remove(&oldest);
+            drop(oldest);
+            if has_room() {
+                return true;
+            }
+        }
     }
 
     fn remove(&mut self, stream: &Arc<KeptStream>) {

@@ -1,20 +1,22 @@
 //! One kept stream: what it is known by, its log, who reads it, and how it ends.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use http::{HeaderMap, HeaderValue, Method};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::log::{KeptLog, LogEdge, StreamEnd};
+use super::grant::KeptGrant;
+use super::log::{KeptLog, StreamEnd};
 use super::owner::OwnerTag;
 use crate::metrics::Metrics;
 use crate::route::{KeepSettings, WhenNobody};
 
 /// About what a stream takes beside its log.
 const BASE_COST: usize = 2 << 10;
+/// About what a header field takes beside its text.
+const FIELD_COST: usize = 32;
 
 /// The SHA-256 hash of a request's body, once all of it has come.
 pub(in crate::service) type BodyDigest = Arc<OnceLock<[u8; 32]>>;
@@ -56,6 +58,15 @@ pub(in crate::service) struct KeptHead {
     pub(in crate::service) headers: HeaderMap,
     /// Those of the CORS protocol, for pages of the same origin as the first.
     pub(in crate::service) cors: HeaderMap,
+}
+
+impl KeptHead {
+    /// About what a stream with this header takes beside its log, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        let fields = self.headers.iter().chain(&self.cors);
+        let bytes = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_COST);
+        BASE_COST + bytes.sum::<usize>()
+    }
 }
 
 /// How a client came back, as the metrics name it.
@@ -127,49 +138,6 @@ impl LostReason {
     }
 }
 
-/// The memory of all streams of a route.
-#[derive(Debug, Default)]
-pub(in crate::service) struct KeptMemory(AtomicUsize);
-
-impl KeptMemory {
-    pub(in crate::service) fn used(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn change(&self, before: usize, now: usize, metrics: &Metrics) {
-        match now.checked_sub(before) {
-            Some(more) => self.0.fetch_add(more, Ordering::Relaxed),
-            None => self.0.fetch_sub(before - now, Ordering::Relaxed),
-        };
-        metrics.kept_bytes(before, now);
-    }
-}
-
-/// Bytes that are counted until this is dropped.
-#[derive(Debug)]
-pub(in crate::service) struct KeptBytes {
-    memory: Arc<KeptMemory>,
-    metrics: Metrics,
-    bytes: usize,
-}
-
-impl KeptBytes {
-    pub(in crate::service) fn new(memory: Arc<KeptMemory>, metrics: Metrics) -> Self {
-        Self { memory, metrics, bytes: 0 }
-    }
-
-    pub(in crate::service) fn set(&mut self, bytes: usize) {
-        self.memory.change(self.bytes, bytes, &self.metrics);
-        self.bytes = bytes;
-    }
-}
-
-impl Drop for KeptBytes {
-    fn drop(&mut self) {
-        self.set(0);
-    }
-}
-
 /// Who reads a stream.
 #[derive(Debug)]
 struct KeptReaders {
@@ -189,8 +157,7 @@ pub(in crate::service) struct KeptStream {
     pub(in crate::service) settings: Arc<KeepSettings>,
     pub(in crate::service) log: Box<dyn KeptLog>,
     began: Instant,
-    counted: Mutex<KeptBytes>,
-    memory: Arc<KeptMemory>,
+    grant: Mutex<KeptGrant>,
     head_bytes: usize,
     readers: Mutex<KeptReaders>,
     // Something happened that the pump has to look at.
@@ -206,15 +173,12 @@ impl KeptStream {
         (request, head): (KeptRequest, KeptHead),
         settings: Arc<KeepSettings>,
         log: Box<dyn KeptLog>,
-        (counted, metrics): (KeptBytes, Metrics),
+        (grant, metrics): (KeptGrant, Metrics),
     ) -> Self {
-        let fields = |headers: &HeaderMap| -> usize {
-            headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
-        };
-        let head_bytes = BASE_COST + fields(&head.headers) + fields(&head.cors);
+        let head_bytes = head.memory();
         let began = Instant::now();
         metrics.kept_state(None, Some(state_word(None)));
-        let this = Self {
+        Self {
             id,
             name,
             request,
@@ -222,8 +186,7 @@ impl KeptStream {
             settings,
             log,
             began,
-            memory: Arc::clone(&counted.memory),
-            counted: Mutex::new(counted),
+            grant: Mutex::new(grant),
             head_bytes,
             readers: Mutex::new(KeptReaders {
                 count: 0,
@@ -233,35 +196,26 @@ impl KeptStream {
             changed: Notify::new(),
             metrics,
             is_numbered: OnceLock::new(),
-        };
-        this.count();
-        this
+        }
     }
 
     fn lock_readers(&self) -> MutexGuard<'_, KeptReaders> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self) {
-        let now = self.head_bytes + self.log.memory();
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner).set(now);
+    /// What it is granted of the memory of its route. Locked before the [registry](super::registry), never in it.
+    pub(in crate::service) fn grant(&self) -> MutexGuard<'_, KeptGrant> {
+        self.grant.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends to the log.
-    pub(in crate::service) fn append(&self, bytes: &[u8], edges: Vec<LogEdge>) {
-        self.log.append(bytes, edges);
-        self.count();
+    /// The memory that it takes, in bytes.
+    pub(in crate::service) fn memory(&self) -> usize {
+        self.head_bytes + self.log.memory()
     }
 
-    /// By how much all streams of its route take more than they may, in bytes.
-    pub(in crate::service) fn bytes_over(&self) -> usize {
-        self.memory.used().saturating_sub(self.settings.limits.total)
-    }
-
-    /// Frees about so many bytes of its log.
-    pub(in crate::service) fn shrink(&self, bytes: usize) {
-        self.log.shrink(bytes);
-        self.count();
+    /// Drops its oldest events until it takes about so many bytes.
+    pub(in crate::service) fn trim(&self, memory: usize) {
+        self.log.trim(memory.saturating_sub(self.head_bytes));
     }
 
     /// The events have ids of ours, or not.
@@ -294,6 +248,11 @@ impl KeptStream {
             drop(readers);
             self.changed.notify_one();
         }
+    }
+
+    /// Whether somebody reads it.
+    pub(in crate::service) fn has_readers(&self) -> bool {
+        self.lock_readers().count > 0
     }
 
     /// When it has to be looked at again, if nothing changes.

@@ -4,29 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{OWNER, STREAM, build, end, ended, events, get, open, post};
-use crate::support::{
-    Call, Gateway, Redis, Request, Response, SOON, Upstream, Via, read_exactly, within,
-};
+use super::{OWNER, STREAM, begun, build, end, ended, events, get, open, post, state};
+use crate::support::{Redis, Request, SOON, Upstream, Via, read_exactly, within};
 
 fn delete(target: &str) -> Request {
     Request { method: "DELETE".into(), ..get(target) }
-}
-
-async fn state(gateway: &Gateway, location: &str) -> String {
-    let head = Request { method: "HEAD".into(), ..get(location) };
-    gateway.send(Via::Http1, head).await.header("ssegate-state").to_owned()
-}
-
-/// A stream of which the first event was read.
-async fn begun(gateway: &Gateway, upstream: &Upstream, via: Via) -> (Response, Call, String) {
-    let (mut response, mut call) =
-        open(gateway, upstream, (via, post("/chat", "{}")), STREAM).await;
-    call.write_chunk("data: 1\n\n").await;
-    let stream = response.header("ssegate-stream").to_owned();
-    read_exactly(&mut response.body, &events(&stream, 1..=1)).await;
-    let location = response.header("location").to_owned();
-    (response, call, location)
 }
 
 /// To stop is not to disconnect.
@@ -210,39 +192,6 @@ async fn an_owner_has_so_many_and_those_that_have_ended_go_first() {
     let (response, _call) = open(&gateway, &upstream, (Via::Http1, bert), STREAM).await;
     assert_ne!(response.header("location"), "", "he has none");
     gateway.counts("ssegate_kept_passed_total", &["reason=\"per_owner\""], 1.0).await;
-}
-
-#[tokio::test]
-async fn a_route_has_so_much_memory() {
-    let redis = Redis::start().await;
-    let upstream = Upstream::start().await;
-    let keep =
-        format!("{OWNER}, limits: {{ total: 64KiB, per_owner: 1000 }}, when_nobody: continue");
-    let gateway = build(&redis, &upstream, &keep).start().await;
-    let mut streams = Vec::new();
-    for _ in 0..4 {
-        let (mut response, mut call, location) = begun(&gateway, &upstream, Via::Http1).await;
-        for _ in 0..4 {
-            call.write_chunk(&format!("data: {}\n\n", "x".repeat(4000))).await;
-            drop(response.body.until("\n\n").await);
-        }
-        streams.push((response, call, location));
-    }
-    let bytes = gateway.metrics().await.sum("ssegate_kept_bytes", &[]);
-    assert!(bytes < f64::from(80 << 10), "{bytes}");
-    // Those that run go on.
-    for (response, call, location) in &mut streams {
-        call.write_chunk("data: last\n\n").await;
-        assert!(response.body.until("\n\n").await.starts_with("data: last\n"));
-        assert_eq!(state(&gateway, location).await, "running");
-    }
-    for (mut response, mut call, _) in streams {
-        end(&mut call).await;
-        assert!(within(SOON, "the end", response.body.rest()).await.unwrap().is_empty());
-    }
-    // What has ended makes room.
-    let (_response, _call, location) = begun(&gateway, &upstream, Via::Http1).await;
-    assert_ne!(location, "");
 }
 
 #[tokio::test]
