@@ -224,9 +224,11 @@ impl Keeping {
             Started::Pump(head, pump) => (*head, pump),
             Started::Not(response) => return Ok(Kept::Not(response)),
         };
+        // Before anything is taken: what it has still to read is not dropped.
+        let reader = KeptReader::new(pump.stream(), 0, None);
         let has_ended = pump.take_ready();
         let pumps = resume.service.pumps().clone();
-        let body = resume.body(KeptReader::new(pump.stream(), 0, None))?;
+        let body = resume.body(reader)?;
         if !has_ended {
             drop(pumps.spawn_local(pump.run()));
         }
@@ -302,7 +304,8 @@ impl Keeping {
                 stream.cancel(CancelReason::Revoked);
             }
         });
-        let pump = Pump::new(body, (stream, streams), guard);
+        let patience = service.shard().write_timeout();
+        let pump = Pump::new(body, (stream, streams), patience, guard);
         Ok(Started::Pump(Box::new(Response::from_parts(head, ())), pump))
     }
 

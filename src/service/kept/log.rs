@@ -6,8 +6,10 @@
 
 use std::fmt;
 use std::task::Context;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 /// Where a reader begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,11 +96,13 @@ pub(in crate::service) struct LogReader {
 
 /// What one kept stream has sent.
 pub(in crate::service) trait KeptLog: fmt::Debug + Send + Sync {
-    /// Appends bytes, of which `edges` tells the events. Drops the oldest events over the limits.
+    /// Appends bytes, of which `edges` tells the events. [`trim`](Self::trim) bounds what there is then.
     fn append(&self, bytes: &[u8], edges: Vec<LogEdge>);
 
-    /// Drops the oldest events until it takes at most so many bytes of memory, but not the last ones.
-    fn trim(&self, memory: usize);
+    /// Drops the oldest events over the limits, and those over so many bytes of memory, but not the last ones. The
+    /// reader nearest to the end loses nothing, unless it has not moved for `patience`: until it moves, or until the
+    /// time that is returned, nothing more may be appended.
+    fn trim(&self, memory: usize, patience: Duration) -> Option<Instant>;
 
     /// Ends the log. Only the first end counts; returns whether it is this one.
     fn end(&self, end: StreamEnd) -> bool;

@@ -1,12 +1,15 @@
 //! A log in the memory of this process.
 //!
-//! StreamReaders are on any thread, so there is a lock for each log; it is held for a copy of a few kilobytes at most.
+//! Readers are on any thread, so there is a lock for each log; it is held for a copy of a few kilobytes at most.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use slab::Slab;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::backend_ids::BackendIds;
 use super::log::{KeptLog, KeptRead, LogEdge, LogExtent, LogPlace, LogReader, Position, StreamEnd};
@@ -18,6 +21,8 @@ pub(in crate::service) struct MemoryLog {
     max_bytes: usize,
     max_events: usize,
     state: Mutex<LogState>,
+    // Told when a reader moves for which `trim` waits.
+    moved: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -31,13 +36,37 @@ struct LogState {
     is_torn: bool,
     ids: BackendIds,
     ended: Option<StreamEnd>,
-    readers: Slab<Option<Waker>>,
+    readers: Slab<ReaderPlace>,
+    // The pump waits for one of them.
+    is_waited_for: bool,
+}
+
+/// Where a reader is.
+#[derive(Debug)]
+struct ReaderPlace {
+    offset: u64,
+    // Since when it is there, and has more to read.
+    since: Instant,
+    // It has read all that there is.
+    waker: Option<Waker>,
 }
 
 impl MemoryLog {
-    /// An empty log, of at most so many bytes and events.
-    pub(in crate::service) fn new(max_bytes: usize, max_events: usize) -> Self {
-        Self { max_bytes, max_events, state: Mutex::default() }
+    /// An empty log, of at most so many bytes and events. `moved` is notified when a reader moves, or goes, for which
+    /// [`trim`](KeptLog::trim) waits.
+    pub(in crate::service) fn new(
+        max_bytes: usize,
+        max_events: usize,
+        moved: Arc<Notify>,
+    ) -> Self {
+        Self { max_bytes, max_events, state: Mutex::default(), moved }
+    }
+
+    /// A reader has moved.
+    fn tell_moved(&self, state: &mut LogState) {
+        if std::mem::take(&mut state.is_waited_for) {
+            self.moved.notify_one();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, LogState> {
@@ -49,21 +78,29 @@ impl KeptLog for MemoryLog {
     fn append(&self, bytes: &[u8], edges: Vec<LogEdge>) {
         let mut state = self.lock();
         state.append(bytes, edges);
-        while state.bytes.len() > self.max_bytes as u64 || state.events.len() > self.max_events {
-            state.drop_oldest(self.max_bytes);
-        }
         let wakers = state.take_wakers();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn trim(&self, memory: usize) {
+    fn trim(&self, memory: usize, patience: Duration) -> Option<Instant> {
         let mut state = self.lock();
         // What came last stays for those who read along.
-        let memory = memory.max(2 * SEGMENT);
-        while state.memory() > memory && state.events.len() > 1 {
+        let bounds = (self.max_bytes, self.max_events, memory.max(2 * SEGMENT));
+        if !state.is_over(bounds) {
+            return None;
+        }
+        let nearest = state.nearest_reader(Instant::now(), patience);
+        while state.is_over(bounds) {
+            if let Some((offset, until)) = nearest
+                && offset < state.next_start(self.max_bytes)
+            {
+                state.is_waited_for = true;
+                return Some(until);
+            }
             state.drop_oldest(self.max_bytes);
         }
+        None
     }
 
     fn end(&self, end: StreamEnd) -> bool {
@@ -94,7 +131,8 @@ impl KeptLog for MemoryLog {
     }
 
     fn open(&self, offset: u64) -> LogReader {
-        LogReader { offset, place: self.lock().readers.insert(None) }
+        let place = ReaderPlace { offset, since: Instant::now(), waker: None };
+        LogReader { offset, place: self.lock().readers.insert(place) }
     }
 
     fn poll_read(
@@ -116,6 +154,9 @@ impl KeptLog for MemoryLog {
             let most = most.min(usize::try_from(end - reader.offset).unwrap_or(usize::MAX));
             let bytes = state.bytes.copy(reader.offset, most);
             reader.offset += bytes.len() as u64;
+            let place = &mut state.readers[reader.place];
+            (place.offset, place.since) = (reader.offset, Instant::now());
+            self.tell_moved(&mut state);
             return KeptRead::Bytes(bytes);
         }
         match state.ended {
@@ -124,7 +165,7 @@ impl KeptLog for MemoryLog {
                 KeptRead::End { end, is_in_event: is_torn || reader.offset > last_event }
             }
             None => {
-                let waker = &mut state.readers[reader.place];
+                let waker = &mut state.readers[reader.place].waker;
                 if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                     *waker = Some(cx.waker().clone());
                 }
@@ -134,7 +175,10 @@ impl KeptLog for MemoryLog {
     }
 
     fn close(&self, reader: &LogReader) {
-        drop(self.lock().readers.remove(reader.place));
+        let mut state = self.lock();
+        let place = state.readers.remove(reader.place);
+        self.tell_moved(&mut state);
+        drop((state, place));
     }
 }
 
@@ -182,7 +226,7 @@ impl LogState {
                 }
             }
             None => {
-                let start = self.bytes.end() - self.bytes.len().min(max_bytes as u64);
+                let start = self.next_start(max_bytes);
                 self.is_torn |= start > self.bytes.start();
                 self.bytes.drop_before(start);
             }
@@ -233,23 +277,67 @@ impl LogState {
         }
     }
 
+    /// Takes the wakers of those that have read all that there was.
     fn take_wakers(&mut self) -> Vec<Waker> {
-        self.readers.iter_mut().filter_map(|(_, waker)| waker.take()).collect()
+        let mut now = None;
+        let mut take = |place: &mut ReaderPlace| {
+            let waker = place.waker.take()?;
+            place.since = *now.get_or_insert_with(Instant::now);
+            Some(waker)
+        };
+        self.readers.iter_mut().filter_map(|(_, place)| take(place)).collect()
+    }
+
+    /// Whether there is more than so many bytes, events, and bytes of memory.
+    fn is_over(&self, (bytes, events, memory): (usize, usize, usize)) -> bool {
+        self.bytes.len() > bytes as u64
+            || self.events.len() > events
+            || (self.memory() > memory && self.events.len() > 1)
+    }
+
+    /// Where the reader is that has read most of those who read, and until when it counts as one: others have not
+    /// moved for so long.
+    fn nearest_reader(&self, now: Instant, patience: Duration) -> Option<(u64, Instant)> {
+        let readers = self.readers.iter().map(|(_, place)| match place.waker {
+            // It waits for more.
+            Some(_) => (place.offset, now + patience),
+            None => (place.offset, place.since + patience),
+        });
+        readers.filter(|(_, until)| *until > now).max()
+    }
+
+    /// Where the log begins when one more is dropped.
+    fn next_start(&self, max_bytes: usize) -> u64 {
+        let of_open_event = || self.bytes.end() - self.bytes.len().min(max_bytes as u64);
+        self.events.front().copied().unwrap_or_else(of_open_event)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::task::{Context, Waker};
+    use std::time::Duration;
 
     use super::MemoryLog;
     use crate::service::kept::log::{
         KeptLog as _, KeptRead, LogEdge, LogPlace, LogReader, Position, StreamEnd,
     };
 
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn new_log(max_bytes: usize, max_events: usize) -> MemoryLog {
+        MemoryLog::new(max_bytes, max_events, Arc::default())
+    }
+
     fn event(log: &MemoryLog, text: &str, id: Option<&str>) {
         let id = id.map(|id| id.as_bytes().into());
         log.append(text.as_bytes(), vec![LogEdge::Event { end: text.len(), id }]);
+    }
+
+    /// Bounds it, though somebody reads.
+    fn trim(log: &MemoryLog, memory: usize) {
+        assert_eq!(log.trim(memory, Duration::ZERO), None);
     }
 
     /// All that is there for a reader, and what comes then.
@@ -265,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_reader_gets_what_follows_its_position() {
-        let log = MemoryLog::new(1000, 1000);
+        let log = new_log(1000, 1000);
         event(&log, "first;", None);
         event(&log, "second;", Some("b"));
         log.append(b"thi", Vec::new());
@@ -294,7 +382,7 @@ mod tests {
     #[test]
     fn however_a_stream_ends_nothing_follows_its_last_event() {
         for end in [StreamEnd::Complete, StreamEnd::Cancelled, StreamEnd::Lost] {
-            let (log, empty) = (MemoryLog::new(1000, 1000), MemoryLog::new(1000, 1000));
+            let (log, empty) = (new_log(1000, 1000), new_log(1000, 1000));
             event(&log, "first;", Some("a"));
             log.append(b"sec", Vec::new());
             assert_eq!(log.locate(&Position::After(1)), LogPlace::At(6));
@@ -308,32 +396,36 @@ mod tests {
 
     #[test]
     fn the_oldest_events_go_first_and_who_needs_them_is_told() {
-        let log = MemoryLog::new(20, 1000);
+        let log = new_log(20, 1000);
         let mut slow = log.open(0);
         event(&log, "first, ", Some("a"));
         event(&log, "second, ", Some("b"));
         event(&log, "third, ", Some("a"));
+        trim(&log, usize::MAX);
         assert_eq!(log.locate(&Position::Start), LogPlace::Behind);
         assert_eq!(log.locate(&Position::After(1)), LogPlace::At(7));
         // A client with this id may be behind the first, or behind the third.
         assert_eq!(log.locate(&Position::AfterOwn(b"a".to_vec())), LogPlace::At(7));
         assert!(matches!(read(&log, &mut slow, false).1, KeptRead::Behind));
         event(&log, "fourth, ", Some("a"));
+        trim(&log, usize::MAX);
         assert_eq!(log.locate(&Position::AfterOwn(b"a".to_vec())), LogPlace::Behind);
         assert_eq!(log.locate(&Position::AfterOwn(b"b".to_vec())), LogPlace::At(15));
         // One that is larger than all.
         log.append(&[b'x'; 50], Vec::new());
+        trim(&log, usize::MAX);
         assert_eq!(log.locate(&Position::After(4)), LogPlace::Behind);
         assert_eq!(log.extent().start, 60);
-        let few = MemoryLog::new(1000, 2);
+        let few = new_log(1000, 2);
         (0..5).for_each(|_| event(&few, "event;", None));
+        trim(&few, usize::MAX);
         assert_eq!(few.locate(&Position::After(2)), LogPlace::Behind);
         assert_eq!(few.locate(&Position::After(3)), LogPlace::At(18));
     }
 
     #[test]
     fn of_a_stream_that_is_lost_only_whole_events_count() {
-        let log = MemoryLog::new(1000, 1000);
+        let log = new_log(1000, 1000);
         event(&log, "first;", None);
         log.append(b"sec", Vec::new());
         let (mut live, mut late) = (log.open(0), log.open(0));
@@ -351,17 +443,18 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_given_back() {
-        let log = MemoryLog::new(64 << 10, 50_000);
+        let log = new_log(64 << 10, 50_000);
         let text = "x".repeat(1000);
         for _ in 0..1000 {
             event(&log, &text, None);
+            trim(&log, usize::MAX);
         }
         let memory = log.memory();
         assert!((64 << 10..90 << 10).contains(&memory), "{memory}");
-        log.trim(memory - (20 << 10));
+        trim(&log, memory - (20 << 10));
         assert!(log.memory() <= memory - (20 << 10));
         assert!(log.memory() > memory - (40 << 10));
-        log.trim(0);
+        trim(&log, 0);
         assert!(log.memory() <= 40 << 10, "{}", log.memory());
         assert_eq!(log.extent().last, 1000);
         assert_eq!(log.locate(&Position::After(1000)), LogPlace::At(1_000_000));
@@ -370,19 +463,61 @@ mod tests {
     /// What is counted for events and for ids is given back with them.
     #[test]
     fn small_events_with_ids_do_not_use_up_what_later_ones_need() {
-        let log = MemoryLog::new(4 << 20, 50_000);
+        let log = new_log(4 << 20, 50_000);
         for number in 0..200_000 {
             event(&log, "data;", Some(&format!("{number}")));
             if number % 100 == 0 {
-                log.trim(64 << 10);
+                trim(&log, 64 << 10);
             }
         }
-        log.trim(64 << 10);
+        trim(&log, 64 << 10);
         assert!(log.memory() <= 64 << 10, "{}", log.memory());
         assert!(log.extent().before < 199_900, "{:?}", log.extent());
         let newest = Position::AfterOwn(b"199990".to_vec());
         assert!(matches!(log.locate(&newest), LogPlace::At(_)));
         let forgotten = Position::AfterOwn(b"199000".to_vec());
         assert_eq!(log.locate(&forgotten), LogPlace::Behind);
+    }
+
+    /// The pump waits for whoever is nearest to the end and reads, and for nobody else.
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_along_loses_nothing_and_who_stands_holds_nobody() {
+        let moved = Arc::<tokio::sync::Notify>::default();
+        let log = MemoryLog::new(20, 1000, Arc::clone(&moved));
+        let trim = || log.trim(usize::MAX, PATIENCE);
+        let (mut near, mut far) = (log.open(0), log.open(0));
+        let began = tokio::time::Instant::now();
+        event(&log, "first, ", None);
+        event(&log, "second, ", None);
+        assert_eq!((trim(), read(&log, &mut near, false).0), (None, "first, second, ".to_owned()));
+        // It has read what goes.
+        event(&log, "third, ", None);
+        assert_eq!(trim(), None);
+        assert!(matches!(read(&log, &mut far, false).1, KeptRead::Behind), "it was further off");
+        assert_eq!(read(&log, &mut near, false).0, "third, ");
+        tokio::time::advance(Duration::from_secs(20)).await;
+        event(&log, "a long one that is more than all", None);
+        let until = began + Duration::from_secs(20) + PATIENCE;
+        assert_eq!(trim(), Some(until), "since it has something to read");
+        assert_eq!(log.extent().start, 22);
+        // As soon as it moves there may be room.
+        let notified = moved.notified();
+        assert!(matches!(
+            log.poll_read(&mut near, &Context::from_waker(Waker::noop()), 5, false),
+            KeptRead::Bytes(_)
+        ));
+        notified.await;
+        assert_eq!(trim(), Some(until), "it has not read the event that would go");
+        tokio::time::advance(PATIENCE).await;
+        assert_eq!(trim(), None, "it stands");
+        assert!(matches!(read(&log, &mut near, false).1, KeptRead::Behind));
+        // One that is gone holds nobody.
+        let last = log.open(log.extent().start);
+        log.append(&[b'x'; 60], Vec::new());
+        assert!(trim().is_some());
+        let notified = moved.notified();
+        log.close(&last);
+        notified.await;
+        assert_eq!(trim(), None);
     }
 }

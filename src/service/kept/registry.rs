@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use ssegate_auth::Identity;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::grant::{KeptGrant, KeptMemory, STEP};
@@ -177,11 +179,12 @@ impl KeptStreams {
         if !begin() && !state.make_room(&request.scope, begin) {
             return Err(Full::Total);
         }
-        let log = Box::new(MemoryLog::new(limits.bytes, limits.events));
+        let changed = Arc::<Notify>::default();
+        let log = MemoryLog::new(limits.bytes, limits.events, Arc::clone(&changed));
         let name = key.as_deref().map(|key| self.name(&request.owner, &request.method, key));
         let parts = (request, head);
         let stream =
-            KeptStream::new((new_id(), name), parts, Arc::clone(settings), log, (grant, metrics));
+            KeptStream::new((new_id(), name), parts, Arc::clone(settings), (Box::new(log), changed), (grant, metrics));
         let stream = Arc::new(stream);
         state.streams.insert(stream.id.clone(), Arc::clone(&stream));
         state.by_owner.entry(stream.request.owner).or_default().push_back(Arc::clone(&stream));
@@ -191,15 +194,24 @@ impl KeptStreams {
         Ok(stream)
     }
 
-    /// Bounds the memory of a stream that has grown. Where it is granted no more, and nothing has ended that can make
-    /// room, its own oldest events go: never those of another that runs.
-    pub(in crate::service) fn bound(&self, stream: &KeptStream) {
+    /// Bounds a stream that has grown. Where it is granted no more memory, and nothing has ended that can make room,
+    /// its own oldest events go: never those of another that runs. Nor those that its nearest reader has still to
+    /// read, unless that has not moved for `patience`: returns until when the stream may not grow, if that does not
+    /// move.
+    pub(in crate::service) fn bound(
+        &self,
+        stream: &KeptStream,
+        patience: Duration,
+    ) -> Option<Instant> {
+        let waits = stream.trim(usize::MAX, patience);
         let route = (&stream.request.scope, stream.settings.limits.total);
         let mut grant = stream.grant();
-        if !self.cover(&mut grant, (stream.memory(), STEP), route) {
-            stream.trim(grant.granted());
-            grant.cover(stream.memory(), STEP, route.1);
+        if waits.is_some() || self.cover(&mut grant, (stream.memory(), STEP), route) {
+            return waits;
         }
+        let waits = stream.trim(grant.granted(), patience);
+        grant.cover(stream.memory(), STEP, route.1);
+        waits
     }
 
     /// Breaks off all that run: the gateway stops.

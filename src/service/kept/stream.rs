@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method};
 use tokio::sync::Notify;
@@ -161,18 +162,19 @@ pub(in crate::service) struct KeptStream {
     head_bytes: usize,
     readers: Mutex<KeptReaders>,
     // Something happened that the pump has to look at.
-    changed: Notify,
+    changed: Arc<Notify>,
     metrics: Metrics,
     // Whether the events have ids of ours.
     is_numbered: OnceLock<bool>,
 }
 
 impl KeptStream {
+    /// A stream that begins now. `changed` is told when a reader moves for which its log waits, too.
     pub(in crate::service) fn new(
         (id, name): (Box<str>, Option<OwnerTag>),
         (request, head): (KeptRequest, KeptHead),
         settings: Arc<KeepSettings>,
-        log: Box<dyn KeptLog>,
+        (log, changed): (Box<dyn KeptLog>, Arc<Notify>),
         (grant, metrics): (KeptGrant, Metrics),
     ) -> Self {
         let head_bytes = head.memory();
@@ -193,7 +195,7 @@ impl KeptStream {
                 nobody_since: Some(began),
                 had_one: false,
             }),
-            changed: Notify::new(),
+            changed,
             metrics,
             is_numbered: OnceLock::new(),
         }
@@ -213,9 +215,9 @@ impl KeptStream {
         self.head_bytes + self.log.memory()
     }
 
-    /// Drops its oldest events until it takes about so many bytes.
-    pub(in crate::service) fn trim(&self, memory: usize) {
-        self.log.trim(memory.saturating_sub(self.head_bytes));
+    /// Drops its oldest events over its limits, and those over so many bytes of memory: see [`KeptLog::trim`].
+    pub(in crate::service) fn trim(&self, memory: usize, patience: Duration) -> Option<Instant> {
+        self.log.trim(memory.saturating_sub(self.head_bytes), patience)
     }
 
     /// The events have ids of ours, or not.
