@@ -50,6 +50,8 @@ async function startKeeping(t, model) {
   writeFileSync(file, `
 listeners:
   - address: 127.0.0.1:0
+    tls: { self_signed: true }
+  - address: 127.0.0.1:0
 admin: { address: "127.0.0.1:0" }
 redis: { url: "embedded://127.0.0.1:${await freePort()}" }
 routes:
