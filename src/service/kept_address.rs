@@ -147,11 +147,18 @@ pub(super) fn respond(
         }
     };
     let is_tls = connection.is_tls();
-    if !streams.is_empty() && is_foreign((&AuthRequest::new(request), is_tls), route, own) {
+    if own.is_some() && is_foreign((&AuthRequest::new(request), is_tls), route, own) {
         service.metrics().auth_refused("foreign_origin");
         return Err(Rejection::ForeignOrigin);
     }
     if info.method == Method::DELETE {
+        if let (KeptErrand::Name { key, path }, Some((owner, keep))) =
+            (errand, own.zip(settings.keep.as_deref()))
+        {
+            for method in &keep.methods {
+                service.kept().cancel_waiting(&owner.tag, (method, key), path.as_deref());
+            }
+        }
         // All that run of a name: a DELETE that is repeated must not stop another.
         streams.iter().for_each(|stream| stream.cancel(CancelReason::Deleted));
         return Ok(answer::nothing());

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use http::header::{UPGRADE, VARY};
 use http::{HeaderName, Method, Request, Response, StatusCode};
 use http_body::Body as _;
+use tokio_util::sync::CancellationToken;
 
 use super::Service;
 use super::backend_stream;
@@ -21,9 +22,10 @@ use super::kept::log::{LogPlace, Position};
 use super::kept::owner::Owner;
 use super::kept::pump::Pump;
 use super::kept::reader::KeptReader;
-use super::kept::registry::{Full, NameReservation};
+use super::kept::registry::NotKept;
 use super::kept::stream::{CancelReason, KeptRequest, KeptStream, ResumedBy};
 use super::kept::stream_id::parse_event_id;
+use super::kept::waiting::WaitingRequest;
 use super::kept_body::read_body;
 use super::kept_name::{StreamName, first_key, response_key};
 use super::kept_origin::is_foreign;
@@ -50,11 +52,11 @@ pub(super) struct Keeping {
     key: Option<Box<str>>,
     // The method is one that the route lists.
     is_listed: bool,
-    // Whether the page that made it may cancel others of the same name.
-    may_replace: bool,
+    // What becomes of others of the same name: not all that the route says, if a page may not cancel them.
+    same_key: SameKey,
     has_origin: bool,
-    // Held until there is a stream, or none.
-    reservation: Option<NameReservation>,
+    // `None`: it has no name yet.
+    waiting: Option<WaitingRequest>,
     // Its credential may be revoked; `None`: it cannot.
     revocable: Option<Rc<RevocableRequest>>,
     // What was read of its body.
@@ -159,22 +161,20 @@ pub(super) async fn begin(
         StreamName::None | StreamName::InBody | StreamName::InResponse => None,
     };
     let view = (&AuthRequest::new(&request), is_tls);
-    let may_replace = !is_foreign(view, resume.route, Some(&owner));
-    let reservation = match (&key, keep.same_key) {
-        (Some(key), SameKey::Reject) => {
-            let reserved = service.kept().reserve(&owner.tag, &this.method, key);
-            Some(reserved.ok_or(Rejection::SameKey)?)
-        }
-        _ => None,
+    let same_key = match keep.same_key {
+        SameKey::Replace if is_foreign(view, resume.route, Some(&owner)) => SameKey::Parallel,
+        same_key => same_key,
     };
+    let begin = |key: &str| service.kept().begin((&this, key), same_key).ok_or(Rejection::SameKey);
+    let waiting = key.as_deref().map(begin).transpose()?;
     let keeping = Keeping {
         is_listed: keep.methods.contains(&this.method),
         request: this,
         owner,
         key,
-        may_replace,
+        same_key,
         has_origin: origin.is_some(),
-        reservation,
+        waiting,
         revocable: resume.admission.revocable_again(),
         body,
     };
@@ -213,7 +213,7 @@ impl Keeping {
     /// Keeps the response to the request, if it can be kept.
     ///
     /// # Errors
-    /// The client has as many streams as it may have, or a stream of this name runs already.
+    /// The client has as many streams as it may have, a stream of this name runs already, or the request was cancelled.
     pub(super) fn keep(
         self: Box<Self>,
         keep: &Arc<KeepSettings>,
@@ -247,6 +247,11 @@ impl Keeping {
         }
     }
 
+    /// What tells that it is cancelled while it waits for its response; `None`: nothing cancels it.
+    pub(super) fn cancelled(&self) -> Option<CancellationToken> {
+        self.waiting.as_ref().map(|waiting| waiting.cancelled().clone())
+    }
+
     /// Whether its stream can be found without its address.
     pub(super) fn can_be_found(&self, keep: &KeepSettings) -> bool {
         self.key.is_some() && keep.resume_at.is_some()
@@ -268,34 +273,22 @@ impl Keeping {
         }
         let streams = service.kept();
         let key = response_key(keep, self.key, response.headers());
-        let older = match (&key, keep.same_key) {
-            (Some(key), SameKey::Replace) if self.may_replace => {
-                streams.named(&self.owner.tag, &self.request.method, key)
-            }
-            (Some(key), SameKey::Reject) if self.reservation.is_none() => {
-                // The name came with the response: the backend is told by the end of its request.
-                let tag = &self.owner.tag;
-                drop(streams.reserve(tag, &self.request.method, key).ok_or(Rejection::SameKey)?);
-                Vec::new()
-            }
-            _ => Vec::new(),
-        };
-        older.iter().for_each(|stream| stream.cancel(CancelReason::Replaced));
         let head = answer::kept_head(response.headers());
         // The backend has it.
         drop(self.body);
         let new = (self.request, key, head);
-        let stream = match streams.add(new, keep, self.owner.is_named) {
+        let settings = (keep, self.owner.is_named);
+        let stream = match streams.add(new, settings, (self.waiting, self.same_key)) {
             Ok(stream) => stream,
-            Err(full) => {
-                metrics.kept_passed(match full {
-                    Full::Owner => "per_owner",
-                    Full::Total => "total",
-                });
+            // The backend is told by the end of its request.
+            Err(NotKept::SameName) => return Err(Rejection::SameKey),
+            Err(NotKept::Cancelled) => return Err(Rejection::Cancelled),
+            Err(full @ (NotKept::Owner | NotKept::Total)) => {
+                let is_total = full == NotKept::Total;
+                metrics.kept_passed(if is_total { "total" } else { "per_owner" });
                 return Ok(Started::Not(response));
             }
         };
-        drop(self.reservation);
         answer::make_kept(response.headers_mut(), &stream, self.has_origin);
         let (head, body) = response.into_parts();
         let cancelled = Arc::downgrade(&stream);

@@ -59,6 +59,8 @@ pub(super) enum Rejection {
     NewChannels,
     #[error("the path and query are longer than {0} bytes")]
     Uri(usize),
+    #[error("the request was cancelled: by another one of its name, or by a DELETE")]
+    Cancelled,
     #[error("cross-origin requests are not allowed here")]
     ForeignOrigin,
     #[error("the backend sent invalid Grip headers")]
@@ -118,6 +120,7 @@ impl Rejection {
             Self::Channel(ChannelError::TooMany(_)) => "max_channels",
             Self::Channel(ChannelError::NotAllowed(_) | ChannelError::NoPattern) => "not_allowed",
             Self::Channel(_) => "channel",
+            Self::Cancelled => "cancelled",
             Self::CannotVerify(_) => "cannot_verify",
             Self::Draining => "draining",
             Self::ForeignOrigin => "foreign_origin",
@@ -181,7 +184,7 @@ impl Rejection {
             }
             Self::NoStream | Self::NotFound => StatusCode::NOT_FOUND,
             Self::Gone => StatusCode::GONE,
-            Self::SameKey => StatusCode::CONFLICT,
+            Self::Cancelled | Self::SameKey => StatusCode::CONFLICT,
             Self::Uri(_) => StatusCode::URI_TOO_LONG,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Publish | Self::Handover(_) => StatusCode::BAD_GATEWAY,

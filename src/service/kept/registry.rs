@@ -1,6 +1,6 @@
 //! All kept streams of this process: found by address, by request and by name, and bounded.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,8 +18,9 @@ use super::stream::{
     CancelReason, KeptHead, KeptRequest, KeptStream, LostReason, ResumedBy,
 };
 use super::stream_id::new_id;
+use super::waiting::{WaitingRequest, WaitingRequests};
 use crate::metrics::Metrics;
-use crate::route::KeepSettings;
+use crate::route::{KeepSettings, SameKey};
 
 /// All kept streams. A cheap handle, for all threads; it survives reloads.
 #[derive(Clone)]
@@ -45,22 +46,20 @@ struct KeptState {
     ends: u64,
     // By route.
     memory: HashMap<Arc<str>, Arc<KeptMemory>>,
-    // Names of requests that wait for their response.
-    reserved: HashSet<OwnerTag>,
-}
-
-/// A name that no other request may use, until this is dropped.
-#[derive(Debug)]
-pub(in crate::service) struct NameReservation {
-    streams: KeptStreams,
-    name: OwnerTag,
+    waiting: WaitingRequests,
 }
 
 /// Why a response is not kept, though its route has `keep`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::service) enum Full {
+pub(in crate::service) enum NotKept {
+    /// Its owner has as many streams as it may have.
     Owner,
+    /// The memory of its route is used up.
     Total,
+    /// A stream of its name runs.
+    SameName,
+    /// Its request was cancelled.
+    Cancelled,
 }
 
 impl KeptStreams {
@@ -121,20 +120,52 @@ impl KeptStreams {
         self.0.key.tag([owner.as_bytes(), method.as_str().as_bytes(), key.as_bytes()])
     }
 
-    /// Reserves a name; `None` if a stream of that name runs, or a request waits for one.
-    pub(in crate::service) fn reserve(
+    /// Begins a request of a name: from now on it waits for its response. With [`SameKey::Replace`] those that wait or
+    /// run of that name are cancelled: the backend is told before it gets this one. `None`, with [`SameKey::Reject`],
+    /// if there are any.
+    pub(in crate::service) fn begin(
         &self,
-        owner: &OwnerTag,
-        method: &Method,
-        key: &str,
-    ) -> Option<NameReservation> {
-        let name = self.name(owner, method, key);
+        (request, key): (&KeptRequest, &str),
+        same_key: SameKey,
+    ) -> Option<WaitingRequest> {
+        let name = self.name(&request.owner, &request.method, key);
         let mut state = self.lock();
-        let runs = state.by_name.get(&name).into_iter().flatten().any(|stream| !stream.is_ended());
-        if runs || !state.reserved.insert(name) {
+        let older = match same_key {
+            SameKey::Parallel => Vec::new(),
+            SameKey::Replace | SameKey::Reject => state.running(&name),
+        };
+        if same_key == SameKey::Reject && (!older.is_empty() || state.waiting.has(&name)) {
             return None;
         }
-        Some(NameReservation { streams: self.clone(), name })
+        let cancelled = match same_key {
+            SameKey::Replace => state.waiting.cancel(&name, None),
+            SameKey::Parallel | SameKey::Reject => 0,
+        };
+        let waiting = state.waiting.add(self, name, &request.path);
+        drop(state);
+        self.count_cancelled(cancelled, CancelReason::Replaced);
+        older.iter().for_each(|stream| stream.cancel(CancelReason::Replaced));
+        Some(waiting)
+    }
+
+    /// Cancels the requests of a name that wait for their response; with `path`, those to it.
+    pub(in crate::service) fn cancel_waiting(
+        &self,
+        owner: &OwnerTag,
+        (method, key): (&Method, &str),
+        path: Option<&str>,
+    ) {
+        let name = self.name(owner, method, key);
+        let cancelled = self.lock().waiting.cancel(&name, path);
+        self.count_cancelled(cancelled, CancelReason::Deleted);
+    }
+
+    fn count_cancelled(&self, requests: usize, why: CancelReason) {
+        (0..requests).for_each(|_| self.0.metrics.kept_cancelled(why.as_str()));
+    }
+
+    pub(super) fn forget_waiting(&self, name: &OwnerTag, number: u64) {
+        self.lock().waiting.remove(name, number);
     }
 
     /// What something is granted of the memory of a route: nothing yet.
@@ -154,34 +185,47 @@ impl KeptStreams {
             || self.lock().make_room(scope, || grant.cover(used, step, total))
     }
 
-    /// Adds a stream that begins now.
+    /// Adds a stream that begins now. `waiting`: its request, where that has a name. With [`SameKey::Replace`] those
+    /// that run of its name are cancelled.
     ///
     /// # Errors
-    /// A limit is reached, and nothing has ended.
+    /// A limit is reached, and nothing has ended; or it may not begin any more.
     pub(in crate::service) fn add(
         &self,
         (request, key, head): (KeptRequest, Option<Box<str>>, KeptHead),
-        settings: &Arc<KeepSettings>,
-        is_named: bool,
-    ) -> Result<Arc<KeptStream>, Full> {
+        (settings, is_named): (&Arc<KeepSettings>, bool),
+        (waiting, same_key): (Option<WaitingRequest>, SameKey),
+    ) -> Result<Arc<KeptStream>, NotKept> {
         let limits = settings.limits;
+        let name = key.as_deref().map(|key| self.name(&request.owner, &request.method, key));
         let mut state = self.lock();
+        if waiting.as_ref().is_some_and(|waiting| waiting.cancelled().is_cancelled()) {
+            return Err(NotKept::Cancelled);
+        }
+        let older = match same_key {
+            SameKey::Parallel => Vec::new(),
+            SameKey::Replace | SameKey::Reject => {
+                name.map_or_else(Vec::new, |name| state.running(&name))
+            }
+        };
+        if same_key == SameKey::Reject && !older.is_empty() {
+            return Err(NotKept::SameName);
+        }
         let own = state.by_owner.get(&request.owner).map_or(0, VecDeque::len);
         if is_named && own >= limits.per_owner {
             let of_owner = state.by_owner.get(&request.owner).into_iter().flatten();
             let ended = of_owner.clone().find(|stream| stream.is_ended()).cloned();
-            let Some(ended) = ended else { return Err(Full::Owner) };
+            let Some(ended) = ended else { return Err(NotKept::Owner) };
             state.remove(&ended);
         }
         let metrics = self.0.metrics.clone();
         let mut grant = KeptGrant::new(state.memory_of(&request.scope), metrics.clone());
         let mut begin = || grant.cover(head.memory(), STEP, limits.total);
         if !begin() && !state.make_room(&request.scope, begin) {
-            return Err(Full::Total);
+            return Err(NotKept::Total);
         }
         let changed = Arc::<Notify>::default();
         let log = MemoryLog::new(limits.bytes, limits.events, Arc::clone(&changed));
-        let name = key.as_deref().map(|key| self.name(&request.owner, &request.method, key));
         let parts = (request, head);
         let stream =
             KeptStream::new((new_id(), name), parts, Arc::clone(settings), (Box::new(log), changed), (grant, metrics));
@@ -191,6 +235,8 @@ impl KeptStreams {
         if let Some(name) = stream.name {
             state.by_name.entry(name).or_default().push(Arc::clone(&stream));
         }
+        drop(state);
+        older.iter().for_each(|stream| stream.cancel(CancelReason::Replaced));
         Ok(stream)
     }
 
@@ -253,6 +299,12 @@ impl KeptState {
         Arc::clone(self.memory.entry(Arc::clone(scope)).or_default())
     }
 
+    /// The streams of a name that run.
+    fn running(&self, name: &OwnerTag) -> Vec<Arc<KeptStream>> {
+        let of_name = self.by_name.get(name).into_iter().flatten();
+        of_name.filter(|stream| !stream.is_ended()).cloned().collect()
+    }
+
     /// Forgets streams of a route that have ended, and that nobody reads, the oldest first, until there is room.
     /// Returns whether there is.
     fn make_room(&mut self, scope: &Arc<str>, mut has_room: impl FnMut() -> bool) -> bool {
@@ -289,12 +341,6 @@ impl KeptState {
                 self.by_name.remove(name);
             }
         }
-    }
-}
-
-impl Drop for NameReservation {
-    fn drop(&mut self) {
-        self.streams.lock().reserved.remove(&self.name);
     }
 }
 

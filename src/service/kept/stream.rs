@@ -111,7 +111,8 @@ impl CancelReason {
     pub(in crate::service) const ALL: [&'static str; 4] =
         ["deleted", "nobody", "replaced", "revoked"];
 
-    fn as_str(self) -> &'static str {
+    /// The label value in the metrics.
+    pub(in crate::service) fn as_str(self) -> &'static str {
         match self {
             Self::Deleted => "deleted",
             Self::Nobody => "nobody",

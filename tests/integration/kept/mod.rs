@@ -12,6 +12,8 @@ mod ends;
 mod libraries;
 /// What the streams of a route take together.
 mod memory;
+/// Streams of one name.
+mod names;
 /// Whose a stream is.
 mod owners;
 /// Clients that come back.

@@ -363,37 +363,3 @@ async fn a_large_body_passes_and_has_no_name() {
         assert_eq!(resumed.status, 204);
     }
 }
-
-/// Two of one name.
-#[tokio::test]
-async fn another_stream_of_the_same_name_replaces_or_is_refused() {
-    let redis = Redis::start().await;
-    let upstream = Upstream::start().await;
-    for (same_key, expected) in [("parallel", 2), ("replace", 1), ("reject", 1)] {
-        let keep = format!("{OWNER}, key: [\"header:x-id\"], same_key: {same_key}");
-        let gateway = build(&redis, &upstream, &keep).start().await;
-        let ask = || post("/chat", "{}").header("x-id", "1");
-        let (mut first, mut call) = open(&gateway, &upstream, (Via::Http1, ask()), STREAM).await;
-        call.write_chunk("data: 1\n\n").await;
-        let stream = first.header("ssegate-stream").to_owned();
-        read_exactly(&mut first.body, &events(&stream, 1..=1)).await;
-        // Another owner has names of its own.
-        let bert = Request::new("POST", "/chat").header("x-id", "1");
-        let bert = bert.header("authorization", "Bearer bert");
-        let (_bert, _his) = open(&gateway, &upstream, (Via::Http1, bert), STREAM).await;
-        if same_key == "reject" {
-            let refused = gateway.send(Via::Http1, ask()).await;
-            assert_eq!(refused.status, 409);
-        } else {
-            let (_second, _call) = open(&gateway, &upstream, (Via::Http1, ask()), STREAM).await;
-            if same_key == "replace" {
-                call.closed().await;
-                assert!(within(SOON, "the end", first.body.rest()).await.unwrap().is_empty());
-                gateway.counts("ssegate_kept_cancelled_total", &["reason=\"replaced\""], 1.0).await;
-            }
-            let metrics = gateway.metrics().await;
-            let running = metrics.sum("ssegate_kept_streams", &["state=\"running\""]);
-            assert!((running - f64::from(expected + 1)).abs() < 0.1, "{same_key}: {running}");
-        }
-    }
-}
