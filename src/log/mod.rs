@@ -5,12 +5,13 @@
 //! not know where lines are written: that is the business of the binary, through [`LogOutput`].
 //!
 //! [`access`](mod@access) decides which requests are logged, [`entry`] has what a line says, as JSON or in
-//! the combined log format; both escape with [`escape`]. [`target`] takes secrets out of the URL,
+//! the combined log format; both escape with [`escape`]. [`target`] takes secrets out of the URL, [`kept_address`] those in its path,
 //! [`pseudonym`] hides who it was, [`line_budget`] bounds the lines of a second. [`level`] is that of the log.
 
 pub mod access;
 pub mod entry;
 mod escape;
+mod kept_address;
 mod level;
 mod line_budget;
 mod pseudonym;

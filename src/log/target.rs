@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 
-/// What stands in the place of a secret.
-const MASK: &str = "***";
+use super::kept_address::{self, MASK};
 
 /// Names of parameters that carry credentials somewhere: a parameter whose name contains one of these is masked, in
 /// upper or lower case, with or without hyphens and underscores. What no route asks for may still be somebody's secret.
@@ -46,8 +45,18 @@ impl SecretParameters {
         Self(names.into())
     }
 
-    /// Returns path and query with the values of secret parameters masked.
+    /// Returns path and query with the addresses of kept streams and the values of secret parameters masked.
     pub(super) fn mask<'a>(&self, target: &'a str) -> Cow<'a, str> {
+        match kept_address::mask(target.as_bytes()) {
+            Cow::Borrowed(_) => self.mask_query(target),
+            Cow::Owned(masked) => {
+                let masked = String::from_utf8_lossy(&masked);
+                Cow::Owned(self.mask_query(&masked).into_owned())
+            }
+        }
+    }
+
+    fn mask_query<'a>(&self, target: &'a str) -> Cow<'a, str> {
         let Some((path, query)) = target.split_once('?') else { return Cow::Borrowed(target) };
         let mut masked = String::with_capacity(target.len());
         masked.push_str(path);
@@ -88,7 +97,7 @@ impl SecretParameters {
 /// Returns the address of a page without its query, which may have the secrets of any site, and without a user.
 pub(super) fn page(referer: &[u8]) -> Vec<u8> {
     let end = referer.iter().position(|byte| b"?#".contains(byte)).unwrap_or(referer.len());
-    without_user(&referer[..end])
+    kept_address::mask(&without_user(&referer[..end])).into_owned()
 }
 
 /// Returns a URL or a host without `user:password@` in front of the host.
@@ -140,6 +149,7 @@ mod tests {
             ("/?", "/?"),
             ("/?&=&a", "/?&=&a"),
             ("/?monkey=1&keyboard=1", "/?monkey=1&keyboard=1"),
+            ("/.ssegate/kept/abc?key=S&x=1", "/.ssegate/kept/***?key=***&x=1"),
         ] {
             assert_eq!(parameters.mask(target), expected);
         }
@@ -152,6 +162,7 @@ mod tests {
             ("https://app.example/a#S", "https://app.example/a"),
             ("https://u:S@app.example/a@b", "https://app.example/a@b"),
             ("u:S@app.example", "app.example"),
+            ("https://app.example/.ssegate/kept/S", "https://app.example/.ssegate/kept/***"),
             ("", ""),
         ] {
             assert_eq!(page(referer.as_bytes()), expected.as_bytes(), "{referer}");

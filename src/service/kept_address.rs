@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use super::admission::Admission;
 use super::body::ResponseBody;
 use super::kept::answer::{self, PREFIX};
-use super::kept::owner::Owner;
+use super::kept::owner::{Owner, OwnerTag};
 use super::kept::stream::{CancelReason, KeptStream, ResumedBy};
 use super::kept_origin::is_foreign;
 use super::kept_resume::{KeptResume, requested_position};
@@ -26,19 +26,24 @@ use crate::route::{KeepSettings, Matched, ResumePlace, Route};
 use crate::server::connection::ConnectionState;
 use crate::server::request_body::RequestBody;
 
+/// What may be done with a kept stream.
+const METHODS: [Method; 3] = [Method::GET, Method::HEAD, Method::DELETE];
+
 /// What a request wants of a kept stream.
 #[derive(Debug)]
 pub(super) enum KeptErrand {
-    /// It is at the address of this one.
-    Address(Arc<KeptStream>),
+    /// It is at the address of this one; `None`: of none.
+    Address(Option<Arc<KeptStream>>),
     /// It asks for the running stream of this name; `path`: that of the request that began it.
     Name { key: String, path: Option<String> },
 }
 
-/// Finds the route of a request to a kept stream; `None` if it is none.
+/// Finds the route of a request to a kept stream; `None` if it is none. Where there is no stream, some route that
+/// keeps streams refuses the request as that of the stream would, behind the same look-ups and its `auth`: neither
+/// the response nor its time tells whether there is one.
 ///
 /// # Errors
-/// There is no such stream, or two parties could read the request differently.
+/// Two parties could read the request differently.
 pub(super) fn find<'r, B>(
     service: &Service,
     routes: &'r RouteTable,
@@ -50,24 +55,41 @@ pub(super) fn find<'r, B>(
         return None;
     }
     if let Some(id) = path.strip_prefix(PREFIX) {
-        if let Err(rejection) = RouteTable::screen(request, info) {
-            return Some(Err(rejection));
-        }
-        let found = service.kept().get(id).and_then(|stream| {
-            let route = routes.kept_route(&stream.request.scope)?;
-            Some((route, KeptErrand::Address(stream)))
-        });
-        return Some(found.ok_or(Rejection::NotFound));
+        let host = match RouteTable::screen(request, info) {
+            Ok(host) => host,
+            Err(rejection) => return Some(Err(rejection)),
+        };
+        let stand_in = stand_in(service, routes, host.as_deref(), id)?;
+        let stream = service.kept().get(id);
+        let scope = stream.as_deref().map_or(&stand_in.scope, |stream| &stream.request.scope);
+        // A reload may have taken it away.
+        let route = routes.kept_route(scope);
+        let stream = stream.filter(|_| route.is_some());
+        return Some(Ok((route.unwrap_or(stand_in), KeptErrand::Address(stream))));
     }
-    let may_be = |route: &Route| place(route, path).is_some();
-    if info.method != Method::GET || !routes.kept_routes().any(may_be) {
+    if !routes.kept_routes().any(|route| place(route, path).is_some()) {
         return None;
     }
     let host = RouteTable::screen(request, info).ok()?;
-    let found = routes.kept_routes().find_map(|route| {
-        named(routes, route, host.as_deref(), path).map(|errand| (route, errand))
-    });
+    let found = routes
+        .kept_routes()
+        .find_map(|route| name(routes, route, host.as_deref(), path).map(|errand| (route, errand)));
     found.map(Ok)
+}
+
+/// The route that refuses requests to this address if there is no stream: of those that keep streams at this host, always
+/// the same for the same address.
+fn stand_in<'r>(
+    service: &Service,
+    routes: &'r RouteTable,
+    host: Option<&str>,
+    id: &str,
+) -> Option<&'r Route> {
+    let is_at_host =
+        |route: &&Route| route.settings.host.is_none() || route.settings.host.as_deref() == host;
+    let at_host: Vec<_> = routes.kept_routes().filter(is_at_host).collect();
+    let all = || routes.kept_routes().next();
+    at_host.get(service.kept().draw(id, at_host.len())).copied().or_else(all)
 }
 
 /// Where a client finds the running streams of a route by their names, if this path is such a place.
@@ -77,7 +99,7 @@ fn place<'a>(route: &'a Route, path: &'a str) -> Option<(&'a KeepSettings, Resum
 }
 
 /// What a path says if it is where a client finds the running stream of a name.
-fn named(routes: &RouteTable, route: &Route, host: Option<&str>, path: &str) -> Option<KeptErrand> {
+fn name(routes: &RouteTable, route: &Route, host: Option<&str>, path: &str) -> Option<KeptErrand> {
     let settings = &route.settings;
     let (keep, place) = place(route, path)?;
     let is_of_route = match place.path {
@@ -108,60 +130,67 @@ pub(super) fn respond(
     if info.preflight.is_some() || admission.is_preflight {
         return Ok(cors::preflight(&settings.cors, info.origin.as_ref(), cors::KEEPING));
     }
-    let is_tls = connection.is_tls();
-    let resume = KeptResume { service, route, proxy, info, admission, connection };
+    if !METHODS.contains(&info.method) {
+        return Err(Rejection::Method(METHODS.to_vec()));
+    }
     let own = admission.owner.as_ref();
-    let stream = match errand {
+    let streams = match errand {
         KeptErrand::Address(stream) => {
-            let is_own = own.is_some_and(|owner| owner.tag.is(&stream.request.owner));
-            own.filter(|_| is_own).ok_or(Rejection::NotFound)?;
-            Arc::clone(stream)
+            let of = stream.as_deref().map_or(&OwnerTag::NOBODY, |stream| &stream.request.owner);
+            let is_own = own.is_some_and(|owner| owner.tag.is(of));
+            let stream = stream.as_ref().filter(|_| is_own).ok_or(Rejection::NoStream)?;
+            vec![Arc::clone(stream)]
         }
         KeptErrand::Name { key, path } => {
-            let keep = settings.keep.as_deref();
-            let found = own
-                .zip(keep)
-                .and_then(|(owner, keep)| running(service, (owner, keep), key, path.as_deref()));
-            let Some(stream) = found else { return Ok(answer::nothing()) };
-            stream
+            let owner_and_keep = own.zip(settings.keep.as_deref());
+            owner_and_keep.map_or_else(Vec::new, |of| named(service, of, key, path.as_deref()))
         }
     };
-    let is_foreign = is_foreign((&AuthRequest::new(request), is_tls), route, own);
-    if is_foreign {
+    let is_tls = connection.is_tls();
+    if own.is_some() && is_foreign((&AuthRequest::new(request), is_tls), route, own) {
         service.metrics().auth_refused("foreign_origin");
         return Err(Rejection::ForeignOrigin);
     }
-    match (&info.method, errand) {
-        (&Method::GET, KeptErrand::Address(_)) => {
-            let position = requested_position(request, &stream);
-            resume.open(stream, &position, ResumedBy::Address)
+    if info.method == Method::DELETE {
+        if let (KeptErrand::Name { key, path }, Some((owner, keep))) =
+            (errand, own.zip(settings.keep.as_deref()))
+        {
+            for method in &keep.methods {
+                service.kept().cancel_waiting(&owner.tag, (method, key), path.as_deref());
+            }
         }
-        (&Method::GET, KeptErrand::Name { .. }) => {
-            let position = requested_position(request, &stream);
-            resume.open(stream, &position, ResumedBy::Name)
-        }
-        (&Method::HEAD, _) => {
-            Ok(answer::again(&stream, info.origin.as_ref(), ResponseBody::empty()))
-        }
-        (&Method::DELETE, _) => {
-            stream.cancel(CancelReason::Deleted);
-            Ok(answer::nothing())
-        }
-        _ => Err(Rejection::Method(vec![Method::GET, Method::HEAD, Method::DELETE])),
+        // All that run of a name: a DELETE that is repeated must not stop another.
+        streams.iter().for_each(|stream| stream.cancel(CancelReason::Deleted));
+        return Ok(answer::nothing());
     }
+    let (wanted, by) = match errand {
+        KeptErrand::Address(_) => (streams.first(), ResumedBy::Address),
+        KeptErrand::Name { .. } => {
+            (streams.iter().find(|stream| !stream.is_ended()), ResumedBy::Name)
+        }
+    };
+    if info.method == Method::HEAD {
+        return Ok(match (wanted, streams.first()) {
+            (Some(stream), _) => answer::again(stream, info.origin.as_ref(), ResponseBody::empty()),
+            (None, Some(ended)) => answer::nothing_of(ended, info.origin.as_ref()),
+            (None, None) => answer::nothing(),
+        });
+    }
+    let Some(stream) = wanted.cloned() else { return Ok(answer::nothing()) };
+    let position = requested_position(request, &stream);
+    let resume = KeptResume { service, route, proxy, info, admission, connection };
+    resume.open(stream, &position, by)
 }
 
-/// The newest stream of a name that runs.
-fn running(
+/// The streams of a name, running and ended, the newest first. `path`: of requests to this path.
+fn named(
     service: &Service,
     (owner, keep): (&Owner, &KeepSettings),
     key: &str,
     path: Option<&str>,
-) -> Option<Arc<KeptStream>> {
-    let named =
-        keep.methods.iter().flat_map(|method| service.kept().named(&owner.tag, method, key));
-    let mut running = named.filter(|stream| {
-        !stream.is_ended() && path.is_none_or(|path| path == &*stream.request.path)
-    });
-    running.next()
+) -> Vec<Arc<KeptStream>> {
+    let methods = keep.methods.iter();
+    let named = methods.flat_map(|method| service.kept().named(&owner.tag, method, key));
+    let is_of_path = |path: &str, stream: &KeptStream| path == &*stream.request.path;
+    named.filter(|stream| path.is_none_or(|path| is_of_path(path, stream))).collect()
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::Service;
 use super::kept_request::Keeping;
@@ -21,7 +22,7 @@ pub(super) type Answered = (Result<Forwarded, ProxyError>, Box<Keeping>);
 /// response is kept, if it can be.
 ///
 /// # Errors
-/// It has panicked, or the gateway stops.
+/// It was cancelled, it has panicked, or the gateway stops.
 pub(super) async fn forward(
     forwarding: impl Future<Output = Result<Forwarded, ProxyError>> + 'static,
     keeping: Box<Keeping>,
@@ -29,9 +30,11 @@ pub(super) async fn forward(
     service: &Service,
 ) -> Result<Answered, Rejection> {
     let (sender, answer) = oneshot::channel();
+    let (cancelled, forwarding) = (keeping.cancelled(), Box::pin(forwarding));
+    let forwarding = unless_cancelled(forwarding, cancelled.clone());
     let (keep, pumped) = (Arc::clone(keep), service.clone());
     let task = async move {
-        let Some((forwarded, sender)) = forward_for(forwarding, sender, keep.when_nobody).await
+        let Some((Ok(forwarded), sender)) = forward_for(forwarding, sender, keep.when_nobody).await
         else {
             return;
         };
@@ -42,15 +45,35 @@ pub(super) async fn forward(
         }
     };
     drop(service.pumps().spawn_local(task));
-    answer.await.map_err(|_the_task_is_gone| Rejection::Panicked)
+    let is_cancelled = || cancelled.is_some_and(|cancelled| cancelled.is_cancelled());
+    answer.await.map_err(|_the_task_is_gone| match is_cancelled() {
+        true => Rejection::Cancelled,
+        false => Rejection::Panicked,
+    })
+}
+
+/// Forwards a request until it is cancelled, which ends it at the backend.
+///
+/// # Errors
+/// It was cancelled.
+pub(super) async fn unless_cancelled<T>(
+    forwarding: impl Future<Output = T>,
+    cancelled: Option<CancellationToken>,
+) -> Result<T, Rejection> {
+    let Some(cancelled) = cancelled else { return Ok(forwarding.await) };
+    tokio::select! {
+        biased;
+        () = cancelled.cancelled() => Err(Rejection::Cancelled),
+        forwarded = forwarding => Ok(forwarded),
+    }
 }
 
 /// The response; `None` if the client has been gone for too long.
-async fn forward_for(
-    forwarding: impl Future<Output = Result<Forwarded, ProxyError>>,
+async fn forward_for<T>(
+    forwarding: impl Future<Output = T>,
     mut sender: oneshot::Sender<Answered>,
     when_nobody: WhenNobody,
-) -> Option<(Result<Forwarded, ProxyError>, oneshot::Sender<Answered>)> {
+) -> Option<(T, oneshot::Sender<Answered>)> {
     let forwarded = match when_nobody {
         WhenNobody::Continue => forwarding.await,
         WhenNobody::CancelAfter(time) => tokio::select! {

@@ -5,13 +5,11 @@
 
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use http::header::{UPGRADE, VARY};
 use http::{HeaderName, Method, Request, Response, StatusCode};
 use http_body::Body as _;
-use http_body_util::BodyExt as _;
+use tokio_util::sync::CancellationToken;
 
 use super::Service;
 use super::backend_stream;
@@ -19,13 +17,16 @@ use super::body::ResponseBody;
 use super::events::{self, LAST_EVENT_ID, LAST_EVENT_ID_KEYS};
 use super::kept::answer::{self, SSEGATE_KEEP};
 use super::kept::body_digest::DigestTap;
+use super::kept::grant::KeptGrant;
 use super::kept::log::{LogPlace, Position};
 use super::kept::owner::Owner;
 use super::kept::pump::Pump;
 use super::kept::reader::KeptReader;
-use super::kept::registry::{Full, NameReservation};
-use super::kept::stream::{CancelReason, KeptBytes, KeptRequest, KeptStream, ResumedBy};
+use super::kept::registry::NotKept;
+use super::kept::stream::{CancelReason, KeptRequest, KeptStream, ResumedBy};
 use super::kept::stream_id::parse_event_id;
+use super::kept::waiting::WaitingRequest;
+use super::kept_body::read_body;
 use super::kept_name::{StreamName, first_key, response_key};
 use super::kept_origin::is_foreign;
 use super::kept_resume::{KeptResume, position_of};
@@ -38,11 +39,6 @@ use crate::query;
 use crate::route::{KeepSettings, SameKey};
 use crate::server::event_stream::is_event_stream;
 use crate::server::request_body::RequestBody;
-
-/// The largest body in which a name is looked for, and of a request that may be one made again.
-const MAX_BODY: usize = 1 << 20;
-/// The longest pause in such a body.
-const BODY_PAUSE: Duration = Duration::from_secs(30);
 
 /// A stateful protocol, in which a client that leaves cancels (Model Context Protocol, "Streamable HTTP").
 const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -57,14 +53,15 @@ pub(super) struct Keeping {
     key: Option<Box<str>>,
     // The method is one that the route lists.
     is_listed: bool,
-    // Whether the page that made it may cancel others of the same name.
-    may_replace: bool,
+    // What becomes of others of the same name: not all that the route says, if a page may not cancel them.
+    same_key: SameKey,
     has_origin: bool,
-    // Held until there is a stream, or none.
-    reservation: Option<NameReservation>,
+    // `None`: it has no name yet.
+    waiting: Option<WaitingRequest>,
     // Its credential may be revoked; `None`: it cannot.
     revocable: Option<Rc<RevocableRequest>>,
-    _body: Option<KeptBytes>,
+    // What was read of its body.
+    body: Option<KeptGrant>,
 }
 
 /// What becomes of a request.
@@ -128,20 +125,17 @@ pub(super) async fn begin(
     let mut key = first_key(keep, &request, None);
     let mut body = None;
     if ours.is_some() || might_be || matches!(key, StreamName::InBody) {
-        let counted = service.kept().counted(scope);
-        let is_full = service.kept().is_full(scope, keep.limits.total);
-        if !is_full || ours.is_some() || might_be {
-            let (read, counted) = read_body(request, counted).await;
-            request = read.request;
-            if matches!(key, StreamName::InBody) {
-                key = first_key(keep, &request, Some(read.whole.as_deref()));
-            }
-            if ours.is_some() && read.whole.is_none() && this.body.get().is_none() {
-                // Too large to be compared, and more than is kept of it to be forwarded.
-                return Err(Rejection::Gone);
-            }
-            body = Some(counted);
+        let read = read_body(request, service.kept(), (scope, keep.limits.total)).await;
+        request = read.request;
+        if matches!(key, StreamName::InBody) {
+            key = first_key(keep, &request, Some(read.whole.as_deref()));
         }
+        if ours.is_some() && read.whole.is_none() && this.body.get().is_none() {
+            // Not to be compared, and more than is kept of it to be forwarded.
+            let why = if read.is_refused { Rejection::KeptMemory } else { Rejection::Gone };
+            return Err(why);
+        }
+        body = Some(read.grant);
     }
     if let Some(id) = &last {
         let made_again = candidates.into_iter().filter(|stream| stream.is_response_to(&this));
@@ -153,8 +147,10 @@ pub(super) async fn begin(
             return open.map(Begun::Answer);
         }
         if let Some(id) = ours {
-            let is_own = service.kept().get(&id).is_some_and(|it| it.request.owner.is(&owner.tag));
-            if !is_own {
+            let named = service.kept().get(&id);
+            let named =
+                named.filter(|it| it.request.owner.is(&owner.tag)).ok_or(Rejection::Gone)?;
+            if named.may_be_response_to(&this) {
                 return Err(Rejection::Gone);
             }
             // Another request of the same client, which sends the id that it saw last: the backend does not know it.
@@ -166,24 +162,22 @@ pub(super) async fn begin(
         StreamName::None | StreamName::InBody | StreamName::InResponse => None,
     };
     let view = (&AuthRequest::new(&request), is_tls);
-    let may_replace = !is_foreign(view, resume.route, Some(&owner));
-    let reservation = match (&key, keep.same_key) {
-        (Some(key), SameKey::Reject) => {
-            let reserved = service.kept().reserve(&owner.tag, &this.method, key);
-            Some(reserved.ok_or(Rejection::SameKey)?)
-        }
-        _ => None,
+    let same_key = match keep.same_key {
+        SameKey::Replace if is_foreign(view, resume.route, Some(&owner)) => SameKey::Parallel,
+        same_key => same_key,
     };
+    let begin = |key: &str| service.kept().begin((&this, key), same_key).ok_or(Rejection::SameKey);
+    let waiting = key.as_deref().map(begin).transpose()?;
     let keeping = Keeping {
         is_listed: keep.methods.contains(&this.method),
         request: this,
         owner,
         key,
-        may_replace,
+        same_key,
         has_origin: origin.is_some(),
-        reservation,
+        waiting,
         revocable: resume.admission.revocable_again(),
-        _body: body,
+        body,
     };
     Ok(Begun::Forward(request, Some(Box::new(keeping))))
 }
@@ -220,7 +214,7 @@ impl Keeping {
     /// Keeps the response to the request, if it can be kept.
     ///
     /// # Errors
-    /// The client has as many streams as it may have, or a stream of this name runs already.
+    /// The client has as many streams as it may have, a stream of this name runs already, or the request was cancelled.
     pub(super) fn keep(
         self: Box<Self>,
         keep: &Arc<KeepSettings>,
@@ -231,9 +225,11 @@ impl Keeping {
             Started::Pump(head, pump) => (*head, pump),
             Started::Not(response) => return Ok(Kept::Not(response)),
         };
+        // Before anything is taken: what it has still to read is not dropped.
+        let reader = KeptReader::new(pump.stream(), 0, None);
         let has_ended = pump.take_ready();
         let pumps = resume.service.pumps().clone();
-        let body = resume.body(KeptReader::new(pump.stream(), 0, None))?;
+        let body = resume.body(reader)?;
         if !has_ended {
             drop(pumps.spawn_local(pump.run()));
         }
@@ -250,6 +246,11 @@ impl Keeping {
         if let Ok(Started::Pump(_, pump)) = self.start(keep, response, service) {
             drop(service.pumps().spawn_local(pump.run()));
         }
+    }
+
+    /// What tells that it is cancelled while it waits for its response; `None`: nothing cancels it.
+    pub(super) fn cancelled(&self) -> Option<CancellationToken> {
+        self.waiting.as_ref().map(|waiting| waiting.cancelled().clone())
     }
 
     /// Whether its stream can be found without its address.
@@ -273,32 +274,22 @@ impl Keeping {
         }
         let streams = service.kept();
         let key = response_key(keep, self.key, response.headers());
-        let older = match (&key, keep.same_key) {
-            (Some(key), SameKey::Replace) if self.may_replace => {
-                streams.named(&self.owner.tag, &self.request.method, key)
-            }
-            (Some(key), SameKey::Reject) if self.reservation.is_none() => {
-                // The name came with the response: the backend is told by the end of its request.
-                let tag = &self.owner.tag;
-                drop(streams.reserve(tag, &self.request.method, key).ok_or(Rejection::SameKey)?);
-                Vec::new()
-            }
-            _ => Vec::new(),
-        };
-        older.iter().for_each(|stream| stream.cancel(CancelReason::Replaced));
         let head = answer::kept_head(response.headers());
+        // The backend has it.
+        drop(self.body);
         let new = (self.request, key, head);
-        let stream = match streams.add(new, keep, self.owner.is_named) {
+        let settings = (keep, self.owner.is_named);
+        let stream = match streams.add(new, settings, (self.waiting, self.same_key)) {
             Ok(stream) => stream,
-            Err(full) => {
-                metrics.kept_passed(match full {
-                    Full::Owner => "per_owner",
-                    Full::Total => "total",
-                });
+            // The backend is told by the end of its request.
+            Err(NotKept::SameName) => return Err(Rejection::SameKey),
+            Err(NotKept::Cancelled) => return Err(Rejection::Cancelled),
+            Err(full @ (NotKept::Owner | NotKept::Total)) => {
+                let is_total = full == NotKept::Total;
+                metrics.kept_passed(if is_total { "total" } else { "per_owner" });
                 return Ok(Started::Not(response));
             }
         };
-        drop(self.reservation);
         answer::make_kept(response.headers_mut(), &stream, self.has_origin);
         let (head, body) = response.into_parts();
         let cancelled = Arc::downgrade(&stream);
@@ -308,7 +299,8 @@ impl Keeping {
             }
         });
         let guard = service.guard_kept(self.revocable.as_ref(), stopper);
-        let pump = Pump::new(body, (stream, streams), guard);
+        let patience = service.shard().write_timeout();
+        let pump = Pump::new(body, (stream, streams), patience, guard);
         Ok(Started::Pump(Box::new(Response::from_parts(head, ())), pump))
     }
 
@@ -352,39 +344,4 @@ pub(super) enum Kept {
     Stream(Response<ResponseBody>),
     /// It passes as any other.
     Not(Response<UpstreamBody>),
-}
-
-/// A request of which the body, or its beginning, was read. It can be forwarded.
-struct ReadRequest {
-    request: Request<RequestBody>,
-    /// All of the body; `None` if it is too large, or does not come.
-    whole: Option<Bytes>,
-}
-
-/// Reads the body to its end, or until it is too large. It is forwarded all the same.
-async fn read_body(
-    request: Request<RequestBody>,
-    mut counted: KeptBytes,
-) -> (ReadRequest, KeptBytes) {
-    let (head, mut body) = request.into_parts();
-    let mut read = BytesMut::new();
-    let mut is_whole = body.is_end_stream();
-    while !is_whole && read.len() <= MAX_BODY {
-        let Ok(frame) = tokio::time::timeout(BODY_PAUSE, body.frame()).await else { break };
-        match frame {
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    read.extend_from_slice(&data);
-                    counted.set(read.capacity());
-                }
-                is_whole = body.is_end_stream();
-            }
-            Some(Err(_)) => break,
-            None => is_whole = true,
-        }
-    }
-    let read = read.freeze();
-    let whole = (is_whole && read.len() <= MAX_BODY).then(|| read.clone());
-    let request = Request::from_parts(head, RequestBody::begun(read, body));
-    (ReadRequest { request, whole }, counted)
 }

@@ -9,7 +9,7 @@ use super::admission::Admission;
 use super::backend_stream::{BackendStream, StreamSource};
 use super::body::ResponseBody;
 use super::kept::answer;
-use super::kept::log::{LogExtent, LogPlace, Position, StreamEnd};
+use super::kept::log::{LogPlace, Position, StreamEnd};
 use super::kept::loss::Loss;
 use super::kept::reader::KeptReader;
 use super::kept::stream::{KeptStream, ResumedBy};
@@ -41,13 +41,6 @@ pub(super) fn requested_position<B>(request: &Request<B>, stream: &KeptStream) -
     after.map_or(Position::Start, Position::After)
 }
 
-/// Whether the stream was lost, and the client has all that was there: where losses are told by a cut, it would come
-/// back for ever.
-fn has_read_all_of_lost(stream: &KeptStream, position: &Position) -> bool {
-    let LogExtent { last, end, .. } = stream.log.extent();
-    end == Some(StreamEnd::Lost) && *position == Position::After(last)
-}
-
 /// What a reader is opened with.
 pub(super) struct KeptResume<'a> {
     pub(super) service: &'a Service,
@@ -71,18 +64,16 @@ impl KeptResume<'_> {
     ) -> Result<Response<ResponseBody>, Rejection> {
         let metrics = self.service.metrics();
         let how = stream.settings.on_lost;
-        if how == OnLost::Cut && has_read_all_of_lost(&stream, position) {
-            return Err(Rejection::Gone);
-        }
-        let (offset, loss) = match stream.log.locate(position) {
+        let place = stream.log.locate(position);
+        let is_lost = stream.log.extent().end == Some(StreamEnd::Lost);
+        let (offset, loss) = match place {
             LogPlace::At(offset) => (offset, None),
-            LogPlace::AllRead if self.info.method == Method::GET => {
+            // Told by another cut, it would come back for ever.
+            LogPlace::AllRead(_) if is_lost && how == OnLost::Cut => return Err(Rejection::Gone),
+            LogPlace::AllRead(offset) if is_lost => (offset, None),
+            LogPlace::AllRead(_) => {
                 metrics.kept_resumed(by.as_str());
-                return Ok(answer::nothing());
-            }
-            LogPlace::AllRead => {
-                metrics.kept_resumed(by.as_str());
-                return Ok(answer::all_read(&stream, self.info.origin.as_ref()));
+                return Ok(self.all_read(&stream));
             }
             LogPlace::Behind | LogPlace::Unknown => {
                 metrics.kept_lost("history");
@@ -101,6 +92,16 @@ impl KeptResume<'_> {
         let origin = self.info.origin.clone();
         let body = self.body(reader)?;
         Ok(answer::again(&stream, origin.as_ref(), body))
+    }
+
+    /// Says that the stream has ended, and that its client has all of it. An `EventSource` stops at 204. A library
+    /// that reads streams by other methods takes that for an error and repeats its request (fetch-event-source
+    /// 2.0.1, for ever): it gets a stream without events.
+    fn all_read(&self, stream: &KeptStream) -> Response<ResponseBody> {
+        match self.info.accepts_stream && self.info.method != Method::GET {
+            true => answer::all_read(stream, self.info.origin.as_ref()),
+            false => answer::nothing(),
+        }
     }
 
     /// The body of a response that has a reader.

@@ -25,6 +25,7 @@ mod handover_error;
 mod html;
 mod kept;
 mod kept_address;
+mod kept_body;
 mod kept_detach;
 mod kept_name;
 mod kept_origin;

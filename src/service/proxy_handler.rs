@@ -122,7 +122,15 @@ impl ProxyHandler {
             (_, keeping) => {
                 let (reserved, expires_at) = (&self.reserved, admission.expires_at);
                 let context = ForwardContext { fields: &ours, reserved, expires_at };
-                (self.proxy.forward(request, &connection, context).await, keeping)
+                let forwarding = self.proxy.forward(request, &connection, context);
+                let forwarded = match keeping.as_ref().and_then(|keeping| keeping.cancelled()) {
+                    // Boxed: keeps the future of other requests small.
+                    Some(cancelled) => {
+                        Box::pin(kept_detach::unless_cancelled(forwarding, Some(cancelled))).await?
+                    }
+                    None => forwarding.await,
+                };
+                (forwarded, keeping)
             }
         };
         if let Some(asked_at) = asked_at {

@@ -43,6 +43,12 @@ pub(super) enum Rejection {
     Channel(#[from] ChannelError),
     #[error("this stream is not kept any more")]
     Gone,
+    #[error(
+        "no kept stream of yours is here: the address or the credentials may be wrong, or the stream was forgotten"
+    )]
+    NoStream,
+    #[error("no memory is left to compare this request with those that were made before")]
+    KeptMemory,
     #[error("a stream of this name is running")]
     SameKey,
     #[error("the gateway is shutting down")]
@@ -53,6 +59,8 @@ pub(super) enum Rejection {
     NewChannels,
     #[error("the path and query are longer than {0} bytes")]
     Uri(usize),
+    #[error("the request was cancelled: by another one of its name, or by a DELETE")]
+    Cancelled,
     #[error("cross-origin requests are not allowed here")]
     ForeignOrigin,
     #[error("the backend sent invalid Grip headers")]
@@ -112,6 +120,7 @@ impl Rejection {
             Self::Channel(ChannelError::TooMany(_)) => "max_channels",
             Self::Channel(ChannelError::NotAllowed(_) | ChannelError::NoPattern) => "not_allowed",
             Self::Channel(_) => "channel",
+            Self::Cancelled => "cancelled",
             Self::CannotVerify(_) => "cannot_verify",
             Self::Draining => "draining",
             Self::ForeignOrigin => "foreign_origin",
@@ -119,10 +128,12 @@ impl Rejection {
             Self::SameKey => "same_key",
             Self::Handover(_) => "handover",
             Self::Host => "host",
+            Self::KeptMemory => "kept_memory",
             Self::Length => "length",
             Self::Method(_) => "method",
             Self::Nameless => "nameless",
             Self::NewChannels => "new_channels_per_address",
+            Self::NoStream => "no_stream",
             Self::NotFound => "not_found",
             Self::Panicked => "panic",
             Self::PasswordsBusy => "passwords_busy",
@@ -163,15 +174,17 @@ impl Rejection {
             }
             Self::Unfit(RequestError::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::OfAuthBackend(response) => response.status,
-            Self::CannotVerify(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CannotVerify(_) | Self::Draining | Self::KeptMemory => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::ForeignOrigin | Self::Nameless => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NewChannels | Self::PasswordsBusy | Self::Rate | Self::StreamsOfIdentity(_) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NoStream | Self::NotFound => StatusCode::NOT_FOUND,
             Self::Gone => StatusCode::GONE,
-            Self::SameKey => StatusCode::CONFLICT,
+            Self::Cancelled | Self::SameKey => StatusCode::CONFLICT,
             Self::Uri(_) => StatusCode::URI_TOO_LONG,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Publish | Self::Handover(_) => StatusCode::BAD_GATEWAY,
@@ -197,7 +210,7 @@ impl Rejection {
     fn is_temporary(&self) -> bool {
         match self {
             Self::CannotVerify(_) | Self::PasswordsBusy => true,
-            Self::Draining | Self::Handover(_) | Self::Panicked => true,
+            Self::Draining | Self::Handover(_) | Self::KeptMemory | Self::Panicked => true,
             Self::NewChannels | Self::Rate | Self::Renewal | Self::StreamsOfIdentity(_) => true,
             Self::Upstream(error) => !error.class().is_client_error(),
             _ => false,

@@ -14,7 +14,7 @@ import { chromium } from 'playwright-core';
 /** The top of the repository. */
 export const ROOT = resolve(import.meta.dirname, '../..');
 export const GATEWAY = process.env.SSEGATE_BIN ?? join(ROOT, 'target/debug/ssegate');
-const CHROMIUM = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
+export const CHROMIUM = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
 
 /** Where what is to be looked at is put. */
 export const ARTIFACTS = join(ROOT, 'target/browser');

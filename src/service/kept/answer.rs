@@ -107,12 +107,15 @@ pub(in crate::service) fn again(
     if origin.is_some() && origin == stream.request.origin.as_ref() {
         response.headers_mut().extend(stream.head.cors.clone());
     }
+    tell_state(response.headers_mut(), stream, origin.is_some());
+    response
+}
+
+fn tell_state(headers: &mut HeaderMap, stream: &KeptStream, has_origin: bool) {
     let extent = stream.log.extent();
-    let headers = response.headers_mut();
-    name_stream(headers, stream, origin.is_some());
+    name_stream(headers, stream, has_origin);
     headers.insert(SSEGATE_STATE, HeaderValue::from_static(state_word(extent.end)));
     headers.insert(SSEGATE_LAST, HeaderValue::from(extent.last));
-    response
 }
 
 /// There is nothing more: an `EventSource` stops.
@@ -123,7 +126,17 @@ pub(in crate::service) fn nothing() -> Response<ResponseBody> {
     response
 }
 
-/// A response without a body to a request that was not a GET: the stream has ended, and all of it was read.
+/// No stream of this name runs: what has become of the last one.
+pub(in crate::service) fn nothing_of(
+    stream: &KeptStream,
+    origin: Option<&HeaderValue>,
+) -> Response<ResponseBody> {
+    let mut response = nothing();
+    tell_state(response.headers_mut(), stream, origin.is_some());
+    response
+}
+
+/// A stream without events, behind all of a stream that has ended.
 pub(in crate::service) fn all_read(
     stream: &KeptStream,
     origin: Option<&HeaderValue>,

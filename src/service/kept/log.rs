@@ -6,8 +6,10 @@
 
 use std::fmt;
 use std::task::Context;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 /// Where a reader begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +27,8 @@ pub(in crate::service) enum Position {
 pub(in crate::service) enum LogPlace {
     /// What follows begins here.
     At(u64),
-    /// The stream has ended, and there is nothing behind it.
-    AllRead,
+    /// The stream has ended, and no event follows. What follows of one that is not complete begins here.
+    AllRead(u64),
     /// What follows is not there any more.
     Behind,
     /// No event has this number or id.
@@ -94,12 +96,13 @@ pub(in crate::service) struct LogReader {
 
 /// What one kept stream has sent.
 pub(in crate::service) trait KeptLog: fmt::Debug + Send + Sync {
-    /// Appends bytes, of which `edges` tells the events. Drops the oldest events over the limits.
+    /// Appends bytes, of which `edges` tells the events. [`trim`](Self::trim) bounds what there is then.
     fn append(&self, bytes: &[u8], edges: Vec<LogEdge>);
 
-    /// Drops the oldest events, until about so many bytes of memory are free, but not the last ones. Returns how many
-    /// are.
-    fn shrink(&self, bytes: usize) -> usize;
+    /// Drops the oldest events over the limits, and those over so many bytes of memory, but not the last ones. The
+    /// reader nearest to the end loses nothing, unless it has not moved for `patience`: until it moves, or until the
+    /// time that is returned, nothing more may be appended.
+    fn trim(&self, memory: usize, patience: Duration) -> Option<Instant>;
 
     /// Ends the log. Only the first end counts; returns whether it is this one.
     fn end(&self, end: StreamEnd) -> bool;

@@ -9,7 +9,7 @@
 //! [`kept_request`](super::kept_request) decides what becomes of a request: it is forwarded, and its response becomes a [`stream`]; or it was
 //! made before, and gets the rest of its stream. [`kept_detach`](super::kept_detach) forwards one whose client may leave before the backend has
 //! answered. [`kept_address`](super::kept_address) has the requests to a stream, by its address or its
-//! name. Whose a stream is says [`owner`]; the [`registry`] finds and bounds them. [`loss`] is how a client is told
+//! name. [`waiting`] are those that have none yet. Whose a stream is says [`owner`]; the [`registry`] finds and bounds them. [`loss`] is how a client is told
 //! that it cannot have all events.
 //!
 //! # How a stream ends
@@ -26,8 +26,11 @@
 //! that is nobody, or sends one of its credentials twice. It passes as on any proxy route.
 
 pub(super) mod answer;
+mod backend_ids;
 pub(super) mod body_digest;
+pub(super) mod grant;
 pub(super) mod log;
+mod log_bytes;
 pub(super) mod loss;
 mod memory_log;
 pub(super) mod owner;
@@ -36,3 +39,4 @@ pub(super) mod reader;
 pub(super) mod registry;
 pub(super) mod stream;
 pub(super) mod stream_id;
+pub(super) mod waiting;

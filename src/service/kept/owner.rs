@@ -101,6 +101,9 @@ impl OwnerKey {
 }
 
 impl OwnerTag {
+    /// The tag of no owner: what is compared where there is nothing to compare with.
+    pub(in crate::service) const NOBODY: Self = Self([0; digest::SHA256_OUTPUT_LEN]);
+
     /// Whether both are the same, in a time that does not tell how much of them is.
     pub(in crate::service) fn is(&self, other: &Self) -> bool {
         verify_slices_are_equal(&self.0, &other.0).is_ok()

@@ -1,8 +1,12 @@
 //! The pump of a kept stream: a task that owns the backend's response, whoever reads.
+//!
+//! A backend that is faster than all readers is not read on where the one that is nearest to the end would lose
+//! events: it waits as it would for its client.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
@@ -19,12 +23,18 @@ use crate::service::stream_guard::StreamGuard;
 
 /// Frames that are taken in a row before others get their turn.
 const MAX_IN_TURN: usize = 64;
+/// The most bytes that are appended at once: by so much a log may be over its bounds.
+const MAX_PIECE: usize = 16 << 10;
 
 /// Reads a backend's event stream into its log. When it is dropped, the request to the backend is cancelled.
 pub(in crate::service) struct Pump {
     body: UpstreamBody,
+    // Received, but not yet appended.
+    rest: Bytes,
     numberer: EventNumberer,
     passed: BytesMut,
+    // For how long a reader is waited for that does not read.
+    patience: Duration,
     stream: Arc<KeptStream>,
     streams: KeptStreams,
     // Ends the stream when the credential is revoked that began it.
@@ -35,12 +45,14 @@ impl Pump {
     pub(in crate::service) fn new(
         mut body: UpstreamBody,
         (stream, streams): (Arc<KeptStream>, &KeptStreams),
+        patience: Duration,
         guard: Option<StreamGuard>,
     ) -> Self {
         body.disable_idle_timeout();
         let numberer = EventNumberer::new(&stream.id);
         let streams = streams.clone();
-        Self { body, numberer, passed: BytesMut::new(), stream, streams, _guard: guard }
+        let (rest, passed) = (Bytes::new(), BytesMut::new());
+        Self { body, rest, numberer, passed, patience, stream, streams, _guard: guard }
     }
 
     /// The stream that it feeds.
@@ -60,6 +72,9 @@ impl Pump {
                 }
                 Poll::Pending => return false,
             }
+            if self.append_rest().is_some() {
+                return false;
+            }
         }
         false
     }
@@ -68,11 +83,13 @@ impl Pump {
     pub(in crate::service) async fn run(mut self) {
         let mut in_turn = 0;
         while !self.stream.is_ended() {
+            let waits = self.append_rest();
             let (stream, body) = (&self.stream, &mut self.body);
+            let deadline = stream.deadline();
             tokio::select! {
                 biased;
                 () = stream.changed() => {}
-                frame = body.frame() => {
+                frame = body.frame(), if waits.is_none() => {
                     if !self.take(frame) {
                         return;
                     }
@@ -81,7 +98,7 @@ impl Pump {
                         tokio::task::yield_now().await;
                     }
                 }
-                () = tokio::time::sleep_until(stream.deadline()) => {}
+                () = tokio::time::sleep_until(waits.unwrap_or(deadline).min(deadline)) => {}
             }
             self.stream.check(Instant::now());
         }
@@ -93,7 +110,7 @@ impl Pump {
             Some(Ok(frame)) => {
                 // Trailers are not part of the stream.
                 if let Ok(data) = frame.into_data() {
-                    self.append(&data);
+                    self.rest = data;
                 }
                 true
             }
@@ -105,6 +122,18 @@ impl Pump {
                 self.stream.complete();
                 false
             }
+        }
+    }
+
+    /// Appends what was received, as far as there is room. Returns until when it waits for a reader, if it does.
+    fn append_rest(&mut self) -> Option<Instant> {
+        loop {
+            let waits = self.streams.bound(&self.stream, self.patience);
+            if waits.is_some() || self.rest.is_empty() {
+                return waits;
+            }
+            let piece = self.rest.split_to(self.rest.len().min(MAX_PIECE));
+            self.append(&piece);
         }
     }
 
@@ -120,9 +149,8 @@ impl Pump {
         if let Some(is_numbered) = self.numberer.numbers_events() {
             self.stream.set_numbered(is_numbered);
         }
-        self.stream.append(&self.passed, edges);
+        self.stream.log.append(&self.passed, edges);
         self.passed.clear();
-        self.streams.bound(&self.stream);
     }
 }
 

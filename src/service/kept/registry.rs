@@ -1,21 +1,26 @@
 //! All kept streams of this process: found by address, by request and by name, and bounded.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use ssegate_auth::Identity;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::grant::{KeptGrant, KeptMemory, STEP};
 use super::memory_log::MemoryLog;
 use super::owner::{Owner, OwnerKey, OwnerTag};
 use super::stream::{
-    CancelReason, KeptBytes, KeptHead, KeptMemory, KeptRequest, KeptStream, LostReason, ResumedBy,
+    CancelReason, KeptHead, KeptRequest, KeptStream, LostReason, ResumedBy,
 };
 use super::stream_id::new_id;
+use super::waiting::{WaitingRequest, WaitingRequests};
 use crate::metrics::Metrics;
-use crate::route::KeepSettings;
+use crate::route::{KeepSettings, SameKey};
 
 /// All kept streams. A cheap handle, for all threads; it survives reloads.
 #[derive(Clone)]
@@ -23,6 +28,8 @@ pub struct KeptStreams(Arc<KeptShared>);
 
 struct KeptShared {
     key: OwnerKey,
+    // With a key of its own.
+    hasher: RandomState,
     metrics: Metrics,
     state: Mutex<KeptState>,
 }
@@ -39,22 +46,20 @@ struct KeptState {
     ends: u64,
     // By route.
     memory: HashMap<Arc<str>, Arc<KeptMemory>>,
-    // Names of requests that wait for their response.
-    reserved: HashSet<OwnerTag>,
-}
-
-/// A name that no other request may use, until this is dropped.
-#[derive(Debug)]
-pub(in crate::service) struct NameReservation {
-    streams: KeptStreams,
-    name: OwnerTag,
+    waiting: WaitingRequests,
 }
 
 /// Why a response is not kept, though its route has `keep`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::service) enum Full {
+pub(in crate::service) enum NotKept {
+    /// Its owner has as many streams as it may have.
     Owner,
+    /// The memory of its route is used up.
     Total,
+    /// A stream of its name runs.
+    SameName,
+    /// Its request was cancelled.
+    Cancelled,
 }
 
 impl KeptStreams {
@@ -65,8 +70,8 @@ impl KeptStreams {
 
     /// No streams yet.
     pub fn new(metrics: Metrics) -> Self {
-        let state = Mutex::default();
-        Self(Arc::new(KeptShared { key: OwnerKey::generate(), metrics, state }))
+        let (hasher, state) = (RandomState::new(), Mutex::default());
+        Self(Arc::new(KeptShared { key: OwnerKey::generate(), hasher, metrics, state }))
     }
 
     fn lock(&self) -> MutexGuard<'_, KeptState> {
@@ -86,6 +91,12 @@ impl KeptStreams {
     /// The stream with this id, whoever owns it.
     pub(in crate::service) fn get(&self, id: &str) -> Option<Arc<KeptStream>> {
         self.lock().streams.get(id).cloned()
+    }
+
+    /// A number below `among` (0 if that is 0) that only this process can tell, the same for the same id.
+    pub(in crate::service) fn draw(&self, id: &str, among: usize) -> usize {
+        let hash = self.0.hasher.hash_one(id);
+        usize::try_from(hash % (among.max(1) as u64)).unwrap_or_default()
     }
 
     /// The streams of an owner, the newest first.
@@ -109,97 +120,144 @@ impl KeptStreams {
         self.0.key.tag([owner.as_bytes(), method.as_str().as_bytes(), key.as_bytes()])
     }
 
-    /// Reserves a name; `None` if a stream of that name runs, or a request waits for one.
-    pub(in crate::service) fn reserve(
+    /// Begins a request of a name: from now on it waits for its response. With [`SameKey::Replace`] those that wait or
+    /// run of that name are cancelled: the backend is told before it gets this one. `None`, with [`SameKey::Reject`],
+    /// if there are any.
+    pub(in crate::service) fn begin(
         &self,
-        owner: &OwnerTag,
-        method: &Method,
-        key: &str,
-    ) -> Option<NameReservation> {
-        let name = self.name(owner, method, key);
+        (request, key): (&KeptRequest, &str),
+        same_key: SameKey,
+    ) -> Option<WaitingRequest> {
+        let name = self.name(&request.owner, &request.method, key);
         let mut state = self.lock();
-        let runs = state.by_name.get(&name).into_iter().flatten().any(|stream| !stream.is_ended());
-        if runs || !state.reserved.insert(name) {
+        let older = match same_key {
+            SameKey::Parallel => Vec::new(),
+            SameKey::Replace | SameKey::Reject => state.running(&name),
+        };
+        if same_key == SameKey::Reject && (!older.is_empty() || state.waiting.has(&name)) {
             return None;
         }
-        Some(NameReservation { streams: self.clone(), name })
+        let cancelled = match same_key {
+            SameKey::Replace => state.waiting.cancel(&name, None),
+            SameKey::Parallel | SameKey::Reject => 0,
+        };
+        let waiting = state.waiting.add(self, name, &request.path);
+        drop(state);
+        self.count_cancelled(cancelled, CancelReason::Replaced);
+        older.iter().for_each(|stream| stream.cancel(CancelReason::Replaced));
+        Some(waiting)
     }
 
-    /// Counts bytes of a route that are no log.
-    pub(in crate::service) fn counted(&self, scope: &Arc<str>) -> KeptBytes {
-        KeptBytes::new(self.lock().memory_of(scope), self.0.metrics.clone())
+    /// Cancels the requests of a name that wait for their response; with `path`, those to it.
+    pub(in crate::service) fn cancel_waiting(
+        &self,
+        owner: &OwnerTag,
+        (method, key): (&Method, &str),
+        path: Option<&str>,
+    ) {
+        let name = self.name(owner, method, key);
+        let cancelled = self.lock().waiting.cancel(&name, path);
+        self.count_cancelled(cancelled, CancelReason::Deleted);
     }
 
-    /// Whether a route's memory is used up, after what has ended is gone.
-    pub(in crate::service) fn is_full(&self, scope: &Arc<str>, total: usize) -> bool {
-        let mut state = self.lock();
-        Self::make_room(&mut state, scope, total);
-        state.memory_of(scope).used() >= total
+    fn count_cancelled(&self, requests: usize, why: CancelReason) {
+        (0..requests).for_each(|_| self.0.metrics.kept_cancelled(why.as_str()));
     }
 
-    /// Adds a stream that begins now.
+    pub(super) fn forget_waiting(&self, name: &OwnerTag, number: u64) {
+        self.lock().waiting.remove(name, number);
+    }
+
+    /// What something is granted of the memory of a route: nothing yet.
+    pub(in crate::service) fn grant(&self, scope: &Arc<str>) -> KeptGrant {
+        KeptGrant::new(self.lock().memory_of(scope), self.0.metrics.clone())
+    }
+
+    /// Grants what uses so many bytes now, in steps, of the `total` memory of a route; what has ended makes room.
+    /// Returns whether all of it is granted.
+    pub(in crate::service) fn cover(
+        &self,
+        grant: &mut KeptGrant,
+        (used, step): (usize, usize),
+        (scope, total): (&Arc<str>, usize),
+    ) -> bool {
+        grant.cover(used, step, total)
+            || self.lock().make_room(scope, || grant.cover(used, step, total))
+    }
+
+    /// Adds a stream that begins now. `waiting`: its request, where that has a name. With [`SameKey::Replace`] those
+    /// that run of its name are cancelled.
     ///
     /// # Errors
-    /// A limit is reached, and nothing has ended.
+    /// A limit is reached, and nothing has ended; or it may not begin any more.
     pub(in crate::service) fn add(
         &self,
         (request, key, head): (KeptRequest, Option<Box<str>>, KeptHead),
-        settings: &Arc<KeepSettings>,
-        is_named: bool,
-    ) -> Result<Arc<KeptStream>, Full> {
+        (settings, is_named): (&Arc<KeepSettings>, bool),
+        (waiting, same_key): (Option<WaitingRequest>, SameKey),
+    ) -> Result<Arc<KeptStream>, NotKept> {
         let limits = settings.limits;
+        let name = key.as_deref().map(|key| self.name(&request.owner, &request.method, key));
         let mut state = self.lock();
+        if waiting.as_ref().is_some_and(|waiting| waiting.cancelled().is_cancelled()) {
+            return Err(NotKept::Cancelled);
+        }
+        let older = match same_key {
+            SameKey::Parallel => Vec::new(),
+            SameKey::Replace | SameKey::Reject => {
+                name.map_or_else(Vec::new, |name| state.running(&name))
+            }
+        };
+        if same_key == SameKey::Reject && !older.is_empty() {
+            return Err(NotKept::SameName);
+        }
         let own = state.by_owner.get(&request.owner).map_or(0, VecDeque::len);
         if is_named && own >= limits.per_owner {
             let of_owner = state.by_owner.get(&request.owner).into_iter().flatten();
             let ended = of_owner.clone().find(|stream| stream.is_ended()).cloned();
-            let Some(ended) = ended else { return Err(Full::Owner) };
+            let Some(ended) = ended else { return Err(NotKept::Owner) };
             state.remove(&ended);
         }
-        Self::make_room(&mut state, &request.scope, limits.total);
-        let memory = state.memory_of(&request.scope);
-        if memory.used() >= limits.total {
-            return Err(Full::Total);
-        }
         let metrics = self.0.metrics.clone();
-        let counted = KeptBytes::new(memory, metrics.clone());
-        let log = Box::new(MemoryLog::new(limits.bytes, limits.events));
-        let name = key.as_deref().map(|key| self.name(&request.owner, &request.method, key));
+        let mut grant = KeptGrant::new(state.memory_of(&request.scope), metrics.clone());
+        let mut begin = || grant.cover(head.memory(), STEP, limits.total);
+        if !begin() && !state.make_room(&request.scope, begin) {
+            return Err(NotKept::Total);
+        }
+        let changed = Arc::<Notify>::default();
+        let log = MemoryLog::new(limits.bytes, limits.events, Arc::clone(&changed));
         let parts = (request, head);
         let stream =
-            KeptStream::new((new_id(), name), parts, Arc::clone(settings), log, (counted, metrics));
+            KeptStream::new((new_id(), name), parts, Arc::clone(settings), (Box::new(log), changed), (grant, metrics));
         let stream = Arc::new(stream);
         state.streams.insert(stream.id.clone(), Arc::clone(&stream));
         state.by_owner.entry(stream.request.owner).or_default().push_back(Arc::clone(&stream));
         if let Some(name) = stream.name {
             state.by_name.entry(name).or_default().push(Arc::clone(&stream));
         }
+        drop(state);
+        older.iter().for_each(|stream| stream.cancel(CancelReason::Replaced));
         Ok(stream)
     }
 
-    /// Makes room after a stream has grown: what has ended goes first, then the oldest events of the stream itself.
-    pub(in crate::service) fn bound(&self, stream: &KeptStream) {
-        if stream.bytes_over() == 0 {
-            return;
+    /// Bounds a stream that has grown. Where it is granted no more memory, and nothing has ended that can make room,
+    /// its own oldest events go: never those of another that runs. Nor those that its nearest reader has still to
+    /// read, unless that has not moved for `patience`: returns until when the stream may not grow, if that does not
+    /// move.
+    pub(in crate::service) fn bound(
+        &self,
+        stream: &KeptStream,
+        patience: Duration,
+    ) -> Option<Instant> {
+        let waits = stream.trim(usize::MAX, patience);
+        let route = (&stream.request.scope, stream.settings.limits.total);
+        let mut grant = stream.grant();
+        if waits.is_some() || self.cover(&mut grant, (stream.memory(), STEP), route) {
+            return waits;
         }
-        let (scope, total) = (&stream.request.scope, stream.settings.limits.total);
-        Self::make_room(&mut self.lock(), scope, total);
-        let over = stream.bytes_over();
-        if over > 0 {
-            stream.shrink(over);
-        }
-    }
-
-    /// Forgets streams of a route that have ended, the oldest first, until there is room.
-    fn make_room(state: &mut KeptState, scope: &Arc<str>, total: usize) {
-        while state.memory_of(scope).used() >= total {
-            let streams = &state.streams;
-            let of_route =
-                |id: &str| streams.get(id).is_some_and(|stream| stream.request.scope == *scope);
-            let Some(oldest) = state.ended.values().find(|id| of_route(id)) else { return };
-            let Some(oldest) = streams.get(oldest).cloned() else { return };
-            state.remove(&oldest);
-        }
+        let waits = stream.trim(grant.granted(), patience);
+        grant.cover(stream.memory(), STEP, route.1);
+        waits
     }
 
     /// Breaks off all that run: the gateway stops.
@@ -210,6 +268,7 @@ impl KeptStreams {
 
     /// Forgets a stream that has ended after the time that its route says.
     pub(in crate::service) fn schedule(&self, stream: &KeptStream) {
+        stream.grant().settle();
         let mut state = self.lock();
         state.ends += 1;
         let due = (Instant::now() + stream.settings.after_end, state.ends);
@@ -240,6 +299,29 @@ impl KeptState {
         Arc::clone(self.memory.entry(Arc::clone(scope)).or_default())
     }
 
+    /// The streams of a name that run.
+    fn running(&self, name: &OwnerTag) -> Vec<Arc<KeptStream>> {
+        let of_name = self.by_name.get(name).into_iter().flatten();
+        of_name.filter(|stream| !stream.is_ended()).cloned().collect()
+    }
+
+    /// Forgets streams of a route that have ended, and that nobody reads, the oldest first, until there is room.
+    /// Returns whether there is.
+    fn make_room(&mut self, scope: &Arc<str>, mut has_room: impl FnMut() -> bool) -> bool {
+        loop {
+            let of_route = |stream: &&Arc<KeptStream>| {
+                stream.request.scope == *scope && !stream.has_readers()
+            };
+            let mut ended = self.ended.values().filter_map(|id| self.streams.get(id));
+            let Some(oldest) = ended.find(of_route).cloned() else { return false };
+            self.remove(&oldest);
+            drop(oldest);
+            if has_room() {
+                return true;
+            }
+        }
+    }
+
     fn remove(&mut self, stream: &Arc<KeptStream>) {
         self.streams.remove(&stream.id);
         if let Some(due) = self.due.remove(&stream.id) {
@@ -259,12 +341,6 @@ impl KeptState {
                 self.by_name.remove(name);
             }
         }
-    }
-}
-
-impl Drop for NameReservation {
-    fn drop(&mut self) {
-        self.streams.lock().reserved.remove(&self.name);
     }
 }
 

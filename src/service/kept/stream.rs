@@ -1,20 +1,23 @@
 //! One kept stream: what it is known by, its log, who reads it, and how it ends.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::log::{KeptLog, LogEdge, StreamEnd};
+use super::grant::KeptGrant;
+use super::log::{KeptLog, StreamEnd};
 use super::owner::OwnerTag;
 use crate::metrics::Metrics;
 use crate::route::{KeepSettings, WhenNobody};
 
 /// About what a stream takes beside its log.
 const BASE_COST: usize = 2 << 10;
+/// About what a header field takes beside its text.
+const FIELD_COST: usize = 32;
 
 /// The SHA-256 hash of a request's body, once all of it has come.
 pub(in crate::service) type BodyDigest = Arc<OnceLock<[u8; 32]>>;
@@ -35,12 +38,36 @@ pub(in crate::service) struct KeptRequest {
     pub(in crate::service) origin: Option<HeaderValue>,
 }
 
+impl KeptRequest {
+    /// Whether both are the same request; `None`: but for a body of which the end is not known.
+    fn is_same(&self, other: &Self) -> Option<bool> {
+        let is_same = self.owner.is(&other.owner)
+            && self.scope == other.scope
+            && self.method == other.method
+            && self.path == other.path
+            && self.query == other.query;
+        if !is_same {
+            return Some(false);
+        }
+        Some(self.body.get()? == other.body.get()?)
+    }
+}
+
 /// The header fields of a response that later readers get.
 #[derive(Clone, Debug, Default)]
 pub(in crate::service) struct KeptHead {
     pub(in crate::service) headers: HeaderMap,
     /// Those of the CORS protocol, for pages of the same origin as the first.
     pub(in crate::service) cors: HeaderMap,
+}
+
+impl KeptHead {
+    /// About what a stream with this header takes beside its log, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        let fields = self.headers.iter().chain(&self.cors);
+        let bytes = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_COST);
+        BASE_COST + bytes.sum::<usize>()
+    }
 }
 
 /// How a client came back, as the metrics name it.
@@ -84,7 +111,8 @@ impl CancelReason {
     pub(in crate::service) const ALL: [&'static str; 4] =
         ["deleted", "nobody", "replaced", "revoked"];
 
-    fn as_str(self) -> &'static str {
+    /// The label value in the metrics.
+    pub(in crate::service) fn as_str(self) -> &'static str {
         match self {
             Self::Deleted => "deleted",
             Self::Nobody => "nobody",
@@ -112,49 +140,6 @@ impl LostReason {
     }
 }
 
-/// The memory of all streams of a route.
-#[derive(Debug, Default)]
-pub(in crate::service) struct KeptMemory(AtomicUsize);
-
-impl KeptMemory {
-    pub(in crate::service) fn used(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn change(&self, before: usize, now: usize, metrics: &Metrics) {
-        match now.checked_sub(before) {
-            Some(more) => self.0.fetch_add(more, Ordering::Relaxed),
-            None => self.0.fetch_sub(before - now, Ordering::Relaxed),
-        };
-        metrics.kept_bytes(before, now);
-    }
-}
-
-/// Bytes that are counted until this is dropped.
-#[derive(Debug)]
-pub(in crate::service) struct KeptBytes {
-    memory: Arc<KeptMemory>,
-    metrics: Metrics,
-    bytes: usize,
-}
-
-impl KeptBytes {
-    pub(in crate::service) fn new(memory: Arc<KeptMemory>, metrics: Metrics) -> Self {
-        Self { memory, metrics, bytes: 0 }
-    }
-
-    pub(in crate::service) fn set(&mut self, bytes: usize) {
-        self.memory.change(self.bytes, bytes, &self.metrics);
-        self.bytes = bytes;
-    }
-}
-
-impl Drop for KeptBytes {
-    fn drop(&mut self) {
-        self.set(0);
-    }
-}
-
 /// Who reads a stream.
 #[derive(Debug)]
 struct KeptReaders {
@@ -174,32 +159,29 @@ pub(in crate::service) struct KeptStream {
     pub(in crate::service) settings: Arc<KeepSettings>,
     pub(in crate::service) log: Box<dyn KeptLog>,
     began: Instant,
-    counted: Mutex<KeptBytes>,
-    memory: Arc<KeptMemory>,
+    grant: Mutex<KeptGrant>,
     head_bytes: usize,
     readers: Mutex<KeptReaders>,
     // Something happened that the pump has to look at.
-    changed: Notify,
+    changed: Arc<Notify>,
     metrics: Metrics,
     // Whether the events have ids of ours.
     is_numbered: OnceLock<bool>,
 }
 
 impl KeptStream {
+    /// A stream that begins now. `changed` is told when a reader moves for which its log waits, too.
     pub(in crate::service) fn new(
         (id, name): (Box<str>, Option<OwnerTag>),
         (request, head): (KeptRequest, KeptHead),
         settings: Arc<KeepSettings>,
-        log: Box<dyn KeptLog>,
-        (counted, metrics): (KeptBytes, Metrics),
+        (log, changed): (Box<dyn KeptLog>, Arc<Notify>),
+        (grant, metrics): (KeptGrant, Metrics),
     ) -> Self {
-        let fields = |headers: &HeaderMap| -> usize {
-            headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
-        };
-        let head_bytes = BASE_COST + fields(&head.headers) + fields(&head.cors);
+        let head_bytes = head.memory();
         let began = Instant::now();
         metrics.kept_state(None, Some(state_word(None)));
-        let this = Self {
+        Self {
             id,
             name,
             request,
@@ -207,46 +189,36 @@ impl KeptStream {
             settings,
             log,
             began,
-            memory: Arc::clone(&counted.memory),
-            counted: Mutex::new(counted),
+            grant: Mutex::new(grant),
             head_bytes,
             readers: Mutex::new(KeptReaders {
                 count: 0,
                 nobody_since: Some(began),
                 had_one: false,
             }),
-            changed: Notify::new(),
+            changed,
             metrics,
             is_numbered: OnceLock::new(),
-        };
-        this.count();
-        this
+        }
     }
 
     fn lock_readers(&self) -> MutexGuard<'_, KeptReaders> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self) {
-        let now = self.head_bytes + self.log.memory();
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner).set(now);
+    /// What it is granted of the memory of its route. Locked before the [registry](super::registry), never in it.
+    pub(in crate::service) fn grant(&self) -> MutexGuard<'_, KeptGrant> {
+        self.grant.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends to the log.
-    pub(in crate::service) fn append(&self, bytes: &[u8], edges: Vec<LogEdge>) {
-        self.log.append(bytes, edges);
-        self.count();
+    /// The memory that it takes, in bytes.
+    pub(in crate::service) fn memory(&self) -> usize {
+        self.head_bytes + self.log.memory()
     }
 
-    /// By how much all streams of its route take more than they may, in bytes.
-    pub(in crate::service) fn bytes_over(&self) -> usize {
-        self.memory.used().saturating_sub(self.settings.limits.total)
-    }
-
-    /// Frees about so many bytes of its log.
-    pub(in crate::service) fn shrink(&self, bytes: usize) {
-        self.log.shrink(bytes);
-        self.count();
+    /// Drops its oldest events over its limits, and those over so many bytes of memory: see [`KeptLog::trim`].
+    pub(in crate::service) fn trim(&self, memory: usize, patience: Duration) -> Option<Instant> {
+        self.log.trim(memory.saturating_sub(self.head_bytes), patience)
     }
 
     /// The events have ids of ours, or not.
@@ -279,6 +251,11 @@ impl KeptStream {
             drop(readers);
             self.changed.notify_one();
         }
+    }
+
+    /// Whether somebody reads it.
+    pub(in crate::service) fn has_readers(&self) -> bool {
+        self.lock_readers().count > 0
     }
 
     /// When it has to be looked at again, if nothing changes.
@@ -341,15 +318,12 @@ impl KeptStream {
 
     /// Whether it is the response to this request, made again.
     pub(in crate::service) fn is_response_to(&self, request: &KeptRequest) -> bool {
-        let ours = &self.request;
-        let body = |request: &KeptRequest| request.body.get().copied();
-        ours.owner.is(&request.owner)
-            && ours.scope == request.scope
-            && ours.method == request.method
-            && ours.path == request.path
-            && ours.query == request.query
-            && body(ours).is_some()
-            && body(ours) == body(request)
+        self.request.is_same(request) == Some(true)
+    }
+
+    /// Whether it may be the response to this request: a body has not come to its end, so that nobody knows.
+    pub(in crate::service) fn may_be_response_to(&self, request: &KeptRequest) -> bool {
+        self.request.is_same(request).is_none()
     }
 }
 

@@ -72,6 +72,48 @@ async fn a_request_has_one_line_over_every_protocol() {
     assert_eq!(metrics.sum("ssegate_access_log_lines_total", &[]), 4.0);
 }
 
+/// The address of a kept stream lets in whoever knows it, where the route is public.
+#[tokio::test]
+async fn the_address_of_a_kept_stream_is_in_no_line() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::build(&redis)
+        .settings("log: { access: all, level: debug }")
+        .routes(&format!(
+            "- {{ path: \"/{{*rest}}\", proxy: {{ upstream: \"http://{}\" }}, keep: {{ public: true }} }}\n",
+            upstream.address()
+        ))
+        .start()
+        .await;
+    let id = "abcdefghijklmnopqrstuvwxy2";
+    let address = format!("/.ssegate/kept/{id}");
+    for via in [Via::Http1, Via::Http2] {
+        for request in [
+            Request::get(&address),
+            Request::get(&format!("{address}?last_event_id={id}-1")),
+            Request::new("DELETE", &address),
+            Request::get("/.ssegate/kept/%61bcdefghijklmnopqrstuvwxy2"),
+            Request::get("/nowhere").header("referer", &format!("https://app.example{address}")),
+            Request::get(&format!("/nowhere?from=%2F.ssegate%2fkept%2F{id}")),
+        ] {
+            let answer = async {
+                if request.target.starts_with("/nowhere") {
+                    upstream.call().await.answer("404 Not Found", "", "").await;
+                }
+            };
+            let (response, ()) = tokio::join!(gateway.send(via, request.clone()), answer);
+            assert_eq!(response.status, 404, "{}", request.target);
+            drop(response.text().await);
+        }
+    }
+    eventually(SOON, "all lines", async || gateway.stdout().len() == 12).await;
+    for line in gateway.stdout() {
+        assert!(line.contains("kept"), "{line}");
+        assert!(!line.contains("bcdefgh"), "{line}");
+    }
+    assert!(!gateway.log().contains("bcdefgh"), "{}", gateway.log());
+}
+
 #[tokio::test]
 async fn what_is_refused_or_fails_has_a_line_with_the_reason() {
     let redis = Redis::start().await;

@@ -4,29 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{OWNER, STREAM, build, end, ended, events, get, open, post};
-use crate::support::{
-    Call, Gateway, Redis, Request, Response, SOON, Upstream, Via, read_exactly, within,
-};
+use super::{OWNER, STREAM, begun, build, end, ended, events, get, open, post, state};
+use crate::support::{Call, Redis, Request, SOON, Upstream, Via, read_exactly, within};
 
 fn delete(target: &str) -> Request {
     Request { method: "DELETE".into(), ..get(target) }
-}
-
-async fn state(gateway: &Gateway, location: &str) -> String {
-    let head = Request { method: "HEAD".into(), ..get(location) };
-    gateway.send(Via::Http1, head).await.header("ssegate-state").to_owned()
-}
-
-/// A stream of which the first event was read.
-async fn begun(gateway: &Gateway, upstream: &Upstream, via: Via) -> (Response, Call, String) {
-    let (mut response, mut call) =
-        open(gateway, upstream, (via, post("/chat", "{}")), STREAM).await;
-    call.write_chunk("data: 1\n\n").await;
-    let stream = response.header("ssegate-stream").to_owned();
-    read_exactly(&mut response.body, &events(&stream, 1..=1)).await;
-    let location = response.header("location").to_owned();
-    (response, call, location)
 }
 
 /// To stop is not to disconnect.
@@ -213,39 +195,6 @@ async fn an_owner_has_so_many_and_those_that_have_ended_go_first() {
 }
 
 #[tokio::test]
-async fn a_route_has_so_much_memory() {
-    let redis = Redis::start().await;
-    let upstream = Upstream::start().await;
-    let keep =
-        format!("{OWNER}, limits: {{ total: 64KiB, per_owner: 1000 }}, when_nobody: continue");
-    let gateway = build(&redis, &upstream, &keep).start().await;
-    let mut streams = Vec::new();
-    for _ in 0..4 {
-        let (mut response, mut call, location) = begun(&gateway, &upstream, Via::Http1).await;
-        for _ in 0..4 {
-            call.write_chunk(&format!("data: {}\n\n", "x".repeat(4000))).await;
-            drop(response.body.until("\n\n").await);
-        }
-        streams.push((response, call, location));
-    }
-    let bytes = gateway.metrics().await.sum("ssegate_kept_bytes", &[]);
-    assert!(bytes < f64::from(80 << 10), "{bytes}");
-    // Those that run go on.
-    for (response, call, location) in &mut streams {
-        call.write_chunk("data: last\n\n").await;
-        assert!(response.body.until("\n\n").await.starts_with("data: last\n"));
-        assert_eq!(state(&gateway, location).await, "running");
-    }
-    for (mut response, mut call, _) in streams {
-        end(&mut call).await;
-        assert!(within(SOON, "the end", response.body.rest()).await.unwrap().is_empty());
-    }
-    // What has ended makes room.
-    let (_response, _call, location) = begun(&gateway, &upstream, Via::Http1).await;
-    assert_ne!(location, "");
-}
-
-#[tokio::test]
 async fn a_stream_that_is_too_old_is_cut_off() {
     let redis = Redis::start().await;
     let upstream = Upstream::start().await;
@@ -322,4 +271,66 @@ async fn a_slow_reader_slows_nobody() {
     let mut slow = slow.body;
     let rest = within(SOON, "the end", slow.rest()).await;
     assert!(rest.is_err(), "it has missed something, and is told");
+}
+
+/// Bytes of a stream that is written at once.
+const MANY: usize = 30 << 20;
+
+/// Writes a stream of [`MANY`] bytes, as fast as it is taken.
+async fn write_many(mut call: Call) -> usize {
+    let event = format!("data: {}\n\n", "x".repeat(10_000));
+    let events = MANY / event.len();
+    for _ in 0..events {
+        call.write_chunk(&event).await;
+    }
+    end(&mut call).await;
+    events
+}
+
+/// A backend that is faster than the only reader waits for it, as without the gateway.
+#[tokio::test]
+async fn the_only_reader_loses_nothing_however_fast_the_backend_is() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    for (limits, via) in [
+        ("bytes: 64KiB", Via::Http1),
+        ("bytes: 64KiB", Via::H2c),
+        ("events: 3", Via::Http1Tls),
+        ("total: 64KiB", Via::Http2),
+        // Less than comes with the head.
+        ("bytes: 1KiB", Via::Http1),
+    ] {
+        let keep = format!("{OWNER}, limits: {{ {limits} }}");
+        let gateway = build(&redis, &upstream, &keep).start().await;
+        let (mut response, call) =
+            open(&gateway, &upstream, (via, post("/chat", "{}")), STREAM).await;
+        let writing = tokio::spawn(write_many(call));
+        // It takes a while before it reads.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(!writing.is_finished(), "{limits}: the backend waits");
+        let bytes = gateway.metrics().await.sum("ssegate_kept_bytes", &[]);
+        assert!(bytes < f64::from(200 << 10), "{limits}: {bytes}");
+        let seen = within(4 * SOON, "all of it", response.body.rest()).await.unwrap();
+        let events = writing.await.unwrap();
+        assert_eq!(memchr::memmem::find_iter(&seen, b"\nid: ").count(), events, "{limits}");
+        gateway.counts("ssegate_kept_streams", &["state=\"ended\""], 1.0).await;
+    }
+}
+
+/// A reader that stands holds nobody: the stream goes on without it.
+#[tokio::test]
+async fn a_reader_that_does_not_read_is_waited_for_no_longer_than_others_would_wait() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    for via in [Via::Http1, Via::H2c] {
+        let keep = format!("{OWNER}, limits: {{ bytes: 64KiB }}, when_nobody: continue");
+        let gateway = build(&redis, &upstream, &keep).settings("write_timeout: 1s").start().await;
+        let (mut response, call) =
+            open(&gateway, &upstream, (via, post("/chat", "{}")), STREAM).await;
+        let location = response.header("location").to_owned();
+        within(4 * SOON, "the backend can write", write_many(call)).await;
+        within(SOON, "its end", async { while state(&gateway, &location).await != "ended" {} })
+            .await;
+        assert!(within(SOON, "the end", response.body.rest()).await.is_err(), "it was cut");
+    }
 }

@@ -1,7 +1,7 @@
 //! Event streams of a backend that survive their readers.
 
 use crate::support::{
-    Call, Gateway, GatewayBuilder, Redis, Request, Response, SOON, Upstream, Via, within,
+    Call, Gateway, GatewayBuilder, Redis, Request, Response, SOON, Upstream, Via, read_exactly, within,
 };
 
 /// What passes, and what is added.
@@ -10,6 +10,10 @@ mod bytes;
 mod ends;
 /// The libraries of applications.
 mod libraries;
+/// What the streams of a route take together.
+mod memory;
+/// Streams of one name.
+mod names;
 /// Whose a stream is.
 mod owners;
 /// Clients that come back.
@@ -57,6 +61,23 @@ async fn open(
 /// Ends a body.
 async fn end(call: &mut Call) {
     call.write("0\r\n\r\n").await;
+}
+
+/// A stream of which the first event was read, with its address.
+async fn begun(gateway: &Gateway, upstream: &Upstream, via: Via) -> (Response, Call, String) {
+    let (mut response, mut call) =
+        open(gateway, upstream, (via, post("/chat", "{}")), STREAM).await;
+    call.write_chunk("data: 1\n\n").await;
+    let stream = response.header("ssegate-stream").to_owned();
+    read_exactly(&mut response.body, &events(&stream, 1..=1)).await;
+    let location = response.header("location").to_owned();
+    (response, call, location)
+}
+
+/// What has become of a stream.
+async fn state(gateway: &Gateway, location: &str) -> String {
+    let head = Request { method: "HEAD".into(), ..get(location) };
+    gateway.send(Via::Http1, head).await.header("ssegate-state").to_owned()
 }
 
 /// A stream of so many events that has ended, and the response with which it began.

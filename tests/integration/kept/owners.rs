@@ -1,5 +1,9 @@
 //! Whose a stream is: to everybody else there is none.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::{OWNER, STREAM, build, end, ended, get, open};
 use crate::support::{Gateway, Redis, Request, SOON, Upstream, Via, within};
 
@@ -44,6 +48,15 @@ async fn to_everybody_else_there_is_no_stream() {
                 let at_it = seen(&gateway, via, request(method, &address, fields)).await;
                 let at_none = seen(&gateway, via, request(method, &nowhere, fields)).await;
                 assert_eq!(at_none.0, 404, "{at_none:?}");
+                if method == "GET" {
+                    // One line, which says what may be wrong, and not that no route matches.
+                    let (line, rest) = at_none.2.split_once('\n').unwrap();
+                    assert_eq!(rest, "");
+                    for what in ["no kept stream", "credentials", "forgotten"] {
+                        assert!(line.contains(what), "{line}");
+                    }
+                    assert!(!line.contains(&"a".repeat(26)), "{line}: the address is a secret");
+                }
                 if is_own {
                     assert_ne!(at_it.0, 404, "{method} {fields:?}");
                 } else {
@@ -77,6 +90,39 @@ async fn are_refused(count: usize) {
 #[tokio::test]
 async fn hundreds_of_foreign_clients_resume_nothing() {
     are_refused(300).await;
+}
+
+/// The median times of refusals: of a stream that belongs to another, and of one that does not exist.
+async fn times(gateway: &Gateway, targets: [&str; 2], rounds: usize) -> [Duration; 2] {
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..2 * rounds {
+        let which = round % 2;
+        let request = Request::get(targets[which]).header("authorization", "Bearer bert");
+        let began = Instant::now();
+        let response = gateway.send(Via::Http1, request).await;
+        times[which].push(began.elapsed());
+        assert_eq!(response.status, 404);
+    }
+    times.map(|mut times| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    })
+}
+
+/// Both are refused behind the same look-ups.
+#[tokio::test]
+#[ignore = "measures times; run it alone"]
+async fn long_what_does_not_exist_is_refused_in_the_same_time() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, OWNER).start().await;
+    let stream = ended(&gateway, &upstream, 3).await.header("ssegate-stream").to_owned();
+    let (it, none) =
+        (format!("/.ssegate/kept/{stream}"), format!("/.ssegate/kept/{}", "a".repeat(26)));
+    let [foreign, unknown] = times(&gateway, [&it, &none], 2000).await;
+    println!("foreign {foreign:?}, unknown {unknown:?}");
+    let apart = foreign.abs_diff(unknown);
+    assert!(apart < foreign / 20, "{foreign:?} and {unknown:?}");
 }
 
 /// The promise.
@@ -124,11 +170,17 @@ async fn pages_of_other_origins_need_to_be_listed() {
             }
         }
     }
-    let preflight = Request::new("OPTIONS", &target)
-        .header("origin", "https://app.example")
-        .header("access-control-request-method", "DELETE")
-        .header("access-control-request-headers", "authorization");
-    let response = gateway.send(Via::Http1, preflight).await;
+    let preflight = |target: &str| {
+        Request::new("OPTIONS", target)
+            .header("origin", "https://app.example")
+            .header("access-control-request-method", "DELETE")
+            .header("access-control-request-headers", "authorization")
+    };
+    let nowhere = format!("/.ssegate/kept/{}", "a".repeat(26));
+    let at_none = seen(&gateway, Via::Http1, preflight(&nowhere)).await;
+    let at_it = seen(&gateway, Via::Http1, preflight(&target)).await;
+    assert_eq!(at_it, at_none, "a preflight does not tell whether there is one");
+    let response = gateway.send(Via::Http1, preflight(&target)).await;
     assert_eq!(response.status, 204);
     assert!(response.header("access-control-allow-methods").contains("DELETE"));
     assert!(response.header("access-control-allow-headers").contains("authorization"));
@@ -173,8 +225,13 @@ async fn auth_comes_first_and_revoking_ends_the_stream() {
     let location = response.header("location").to_owned();
     assert_ne!(location, "");
     drop(response.body.until("\n\n").await);
-    for method in ["GET", "HEAD", "DELETE"] {
+    let nowhere = format!("/.ssegate/kept/{}", "a".repeat(26));
+    for method in ["GET", "HEAD", "DELETE", "PUT"] {
         assert_eq!(gateway.send(Via::Http1, ask(method, &location, "")).await.status, 401);
+        let at_none = gateway.send(Via::Http1, ask(method, &nowhere, "")).await;
+        assert_eq!(at_none.status, 401, "as where there is one");
+        let at_none = gateway.send(Via::Http1, ask(method, &nowhere, &token("42", "a"))).await;
+        assert_eq!(at_none.status, 404);
         let other = ask(method, &location, &token("43", "a"));
         assert_eq!(gateway.send(Via::Http1, other).await.status, 404);
     }

@@ -97,6 +97,11 @@ impl Call {
         self.socket.write_all(bytes.as_ref()).await.unwrap();
     }
 
+    /// Writes any bytes to a gateway that may have left.
+    pub(crate) async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.socket.write_all(bytes.as_ref()).await
+    }
+
     /// Writes this piece of a body in a chunk.
     pub(crate) async fn write_chunk(&mut self, piece: &str) {
         self.write(format!("{:x}\r\n{piece}\r\n", piece.len())).await;

@@ -1,0 +1,57 @@
+// Tabs of Chromium that are really hidden when another is shown. Playwright makes every page believe that it is in front.
+
+import { once } from 'node:events';
+import { WebSocket } from 'undici';
+
+import { CHROMIUM, directory, eventually, start } from './support.js';
+
+/** A Chromium, of which each tab is driven over the DevTools protocol alone. */
+export async function openTabs(test) {
+  const child = start(test, CHROMIUM, [
+    '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+    '--disable-background-networking', '--disable-component-update', '--disable-sync',
+    '--remote-debugging-port=0', `--user-data-dir=${directory(test)}`, 'about:blank',
+  ], { endSignal: 'SIGTERM' });
+  const listening = () => child.log.match(/DevTools listening on ws:\/\/([^/]+)\//);
+  await eventually('Chromium listens', () => {
+    if (child.exitCode !== null) throw new Error(`Chromium has ended:\n${child.log}`);
+    return listening();
+  });
+  const devTools = `http://${listening()[1]}/json`;
+  return {
+    /** A new tab, in front. */
+    async open(url) {
+      const target = await (await fetch(`${devTools}/new?${url}`, { method: 'PUT' })).json();
+      const socket = new WebSocket(target.webSocketDebuggerUrl);
+      await once(socket, 'open');
+      const waiting = new Map();
+      socket.addEventListener('message', ({ data }) => {
+        const { id, ...answer } = JSON.parse(data);
+        waiting.get(id)?.(answer);
+      });
+      let last = 0;
+      const tab = {
+        /** The value of an expression, once it is settled. */
+        async evaluate(expression) {
+          const id = last += 1;
+          const params = { expression, returnByValue: true, awaitPromise: true };
+          const answer = await new Promise((resolve) => {
+            waiting.set(id, resolve);
+            socket.send(JSON.stringify({ id, method: 'Runtime.evaluate', params }));
+          });
+          const { result, exceptionDetails } = answer.result;
+          if (exceptionDetails) throw new Error(`${expression}: ${JSON.stringify(exceptionDetails)}`);
+          return result.value;
+        },
+        /** Shows it, and hides the one that was in front. */
+        async show() {
+          await fetch(`${devTools}/activate/${target.id}`);
+          await eventually('the tab is shown', () => tab.evaluate('!document.hidden'));
+        },
+      };
+      await tab.show();
+      await eventually('the page is loaded', () => tab.evaluate('document.readyState === "complete"'));
+      return tab;
+    },
+  };
+}
