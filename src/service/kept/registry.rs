@@ -14,9 +14,7 @@ use tokio::time::Instant;
 use super::grant::{KeptGrant, KeptMemory, STEP};
 use super::memory_log::MemoryLog;
 use super::owner::{Owner, OwnerKey, OwnerTag};
-use super::stream::{
-    CancelReason, KeptHead, KeptRequest, KeptStream, LostReason, ResumedBy,
-};
+use super::stream::{CancelReason, KeptHead, KeptRequest, KeptStream, LostReason, ResumedBy};
 use super::stream_id::new_id;
 use super::waiting::{WaitingRequest, WaitingRequests};
 use crate::metrics::Metrics;
@@ -227,8 +225,13 @@ impl KeptStreams {
         let changed = Arc::<Notify>::default();
         let log = MemoryLog::new(limits.bytes, limits.events, Arc::clone(&changed));
         let parts = (request, head);
-        let stream =
-            KeptStream::new((new_id(), name), parts, Arc::clone(settings), (Box::new(log), changed), (grant, metrics));
+        let stream = KeptStream::new(
+            (new_id(), name),
+            parts,
+            Arc::clone(settings),
+            (Box::new(log), changed),
+            (grant, metrics),
+        );
         let stream = Arc::new(stream);
         state.streams.insert(stream.id.clone(), Arc::clone(&stream));
         state.by_owner.entry(stream.request.owner).or_default().push_back(Arc::clone(&stream));
@@ -309,9 +312,8 @@ impl KeptState {
     /// Returns whether there is.
     fn make_room(&mut self, scope: &Arc<str>, mut has_room: impl FnMut() -> bool) -> bool {
         loop {
-            let of_route = |stream: &&Arc<KeptStream>| {
-                stream.request.scope == *scope && !stream.has_readers()
-            };
+            let of_route =
+                |stream: &&Arc<KeptStream>| stream.request.scope == *scope && !stream.has_readers();
             let mut ended = self.ended.values().filter_map(|id| self.streams.get(id));
             let Some(oldest) = ended.find(of_route).cloned() else { return false };
             self.remove(&oldest);

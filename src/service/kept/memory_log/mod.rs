@@ -54,11 +54,7 @@ struct ReaderPlace {
 impl MemoryLog {
     /// An empty log, of at most so many bytes and events. `moved` is notified when a reader moves, or goes, for which
     /// [`trim`](KeptLog::trim) waits.
-    pub(in crate::service) fn new(
-        max_bytes: usize,
-        max_events: usize,
-        moved: Arc<Notify>,
-    ) -> Self {
+    pub(in crate::service) fn new(max_bytes: usize, max_events: usize, moved: Arc<Notify>) -> Self {
         Self { max_bytes, max_events, state: Mutex::default(), moved }
     }
 
