@@ -139,7 +139,7 @@ impl KeptStreams {
             SameKey::Replace => state.waiting.cancel(&name, None),
             SameKey::Parallel | SameKey::Reject => 0,
         };
-        let waiting = state.waiting.add(self, name, &request.path);
+        let waiting = state.waiting.add(name, &request.path);
         drop(state);
         self.count_cancelled(cancelled, CancelReason::Replaced);
         older.iter().for_each(|stream| stream.cancel(CancelReason::Replaced));
@@ -160,10 +160,6 @@ impl KeptStreams {
 
     fn count_cancelled(&self, requests: usize, why: CancelReason) {
         (0..requests).for_each(|_| self.0.metrics.kept_cancelled(why.as_str()));
-    }
-
-    pub(super) fn forget_waiting(&self, name: &OwnerTag, number: u64) {
-        self.lock().waiting.remove(name, number);
     }
 
     /// What something is granted of the memory of a route: nothing yet.

@@ -235,7 +235,7 @@ impl LogState {
 
     /// The end of the last event that is complete, or where the log begins.
     fn last_event_end(&self) -> u64 {
-        self.events.back().copied().unwrap_or(self.bytes.start())
+        self.events.back().copied().unwrap_or_else(|| self.bytes.start())
     }
 
     fn memory(&self) -> usize {
@@ -265,7 +265,7 @@ impl LogState {
             nth => self.events.get(usize::try_from(nth - 1).unwrap_or(usize::MAX)).copied(),
         };
         if number == self.last() && self.ended.is_some() {
-            return LogPlace::AllRead(offset.unwrap_or(self.bytes.end()));
+            return LogPlace::AllRead(offset.unwrap_or_else(|| self.bytes.end()));
         }
         match offset {
             Some(offset) if offset >= self.bytes.start() => LogPlace::At(offset),
