@@ -127,7 +127,7 @@ impl KeptStreams {
         same_key: SameKey,
     ) -> Option<WaitingRequest> {
         let name = self.name(&request.owner, &request.method, key);
-        let mut state = self.lock();
+        let state = self.lock();
         let older = match same_key {
             SameKey::Parallel => Vec::new(),
             SameKey::Replace | SameKey::Reject => state.running(&name),
