@@ -21,7 +21,8 @@ enum Told {
 
 /// What passes of a stream in pieces, what is told of it, and whether its events are numbered.
 fn pass<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (BytesMut, Vec<Told>, Option<bool>) {
-    let (mut numberer, mut all, mut told) = (EventNumberer::new(STREAM), BytesMut::new(), Vec::new());
+    let (mut numberer, mut all, mut told) =
+        (EventNumberer::new(STREAM), BytesMut::new(), Vec::new());
     for piece in pieces {
         let (before, mut passed) = (all.len(), BytesMut::new());
         numberer.pass(piece, &mut passed, |edge| match edge {

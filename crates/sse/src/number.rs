@@ -384,6 +384,14 @@ mod tests {
         events
     }
 
+    /// What a client reads, without comments.
+    fn items_of(stream: &[u8]) -> Vec<SseItem> {
+        let mut items = Vec::new();
+        Parser::new(1 << 20).feed(stream, |item| items.push(item));
+        items.retain(|item| !matches!(item, SseItem::Comment(_)));
+        items
+    }
+
     proptest! {
         #[test]
         fn chunks_do_not_matter_and_only_ids_change(
@@ -419,6 +427,34 @@ mod tests {
             for (number, end) in ends.iter().enumerate() {
                 let rest = [b":\n", &whole.0[*end..]].concat();
                 prop_assert_eq!(events_of(&rest).len(), after.len() - number - 1);
+            }
+        }
+
+        /// Of any bytes: what a client reads, and when it comes back, stays as it was, and so do the backend's ids.
+        #[test]
+        fn a_client_reads_the_same_of_any_bytes(
+            bytes in prop::collection::vec(prop::sample::select(b"datid:: \n\n\r\0\xef\xbb\xbf\xff7".to_vec()), 0..80),
+            words in prop::collection::vec(prop::sample::select(vec!["data:x\n", "id:7\n", "\n", "\r\n", "retry:9\n"]), 0..20),
+            at in 0..80usize,
+            cut in 0..200usize,
+        ) {
+            let (before, after) = bytes.split_at(at.min(bytes.len()));
+            let stream = [before, words.concat().as_bytes(), after].concat();
+            let whole = pass([&stream[..]]);
+            let (one, other) = stream.split_at(cut.min(stream.len()));
+            prop_assert_eq!(&pass([one, other]), &whole);
+            let (came, passed) = (items_of(&stream), items_of(&whole.0));
+            prop_assert_eq!(came.len(), passed.len());
+            for (came, passed) in came.into_iter().zip(passed) {
+                match (came, passed) {
+                    (SseItem::Event { event: came, .. }, SseItem::Event { event: passed, .. }) => {
+                        prop_assert_eq!((came.name, came.data, came.retry), (passed.name, passed.data, passed.retry));
+                        if let Some(id) = came.id.filter(|id| !id.is_empty()) {
+                            prop_assert_eq!(Some(id), passed.id);
+                        }
+                    }
+                    (came, passed) => prop_assert_eq!(came, passed),
+                }
             }
         }
     }

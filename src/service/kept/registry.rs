@@ -14,9 +14,7 @@ use tokio::time::Instant;
 use super::grant::{KeptGrant, KeptMemory, STEP};
 use super::memory_log::MemoryLog;
 use super::owner::{Owner, OwnerKey, OwnerTag};
-use super::stream::{
-    CancelReason, KeptHead, KeptRequest, KeptStream, LostReason, ResumedBy,
-};
+use super::stream::{CancelReason, KeptHead, KeptRequest, KeptStream, LostReason, ResumedBy};
 use super::stream_id::new_id;
 use super::waiting::{WaitingRequest, WaitingRequests};
 use crate::metrics::Metrics;
@@ -129,7 +127,7 @@ impl KeptStreams {
         same_key: SameKey,
     ) -> Option<WaitingRequest> {
         let name = self.name(&request.owner, &request.method, key);
-        let mut state = self.lock();
+        let state = self.lock();
         let older = match same_key {
             SameKey::Parallel => Vec::new(),
             SameKey::Replace | SameKey::Reject => state.running(&name),
@@ -141,7 +139,7 @@ impl KeptStreams {
             SameKey::Replace => state.waiting.cancel(&name, None),
             SameKey::Parallel | SameKey::Reject => 0,
         };
-        let waiting = state.waiting.add(self, name, &request.path);
+        let waiting = state.waiting.add(name, &request.path);
         drop(state);
         self.count_cancelled(cancelled, CancelReason::Replaced);
         older.iter().for_each(|stream| stream.cancel(CancelReason::Replaced));
@@ -162,10 +160,6 @@ impl KeptStreams {
 
     fn count_cancelled(&self, requests: usize, why: CancelReason) {
         (0..requests).for_each(|_| self.0.metrics.kept_cancelled(why.as_str()));
-    }
-
-    pub(super) fn forget_waiting(&self, name: &OwnerTag, number: u64) {
-        self.lock().waiting.remove(name, number);
     }
 
     /// What something is granted of the memory of a route: nothing yet.
@@ -227,8 +221,13 @@ impl KeptStreams {
         let changed = Arc::<Notify>::default();
         let log = MemoryLog::new(limits.bytes, limits.events, Arc::clone(&changed));
         let parts = (request, head);
-        let stream =
-            KeptStream::new((new_id(), name), parts, Arc::clone(settings), (Box::new(log), changed), (grant, metrics));
+        let stream = KeptStream::new(
+            (new_id(), name),
+            parts,
+            Arc::clone(settings),
+            (Box::new(log), changed),
+            (grant, metrics),
+        );
         let stream = Arc::new(stream);
         state.streams.insert(stream.id.clone(), Arc::clone(&stream));
         state.by_owner.entry(stream.request.owner).or_default().push_back(Arc::clone(&stream));
@@ -309,9 +308,8 @@ impl KeptState {
     /// Returns whether there is.
     fn make_room(&mut self, scope: &Arc<str>, mut has_room: impl FnMut() -> bool) -> bool {
         loop {
-            let of_route = |stream: &&Arc<KeptStream>| {
-                stream.request.scope == *scope && !stream.has_readers()
-            };
+            let of_route =
+                |stream: &&Arc<KeptStream>| stream.request.scope == *scope && !stream.has_readers();
             let mut ended = self.ended.values().filter_map(|id| self.streams.get(id));
             let Some(oldest) = ended.find(of_route).cloned() else { return false };
             self.remove(&oldest);

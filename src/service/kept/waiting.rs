@@ -3,15 +3,18 @@
 //! There is no stream yet, but the backend works already: what stops or replaces a stream of that name concerns them, too.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
 use super::owner::OwnerTag;
-use super::registry::KeptStreams;
 
-/// Those that wait, by name.
+/// Those that wait. A cheap handle, for all threads. Its lock is short, and no other is taken in it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WaitingRequests(Arc<Mutex<WaitingPlaces>>);
+
 #[derive(Debug, Default)]
-pub(super) struct WaitingRequests {
+struct WaitingPlaces {
     by_name: HashMap<OwnerTag, Vec<WaitingPlace>>,
     // Tells them apart.
     count: u64,
@@ -27,46 +30,42 @@ struct WaitingPlace {
 /// One that waits, until this is dropped.
 #[derive(Debug)]
 pub(in crate::service) struct WaitingRequest {
-    streams: KeptStreams,
+    all: WaitingRequests,
     name: OwnerTag,
     number: u64,
     cancelled: CancellationToken,
 }
 
 impl WaitingRequests {
+    fn lock(&self) -> MutexGuard<'_, WaitingPlaces> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One more of this name, to this path.
-    pub(super) fn add(
-        &mut self,
-        streams: &KeptStreams,
-        name: OwnerTag,
-        path: &str,
-    ) -> WaitingRequest {
-        self.count += 1;
-        let (number, cancelled) = (self.count, CancellationToken::new());
+    pub(super) fn add(&self, name: OwnerTag, path: &str) -> WaitingRequest {
+        let mut places = self.lock();
+        places.count += 1;
+        let (number, cancelled) = (places.count, CancellationToken::new());
         let place = WaitingPlace { number, path: path.into(), cancelled: cancelled.clone() };
-        self.by_name.entry(name).or_default().push(place);
-        WaitingRequest { streams: streams.clone(), name, number, cancelled }
+        places.by_name.entry(name).or_default().push(place);
+        WaitingRequest { all: self.clone(), name, number, cancelled }
     }
 
     /// Whether one of this name waits.
     pub(super) fn has(&self, name: &OwnerTag) -> bool {
-        self.by_name.contains_key(name)
+        self.lock().by_name.contains_key(name)
     }
 
     /// Cancels those of this name; with `path`, those to it. Returns how many there were.
     pub(super) fn cancel(&self, name: &OwnerTag, path: Option<&str>) -> usize {
-        let of_name = self.by_name.get(name).into_iter().flatten();
+        let places = self.lock();
+        let of_name = places.by_name.get(name).into_iter().flatten();
         let wanted = of_name.filter(|place| path.is_none_or(|path| path == &*place.path));
-        let running = wanted.filter(|place| !place.cancelled.is_cancelled());
-        running.map(|place| place.cancelled.cancel()).count()
-    }
-
-    pub(super) fn remove(&mut self, name: &OwnerTag, number: u64) {
-        let Some(places) = self.by_name.get_mut(name) else { return };
-        places.retain(|place| place.number != number);
-        if places.is_empty() {
-            self.by_name.remove(name);
-        }
+        let waiting = wanted.filter(|place| !place.cancelled.is_cancelled());
+        let tokens: Vec<_> = waiting.map(|place| place.cancelled.clone()).collect();
+        drop(places);
+        tokens.iter().for_each(CancellationToken::cancel);
+        tokens.len()
     }
 }
 
@@ -79,6 +78,12 @@ impl WaitingRequest {
 
 impl Drop for WaitingRequest {
     fn drop(&mut self) {
-        self.streams.forget_waiting(&self.name, self.number);
+        let mut all = self.all.lock();
+        if let Some(places) = all.by_name.get_mut(&self.name) {
+            places.retain(|place| place.number != self.number);
+            if places.is_empty() {
+                all.by_name.remove(&self.name);
+            }
+        }
     }
 }

@@ -72,8 +72,7 @@ async fn bodies_that_are_read_for_a_name_count_too() {
          limits: {{ total: 1MiB }}"
     );
     let gateway = build(&redis, &upstream, &keep).start().await;
-    let body =
-        |id: &str| format!("{{\"id\":\"{id}\",\"text\":\"{}\"}}", "x".repeat(700_000));
+    let body = |id: &str| format!("{{\"id\":\"{id}\",\"text\":\"{}\"}}", "x".repeat(700_000));
     let (first, second) = (body("a"), body("b"));
     // The backend has the first, and thinks. While it does, the second is too much: it passes without a name.
     let asked = gateway.send(Via::Http1, post("/chat", &first));

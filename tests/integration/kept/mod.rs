@@ -1,7 +1,8 @@
 //! Event streams of a backend that survive their readers.
 
 use crate::support::{
-    Call, Gateway, GatewayBuilder, Redis, Request, Response, SOON, Upstream, Via, read_exactly, within,
+    Call, Gateway, GatewayBuilder, Redis, Request, Response, SOON, Upstream, Via, read_exactly,
+    within,
 };
 
 /// What passes, and what is added.

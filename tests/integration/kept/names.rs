@@ -128,8 +128,7 @@ async fn of_many_that_replace_each_other_one_is_left() {
 async fn a_request_that_waits_is_stopped_by_its_name() {
     let redis = Redis::start().await;
     let upstream = Upstream::start().await;
-    let keep =
-        format!("{OWNER}, key: [\"header:x-id\"], resume_at: \"{{path}}/{{key}}/stream\"");
+    let keep = format!("{OWNER}, key: [\"header:x-id\"], resume_at: \"{{path}}/{{key}}/stream\"");
     let gateway = build(&redis, &upstream, &keep).start().await;
     for via in Via::ALL {
         let waits = gateway.send(via, post("/chat", "{}").header("x-id", "1"));

@@ -54,11 +54,7 @@ struct ReaderPlace {
 impl MemoryLog {
     /// An empty log, of at most so many bytes and events. `moved` is notified when a reader moves, or goes, for which
     /// [`trim`](KeptLog::trim) waits.
-    pub(in crate::service) fn new(
-        max_bytes: usize,
-        max_events: usize,
-        moved: Arc<Notify>,
-    ) -> Self {
+    pub(in crate::service) fn new(max_bytes: usize, max_events: usize, moved: Arc<Notify>) -> Self {
         Self { max_bytes, max_events, state: Mutex::default(), moved }
     }
 
@@ -239,7 +235,7 @@ impl LogState {
 
     /// The end of the last event that is complete, or where the log begins.
     fn last_event_end(&self) -> u64 {
-        self.events.back().copied().unwrap_or(self.bytes.start())
+        self.events.back().copied().unwrap_or_else(|| self.bytes.start())
     }
 
     fn memory(&self) -> usize {
@@ -269,7 +265,7 @@ impl LogState {
             nth => self.events.get(usize::try_from(nth - 1).unwrap_or(usize::MAX)).copied(),
         };
         if number == self.last() && self.ended.is_some() {
-            return LogPlace::AllRead(offset.unwrap_or(self.bytes.end()));
+            return LogPlace::AllRead(offset.unwrap_or_else(|| self.bytes.end()));
         }
         match offset {
             Some(offset) if offset >= self.bytes.start() => LogPlace::At(offset),
