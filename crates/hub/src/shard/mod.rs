@@ -5,6 +5,7 @@
 //! as requests ([`streams`]).
 
 mod deliver;
+mod ended;
 mod gaps;
 pub(super) mod link;
 pub(super) mod local_channel;
