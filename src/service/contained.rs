@@ -203,6 +203,7 @@ pub(super) mod tests {
             cors: CorsSettings::default(),
             handover: None,
             keep: None,
+            share: None,
         }
     }
 
