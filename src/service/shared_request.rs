@@ -20,7 +20,7 @@ use super::shared::origin::RequestOrigin;
 use super::shared::pump::SharedPump;
 use super::shared::question::SharedQuestion;
 use super::shared::upstream::{SharedEnd, SharedOpening, SharedPhase, SharedReader};
-use super::shared::upstreams::{SharedFeed, SharedJoin};
+use super::shared::upstreams::{SharedFeed, SharedJoin, SharedPosition};
 use super::{Service, cors, events};
 use crate::proxy::Proxy;
 use crate::route::{Route, ShareSettings};
@@ -78,11 +78,13 @@ impl SharedErrand<'_> {
         }
         let position = events::last_event_id(request);
         let place = (&self.route.scope, request.uri().path());
-        let joined = self.service.shared().join(question.key(), place, share.limits.upstreams);
+        let is_ours = position.as_ref().is_some_and(|id| self.service.sharing().has_given(id));
+        let seen = SharedPosition { id: position.as_deref(), is_ours };
+        let most = share.limits.upstreams;
+        let joined = self.service.shared().join(question.key(), seen, place, most);
         let (reader, is_first) = match joined {
             SharedJoin::First(reader, feed) => {
-                let own = |id: &Vec<u8>| self.service.sharing().has_given(id);
-                let last_id = position.clone().filter(|id| !own(id));
+                let last_id = position.clone().filter(|_| !is_ours);
                 let most = self.service.0.publisher.max_event_bytes();
                 let bounds = (share.leave, most.min(share.limits.bytes));
                 let pump = SharedPump::new(self.proxy.clone(), question, last_id, bounds);
@@ -102,7 +104,10 @@ impl SharedErrand<'_> {
                 self.open(reader, &opening, beginning, share, connection).map(Some)
             }
             SharedPhase::Closed(SharedEnd::NoContent) => Ok(Some(self.nothing())),
-            SharedPhase::Closed(SharedEnd::Unshared) => Ok(self.alone("unshared")),
+            SharedPhase::Closed(SharedEnd::NothingAfter) if is_first => Ok(Some(self.nothing())),
+            SharedPhase::Closed(end @ (SharedEnd::Unshared | SharedEnd::NothingAfter)) => {
+                Ok(self.alone(end.as_str()))
+            }
             // One sees why, so that not all of them ask a backend that has failed.
             SharedPhase::Closed(SharedEnd::Failed) if is_first => Ok(self.alone("failed")),
             SharedPhase::Closed(_) | SharedPhase::Asked => Err(Rejection::SharedAway),

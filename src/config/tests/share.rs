@@ -16,7 +16,11 @@ fn share(text: &str) -> String {
 
 fn settings_of(text: &str) -> ShareSettings {
     let settings = settings(text);
-    ShareSettings::clone(settings.routes[0].share.as_ref().expect("it shares"))
+    let share = ShareSettings::clone(settings.routes[0].share.as_ref().expect("it shares"));
+    // The settings of the streams have what `sse` and these settings say.
+    assert_eq!(share.stream.replay, share.replay);
+    assert!(share.stream.linger > share.leave, "a channel is there as long as its stream");
+    ShareSettings { stream: ShareSettings::default().stream, ..share }
 }
 
 #[test]
@@ -35,6 +39,7 @@ fn what_is_not_said_has_its_default() {
             replay: Replay::Newest(20),
             leave: Duration::ZERO,
             limits: ShareLimits { upstreams: 3, events: 5, bytes: 1024 },
+            ..ShareSettings::default()
         }
     );
     for (replay, expected) in

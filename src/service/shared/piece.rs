@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ssegate_sse::Event;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::upstream::SharedUpstream;
@@ -13,6 +14,8 @@ pub(super) struct Piece {
     pub(super) upstream: Arc<SharedUpstream>,
     pub(super) received: Instant,
     pub(super) what: PieceKind,
+    /// Makes room for another when it was taken.
+    pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
 /// What has happened on a shared stream.

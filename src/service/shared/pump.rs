@@ -75,13 +75,13 @@ impl SharedPump {
             ControlFlow::Continue(body) => self.pump(&feed, body).await,
             ControlFlow::Break(end) => end,
         };
-        feed.end(end);
+        feed.end(end, &self.last_id);
     }
 
     /// Asks for the first time, while anybody waits for it.
     async fn begin(&mut self, feed: &SharedFeed) -> ControlFlow<SharedEnd, UpstreamBody> {
         let answer = tokio::select! {
-            answer = self.ask_first() => answer,
+            answer = self.ask_with_and_without_id() => answer,
             () = feed.unread(Duration::ZERO) => return ControlFlow::Break(SharedEnd::Left),
         };
         match answer {
@@ -92,14 +92,17 @@ impl SharedPump {
                 feed.upstream().set_phase(SharedPhase::Open(Arc::new(opening)));
                 ControlFlow::Continue(body)
             }
-            SharedAnswer::NoContent => ControlFlow::Break(SharedEnd::NoContent),
+            SharedAnswer::NoContent if self.last_id.is_empty() => {
+                ControlFlow::Break(SharedEnd::NoContent)
+            }
+            SharedAnswer::NoContent => ControlFlow::Break(SharedEnd::NothingAfter),
             SharedAnswer::Failed => ControlFlow::Break(SharedEnd::Failed),
             SharedAnswer::Unshared => ControlFlow::Break(SharedEnd::Unshared),
         }
     }
 
-    /// A backend that refuses the id of the reader that begins is asked without it.
-    async fn ask_first(&mut self) -> SharedAnswer {
+    /// A backend that refuses the id is asked without it.
+    async fn ask_with_and_without_id(&mut self) -> SharedAnswer {
         let answer = self.ask().await;
         if matches!(answer, SharedAnswer::Unshared) && !self.last_id.is_empty() {
             self.last_id.clear();
@@ -199,12 +202,12 @@ impl SharedPump {
     }
 
     /// Asks again until there is a stream, or there will be none.
-    async fn come_back(&self, feed: &SharedFeed) -> ControlFlow<SharedEnd, UpstreamBody> {
+    async fn come_back(&mut self, feed: &SharedFeed) -> ControlFlow<SharedEnd, UpstreamBody> {
         let mut wait = self.retry;
         loop {
             // Backends of many streams are not asked for all of them at once.
             tokio::time::sleep(wait.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
-            match self.ask().await {
+            match self.ask_with_and_without_id().await {
                 SharedAnswer::Stream(response) => {
                     if self.last_id.is_empty() {
                         feed.send(PieceKind::Away).await;

@@ -70,7 +70,7 @@ impl SharedSource {
 
     /// Hands a piece to the hub. A panic ends the one stream that the piece is of.
     fn take(&self, piece: Piece) {
-        let Piece { upstream, received, what } = piece;
+        let Piece { upstream, received, what, _room } = piece;
         let name = upstream.name();
         let taken = contain(|| match what {
             PieceKind::Events(events) => {

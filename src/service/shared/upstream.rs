@@ -55,6 +55,8 @@ pub(in crate::service) enum SharedEnd {
     Unshared,
     /// The backend says that there is nothing more to come (204).
     NoContent,
+    /// The backend says so (204) of what follows the id of the reader that has begun, and of nobody else.
+    NothingAfter,
     /// The backend cannot be reached, or has failed.
     Failed,
     /// Nobody reads it any more, or the gateway stops.
@@ -62,11 +64,17 @@ pub(in crate::service) enum SharedEnd {
 }
 
 impl SharedEnd {
+    /// Whether it holds for those who ask soon after.
+    pub(super) fn is_remembered(self) -> bool {
+        matches!(self, Self::Unshared | Self::NoContent)
+    }
+
     /// The word for it in the metrics.
     pub(in crate::service) const fn as_str(self) -> &'static str {
         match self {
             Self::Unshared => "unshared",
             Self::NoContent => "no_content",
+            Self::NothingAfter => "nothing_after",
             Self::Failed => "failed",
             Self::Left => "left",
         }
@@ -234,13 +242,29 @@ impl Drop for SharedReader {
 
 #[cfg(test)]
 mod tests {
-    use super::{QuestionKey, SharedUpstream};
+    use http::Request;
+
+    use super::SharedUpstream;
+    use crate::route::ShareSettings;
+    use crate::service::shared::origin::RequestOrigin;
+    use crate::service::shared::question::SharedQuestion;
 
     #[test]
     fn clients_are_told_the_path_and_not_the_number() {
+        let request = Request::get("http://a.test/").header("accept", "text/event-stream");
+        let origin = RequestOrigin {
+            scope: "",
+            is_tls: false,
+            is_trusted: false,
+            has_body: false,
+            identity: &[],
+        };
+        let request = request.body(()).expect("a request");
+        let question = SharedQuestion::of(&request, origin, &ShareSettings::default());
+        let question = question.expect("it is shared");
         let long = format!("/{}", "\u{fc}".repeat(300));
         for (path, expected) in [("/prices", "/prices"), ("/a\u{7f}", ""), (&*long, &long[..252])] {
-            let upstream = SharedUpstream::new(QuestionKey::for_test(), "r".into(), 7, path);
+            let upstream = SharedUpstream::new(question.key().clone(), "r".into(), 7, path);
             assert_eq!(&upstream.name()[upstream.prefix_bytes..], expected, "{path}");
         }
     }

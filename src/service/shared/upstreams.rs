@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::piece::{Piece, PieceKind};
@@ -28,7 +28,8 @@ pub struct SharedStreams(Arc<SharedStreamsState>);
 
 struct SharedStreamsState {
     metrics: Metrics,
-    pieces: mpsc::Sender<Piece>,
+    pieces: mpsc::UnboundedSender<Piece>,
+    room: Arc<Semaphore>,
     is_draining: AtomicBool,
     table: Mutex<UpstreamTable>,
 }
@@ -39,13 +40,37 @@ struct UpstreamTable {
     by_name: HashMap<Box<str>, Arc<SharedUpstream>>,
     // By route.
     counts: HashMap<Arc<str>, usize>,
-    remembered: HashMap<QuestionKey, (Instant, SharedEnd)>,
+    remembered: HashMap<QuestionKey, RememberedEnd>,
     newest: u64,
+}
+
+/// Why a question has no stream to share.
+struct RememberedEnd {
+    until: Instant,
+    end: SharedEnd,
+    // Where the backend has said that nothing more comes: behind this id of it.
+    after: Option<Box<[u8]>>,
+}
+
+/// Where a request is in its stream.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::service) struct SharedPosition<'a> {
+    /// The id of what its reader has seen.
+    pub(in crate::service) id: Option<&'a [u8]>,
+    /// Whether it is one that the gateway has given.
+    pub(in crate::service) is_ours: bool,
+}
+
+impl RememberedEnd {
+    /// Whether it holds for a reader there. Of a stream that the backend has ended, others can have a part.
+    fn holds_at(&self, position: SharedPosition<'_>) -> bool {
+        self.after.is_none() || position.is_ours || position.id == self.after.as_deref()
+    }
 }
 
 /// The ends of what pumps send, for [`SharedSource`](super::source::SharedSource).
 #[derive(Debug)]
-pub struct SharedPieces(pub(super) mpsc::Receiver<Piece>);
+pub struct SharedPieces(pub(super) mpsc::UnboundedReceiver<Piece>);
 
 /// What becomes of a request that may share a stream.
 #[derive(Debug)]
@@ -62,18 +87,20 @@ pub(in crate::service) enum SharedJoin {
 
 impl SharedStreams {
     /// Why streams end, as the metrics name it.
-    pub const ENDED_FOR: [&str; 4] = [
+    pub const ENDED_FOR: [&str; 5] = [
         SharedEnd::Unshared.as_str(),
         SharedEnd::NoContent.as_str(),
+        SharedEnd::NothingAfter.as_str(),
         SharedEnd::Failed.as_str(),
         SharedEnd::Left.as_str(),
     ];
 
     /// No streams yet.
     pub fn new(metrics: Metrics) -> (Self, SharedPieces) {
-        let (pieces, received) = mpsc::channel(MAX_PIECES);
+        let (pieces, received) = mpsc::unbounded_channel();
         let (is_draining, table) = (AtomicBool::new(false), Mutex::default());
-        let state = SharedStreamsState { metrics, pieces, is_draining, table };
+        let room = Arc::new(Semaphore::new(MAX_PIECES));
+        let state = SharedStreamsState { metrics, pieces, room, is_draining, table };
         (Self(Arc::new(state)), SharedPieces(received))
     }
 
@@ -89,6 +116,7 @@ impl SharedStreams {
     pub(in crate::service) fn join(
         &self,
         key: &QuestionKey,
+        position: SharedPosition<'_>,
         (scope, path): (&Arc<str>, &str),
         most: usize,
     ) -> SharedJoin {
@@ -98,11 +126,14 @@ impl SharedStreams {
         {
             return SharedJoin::Later(SharedReader::new(Arc::clone(upstream), self));
         }
-        if let Some((until, end)) = table.remembered.get(key).copied() {
-            if Instant::now() < until {
-                return SharedJoin::Remembered(end);
+        if let Some(known) = table.remembered.get(key) {
+            let is_over = known.until <= Instant::now();
+            if !is_over && known.holds_at(position) {
+                return SharedJoin::Remembered(known.end);
             }
-            table.remembered.remove(key);
+            if is_over {
+                table.remembered.remove(key);
+            }
         }
         let count = table.counts.entry(Arc::clone(scope)).or_default();
         if *count >= most {
@@ -121,6 +152,7 @@ impl SharedStreams {
             upstream: Arc::clone(&upstream),
             streams: self.clone(),
             end: SharedEnd::Failed,
+            after: None,
         };
         SharedJoin::First(SharedReader::new(upstream, self), feed)
     }
@@ -136,7 +168,7 @@ impl SharedStreams {
         self.lock().by_name.values().for_each(|upstream| upstream.notify());
     }
 
-    fn forget(&self, upstream: &Arc<SharedUpstream>, end: SharedEnd) {
+    fn forget(&self, upstream: &Arc<SharedUpstream>, (end, after): (SharedEnd, Option<Box<[u8]>>)) {
         let mut table = self.lock();
         table.by_name.remove(upstream.name());
         // Another may have taken its place, once it was closed.
@@ -149,13 +181,14 @@ impl SharedStreams {
                 table.counts.remove(&upstream.scope);
             }
         }
-        if matches!(end, SharedEnd::Unshared | SharedEnd::NoContent) {
+        if end.is_remembered() {
             let now = Instant::now();
             if table.remembered.len() >= MAX_REMEMBERED {
-                table.remembered.retain(|_, (until, _)| now < *until);
+                table.remembered.retain(|_, known| now < known.until);
             }
             if table.remembered.len() < MAX_REMEMBERED {
-                table.remembered.insert(upstream.key.clone(), (now + REMEMBERED, end));
+                let remembered = RememberedEnd { until: now + REMEMBERED, end, after };
+                table.remembered.insert(upstream.key.clone(), remembered);
             }
         }
         drop(table);
@@ -176,6 +209,7 @@ pub(in crate::service) struct SharedFeed {
     upstream: Arc<SharedUpstream>,
     streams: SharedStreams,
     end: SharedEnd,
+    after: Option<Box<[u8]>>,
 }
 
 impl SharedFeed {
@@ -190,9 +224,14 @@ impl SharedFeed {
 
     /// Hands a piece to the source; waits while it has too many.
     pub(super) async fn send(&self, what: PieceKind) {
-        let piece = Piece { upstream: Arc::clone(&self.upstream), received: Instant::now(), what };
+        let received = Instant::now();
+        let room = Arc::clone(&self.streams.0.room).acquire_owned().await.ok();
+        self.put(Piece { upstream: Arc::clone(&self.upstream), received, what, _room: room });
+    }
+
+    fn put(&self, piece: Piece) {
         // The source is gone: the gateway has stopped.
-        drop(self.streams.0.pieces.send(piece).await);
+        drop(self.streams.0.pieces.send(piece));
     }
 
     /// Waits until the stream had no reader for `leave`. No reader comes after that.
@@ -205,8 +244,10 @@ impl SharedFeed {
         self.upstream.unread(leave).await;
     }
 
-    /// The stream ends for this reason.
-    pub(super) fn end(mut self, end: SharedEnd) {
+    /// The stream ends for this reason. `after`: the id with which the backend was asked last.
+    pub(super) fn end(mut self, end: SharedEnd, after: &[u8]) {
+        let is_after = end == SharedEnd::NoContent && !after.is_empty();
+        self.after = is_after.then(|| after.into());
         self.end = end;
     }
 }
@@ -214,17 +255,14 @@ impl SharedFeed {
 impl Drop for SharedFeed {
     fn drop(&mut self) {
         let was_open = matches!(self.upstream.phase(), SharedPhase::Open(_));
-        self.streams.forget(&self.upstream, self.end);
+        self.streams.forget(&self.upstream, (self.end, self.after.take()));
         self.upstream.close();
         self.upstream.set_phase(SharedPhase::Closed(self.end));
         self.streams.metrics().shared_ended(self.end.as_str());
         if was_open {
-            let (pieces, upstream) = (self.streams.0.pieces.clone(), Arc::clone(&self.upstream));
-            let piece = Piece { upstream, received: Instant::now(), what: PieceKind::End };
-            if let Err(mpsc::error::TrySendError::Full(piece)) = pieces.try_send(piece) {
-                // On the thread of a shard, whose tasks end with it.
-                drop(tokio::task::spawn_local(async move { drop(pieces.send(piece).await) }));
-            }
+            // One for each stream: they need no room.
+            let (upstream, received) = (Arc::clone(&self.upstream), Instant::now());
+            self.put(Piece { upstream, received, what: PieceKind::End, _room: None });
         }
     }
 }
