@@ -25,6 +25,7 @@ mod reload;
 mod revoking;
 mod serve;
 mod shard;
+mod share_warnings;
 mod sockets;
 mod state_file;
 mod stop;
