@@ -1,9 +1,10 @@
 //! The `share` of a proxy route: which requests have one stream of its backend together.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-use ssegate_hub::Replay;
+use ssegate_hub::{Replay, StreamSettings};
 
 /// Event streams of a backend that several readers have together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct ShareSettings {
     pub replay: Replay,
     /// How long the backend's stream is left open after its last reader.
     pub leave: Duration,
+    /// How the stream of each reader is kept. It has `replay` and `leave` of the route.
+    pub stream: Arc<StreamSettings>,
     /// How much is shared.
     pub limits: ShareLimits,
 }
@@ -48,6 +51,7 @@ impl Default for ShareSettings {
             is_anonymous: false,
             replay: Replay::Newest(1),
             leave: Duration::from_secs(30),
+            stream: Arc::default(),
             limits: ShareLimits { upstreams: 1_000, events: 1_000, bytes: 4 << 20 },
         }
     }

@@ -73,7 +73,7 @@ impl Resolver<'_> {
         let keep = self.keep(file.keep, is_proxied, has_auth);
         let shared =
             SharedRoute { is_proxied, beside, methods: methods.as_deref().unwrap_or_default() };
-        let share = self.share(file.share, shared);
+        let share = self.share(file.share, shared, defaults);
 
         // A route with a mistake in one of these is not compared with others.
         let (At { location: path_location, value: path }, pattern) = path.zip(pattern)?;

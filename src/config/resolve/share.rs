@@ -1,14 +1,20 @@
 //! Resolves `share`: which requests of a route have one stream of its backend together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::COOKIE;
 use http::{HeaderName, Method};
+use ssegate_hub::StreamSettings;
 use ssegate_strict_yaml::{At, Field, Sets as _, quoted};
 
 use super::resolver::Resolver;
 use crate::config::file::ShareFile;
+use crate::config::stream_options::StreamOptions;
 use crate::route::{ShareKeyPart, ShareSettings};
+
+/// How long the channel of a shared stream stays at least, once it has no reader.
+const CHANNEL_GRACE: Duration = Duration::from_secs(60);
 
 /// What `share` has to know of its route.
 #[derive(Clone, Copy)]
@@ -26,6 +32,7 @@ impl Resolver<'_> {
         &self,
         field: Field<ShareFile>,
         route: SharedRoute<'_>,
+        defaults: &StreamOptions,
     ) -> Option<Arc<ShareSettings>> {
         let At { location, value: file } = field.written()?;
         if !route.is_proxied {
@@ -49,7 +56,11 @@ impl Resolver<'_> {
         }
         let mut settings = ShareSettings::default();
         file.set(&mut settings, &location, self.mistakes);
-        Some(Arc::new(ShareSettings { key: self.share_key(file.key)?, ..settings }))
+        // The stream ends with its last reader, and its channel after it.
+        let linger = 2 * settings.leave + CHANNEL_GRACE;
+        let stream = StreamSettings { replay: settings.replay, linger, ..defaults.stream.clone() };
+        let (key, stream) = (self.share_key(file.key)?, Arc::new(stream));
+        Some(Arc::new(ShareSettings { key, stream, ..settings }))
     }
 
     fn share_key(&self, field: Field<Vec<Field<String>>>) -> Option<Vec<ShareKeyPart>> {
