@@ -26,6 +26,7 @@ mod reload;
 mod revoking;
 mod serve;
 mod shard;
+mod share_warnings;
 mod shared;
 mod sockets;
 mod state_file;
