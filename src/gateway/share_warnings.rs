@@ -150,9 +150,7 @@ mod tests {
     fn what_auth_lets_in_and_sharing_leaves_out_is_explained() {
         const SECRET: &str = "0123456789abcdef0123456789abcdef";
         let token = |from: &str| {
-            format!(
-                ", auth: {{jwt: {{algorithms: [HS256], keys: {SECRET}, from: [{from}]}}}}"
-            )
+            format!(", auth: {{jwt: {{algorithms: [HS256], keys: {SECRET}, from: [{from}]}}}}")
         };
         let url = format!(", auth: {{signed_url: {{keys: {{a: {SECRET}}}}}}}");
         let pass = ", pass: {x-user: \"{auth.id}\"}";

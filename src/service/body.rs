@@ -15,7 +15,7 @@ use super::backend_stream_end::BackendStreamEnd;
 use super::counted::CountedStream;
 use super::prologue::Prologue;
 use super::request_log::RequestLog;
-use super::shared::upstream::SharedReader;
+use super::shared::readers::SharedReader;
 use crate::metrics::RouteMetrics;
 use crate::proxy::{TunnelBody, UpstreamBody};
 use crate::server::carrier::{BodyFailed, FramedBody};
@@ -185,7 +185,7 @@ pub struct StreamBody {
     subscriber: Subscriber,
     counted: CountedStream,
     // Where others share what it is fed by, which goes on as long as there are any.
-    shared: Option<Box<SharedReader>>,
+    shared: Option<SharedReader>,
 }
 
 impl StreamBody {
@@ -207,7 +207,7 @@ impl StreamBody {
         counted: CountedStream,
     ) -> Self {
         let mut body = Self::new(subscriber, counted);
-        body.shared = Some(Box::new(reader));
+        body.shared = Some(reader);
         body
     }
 

@@ -19,7 +19,8 @@ use super::request_info::RequestInfo;
 use super::shared::origin::RequestOrigin;
 use super::shared::pump::SharedPump;
 use super::shared::question::SharedQuestion;
-use super::shared::upstream::{SharedEnd, SharedOpening, SharedPhase, SharedReader};
+use super::shared::readers::SharedReader;
+use super::shared::upstream::{SharedEnd, SharedOpening, SharedPhase, SharedUpstream};
 use super::shared::upstreams::{SharedFeed, SharedJoin, SharedPosition};
 use super::{Service, cors, events};
 use crate::proxy::Proxy;
@@ -82,26 +83,27 @@ impl SharedErrand<'_> {
         let seen = SharedPosition { id: position.as_deref(), is_ours };
         let most = share.limits.upstreams;
         let joined = self.service.shared().join(question.key(), seen, place, most);
-        let (reader, is_first) = match joined {
-            SharedJoin::First(reader, feed) => {
+        let (upstream, reader, is_first) = match joined {
+            SharedJoin::First(upstream, reader, feed) => {
                 let last_id = position.clone().filter(|_| !is_ours);
                 let most = self.service.0.publisher.max_event_bytes();
                 let bounds = (share.leave, most.min(share.limits.bytes));
                 let pump = SharedPump::new(self.proxy.clone(), question, last_id, bounds);
                 self.start(pump, feed);
-                (reader, true)
+                (upstream, reader, true)
             }
-            SharedJoin::Later(reader) => (reader, false),
+            SharedJoin::Later(upstream, reader) => (upstream, reader, false),
             SharedJoin::Remembered(SharedEnd::NoContent) => return Ok(Some(self.nothing())),
             SharedJoin::Remembered(end) => return Ok(self.alone(end.as_str())),
             SharedJoin::Full => return Ok(self.alone("max_upstreams")),
         };
-        let has_waited = matches!(reader.upstream.phase(), SharedPhase::Asked);
-        match reader.upstream.answered().await {
+        let has_waited = matches!(upstream.phase(), SharedPhase::Asked);
+        match upstream.answered().await {
             SharedPhase::Open(opening) => {
                 metrics.shared_request(if is_first { "first" } else { "joined" });
                 let beginning = Beginning { position, has_waited };
-                self.open(reader, &opening, beginning, share, connection).map(Some)
+                let stream = (&*upstream, &*opening, reader);
+                self.open(stream, beginning, share, connection).map(Some)
             }
             SharedPhase::Closed(SharedEnd::NoContent) => Ok(Some(self.nothing())),
             SharedPhase::Closed(SharedEnd::NothingAfter) if is_first => Ok(Some(self.nothing())),
@@ -143,8 +145,7 @@ impl SharedErrand<'_> {
     /// Opens a reader.
     fn open(
         &self,
-        reader: SharedReader,
-        opening: &SharedOpening,
+        (upstream, opening, reader): (&SharedUpstream, &SharedOpening, SharedReader),
         beginning: Beginning,
         share: &ShareSettings,
         connection: &Rc<ConnectionState>,
@@ -156,7 +157,6 @@ impl SharedErrand<'_> {
             info.note(|log| log.note_last_event_id());
         }
         let (settings, position) = beginning.of(opening, &share.stream);
-        let upstream = &reader.upstream;
         let (count, bytes) = (share.limits.events, share.limits.bytes);
         let subscriber = service.sharing().subscribe(StreamRequest {
             topics: vec![upstream.topic.clone()],

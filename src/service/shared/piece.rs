@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ssegate_sse::Event;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::upstream::SharedUpstream;
@@ -14,8 +13,6 @@ pub(super) struct Piece {
     pub(super) upstream: Arc<SharedUpstream>,
     pub(super) received: Instant,
     pub(super) what: PieceKind,
-    /// Makes room for another when it was taken.
-    pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
 /// What has happened on a shared stream.
@@ -25,6 +22,4 @@ pub(super) enum PieceKind {
     Events(Vec<Option<Event>>),
     /// The backend was away, and nobody knows what it has sent meanwhile.
     Away,
-    /// Nothing more comes.
-    End,
 }

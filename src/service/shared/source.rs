@@ -44,13 +44,22 @@ impl SharedSource {
                 piece = self.pieces.0.recv() => {
                     let Some(piece) = piece else { return std::future::pending().await };
                     self.take(piece);
-                    for _ in 1..MAX_TOGETHER {
-                        let Ok(piece) = self.pieces.0.try_recv() else { break };
-                        self.take(piece);
-                    }
+                    self.take_more(MAX_TOGETHER - 1);
+                }
+                ended = self.streams.ended() => {
+                    self.take_more(usize::MAX);
+                    ended.iter().for_each(|upstream| self.hub.end_channel(upstream.name()));
                 }
             }
             self.hub.flush();
+        }
+    }
+
+    /// Takes what waits, up to `most` pieces.
+    fn take_more(&mut self, most: usize) {
+        for _ in 0..most {
+            let Ok(piece) = self.pieces.0.try_recv() else { return };
+            self.take(piece);
         }
     }
 
@@ -63,14 +72,14 @@ impl SharedSource {
             // It has ended before its reader came here.
             (SourceRequest::Follow, None) => self.hub.end_channel(name),
             // There is no room for it.
-            (SourceRequest::Leave, Some(upstream)) => upstream.close(),
+            (SourceRequest::Leave, Some(upstream)) => upstream.readers.close(),
             (SourceRequest::Leave, None) => {}
         }
     }
 
     /// Hands a piece to the hub. A panic ends the one stream that the piece is of.
     fn take(&self, piece: Piece) {
-        let Piece { upstream, received, what, _room } = piece;
+        let Piece { upstream, received, what } = piece;
         let name = upstream.name();
         let taken = contain(|| match what {
             PieceKind::Events(events) => {
@@ -90,11 +99,10 @@ impl SharedSource {
                 }
             }
             PieceKind::Away => self.hub.gap(name, GapReason::UpstreamAway),
-            PieceKind::End => self.hub.end_channel(name),
         });
         if taken.is_err() {
             self.metrics.panicked("shared");
-            upstream.close();
+            upstream.readers.close();
         }
     }
 }

@@ -1,16 +1,14 @@
 //! One shared stream: what its pump, its readers and the source know of it together.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use http::HeaderMap;
 use ssegate_format::Format;
 use ssegate_hub::{ChannelName, Ids, Subscription, Topic};
-use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::sync::watch;
 
 use super::question::QuestionKey;
-use super::upstreams::SharedStreams;
+use super::readers::SharedReaders;
 
 /// One shared stream.
 #[derive(Debug)]
@@ -22,9 +20,7 @@ pub(in crate::service) struct SharedUpstream {
     /// Bytes at the head of the name that clients do not see.
     pub(in crate::service) prefix_bytes: usize,
     phase: watch::Sender<SharedPhase>,
-    readers: Mutex<ReaderCount>,
-    // Of the readers, or that the hub follows its channel.
-    changed: Notify,
+    pub(super) readers: Arc<SharedReaders>,
     is_followed: watch::Sender<bool>,
 }
 
@@ -81,18 +77,14 @@ impl SharedEnd {
     }
 }
 
-#[derive(Debug)]
-struct ReaderCount {
-    readers: usize,
-    // Since when there is none.
-    since: Instant,
-    // No reader may come any more.
-    is_closed: bool,
-}
-
 impl SharedUpstream {
     /// The stream `number` of this process. `path` is what clients are told it is called.
-    pub(super) fn new(key: QuestionKey, scope: Arc<str>, number: u64, path: &str) -> Self {
+    pub(super) fn new(
+        key: QuestionKey,
+        scope: Arc<str>,
+        (number, path): (u64, &str),
+        readers: Arc<SharedReaders>,
+    ) -> Self {
         let prefix = format!("{number}:");
         let room = ChannelName::MAX_BYTES - prefix.len();
         let end = path.len().min(room);
@@ -101,15 +93,13 @@ impl SharedUpstream {
         let name = name.or_else(|_strange| ChannelName::new(&prefix));
         let name = name.expect("digits and a colon are a name");
         let subscription = Subscription { name, is_pattern: false };
-        let since = Instant::now();
         Self {
             key,
             scope,
             topic: Topic { subscription, format: Format::Raw, ids: Ids::Mixed },
             prefix_bytes: prefix.len(),
             phase: watch::Sender::new(SharedPhase::Asked),
-            readers: Mutex::new(ReaderCount { readers: 0, since, is_closed: false }),
-            changed: Notify::new(),
+            readers,
             is_followed: watch::Sender::new(false),
         }
     }
@@ -134,77 +124,6 @@ impl SharedUpstream {
         self.phase.send_replace(phase);
     }
 
-    fn lock(&self) -> MutexGuard<'_, ReaderCount> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One more reader, unless the stream is closed.
-    pub(super) fn add_reader(&self) -> bool {
-        let mut count = self.lock();
-        if !count.is_closed {
-            count.readers += 1;
-        }
-        !count.is_closed
-    }
-
-    /// One reader less.
-    pub(super) fn remove_reader(&self) {
-        let mut count = self.lock();
-        count.readers -= 1;
-        if count.readers == 0 {
-            count.since = Instant::now();
-            drop(count);
-            self.changed.notify_one();
-        }
-    }
-
-    /// Closes the stream if it had no reader for `leave`; otherwise returns when to look again, `None` while it has one.
-    fn close_if_unread(&self, leave: Duration) -> Result<(), Option<Instant>> {
-        let mut count = self.lock();
-        let due = count.since + leave;
-        if count.readers > 0 {
-            return Err(None);
-        }
-        if Instant::now() < due {
-            return Err(Some(due));
-        }
-        count.is_closed = true;
-        Ok(())
-    }
-
-    /// No reader may come any more.
-    pub(super) fn close(&self) {
-        self.lock().is_closed = true;
-        self.changed.notify_one();
-    }
-
-    /// Waits until it had no reader for the time that `leave` says, which may change, and closes it then. For one task.
-    pub(super) async fn unread(&self, leave: impl Fn() -> Duration) {
-        loop {
-            if self.lock().is_closed {
-                return;
-            }
-            let due = match self.close_if_unread(leave()) {
-                Ok(()) => return,
-                Err(due) => due,
-            };
-            tokio::select! {
-                () = self.changed.notified() => {}
-                () = async {
-                    match due {
-                        Some(due) => tokio::time::sleep_until(due).await,
-                        None => std::future::pending().await,
-                    }
-                } => {}
-            }
-        }
-    }
-
-    /// Something that its pump waits for may have changed.
-    pub(super) fn notify(&self) {
-        self.changed.notify_one();
-    }
-
     /// The hub takes its events from now on.
     pub(super) fn set_followed(&self) {
         self.is_followed.send_replace(true);
@@ -218,33 +137,12 @@ impl SharedUpstream {
     }
 }
 
-/// A reader of a shared stream, or a request that waits for one. The stream stays as long as there are any.
-#[derive(Debug)]
-pub(in crate::service) struct SharedReader {
-    pub(in crate::service) upstream: Arc<SharedUpstream>,
-    streams: SharedStreams,
-}
-
-impl SharedReader {
-    /// A reader that was counted.
-    pub(super) fn new(upstream: Arc<SharedUpstream>, streams: &SharedStreams) -> Self {
-        streams.metrics().shared_readers(1);
-        Self { upstream, streams: streams.clone() }
-    }
-}
-
-impl Drop for SharedReader {
-    fn drop(&mut self) {
-        self.streams.metrics().shared_readers(-1);
-        self.upstream.remove_reader();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::Request;
 
-    use super::SharedUpstream;
+    use super::{SharedReaders, SharedUpstream};
+    use crate::metrics::Metrics;
     use crate::route::ShareSettings;
     use crate::service::shared::origin::RequestOrigin;
     use crate::service::shared::question::SharedQuestion;
@@ -264,7 +162,12 @@ mod tests {
         let question = question.expect("it is shared");
         let long = format!("/{}", "\u{fc}".repeat(300));
         for (path, expected) in [("/prices", "/prices"), ("/a\u{7f}", ""), (&*long, &long[..252])] {
-            let upstream = SharedUpstream::new(question.key().clone(), "r".into(), 7, path);
+            let upstream = SharedUpstream::new(
+                question.key().clone(),
+                "r".into(),
+                (7, path),
+                SharedReaders::new(Metrics::new().expect("metrics")),
+            );
             assert_eq!(&upstream.name()[upstream.prefix_bytes..], expected, "{path}");
         }
     }

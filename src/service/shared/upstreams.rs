@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::piece::{Piece, PieceKind};
 use super::question::QuestionKey;
-use super::upstream::{SharedEnd, SharedPhase, SharedReader, SharedUpstream};
+use super::readers::{SharedReader, SharedReaders};
+use super::upstream::{SharedEnd, SharedPhase, SharedUpstream};
 use crate::metrics::Metrics;
 
 /// How long it is remembered that a question has no stream to share: so long its requests do not wait for one another.
@@ -28,8 +29,10 @@ pub struct SharedStreams(Arc<SharedStreamsState>);
 
 struct SharedStreamsState {
     metrics: Metrics,
-    pieces: mpsc::UnboundedSender<Piece>,
-    room: Arc<Semaphore>,
+    pieces: mpsc::Sender<Piece>,
+    // Those whose end the source does not know yet: one for each, so that an end has not to wait for room.
+    ended: Mutex<Vec<Arc<SharedUpstream>>>,
+    any_ended: Notify,
     is_draining: AtomicBool,
     table: Mutex<UpstreamTable>,
 }
@@ -70,15 +73,15 @@ impl RememberedEnd {
 
 /// The ends of what pumps send, for [`SharedSource`](super::source::SharedSource).
 #[derive(Debug)]
-pub struct SharedPieces(pub(super) mpsc::UnboundedReceiver<Piece>);
+pub struct SharedPieces(pub(super) mpsc::Receiver<Piece>);
 
 /// What becomes of a request that may share a stream.
 #[derive(Debug)]
 pub(in crate::service) enum SharedJoin {
     /// It is the first of its stream, and has to see to it that the backend is asked.
-    First(SharedReader, SharedFeed),
+    First(Arc<SharedUpstream>, SharedReader, SharedFeed),
     /// It shares one that others have begun.
-    Later(SharedReader),
+    Later(Arc<SharedUpstream>, SharedReader),
     /// There is none to share, as the backend has said a moment ago.
     Remembered(SharedEnd),
     /// The route has as many as it may have.
@@ -97,10 +100,10 @@ impl SharedStreams {
 
     /// No streams yet.
     pub fn new(metrics: Metrics) -> (Self, SharedPieces) {
-        let (pieces, received) = mpsc::unbounded_channel();
+        let (pieces, received) = mpsc::channel(MAX_PIECES);
         let (is_draining, table) = (AtomicBool::new(false), Mutex::default());
-        let room = Arc::new(Semaphore::new(MAX_PIECES));
-        let state = SharedStreamsState { metrics, pieces, room, is_draining, table };
+        let (ended, any_ended) = (Mutex::default(), Notify::new());
+        let state = SharedStreamsState { metrics, pieces, ended, any_ended, is_draining, table };
         (Self(Arc::new(state)), SharedPieces(received))
     }
 
@@ -122,9 +125,9 @@ impl SharedStreams {
     ) -> SharedJoin {
         let mut table = self.lock();
         if let Some(upstream) = table.by_key.get(key)
-            && upstream.add_reader()
+            && let Some(reader) = upstream.readers.add()
         {
-            return SharedJoin::Later(SharedReader::new(Arc::clone(upstream), self));
+            return SharedJoin::Later(Arc::clone(upstream), reader);
         }
         if let Some(known) = table.remembered.get(key) {
             let is_over = known.until <= Instant::now();
@@ -139,11 +142,13 @@ impl SharedStreams {
         if *count >= most {
             return SharedJoin::Full;
         }
+        let readers = SharedReaders::new(self.0.metrics.clone());
+        let Some(reader) = readers.add() else { return SharedJoin::Full };
         *count += 1;
         table.newest += 1;
-        let upstream = SharedUpstream::new(key.clone(), Arc::clone(scope), table.newest, path);
+        let name = (table.newest, path);
+        let upstream = SharedUpstream::new(key.clone(), Arc::clone(scope), name, readers);
         let upstream = Arc::new(upstream);
-        upstream.add_reader();
         table.by_key.insert(key.clone(), Arc::clone(&upstream));
         table.by_name.insert(upstream.name().into(), Arc::clone(&upstream));
         drop(table);
@@ -154,7 +159,7 @@ impl SharedStreams {
             end: SharedEnd::Failed,
             after: None,
         };
-        SharedJoin::First(SharedReader::new(upstream, self), feed)
+        SharedJoin::First(upstream, reader, feed)
     }
 
     /// The stream with this name.
@@ -162,10 +167,16 @@ impl SharedStreams {
         self.lock().by_name.get(name).cloned()
     }
 
+    /// Waits until streams have ended, and takes them. What their pumps have sent was put in before. Cancel safe.
+    pub(super) async fn ended(&self) -> Vec<Arc<SharedUpstream>> {
+        self.0.any_ended.notified().await;
+        std::mem::take(&mut *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Streams are left with their last reader from now on: the gateway stops.
     pub(in crate::service) fn drain(&self) {
         self.0.is_draining.store(true, Ordering::Relaxed);
-        self.lock().by_name.values().for_each(|upstream| upstream.notify());
+        self.lock().by_name.values().for_each(|upstream| upstream.readers.notify());
     }
 
     fn forget(&self, upstream: &Arc<SharedUpstream>, (end, after): (SharedEnd, Option<Box<[u8]>>)) {
@@ -224,14 +235,9 @@ impl SharedFeed {
 
     /// Hands a piece to the source; waits while it has too many.
     pub(super) async fn send(&self, what: PieceKind) {
-        let received = Instant::now();
-        let room = Arc::clone(&self.streams.0.room).acquire_owned().await.ok();
-        self.put(Piece { upstream: Arc::clone(&self.upstream), received, what, _room: room });
-    }
-
-    fn put(&self, piece: Piece) {
+        let (upstream, received) = (Arc::clone(&self.upstream), Instant::now());
         // The source is gone: the gateway has stopped.
-        drop(self.streams.0.pieces.send(piece));
+        drop(self.streams.0.pieces.send(Piece { upstream, received, what }).await);
     }
 
     /// Waits until the stream had no reader for `leave`. No reader comes after that.
@@ -241,7 +247,7 @@ impl SharedFeed {
             true => Duration::ZERO,
             false => leave,
         };
-        self.upstream.unread(leave).await;
+        self.upstream.readers.unread(leave).await;
     }
 
     /// The stream ends for this reason. `after`: the id with which the backend was asked last.
@@ -256,13 +262,14 @@ impl Drop for SharedFeed {
     fn drop(&mut self) {
         let was_open = matches!(self.upstream.phase(), SharedPhase::Open(_));
         self.streams.forget(&self.upstream, (self.end, self.after.take()));
-        self.upstream.close();
+        self.upstream.readers.close();
         self.upstream.set_phase(SharedPhase::Closed(self.end));
         self.streams.metrics().shared_ended(self.end.as_str());
         if was_open {
-            // One for each stream: they need no room.
-            let (upstream, received) = (Arc::clone(&self.upstream), Instant::now());
-            self.put(Piece { upstream, received, what: PieceKind::End, _room: None });
+            let SharedStreamsState { ended, any_ended, .. } = &*self.streams.0;
+            let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.push(Arc::clone(&self.upstream));
+            any_ended.notify_one();
         }
     }
 }

@@ -51,7 +51,7 @@ async fn readers_of_one_key_cost_the_backend_one_request() {
     assert_eq!(metrics.sum("ssegate_shared_requests_total", &["how=\"joined\""]), 39.0);
     assert_eq!(metrics.sum("ssegate_shared_upstreams", &[]), 1.0);
     assert_eq!(metrics.sum("ssegate_shared_readers", &[]), 40.0);
-    assert_eq!(metrics.sum("ssegate_streams_open", &[]), 40.0);
+    assert_eq!(metrics.sum("ssegate_streams", &[]), 40.0);
 }
 
 /// Another query, host, scheme or value of the key is another stream.
@@ -120,12 +120,12 @@ async fn whoever_waits_may_leave() {
         })
         .await;
     };
-    let mut one = Box::pin(open(&gateway, Via::Http1, get("/")));
+    let mut one = Box::pin(open(&gateway, Via::H2c, get("/")));
     let mut call = tokio::select! {
         call = upstream.call() => call,
         _ = &mut one => panic!("nobody has responded"),
     };
-    let mut other = Box::pin(open(&gateway, Via::H2c, get("/")));
+    let mut other = Box::pin(open(&gateway, Via::Http1, get("/")));
     tokio::select! {
         () = waits(2.0) => {}
         _ = &mut one => panic!("nobody has responded"),
@@ -137,7 +137,7 @@ async fn whoever_waits_may_leave() {
     call.write_chunk("data: 1\n\n").await;
     assert_eq!(data(&mut other.await, 1).await, ["1"]);
 
-    let mut alone = Box::pin(open(&gateway, Via::Http1, get("/other")));
+    let mut alone = Box::pin(open(&gateway, Via::H2c, get("/other")));
     let call = tokio::select! {
         call = upstream.call() => call,
         _ = &mut alone => panic!("nobody has responded"),
@@ -238,7 +238,7 @@ async fn a_reader_that_stops_does_not_slow_the_others() {
     let gateway = build(&redis, &upstream, "limits: { bytes: 1MiB }").start().await;
     let (mut quick, mut call) = first(&gateway, &upstream, "/").await;
     let _slow = open(&gateway, Via::Http1, get("/")).await;
-    gateway.counts("ssegate_streams_open", &[], 2.0).await;
+    gateway.counts("ssegate_streams", &[], 2.0).await;
     let event = format!("data: {}\n\n", "x".repeat(60_000));
     for _ in 0..400 {
         call.write_chunk(&event).await;
@@ -283,6 +283,10 @@ async fn a_reload_leaves_running_streams() {
     }
 }
 
+/// `printf %s TOKEN | sha256sum`, of 32 times the letter `a` and `b`.
+const ANNA: &str = "3ba3f5f43b92602683c19aee62a20342b084dd5971ddd33808d81a328879a547";
+const BEN: &str = "bdb339768bc5e4fecbe55a442056919b2b325907d49bcbf3bf8de13781996a83";
+
 /// Each reader passes `auth` before, and a stream ends with the credential of its reader alone.
 #[tokio::test]
 async fn readers_have_credentials_of_their_own() {
@@ -291,10 +295,8 @@ async fn readers_have_credentials_of_their_own() {
     let address = upstream.address();
     let gateway = crate::support::Gateway::build(&redis)
         .route(&format!(
-            "- path: /\n  proxy: {{ upstream: \"http://{address}\" }}\n  share: {{}}\n  \
-             auth: {{ tokens: {{ anna: {:?}, ben: {:?} }} }}\n",
-            "a".repeat(32),
-            "b".repeat(32)
+            "- path: /\n  proxy: {{ upstream: \"http://{address}\" }}\n  share: {{ anonymous: true }}\n  \
+             auth: {{ tokens: [{{ name: anna, sha256: {ANNA} }}, {{ name: ben, sha256: {BEN} }}] }}\n"
         ))
         .start()
         .await;
@@ -322,7 +324,7 @@ async fn waiting_counts_as_a_stream() {
     let redis = Redis::start().await;
     let upstream = Upstream::start().await;
     let gateway = build(&redis, &upstream, "leave: 100ms").start().await;
-    let mut waiting = Box::pin(gateway.send(Via::Http1, get("/")));
+    let mut waiting = Box::pin(gateway.send(Via::H2c, get("/")));
     let call = tokio::select! {
         call = upstream.call() => call,
         _ = &mut waiting => panic!("nobody has responded"),
