@@ -95,5 +95,27 @@ fn its_mistakes_are_explained() {
         + &mistakes(&share(
             "replay: first, leave: never, limits: {upstreams: 0, events: 0, bytes: 1}",
         ));
-    assert_snapshot!(report.replace(")routes", ")\nroutes"), @"");
+    assert_snapshot!(report.replace(")routes", ")\nroutes"), @r#"
+    routes[0].share: needs proxy on the same route, whose backend's event streams are shared (gateway.yaml:4:45)
+    routes[0].share: cannot be on a route with keep: it has its own way to serve the backend's streams; make a second route, for the paths of one of them (gateway.yaml:4:51)
+    routes[0].share: cannot be on a route with handover: it has its own way to serve the backend's streams; make a second route, for the paths of one of them (gateway.yaml:4:51)
+    routes[0].share: needs GET among methods of the route; requests with other methods are never shared (gateway.yaml:4:51)
+    routes[0].share.key[1]: header:a is in the key already; remove one of them (gateway.yaml:4:70)
+    routes[0].share.key[3]: cookie:s is in the key already; remove one of them (gateway.yaml:4:94)
+    routes[0].share.key[4]: header:cookie is every cookie, also those that are named; remove it, or cookie:NAME (gateway.yaml:4:106)
+    routes[0].share.key[5]: "x_user" has a character that backends read as a hyphen; use a name of letters, digits and hyphens (gateway.yaml:4:123)
+    routes[0].share.key[0]: "Via" is what the gateway tells the backend; remove it (gateway.yaml:4:58)
+    routes[0].share.key[1]: "X-Forwarded-For" is what the gateway tells the backend; remove it (gateway.yaml:4:72)
+    routes[0].share.key[2]: "host" is part of every key; remove it (gateway.yaml:4:98)
+    routes[0].share.key[3]: "te" concerns one connection or a body, and not what is asked for; remove it (gateway.yaml:4:113)
+    routes[0].share.key[4]: "last-event-id" says where a reader is, which readers of one stream do not have in common; remove it (gateway.yaml:4:126)
+    routes[0].share.key[5]: "jwt:sub" is not known here; send the claim to the backend in a field (proxy.pass), and name that one: header:NAME (gateway.yaml:4:150)
+    routes[0].share.key[6]: "x-user" is not known here; use header:NAME or cookie:NAME (gateway.yaml:4:161)
+    routes[0].share.key[7]: "a b" is not the name of a cookie (gateway.yaml:4:171)
+    routes[0].share.replay: expected none, last, all or a number from 1 to 10000; this is "first" (gateway.yaml:4:60)
+    routes[0].share.leave: "never" is not a duration; use forms like 30s or 5m (gateway.yaml:4:74)
+    routes[0].share.limits.upstreams: must be at least 1; this is 0 (gateway.yaml:4:101)
+    routes[0].share.limits.events: must be at least 1; this is 0 (gateway.yaml:4:112)
+    routes[0].share.limits.bytes: must be at least 1KiB; this is 1B (gateway.yaml:4:122)
+    "#);
 }

@@ -9,15 +9,15 @@ use super::upstream::SharedUpstream;
 
 /// Something of one shared stream.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(super) struct SharedPiece {
     pub(super) upstream: Arc<SharedUpstream>,
     pub(super) received: Instant,
-    pub(super) what: PieceKind,
+    pub(super) what: SharedPieceKind,
 }
 
 /// What has happened on a shared stream.
 #[derive(Debug)]
-pub(super) enum PieceKind {
+pub(super) enum SharedPieceKind {
     /// The backend has sent these; `None`: one that is too large.
     Events(Vec<Option<Event>>),
     /// The backend was away, and nobody knows what it has sent meanwhile.

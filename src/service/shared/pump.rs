@@ -12,7 +12,7 @@ use ssegate_sse::Event;
 use ssegate_sse::encode::is_field_value;
 use ssegate_sse::parse::{Parser, SseItem};
 
-use super::piece::PieceKind;
+use super::piece::SharedPieceKind;
 use super::question::SharedQuestion;
 use super::response::{may_be_shared, shared_head};
 use super::upstream::{SharedEnd, SharedOpening, SharedPhase};
@@ -196,7 +196,7 @@ impl SharedPump {
                 }
             }
             if !events.is_empty() {
-                feed.send(PieceKind::Events(events)).await;
+                feed.send(SharedPieceKind::Events(events)).await;
             }
         }
     }
@@ -210,7 +210,7 @@ impl SharedPump {
             match self.ask_with_and_without_id().await {
                 SharedAnswer::Stream(response) => {
                     if self.last_id.is_empty() {
-                        feed.send(PieceKind::Away).await;
+                        feed.send(SharedPieceKind::Away).await;
                     }
                     return ControlFlow::Continue(response.into_body());
                 }

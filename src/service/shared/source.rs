@@ -5,7 +5,7 @@
 
 use ssegate_hub::{GapReason, Hub, SourceKind, SourceRequest};
 
-use super::piece::{Piece, PieceKind};
+use super::piece::{SharedPiece, SharedPieceKind};
 use super::upstreams::{SharedPieces, SharedStreams};
 use crate::metrics::Metrics;
 use crate::server::contain::contain;
@@ -78,11 +78,11 @@ impl SharedSource {
     }
 
     /// Hands a piece to the hub. A panic ends the one stream that the piece is of.
-    fn take(&self, piece: Piece) {
-        let Piece { upstream, received, what } = piece;
+    fn take(&self, piece: SharedPiece) {
+        let SharedPiece { upstream, received, what } = piece;
         let name = upstream.name();
         let taken = contain(|| match what {
-            PieceKind::Events(events) => {
+            SharedPieceKind::Events(events) => {
                 for event in events {
                     self.hub.begin_message(name.as_bytes(), None);
                     match event {
@@ -98,7 +98,7 @@ impl SharedSource {
                     self.hub.end_message();
                 }
             }
-            PieceKind::Away => self.hub.gap(name, GapReason::UpstreamAway),
+            SharedPieceKind::Away => self.hub.gap(name, GapReason::UpstreamAway),
         });
         if taken.is_err() {
             self.metrics.panicked("shared");

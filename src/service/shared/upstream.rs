@@ -161,7 +161,7 @@ mod tests {
         let question = SharedQuestion::of(&request, origin, &ShareSettings::default());
         let question = question.expect("it is shared");
         let long = format!("/{}", "\u{fc}".repeat(300));
-        for (path, expected) in [("/prices", "/prices"), ("/a\u{7f}", ""), (&*long, &long[..252])] {
+        for (path, expected) in [("/prices", "/prices"), ("/a\u{7f}", ""), (&*long, &long[..253])] {
             let upstream = SharedUpstream::new(
                 question.key().clone(),
                 "r".into(),

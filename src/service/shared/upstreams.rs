@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use super::piece::{Piece, PieceKind};
+use super::piece::{SharedPiece, SharedPieceKind};
 use super::question::QuestionKey;
 use super::readers::{SharedReader, SharedReaders};
 use super::upstream::{SharedEnd, SharedPhase, SharedUpstream};
@@ -29,7 +29,7 @@ pub struct SharedStreams(Arc<SharedStreamsState>);
 
 struct SharedStreamsState {
     metrics: Metrics,
-    pieces: mpsc::Sender<Piece>,
+    pieces: mpsc::Sender<SharedPiece>,
     // Those whose end the source does not know yet: one for each, so that an end has not to wait for room.
     ended: Mutex<Vec<Arc<SharedUpstream>>>,
     any_ended: Notify,
@@ -73,7 +73,7 @@ impl RememberedEnd {
 
 /// The ends of what pumps send, for [`SharedSource`](super::source::SharedSource).
 #[derive(Debug)]
-pub struct SharedPieces(pub(super) mpsc::Receiver<Piece>);
+pub struct SharedPieces(pub(super) mpsc::Receiver<SharedPiece>);
 
 /// What becomes of a request that may share a stream.
 #[derive(Debug)]
@@ -234,10 +234,10 @@ impl SharedFeed {
     }
 
     /// Hands a piece to the source; waits while it has too many.
-    pub(super) async fn send(&self, what: PieceKind) {
+    pub(super) async fn send(&self, what: SharedPieceKind) {
         let (upstream, received) = (Arc::clone(&self.upstream), Instant::now());
         // The source is gone: the gateway has stopped.
-        drop(self.streams.0.pieces.send(Piece { upstream, received, what }).await);
+        drop(self.streams.0.pieces.send(SharedPiece { upstream, received, what }).await);
     }
 
     /// Waits until the stream had no reader for `leave`. No reader comes after that.

@@ -55,7 +55,7 @@ fn sent(question: &SharedQuestion) -> String {
         .headers()
         .iter()
         .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
-        .filter(|line| !line.starts_with("accept"))
+        .filter(|line| !line.starts_with("accept: ") && !line.starts_with("accept-encoding: "))
         .collect();
     lines.insert(0, format!("{} {}", request.method(), request.uri()));
     lines.join("\n")
