@@ -183,7 +183,7 @@ fn reads(settings: &Settings) -> Result<Vec<RedisRead>, ssegate::route::RouterEr
 fn read(Topic { subscription, ids, .. }: Topic) -> RedisRead {
     match ids {
         Ids::Entries => RedisRead::Stream(subscription.name),
-        Ids::Ours | Ids::Publisher => RedisRead::Subscription(subscription),
+        Ids::Ours | Ids::Publisher | Ids::Mixed => RedisRead::Subscription(subscription),
     }
 }
 

@@ -71,6 +71,7 @@ fn route(path: &str, target: Target) -> Arc<RouteSettings> {
         cors: CorsSettings::default(),
         handover: None,
         keep: None,
+        share: None,
     })
 }
 

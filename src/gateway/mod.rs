@@ -21,10 +21,13 @@ mod inspect;
 mod keep_warnings;
 mod monitor;
 mod probe;
+mod redis;
 mod reload;
 mod revoking;
 mod serve;
 mod shard;
+mod share_warnings;
+mod shared;
 mod sockets;
 mod state_file;
 mod stop;
@@ -52,7 +55,7 @@ use crate::log::LogOutput;
 use crate::metrics::{LabelValues, Metrics};
 use crate::route::Router;
 use crate::server::descriptors;
-use crate::service::{BackendStreamEnd, KeptStreams};
+use crate::service::{BackendStreamEnd, KeptStreams, SharedStreams};
 use crate::source::redis::SourceErrorKind;
 
 /// The log target of the listening addresses, which a terminal shows as a banner instead.
@@ -153,6 +156,7 @@ fn create_series(metrics: &Metrics) {
         source_errors: &SourceErrorKind::ALL.map(SourceErrorKind::as_str),
         kept_resumed: &KeptStreams::RESUMED_BY,
         kept_cancelled: &KeptStreams::CANCELLED_FOR,
+        shared_ended: &SharedStreams::ENDED_FOR,
         revocations: &RevocationOrigin::ALL.map(RevocationOrigin::as_str),
     });
 }

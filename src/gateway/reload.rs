@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::config_change::{ConfigChange, ConfigChanges};
 use super::duration_text::DurationText;
+use super::shared::hub_settings;
 use super::stop::DrainSettings;
 use super::systemd;
 use crate::admin::{AdminAuth, AdminSettings};
@@ -49,6 +50,7 @@ pub(super) struct Reloader {
     /// The routes, for what is published on the admin listener.
     pub(super) routes: watch::Sender<Arc<Router>>,
     pub(super) hub: Hub,
+    pub(super) shared_hub: Hub,
     pub(super) max_connections: Rc<Cell<usize>>,
     pub(super) drain_settings: Rc<Cell<DrainSettings>>,
     pub(super) auth: SharedAuth,
@@ -118,6 +120,7 @@ impl Reloader {
         let admin = new.admin.as_ref().and_then(|admin| admin.auth.clone());
         self.admin_auth.set(admin.map(|auth| Authenticator::new(auth, &self.auth)));
         let followed = router.followed().into();
+        self.shared_hub.change(hub_settings(&new.hub));
         self.hub.change(HubSettings { retention, followed, ..new.hub.clone() });
         self.level.configure(new.log.level);
         self.access.change(&new.log);

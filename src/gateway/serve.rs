@@ -15,9 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::bus::BusParts;
 use super::config_change::{ConfigChange, ConfigChanges};
+use super::redis::RedisParts;
 use super::reload::{ConfigLoader, Reloader};
 use super::revoking::{ControlParts, RevocationParts};
 use super::shard::{ShardParts, ShardThread};
+use super::shared::SharedParts;
 use super::sockets::Sockets;
 use super::state_file::StateFile;
 use super::takeover::{Predecessor, run_takeovers};
@@ -34,12 +36,9 @@ use crate::route::Router;
 use crate::server::descriptors::DescriptorShortage;
 use crate::server::limits::GlobalLimits;
 use crate::server::listener::{Acceptor, Listener, ShardHandle};
-use crate::service::{AdminPublishing, KeptStreams};
+use crate::service::{AdminPublishing, KeptStreams, SharedStreams};
 use crate::source::SourceLocation;
 use crate::source::publishing::{PublicationJob, Publisher};
-use crate::source::redis::{
-    ControlChannel, PubSub, RedisPublisher, RedisServer, SentinelWatch, StreamReader, StreamServer,
-};
 
 /// The capacity of the channel of accepted connections to each shard.
 const MAX_HANDED_OVER: usize = 1024;
@@ -61,6 +60,7 @@ pub(super) async fn serve(
     let mut parts = GatewayParts::new(settings, router, listeners, (metrics, output));
     let mut signals = stop::Signals::new(parts.level.clone())?;
     let (hub, links) = parts.hub();
+    let (sharing, shared_links) = SharedParts::new(&parts.settings, &parts.metrics);
     let left = StateFile::new(&configured);
     let mut predecessor = predecessor.map(Predecessor::connect).transpose()?;
     match &mut predecessor {
@@ -73,16 +73,18 @@ pub(super) async fn serve(
     let (changes, changed) = watch::channel(None);
     let RevocationParts { notices, control, revoking } =
         RevocationParts::new(&parts.settings, &mut parts.auth, &parts.metrics);
-    let shards = (links, notices);
-    let (threads, shards) = parts.start_shards(shards, &publisher, &changed)?;
+    let shards = (links, shared_links, notices);
+    let means = (&publisher, &sharing.streams);
+    let (threads, shards) = parts.start_shards(shards, means, &changed)?;
     let mut tasks = Tasks::default();
     let (routes, current_routes) = watch::channel(Arc::clone(&parts.router));
     if let Some(load) = load {
-        let reloader = parts.reloader(configured, (changes, routes), hub.clone());
+        let reloader = parts.reloader(configured, (changes, routes), (&hub, &sharing.hub));
         tasks.spawn("the reload", reloader.run(signal(SignalKind::hangup())?, load));
     }
     let member = hub.clone();
     parts.start_source(&mut tasks, (bus, publications), (hub, control))?;
+    sharing.start(&mut tasks);
     parts.start_watches(&mut tasks);
     let may_accept = CancellationToken::new();
     if predecessor.is_none() {
@@ -123,7 +125,7 @@ fn go_on(hub: &Hub, left: Option<&StateFile>) {
 }
 
 /// What each shard is started with, beside what all share.
-type ShardNeeds = (Vec<ShardLink>, Vec<Option<mpsc::Receiver<RevocationNotice>>>);
+type ShardNeeds = (Vec<ShardLink>, Vec<ShardLink>, Vec<Option<mpsc::Receiver<RevocationNotice>>>);
 
 /// What the threads and tasks share.
 struct GatewayParts {
@@ -193,18 +195,20 @@ impl GatewayParts {
     /// Starts a thread for each shard. Acceptors send connections through the returned handles.
     fn start_shards(
         &self,
-        (links, revoked): ShardNeeds,
-        publisher: &Publisher,
+        (links, shared_links, revoked): ShardNeeds,
+        (publisher, shared): (&Publisher, &SharedStreams),
         changed: &watch::Receiver<Option<ConfigChange>>,
     ) -> Result<(Vec<ShardThread>, Rc<[ShardHandle]>), Error> {
         let limits = GlobalLimits::new(self.shortage.clone(), self.metrics.clone());
         let (mut threads, mut shards) = (Vec::new(), Vec::new());
-        for (link, revoked) in links.into_iter().zip(revoked) {
+        let links = links.into_iter().zip(shared_links);
+        for ((link, shared_link), revoked) in links.zip(revoked) {
             let (sender, accepted) = mpsc::channel(MAX_HANDED_OVER);
             let load = Arc::new(AtomicUsize::new(0));
             shards.push(ShardHandle { accepted: sender, load: Arc::clone(&load) });
             threads.push(ShardThread::start(ShardParts {
                 link,
+                shared_link,
                 accepted,
                 load,
                 listeners: self.listeners.clone(),
@@ -216,6 +220,7 @@ impl GatewayParts {
                 revoked,
                 publisher: publisher.clone(),
                 kept: self.kept.clone(),
+                shared: shared.clone(),
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
                 access: self.access.clone(),
@@ -229,7 +234,7 @@ impl GatewayParts {
         &self,
         configured: Settings,
         (shards, routes): (ConfigChanges, watch::Sender<Arc<Router>>),
-        hub: Hub,
+        (hub, shared_hub): (&Hub, &Hub),
     ) -> Reloader {
         Reloader {
             current: configured,
@@ -237,7 +242,8 @@ impl GatewayParts {
             listeners: self.listeners.clone(),
             shards,
             routes,
-            hub,
+            hub: hub.clone(),
+            shared_hub: shared_hub.clone(),
             max_connections: Rc::clone(&self.max_connections),
             drain_settings: Rc::clone(&self.drain_settings),
             auth: self.auth.clone(),
@@ -277,29 +283,11 @@ impl GatewayParts {
             }
             (SourceLocation::Embedded(_), None) => unreachable!("the bus has a socket"),
             (SourceLocation::Redis(location), _) => {
-                let server = RedisServer::new(location.clone());
-                for watch in SentinelWatch::all(&server, &self.health) {
-                    tasks.spawn("the watch of a sentinel", watch.run());
-                }
-                let most = self.settings.source.max_event_bytes;
+                let (location, source) = (location.clone(), self.settings.source.clone());
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
-                let streams = StreamServer::Redis(server.clone());
-                let reader = StreamReader::new(streams, most, hub.clone(), health, metrics);
-                tasks.spawn("the stream reader", reader.run());
-                let (health, metrics) = (self.health.clone(), self.metrics.clone());
-                let read = (most, self.settings.source.fleet.clone());
-                let source = PubSub::new(server.clone(), read, hub, health, metrics);
-                tasks.spawn("the source", source.run());
-                if let Some(ControlParts { channel, reader, outgoing, .. }) = control {
-                    let (health, metrics) = (self.health.clone(), self.metrics.clone());
-                    let ends = (reader, outgoing);
-                    let server = server.clone();
-                    let control = ControlChannel::new(server, channel, ends, health, metrics);
-                    tasks.spawn("the control channel", control.run());
-                }
-                let (health, metrics) = (self.health.clone(), self.metrics.clone());
-                let publisher = RedisPublisher::new(server, publications, health, metrics);
-                tasks.spawn("the publisher", publisher.run());
+                let redis =
+                    RedisParts { location, source, publications, hub, control, health, metrics };
+                redis.start(tasks);
             }
         }
         Ok(())

@@ -23,13 +23,14 @@ use crate::server::ConnectionSettings;
 use crate::server::limits::GlobalLimits;
 use crate::server::listener::{Accepted, Listener};
 use crate::server::shard_server::ShardServer;
-use crate::service::{KeptStreams, RequestSettings, Service};
+use crate::service::{KeptStreams, RequestSettings, Service, SharedStreams};
 use crate::source::publishing::Publisher;
 
 /// What a shard's thread is started with.
 #[derive(Debug)]
 pub(super) struct ShardParts {
     pub(super) link: ShardLink,
+    pub(super) shared_link: ShardLink,
     pub(super) accepted: mpsc::Receiver<Accepted>,
     pub(super) load: Arc<AtomicUsize>,
     pub(super) listeners: Vec<Listener>,
@@ -42,6 +43,7 @@ pub(super) struct ShardParts {
     pub(super) revoked: Option<mpsc::Receiver<RevocationNotice>>,
     pub(super) publisher: Publisher,
     pub(super) kept: KeptStreams,
+    pub(super) shared: SharedStreams,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
     pub(super) access: AccessLog,
@@ -94,10 +96,12 @@ impl ShardThread {
 /// Runs until the shutdown is complete. All work is in spawned tasks: tokio polls the future of
 /// `block_on` only after every `event_interval` (61) task polls.
 async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Result<(), String> {
-    let ShardParts { link, accepted, load, listeners, router, connections, .. } = parts;
+    let ShardParts { link, shared_link, accepted, load, listeners, router, connections, .. } =
+        parts;
     let ShardParts {
         publisher,
         kept,
+        shared,
         health,
         metrics,
         changes,
@@ -109,18 +113,29 @@ async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Res
     } = parts;
     let observed = (metrics.clone(), parts.access);
     let shard = Shard::new(link, connections.write_timeout, metrics.for_shard());
+    // The streams of backends that readers share have a hub of their own.
+    let sharing = Shard::new(shared_link, connections.write_timeout, metrics.for_shard());
     let requests = (requests, limits.clients.clone(), auth);
     let memory = limits.upload_memory.clone();
-    let service =
-        Service::new(router, requests, shard.clone(), (publisher, kept), health, observed, memory);
+    let service = Service::new(
+        router,
+        requests,
+        (shard.clone(), sharing.clone()),
+        (publisher, kept, shared),
+        health,
+        observed,
+        memory,
+    );
     let server = ShardServer::new(service.clone(), connections, limits, load, metrics);
     let listeners = listeners.into_iter().map(Rc::new).collect();
 
     let mut tasks = Tasks::default();
     let mut draining = JoinSet::new();
     let (runner, serving) = (shard.clone(), server.clone());
+    let (shards, shared_runner) = ([shard, sharing.clone()], sharing);
     let (stream_timers, draining_service) = (service.clone(), service.clone());
     tasks.spawn("the shard of the hub", async move { runner.run().await });
+    tasks.spawn("the shard of shared streams", async move { shared_runner.run().await });
     tasks.spawn("the backends' streams", async move { stream_timers.run().await });
     if let Some(notices) = revoked {
         let revoking = service.clone();
@@ -133,25 +148,27 @@ async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Res
     tasks.spawn("the server", async move { serving.run(accepted, listeners).await });
     tasks.spawn(
         "the configuration changes",
-        apply_changes(changes, shard.clone(), service, server.clone()),
+        apply_changes(changes, shards.clone(), service, server.clone()),
     );
     tokio::select! {
         ended = tasks.any_ended() => Err(ended.to_string()),
-        () = stop(&mut phases, &mut draining, (&shard, &draining_service), &server) => Ok(()),
+        () = stop(&mut phases, &mut draining, (&shards, &draining_service), &server) => Ok(()),
     }
 }
 
 /// Applies configuration changes. Ends with the shard.
 async fn apply_changes(
     mut changes: watch::Receiver<Option<ConfigChange>>,
-    shard: Shard,
+    shards: [Shard; 2],
     service: Service,
     server: ShardServer<Service>,
 ) {
     while changes.changed().await.is_ok() {
         let change = changes.borrow_and_update().clone();
         if let Some(ConfigChange { router, connections, requests }) = change {
-            shard.set_write_timeout(connections.write_timeout);
+            for shard in &shards {
+                shard.set_write_timeout(connections.write_timeout);
+            }
             service.change(router, requests);
             server.update_settings(connections);
         }
@@ -164,14 +181,16 @@ async fn apply_changes(
 async fn stop(
     phases: &mut watch::Receiver<StopPhase>,
     tasks: &mut JoinSet<()>,
-    (shard, service): (&Shard, &Service),
+    (shards, service): (&[Shard; 2], &Service),
     server: &ShardServer<Service>,
 ) {
     let phase = phases.wait_for(|phase| *phase != StopPhase::Serving).await.map(|phase| *phase);
     match phase {
         Ok(StopPhase::Draining(over)) => {
-            let (shard, service) = (shard.clone(), service.clone());
-            tasks.spawn_local(async move { shard.drain(over).await });
+            for shard in shards.clone() {
+                tasks.spawn_local(async move { shard.drain(over).await });
+            }
+            let service = service.clone();
             tasks.spawn_local(async move { service.drain(over).await });
         }
         Ok(_) => {}

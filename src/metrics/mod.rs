@@ -8,6 +8,7 @@ mod hub;
 mod kept;
 mod route;
 mod shard;
+mod shared;
 mod table;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use prometheus::{Gauge, Opts, TextEncoder};
 
 pub use self::route::RouteMetrics;
 pub use self::shard::ShardMetrics;
+pub use self::shared::SharedHubMetrics;
 use self::table::Registered;
 
 /// The metrics of this process. A cheap handle that can be sent to any thread.
@@ -66,7 +68,10 @@ impl Metrics {
             (&self.0.kept_resumed, reasons.kept_resumed),
             (&self.0.kept_cancelled, reasons.kept_cancelled),
             (&self.0.kept_lost, &["age", "backend", "drained", "history"][..]),
-            (&self.0.panics, &["body", "connection", "request"][..]),
+            (&self.0.panics, &["body", "connection", "request", "shared"][..]),
+            (&self.0.shared_requests, &["first", "joined", "no_content"][..]),
+            (&self.0.shared_retries, &["broken", "complete", "failed"][..]),
+            (&self.0.shared_ended, reasons.shared_ended),
             (&self.0.self_checks, &["agreed", "forbidden", "mended"][..]),
             (&self.0.streams_sent_away, &["connect", "draining", "response_timeout"][..]),
             (&self.0.events_dropped, &DropReason::ALL.map(DropReason::as_str)[..]),
@@ -370,6 +375,8 @@ pub struct LabelValues<'a> {
     pub kept_resumed: &'a [&'a str],
     /// Why kept streams are cancelled.
     pub kept_cancelled: &'a [&'a str],
+    /// Why shared streams end.
+    pub shared_ended: &'a [&'a str],
     /// Where revocations come from.
     pub revocations: &'a [&'a str],
 }

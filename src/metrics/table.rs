@@ -128,6 +128,22 @@ metrics! {
     kept_unread: Histogram = "ssegate_kept_unread_seconds",
         "Time that a kept stream was without a reader, until the next one came." in AGES;
 
+    // Shared streams.
+    shared_upstreams: IntGauge = "ssegate_shared_upstreams",
+        "Streams of backends that readers share, with those that the backend is being asked for.";
+    shared_readers: IntGauge = "ssegate_shared_readers",
+        "Readers of shared streams, and requests that wait for one.";
+    shared_requests: IntCounterVec = "ssegate_shared_requests_total",
+        "Requests on routes with share that shared a stream, by how." by ["how"];
+    shared_alone: IntCounterVec = "ssegate_shared_alone_total",
+        "Requests on routes with share that were forwarded alone, by reason." by ["reason"];
+    shared_retries: IntCounterVec = "ssegate_shared_retries_total",
+        "Shared streams asked for again, by what has ended the last response." by ["reason"];
+    shared_ended: IntCounterVec = "ssegate_shared_ended_total",
+        "Shared streams that have ended, by reason." by ["reason"];
+    shared_history_bytes: IntGauge = "ssegate_shared_history_bytes",
+        "Memory used by the histories of shared streams.";
+
     // The source.
     source_connected: IntGauge = "ssegate_redis_connected",
         "Whether the pub/sub connection to Redis is up (1) or not (0).";

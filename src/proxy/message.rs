@@ -22,8 +22,8 @@ use ssegate_http2::field_value::expects_continue;
 /// What the gateway adds to a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GatewayFields<'a> {
-    /// The peer that sent the request, for the forwarded fields.
-    pub(super) peer: Peer<'a>,
+    /// The peer that sent the request, for the forwarded fields; `None`: it is the gateway's own.
+    pub(super) peer: Option<Peer<'a>>,
     /// Further fields; each replaces the client's.
     pub(super) fields: &'a [(HeaderName, HeaderValue)],
 }
@@ -61,7 +61,9 @@ pub(super) fn prepare_request<B: Body>(
     if let Some(host) = authority.and_then(|host| HeaderValue::try_from(host).ok()) {
         headers.insert(HOST, host);
     }
-    forwarded::set_forwarded(headers, gateway_fields.peer);
+    if let Some(peer) = gateway_fields.peer {
+        forwarded::set_forwarded(headers, peer);
+    }
     for (name, value) in gateway_fields.fields {
         headers.insert(name, value.clone());
     }
@@ -86,9 +88,8 @@ pub(super) fn prepare_request<B: Body>(
     if has_body && is_http1 && !headers.contains_key(CONTENT_LENGTH) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let rewriter = settings
-        .rewrites_location
-        .then(|| LocationRewriter::for_request(request, gateway_fields.peer.is_tls));
+    let peer = gateway_fields.peer.filter(|_| settings.rewrites_location);
+    let rewriter = peer.map(|peer| LocationRewriter::for_request(request, peer.is_tls));
     set_target(request, scheme);
     PreparedRequest {
         continue_gate: is_expected.then(|| expect::continue_gate(request)),

@@ -23,6 +23,7 @@
 //! An [`upgrade`] turns an exchange into a [`tunnel`].
 
 mod abort_on_drop;
+mod ask;
 mod backend_body;
 mod body;
 mod capacity;
@@ -176,7 +177,7 @@ impl Proxy {
         if forwarded::is_in_loop(request.headers()) {
             return Err(self.failed(self.0.upstreams.first(), Failure::Loop));
         }
-        let gateway_fields = GatewayFields { peer: peer(connection), fields: context.fields };
+        let gateway_fields = GatewayFields { peer: Some(peer(connection)), fields: context.fields };
         if let Some(upgrade) = Upgrade::requested(&mut request, self.0.settings.is_http2) {
             // Boxed: keeps the future of ordinary requests small.
             let expires_at = context.expires_at;

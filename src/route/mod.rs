@@ -19,6 +19,7 @@ mod publish;
 mod reserved_headers;
 mod router;
 mod settings;
+mod share;
 mod template;
 
 use std::sync::Arc;
@@ -49,6 +50,7 @@ pub use settings::{
     CorsSettings, EventsSettings, EventsSource, HandoverSettings, PublishSettings, Ready,
     RouteSettings, Target,
 };
+pub use share::{ShareKeyPart, ShareLimits, ShareSettings};
 
 /// What the names of channels and keys begin with that gateways use among themselves. Clients can neither
 /// subscribe to them nor publish to them over HTTP, and no pattern delivers them.
@@ -64,7 +66,8 @@ pub struct Route {
     pub settings: Arc<RouteSettings>,
     /// Its index in the list of routes.
     pub index: usize,
-    /// What it matches, as one text: the same route after a reload has the same. Empty unless it has `keep`.
+    /// What it matches, as one text: the same route after a reload has the same. Empty unless it has `keep` or
+    /// `share`.
     pub scope: Arc<str>,
     /// The channels of an events route.
     pub channels: Option<Channels>,
@@ -99,9 +102,9 @@ impl Route {
         let upstream_connections = Arc::default();
         let warnings = LogLimit::new();
         let RouteSettings { host, path, methods, .. } = &*settings;
-        let scope = match settings.keep {
-            Some(_) => format!("{host:?} {path} {methods:?}").into(),
-            None => Arc::default(),
+        let scope = match settings.keep.is_some() || settings.share.is_some() {
+            true => format!("{host:?} {path} {methods:?}").into(),
+            false => Arc::default(),
         };
         Self {
             index,

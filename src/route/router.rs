@@ -287,6 +287,7 @@ mod tests {
             cors: CorsSettings::default(),
             handover: None,
             keep: None,
+            share: None,
         }
     }
 

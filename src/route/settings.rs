@@ -8,6 +8,7 @@ use ssegate_hub::{ChannelName, HistorySettings, StreamSettings};
 
 use super::keep::KeepSettings;
 use super::proxy::ProxySettings;
+use super::share::ShareSettings;
 use crate::auth::AuthSettings;
 use crate::grip::signature::Secret;
 
@@ -30,6 +31,8 @@ pub struct RouteSettings {
     pub handover: Option<HandoverSettings>,
     /// Which event streams of the backend are kept; `None`: none.
     pub keep: Option<Arc<KeepSettings>>,
+    /// Which event streams of the backend several readers have together; `None`: none.
+    pub share: Option<Arc<ShareSettings>>,
 }
 
 /// What handles the requests of a route.

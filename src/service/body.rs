@@ -15,6 +15,7 @@ use super::backend_stream_end::BackendStreamEnd;
 use super::counted::CountedStream;
 use super::prologue::Prologue;
 use super::request_log::RequestLog;
+use super::shared::readers::SharedReader;
 use crate::metrics::RouteMetrics;
 use crate::proxy::{TunnelBody, UpstreamBody};
 use crate::server::carrier::{BodyFailed, FramedBody};
@@ -183,11 +184,31 @@ pub struct StreamBody {
     has_failed: bool,
     subscriber: Subscriber,
     counted: CountedStream,
+    // Where others share what it is fed by, which goes on as long as there are any.
+    shared: Option<SharedReader>,
 }
 
 impl StreamBody {
     pub(super) fn new(subscriber: Subscriber, counted: CountedStream) -> Self {
-        Self { prologue: None, prologue_bytes: 0, has_failed: false, subscriber, counted }
+        Self {
+            prologue: None,
+            prologue_bytes: 0,
+            has_failed: false,
+            subscriber,
+            counted,
+            shared: None,
+        }
+    }
+
+    /// A reader of a shared stream.
+    pub(super) fn sharing(
+        reader: SharedReader,
+        subscriber: Subscriber,
+        counted: CountedStream,
+    ) -> Self {
+        let mut body = Self::new(subscriber, counted);
+        body.shared = Some(reader);
+        body
     }
 
     /// A stream that continues a backend's body.
@@ -197,7 +218,7 @@ impl StreamBody {
         counted: CountedStream,
     ) -> Self {
         let prologue = Some(Box::new(prologue));
-        Self { prologue, prologue_bytes: 0, has_failed: false, subscriber, counted }
+        Self { prologue, prologue_bytes: 0, has_failed: false, subscriber, counted, shared: None }
     }
 
     fn poll_next(

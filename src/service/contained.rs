@@ -173,7 +173,7 @@ pub(super) mod tests {
     use crate::server::limits::GlobalLimits;
     use crate::server::listener::{Acceptor, Listener, ShardHandle};
     use crate::server::shard_server::ShardServer;
-    use crate::service::{KeptStreams, RequestSettings, Service};
+    use crate::service::{KeptStreams, RequestSettings, Service, SharedStreams};
     use crate::source::publishing::Publisher;
 
     /// The path of a request whose handler panics, in unit tests.
@@ -203,6 +203,7 @@ pub(super) mod tests {
             cors: CorsSettings::default(),
             handover: None,
             keep: None,
+            share: None,
         }
     }
 
@@ -220,6 +221,10 @@ pub(super) mod tests {
             let (hub, mut links) = Hub::new(HubSettings::default(), 1, metrics.clone());
             let link = links.pop().expect("one link");
             let shard = Shard::new(link, SOON, metrics.for_shard());
+            let (_, mut links) = Hub::new(HubSettings::default(), 1, ());
+            let sharing = Shard::new(links.pop().expect("one link"), SOON, ());
+            let kept = KeptStreams::new(metrics.clone());
+            let (shared, _) = SharedStreams::new(metrics.clone());
             let router = Arc::new(Router::new(&[Arc::new(events())], None).expect("routes"));
             let health = Health::default();
             let auth = SharedAuth::default();
@@ -231,8 +236,8 @@ pub(super) mod tests {
             let service = Service::new(
                 router,
                 requests,
-                shard.clone(),
-                (Publisher::new(1 << 20).0, KeptStreams::new(metrics.clone())),
+                (shard.clone(), sharing),
+                (Publisher::new(1 << 20).0, kept, shared),
                 health,
                 (metrics.clone(), access),
                 memory,

@@ -48,6 +48,8 @@ mod revocable;
 mod route_auth;
 mod route_table;
 mod screening;
+mod shared;
+mod shared_request;
 mod start_page;
 mod stream_guard;
 mod stream_head;
@@ -66,6 +68,8 @@ pub use contained::ContainedBody;
 pub use kept::registry::KeptStreams;
 pub use publish::AdminPublishing;
 pub use request_settings::RequestSettings;
+pub use shared::source::SharedSource;
+pub use shared::upstreams::{SharedPieces, SharedStreams};
 
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -106,6 +110,8 @@ struct ServiceShared {
     auth: SharedAuth,
     routes: RefCell<Rc<RouteTable>>,
     shard: Shard,
+    sharing: Shard,
+    shared: SharedStreams,
     backend_streams: BackendStreams,
     revocable_requests: RevocableRequests,
     rechecks: Rechecks,
@@ -127,8 +133,8 @@ impl Service {
     pub fn new(
         router: Arc<Router>,
         (requests, clients, auth): (RequestSettings, Clients, SharedAuth),
-        shard: Shard,
-        (publisher, kept): (Publisher, KeptStreams),
+        (shard, sharing): (Shard, Shard),
+        (publisher, kept, shared): (Publisher, KeptStreams, SharedStreams),
         health: Health,
         (metrics, access): (Metrics, AccessLog),
         memory: UploadMemory,
@@ -143,6 +149,8 @@ impl Service {
             auth,
             routes,
             shard,
+            sharing,
+            shared,
             backend_streams: BackendStreams::new(),
             revocable_requests: RevocableRequests::default(),
             rechecks: Rechecks::new(),
@@ -176,8 +184,9 @@ impl Service {
     /// Ends the backends' own event streams, spread evenly over `over`. Those of requests that still
     /// wait for their response end as soon as they are opened.
     ///
-    /// Kept streams go on until that is over: they would be lost with the process.
+    /// Kept streams go on until that is over: they would be lost with the process. Shared ones are left with their last reader.
     pub async fn drain(&self, over: Duration) {
+        self.0.shared.drain();
         let last = async {
             tokio::time::sleep(over).await;
             self.0.kept.lose_all();
@@ -185,7 +194,7 @@ impl Service {
         tokio::join!(self.0.backend_streams.drain(over), last);
     }
 
-    /// Waits until no kept stream of this shard runs.
+    /// Waits until no kept or shared stream of this shard runs.
     pub async fn pumps_ended(&self) {
         self.0.pumps.close();
         self.0.pumps.wait().await;
@@ -209,6 +218,15 @@ impl Service {
         &self.0.shard
     }
 
+    /// The shard of the hub of shared streams.
+    fn sharing(&self) -> &Shard {
+        &self.0.sharing
+    }
+
+    fn shared(&self) -> &SharedStreams {
+        &self.0.shared
+    }
+
     fn backend_streams(&self) -> &BackendStreams {
         &self.0.backend_streams
     }
@@ -217,7 +235,7 @@ impl Service {
         &self.0.kept
     }
 
-    /// The pumps of kept streams that run on this shard.
+    /// The pumps of kept and shared streams that run on this shard.
     fn pumps(&self) -> &TaskTracker {
         &self.0.pumps
     }

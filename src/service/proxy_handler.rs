@@ -24,6 +24,7 @@ use super::kept_request::{self, Begun, Kept};
 use super::kept_resume::KeptResume;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
+use super::shared_request::SharedErrand;
 use super::stream_stopper::StreamStopper;
 use super::{Service, cors, events, max_forwards, stream_head};
 use crate::auth::HeaderTemplate;
@@ -77,6 +78,19 @@ impl ProxyHandler {
         }
         if max_forwards::is_last(&mut request) {
             return max_forwards::respond(request.method(), route);
+        }
+        if let Some(share) = &route.settings.share {
+            // The question has what the backend would be sent.
+            grip::strip(request.headers_mut());
+            self.reserved.strip(request.headers_mut());
+            let identity = &identity_fields(&self.proxy.settings().pass, admission);
+            let proxy = &self.proxy;
+            let errand = SharedErrand { service, route, proxy, info, admission, identity };
+            // Boxed: keeps the future of other requests small.
+            let responding = Box::pin(errand.respond(&request, share, &connection));
+            if let Some(response) = responding.await? {
+                return Ok(response);
+            }
         }
         let keep = route.settings.keep.as_ref();
         let keeping = match keep {

@@ -108,6 +108,9 @@ pub(super) enum Rejection {
     Nameless,
     #[error("more than {0} streams of one identity")]
     StreamsOfIdentity(usize),
+    /// The first of the requests that share a stream was told why.
+    #[error("the backend did not respond to a request like this one")]
+    SharedAway,
     #[error("{}", .0.class())]
     Upstream(ProxyError),
 }
@@ -142,6 +145,7 @@ impl Rejection {
             Self::Rate => "requests_per_address",
             Self::Renewal => "renewal",
             Self::Scheme => "scheme",
+            Self::SharedAway => "shared_away",
             Self::StreamsOfIdentity(_) => "streams_per_identity",
             Self::TransferCoding => "transfer_coding",
             Self::TunnelLength => "tunnel_length",
@@ -174,7 +178,7 @@ impl Rejection {
             }
             Self::Unfit(RequestError::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::OfAuthBackend(response) => response.status,
-            Self::CannotVerify(_) | Self::Draining | Self::KeptMemory => {
+            Self::CannotVerify(_) | Self::Draining | Self::KeptMemory | Self::SharedAway => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::ForeignOrigin | Self::Nameless => StatusCode::FORBIDDEN,
@@ -209,7 +213,7 @@ impl Rejection {
     /// Whether the error is temporary, so that a retry of the same request may succeed.
     fn is_temporary(&self) -> bool {
         match self {
-            Self::CannotVerify(_) | Self::PasswordsBusy => true,
+            Self::CannotVerify(_) | Self::PasswordsBusy | Self::SharedAway => true,
             Self::Draining | Self::Handover(_) | Self::KeptMemory | Self::Panicked => true,
             Self::NewChannels | Self::Rate | Self::Renewal | Self::StreamsOfIdentity(_) => true,
             Self::Upstream(error) => !error.class().is_client_error(),

@@ -96,6 +96,8 @@ mod completeness;
 mod keep_alives;
 /// Thousands of streams that the backend writes itself.
 mod many_backend_streams;
+/// Event streams of a backend that several readers have together.
+mod shared;
 /// One who does not read, beside those who do.
 mod slow_readers;
 

@@ -26,11 +26,13 @@ pub enum GapReason {
     Trimmed,
     /// The client's id is not one of this gateway's, or not of this run.
     UnknownId,
+    /// The stream of a backend that readers share was away: what the backend sent meanwhile is not known.
+    UpstreamAway,
 }
 
 impl GapReason {
     /// Every reason, for a metric that has them all from the start.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Expired,
         Self::Overload,
         Self::Overflow,
@@ -40,6 +42,7 @@ impl GapReason {
         Self::TooLarge,
         Self::Trimmed,
         Self::UnknownId,
+        Self::UpstreamAway,
     ];
 
     /// Whether the log goes on at an entry before the newest that was read.
@@ -59,6 +62,7 @@ impl GapReason {
             Self::TooLarge => "too_large",
             Self::Trimmed => "trimmed",
             Self::UnknownId => "unknown_id",
+            Self::UpstreamAway => "upstream_away",
         }
     }
 }

@@ -68,6 +68,7 @@ pub use mailbox::close_reason::{CloseReason, jittered};
 pub use mailbox::watchdog::CLOSE_GRACE;
 pub use observer::Observer;
 pub use position::event_id::{EventId, RunTag};
+pub use position::foreign_id::{MAX_FOREIGN_ID, is_foreign_id};
 pub use position::log_positions::{MAX_LOGS, max_position_bytes};
 pub use position::resume::{LastSeen, Replay, ResumedFrom};
 pub use requests::source_request::{

@@ -13,6 +13,7 @@ mod method;
 mod proxy;
 mod revocation;
 mod routes;
+mod share;
 mod stream;
 
 use ssegate_hub::MAX_SHARDS;
@@ -32,6 +33,7 @@ pub(super) use method::MethodFile;
 pub(super) use proxy::{ProxyFile, UpstreamTlsFile};
 pub(super) use revocation::RevocationFile;
 pub(super) use routes::{CorsFile, EventsFile, HandoverFile, PublishFile, RouteFile};
+pub(super) use share::ShareFile;
 pub(super) use stream::SseFile;
 
 mapping! {

@@ -9,6 +9,7 @@ use super::auth::AuthFile;
 use super::keep::KeepFile;
 use super::method::MethodFile;
 use super::proxy::ProxyFile;
+use super::share::ShareFile;
 use super::stream::stream_mapping;
 use crate::route::{EventsSource, PublishSettings};
 
@@ -42,6 +43,8 @@ pub(crate) struct RouteFile {
     pub(crate) handover: Field<HandoverFile>,
     /// With `proxy`: event streams of the backend that survive their readers.
     pub(crate) keep: Field<KeepFile>,
+    /// With `proxy`: event streams of the backend that several readers have together.
+    pub(crate) share: Field<ShareFile>,
 }
 
 stream_mapping! {

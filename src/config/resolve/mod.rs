@@ -28,6 +28,7 @@ mod revocation;
 mod routes;
 mod secret;
 mod sentinel_url;
+mod share;
 mod source;
 mod streams;
 mod template;

@@ -9,6 +9,7 @@ use super::auth::ResolvedAuth;
 use super::authority;
 use super::matches::{Match, Matches};
 use super::resolver::Resolver;
+use super::share::SharedRoute;
 use super::template::{self, PathPattern};
 use crate::auth::{AuthPreset, AuthSettings, MethodSettings};
 use crate::config::file::{CorsFile, EventsFile, MethodFile, ProxyFile, PublishFile, RouteFile};
@@ -66,8 +67,13 @@ impl Resolver<'_> {
         let targets = (file.events, file.proxy, file.publish);
         let target = self.target(targets, request, defaults, &location);
         let cors = self.cors(file.cors);
+        let beside = [("keep", file.keep.is_absent()), ("handover", file.handover.is_absent())];
+        let beside = beside.into_iter().find(|(_, is_absent)| !is_absent).map(|(key, _)| key);
         let handover = self.handover(file.handover, is_proxied, defaults);
         let keep = self.keep(file.keep, is_proxied, has_auth);
+        let shared =
+            SharedRoute { is_proxied, beside, methods: methods.as_deref().unwrap_or_default() };
+        let share = self.share(file.share, shared, defaults);
 
         // A route with a mistake in one of these is not compared with others.
         let (At { location: path_location, value: path }, pattern) = path.zip(pattern)?;
@@ -85,7 +91,7 @@ impl Resolver<'_> {
         if let Some(message) = unusable_auth(auth.as_deref(), &target) {
             self.note(&auth_location, message);
         }
-        Some(RouteSettings { path, host, methods, target, auth, cors, handover, keep })
+        Some(RouteSettings { path, host, methods, target, auth, cors, handover, keep, share })
     }
 
     fn target(

@@ -11,6 +11,7 @@ mod reference;
 mod revocation;
 mod routes;
 mod secrets;
+mod share;
 
 use super::parse;
 use super::settings::Settings;

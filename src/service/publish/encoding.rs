@@ -159,6 +159,7 @@ mod tests {
             cors: CorsSettings::default(),
             handover: None,
             keep: None,
+            share: None,
         };
         let follower = ChannelFollower { route: &route, events };
         let publication = publication(message, "news", Some(follower), Some(7));

@@ -16,6 +16,11 @@ impl Upstream {
         Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
     }
 
+    /// Listens where another one did.
+    pub(crate) async fn at(address: SocketAddr) -> Self {
+        Self(TcpListener::bind(address).await.unwrap())
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.0.local_addr().unwrap()

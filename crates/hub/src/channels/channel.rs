@@ -56,6 +56,8 @@ pub(super) struct Channel {
     pub(super) used: u64,
     // Whether it is in the queue of `HistoryBudget`.
     pub(super) is_budgeted: bool,
+    // Nothing more comes.
+    pub(super) is_ended: bool,
 }
 
 /// Whether the source sends the channel's events.

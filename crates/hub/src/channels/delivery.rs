@@ -12,6 +12,7 @@ use crate::history::budget::HistoryBudget;
 use crate::history::record::RecordContent;
 use crate::inbox::shard_sender::ShardSenders;
 use crate::position::event_id::{EventId, RunTag};
+use crate::position::foreign_id::is_foreign_id;
 use crate::subject::Subject;
 
 /// A message that the source has sent, and where it goes.
@@ -48,6 +49,10 @@ impl MessageDelivery<'_> {
                 let id = EventId { place: channel.place(name), ..self.run.at(number) };
                 encode::frame(&event, Some(&id.text()))
             }
+            Ids::Mixed => match event.id.as_deref().filter(|id| is_foreign_id(id)) {
+                Some(id) => encode::frame(&event, Some(id)),
+                None => encode::frame(&event, Some(&self.run.at(number).text())),
+            },
             Ids::Publisher | Ids::Entries => encode::frame(&event, event.id.as_deref()),
         };
         let event = NewEvent { number, name, subject, frame, received };

@@ -3,6 +3,8 @@
 //! A channel without subscribers is closed when its linger is over. One whose format a followed pattern
 //! keeps stays, and makes room when another is opened and there are `max_channels`: the longest unused first.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::channel::{Channel, Confirmation};
@@ -160,7 +162,8 @@ impl HubState {
     /// A channel has no subscribers.
     pub(super) fn begin_linger(&mut self, index: ChannelIndex, now: Instant) {
         let channel = &mut self.channels[index as usize];
-        let until = (!self.followed.keeps(&channel.topic)).then(|| now + channel.linger);
+        let linger = if channel.is_ended { Duration::ZERO } else { channel.linger };
+        let until = (!self.followed.keeps(&channel.topic)).then(|| now + linger);
         let linger = Linger { since: now, used: now, until };
         channel.lingers = Some(linger);
         self.lingering.add(index, linger);

@@ -145,6 +145,9 @@ impl HubState {
             number,
         };
         self.senders.send_to(shard, message);
+        if channel.is_ended {
+            self.senders.send_to(shard, Message::Ended { channel: index, number });
+        }
         must_follow.then_some(topic)
     }
 
@@ -332,6 +335,7 @@ impl HubState {
             opened: self.numbers.newest(),
             used: self.numbers.newest(),
             is_budgeted: false,
+            is_ended: false,
         });
         if origin.is_restoring {
             self.restored.push(index);

@@ -29,7 +29,9 @@ impl HubState {
         let starts = match &request.resume {
             Resume::After { cursor, .. } => cursor.logs().iter().map(start).collect(),
             Resume::Newest(count) => vec![LogStart::Newest(*count); channels.len()].into(),
-            Resume::Foreign(_) | Resume::Unknown => vec![LogStart::Now; channels.len()].into(),
+            Resume::AfterId(_) | Resume::Foreign(_) | Resume::Unknown => {
+                vec![LogStart::Now; channels.len()].into()
+            }
         };
         self.replay_logs_from(request, channels, starts)
     }

@@ -9,6 +9,7 @@ mod catch_up;
 mod channel;
 mod confirm;
 mod delivery;
+mod ended;
 mod feeding;
 mod fleet;
 mod fleet_api;

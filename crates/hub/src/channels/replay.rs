@@ -13,6 +13,8 @@ use crate::fleet::rules::FleetRule;
 use crate::history::merge::HistorySlice;
 use crate::history::page::ReplayPage;
 use crate::inbox::message::{Message, ReplayMessage};
+use crate::position::cursor::Cursor;
+use crate::position::event_id::EventId;
 use crate::position::resume::Resume;
 use crate::requests::shard_request::{ReplayRequest, StreamAddress};
 use crate::requests::source_request::LogRead;
@@ -22,13 +24,16 @@ use crate::{EntryId, Ids};
 impl HubState {
     /// Sends the requested page, or keeps the request until all channels are confirmed. Returns what the
     /// source must read of a log first.
-    pub(super) fn replay(&mut self, request: ReplayRequest) -> Option<LogRead> {
+    pub(super) fn replay(&mut self, mut request: ReplayRequest) -> Option<LogRead> {
         let channels = self.channels_of(&request)?;
         if let Some(&awaited) = self.first_awaited(&channels) {
             self.wait_for(awaited, request);
             return None;
         }
         self.touch(&channels);
+        if let Resume::AfterId(id) = &request.resume {
+            request.resume = self.after_id(id, &channels);
+        }
         if request.resume == Resume::Unknown {
             let start = self.newest_entries(&channels);
             let page = ReplayPage::unknown_id(channels.len(), self.numbers.settled(), start);
@@ -119,13 +124,31 @@ impl HubState {
                 (self.slices(channels, |place| floors[place]), Some(floors))
             }
             // A number that was not given yet is unknown, too.
-            Resume::After { .. } | Resume::Foreign(_) | Resume::Unknown => {
+            Resume::After { .. } | Resume::AfterId(_) | Resume::Foreign(_) | Resume::Unknown => {
                 return ReplayPage::unknown_id(channels.len(), settled, Box::default());
             }
         };
         let mut page = ReplayPage::read(&slices, settled, max_bytes, self.is_gap_first());
         page.floors = page.floors.or(floors);
         page
+    }
+
+    /// What follows the event that has this id on the one channel of a stream. One of ours may be that of an event
+    /// that is not kept any more.
+    fn after_id(&self, id: &[u8], channels: &[ChannelIndex]) -> Resume {
+        let history = channels.first().and_then(|&index| {
+            let channel = self.channels.get(index as usize)?;
+            channel.history.as_ref()
+        });
+        let kept = history.and_then(|history| history.number_of_id(id));
+        let ours = || EventId::parse(id).filter(|id| id.run == self.run).map(|id| id.number);
+        match kept.or_else(ours) {
+            Some(number) => {
+                let beginning = Cursor::new(Ids::Mixed, self.run, std::iter::empty());
+                Resume::after(beginning.at(number))
+            }
+            None => Resume::Unknown,
+        }
     }
 
     /// Whether a gap for what is no longer kept comes before all of a page.

@@ -64,6 +64,7 @@ impl HubState {
                         History::of_log(settings, self.numbers.newest(), channel.newest_entry)
                     }
                     Ids::Ours | Ids::Publisher => History::new(settings, number),
+                    Ids::Mixed => History::of_foreign_ids(settings, number),
                 });
             }
             let now = Instant::now();

@@ -40,6 +40,14 @@ pub(super) struct History {
     // Of the newest record that was dropped, whose number is that above.
     dropped: EventName,
     log: Option<LogIds>,
+    foreign: Option<ForeignIds>,
+}
+
+/// Of a channel whose publisher may give the ids, what is known of an event that is not kept any more.
+#[derive(Debug, Default)]
+struct ForeignIds {
+    /// The id of the newest record that was dropped.
+    dropped: Option<Box<str>>,
 }
 
 /// Of a log, the ids of its records.
@@ -66,7 +74,15 @@ impl History {
     /// An empty history of a channel that is followed from `number` on.
     pub(super) fn new(settings: HistorySettings, number: u64) -> Self {
         let (records, dropped) = (VecDeque::new(), EventName::default());
-        Self { settings, records, bytes: 0, complete_after: number, dropped, log: None }
+        Self {
+            settings,
+            records,
+            bytes: 0,
+            complete_after: number,
+            dropped,
+            log: None,
+            foreign: None,
+        }
     }
 
     /// The history of a channel of an earlier hub: its records, complete after a number, which is that of the
@@ -86,6 +102,11 @@ impl History {
         let vanished = VanishedIds::default();
         let log = LogIds { ids: VecDeque::new(), complete_after: id, vanished };
         Self { log: Some(log), ..Self::new(settings, number) }
+    }
+
+    /// An empty history of a channel whose publisher may give the ids, and that is followed from `number` on.
+    pub(super) fn of_foreign_ids(settings: HistorySettings, number: u64) -> Self {
+        Self { foreign: Some(ForeignIds::default()), ..Self::new(settings, number) }
     }
 
     pub(super) fn settings(&self) -> HistorySettings {
@@ -129,6 +150,9 @@ impl History {
         if number > self.complete_after {
             self.complete_after = number;
             self.dropped = EventName::default();
+            if let Some(foreign) = &mut self.foreign {
+                foreign.dropped = None;
+            }
         }
     }
 
@@ -262,6 +286,7 @@ impl History {
             }
             return;
         };
+        let newest_foreign = self.newest_foreign_id();
         let newest_id = |log: &LogIds| Some((*log.ids.back()?, log.vanished.range));
         if let Some((id, range)) = self.log.as_ref().and_then(newest_id) {
             self.begin_log(newest, id);
@@ -275,6 +300,9 @@ impl History {
             self.begin(newest);
         }
         self.dropped = name;
+        if let Some(foreign) = &mut self.foreign {
+            foreign.dropped = newest_foreign;
+        }
     }
 
     /// The newest message and its name, whether it is kept or not; `None` if there was none after `number`.
@@ -300,6 +328,25 @@ impl History {
             usize::try_from(name.k).ok().and_then(|k| self.records.get(after + k.checked_sub(1)?));
         let record = there.filter(found).or_else(|| self.records.range(after..).find(found))?;
         Some(record.number)
+    }
+
+    /// The number of the newest event with this id, if it is kept, or the newest that was dropped.
+    ///
+    /// A scan, the newest first: clients that come back have seen one of the last, as a rule.
+    pub(super) fn number_of_id(&self, id: &[u8]) -> Option<u64> {
+        let mut newest = self.records.iter().rev();
+        let kept = newest.find(|record| record.content.id().is_some_and(|it| it.as_bytes() == id));
+        let dropped = || {
+            let dropped = self.foreign.as_ref()?.dropped.as_deref()?;
+            (dropped.as_bytes() == id).then_some(self.complete_after)
+        };
+        kept.map(|record| record.number).or_else(dropped)
+    }
+
+    /// The id of the newest record, where the publisher may give ids.
+    fn newest_foreign_id(&self) -> Option<Box<str>> {
+        self.foreign.as_ref()?;
+        self.records.back()?.content.id().map(Into::into)
     }
 
     /// Whether nothing has been kept or dropped after `number`.
@@ -375,6 +422,9 @@ impl History {
             self.bytes -= oldest.content.bytes();
             self.complete_after = oldest.number;
             self.dropped = oldest.name;
+            if let Some(foreign) = &mut self.foreign {
+                foreign.dropped = oldest.content.id().map(Into::into);
+            }
         }
         if let Some(log) = &mut self.log
             && let Some(oldest) = log.ids.pop_front()

@@ -37,6 +37,14 @@ impl HistoryRecord {
 }
 
 impl RecordContent {
+    /// The id in the frame of an event.
+    pub(crate) fn id(&self) -> Option<&str> {
+        match self {
+            Self::Event(frame, _) => frame.id(),
+            Self::Gap(_) => None,
+        }
+    }
+
     /// Bytes of the frame.
     pub(crate) fn bytes(&self) -> usize {
         match self {

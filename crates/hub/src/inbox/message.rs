@@ -59,6 +59,8 @@ pub(crate) enum Message {
         name: EventName,
         entry: Option<EntryId>,
     },
+    /// Nothing more comes on the channel, after `number`.
+    Ended { channel: ChannelIndex, number: u64 },
     /// A mark of the fleet came behind the event `number`.
     Mark(HeardMark),
 }
@@ -101,7 +103,8 @@ impl Message {
             Self::Event { number, .. }
             | Self::Joined { number, .. }
             | Self::Confirmed { number, .. }
-            | Self::Gap { number, .. } => Some(*number),
+            | Self::Gap { number, .. }
+            | Self::Ended { number, .. } => Some(*number),
             Self::Replay(replay) => Some(replay.number),
             Self::Mark(mark) => Some(mark.number),
             Self::Refused { .. } | Self::SourceLost => None,

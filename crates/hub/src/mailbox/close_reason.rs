@@ -21,13 +21,15 @@ pub enum CloseReason {
     Refused,
     /// Its client may not listen any more: its credential was revoked, or its login has ended.
     Revoked,
+    /// What its events come from has ended, and there is nothing more to come.
+    SourceEnded,
     /// Nothing could be written for the `write_timeout`.
     Stalled,
 }
 
 impl CloseReason {
     /// Every reason, for a metric that has them all from the start.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Aged,
         Self::ClientLeft,
         Self::Drained,
@@ -36,6 +38,7 @@ impl CloseReason {
         Self::QueueMemory,
         Self::Refused,
         Self::Revoked,
+        Self::SourceEnded,
         Self::Stalled,
     ];
 
@@ -53,6 +56,7 @@ impl CloseReason {
             Self::QueueMemory => "queue_memory",
             Self::Refused => "refused",
             Self::Revoked => "revoked",
+            Self::SourceEnded => "source_ended",
             Self::Stalled => "stalled",
         }
     }

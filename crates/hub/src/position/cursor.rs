@@ -130,6 +130,8 @@ impl Cursor {
     pub(crate) fn id_at(&self, number: u64, place: Option<FleetPosition>) -> Option<String> {
         match self.ids {
             Ids::Ours => Some(EventId { place, ..self.run.at(number) }.text()),
+            // What has no id of its publisher has one of ours, and there is no fleet.
+            Ids::Mixed => Some(self.run.at(number).text()),
             Ids::Publisher => None,
             Ids::Entries => self.logs.borrow().text(),
         }

@@ -6,5 +6,6 @@
 
 pub(super) mod cursor;
 pub(super) mod event_id;
+pub(super) mod foreign_id;
 pub(super) mod log_positions;
 pub(super) mod resume;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::cursor::Cursor;
 use super::event_id::EventId;
+use super::foreign_id::MAX_FOREIGN_ID;
 use super::log_positions::LogPositions;
 use crate::Ids;
 
@@ -65,7 +66,9 @@ pub(crate) enum Resume {
     /// Those after the client's ids, one for each channel, of which at least one was given by another
     /// gateway or another run; `None` for one that no gateway has written.
     Foreign(Arc<[Option<EventId>]>),
-    /// None: the client's id in a log is unknown, which is a gap.
+    /// Those after the event that has this id, of a publisher or of ours, on the one channel.
+    AfterId(Arc<[u8]>),
+    /// None: the client's id is unknown, which is a gap.
     Unknown,
 }
 
@@ -86,6 +89,11 @@ impl Resume {
                 Self::after_number(beginning, seen)
                     .unwrap_or_else(|| Self::Foreign(seen.ids(channels))),
             ),
+            // Which event it is, the history knows.
+            Ids::Mixed => Some(match &seen.id {
+                Some(id) if id.len() <= MAX_FOREIGN_ID => Self::AfterId(id.as_slice().into()),
+                _ => Self::Unknown,
+            }),
             Ids::Entries => {
                 let mut logs = beginning.logs();
                 let is_known = seen.read_positions(&mut logs);
@@ -101,7 +109,7 @@ impl Resume {
     pub(crate) fn origin(&self) -> Option<ResumedFrom> {
         match self {
             Self::After { cursor, .. } if cursor.is_of_logs() => Some(ResumedFrom::Log),
-            Self::After { .. } => Some(ResumedFrom::History),
+            Self::After { .. } | Self::AfterId(_) => Some(ResumedFrom::History),
             Self::Foreign(_) => Some(ResumedFrom::Fleet),
             Self::Unknown => Some(ResumedFrom::Gap),
             Self::Newest(_) => None,

@@ -82,7 +82,7 @@ impl SourceKind {
     pub(crate) fn of(topic: &Topic) -> Self {
         match topic.ids {
             Ids::Entries => Self::Logs,
-            Ids::Ours | Ids::Publisher => Self::PubSub,
+            Ids::Ours | Ids::Publisher | Ids::Mixed => Self::PubSub,
         }
     }
 }

@@ -50,6 +50,7 @@ impl Shard {
                 }
                 Message::Mark(mark) => self.mark(mark, now),
                 Message::SourceLost => self.note_source_lost(),
+                Message::Ended { channel, .. } => self.channel_ended(channel, now),
                 Message::Replay(replay) => self.replay(*replay, now),
                 Message::Gap { reason, channels, number, name, entry } => {
                     self.gap(reason, &channels, (number, name, entry), now);
@@ -200,6 +201,7 @@ impl Shard {
         if mailbox.is_ready() {
             self.ready(&open, now);
         }
+        self.end_if_over(&open, now);
     }
 
     fn replay_record(

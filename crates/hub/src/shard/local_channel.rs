@@ -21,6 +21,8 @@ pub(super) struct LocalChannel {
     pub(super) ticket: u64,
     pub(super) index: Cell<Option<ChannelIndex>>,
     pub(super) is_confirmed: Cell<bool>,
+    // Nothing more comes.
+    pub(super) is_ended: Cell<bool>,
     // The number of its last confirmation, and its newest message since then.
     pub(super) confirmed: Cell<u64>,
     pub(super) newest: Cell<(u64, EventName)>,
@@ -74,6 +76,7 @@ impl LocalChannel {
             ticket,
             index: Cell::new(None),
             is_confirmed: Cell::new(false),
+            is_ended: Cell::new(false),
             newest_entry: Cell::new(EntryId::ZERO),
             subscribers: RefCell::default(),
         }

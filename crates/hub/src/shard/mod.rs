@@ -5,6 +5,7 @@
 //! as requests ([`streams`]).
 
 mod deliver;
+mod ended;
 mod gaps;
 pub(super) mod link;
 pub(super) mod local_channel;
@@ -30,6 +31,7 @@ use super::inbox::message::Message;
 use super::mailbox::Mailbox;
 use super::mailbox::close_reason::CloseReason;
 use super::mailbox::watchdog::CLOSE_GRACE;
+use super::position::event_id::EventId;
 use super::subject::ChannelIndex;
 use super::timed_streams::StreamKey;
 use super::timed_streams::TimedStreams;
@@ -134,6 +136,11 @@ impl Shard {
     /// How long a stream may be unable to write before it is cut off.
     pub fn write_timeout(&self) -> Duration {
         self.0.write_timeout.get()
+    }
+
+    /// Whether the id is one that the hub of this process has given.
+    pub fn has_given(&self, id: &[u8]) -> bool {
+        EventId::parse(id).is_some_and(|id| id.run == self.0.link.run)
     }
 
     /// How many of these channels have no subscriber on this shard.

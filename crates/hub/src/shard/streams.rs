@@ -75,6 +75,7 @@ impl Shard {
         if mailbox.is_ready() {
             self.ready(&stream, now);
         }
+        self.end_if_over(&stream, now);
         stream
     }
 

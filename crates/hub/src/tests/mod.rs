@@ -8,6 +8,7 @@ mod follow;
 mod linger;
 mod log_oracle;
 mod logs;
+mod mixed_ids;
 mod oracle;
 mod replay;
 mod resume;

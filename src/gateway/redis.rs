@@ -1,0 +1,54 @@
+//! Starts what reads from a Redis and publishes in it.
+
+use ssegate_hub::Hub;
+use tokio::sync::mpsc;
+
+use super::revoking::ControlParts;
+use super::tasks::Tasks;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::source::SourceSettings;
+use crate::source::publishing::PublicationJob;
+use crate::source::redis::{
+    ControlChannel, PubSub, RedisLocation, RedisPublisher, RedisServer, SentinelWatch,
+    StreamReader, StreamServer,
+};
+
+/// What the tasks of a Redis are started with.
+pub(super) struct RedisParts {
+    pub(super) location: RedisLocation,
+    pub(super) source: SourceSettings,
+    pub(super) publications: mpsc::Receiver<PublicationJob>,
+    pub(super) hub: Hub,
+    pub(super) control: Option<ControlParts>,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
+}
+
+impl RedisParts {
+    /// Starts the tasks.
+    pub(super) fn start(self, tasks: &mut Tasks) {
+        let Self { location, source, publications, hub, control, health, metrics } = self;
+        let seen = || (health.clone(), metrics.clone());
+        let server = RedisServer::new(location);
+        for watch in SentinelWatch::all(&server, &health) {
+            tasks.spawn("the watch of a sentinel", watch.run());
+        }
+        let most = source.max_event_bytes;
+        let streams = StreamServer::Redis(server.clone());
+        let (of_streams, counts) = seen();
+        let reader = StreamReader::new(streams, most, hub.clone(), of_streams, counts);
+        tasks.spawn("the stream reader", reader.run());
+        let (of_source, counts) = seen();
+        let source = PubSub::new(server.clone(), (most, source.fleet), hub, of_source, counts);
+        tasks.spawn("the source", source.run());
+        if let Some(ControlParts { channel, reader, outgoing, .. }) = control {
+            let (of_control, counts) = seen();
+            let ends = (reader, outgoing);
+            let control = ControlChannel::new(server.clone(), channel, ends, of_control, counts);
+            tasks.spawn("the control channel", control.run());
+        }
+        let publisher = RedisPublisher::new(server, publications, health, metrics);
+        tasks.spawn("the publisher", publisher.run());
+    }
+}

@@ -1,0 +1,239 @@
+//! The pump of a shared stream: a task that asks the backend, reads its events, and comes back when it ends, as a browser
+//! would, while there are readers.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use ssegate_hub::{is_foreign_id, jittered};
+use ssegate_sse::Event;
+use ssegate_sse::encode::is_field_value;
+use ssegate_sse::parse::{Parser, SseItem};
+
+use super::piece::SharedPieceKind;
+use super::question::SharedQuestion;
+use super::response::{may_be_shared, shared_head};
+use super::upstream::{SharedEnd, SharedOpening, SharedPhase};
+use super::upstreams::SharedFeed;
+use crate::proxy::{Proxy, ProxyError, UpstreamBody};
+
+/// How long browsers wait before they come back, where the backend does not say it with `retry`.
+const RETRY: Duration = Duration::from_secs(3);
+/// The shortest and the longest time that a backend may say.
+const MIN_RETRY: Duration = Duration::from_millis(100);
+const MAX_RETRY: Duration = Duration::from_secs(3600);
+/// The longest wait for a backend that fails again and again, unless it has said a longer one itself.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+/// Reads a backend's stream for all of its readers.
+#[derive(Debug)]
+pub(in crate::service) struct SharedPump {
+    proxy: Proxy,
+    question: SharedQuestion,
+    leave: Duration,
+    max_event_bytes: usize,
+    // The last id of the backend; empty: it sets none. As bytes: a client's may be no text.
+    last_id: Vec<u8>,
+    retry: Duration,
+}
+
+/// What the backend says to the question.
+enum SharedAnswer {
+    /// Events.
+    Stream(Box<Response<UpstreamBody>>),
+    /// There is nothing more to come.
+    NoContent,
+    /// It has failed, and may not fail another time.
+    Failed,
+    /// Something that cannot be shared.
+    Unshared,
+}
+
+/// How a body has ended.
+enum SharedBodyEnd {
+    Complete,
+    Broken,
+}
+
+impl SharedPump {
+    /// A pump for this question. `last_id`: the reader that begins the stream has seen this of the backend.
+    pub(in crate::service) fn new(
+        proxy: Proxy,
+        question: SharedQuestion,
+        last_id: Option<Vec<u8>>,
+        (leave, max_event_bytes): (Duration, usize),
+    ) -> Self {
+        let last_id = last_id.unwrap_or_default();
+        Self { proxy, question, leave, max_event_bytes, last_id, retry: RETRY }
+    }
+
+    /// Reads until there is nothing more to come, or nobody to read it.
+    pub(in crate::service) async fn run(mut self, feed: SharedFeed) {
+        let end = match self.begin(&feed).await {
+            ControlFlow::Continue(body) => self.pump(&feed, body).await,
+            ControlFlow::Break(end) => end,
+        };
+        feed.end(end, &self.last_id);
+    }
+
+    /// Asks for the first time, while anybody waits for it.
+    async fn begin(&mut self, feed: &SharedFeed) -> ControlFlow<SharedEnd, UpstreamBody> {
+        let answer = tokio::select! {
+            answer = self.ask_with_and_without_id() => answer,
+            () = feed.unread(Duration::ZERO) => return ControlFlow::Break(SharedEnd::Left),
+        };
+        match answer {
+            SharedAnswer::Stream(response) => {
+                let (head, body) = response.into_parts();
+                let after = Some(self.last_id.clone()).filter(|id| !id.is_empty());
+                let opening = SharedOpening { head: shared_head(&head.headers), after };
+                feed.upstream().set_phase(SharedPhase::Open(Arc::new(opening)));
+                ControlFlow::Continue(body)
+            }
+            SharedAnswer::NoContent if self.last_id.is_empty() => {
+                ControlFlow::Break(SharedEnd::NoContent)
+            }
+            SharedAnswer::NoContent => ControlFlow::Break(SharedEnd::NothingAfter),
+            SharedAnswer::Failed => ControlFlow::Break(SharedEnd::Failed),
+            SharedAnswer::Unshared => ControlFlow::Break(SharedEnd::Unshared),
+        }
+    }
+
+    /// A backend that refuses the id is asked without it.
+    async fn ask_with_and_without_id(&mut self) -> SharedAnswer {
+        let answer = self.ask().await;
+        if matches!(answer, SharedAnswer::Unshared) && !self.last_id.is_empty() {
+            self.last_id.clear();
+            return self.ask().await;
+        }
+        answer
+    }
+
+    async fn ask(&self) -> SharedAnswer {
+        let id = HeaderValue::from_bytes(&self.last_id).ok().filter(|id| !id.is_empty());
+        match self.proxy.ask(self.question.request(id.as_ref())).await {
+            Ok(response) => self.judge(response),
+            Err(error) => {
+                log(&self.proxy, &error);
+                SharedAnswer::Failed
+            }
+        }
+    }
+
+    fn judge(&self, mut response: Response<UpstreamBody>) -> SharedAnswer {
+        let status = response.status();
+        let is_temporary = status.is_server_error()
+            || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+            || status == StatusCode::TOO_EARLY;
+        if status == StatusCode::NO_CONTENT {
+            SharedAnswer::NoContent
+        } else if is_temporary {
+            SharedAnswer::Failed
+        } else if let Err(why) = may_be_shared((status, response.headers()), &self.question) {
+            tracing::debug!(route = self.proxy.route(), why = why.as_str(), "not shared");
+            SharedAnswer::Unshared
+        } else {
+            response.body_mut().disable_idle_timeout();
+            SharedAnswer::Stream(Box::new(response))
+        }
+    }
+
+    /// Reads one response after the other.
+    async fn pump(&mut self, feed: &SharedFeed, mut body: UpstreamBody) -> SharedEnd {
+        let leave = self.leave;
+        // What comes before the hub follows the channel would be lost.
+        tokio::select! {
+            () = feed.upstream().followed() => {}
+            () = feed.unread(leave) => return SharedEnd::Left,
+        }
+        loop {
+            let end = tokio::select! {
+                end = self.read(feed, body) => end,
+                () = feed.unread(leave) => return SharedEnd::Left,
+            };
+            feed.metrics().shared_retried(match end {
+                SharedBodyEnd::Complete => "complete",
+                SharedBodyEnd::Broken => "broken",
+            });
+            let again = tokio::select! {
+                again = self.come_back(feed) => again,
+                () = feed.unread(leave) => return SharedEnd::Left,
+            };
+            body = match again {
+                ControlFlow::Continue(body) => body,
+                ControlFlow::Break(end) => return end,
+            };
+        }
+    }
+
+    /// Reads a response to its end.
+    async fn read(&mut self, feed: &SharedFeed, mut body: UpstreamBody) -> SharedBodyEnd {
+        // An id of a client that is no text is not one of the events that follow.
+        let last_id = String::from_utf8(self.last_id.clone()).unwrap_or_default();
+        let mut parser = Parser::resuming(&last_id, self.max_event_bytes);
+        loop {
+            let data = match body.frame().await {
+                // Trailers are not part of the stream.
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                Some(Err(_told_by_the_proxy)) => return SharedBodyEnd::Broken,
+                None => return SharedBodyEnd::Complete,
+            };
+            let mut events = Vec::new();
+            parser.feed(&data, |item| match item {
+                SseItem::Event { event, .. } => events.push(Some(sendable(event))),
+                SseItem::TooLarge(_) => events.push(None),
+                SseItem::Retry(retry) => self.retry = retry.clamp(MIN_RETRY, MAX_RETRY),
+                SseItem::Comment(_) => {}
+            });
+            let id = parser.last_event_id();
+            if id.as_bytes() != self.last_id {
+                self.last_id.clear();
+                // Another one the backend would not recognize, or could not be sent.
+                if is_foreign_id(id) {
+                    self.last_id.extend_from_slice(id.as_bytes());
+                }
+            }
+            if !events.is_empty() {
+                feed.send(SharedPieceKind::Events(events)).await;
+            }
+        }
+    }
+
+    /// Asks again until there is a stream, or there will be none.
+    async fn come_back(&mut self, feed: &SharedFeed) -> ControlFlow<SharedEnd, UpstreamBody> {
+        let mut wait = self.retry;
+        loop {
+            // Backends of many streams are not asked for all of them at once.
+            tokio::time::sleep(wait.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+            match self.ask_with_and_without_id().await {
+                SharedAnswer::Stream(response) => {
+                    if self.last_id.is_empty() {
+                        feed.send(SharedPieceKind::Away).await;
+                    }
+                    return ControlFlow::Continue(response.into_body());
+                }
+                SharedAnswer::NoContent => return ControlFlow::Break(SharedEnd::NoContent),
+                SharedAnswer::Unshared => return ControlFlow::Break(SharedEnd::Unshared),
+                SharedAnswer::Failed => {
+                    feed.metrics().shared_retried("failed");
+                    wait = jittered(wait).min(self.retry.max(MAX_BACKOFF));
+                }
+            }
+        }
+    }
+}
+
+/// The event as readers are sent it. The encoder takes names that are field values only.
+fn sendable(mut event: Event) -> Event {
+    event.name = event.name.filter(|name| is_field_value(name));
+    event
+}
+
+fn log(proxy: &Proxy, error: &ProxyError) {
+    if let Some(held_back) = error.held_back() {
+        let (route, kind) = (proxy.route(), error.kind());
+        tracing::warn!(route, kind, %error, held_back, "a shared stream's request to the backend failed");
+    }
+}

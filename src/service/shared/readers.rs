@@ -1,0 +1,147 @@
+//! How many readers a shared stream has, and since when it has none.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::metrics::Metrics;
+
+/// The readers of one stream, and the requests that wait for it.
+#[derive(Debug)]
+pub(super) struct SharedReaders {
+    count: Mutex<ReaderCount>,
+    changed: Notify,
+    metrics: Metrics,
+}
+
+#[derive(Debug)]
+struct ReaderCount {
+    readers: usize,
+    // Since when there is none.
+    since: Instant,
+    // No reader may come any more.
+    is_closed: bool,
+}
+
+/// A reader of a shared stream, or a request that waits for one. The stream stays as long as there are any.
+#[derive(Debug)]
+pub(in crate::service) struct SharedReader(Arc<SharedReaders>);
+
+impl SharedReaders {
+    /// None so far.
+    pub(super) fn new(metrics: Metrics) -> Arc<Self> {
+        let count = ReaderCount { readers: 0, since: Instant::now(), is_closed: false };
+        Arc::new(Self { count: Mutex::new(count), changed: Notify::new(), metrics })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ReaderCount> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more reader; `None` if the stream is closed.
+    pub(super) fn add(self: &Arc<Self>) -> Option<SharedReader> {
+        let mut count = self.lock();
+        if count.is_closed {
+            return None;
+        }
+        count.readers += 1;
+        drop(count);
+        self.metrics.shared_readers(1);
+        Some(SharedReader(Arc::clone(self)))
+    }
+
+    /// No reader may come any more.
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_one();
+    }
+
+    /// What [`Self::unread`] waits for may have changed.
+    pub(super) fn notify(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Waits until there was none for the time that `leave` says, which may change; none may come after that. For one
+    /// task.
+    pub(super) async fn unread(&self, leave: impl Fn() -> Duration) {
+        loop {
+            let due = match self.close_if_unread(leave()) {
+                Ok(()) => return,
+                Err(due) => due,
+            };
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = async {
+                    match due {
+                        Some(due) => tokio::time::sleep_until(due).await,
+                        None => std::future::pending().await,
+                    }
+                } => {}
+            }
+        }
+    }
+
+    /// Closes the stream if it had no reader for `leave`.
+    ///
+    /// # Errors
+    /// It is not over yet; when to look again, or `None` while there is a reader.
+    fn close_if_unread(&self, leave: Duration) -> Result<(), Option<Instant>> {
+        let mut count = self.lock();
+        let due = count.since + leave;
+        if count.is_closed {
+            Ok(())
+        } else if count.readers > 0 {
+            Err(None)
+        } else if Instant::now() < due {
+            Err(Some(due))
+        } else {
+            count.is_closed = true;
+            Ok(())
+        }
+    }
+}
+
+impl Drop for SharedReader {
+    fn drop(&mut self) {
+        let Self(readers) = self;
+        readers.metrics.shared_readers(-1);
+        let mut count = readers.lock();
+        count.readers -= 1;
+        if count.readers == 0 {
+            count.since = Instant::now();
+            drop(count);
+            readers.changed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{Instant, timeout};
+
+    use super::SharedReaders;
+    use crate::metrics::Metrics;
+
+    const LEAVE: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_left_some_time_after_its_last_reader() {
+        let readers = SharedReaders::new(Metrics::new().expect("metrics"));
+        let (first, second) = (readers.add(), readers.add());
+        let unread = || readers.unread(|| LEAVE);
+        drop(first);
+        assert!(timeout(2 * LEAVE, unread()).await.is_err(), "one is left");
+        drop(second);
+        assert!(timeout(LEAVE / 2, unread()).await.is_err());
+        // A reader that comes in time begins it anew.
+        drop(readers.add().expect("it is open"));
+        let begun = Instant::now();
+        unread().await;
+        assert_eq!(begun.elapsed(), LEAVE);
+        assert!(readers.add().is_none(), "it is closed");
+    }
+}

@@ -1,0 +1,174 @@
+//! One shared stream: what its pump, its readers and the source know of it together.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use ssegate_format::Format;
+use ssegate_hub::{ChannelName, Ids, Subscription, Topic};
+use tokio::sync::watch;
+
+use super::question::QuestionKey;
+use super::readers::SharedReaders;
+
+/// One shared stream.
+#[derive(Debug)]
+pub(in crate::service) struct SharedUpstream {
+    pub(super) key: QuestionKey,
+    pub(super) scope: Arc<str>,
+    /// Its channel in the hub. No other stream has the name, not even one of the same key.
+    pub(in crate::service) topic: Topic,
+    /// Bytes at the head of the name that clients do not see.
+    pub(in crate::service) prefix_bytes: usize,
+    phase: watch::Sender<SharedPhase>,
+    pub(super) readers: Arc<SharedReaders>,
+    is_followed: watch::Sender<bool>,
+}
+
+/// How far a shared stream has come.
+#[derive(Clone, Debug)]
+pub(in crate::service) enum SharedPhase {
+    /// The backend was asked, and has not responded.
+    Asked,
+    /// It responds with events.
+    Open(Arc<SharedOpening>),
+    /// There is no stream that can be shared.
+    Closed(SharedEnd),
+}
+
+/// What a reader needs to know of the backend's response.
+#[derive(Debug)]
+pub(in crate::service) struct SharedOpening {
+    /// What all readers get of its header.
+    pub(in crate::service) head: HeaderMap,
+    /// The id after which the backend has begun, if it was asked for what follows one.
+    pub(in crate::service) after: Option<Vec<u8>>,
+}
+
+/// Why a stream is not shared, or not any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum SharedEnd {
+    /// The backend's response cannot be shared: each reader asks it for itself.
+    Unshared,
+    /// The backend says that there is nothing more to come (204).
+    NoContent,
+    /// The backend says so (204) of what follows the id of the reader that has begun, and of nobody else.
+    NothingAfter,
+    /// The backend cannot be reached, or has failed.
+    Failed,
+    /// Nobody reads it any more, or the gateway stops.
+    Left,
+}
+
+impl SharedEnd {
+    /// Whether it holds for those who ask soon after.
+    pub(super) fn is_remembered(self) -> bool {
+        matches!(self, Self::Unshared | Self::NoContent)
+    }
+
+    /// The word for it in the metrics.
+    pub(in crate::service) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unshared => "unshared",
+            Self::NoContent => "no_content",
+            Self::NothingAfter => "nothing_after",
+            Self::Failed => "failed",
+            Self::Left => "left",
+        }
+    }
+}
+
+impl SharedUpstream {
+    /// The stream `number` of this process. `path` is what clients are told it is called.
+    pub(super) fn new(
+        key: QuestionKey,
+        scope: Arc<str>,
+        (number, path): (u64, &str),
+        readers: Arc<SharedReaders>,
+    ) -> Self {
+        let prefix = format!("{number}:");
+        let room = ChannelName::MAX_BYTES - prefix.len();
+        let end = path.len().min(room);
+        let end = (0..=end).rev().find(|&end| path.is_char_boundary(end)).unwrap_or_default();
+        let name = ChannelName::new(&format!("{prefix}{}", &path[..end]));
+        let name = name.or_else(|_strange| ChannelName::new(&prefix));
+        let name = name.expect("digits and a colon are a name");
+        let subscription = Subscription { name, is_pattern: false };
+        Self {
+            key,
+            scope,
+            topic: Topic { subscription, format: Format::Raw, ids: Ids::Mixed },
+            prefix_bytes: prefix.len(),
+            phase: watch::Sender::new(SharedPhase::Asked),
+            readers,
+            is_followed: watch::Sender::new(false),
+        }
+    }
+
+    /// The name of its channel.
+    pub(super) fn name(&self) -> &str {
+        self.topic.subscription.name.as_str()
+    }
+
+    /// Waits until the backend has responded.
+    pub(in crate::service) async fn answered(&self) -> SharedPhase {
+        let mut phases = self.phase.subscribe();
+        let answered = phases.wait_for(|phase| !matches!(phase, SharedPhase::Asked)).await;
+        answered.map_or(SharedPhase::Closed(SharedEnd::Failed), |phase| phase.clone())
+    }
+
+    pub(in crate::service) fn phase(&self) -> SharedPhase {
+        self.phase.borrow().clone()
+    }
+
+    pub(super) fn set_phase(&self, phase: SharedPhase) {
+        self.phase.send_replace(phase);
+    }
+
+    /// The hub takes its events from now on.
+    pub(super) fn set_followed(&self) {
+        self.is_followed.send_replace(true);
+    }
+
+    /// Waits until the hub takes its events.
+    pub(super) async fn followed(&self) {
+        let mut followed = self.is_followed.subscribe();
+        // The sender is part of this stream.
+        drop(followed.wait_for(|is_followed| *is_followed).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::{SharedReaders, SharedUpstream};
+    use crate::metrics::Metrics;
+    use crate::route::ShareSettings;
+    use crate::service::shared::origin::RequestOrigin;
+    use crate::service::shared::question::SharedQuestion;
+
+    #[test]
+    fn clients_are_told_the_path_and_not_the_number() {
+        let request = Request::get("http://a.test/").header("accept", "text/event-stream");
+        let origin = RequestOrigin {
+            scope: "",
+            is_tls: false,
+            is_trusted: false,
+            has_body: false,
+            identity: &[],
+        };
+        let request = request.body(()).expect("a request");
+        let question = SharedQuestion::of(&request, origin, &ShareSettings::default());
+        let question = question.expect("it is shared");
+        let long = format!("/{}", "\u{fc}".repeat(300));
+        for (path, expected) in [("/prices", "/prices"), ("/a\u{7f}", ""), (&*long, &long[..253])] {
+            let upstream = SharedUpstream::new(
+                question.key().clone(),
+                "r".into(),
+                (7, path),
+                SharedReaders::new(Metrics::new().expect("metrics")),
+            );
+            assert_eq!(&upstream.name()[upstream.prefix_bytes..], expected, "{path}");
+        }
+    }
+}

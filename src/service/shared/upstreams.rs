@@ -1,0 +1,275 @@
+//! All shared streams of this process: found by their question, bounded, and remembered for a while where there is
+//! none.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use super::piece::{SharedPiece, SharedPieceKind};
+use super::question::QuestionKey;
+use super::readers::{SharedReader, SharedReaders};
+use super::upstream::{SharedEnd, SharedPhase, SharedUpstream};
+use crate::metrics::Metrics;
+
+/// How long it is remembered that a question has no stream to share: so long its requests do not wait for one another.
+const REMEMBERED: Duration = Duration::from_secs(30);
+/// The most questions of which that is remembered.
+const MAX_REMEMBERED: usize = 1_000;
+/// The most pieces that wait for the source. Pumps wait when there are more, and with them their backends.
+const MAX_PIECES: usize = 256;
+
+/// All shared streams. A cheap handle, for all threads; it survives reloads.
+#[derive(Clone)]
+pub struct SharedStreams(Arc<SharedStreamsState>);
+
+struct SharedStreamsState {
+    metrics: Metrics,
+    pieces: mpsc::Sender<SharedPiece>,
+    // Those whose end the source does not know yet: one for each, so that an end has not to wait for room.
+    ended: Mutex<Vec<Arc<SharedUpstream>>>,
+    any_ended: Notify,
+    is_draining: AtomicBool,
+    table: Mutex<UpstreamTable>,
+}
+
+#[derive(Default)]
+struct UpstreamTable {
+    by_key: HashMap<QuestionKey, Arc<SharedUpstream>>,
+    by_name: HashMap<Box<str>, Arc<SharedUpstream>>,
+    // By route.
+    counts: HashMap<Arc<str>, usize>,
+    remembered: HashMap<QuestionKey, RememberedEnd>,
+    newest: u64,
+}
+
+/// Why a question has no stream to share.
+struct RememberedEnd {
+    until: Instant,
+    end: SharedEnd,
+    // Where the backend has said that nothing more comes: behind this id of it.
+    after: Option<Box<[u8]>>,
+}
+
+/// Where a request is in its stream.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::service) struct SharedPosition<'a> {
+    /// The id of what its reader has seen.
+    pub(in crate::service) id: Option<&'a [u8]>,
+    /// Whether it is one that the gateway has given.
+    pub(in crate::service) is_ours: bool,
+}
+
+impl RememberedEnd {
+    /// Whether it holds for a reader there. Of a stream that the backend has ended, others can have a part.
+    fn holds_at(&self, position: SharedPosition<'_>) -> bool {
+        self.after.is_none() || position.is_ours || position.id == self.after.as_deref()
+    }
+}
+
+/// The ends of what pumps send, for [`SharedSource`](super::source::SharedSource).
+#[derive(Debug)]
+pub struct SharedPieces(pub(super) mpsc::Receiver<SharedPiece>);
+
+/// What becomes of a request that may share a stream.
+#[derive(Debug)]
+pub(in crate::service) enum SharedJoin {
+    /// It is the first of its stream, and has to see to it that the backend is asked.
+    First(Arc<SharedUpstream>, SharedReader, SharedFeed),
+    /// It shares one that others have begun.
+    Later(Arc<SharedUpstream>, SharedReader),
+    /// There is none to share, as the backend has said a moment ago.
+    Remembered(SharedEnd),
+    /// The route has as many as it may have.
+    Full,
+}
+
+impl SharedStreams {
+    /// Why streams end, as the metrics name it.
+    pub const ENDED_FOR: [&str; 5] = [
+        SharedEnd::Unshared.as_str(),
+        SharedEnd::NoContent.as_str(),
+        SharedEnd::NothingAfter.as_str(),
+        SharedEnd::Failed.as_str(),
+        SharedEnd::Left.as_str(),
+    ];
+
+    /// No streams yet.
+    pub fn new(metrics: Metrics) -> (Self, SharedPieces) {
+        let (pieces, received) = mpsc::channel(MAX_PIECES);
+        let (is_draining, table) = (AtomicBool::new(false), Mutex::default());
+        let (ended, any_ended) = (Mutex::default(), Notify::new());
+        let state = SharedStreamsState { metrics, pieces, ended, any_ended, is_draining, table };
+        (Self(Arc::new(state)), SharedPieces(received))
+    }
+
+    pub(in crate::service) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    fn lock(&self) -> MutexGuard<'_, UpstreamTable> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the stream of a question, or begins one, if its route, which has this scope, has less than `most`.
+    pub(in crate::service) fn join(
+        &self,
+        key: &QuestionKey,
+        position: SharedPosition<'_>,
+        (scope, path): (&Arc<str>, &str),
+        most: usize,
+    ) -> SharedJoin {
+        let mut table = self.lock();
+        if let Some(upstream) = table.by_key.get(key)
+            && let Some(reader) = upstream.readers.add()
+        {
+            return SharedJoin::Later(Arc::clone(upstream), reader);
+        }
+        if let Some(known) = table.remembered.get(key) {
+            let is_over = known.until <= Instant::now();
+            if !is_over && known.holds_at(position) {
+                return SharedJoin::Remembered(known.end);
+            }
+            if is_over {
+                table.remembered.remove(key);
+            }
+        }
+        let count = table.counts.entry(Arc::clone(scope)).or_default();
+        if *count >= most {
+            return SharedJoin::Full;
+        }
+        let readers = SharedReaders::new(self.0.metrics.clone());
+        let Some(reader) = readers.add() else { return SharedJoin::Full };
+        *count += 1;
+        table.newest += 1;
+        let name = (table.newest, path);
+        let upstream = SharedUpstream::new(key.clone(), Arc::clone(scope), name, readers);
+        let upstream = Arc::new(upstream);
+        table.by_key.insert(key.clone(), Arc::clone(&upstream));
+        table.by_name.insert(upstream.name().into(), Arc::clone(&upstream));
+        drop(table);
+        self.0.metrics.shared_upstreams(1);
+        let feed = SharedFeed {
+            upstream: Arc::clone(&upstream),
+            streams: self.clone(),
+            end: SharedEnd::Failed,
+            after: None,
+        };
+        SharedJoin::First(upstream, reader, feed)
+    }
+
+    /// The stream with this name.
+    pub(super) fn named(&self, name: &str) -> Option<Arc<SharedUpstream>> {
+        self.lock().by_name.get(name).cloned()
+    }
+
+    /// Waits until streams have ended, and takes them. What their pumps have sent was put in before. Cancel safe.
+    pub(super) async fn ended(&self) -> Vec<Arc<SharedUpstream>> {
+        self.0.any_ended.notified().await;
+        std::mem::take(&mut *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Streams are left with their last reader from now on: the gateway stops.
+    pub(in crate::service) fn drain(&self) {
+        self.0.is_draining.store(true, Ordering::Relaxed);
+        self.lock().by_name.values().for_each(|upstream| upstream.readers.notify());
+    }
+
+    fn forget(&self, upstream: &Arc<SharedUpstream>, (end, after): (SharedEnd, Option<Box<[u8]>>)) {
+        let mut table = self.lock();
+        table.by_name.remove(upstream.name());
+        // Another may have taken its place, once it was closed.
+        if table.by_key.get(&upstream.key).is_some_and(|known| Arc::ptr_eq(known, upstream)) {
+            table.by_key.remove(&upstream.key);
+        }
+        if let Some(count) = table.counts.get_mut(&upstream.scope) {
+            *count -= 1;
+            if *count == 0 {
+                table.counts.remove(&upstream.scope);
+            }
+        }
+        if end.is_remembered() {
+            let now = Instant::now();
+            if table.remembered.len() >= MAX_REMEMBERED {
+                table.remembered.retain(|_, known| now < known.until);
+            }
+            if table.remembered.len() < MAX_REMEMBERED {
+                let remembered = RememberedEnd { until: now + REMEMBERED, end, after };
+                table.remembered.insert(upstream.key.clone(), remembered);
+            }
+        }
+        drop(table);
+        self.0.metrics.shared_upstreams(-1);
+    }
+}
+
+impl fmt::Debug for SharedStreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedStreams").finish_non_exhaustive()
+    }
+}
+
+/// The pump's side of a shared stream. When it is dropped the stream has ended, also if that is because the pump has
+/// panicked.
+#[derive(Debug)]
+pub(in crate::service) struct SharedFeed {
+    upstream: Arc<SharedUpstream>,
+    streams: SharedStreams,
+    end: SharedEnd,
+    after: Option<Box<[u8]>>,
+}
+
+impl SharedFeed {
+    /// The stream.
+    pub(super) fn upstream(&self) -> &SharedUpstream {
+        &self.upstream
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        self.streams.metrics()
+    }
+
+    /// Hands a piece to the source; waits while it has too many.
+    pub(super) async fn send(&self, what: SharedPieceKind) {
+        let (upstream, received) = (Arc::clone(&self.upstream), Instant::now());
+        // The source is gone: the gateway has stopped.
+        drop(self.streams.0.pieces.send(SharedPiece { upstream, received, what }).await);
+    }
+
+    /// Waits until the stream had no reader for `leave`. No reader comes after that.
+    pub(super) async fn unread(&self, leave: Duration) {
+        let is_draining = &self.streams.0.is_draining;
+        let leave = || match is_draining.load(Ordering::Relaxed) {
+            true => Duration::ZERO,
+            false => leave,
+        };
+        self.upstream.readers.unread(leave).await;
+    }
+
+    /// The stream ends for this reason. `after`: the id with which the backend was asked last.
+    pub(super) fn end(mut self, end: SharedEnd, after: &[u8]) {
+        let is_after = end == SharedEnd::NoContent && !after.is_empty();
+        self.after = is_after.then(|| after.into());
+        self.end = end;
+    }
+}
+
+impl Drop for SharedFeed {
+    fn drop(&mut self) {
+        let was_open = matches!(self.upstream.phase(), SharedPhase::Open(_));
+        self.streams.forget(&self.upstream, (self.end, self.after.take()));
+        self.upstream.readers.close();
+        self.upstream.set_phase(SharedPhase::Closed(self.end));
+        self.streams.metrics().shared_ended(self.end.as_str());
+        if was_open {
+            let SharedStreamsState { ended, any_ended, .. } = &*self.streams.0;
+            let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.push(Arc::clone(&self.upstream));
+            any_ended.notify_one();
+        }
+    }
+}

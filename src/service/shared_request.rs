@@ -1,0 +1,198 @@
+//! Requests of a route with `share`: which of them get a shared stream, and where in it each begins.
+//!
+//! The first of a stream has the backend asked; those that come meanwhile wait for the same response. Each of them has
+//! passed `auth` of its route, and ends as the streams of an events route do.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body::Body as _;
+use ssegate_hub::{
+    HistorySettings, LastSeen, Replay, StreamOpening, StreamRequest, StreamSettings,
+};
+
+use super::admission::Admission;
+use super::body::{ResponseBody, StreamBody};
+use super::rejection::Rejection;
+use super::request_info::RequestInfo;
+use super::shared::origin::RequestOrigin;
+use super::shared::pump::SharedPump;
+use super::shared::question::SharedQuestion;
+use super::shared::readers::SharedReader;
+use super::shared::upstream::{SharedEnd, SharedOpening, SharedPhase, SharedUpstream};
+use super::shared::upstreams::{SharedFeed, SharedJoin, SharedPosition};
+use super::{Service, cors, events};
+use crate::proxy::Proxy;
+use crate::route::{Route, ShareSettings};
+use crate::server::connection::ConnectionState;
+use crate::server::contain::Contained;
+use crate::server::request_body::RequestBody;
+
+/// A request on a route with `share`.
+pub(super) struct SharedErrand<'a> {
+    pub(super) service: &'a Service,
+    pub(super) route: &'a Route,
+    pub(super) proxy: &'a Proxy,
+    pub(super) info: &'a RequestInfo,
+    pub(super) admission: &'a Admission,
+    /// The fields that tell the backend who it is.
+    pub(super) identity: &'a [(HeaderName, HeaderValue)],
+}
+
+/// Where a reader is when it joins.
+struct Beginning {
+    /// The id of what it has seen.
+    position: Option<Vec<u8>>,
+    /// Whether it has waited for the backend's response, and so the stream begins with it.
+    has_waited: bool,
+}
+
+impl SharedErrand<'_> {
+    /// Responds with a shared stream; `None`: the request is to be forwarded.
+    ///
+    /// # Errors
+    /// The backend was asked, and is away; or the reader has as many streams as it may have.
+    pub(super) async fn respond(
+        self,
+        request: &Request<RequestBody>,
+        share: &ShareSettings,
+        connection: &Rc<ConnectionState>,
+    ) -> Result<Option<Response<ResponseBody>>, Rejection> {
+        let metrics = self.service.metrics();
+        let origin = RequestOrigin {
+            scope: &self.route.scope,
+            is_tls: connection.is_tls(),
+            is_trusted: connection.is_trusted_proxy(),
+            has_body: !request.body().is_end_stream(),
+            identity: self.identity,
+        };
+        let question = match SharedQuestion::of(request, origin, share) {
+            Ok(question) => question,
+            Err(why) => {
+                metrics.shared_alone(why.as_str());
+                return Ok(None);
+            }
+        };
+        if self.service.health().is_draining() {
+            return Err(Rejection::Draining);
+        }
+        let position = events::last_event_id(request);
+        let place = (&self.route.scope, request.uri().path());
+        let is_ours = position.as_ref().is_some_and(|id| self.service.sharing().has_given(id));
+        let seen = SharedPosition { id: position.as_deref(), is_ours };
+        let most = share.limits.upstreams;
+        let joined = self.service.shared().join(question.key(), seen, place, most);
+        let (upstream, reader, is_first) = match joined {
+            SharedJoin::First(upstream, reader, feed) => {
+                let last_id = position.clone().filter(|_| !is_ours);
+                let most = self.service.0.publisher.max_event_bytes();
+                let bounds = (share.leave, most.min(share.limits.bytes));
+                let pump = SharedPump::new(self.proxy.clone(), question, last_id, bounds);
+                self.start(pump, feed);
+                (upstream, reader, true)
+            }
+            SharedJoin::Later(upstream, reader) => (upstream, reader, false),
+            SharedJoin::Remembered(SharedEnd::NoContent) => return Ok(Some(self.nothing())),
+            SharedJoin::Remembered(end) => return Ok(self.alone(end.as_str())),
+            SharedJoin::Full => return Ok(self.alone("max_upstreams")),
+        };
+        let has_waited = matches!(upstream.phase(), SharedPhase::Asked);
+        match upstream.answered().await {
+            SharedPhase::Open(opening) => {
+                metrics.shared_request(if is_first { "first" } else { "joined" });
+                let beginning = Beginning { position, has_waited };
+                let stream = (&*upstream, &*opening, reader);
+                self.open(stream, beginning, share, connection).map(Some)
+            }
+            SharedPhase::Closed(SharedEnd::NoContent) => Ok(Some(self.nothing())),
+            SharedPhase::Closed(SharedEnd::NothingAfter) if is_first => Ok(Some(self.nothing())),
+            SharedPhase::Closed(end @ (SharedEnd::Unshared | SharedEnd::NothingAfter)) => {
+                Ok(self.alone(end.as_str()))
+            }
+            // One sees why, so that not all of them ask a backend that has failed.
+            SharedPhase::Closed(SharedEnd::Failed) if is_first => Ok(self.alone("failed")),
+            SharedPhase::Closed(_) | SharedPhase::Asked => Err(Rejection::SharedAway),
+        }
+    }
+
+    fn alone(&self, why: &str) -> Option<Response<ResponseBody>> {
+        self.service.metrics().shared_alone(why);
+        None
+    }
+
+    /// The backend has said that nothing more comes: an `EventSource` does not come back after that.
+    fn nothing(&self) -> Response<ResponseBody> {
+        self.service.metrics().shared_request("no_content");
+        let mut response = Response::new(ResponseBody::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let (cors, origin) = (&self.route.settings.cors, self.info.origin.as_ref());
+        cors::allow(cors, origin, response.headers_mut());
+        response
+    }
+
+    /// Asks the backend, whatever becomes of this request. A panic ends the one stream.
+    fn start(&self, pump: SharedPump, feed: SharedFeed) {
+        let metrics = self.service.metrics().clone();
+        let pumping = async move {
+            if Contained::new(pump.run(feed)).await.is_err() {
+                metrics.panicked("shared");
+            }
+        };
+        drop(self.service.pumps().spawn_local(pumping));
+    }
+
+    /// Opens a reader.
+    fn open(
+        &self,
+        (upstream, opening, reader): (&SharedUpstream, &SharedOpening, SharedReader),
+        beginning: Beginning,
+        share: &ShareSettings,
+        connection: &Rc<ConnectionState>,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        let Self { service, route, info, admission, .. } = *self;
+        let counted = service.count_stream(route, admission, Rc::clone(connection))?;
+        if beginning.position.is_some() {
+            service.metrics().stream_resumed();
+            info.note(|log| log.note_last_event_id());
+        }
+        let (settings, position) = beginning.of(opening, &share.stream);
+        let (count, bytes) = (share.limits.events, share.limits.bytes);
+        let subscriber = service.sharing().subscribe(StreamRequest {
+            topics: vec![upstream.topic.clone()],
+            settings,
+            prefix_bytes: upstream.prefix_bytes,
+            history: Some(HistorySettings { count, bytes, ..HistorySettings::default() }),
+            last_seen: LastSeen::up_to(position),
+            // A position of ours would take the place of the backend's id, which outlives the stream.
+            opening: StreamOpening { is_continued: false, ready_has_position: false },
+            expires_at: admission.expires_at,
+            cut: connection.current_request_abort(),
+        });
+        let ender = subscriber.ender();
+        counted.watch(Box::default(), move |reason| ender.end(reason));
+        let body = ResponseBody::Stream(StreamBody::sharing(reader, subscriber, counted));
+        let mut response = Response::new(body);
+        *response.headers_mut() = opening.head.clone();
+        Ok(response)
+    }
+}
+
+impl Beginning {
+    /// What the reader is sent first: the settings of its stream, and the id after which it begins.
+    ///
+    /// Those that have waited get the stream from its beginning, if that is where they are.
+    fn of(
+        self,
+        opening: &SharedOpening,
+        settings: &Arc<StreamSettings>,
+    ) -> (Arc<StreamSettings>, Option<Vec<u8>>) {
+        let Self { position, has_waited } = self;
+        let is_at_start = position.is_none() || position == opening.after;
+        if !has_waited || !is_at_start {
+            return (Arc::clone(settings), position);
+        }
+        let settings = StreamSettings { replay: Replay::All, ..StreamSettings::clone(settings) };
+        (Arc::new(settings), None)
+    }
+}

@@ -1,0 +1,189 @@
+//! What happens when the backend's stream ends or breaks: it is asked again, as a browser would, while readers stay.
+
+use super::{STREAM, build, data, end, first, get, join, open};
+use crate::support::{Redis, Upstream, Via};
+
+/// With the last id of the backend; nothing is missing then, and readers are told nothing.
+#[tokio::test]
+async fn a_stream_that_ends_goes_on_after_its_last_id() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, "").start().await;
+    let (mut reader, mut call) = first(&gateway, &upstream, "/").await;
+    assert_eq!(call.header("last-event-id"), "");
+    call.write_chunk("retry: 100\nid: 7\ndata: 1\n\nid: 8\ndata: 2\n\ndata: cut").await;
+    end(&mut call).await;
+    drop(call);
+    let mut call = upstream.call().await;
+    assert_eq!(call.header("last-event-id"), "8");
+    call.write(STREAM).await;
+    call.write_chunk("id: 9\ndata: 3\n\n").await;
+    // Broken, not ended.
+    call.reset();
+    let mut call = upstream.call().await;
+    assert_eq!(call.header("last-event-id"), "9");
+    call.write(STREAM).await;
+    call.write_chunk("data: 4\n\n").await;
+    assert_eq!(data(&mut reader, 4).await, ["1", "2", "3", "4"]);
+    gateway.counts("ssegate_shared_retries_total", &["reason=\"complete\""], 1.0).await;
+    gateway.counts("ssegate_shared_retries_total", &["reason=\"broken\""], 1.0).await;
+    assert_eq!(gateway.metrics().await.sum("ssegate_gaps_total", &[]), 0.0);
+}
+
+/// Without ids nobody knows what was missed.
+#[tokio::test]
+async fn readers_are_told_a_gap_where_the_backend_sets_no_ids() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, "replay: all").start().await;
+    let (mut reader, mut call) = first(&gateway, &upstream, "/prices").await;
+    call.write_chunk("retry: 100\n\ndata: 1\n\n").await;
+    end(&mut call).await;
+    drop(call);
+    let mut call = upstream.call().await;
+    assert_eq!(call.header("last-event-id"), "");
+    call.write(STREAM).await;
+    call.write_chunk("data: 2\n\n").await;
+    let mut late = open(&gateway, Via::H2c, get("/prices")).await;
+    for reader in [&mut reader, &mut late] {
+        assert_eq!(data(reader, 1).await, ["1"]);
+        let gap = reader.next_event().await;
+        let expected = "{\"reason\":\"upstream_away\",\"channels\":[\"/prices\"]}";
+        assert_eq!((&*gap.name, &*gap.data), ("gap", expected));
+        assert_eq!(data(reader, 1).await, ["2"]);
+    }
+}
+
+/// 204 is the end: an `EventSource` does not come back after it, and so does no reader.
+#[tokio::test]
+async fn a_backend_that_has_nothing_more_ends_its_readers() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, "").start().await;
+    let (mut reader, mut call) = first(&gateway, &upstream, "/").await;
+    let mut other = join(&gateway, Via::H2c, get("/")).await;
+    call.write_chunk("retry: 100\nid: 1\ndata: 1\n\n").await;
+    end(&mut call).await;
+    drop(call);
+    upstream.call().await.answer("204 No Content", "", "").await;
+    for reader in [&mut reader, &mut other] {
+        assert_eq!(data(reader, 1).await, ["1"]);
+        assert_eq!(reader.end().await, Ok(()));
+    }
+    gateway.counts("ssegate_streams_closed_total", &["reason=\"source_ended\""], 2.0).await;
+    for via in [Via::Http1, Via::H2c] {
+        let back = gateway.send(via, get("/").header("last-event-id", "1")).await;
+        assert_eq!(back.status, 204, "and the backend is not asked");
+    }
+    gateway.counts("ssegate_shared_requests_total", &["how=\"no_content\""], 2.0).await;
+    // Who has not seen all of it, or nothing, is told by the backend.
+    for id in ["", "0"] {
+        let answer = async {
+            let mut call = upstream.call().await;
+            assert_eq!(call.header("last-event-id"), id);
+            call.write(STREAM).await;
+            call.write_chunk("retry: 100\nid: 1\ndata: 1\n\n").await;
+            end(&mut call).await;
+            drop(call);
+        };
+        let request = match id {
+            "" => get("/"),
+            id => get("/").header("last-event-id", id),
+        };
+        let (mut new, ()) = tokio::join!(open(&gateway, Via::Http1, request), answer);
+        assert_eq!(data(&mut new, 1).await, ["1"]);
+        upstream.call().await.answer("204 No Content", "", "").await;
+        assert_eq!(new.end().await, Ok(()));
+    }
+    // One that has all of it, where the gateway does not know that.
+    let other = gateway.send(Via::Http1, get("/other").header("last-event-id", "1"));
+    let answer = async { upstream.call().await.answer("204 No Content", "", "").await };
+    let (other, ()) = tokio::join!(other, answer);
+    assert_eq!(other.status, 204);
+    let (_reader, _call) = first(&gateway, &upstream, "/other").await;
+}
+
+/// Readers come back on their own, at different times, and go alone.
+#[tokio::test]
+async fn a_backend_that_refuses_the_pump_is_asked_by_each() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, "").start().await;
+    for status in ["401 Unauthorized", "403 Forbidden", "404 Not Found"] {
+        let target = format!("/{}", &status[..3]);
+        let (mut reader, mut call) = first(&gateway, &upstream, &target).await;
+        call.write_chunk("retry: 100\ndata: 1\n\n").await;
+        end(&mut call).await;
+        drop(call);
+        upstream.call().await.answer(status, "", "").await;
+        assert_eq!(data(&mut reader, 1).await, ["1"]);
+        let retry = loop {
+            if let Some(retry) = reader.next_block().await.retry {
+                break retry;
+            }
+        };
+        assert!((3000..=6000).contains(&retry), "{retry}");
+        assert_eq!(reader.end().await, Ok(()));
+        let answer = async {
+            let call = upstream.call().await;
+            assert_ne!(call.header("x-forwarded-for"), "", "it is the client's own");
+            call.answer(status, "", "").await;
+        };
+        let (response, ()) = tokio::join!(gateway.send(Via::Http1, get(&target)), answer);
+        assert_eq!(response.status.to_string(), status[..3]);
+    }
+    gateway.counts("ssegate_shared_ended_total", &["reason=\"unshared\""], 3.0).await;
+}
+
+/// The readers stay while the backend is restarted.
+#[tokio::test]
+async fn a_backend_that_is_away_comes_back() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let (gateway, address) = (build(&redis, &upstream, "").start().await, upstream.address());
+    let (mut reader, mut call) = first(&gateway, &upstream, "/").await;
+    call.write_chunk("retry: 100\nid: a\ndata: 1\n\n").await;
+    assert_eq!(data(&mut reader, 1).await, ["1"]);
+    drop((call, upstream));
+    gateway.counts("ssegate_shared_retries_total", &["reason=\"failed\""], 3.0).await;
+    // Somebody who comes meanwhile is not refused.
+    let mut late = open(&gateway, Via::H2c, get("/")).await;
+    assert_eq!(data(&mut late, 1).await, ["1"]);
+    let upstream = Upstream::at(address).await;
+    // On its way up it fails otherwise.
+    upstream.call().await.answer("503 Service Unavailable", "", "").await;
+    let mut call = upstream.call().await;
+    assert_eq!(call.header("last-event-id"), "a");
+    call.write(STREAM).await;
+    call.write_chunk("data: 2\n\n").await;
+    for reader in [&mut reader, &mut late] {
+        assert_eq!(data(reader, 1).await, ["2"]);
+    }
+}
+
+/// Whatever a backend sends, its readers are sent events, and other streams go on.
+#[tokio::test]
+async fn strange_events_harm_nobody() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, "limits: { bytes: 64KiB }").start().await;
+    let (mut other, mut calm) = first(&gateway, &upstream, "/calm").await;
+    let (mut reader, mut call) = first(&gateway, &upstream, "/").await;
+    call.write_chunk("event: a\u{1}b\nid: c\u{1}d\ndata: 1\n\n").await;
+    call.write_chunk("event: \u{0}\nid: \u{0}\ndata: 2\u{0}\r\n\r\n\n\n:\n\n").await;
+    call.write_chunk(&format!("id: large\ndata: {}\n\n", "x".repeat(100_000))).await;
+    call.write(b"a\r\ndata: \xff\xfe\n\n\r\n".as_slice()).await;
+    call.write_chunk(&format!("id: {}\ndata: 4\n\n", "i".repeat(2000))).await;
+    let event = reader.next_event().await;
+    assert_eq!((&*event.name, &*event.data), ("message", "1"));
+    assert_eq!(data(&mut reader, 1).await, ["2\u{0}"]);
+    let gap = reader.next_event().await;
+    assert!(gap.name == "gap" && gap.data.contains("too_large"), "{gap:?}");
+    assert_eq!(data(&mut reader, 2).await, ["\u{fffd}\u{fffd}", "4"]);
+    // The next client has the newest with an id of ours.
+    let last = reader.last_id().to_owned();
+    assert!(last.len() < 60, "{last}");
+    calm.write_chunk("data: calm\n\n").await;
+    assert_eq!(data(&mut other, 1).await, ["calm"]);
+    assert_eq!(gateway.metrics().await.sum("ssegate_panics_total", &[]), 0.0);
+}
