@@ -169,8 +169,7 @@ impl SharedErrand<'_> {
             expires_at: admission.expires_at,
             cut: connection.current_request_abort(),
         });
-        let ender = subscriber.ender();
-        counted.watch(Box::default(), move |reason| ender.end(reason));
+        counted.watch(Box::default(), subscriber.ender().into());
         let body = ResponseBody::Stream(StreamBody::sharing(reader, subscriber, counted));
         let mut response = Response::new(body);
         *response.headers_mut() = opening.head.clone();
