@@ -6,6 +6,8 @@ use crate::support::{
     Call, EventStream, Gateway, GatewayBuilder, Redis, Request, Response, SOON, Upstream, Via,
 };
 
+/// What two readers must not share.
+mod leaks;
 /// How a shared stream begins, and ends.
 mod life;
 /// php-fpm, whose workers are few.
@@ -14,6 +16,10 @@ mod php;
 mod resuming;
 /// What happens when the backend's stream ends or breaks.
 mod returns;
+/// A backend that says what it has seen.
+mod seeing_backend;
+/// Two users with a secret each.
+mod users;
 
 /// The head of an event stream without an end.
 const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
