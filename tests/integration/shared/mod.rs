@@ -10,6 +10,8 @@ use crate::support::{
 mod leaks;
 /// How a shared stream begins, and ends.
 mod life;
+/// In what two users differ, and what becomes of them.
+mod matrix;
 /// php-fpm, whose workers are few.
 mod php;
 /// Clients that come back, and those that come late.

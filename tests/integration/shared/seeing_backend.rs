@@ -17,8 +17,15 @@ fn event(name: &str, seen: &str) -> String {
     format!("{:x}\r\n{text}\r\n", text.len())
 }
 
-/// Its streams by their paths.
-type Streams = HashMap<String, Vec<(TcpStream, String)>>;
+/// What came at one path.
+#[derive(Default)]
+struct At {
+    requests: usize,
+    /// With what was seen of each.
+    streams: Vec<(TcpStream, String)>,
+}
+
+type Streams = HashMap<String, At>;
 
 /// It listens as long as it is there.
 pub(super) struct SeeingBackend {
@@ -57,23 +64,25 @@ impl SeeingBackend {
     /// How many requests came for paths that begin so.
     pub(super) fn requests(&self, path: &str) -> usize {
         let streams = self.streams.lock().unwrap();
-        streams.iter().filter(|(at, _)| at.starts_with(path)).map(|(_, all)| all.len()).sum()
+        streams.iter().filter(|(at, _)| at.starts_with(path)).map(|(_, at)| at.requests).sum()
     }
 
     /// Writes into every stream of these paths again what was seen of its request.
     pub(super) async fn say_again(&self, path: &str) {
-        let taken: Streams = {
-            let mut streams = self.streams.lock().unwrap();
-            let paths = streams.keys().filter(|at| at.starts_with(path)).cloned();
-            let paths: Vec<_> = paths.collect();
-            paths.into_iter().filter_map(|at| streams.remove_entry(&at)).collect()
+        let paths: Vec<String> = {
+            let streams = self.streams.lock().unwrap();
+            streams.keys().filter(|at| at.starts_with(path)).cloned().collect()
         };
-        for (at, mut all) in taken {
-            for (socket, seen) in &mut all {
+        for path in paths {
+            let mut taken = {
+                let mut streams = self.streams.lock().unwrap();
+                std::mem::take(&mut streams.entry(path.clone()).or_default().streams)
+            };
+            for (socket, seen) in &mut taken {
                 // The gateway may have left it.
                 drop(socket.write_all(event("again", seen).as_bytes()).await);
             }
-            self.streams.lock().unwrap().entry(at).or_default().extend(all);
+            self.streams.lock().unwrap().entry(path).or_default().streams.extend(taken);
         }
     }
 }
@@ -88,6 +97,9 @@ async fn respond(
     let is_whole = |bytes: &[u8]| {
         let head = memchr::memmem::find(bytes, b"\r\n\r\n")? + 4;
         let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
+        if text.contains("transfer-encoding: chunked") {
+            return bytes.ends_with(b"\r\n0\r\n\r\n").then_some(());
+        }
         let length = text.lines().find_map(|line| line.strip_prefix("content-length:"));
         let length = length.map_or(0, |length| length.trim().parse().unwrap());
         (bytes.len() >= head + length).then_some(())
@@ -101,17 +113,18 @@ async fn respond(
     let path = seen.split([' ', '?']).nth(1).unwrap_or_default().to_owned();
     let origin = seen.lines().find_map(|line| line.strip_prefix("origin: ")).unwrap_or("none");
     let more = answers.iter().find(|(begin, _)| path.starts_with(&**begin));
-    let more = more.map_or("", |(_, more)| more);
-    let number = streams.lock().unwrap().get(&path).map_or(0, Vec::len) + 1;
+    let more = more.map_or("", |(_, more)| more.as_str());
+    let number = {
+        let mut streams = streams.lock().unwrap();
+        let at = streams.entry(path.clone()).or_default();
+        at.requests += 1;
+        at.requests
+    };
     let more = more.replace("{n}", &number.to_string()).replace("{origin}", origin);
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n{more}\r\n"
     );
-    let first = event("first", &seen);
-    // Noted before anybody can know of it.
-    let mut writing = head.into_bytes();
-    writing.extend_from_slice(first.as_bytes());
-    let written = socket.write_all(&writing).await;
-    streams.lock().unwrap().entry(path).or_default().push((socket, seen));
+    let written = socket.write_all((head + &event("first", &seen)).as_bytes()).await;
+    streams.lock().unwrap().entry(path).or_default().streams.push((socket, seen));
     drop(written);
 }
