@@ -93,7 +93,9 @@ impl SharedErrand<'_> {
                 (upstream, reader, true)
             }
             SharedJoin::Later(upstream, reader) => (upstream, reader, false),
-            SharedJoin::Remembered(SharedEnd::NoContent) => return Ok(Some(self.nothing())),
+            SharedJoin::Remembered(SharedEnd::NoContent | SharedEnd::NothingAfter) => {
+                return Ok(Some(self.nothing()));
+            }
             SharedJoin::Remembered(end) => return Ok(self.alone(end.as_str())),
             SharedJoin::Full => return Ok(self.alone("max_upstreams")),
         };
@@ -105,11 +107,10 @@ impl SharedErrand<'_> {
                 let stream = (&*upstream, &*opening, reader);
                 self.open(stream, beginning, share, connection).map(Some)
             }
-            SharedPhase::Closed(SharedEnd::NoContent) => Ok(Some(self.nothing())),
-            SharedPhase::Closed(SharedEnd::NothingAfter) if is_first => Ok(Some(self.nothing())),
-            SharedPhase::Closed(end @ (SharedEnd::Unshared | SharedEnd::NothingAfter)) => {
-                Ok(self.alone(end.as_str()))
+            SharedPhase::Closed(SharedEnd::NoContent | SharedEnd::NothingAfter) => {
+                Ok(Some(self.nothing()))
             }
+            SharedPhase::Closed(end @ SharedEnd::Unshared) => Ok(self.alone(end.as_str())),
             // One sees why, so that not all of them ask a backend that has failed.
             SharedPhase::Closed(SharedEnd::Failed) if is_first => Ok(self.alone("failed")),
             SharedPhase::Closed(_) | SharedPhase::Asked => Err(Rejection::SharedAway),

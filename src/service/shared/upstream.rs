@@ -51,7 +51,7 @@ pub(in crate::service) enum SharedEnd {
     Unshared,
     /// The backend says that there is nothing more to come (204).
     NoContent,
-    /// The backend says so (204) of what follows the id of the reader that has begun, and of nobody else.
+    /// The backend says so (204) of what follows the id with which its readers have begun.
     NothingAfter,
     /// The backend cannot be reached, or has failed.
     Failed,
@@ -62,7 +62,7 @@ pub(in crate::service) enum SharedEnd {
 impl SharedEnd {
     /// Whether it holds for those who ask soon after.
     pub(super) fn is_remembered(self) -> bool {
-        matches!(self, Self::Unshared | Self::NoContent)
+        matches!(self, Self::Unshared | Self::NoContent | Self::NothingAfter)
     }
 
     /// The word for it in the metrics.

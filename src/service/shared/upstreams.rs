@@ -55,6 +55,27 @@ struct RememberedEnd {
     after: Option<Box<[u8]>>,
 }
 
+impl UpstreamTable {
+    /// Joins the stream of a key, if there is one, or is known to be none.
+    fn join_known(
+        &mut self,
+        key: &QuestionKey,
+        position: SharedPosition<'_>,
+    ) -> Option<SharedJoin> {
+        if let Some(upstream) = self.by_key.get(key)
+            && let Some(reader) = upstream.readers.add()
+        {
+            return Some(SharedJoin::Later(Arc::clone(upstream), reader));
+        }
+        let known = self.remembered.get(key)?;
+        if known.until <= Instant::now() {
+            self.remembered.remove(key);
+            return None;
+        }
+        known.holds_at(position).then_some(SharedJoin::Remembered(known.end))
+    }
+}
+
 /// Where a request is in its stream.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::service) struct SharedPosition<'a> {
@@ -124,19 +145,16 @@ impl SharedStreams {
         most: usize,
     ) -> SharedJoin {
         let mut table = self.lock();
-        if let Some(upstream) = table.by_key.get(key)
-            && let Some(reader) = upstream.readers.add()
-        {
-            return SharedJoin::Later(Arc::clone(upstream), reader);
+        if let Some(joined) = table.join_known(key, position) {
+            return joined;
         }
-        if let Some(known) = table.remembered.get(key) {
-            let is_over = known.until <= Instant::now();
-            if !is_over && known.holds_at(position) {
-                return SharedJoin::Remembered(known.end);
-            }
-            if is_over {
-                table.remembered.remove(key);
-            }
+        // Who begins it somewhere has it with those who begin there, too: the id is the reader's, and must not decide
+        // what others are sent.
+        let begun = position.id.filter(|_| !position.is_ours).map(|id| key.after(id));
+        if let Some(begun) = &begun
+            && let Some(joined) = table.join_known(begun, position)
+        {
+            return joined;
         }
         let count = table.counts.entry(Arc::clone(scope)).or_default();
         if *count >= most {
@@ -146,15 +164,16 @@ impl SharedStreams {
         let Some(reader) = readers.add() else { return SharedJoin::Full };
         *count += 1;
         table.newest += 1;
-        let name = (table.newest, path);
-        let upstream = SharedUpstream::new(key.clone(), Arc::clone(scope), name, readers);
+        let (own, name) = (begun.unwrap_or_else(|| key.clone()), (table.newest, path));
+        let upstream = SharedUpstream::new(own.clone(), Arc::clone(scope), name, readers);
         let upstream = Arc::new(upstream);
-        table.by_key.insert(key.clone(), Arc::clone(&upstream));
+        table.by_key.insert(own, Arc::clone(&upstream));
         table.by_name.insert(upstream.name().into(), Arc::clone(&upstream));
         drop(table);
         self.0.metrics.shared_upstreams(1);
         let feed = SharedFeed {
             upstream: Arc::clone(&upstream),
+            question: key.clone(),
             streams: self.clone(),
             end: SharedEnd::Failed,
             after: None,
@@ -179,7 +198,11 @@ impl SharedStreams {
         self.lock().by_name.values().for_each(|upstream| upstream.readers.notify());
     }
 
-    fn forget(&self, upstream: &Arc<SharedUpstream>, (end, after): (SharedEnd, Option<Box<[u8]>>)) {
+    fn forget(
+        &self,
+        (upstream, question): (&Arc<SharedUpstream>, &QuestionKey),
+        (end, after): (SharedEnd, Option<Box<[u8]>>),
+    ) {
         let mut table = self.lock();
         table.by_name.remove(upstream.name());
         // Another may have taken its place, once it was closed.
@@ -199,7 +222,8 @@ impl SharedStreams {
             }
             if table.remembered.len() < MAX_REMEMBERED {
                 let remembered = RememberedEnd { until: now + REMEMBERED, end, after };
-                table.remembered.insert(upstream.key.clone(), remembered);
+                let key = if end == SharedEnd::NothingAfter { &upstream.key } else { question };
+                table.remembered.insert(key.clone(), remembered);
             }
         }
         drop(table);
@@ -218,6 +242,8 @@ impl fmt::Debug for SharedStreams {
 #[derive(Debug)]
 pub(in crate::service) struct SharedFeed {
     upstream: Arc<SharedUpstream>,
+    // Wherever it was begun.
+    question: QuestionKey,
     streams: SharedStreams,
     end: SharedEnd,
     after: Option<Box<[u8]>>,
@@ -261,7 +287,8 @@ impl SharedFeed {
 impl Drop for SharedFeed {
     fn drop(&mut self) {
         let was_open = matches!(self.upstream.phase(), SharedPhase::Open(_));
-        self.streams.forget(&self.upstream, (self.end, self.after.take()));
+        let after = self.after.take();
+        self.streams.forget((&self.upstream, &self.question), (self.end, after));
         self.upstream.readers.close();
         self.upstream.set_phase(SharedPhase::Closed(self.end));
         self.streams.metrics().shared_ended(self.end.as_str());

@@ -6,14 +6,22 @@ use crate::support::{
     Call, EventStream, Gateway, GatewayBuilder, Redis, Request, Response, SOON, Upstream, Via,
 };
 
+/// What two readers must not share.
+mod leaks;
 /// How a shared stream begins, and ends.
 mod life;
+/// In what two users differ, and what becomes of them.
+mod matrix;
 /// php-fpm, whose workers are few.
 mod php;
 /// Clients that come back, and those that come late.
 mod resuming;
 /// What happens when the backend's stream ends or breaks.
 mod returns;
+/// A backend that says what it has seen.
+mod seeing_backend;
+/// Two users with a secret each.
+mod users;
 
 /// The head of an event stream without an end.
 const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\

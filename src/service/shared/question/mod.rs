@@ -82,8 +82,9 @@ impl SharedQuestion {
         &self.key
     }
 
-    /// The request that asks it. `last_event_id` is where the gateway itself is in the stream: that of a reader is not
-    /// for the backend, since the others would be sent what follows it.
+    /// The request that asks it. `last_event_id` is where the gateway itself is in the stream, or all of its readers
+    /// have begun ([`QuestionKey::after`]): that of one reader is not for the backend, since others would be sent what
+    /// follows it.
     pub(in crate::service) fn request(&self, last_event_id: Option<&HeaderValue>) -> Request<()> {
         let mut request = Request::new(());
         *request.uri_mut() = self.target.clone().into();
@@ -141,6 +142,19 @@ impl fmt::Debug for QuestionKey {
 }
 
 impl QuestionKey {
+    /// The key of the same question, asked for what follows this id of the backend. A reader sends it, and so what
+    /// the backend responds is for those who send the same.
+    pub(super) fn after(&self, id: &[u8]) -> Self {
+        let mut key = Vec::with_capacity(self.0.len() + id.len() + 16);
+        // No scope of a route, with which the others begin, is empty.
+        for part in [&[][..], id] {
+            key.put_u64(part.len() as u64);
+            key.put_slice(part);
+        }
+        key.put_slice(&self.0);
+        Self(key.into())
+    }
+
     fn of(question: &SharedQuestion, origin: RequestOrigin<'_>) -> Self {
         let mut key = Vec::new();
         // Each part behind its length, and each list behind its number.
