@@ -69,6 +69,7 @@ pub(super) fn open<B>(
         },
         expires_at: admission.expires_at,
         cut: connection.current_request_abort(),
+        tag: 0,
     });
     let ender = subscriber.ender();
     counted.watch(followed, move |reason| ender.end(reason));

@@ -100,6 +100,7 @@ pub(super) fn hold(
         opening: StreamOpening { is_continued: true, ready_has_position: is_told_position },
         expires_at: admission.expires_at,
         cut: connection.current_request_abort(),
+        tag: 0,
     });
     let ender = subscriber.ender();
     counted.watch(followed, move |reason| ender.end(reason));

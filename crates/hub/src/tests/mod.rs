@@ -8,6 +8,7 @@ mod follow;
 mod linger;
 mod log_oracle;
 mod logs;
+mod looks;
 mod oracle;
 mod replay;
 mod resume;
@@ -92,6 +93,7 @@ impl TestHub {
             opening: WITH_POSITION,
             expires_at: None,
             cut: Box::new(|| {}),
+            tag: 0,
         })
     }
 
