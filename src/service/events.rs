@@ -69,7 +69,7 @@ pub(super) fn open<B>(
         },
         expires_at: admission.expires_at,
         cut: connection.current_request_abort(),
-        tag: 0,
+        tag: service.tag(route, request, &connection),
     });
     let ender = subscriber.ender();
     counted.watch(followed, move |reason| ender.end(reason));
