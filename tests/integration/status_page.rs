@@ -167,7 +167,7 @@ async fn as_many_may_look_as_there_are_places_and_nothing_is_left_of_them() {
 async fn what_passes_on_a_channel_can_be_followed() {
     let redis = Redis::start().await;
     let enveloped = "- path: /orders/{id}\n  events: { channels: [\"order:{id}\"], format: envelope, strip_prefix: \"app:\" }\n";
-    let gateway = Gateway::build(&redis).route(enveloped).streams().start().await;
+    let gateway = Gateway::build(&redis).route(enveloped).start().await;
     gateway.becomes(200, SOON).await;
     let target = "/status/follow?channel=order:7";
     let mut followed = ask(&gateway, Request::events(target)).await.stream();
@@ -205,7 +205,7 @@ async fn what_passes_on_a_channel_can_be_followed() {
 async fn a_client_that_does_not_read_is_named_by_a_hash_and_its_route() {
     let redis = Redis::start().await;
     let settings = "sse: { queue: { bytes: 64MiB } }\nsockets: { send_buffer: 16KiB }\n";
-    let gateway = Gateway::build(&redis).settings(settings).streams().start().await;
+    let gateway = Gateway::build(&redis).settings(settings).start().await;
     let _reader = gateway.subscribe("/events/news").await;
     let large = "x".repeat(512 << 10);
     for _ in 0..40 {
@@ -291,7 +291,7 @@ async fn where_many_may_look_nothing_is_shown_that_clients_sent() {
 async fn a_drain_ends_what_is_live_in_good_order() {
     let redis = Redis::start().await;
     let settings = "drain: 1s\ndrain_delay: 5s\n";
-    let mut gateway = Gateway::build(&redis).settings(settings).streams().start().await;
+    let mut gateway = Gateway::build(&redis).settings(settings).start().await;
     let mut reports = reports(&gateway).await;
     let report = next(&mut reports).await;
     assert_eq!(report["draining"], false);
