@@ -23,7 +23,7 @@ impl AdminAuth {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = authenticator.map(Arc::new);
     }
 
-    /// Verifies the credential of a request.
+    /// Verifies the credential of a request. Returns when it ends; `None`: never.
     ///
     /// # Errors
     /// There is none, or it is not accepted: the response that says so.
@@ -31,12 +31,12 @@ impl AdminAuth {
         &self,
         request: AuthRequest<'_>,
         metrics: &Metrics,
-    ) -> Result<(), Response<Full<Bytes>>> {
+    ) -> Result<Option<SystemTime>, Response<Full<Bytes>>> {
         let authenticator = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(authenticator) = authenticator else { return Ok(()) };
+        let Some(authenticator) = authenticator else { return Ok(None) };
         let denial = match authenticator.authenticate(request, SystemTime::now(), &NoBackends).await
         {
-            Ok(_access) => return Ok(()),
+            Ok(access) => return Ok(access.ends),
             Err(denial) => denial,
         };
         let (status, why) = match &denial {

@@ -8,7 +8,10 @@
 //! | `/revoke` | `POST`: ends streams, and refuses credentials |
 //! | `/publish/{channel}` | publishes what is sent with POST, if it listens on loopback |
 //! | `/log` | the level of the log and the mode of the access log; `PUT` changes them, if it listens on loopback |
-//! | `/` | the status page |
+//! | `/` | the status page: live for a browser, and plain for what does not say that it accepts HTML |
+//! | `/plain` | the plain status page |
+//! | `/status/events`, `/status/follow` | what is live in it: [`live`] |
+//! | `/page/…` | what the page is made of |
 //!
 //! With `admin.auth`, `/metrics`, the status page and what `?verbose` adds need a credential; `/livez` and
 //! `/readyz` do not, so that probes work.
@@ -17,7 +20,10 @@
 //! `Origin` is rejected, and so is a `Host` that is neither localhost, nor an IP address, nor in
 //! `admin.hosts`, which stops DNS rebinding.
 
+mod assets;
 mod auth;
+mod body;
+mod live;
 mod log;
 mod publish;
 mod readiness;
@@ -30,10 +36,10 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
@@ -45,7 +51,11 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::assets::Asset;
 pub use self::auth::AdminAuth;
+use self::body::{AdminResponseBody, LiveActivity};
+use self::live::LiveStatus;
+pub use self::live::StatusSetup;
 pub use self::log::AdminLog;
 pub use self::reserved_descriptors::RESERVED_DESCRIPTORS;
 use self::reserved_descriptors::ReservedDescriptors;
@@ -61,6 +71,10 @@ use crate::service::AdminPublishing;
 const MAX_CONNECTIONS: usize = 64;
 /// A connection is closed after this time.
 const MAX_AGE: Duration = Duration::from_secs(60);
+/// A live stream of which nothing was taken for so long is closed: a report comes each second, a keep-alive comment
+/// of a followed channel as its route says.
+const MAX_STALL: Duration = Duration::from_secs(120);
+const STALL_CHECK: Duration = Duration::from_secs(15);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after a failed accept, such as without a free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -74,6 +88,8 @@ pub struct AdminSettings {
     pub hosts: Vec<String>,
     /// Who may read the metrics and the status page; `None`: everybody. A reload can change it.
     pub auth: Option<Arc<AuthSettings>>,
+    /// Whether the status page offers to publish, as `ssegate dev` does.
+    pub page_publishes: bool,
 }
 
 impl AdminSettings {
@@ -102,12 +118,21 @@ pub struct Admin {
     pub publishing: Option<AdminPublishing>,
     /// Shows and changes the log; `None`: not here.
     pub log: Option<AdminLog>,
+    /// What the status page shows beside.
+    pub status: StatusSetup,
+}
+
+/// The admin listener as its connections see it.
+struct AdminServer {
+    admin: Admin,
+    live: LiveStatus,
 }
 
 impl Admin {
     /// Accepts and serves connections until `stop`. The gateway runs it on a thread of its own.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        let admin = Rc::new(self);
+        let live = LiveStatus::new(&self.status, (&self.health, &self.metrics), &self.urls);
+        let server = Rc::new(AdminServer { admin: self, live });
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let failures = LogLimit::new();
         let listener = Rc::new(listener);
@@ -125,11 +150,11 @@ impl Admin {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (admin, reserved) = (Rc::clone(&admin), Rc::clone(&reserved));
+                    let (server, reserved) = (Rc::clone(&server), Rc::clone(&reserved));
                     let listener = Rc::clone(&listener);
-                    // Detached: it ends after MAX_AGE at the latest.
+                    // Detached: it ends after MAX_AGE at the latest, or with its live stream.
                     drop(tokio::task::spawn_local(async move {
-                        admin.serve_connection(stream).await;
+                        server.serve_connection(stream).await;
                         // At once: the descriptor that was just closed is the one to reserve again.
                         reserved.borrow_mut().refill(&*listener);
                         drop(permit);
@@ -147,22 +172,71 @@ impl Admin {
             }
         }
     }
+}
 
+impl AdminServer {
     async fn serve_connection(self: Rc<Self>, stream: TcpStream) {
+        let activity = LiveActivity::default();
+        let of_requests = activity.clone();
         let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-            let admin = Rc::clone(&self);
-            async move { Ok::<_, Infallible>(admin.handle(request).await) }
+            let (server, activity) = (Rc::clone(&self), of_requests.clone());
+            async move { Ok::<_, Infallible>(server.handle(request, &activity).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service);
-        match tokio::time::timeout(MAX_AGE, connection).await {
-            Ok(Ok(())) | Err(_) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "admin connection failed"),
+        tokio::select! {
+            ended = connection => if let Err(error) = ended {
+                tracing::debug!(%error, "admin connection failed");
+            },
+            () = too_old(&activity) => {}
         }
     }
 
+    async fn handle(
+        &self,
+        request: Request<hyper::body::Incoming>,
+        activity: &LiveActivity,
+    ) -> Response<AdminResponseBody> {
+        if request.uri().path().starts_with(live::PATH) {
+            return self.watch(&request, activity).await;
+        }
+        self.admin.handle(request).await.map(AdminResponseBody::from)
+    }
+
+    /// Responds with what is live.
+    async fn watch<B>(
+        &self,
+        request: &Request<B>,
+        activity: &LiveActivity,
+    ) -> Response<AdminResponseBody> {
+        let admitted = match self.admin.may_read(request) {
+            Err(refused) => Err(refused),
+            // A page of another site could not read it, but take a place from those who may.
+            Ok(()) if origin::is_foreign_site(AuthRequest::new(request)) => Err(foreign()),
+            Ok(()) => self.admin.admitted(request).await,
+        };
+        match admitted {
+            Ok(ends) => {
+                let response = self.live.respond(request, ends, activity).await;
+                response.unwrap_or_else(|| not_found().map(AdminResponseBody::from))
+            }
+            Err(refused) => refused.map(AdminResponseBody::from),
+        }
+    }
+}
+
+/// Waits until a connection is older than it may be. One with a live stream may be older, as long as its client
+/// takes what is sent.
+async fn too_old(activity: &LiveActivity) {
+    tokio::time::sleep(MAX_AGE).await;
+    while activity.is_live() && !activity.is_stalled(MAX_STALL) {
+        tokio::time::sleep(STALL_CHECK).await;
+    }
+}
+
+impl Admin {
     async fn handle(&self, request: Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
         let is_publication = request.uri().path().starts_with(publish::PATH);
         let is_revocation = request.uri().path() == "/revoke";
@@ -173,12 +247,9 @@ impl Admin {
             return self.respond(&request).await;
         }
         if origin::is_foreign_site(AuthRequest::new(&request)) {
-            return text(
-                StatusCode::FORBIDDEN,
-                "403 Forbidden: pages of other sites may not do this\n",
-            );
+            return foreign();
         }
-        if let Err(refused) = self.auth.admit(AuthRequest::new(&request), &self.metrics).await {
+        if let Err(refused) = self.admitted(&request).await {
             return refused;
         }
         match log {
@@ -188,35 +259,55 @@ impl Admin {
         }
     }
 
-    async fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    /// Verifies the credential; returns when it ends.
+    async fn admitted<B>(
+        &self,
+        request: &Request<B>,
+    ) -> Result<Option<SystemTime>, Response<Full<Bytes>>> {
+        self.auth.admit(AuthRequest::new(request), &self.metrics).await
+    }
+
+    /// Whether a request that changes nothing is one, and comes from nobody's page but ours.
+    fn may_read<B>(&self, request: &Request<B>) -> Result<(), Response<Full<Bytes>>> {
         if !self.is_allowed(request.headers()) {
-            return text(
+            return Err(text(
                 StatusCode::FORBIDDEN,
                 "403 Forbidden: Host or Origin not allowed; add the host to admin.hosts in \
                  gateway.yaml\n",
-            );
+            ));
         }
         if *request.method() != Method::GET && *request.method() != Method::HEAD {
             const ERROR: &str = "405 Method Not Allowed: use GET or HEAD\n";
-            return text(StatusCode::METHOD_NOT_ALLOWED, ERROR);
+            return Err(text(StatusCode::METHOD_NOT_ALLOWED, ERROR));
+        }
+        Ok(())
+    }
+
+    async fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        if let Err(refused) = self.may_read(request) {
+            return refused;
         }
         let query = request.uri().query().unwrap_or_default();
-        let admitted = || self.auth.admit(AuthRequest::new(request), &self.metrics);
-        match request.uri().path() {
-            "/metrics" => admitted().await.map_or_else(|refused| refused, |()| self.metrics()),
+        let admitted = || self.admitted(request);
+        let path = request.uri().path();
+        match path {
+            "/metrics" => admitted().await.map_or_else(|refused| refused, |_| self.metrics()),
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" => {
                 let may_be_verbose = readiness::is_verbose(query) && admitted().await.is_ok();
                 readiness::respond(&self.health, query, may_be_verbose)
             }
-            "/" => {
-                let page = |()| status::page(&self.health, &self.urls);
+            "/" | "/plain" => {
+                let page = |_| match accepts_html(request.headers()) {
+                    true if path == "/" => assets::PAGE.respond(request.headers()),
+                    _ => status::page(&self.health, &self.urls),
+                };
                 admitted().await.map_or_else(|refused| refused, page)
             }
-            _ => text(
-                StatusCode::NOT_FOUND,
-                "404 Not Found: use /, /metrics, /livez, /readyz, /log or /publish/{channel}\n",
-            ),
+            path => match Asset::at(path) {
+                Some(asset) => asset.respond(request.headers()),
+                None => not_found(),
+            },
         }
     }
 
@@ -258,6 +349,26 @@ impl Admin {
     }
 }
 
+/// Whether it is a browser, which has the scripts that the live page needs.
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|accepted| accepted.to_str().ok());
+    accepted.flat_map(|accepted| accepted.split(',')).any(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default();
+        kind.trim().eq_ignore_ascii_case("text/html")
+    })
+}
+
+fn foreign() -> Response<Full<Bytes>> {
+    text(StatusCode::FORBIDDEN, "403 Forbidden: pages of other sites may not do this\n")
+}
+
+fn not_found() -> Response<Full<Bytes>> {
+    text(
+        StatusCode::NOT_FOUND,
+        "404 Not Found: use /, /metrics, /livez, /readyz, /log or /publish/{channel}\n",
+    )
+}
+
 fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     with_type(status, "text/plain; charset=utf-8", text)
 }
@@ -278,9 +389,10 @@ fn with_type(
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{Admin, AdminAuth};
+    use super::{Admin, AdminAuth, StatusSetup};
     use crate::health::Health;
     use crate::metrics::Metrics;
+    use crate::service::StatusInspection;
 
     #[test]
     fn only_known_hosts_and_the_same_origin_are_allowed() {
@@ -293,6 +405,11 @@ mod tests {
             auth: AdminAuth::default(),
             publishing: None,
             log: None,
+            status: StatusSetup {
+                inspection: StatusInspection::new(1).0,
+                is_private: true,
+                publishes: false,
+            },
         };
         for (host, origin, is_allowed) in [
             (Some("localhost:9464"), None, true),

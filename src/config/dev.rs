@@ -34,7 +34,12 @@ impl Settings {
             ],
             connections: global.connections,
             secrets: Vec::new(),
-            admin: Some(AdminSettings { address: DEFAULT_ADMIN, hosts: Vec::new(), auth: None }),
+            admin: Some(AdminSettings {
+                address: DEFAULT_ADMIN,
+                hosts: Vec::new(),
+                auth: None,
+                page_publishes: true,
+            }),
             source: SourceSettings {
                 location: SourceLocation::Embedded(local(6380)),
                 max_event_bytes: global.max_event_bytes,

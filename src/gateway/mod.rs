@@ -10,6 +10,7 @@
 //! the gateway, ends before the shutdown, the process exits: a gateway that half works would look
 //! alive.
 
+mod admin_thread;
 mod auth_warnings;
 mod bus;
 mod certificates;
@@ -18,6 +19,7 @@ mod duration_text;
 mod error;
 mod follow_warnings;
 mod inspect;
+mod inspection;
 mod keep_warnings;
 mod monitor;
 mod probe;

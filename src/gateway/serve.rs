@@ -1,7 +1,6 @@
 //! Starts the threads and tasks of a gateway, and runs them until the shutdown.
 
 use std::cell::Cell;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,9 +23,10 @@ use super::sockets::Sockets;
 use super::state_file::StateFile;
 use super::takeover::{Predecessor, run_takeovers};
 use super::tasks::Tasks;
-use super::thread::Thread;
-use super::{Error, Gateway, OPENED, certificates, monitor, probe, stop, systemd};
-use crate::admin::{Admin, AdminAuth, AdminLog, Revoking};
+use super::{
+    Error, Gateway, OPENED, admin_thread, certificates, inspection, monitor, probe, stop, systemd,
+};
+use crate::admin::{Admin, AdminAuth, AdminLog, Revoking, StatusSetup};
 use crate::auth::{Authenticator, KeySetRunner, RevocationNotice, SharedAuth};
 use crate::config::Settings;
 use crate::health::Health;
@@ -36,7 +36,9 @@ use crate::route::Router;
 use crate::server::descriptors::DescriptorShortage;
 use crate::server::limits::GlobalLimits;
 use crate::server::listener::{Acceptor, Listener, ShardHandle};
-use crate::service::{AdminPublishing, KeptStreams, SharedStreams};
+use crate::service::{
+    AdminPublishing, KeptStreams, ShardQuestion, SharedStreams, StatusInspection,
+};
 use crate::source::SourceLocation;
 use crate::source::publishing::{PublicationJob, Publisher};
 
@@ -73,7 +75,8 @@ pub(super) async fn serve(
     let (changes, changed) = watch::channel(None);
     let RevocationParts { notices, control, revoking } =
         RevocationParts::new(&parts.settings, &mut parts.auth, &parts.metrics);
-    let shards = (links, shared_links, notices);
+    let (inspection, (hub_questions, questions)) = StatusInspection::new(links.len());
+    let shards = (links, shared_links, notices, questions);
     let means = (&publisher, &sharing.streams);
     let (threads, shards) = parts.start_shards(shards, means, &changed)?;
     let mut tasks = Tasks::default();
@@ -83,6 +86,7 @@ pub(super) async fn serve(
         tasks.spawn("the reload", reloader.run(signal(SignalKind::hangup())?, load));
     }
     let member = hub.clone();
+    tasks.spawn("the questions to the hub", inspection::answer(hub_questions, hub.clone()));
     parts.start_source(&mut tasks, (bus, publications), (hub, control))?;
     sharing.start(&mut tasks);
     parts.start_watches(&mut tasks);
@@ -92,7 +96,7 @@ pub(super) async fn serve(
     }
     parts.start_acceptors(&mut tasks, sockets, (shards, &may_accept))?;
     let publishing = AdminPublishing::new(publisher, current_routes, &parts.metrics);
-    parts.start_admin(&mut tasks, admin, (revoking, publishing))?;
+    parts.start_admin(&mut tasks, admin, (revoking, publishing, inspection))?;
     parts.log_listening();
     systemd::ready();
     let health = parts.health.clone();
@@ -125,7 +129,12 @@ fn go_on(hub: &Hub, left: Option<&StateFile>) {
 }
 
 /// What each shard is started with, beside what all share.
-type ShardNeeds = (Vec<ShardLink>, Vec<ShardLink>, Vec<Option<mpsc::Receiver<RevocationNotice>>>);
+type ShardNeeds = (
+    Vec<ShardLink>,
+    Vec<ShardLink>,
+    Vec<Option<mpsc::Receiver<RevocationNotice>>>,
+    Vec<mpsc::Receiver<ShardQuestion>>,
+);
 
 /// What the threads and tasks share.
 struct GatewayParts {
@@ -195,14 +204,16 @@ impl GatewayParts {
     /// Starts a thread for each shard. Acceptors send connections through the returned handles.
     fn start_shards(
         &self,
-        (links, shared_links, revoked): ShardNeeds,
+        (links, shared_links, revoked, questions): ShardNeeds,
         (publisher, shared): (&Publisher, &SharedStreams),
         changed: &watch::Receiver<Option<ConfigChange>>,
     ) -> Result<(Vec<ShardThread>, Rc<[ShardHandle]>), Error> {
         let limits = GlobalLimits::new(self.shortage.clone(), self.metrics.clone());
         let (mut threads, mut shards) = (Vec::new(), Vec::new());
         let links = links.into_iter().zip(shared_links);
-        for ((link, shared_link), revoked) in links.zip(revoked) {
+        for ((link, shared_link), (revoked, questions)) in
+            links.zip(revoked.into_iter().zip(questions))
+        {
             let (sender, accepted) = mpsc::channel(MAX_HANDED_OVER);
             let load = Arc::new(AtomicUsize::new(0));
             shards.push(ShardHandle { accepted: sender, load: Arc::clone(&load) });
@@ -225,6 +236,7 @@ impl GatewayParts {
                 metrics: self.metrics.clone(),
                 access: self.access.clone(),
                 changes: changed.clone(),
+                questions,
             })?);
         }
         Ok((threads, shards.into()))
@@ -339,7 +351,7 @@ impl GatewayParts {
         &self,
         tasks: &mut Tasks,
         socket: Option<std::net::TcpListener>,
-        (revoking, publishing): (Option<Revoking>, AdminPublishing),
+        (revoking, publishing, inspection): (Option<Revoking>, AdminPublishing, StatusInspection),
     ) -> Result<(), Error> {
         let (Some(socket), Some(settings)) = (socket, &self.settings.admin) else {
             return Ok(());
@@ -358,9 +370,10 @@ impl GatewayParts {
             revoking,
             publishing: is_private.then_some(publishing),
             log: Some(AdminLog::new(self.level.clone(), self.access.clone(), is_private)),
+            status: StatusSetup { inspection, is_private, publishes: settings.page_publishes },
         };
         let stop = self.stop_admin.clone();
-        tasks.spawn("the admin listener", administer(admin, socket, stop)?);
+        tasks.spawn("the admin listener", admin_thread::administer(admin, socket, stop)?);
         Ok(())
     }
 
@@ -383,26 +396,4 @@ impl GatewayParts {
         let Self { health, stop_accepting, stop_admin, drain_settings, .. } = self;
         stop::StopHandles { health, stop_accepting, stop_admin, drain_settings, hub }
     }
-}
-
-/// Starts the admin listener on a thread of its own: rendering all metrics takes milliseconds,
-/// which would delay events on the thread of the source. Dropping the returned future stops it.
-fn administer(
-    admin: Admin,
-    socket: std::net::TcpListener,
-    stop: CancellationToken,
-) -> io::Result<impl Future<Output = ()>> {
-    let stopping = stop.clone().drop_guard();
-    let mut thread = Thread::start("admin", async move || {
-        let socket = TcpListener::from_std(socket).map_err(|error| error.to_string())?;
-        admin.serve(socket, stop).await;
-        Ok(())
-    })?;
-    Ok(async move {
-        let ended = thread.ended().await;
-        drop(stopping);
-        if let Err(error) = ended {
-            tracing::error!(%error, "the admin listener has failed");
-        }
-    })
 }

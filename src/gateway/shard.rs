@@ -23,7 +23,7 @@ use crate::server::ConnectionSettings;
 use crate::server::limits::GlobalLimits;
 use crate::server::listener::{Accepted, Listener};
 use crate::server::shard_server::ShardServer;
-use crate::service::{KeptStreams, RequestSettings, Service, SharedStreams};
+use crate::service::{KeptStreams, RequestSettings, Service, ShardQuestion, SharedStreams};
 use crate::source::publishing::Publisher;
 
 /// What a shard's thread is started with.
@@ -48,6 +48,8 @@ pub(super) struct ShardParts {
     pub(super) metrics: Metrics,
     pub(super) access: AccessLog,
     pub(super) changes: watch::Receiver<Option<ConfigChange>>,
+    /// What the status page asks.
+    pub(super) questions: mpsc::Receiver<ShardQuestion>,
 }
 
 /// The phase of a shutdown.
@@ -109,6 +111,7 @@ async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Res
         limits,
         auth,
         revoked,
+        questions,
         ..
     } = parts;
     let observed = (metrics.clone(), parts.access);
@@ -145,6 +148,8 @@ async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Res
             std::future::pending().await
         });
     }
+    let asked = service.clone();
+    tasks.spawn("the questions of the status page", async move { asked.answer(questions).await });
     tasks.spawn("the server", async move { serving.run(accepted, listeners).await });
     tasks.spawn(
         "the configuration changes",

@@ -8,6 +8,7 @@ mod backend;
 mod fleet;
 mod incident;
 mod latency_window;
+mod outages;
 mod response_times;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,6 +21,8 @@ use tokio::time::Instant;
 pub use self::backend::BackendHealth;
 use self::fleet::FleetHealth;
 pub use self::incident::{Incident, date};
+pub use self::outages::Outage;
+use self::outages::Outages;
 pub use self::response_times::ResponseTimes;
 
 /// The health of the gateway. A cheap handle, shared by all threads.
@@ -59,6 +62,7 @@ type BackendMap = HashMap<(Box<str>, Box<str>), Weak<BackendHealth>>;
 struct SourceHealth {
     is_ready: AtomicBool,
     incident: Mutex<Option<Incident>>,
+    outages: Mutex<Outages>,
 }
 
 /// A readiness check.
@@ -87,8 +91,12 @@ impl SourceHealth {
     fn set_ready(&self, is_ready: bool) {
         // Load before store: this runs with every batch of events.
         if self.is_ready.load(Ordering::Relaxed) != is_ready {
+            let now = SystemTime::now();
             if is_ready {
                 *lock(&self.incident) = None;
+                lock(&self.outages).end(now);
+            } else {
+                lock(&self.outages).begin(now);
             }
             self.is_ready.store(is_ready, Ordering::Relaxed);
         }
@@ -104,6 +112,7 @@ impl SourceHealth {
 
     fn failed(&self, kind: &'static str, error: &str) {
         let now = SystemTime::now();
+        lock(&self.outages).fail(kind, error);
         let is_ready = self.is_ready.load(Ordering::Relaxed);
         match &mut *lock(&self.incident) {
             Some(incident) if !is_ready || incident.is_recent(now) => {
@@ -248,6 +257,22 @@ impl Health {
             && (!has_revocations.load(Ordering::Relaxed) || is_ready(revocations))
     }
 
+    /// Whether the source is the embedded bus.
+    pub fn is_source_embedded(&self) -> bool {
+        self.0.is_source_embedded.load(Ordering::Relaxed)
+    }
+
+    /// The last outages of the sources, each with the name of the source: of each source the newest first.
+    pub fn outages(&self) -> Vec<(&'static str, Outage)> {
+        let HealthState { source, log_source, revocations, .. } = &*self.0;
+        let named =
+            [(source, "Redis"), (log_source, "Redis Streams"), (revocations, "control channel")];
+        let outages = |(source, name): (&SourceHealth, &'static str)| {
+            lock(&source.outages).list().into_iter().map(move |outage| (name, outage))
+        };
+        named.into_iter().flat_map(outages).collect()
+    }
+
     /// Whether the gateway is draining.
     pub fn is_draining(&self) -> bool {
         self.0.draining_since.get().is_some()
@@ -373,6 +398,15 @@ mod tests {
         assert!(!redis().0 && redis().1.starts_with("Redis Streams: timeout: no reply; since "));
         health.set_log_source_ready(true);
         assert_eq!(redis(), (true, String::new()));
+        assert_eq!(health.outages(), [], "a start is no outage");
+
+        health.set_source_ready(false);
+        health.source_failed("closed", "by the server");
+        health.set_source_ready(true);
+        let outages = health.outages();
+        let [(name, outage)] = &*outages else { panic!("one outage: {outages:?}") };
+        assert_eq!((*name, outage.cause.as_deref()), ("Redis", Some("closed: by the server")));
+        assert!(outage.ended.is_some());
     }
 
     #[test]

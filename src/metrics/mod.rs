@@ -4,6 +4,7 @@
 //! (<https://prometheus.io/docs/practices/naming/>): base units, `_total` for counters. Label
 //! values come from enums and from gateway.yaml, never from a client.
 
+mod figures;
 mod hub;
 mod kept;
 mod route;
@@ -17,6 +18,7 @@ use std::time::SystemTime;
 
 use prometheus::{Gauge, Opts, TextEncoder};
 
+pub use self::figures::{Figures, LatencyBuckets, StreamFigure};
 pub use self::route::RouteMetrics;
 pub use self::shard::ShardMetrics;
 pub use self::shared::SharedHubMetrics;
@@ -303,6 +305,11 @@ impl Metrics {
     /// A panic has ended a request, a body or a connection.
     pub fn panicked(&self, cost: &str) {
         self.0.panics.with_label_values(&[cost]).inc();
+    }
+
+    /// Sets the number of open streams of the status page.
+    pub fn status_viewers(&self, viewers: usize) {
+        self.0.status_viewers.set(int(viewers));
     }
 
     /// A line of the access log was written.

@@ -252,6 +252,8 @@ metrics! {
         by ["reason"];
 
     // The gateway itself.
+    status_viewers: IntGauge = "ssegate_status_viewers",
+        "Open streams of the status page: one for each page, and one for each channel that is followed there.";
     panics: IntCounterVec = "ssegate_panics_total",
         "Panics (bugs), by what they ended: a request, a body or a connection." by ["cost"];
     access_log_lines: IntCounter = "ssegate_access_log_lines_total",

@@ -69,6 +69,7 @@ pub(super) fn open<B>(
         },
         expires_at: admission.expires_at,
         cut: connection.current_request_abort(),
+        tag: service.tag(route, request, &connection),
     });
     counted.watch(followed, subscriber.ender().into());
     let body = StreamBody::new(subscriber, counted);

@@ -35,6 +35,8 @@ pub(super) struct HandoverContext<'a> {
     pub(super) admission: &'a Admission,
     pub(super) last_event_id: Option<Vec<u8>>,
     pub(super) is_told_position: bool,
+    /// What the stream is known by.
+    pub(super) tag: u64,
 }
 
 /// Turns the backend's response into a stream of the gateway.
@@ -48,7 +50,7 @@ pub(super) fn hold(
     connection: Rc<ConnectionState>,
 ) -> Result<Response<ResponseBody>, Rejection> {
     let HandoverContext { service, route, handover, info, admission, .. } = context;
-    let HandoverContext { last_event_id, is_told_position, .. } = context;
+    let HandoverContext { last_event_id, is_told_position, tag, .. } = context;
     let Hold { channels, keep_alive, status } = hold;
     if let Some(status) = status {
         *response.status_mut() = status;
@@ -100,6 +102,7 @@ pub(super) fn hold(
         opening: StreamOpening { is_continued: true, ready_has_position: is_told_position },
         expires_at: admission.expires_at,
         cut: connection.current_request_abort(),
+        tag,
     });
     counted.watch(followed, subscriber.ender().into());
     let (head, body) = response.into_parts();

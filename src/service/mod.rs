@@ -23,6 +23,7 @@ mod events;
 mod handover;
 mod handover_error;
 mod html;
+mod inspection;
 mod kept;
 mod kept_address;
 mod kept_body;
@@ -65,6 +66,10 @@ pub use backend_stream::BackendStream;
 pub use backend_stream_end::BackendStreamEnd;
 pub use body::{ResponseBody, StreamBody, TimedBody};
 pub use contained::ContainedBody;
+pub use inspection::{
+    FollowError, HubQuestion, HubView, Questions, ShardQuestion, ShardView, SlowReader,
+    StatusInspection, TopicView,
+};
 pub use kept::registry::KeptStreams;
 pub use publish::AdminPublishing;
 pub use request_settings::RequestSettings;

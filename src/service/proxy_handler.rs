@@ -114,6 +114,7 @@ impl ProxyHandler {
         let is_told_position = route.handover.as_ref().is_some_and(|handover| {
             events::is_told_position(handover.channels.ready(), request.headers())
         });
+        let tag = route.handover.as_ref().map_or(0, |_| service.tag(route, &request, &connection));
         // Grip headers of a client must not reach the backend, which would trust them.
         grip::strip(request.headers_mut());
         let signature = self.signer.as_ref().and_then(|signer| signer.header(SystemTime::now()));
@@ -203,6 +204,7 @@ impl ProxyHandler {
                     admission,
                     last_event_id,
                     is_told_position,
+                    tag,
                 };
                 handover::hold(context, response, hold, connection)
             }

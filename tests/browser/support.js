@@ -130,14 +130,14 @@ export async function startBackend(test) {
 }
 
 /** A gateway: TLS on one port, clear text on another, streams under /events, pages elsewhere. */
-export async function startGateway(test, { redis, backend, port = 0, home = directory(test) }) {
+export async function startGateway(test, { redis, backend, port = 0, admin = 0, home = directory(test) }) {
   const file = join(home, 'gateway.yaml');
   writeFileSync(file, `
 listeners:
   - address: 127.0.0.1:${port}
     tls: { self_signed: true }
   - address: 127.0.0.1:0
-admin: { address: "127.0.0.1:0" }
+admin: { address: "127.0.0.1:${admin}" }
 redis: { url: "${redis.url}" }
 sse: { retry: 1s }
 routes:

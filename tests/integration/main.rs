@@ -182,6 +182,8 @@ mod reload;
 mod secrets;
 /// Pipes, devices and huge files in place of the configuration's.
 mod special_files;
+/// The status page, live.
+mod status_page;
 /// The orderly end.
 mod stop;
 /// Another process on the same sockets.

@@ -196,6 +196,7 @@ fn request(history: Option<HistorySettings>, last_event_id: Option<Vec<u8>>) -> 
         prefix_bytes: 0,
         expires_at: None,
         cut: Box::new(|| {}),
+        tag: 0,
     }
 }
 

@@ -52,10 +52,11 @@ mod subscriber;
 mod tests;
 mod timed_streams;
 mod timers;
+mod top_list;
 mod topic;
 
 pub use channel_name::{ChannelName, InvalidChannelName};
-pub use channels::{Continued, Hub};
+pub use channels::{BusyChannel, Continued, Hub};
 pub use drain_pace::drain_evenly;
 pub use entry_id::EntryId;
 pub use fleet::requests::FleetRequest;
@@ -77,6 +78,7 @@ pub use requests::source_request::{
 pub use settings::{FollowedPattern, HubSettings, MAX_SHARDS, StreamSettings, WhenFull};
 pub use shard::Shard;
 pub use shard::link::ShardLink;
+pub use shard::slowest::SlowStream;
 pub use shard::streams::StreamRequest;
 pub use snapshot::Snapshot;
 pub use snapshot::text::InvalidSnapshot;

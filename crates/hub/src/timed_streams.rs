@@ -76,6 +76,23 @@ impl<T: Clone> TimedStreams<T> {
         self.streams.borrow().iter().filter_map(|(_, (_, stream))| map(stream)).collect()
     }
 
+    /// Visits up to `most` streams from the place `first` on; returns where the next slice begins.
+    pub fn visit_slice(
+        &self,
+        first: usize,
+        most: usize,
+        mut visit: impl FnMut(&T),
+    ) -> Option<usize> {
+        let streams = self.streams.borrow();
+        let end = first + most;
+        for place in first..end.min(streams.capacity()) {
+            if let Some((_, stream)) = streams.get(place) {
+                visit(stream);
+            }
+        }
+        (end < streams.capacity()).then_some(end)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.streams.borrow().len()

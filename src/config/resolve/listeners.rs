@@ -84,7 +84,7 @@ impl Resolver<'_> {
         let hosts = file.hosts.or_default().into_iter().filter_map(Field::written);
         let hosts = hosts.filter_map(|at| self.parse(&at, authority::host)).collect();
         let auth = self.admin_auth(file.auth);
-        Some(AdminSettings { address: address?, hosts, auth: auth? })
+        Some(AdminSettings { address: address?, hosts, auth: auth?, page_publishes: false })
     }
 
     fn admin_auth(&self, field: Field<OrOff<Box<AuthFile>>>) -> ResolvedAuth {

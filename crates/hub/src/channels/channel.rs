@@ -51,6 +51,9 @@ pub(super) struct Channel {
     pub(super) waiting: Vec<StreamAddress>,
     // The number of its newest message, whether it was kept or not; 0 before the first.
     pub(super) newest: u64,
+    // How many messages it has had, and how many of them were there at the last look; both wrap.
+    pub(super) messages: u32,
+    pub(super) messages_seen: u32,
     // The newest number when it was opened, and when its history was last used.
     pub(super) opened: u64,
     pub(super) used: u64,
@@ -110,6 +113,7 @@ impl Channel {
         budget: &mut HistoryBudget,
     ) {
         let NewEvent { number, name, subject, frame, received } = event;
+        self.messages = self.messages.wrapping_add(1);
         let (channel, entry) = (self.index, self.entry());
         senders.send(self.shards, || Message::Event {
             channel,

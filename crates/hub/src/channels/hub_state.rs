@@ -332,6 +332,8 @@ impl HubState {
             newest_entry,
             waiting: Vec::new(),
             newest: 0,
+            messages: 0,
+            messages_seen: 0,
             opened: self.numbers.newest(),
             used: self.numbers.newest(),
             is_budgeted: false,

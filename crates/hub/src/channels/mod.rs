@@ -5,6 +5,7 @@
 //! [`Hub::flush`], when the source has nothing more to read. Subscribers are not known here, only shards.
 
 mod asking;
+mod busiest;
 mod catch_up;
 mod channel;
 mod confirm;
@@ -42,6 +43,7 @@ use ssegate_sse::Event;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+pub use self::busiest::BusyChannel;
 use self::hub_state::HubState;
 pub use self::inherit::Continued;
 use super::fleet::requests::FleetRequests;
@@ -312,6 +314,11 @@ impl Hub {
         if state.senders.is_any_behind() {
             self.behind.notify_one();
         }
+    }
+
+    /// The settings of now.
+    pub fn settings(&self) -> HubSettings {
+        self.state.borrow().settings.clone()
     }
 
     /// What the histories of all channels hold, in bytes.

@@ -64,6 +64,8 @@ pub(crate) struct OpenStream {
     pub(crate) mailbox: Mailbox,
     // In place where there is one, as a rule. Filled while the stream is opened.
     pub(super) channels: RefCell<SmallVec<[Rc<LocalChannel>; 1]>>,
+    // What the owner of the shard knows it by.
+    pub(super) tag: u64,
 }
 
 impl LocalChannel {

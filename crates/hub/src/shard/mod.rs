@@ -11,6 +11,7 @@ pub(super) mod link;
 pub(super) mod local_channel;
 mod place;
 pub(super) mod queue_budget;
+pub(super) mod slowest;
 pub(super) mod streams;
 
 use std::cell::{Cell, RefCell};

@@ -39,13 +39,15 @@ pub struct StreamRequest {
     pub expires_at: Option<Instant>,
     /// Cuts the stream off from outside, when it cannot be written to.
     pub cut: Box<dyn Fn()>,
+    /// What the owner knows the stream by, in [`SlowStream`](crate::SlowStream). Means nothing here.
+    pub tag: u64,
 }
 
 impl Shard {
     /// Opens a stream.
     pub(crate) fn open(&self, request: StreamRequest) -> Rc<OpenStream> {
         let StreamRequest { topics, settings, prefix_bytes, history, last_seen, .. } = request;
-        let StreamRequest { opening, expires_at, cut, .. } = request;
+        let StreamRequest { opening, expires_at, cut, tag, .. } = request;
         let now = Instant::now();
         let beginning = self.beginning(&topics);
         let (linger, channels) = (settings.linger, topics.len());
@@ -61,7 +63,7 @@ impl Shard {
             cut,
         };
         let mailbox = Mailbox::new(parts, now);
-        let stream = Rc::new(OpenStream { mailbox, channels: RefCell::default() });
+        let stream = Rc::new(OpenStream { mailbox, channels: RefCell::default(), tag });
         let channels: SmallVec<_> = topics
             .into_iter()
             .enumerate()

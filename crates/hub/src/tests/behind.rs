@@ -241,6 +241,7 @@ fn a_shard_whose_thread_is_blocked_for_two_seconds_under_load_misses_nothing() {
                 opening: super::WITH_POSITION,
                 expires_at: None,
                 cut: Box::new(|| {}),
+                tag: 0,
             });
             let mut text = String::new();
             let mut was_blocked = false;

@@ -8,6 +8,7 @@ mod follow;
 mod linger;
 mod log_oracle;
 mod logs;
+mod looks;
 mod mixed_ids;
 mod oracle;
 mod replay;
@@ -93,6 +94,7 @@ impl TestHub {
             opening: WITH_POSITION,
             expires_at: None,
             cut: Box::new(|| {}),
+            tag: 0,
         })
     }
 

@@ -45,6 +45,7 @@ fn a_stream_that_cannot_be_written_to_is_cut_off() {
             opening: WITH_POSITION,
             expires_at: None,
             cut: Box::new(move || cut.set(true)),
+            tag: 0,
         });
         settle().await;
         test.follow().await;

@@ -668,6 +668,7 @@ impl FleetWorld {
             opening: StreamOpening { is_continued: false, ready_has_position: one.takes_position },
             expires_at: None,
             cut: Box::new(|| {}),
+            tag: 0,
         });
         one.open(gateway, stream, heard(&self.gateways[gateway]));
         one.blocks_left = (self.rng.u8(..10) == 0).then(|| self.rng.usize(1..6));

@@ -1,0 +1,300 @@
+//! What the gateway is like now, as JSON for the status page.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use ssegate_hub::{BusyChannel, Topic};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::StatusSetup;
+use crate::health::{Health, Outage};
+use crate::metrics::{Figures, LatencyBuckets, Metrics};
+use crate::service::{HubQuestion, HubView, ShardQuestion, ShardView, SlowReader, TopicView};
+
+/// The most channels and readers that are listed.
+const MAX_LISTED: usize = 10;
+/// The most upstreams that are listed: those that fail come first.
+const MAX_UPSTREAMS: usize = 50;
+/// How long a thread may take to answer; a report goes out without what is not there.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+/// The delivery latency is that of so many seconds.
+const LATENCY_SECONDS: usize = 10;
+
+/// Makes one report after the other. It keeps the figures of the one before, for what is a rate.
+#[derive(Debug)]
+pub(super) struct Reporter<'a> {
+    setup: &'a StatusSetup,
+    health: &'a Health,
+    metrics: &'a Metrics,
+    urls: &'a [String],
+    before: Option<(Instant, Figures)>,
+    // Of the last seconds, the newest last.
+    latencies: VecDeque<LatencyBuckets>,
+    looked: Option<Instant>,
+}
+
+impl<'a> Reporter<'a> {
+    pub(super) fn new(
+        setup: &'a StatusSetup,
+        (health, metrics): (&'a Health, &'a Metrics),
+        urls: &'a [String],
+    ) -> Self {
+        let (before, latencies, looked) = (None, VecDeque::new(), None);
+        Self { setup, health, metrics, urls, before, latencies, looked }
+    }
+
+    /// The report of now. What is a rate is null in the first one.
+    pub(super) async fn report(&mut self) -> Value {
+        let hub = self.ask_hub().await;
+        // The messages of the channels were counted now.
+        let now = Instant::now();
+        let since_look = self.looked.replace(now).map(|before| now - before);
+        let topics: Arc<[Topic]> =
+            hub.iter().flat_map(|view| &view.busiest).map(|busy| busy.topic.clone()).collect();
+        let shards = self.ask_shards(&topics).await;
+        let figures = self.metrics.figures();
+        let mut report = self.figures(Instant::now(), &figures);
+        let health = self.health;
+        let checks = health.checks().into_iter();
+        let problems = health.warnings().into_iter();
+        let mut add = |name: &str, value: Value| report[name] = value;
+        add("version", env!("CARGO_PKG_VERSION").into());
+        add("now", json!(unix(SystemTime::now())));
+        add("draining", health.is_draining().into());
+        add("private", self.setup.is_private.into());
+        add("publishes", (self.setup.publishes && self.setup.is_private).into());
+        add("urls", json!(self.urls));
+        add("checks", checks.map(|check| {
+            json!({"name": check.name, "about": check.about, "passes": check.passes, "detail": check.detail})
+        }).collect());
+        add(
+            "warnings",
+            problems.map(|it| json!({"about": it.about, "detail": it.detail})).collect(),
+        );
+        add(
+            "source",
+            json!({
+                "embedded": health.is_source_embedded(),
+                "ready": health.is_source_ready(),
+                "reconnects": figures.reconnects,
+                "outages": health.outages().iter().map(outage).collect::<Vec<_>>(),
+            }),
+        );
+        add("upstreams", upstreams(health));
+        add("limits", hub.as_ref().map_or(Value::Null, |view| json!({
+            "queues": view.max_queue_bytes, "histories": view.max_history_bytes, "channels": view.max_channels,
+        })));
+        if self.setup.is_private {
+            add("busiest", json!(hub.map(|view| busiest(&view.busiest, since_look, &shards))));
+            add("slowest", slowest(&shards));
+        }
+        report
+    }
+
+    /// What the metrics say.
+    fn figures(&mut self, now: Instant, figures: &Figures) -> Value {
+        let before = self.before.replace((now, figures.clone()));
+        let rate = |count: fn(&Figures) -> u64| {
+            let (at, before) = before.as_ref()?;
+            per_second(count(figures).saturating_sub(count(before)), now - *at)
+        };
+        let rates = json!({
+            "in": rate(|of| of.messages), "out": rate(|of| of.events), "bytes": rate(|of| of.bytes),
+        });
+        self.latencies.push_back(figures.latency.clone());
+        if self.latencies.len() > LATENCY_SECONDS + 1 {
+            self.latencies.pop_front();
+        }
+        let oldest = self.latencies.front().filter(|_| self.latencies.len() > 1);
+        let quantile = |share| figures.latency.quantile(oldest?, share);
+        let streams = figures.streams.iter().filter(|of| of.open > 0);
+        json!({
+            "rates": rates,
+            "latency": {"p50": quantile(0.5), "p99": quantile(0.99)},
+            "open": figures.streams.iter().map(|of| of.open).sum::<i64>(),
+            "streams": streams.map(|of| {
+                json!({"route": of.route, "protocol": of.protocol, "open": of.open})
+            }).collect::<Vec<_>>(),
+            "subscriptions": figures.subscriptions,
+            "channels": figures.channels,
+            "connections": figures.connections,
+            "closed": figures.streams_closed,
+            "gaps": total(&figures.gaps),
+            "dropped": total(&figures.dropped),
+            "queues": figures.queue_bytes,
+            "histories": figures.history_bytes,
+            "certificates": figures.certificates,
+            "certificate_reloads": figures.certificate_reloads,
+            "kept": {"states": figures.kept, "bytes": figures.kept_bytes},
+            "fleet_received": figures.fleet_received,
+        })
+    }
+
+    async fn ask_hub(&self) -> Option<HubView> {
+        let (reply, answer) = oneshot::channel();
+        let question = HubQuestion { max: MAX_LISTED, reply };
+        self.setup.inspection.hub.try_send(question).ok()?;
+        timeout_at(Instant::now() + ANSWER_TIMEOUT, answer).await.ok()?.ok()
+    }
+
+    /// What each shard says that answers in time.
+    async fn ask_shards(&self, topics: &Arc<[Topic]>) -> Vec<ShardView> {
+        let ask = |shard: &tokio::sync::mpsc::Sender<ShardQuestion>| {
+            let (reply, answer) = oneshot::channel();
+            let question =
+                ShardQuestion::Readers { topics: Arc::clone(topics), max: MAX_LISTED, reply };
+            shard.try_send(question).ok().map(|()| answer)
+        };
+        // All of them at once, so that they work at the same time.
+        let answers: Vec<_> = self.setup.inspection.shards.iter().filter_map(ask).collect();
+        let end = Instant::now() + ANSWER_TIMEOUT;
+        let mut views = Vec::new();
+        for answer in answers {
+            views.extend(timeout_at(end, answer).await.ok().and_then(Result::ok));
+        }
+        views
+    }
+}
+
+fn busiest(busiest: &[BusyChannel], since: Option<Duration>, shards: &[ShardView]) -> Vec<Value> {
+    let channel = |(place, busy): (usize, &BusyChannel)| {
+        let views = || shards.iter().filter_map(|shard| shard.topics.get(place));
+        let known_as = views().find_map(|view: &TopicView| view.known_as.as_ref());
+        let rate = since.and_then(|since| per_second(u64::from(busy.messages), since));
+        json!({
+            "channel": busy.topic.subscription.name.as_str(),
+            "pattern": busy.topic.subscription.is_pattern,
+            "rate": rate,
+            "readers": views().map(|view| view.readers).sum::<usize>(),
+            "known_as": known_as,
+        })
+    };
+    // The first look counts from the start of the gateway: that is no rate.
+    let busiest = if since.is_some() { busiest } else { &[] };
+    busiest.iter().enumerate().map(channel).collect()
+}
+
+fn slowest(shards: &[ShardView]) -> Value {
+    let mut slow: Vec<&SlowReader> = shards.iter().flat_map(|shard| &shard.slowest).collect();
+    slow.sort_by_key(|reader| std::cmp::Reverse(reader.behind));
+    let reader = |reader: &&SlowReader| {
+        json!({
+            "client": format!("{:08x}", reader.client),
+            "route": reader.route,
+            "queued": reader.queued_bytes,
+            "channels": reader.channels,
+            "behind": reader.behind.as_secs_f64(),
+        })
+    };
+    slow.iter().take(MAX_LISTED).map(reader).collect()
+}
+
+fn upstreams(health: &Health) -> Value {
+    let mut backends = health.backends();
+    // Those that fail first.
+    backends.sort_by_cached_key(|it| {
+        let is_well = !it.is_unreachable() && it.incidents().is_empty();
+        (is_well, it.route().to_owned(), it.upstream().to_owned())
+    });
+    let upstream = |it: &Arc<crate::health::BackendHealth>| {
+        json!({
+            "route": it.route(),
+            "upstream": it.upstream(),
+            "reachable": !it.is_unreachable(),
+            "problems": it.incidents(),
+        })
+    };
+    json!({
+        "count": backends.len(),
+        "list": backends.iter().take(MAX_UPSTREAMS).map(upstream).collect::<Vec<_>>(),
+    })
+}
+
+fn outage((source, outage): &(&str, Outage)) -> Value {
+    json!({
+        "source": source,
+        "began": unix(outage.began),
+        "ended": outage.ended.map(unix),
+        "cause": outage.cause,
+        "failures": outage.failures,
+    })
+}
+
+fn total(counts: &BTreeMap<String, f64>) -> f64 {
+    counts.values().sum()
+}
+
+fn unix(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a second are far below 2^52")]
+fn per_second(count: u64, time: Duration) -> Option<f64> {
+    (!time.is_zero()).then(|| count as f64 / time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Reporter;
+    use crate::admin::StatusSetup;
+    use crate::health::Health;
+    use crate::metrics::Metrics;
+    use crate::service::{HubView, ShardQuestion, ShardView, SlowReader, StatusInspection};
+
+    #[tokio::test(start_paused = true)]
+    async fn rates_are_those_since_the_report_before_and_the_slowest_of_all_shards_come_first() {
+        let (inspection, (mut hub, shards)) = StatusInspection::new(2);
+        let answers = tokio::spawn(async move {
+            while let Some(question) = hub.recv().await {
+                drop(question.reply.send(HubView { max_queue_bytes: 99, ..HubView::default() }));
+            }
+        });
+        for (shard, mut questions) in shards.into_iter().enumerate() {
+            drop(tokio::spawn(async move {
+                while let Some(question) = questions.recv().await {
+                    let ShardQuestion::Readers { reply, .. } = question else { continue };
+                    let slow = SlowReader {
+                        route: Some("/events".into()),
+                        client: 0xab,
+                        queued_bytes: 10,
+                        channels: 1,
+                        behind: Duration::from_secs(1 + shard as u64),
+                    };
+                    drop(reply.send(ShardView { slowest: vec![slow], topics: Vec::new() }));
+                }
+            }));
+        }
+        let (health, metrics) = (Health::default(), Metrics::new().expect("metrics"));
+        let setup = StatusSetup { inspection, is_private: true, publishes: true };
+        let mut reporter = Reporter::new(&setup, (&health, &metrics), &[]);
+        metrics.source_messages(1000);
+        let first = reporter.report().await;
+        assert!(first["rates"]["in"].is_null(), "{first}");
+        metrics.source_messages(50);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let second = reporter.report().await;
+        let rate = second["rates"]["in"].as_f64();
+        assert!(rate.is_some_and(|rate| (rate - 25.0).abs() < 0.1), "{second}");
+        assert_eq!(second["limits"]["queues"], 99);
+        let behind = second["slowest"].as_array().expect("a list").iter();
+        assert_eq!(behind.map(|it| it["behind"].clone()).collect::<Vec<_>>(), [2.0, 1.0]);
+        assert_eq!(second["slowest"][0]["client"], "000000ab");
+        answers.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_many_may_look_nothing_of_clients_is_reported() {
+        let (inspection, _questions) = StatusInspection::new(1);
+        let (health, metrics) = (Health::default(), Metrics::new().expect("metrics"));
+        let setup = StatusSetup { inspection, is_private: false, publishes: true };
+        let report = Reporter::new(&setup, (&health, &metrics), &[]).report().await;
+        assert!(report["busiest"].is_null() && report["slowest"].is_null(), "{report}");
+        assert_eq!(report["publishes"], false);
+        assert!(report["limits"].is_null(), "nobody answered, and the report came all the same");
+    }
+}

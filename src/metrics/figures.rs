@@ -1,0 +1,225 @@
+//! What the status page shows of the metrics.
+
+use std::collections::BTreeMap;
+
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+
+use super::Metrics;
+
+/// The metrics of one moment that the status page shows. Counters count from the start of the process.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Open streams, by route and protocol.
+    pub streams: Vec<StreamFigure>,
+    /// The channels of all open streams.
+    pub subscriptions: i64,
+    /// Channels that are followed.
+    pub channels: i64,
+    /// Messages received from Redis or the embedded bus.
+    pub messages: u64,
+    /// Events written to sockets, once per stream.
+    pub events: u64,
+    /// Bytes of event streams written to sockets.
+    pub bytes: u64,
+    /// The buckets of the delivery latency.
+    pub latency: LatencyBuckets,
+    /// Bytes of events queued for clients.
+    pub queue_bytes: i64,
+    /// Memory of all histories, in bytes.
+    pub history_bytes: i64,
+    /// Streams closed, by reason.
+    pub streams_closed: BTreeMap<String, f64>,
+    /// Gaps, by reason.
+    pub gaps: BTreeMap<String, f64>,
+    /// Events dropped, by reason.
+    pub dropped: BTreeMap<String, f64>,
+    /// Open client connections, by protocol.
+    pub connections: BTreeMap<String, f64>,
+    /// The expiry of the certificate of each listener, in Unix time.
+    pub certificates: BTreeMap<String, f64>,
+    /// Reloads of certificates, by result.
+    pub certificate_reloads: BTreeMap<String, f64>,
+    /// Kept streams, by state.
+    pub kept: BTreeMap<String, f64>,
+    /// Memory of kept streams, in bytes.
+    pub kept_bytes: i64,
+    /// Whether Redis is connected; 0 with the embedded bus.
+    pub source_connected: i64,
+    /// Reconnects to Redis.
+    pub reconnects: u64,
+    /// Messages that gateways of the fleet have published, this one among them.
+    pub fleet_received: u64,
+}
+
+/// The open streams of one route over one protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamFigure {
+    /// The path of the route.
+    pub route: String,
+    /// `h1` or `h2`.
+    pub protocol: String,
+    /// Open streams.
+    pub open: i64,
+}
+
+/// How many events were delivered within which time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LatencyBuckets {
+    /// The upper bound of each bucket in seconds, and how many events were delivered within it.
+    pub within: Vec<(f64, u64)>,
+    /// How many events were delivered.
+    pub count: u64,
+}
+
+impl Metrics {
+    /// The metrics of now, for the status page.
+    pub fn figures(&self) -> Figures {
+        let all = &*self.0;
+        Figures {
+            streams: streams(&all.streams.collect()),
+            subscriptions: all.subscriptions.get(),
+            channels: all.channels.get(),
+            messages: all.source_messages.get(),
+            events: all.events_sent.get(),
+            bytes: all.stream_bytes_sent.get(),
+            latency: LatencyBuckets::of(&all.delivery_latency.collect()),
+            queue_bytes: all.queue_bytes.get(),
+            history_bytes: all.history_bytes.get(),
+            streams_closed: by_label(&all.streams_closed.collect()),
+            gaps: by_label(&all.gaps.collect()),
+            dropped: by_label(&all.events_dropped.collect()),
+            connections: by_label(&all.connections.collect()),
+            certificates: by_label(&all.certificate_expiry.collect()),
+            certificate_reloads: by_label(&all.certificate_reloads.collect()),
+            kept: by_label(&all.kept_streams.collect()),
+            kept_bytes: all.kept_bytes.get(),
+            source_connected: all.source_connected.get(),
+            reconnects: all.source_reconnects.get(),
+            fleet_received: all.fleet_received.get(),
+        }
+    }
+}
+
+impl LatencyBuckets {
+    fn of(families: &[MetricFamily]) -> Self {
+        let metrics = families.iter().flat_map(MetricFamily::get_metric);
+        let histogram = metrics.map(|metric| metric.get_histogram()).next();
+        let Some(histogram) = histogram else { return Self::default() };
+        let buckets = histogram.get_bucket().iter();
+        Self {
+            within: buckets.map(|it| (it.upper_bound(), it.cumulative_count())).collect(),
+            count: histogram.get_sample_count(),
+        }
+    }
+
+    /// The time within which this share of the events since `before` was delivered, in seconds, as Prometheus
+    /// estimates it: within a bucket they are taken to be evenly spread. `None` if there was no event.
+    pub fn quantile(&self, before: &Self, share: f64) -> Option<f64> {
+        let count = self.count.saturating_sub(before.count);
+        let rank = as_float(count) * share;
+        if count == 0 {
+            return None;
+        }
+        let (mut low, mut below) = (0.0, 0.0);
+        for (place, (bound, within)) in self.within.iter().enumerate() {
+            let earlier = before.within.get(place).map_or(0, |(_, within)| *within);
+            let within = as_float(within.saturating_sub(earlier));
+            if within >= rank && within > below {
+                return Some(low + (bound - low) * (rank - below) / (within - below));
+            }
+            (low, below) = (*bound, within);
+        }
+        // Later than the last bound, which is all that is known.
+        Some(low)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of events are far below 2^52")]
+fn as_float(count: u64) -> f64 {
+    count as f64
+}
+
+fn streams(families: &[MetricFamily]) -> Vec<StreamFigure> {
+    let label = |metric: &prometheus::proto::Metric, name: &str| {
+        let label = metric.get_label().iter().find(|label| label.name() == name);
+        label.map(|label| label.value().to_owned()).unwrap_or_default()
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "the gauge is a whole number")]
+    let figure = |metric: &prometheus::proto::Metric| StreamFigure {
+        route: label(metric, "route"),
+        protocol: label(metric, "protocol"),
+        open: metric.get_gauge().get_value() as i64,
+    };
+    families.iter().flat_map(MetricFamily::get_metric).map(figure).collect()
+}
+
+/// The values of a metric with one label.
+fn by_label(families: &[MetricFamily]) -> BTreeMap<String, f64> {
+    let metrics = families.iter().flat_map(MetricFamily::get_metric);
+    let pair = |metric: &prometheus::proto::Metric| {
+        let label = metric.get_label().first()?;
+        // Absent is zero: a metric is a counter or a gauge.
+        let value = metric.get_counter().get_value() + metric.get_gauge().get_value();
+        Some((label.value().to_owned(), value))
+    };
+    metrics.filter_map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ssegate_hub::Observer as _;
+
+    use super::{LatencyBuckets, StreamFigure};
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn a_quantile_is_that_of_the_events_since_before() {
+        let buckets = |within: [u64; 3], count| LatencyBuckets {
+            within: [0.01, 0.1, 1.0].into_iter().zip(within).collect(),
+            count,
+        };
+        let none = LatencyBuckets::default();
+        let slow = buckets([0, 0, 0], 100);
+        for (now, before, share, expected) in [
+            (buckets([0, 0, 0], 0), &none, 0.5, None),
+            (buckets([100, 100, 100], 100), &none, 0.5, Some(0.005)),
+            (buckets([0, 100, 100], 100), &none, 0.5, Some(0.055)),
+            (buckets([50, 100, 100], 100), &none, 0.99, Some(0.0982)),
+            (buckets([0, 0, 0], 10), &none, 0.5, Some(1.0)),
+            (buckets([100, 100, 100], 200), &slow, 0.5, Some(0.005)),
+            (slow.clone(), &slow, 0.5, None),
+        ] {
+            let found = now.quantile(before, share);
+            let is_near = match (found, expected) {
+                (Some(found), Some(expected)) => (found - expected).abs() < 1e-9,
+                (found, expected) => found == expected,
+            };
+            assert!(is_near, "{now:?} {share}: {found:?}, expected {expected:?}");
+        }
+    }
+
+    #[test]
+    fn the_figures_are_those_of_the_metrics() {
+        let metrics = Metrics::new().expect("metrics");
+        let route = metrics.route("/events");
+        route.stream_opened("h2");
+        route.stream_opened("h2");
+        route.stream_closed("h2", "lagged", Duration::from_secs(1));
+        metrics.source_messages(7);
+        let shard = metrics.for_shard();
+        shard.event_sent(Duration::from_micros(70));
+        shard.tick(12);
+        metrics.certificate_expiry("127.0.0.1:443", 1.5e9);
+        let figures = metrics.figures();
+        let open = StreamFigure { route: "/events".into(), protocol: "h2".into(), open: 1 };
+        assert_eq!(figures.streams, [open]);
+        assert_eq!((figures.messages, figures.events, figures.queue_bytes), (7, 1, 12));
+        assert_eq!(figures.streams_closed.get("lagged"), Some(&1.0));
+        assert_eq!(figures.certificates.get("127.0.0.1:443"), Some(&1.5e9));
+        let half = figures.latency.quantile(&LatencyBuckets::default(), 0.5);
+        assert!(half.is_some_and(|half| (0.00005..=0.0001).contains(&half)), "{half:?}");
+    }
+}
