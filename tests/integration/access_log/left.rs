@@ -86,11 +86,14 @@ async fn who_leaves_in_the_middle_of_a_body_has_the_same_status_over_every_proto
     let redis = Redis::start().await;
     let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let judge = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // A request that is allowed may still be sent there, as its client leaves.
+    let judged_backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (to_backend, to_judge) = (backend.local_addr().unwrap(), judge.local_addr().unwrap());
+    let to_judged = judged_backend.local_addr().unwrap();
     let gateway = build(&redis)
         .routes(&format!(
             "- {{ path: \"/app/{{*rest}}\", proxy: {{ upstream: \"http://{to_backend}\" }} }}\n\
-             - {{ path: \"/judged/{{*rest}}\", proxy: {{ upstream: \"http://{to_backend}\" }}, \
+             - {{ path: \"/judged/{{*rest}}\", proxy: {{ upstream: \"http://{to_judged}\" }}, \
                    auth: {{ forward: {{ url: \"http://{to_judge}/\", cache: 0s }} }} }}\n\
              - {{ path: \"/publish/{{channel}}\", publish: {{}}, \
                    auth: {{ forward: {{ url: \"http://{to_judge}/\", cache: 0s }} }} }}\n"
