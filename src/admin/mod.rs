@@ -6,6 +6,7 @@
 //! | `/livez` | 200 |
 //! | `/readyz` | 200 while Redis is connected, file descriptors are available, what the fleet follows is followed and the gateway is not draining, else 503; `?verbose` lists the checks and warnings; `?exclude=redis` excludes a check |
 //! | `/revoke` | `POST`: ends streams, and refuses credentials |
+//! | `/reload` | `POST`: reads gateway.yaml again, if it listens on loopback or with `admin.auth` |
 //! | `/publish/{channel}` | publishes what is sent with POST, if it listens on loopback |
 //! | `/log` | the level of the log and the mode of the access log; `PUT` changes them, if it listens on loopback |
 //! | `/` | the status page |
@@ -21,6 +22,7 @@ mod auth;
 mod log;
 mod publish;
 mod readiness;
+mod reload;
 mod reserved_descriptors;
 mod revoke;
 mod status;
@@ -47,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::auth::AdminAuth;
 pub use self::log::AdminLog;
+pub use self::reload::{ReloadReply, ReloadRequest, Reloading};
 pub use self::reserved_descriptors::RESERVED_DESCRIPTORS;
 use self::reserved_descriptors::ReservedDescriptors;
 pub use self::revoke::Revoking;
@@ -102,6 +105,8 @@ pub struct Admin {
     pub publishing: Option<AdminPublishing>,
     /// Shows and changes the log; `None`: not here.
     pub log: Option<AdminLog>,
+    /// Reloads the configuration; `None`: there is no file of one.
+    pub reloading: Option<Reloading>,
 }
 
 impl Admin {
@@ -164,10 +169,11 @@ impl Admin {
     }
 
     async fn handle(&self, request: Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
-        let is_publication = request.uri().path().starts_with(publish::PATH);
-        let is_revocation = request.uri().path() == "/revoke";
-        let log = self.log.as_ref().filter(|_| request.uri().path() == "/log");
-        if !(is_publication || is_revocation || log.is_some())
+        let path = request.uri().path();
+        let is_publication = path.starts_with(publish::PATH);
+        let is_other_change = matches!(path, "/revoke" | "/reload");
+        let log = self.log.as_ref().filter(|_| path == "/log");
+        if !(is_publication || is_other_change || log.is_some())
             || !self.is_allowed(request.headers())
         {
             return self.respond(&request).await;
@@ -181,10 +187,11 @@ impl Admin {
         if let Err(refused) = self.auth.admit(AuthRequest::new(&request), &self.metrics).await {
             return refused;
         }
-        match log {
-            Some(log) => log.respond(request).await,
-            None if is_revocation => revoke::respond(self.revoking.as_ref(), request).await,
-            None => publish::respond(self.publishing.as_ref(), request).await,
+        match (log, request.uri().path()) {
+            (Some(log), _) => log.respond(request).await,
+            (None, "/revoke") => revoke::respond(self.revoking.as_ref(), request).await,
+            (None, "/reload") => reload::respond(self.reloading.as_ref(), request).await,
+            (None, _) => publish::respond(self.publishing.as_ref(), request).await,
         }
     }
 
@@ -215,7 +222,7 @@ impl Admin {
             }
             _ => text(
                 StatusCode::NOT_FOUND,
-                "404 Not Found: use /, /metrics, /livez, /readyz, /log or /publish/{channel}\n",
+                "404 Not Found: use /, /metrics, /livez, /readyz, /log, /reload or /publish/{channel}\n",
             ),
         }
     }
@@ -293,6 +300,7 @@ mod tests {
             auth: AdminAuth::default(),
             publishing: None,
             log: None,
+            reloading: None,
         };
         for (host, origin, is_allowed) in [
             (Some("localhost:9464"), None, true),

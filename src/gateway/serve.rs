@@ -1,7 +1,6 @@
 //! Starts the threads and tasks of a gateway, and runs them until the shutdown.
 
 use std::cell::Cell;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,18 +12,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::admin_thread::administer;
 use super::bus::BusParts;
 use super::config_change::{ConfigChange, ConfigChanges};
-use super::reload::{ConfigLoader, Reloader};
+use super::config_loader::ConfigLoader;
+use super::reload::Reloader;
 use super::revoking::{ControlParts, RevocationParts};
 use super::shard::{ShardParts, ShardThread};
 use super::sockets::Sockets;
 use super::state_file::StateFile;
 use super::takeover::{Predecessor, run_takeovers};
 use super::tasks::Tasks;
-use super::thread::Thread;
 use super::{Error, Gateway, OPENED, certificates, monitor, probe, stop, systemd};
-use crate::admin::{Admin, AdminAuth, AdminLog, Revoking};
+use crate::admin::{Admin, AdminAuth, AdminLog, Reloading, Revoking};
 use crate::auth::{Authenticator, KeySetRunner, RevocationNotice, SharedAuth};
 use crate::config::Settings;
 use crate::health::Health;
@@ -77,9 +77,13 @@ pub(super) async fn serve(
     let (threads, shards) = parts.start_shards(shards, &publisher, &changed)?;
     let mut tasks = Tasks::default();
     let (routes, current_routes) = watch::channel(Arc::clone(&parts.router));
+    let mut reloading = None;
     if let Some(load) = load {
+        let (handle, requests) = Reloading::new(parts.is_admin_private());
+        reloading = Some(handle);
         let reloader = parts.reloader(configured, (changes, routes), hub.clone());
-        tasks.spawn("the reload", reloader.run(signal(SignalKind::hangup())?, load));
+        let reasons = (signal(SignalKind::hangup())?, requests);
+        tasks.spawn("the reload", reloader.run(reasons, load));
     }
     let member = hub.clone();
     parts.start_source(&mut tasks, (bus, publications), (hub, control))?;
@@ -90,7 +94,7 @@ pub(super) async fn serve(
     }
     parts.start_acceptors(&mut tasks, sockets, (shards, &may_accept))?;
     let publishing = AdminPublishing::new(publisher, current_routes, &parts.metrics);
-    parts.start_admin(&mut tasks, admin, (revoking, publishing))?;
+    parts.start_admin(&mut tasks, admin, (revoking, publishing, reloading))?;
     parts.log_listening();
     systemd::ready();
     let health = parts.health.clone();
@@ -351,7 +355,7 @@ impl GatewayParts {
         &self,
         tasks: &mut Tasks,
         socket: Option<std::net::TcpListener>,
-        (revoking, publishing): (Option<Revoking>, AdminPublishing),
+        (revoking, publishing, reloading): (Option<Revoking>, AdminPublishing, Option<Reloading>),
     ) -> Result<(), Error> {
         let (Some(socket), Some(settings)) = (socket, &self.settings.admin) else {
             return Ok(());
@@ -359,8 +363,7 @@ impl GatewayParts {
         let url = |listener: &Listener| format!("{}://{}/", listener.scheme(), listener.address);
         let auth = settings.auth.clone();
         self.admin_auth.set(auth.map(|auth| Authenticator::new(auth, &self.auth)));
-        // Elsewhere it may be reached by many, who were only to read metrics.
-        let is_private = settings.address.ip().is_loopback() || settings.auth.is_some();
+        let is_private = self.is_admin_private();
         let admin = Admin {
             auth: self.admin_auth.clone(),
             hosts: settings.hosts.clone(),
@@ -370,10 +373,18 @@ impl GatewayParts {
             revoking,
             publishing: is_private.then_some(publishing),
             log: Some(AdminLog::new(self.level.clone(), self.access.clone(), is_private)),
+            reloading,
         };
         let stop = self.stop_admin.clone();
         tasks.spawn("the admin listener", administer(admin, socket, stop)?);
         Ok(())
+    }
+
+    /// Whether those who reach the admin listener may change something. Elsewhere it may be reached by many, who
+    /// were only to read metrics.
+    fn is_admin_private(&self) -> bool {
+        let admin = self.settings.admin.as_ref();
+        admin.is_some_and(|admin| admin.address.ip().is_loopback() || admin.auth.is_some())
     }
 
     fn log_listening(&self) {
@@ -395,26 +406,4 @@ impl GatewayParts {
         let Self { health, stop_accepting, stop_admin, drain_settings, .. } = self;
         stop::StopHandles { health, stop_accepting, stop_admin, drain_settings, hub }
     }
-}
-
-/// Starts the admin listener on a thread of its own: rendering all metrics takes milliseconds,
-/// which would delay events on the thread of the source. Dropping the returned future stops it.
-fn administer(
-    admin: Admin,
-    socket: std::net::TcpListener,
-    stop: CancellationToken,
-) -> io::Result<impl Future<Output = ()>> {
-    let stopping = stop.clone().drop_guard();
-    let mut thread = Thread::start("admin", async move || {
-        let socket = TcpListener::from_std(socket).map_err(|error| error.to_string())?;
-        admin.serve(socket, stop).await;
-        Ok(())
-    })?;
-    Ok(async move {
-        let ended = thread.ended().await;
-        drop(stopping);
-        if let Err(error) = ended {
-            tracing::error!(%error, "the admin listener has failed");
-        }
-    })
 }

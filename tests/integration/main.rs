@@ -176,6 +176,8 @@ mod log_output;
 mod prometheus;
 /// The configuration and the certificates, read again.
 mod reload;
+/// `ssegate reload`, and `POST /reload`.
+mod reload_command;
 /// What must not come out, and where nothing is written.
 mod secrets;
 /// Pipes, devices and huge files in place of the configuration's.
