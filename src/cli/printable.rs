@@ -1,17 +1,22 @@
 //! Text of others, made fit for a terminal.
 
-/// Escapes control characters, and those that change the direction of text: what others send must not move the
-/// cursor, change the terminal, or look like something else (<https://trojansource.codes>). Tabs stay.
+/// Escapes what [`acts_on_terminal`].
 pub(super) fn printable(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        if c != '\t' && (c.is_control() || is_direction(c)) {
+        if acts_on_terminal(c) {
             escaped.extend(c.escape_unicode());
         } else {
             escaped.push(c);
         }
     }
     escaped
+}
+
+/// Whether it is a control character other than a tab, or one that changes the direction of text: what others send
+/// must not move the cursor, change the terminal, or look like something else (<https://trojansource.codes>).
+pub(super) fn acts_on_terminal(c: char) -> bool {
+    c != '\t' && (c.is_control() || is_direction(c))
 }
 
 /// The formatting characters of the Unicode Bidirectional Algorithm (UAX 9, section 2).

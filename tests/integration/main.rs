@@ -184,6 +184,8 @@ mod secrets;
 mod special_files;
 /// The orderly end.
 mod stop;
+/// `ssegate sub`.
+mod sub_command;
 /// Another process on the same sockets.
 mod takeover;
 /// What an operator is told when something is wrong, and where.
