@@ -11,6 +11,7 @@ mod config;
 mod connect;
 mod count;
 mod dev;
+mod doctor;
 mod duration;
 mod error;
 mod followers;
@@ -76,6 +77,7 @@ pub(crate) enum Command {
     Run(run::RunCommand),
     Dev(dev::DevCommand),
     Check(check::CheckCommand),
+    Doctor(Box<doctor::DoctorCommand>),
     Reload(reload::ReloadCommand),
     #[command(name = "pub")]
     Publish(publish::PublishCommand),
@@ -119,6 +121,7 @@ impl Command {
         match self {
             Self::Run(command) => Some(&mut command.config),
             Self::Check(command) => Some(&mut command.config),
+            Self::Doctor(command) => Some(&mut command.config),
             Self::Reload(command) => Some(&mut command.admin.config),
             Self::Publish(command) => Some(&mut command.config),
             Self::Sub(command) => Some(&mut command.config),
@@ -140,6 +143,7 @@ impl Command {
             Self::Run(command) => command.execute(),
             Self::Dev(command) => command.execute(),
             Self::Check(command) => command.execute(),
+            Self::Doctor(command) => command.execute(),
             Self::Reload(command) => command.execute(),
             Self::Publish(command) => command.execute(),
             Self::Sub(command) => command.execute(),

@@ -164,6 +164,8 @@ mod check;
 mod command_line;
 /// Mistakes in gateway.yaml.
 mod configuration;
+/// `ssegate doctor`.
+mod doctor;
 /// The orderly end of many streams, and of old ones.
 mod drain;
 /// A crowd that comes back somewhere else.
