@@ -136,7 +136,8 @@ impl HttpClient {
     /// # Errors
     /// There is no response.
     pub async fn get(&self, uri: &Uri, headers: HeaderMap) -> Result<ClientResponse, HttpError> {
-        self.send(&Method::GET, uri, headers).await
+        // Boxed, as the handshake takes much room.
+        Box::pin(self.send(&Method::GET, uri, headers)).await
     }
 
     /// The same with another method, without a body.

@@ -19,7 +19,7 @@ pub enum PlainValue {
         is_bare: bool,
     },
     /// A sequence.
-    List(Vec<PlainValue>),
+    List(Vec<Self>),
     /// A mapping, in the order of the file.
     Map(Vec<PlainEntry>),
 }
@@ -35,7 +35,7 @@ pub struct PlainEntry {
     pub comment: &'static str,
 }
 
-/// Reads `text`, with variables as [`parse`](crate::parse) replaces them. What the keys mean is not checked.
+/// Reads `text`, with variables as [`parse()`](crate::parse()) replaces them. What the keys mean is not checked.
 ///
 /// # Errors
 /// A syntax error, or every variable that is missing.
