@@ -1,4 +1,4 @@
-//! A small HTTP client: one GET request per connection. For the commands, and for sets of keys.
+//! A small HTTP client: one request without a body per connection. For the commands, and for sets of keys.
 //!
 //! Owns the choice of HTTP/2 or HTTP/1.1 by ALPN. Does not know events, retries or redirects, nor the proxies
 //! that environment variables name: these are the caller's.
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -136,15 +136,31 @@ impl HttpClient {
     /// # Errors
     /// There is no response.
     pub async fn get(&self, uri: &Uri, headers: HeaderMap) -> Result<ClientResponse, HttpError> {
+        // Boxed, as the handshake takes much room.
+        Box::pin(self.send(&Method::GET, uri, headers)).await
+    }
+
+    /// The same with another method, without a body.
+    ///
+    /// # Errors
+    /// There is no response.
+    pub async fn send(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: HeaderMap,
+    ) -> Result<ClientResponse, HttpError> {
         let (is_tls, host, port) = endpoint(uri)?;
         let at = format!("{host}:{port}");
         let stream = self.connect(is_tls, host, port).await?;
         let exchange = match stream {
-            MaybeTlsStream::Plain(stream) => over_http1(stream, uri, headers).await,
-            MaybeTlsStream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                over_http2(*stream, uri, headers).await
+            MaybeTlsStream::Plain(stream) => {
+                over_http1(stream, request(method, uri, headers)).await
             }
-            MaybeTlsStream::Tls(stream) => over_http1(*stream, uri, headers).await,
+            MaybeTlsStream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                over_http2(*stream, request(method, uri, headers)).await
+            }
+            MaybeTlsStream::Tls(stream) => over_http1(*stream, request(method, uri, headers)).await,
         };
         exchange.map_err(|error| HttpError::Http(at, describe(&error)))
     }
@@ -208,7 +224,7 @@ pub fn invalid_port(uri: &Uri) -> Option<&str> {
     (uri.port_u16().is_none() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(port)
 }
 
-async fn over_http2<S>(stream: S, uri: &Uri, headers: HeaderMap) -> hyper::Result<ClientResponse>
+async fn over_http2<S>(stream: S, request: Request<Empty<Bytes>>) -> hyper::Result<ClientResponse>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -219,24 +235,24 @@ where
         .handshake(TokioIo::new(stream))
         .await?;
     let connection = drive(connection);
-    let response = sender.send_request(request(uri.clone(), headers)).await?;
+    let response = sender.send_request(request).await?;
     Ok(ClientResponse { http: response, _connection: connection })
 }
 
 async fn over_http1<S>(
     stream: S,
-    uri: &Uri,
-    mut headers: HeaderMap,
+    mut request: Request<Empty<Bytes>>,
 ) -> hyper::Result<ClientResponse>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = drive(connection);
-    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let target = path.parse().expect("the path and query of a URI is a URI");
-    headers.entry(header::HOST).or_insert_with(|| host_header(uri));
-    let response = sender.send_request(request(target, headers)).await?;
+    let host = host_header(request.uri());
+    request.headers_mut().entry(header::HOST).or_insert(host);
+    let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    *request.uri_mut() = path.parse().expect("the path and query of a URI is a URI");
+    let response = sender.send_request(request).await?;
     Ok(ClientResponse { http: response, _connection: connection })
 }
 
@@ -247,9 +263,10 @@ fn host_header(uri: &Uri) -> HeaderValue {
     HeaderValue::from_str(host).expect("an authority is visible ASCII")
 }
 
-fn request(uri: Uri, headers: HeaderMap) -> Request<Empty<Bytes>> {
+fn request(method: &Method, uri: &Uri, headers: HeaderMap) -> Request<Empty<Bytes>> {
     let mut request = Request::new(Empty::new());
-    *request.uri_mut() = uri;
+    request.method_mut().clone_from(method);
+    *request.uri_mut() = uri.clone();
     *request.headers_mut() = headers;
     request
 }

@@ -60,6 +60,26 @@ pub fn client_config(trust: Trust) -> ClientConfig {
         .with_no_client_auth()
 }
 
+/// Judges a server that presents this chain, its own certificate first, as a client does that trusts the system
+/// roots and knows the server as `name`.
+///
+/// # Errors
+/// Such a client would reject it.
+pub fn verify_server(
+    chain: &[CertificateDer<'_>],
+    name: &ServerName<'_>,
+) -> Result<(), rustls::Error> {
+    let [own, intermediates @ ..] = chain else {
+        return Err(rustls::Error::NoCertificatesPresented);
+    };
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(system_roots(), provider).build();
+    // Without any root nobody is trusted.
+    let unknown = |_| rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+    let verifier = verifier.map_err(unknown)?;
+    verifier.verify_server_cert(own, intermediates, name, &[], UnixTime::now()).map(drop)
+}
+
 /// Returns the system roots. A start or a reload asks for them once per upstream and shard, so they
 /// are cached for [`ROOTS_AGE`]; after that they are read again, since they may have changed.
 fn system_roots() -> Arc<RootCertStore> {

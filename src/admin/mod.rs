@@ -6,6 +6,7 @@
 //! | `/livez` | 200 |
 //! | `/readyz` | 200 while Redis is connected, file descriptors are available, what the fleet follows is followed and the gateway is not draining, else 503; `?verbose` lists the checks and warnings; `?exclude=redis` excludes a check |
 //! | `/revoke` | `POST`: ends streams, and refuses credentials |
+//! | `/reload` | `POST`: reads gateway.yaml again, if it listens on loopback or with `admin.auth` |
 //! | `/publish/{channel}` | publishes what is sent with POST, if it listens on loopback |
 //! | `/log` | the level of the log and the mode of the access log; `PUT` changes them, if it listens on loopback |
 //! | `/` | the status page: live for a browser, and plain for what does not say that it accepts HTML |
@@ -27,6 +28,7 @@ mod live;
 mod log;
 mod publish;
 mod readiness;
+mod reload;
 mod reserved_descriptors;
 mod revoke;
 mod status;
@@ -57,6 +59,7 @@ use self::body::{AdminResponseBody, LiveActivity};
 use self::live::LiveStatus;
 pub use self::live::StatusSetup;
 pub use self::log::AdminLog;
+pub use self::reload::{ReloadReply, ReloadRequest, Reloading};
 pub use self::reserved_descriptors::RESERVED_DESCRIPTORS;
 use self::reserved_descriptors::ReservedDescriptors;
 pub use self::revoke::Revoking;
@@ -118,6 +121,8 @@ pub struct Admin {
     pub publishing: Option<AdminPublishing>,
     /// Shows and changes the log; `None`: not here.
     pub log: Option<AdminLog>,
+    /// Reloads the configuration; `None`: there is no file of one.
+    pub reloading: Option<Reloading>,
     /// What the status page shows beside.
     pub status: StatusSetup,
 }
@@ -238,10 +243,11 @@ async fn too_old(activity: &LiveActivity) {
 
 impl Admin {
     async fn handle(&self, request: Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
-        let is_publication = request.uri().path().starts_with(publish::PATH);
-        let is_revocation = request.uri().path() == "/revoke";
-        let log = self.log.as_ref().filter(|_| request.uri().path() == "/log");
-        if !(is_publication || is_revocation || log.is_some())
+        let path = request.uri().path();
+        let is_publication = path.starts_with(publish::PATH);
+        let is_other_change = matches!(path, "/revoke" | "/reload");
+        let log = self.log.as_ref().filter(|_| path == "/log");
+        if !(is_publication || is_other_change || log.is_some())
             || !self.is_allowed(request.headers())
         {
             return self.respond(&request).await;
@@ -252,10 +258,11 @@ impl Admin {
         if let Err(refused) = self.admitted(&request).await {
             return refused;
         }
-        match log {
-            Some(log) => log.respond(request).await,
-            None if is_revocation => revoke::respond(self.revoking.as_ref(), request).await,
-            None => publish::respond(self.publishing.as_ref(), request).await,
+        match (log, request.uri().path()) {
+            (Some(log), _) => log.respond(request).await,
+            (None, "/revoke") => revoke::respond(self.revoking.as_ref(), request).await,
+            (None, "/reload") => reload::respond(self.reloading.as_ref(), request).await,
+            (None, _) => publish::respond(self.publishing.as_ref(), request).await,
         }
     }
 
@@ -365,7 +372,7 @@ fn foreign() -> Response<Full<Bytes>> {
 fn not_found() -> Response<Full<Bytes>> {
     text(
         StatusCode::NOT_FOUND,
-        "404 Not Found: use /, /metrics, /livez, /readyz, /log or /publish/{channel}\n",
+        "404 Not Found: use /, /metrics, /livez, /readyz, /log, /reload or /publish/{channel}\n",
     )
 }
 
@@ -405,6 +412,7 @@ mod tests {
             auth: AdminAuth::default(),
             publishing: None,
             log: None,
+            reloading: None,
             status: StatusSetup {
                 inspection: StatusInspection::new(1).0,
                 is_private: true,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use ssegate::http_client::{HttpClient, HttpError};
@@ -73,7 +73,33 @@ impl AdminListener {
     /// # Errors
     /// There is no admin listener, it cannot be reached, or its status is not 200.
     pub(super) fn get(&self, path: &str, max_bytes: usize) -> Result<AdminBody, CliError> {
-        block_on(request(self.uri(path)?, max_bytes))
+        let uri = self.uri(path)?;
+        match block_on(exchange(&Method::GET, &uri, (max_bytes, TIMEOUT)))? {
+            (StatusCode::OK, body) => Ok(body.map_err(|cause| AdminError::Incomplete(uri, cause))),
+            (status, body) => {
+                Err(AdminError::Status(status, one_line(&body.unwrap_or_default())).into())
+            }
+        }
+    }
+
+    /// Sends POST without a body, and waits for the response up to `limit`. Returns its status and its body.
+    ///
+    /// # Errors
+    /// There is no admin listener, it cannot be reached, or the response is not complete.
+    pub(super) fn post(
+        &self,
+        path: &str,
+        limit: Duration,
+    ) -> Result<(StatusCode, String), CliError> {
+        let uri = self.uri(path)?;
+        let exchange = exchange(&Method::POST, &uri, (MAX_QUOTED_BYTES, limit));
+        let (status, body) = block_on(exchange)?;
+        Ok((status, body.map_err(|cause| AdminError::Incomplete(uri, cause))?))
+    }
+
+    /// Whether the URL is given, so that the configuration need not name it.
+    pub(super) fn is_given(&self) -> bool {
+        self.url.is_some()
     }
 
     fn uri(&self, path: &str) -> Result<Uri, CliError> {
@@ -101,23 +127,23 @@ impl AdminListener {
     }
 }
 
-async fn request(uri: Uri, max_bytes: usize) -> Result<AdminBody, CliError> {
+/// Sends a request, and reads up to `max_bytes` of the body of a response of 200, all within `limit`. Returns the
+/// status, and the body or why it is not complete.
+async fn exchange(
+    method: &Method,
+    uri: &Uri,
+    (max_bytes, limit): (usize, Duration),
+) -> Result<(StatusCode, Result<String, String>), CliError> {
     let headers = credential()?;
     let client = HttpClient::new(|| trust::tls_client(false), TIMEOUT);
     let exchange = async {
-        let response = client.get(&uri, headers).await?;
+        let response = client.send(method, uri, headers).await?;
         let status = response.http.status();
         let most = if status == StatusCode::OK { max_bytes } else { MAX_QUOTED_BYTES };
         Ok::<_, HttpError>((status, text(response.http.into_body(), most).await))
     };
-    let (status, body) = tokio::time::timeout(TIMEOUT, exchange)
-        .await
-        .map_err(|_| HttpError::Timeout(uri.to_string(), TIMEOUT))??;
-    if status == StatusCode::OK {
-        Ok(body.map_err(|cause| AdminError::Incomplete(uri, cause)))
-    } else {
-        Err(AdminError::Status(status, one_line(&body.unwrap_or_default())).into())
-    }
+    let exchanged = tokio::time::timeout(limit, exchange);
+    Ok(exchanged.await.map_err(|_| HttpError::Timeout(uri.to_string(), limit))??)
 }
 
 /// The header with the token of `admin.auth`, if the environment has one.
@@ -138,6 +164,6 @@ async fn text(body: Incoming, most: usize) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&body.to_bytes()).into_owned())
 }
 
-fn one_line(body: &str) -> String {
+pub(super) fn one_line(body: &str) -> String {
     body.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }

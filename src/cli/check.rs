@@ -20,6 +20,10 @@ pub(crate) struct CheckCommand {
     /// routes; and fetch the keys of tokens that are at a URL
     #[arg(long)]
     connect: bool,
+    /// Print the configuration as understood, as YAML: variables replaced, each default filled in and marked, what sse
+    /// says at each route, secrets hidden
+    #[arg(long)]
+    print: bool,
     #[command(flatten)]
     pub(super) config: ConfigFile,
 }
@@ -32,7 +36,11 @@ impl CheckCommand {
         {
             output::to_stderr(format_args!("ssegate: warning: {warning}"));
         }
-        output::line(format_args!("{}: {}", self.config.path().display(), summary(&settings)))?;
+        if self.print {
+            output::bytes(text.printed(&settings)?.as_bytes())?;
+        } else {
+            output::line(format_args!("{}: {}", self.config.path().display(), summary(&settings)))?;
+        }
         if self.connect { connect::check(&settings) } else { Ok(()) }
     }
 

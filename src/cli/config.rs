@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::{Args, ValueHint};
 use ssegate::config::{self, ConfigPurpose, Settings, Text};
@@ -69,9 +68,13 @@ impl ConfigFile {
         let text = self.text()?;
         let settings = config::on_own_thread(|| text.resolve(ConfigPurpose::Run))?;
         let file = self.path().to_owned();
-        let load: ConfigLoader = match self.is_stdin() {
-            true => Arc::new(move || config::on_own_thread(|| text.resolve(ConfigPurpose::Run))),
-            false => Arc::new(move || config::on_own_thread(|| config::load(&file))),
+        let load = match self.is_stdin() {
+            true => ConfigLoader::new(None, move || {
+                config::on_own_thread(|| text.resolve(ConfigPurpose::Run))
+            }),
+            false => ConfigLoader::new(Some(file.clone()), move || {
+                config::on_own_thread(|| config::load(&file))
+            }),
         };
         Ok((settings, load))
     }
@@ -88,6 +91,11 @@ impl ConfigFile {
             return Ok(Settings::dev(None));
         }
         Ok(self.text()?.resolve(purpose)?)
+    }
+
+    /// Where the file is, with symbolic links followed; `None`: there is none, or it is standard input.
+    pub(super) fn real_path(&self) -> Option<PathBuf> {
+        self.path().canonicalize().ok().filter(|_| !self.is_stdin())
     }
 
     /// The arguments with which another command loads the same file. `None` for standard input,

@@ -59,7 +59,7 @@ fn check_keys(settings: &Settings) -> Result<(), CliError> {
 }
 
 /// Each set of keys at a URL, with the algorithms for which it has to have one.
-fn key_sets(settings: &Settings) -> Vec<(&JwksLocation, Vec<Algorithm>)> {
+pub(super) fn key_sets(settings: &Settings) -> Vec<(&JwksLocation, Vec<Algorithm>)> {
     let of_routes = settings.routes.iter().filter_map(|route| route.auth.as_ref());
     let of_admin = settings.admin.iter().filter_map(|admin| admin.auth.as_ref());
     let mut sets: Vec<(&JwksLocation, Vec<Algorithm>)> = Vec::new();
@@ -78,7 +78,7 @@ fn key_sets(settings: &Settings) -> Vec<(&JwksLocation, Vec<Algorithm>)> {
 ///
 /// # Errors
 /// It has no key for any of the algorithms that tokens may have.
-fn found(keys: &KeySet, wanted: &[Algorithm]) -> Result<String, String> {
+pub(super) fn found(keys: &KeySet, wanted: &[Algorithm]) -> Result<String, String> {
     let has = keys.algorithms();
     let names = |algorithms: &[Algorithm]| {
         let names: Vec<_> = algorithms.iter().map(|algorithm| format!("{algorithm:?}")).collect();
@@ -134,7 +134,7 @@ fn resumption(fleet: Option<Result<(), String>>) -> String {
 }
 
 /// Says what Redis lets the gateway read, for each kind that the routes need.
-fn permitted(reads: &[RedisRead]) -> String {
+pub(super) fn permitted(reads: &[RedisRead]) -> String {
     let counts = [
         ("channel", reads.iter().filter(|read| is_subscription(read, false)).count()),
         ("pattern", reads.iter().filter(|read| is_subscription(read, true)).count()),
@@ -158,7 +158,7 @@ fn is_subscription(read: &RedisRead, is_pattern: bool) -> bool {
 
 /// The channels, patterns and streams that the routes read, without duplicates. Parameters are
 /// filled in with sample values.
-fn reads(settings: &Settings) -> Result<Vec<RedisRead>, ssegate::route::RouterError> {
+pub(super) fn reads(settings: &Settings) -> Result<Vec<RedisRead>, ssegate::route::RouterError> {
     let router = ssegate::route::Router::new(&settings.routes, None)?;
     let mut reads = Vec::new();
     for route in router.routes() {

@@ -11,6 +11,7 @@ mod config;
 mod connect;
 mod count;
 mod dev;
+mod doctor;
 mod duration;
 mod error;
 mod followers;
@@ -20,9 +21,11 @@ mod man;
 mod metrics;
 mod number;
 mod output;
+mod printable;
 mod publish;
 #[cfg(test)]
 mod reference;
+mod reload;
 mod report;
 mod revoke;
 mod run;
@@ -65,7 +68,8 @@ certificate is kept in $STATE_DIRECTORY, $XDG_STATE_HOME/ssegate or ~/.local/sta
 
 Environment: SSEGATE_LOG sets the log level (error, warn, info, debug, trace), in place of log.level. \
 SSEGATE_TOKEN, SSEGATE_TOKEN_KEY, SSEGATE_URL_KEY and SSEGATE_REVOCATION_KEY are secrets of sub, token, sign \
-and revoke. SSEGATE_ADMIN_TOKEN is the token with which metrics and healthcheck request the admin listener.";
+and revoke. SSEGATE_ADMIN_TOKEN is the token with which metrics, healthcheck and reload \
+request the admin listener.";
 
 /// A command with its arguments.
 #[derive(Debug, Subcommand)]
@@ -73,6 +77,8 @@ pub(crate) enum Command {
     Run(run::RunCommand),
     Dev(dev::DevCommand),
     Check(check::CheckCommand),
+    Doctor(Box<doctor::DoctorCommand>),
+    Reload(reload::ReloadCommand),
     #[command(name = "pub")]
     Publish(publish::PublishCommand),
     Sub(sub::SubscribeCommand),
@@ -115,6 +121,8 @@ impl Command {
         match self {
             Self::Run(command) => Some(&mut command.config),
             Self::Check(command) => Some(&mut command.config),
+            Self::Doctor(command) => Some(&mut command.config),
+            Self::Reload(command) => Some(&mut command.admin.config),
             Self::Publish(command) => Some(&mut command.config),
             Self::Sub(command) => Some(&mut command.config),
             Self::Revoke(command) => Some(&mut command.config),
@@ -135,6 +143,8 @@ impl Command {
             Self::Run(command) => command.execute(),
             Self::Dev(command) => command.execute(),
             Self::Check(command) => command.execute(),
+            Self::Doctor(command) => command.execute(),
+            Self::Reload(command) => command.execute(),
             Self::Publish(command) => command.execute(),
             Self::Sub(command) => command.execute(),
             Self::Revoke(command) => command.execute(),

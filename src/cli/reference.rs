@@ -19,7 +19,7 @@ Secrets are best given as `@FILE` or in the variables `SSEGATE_TOKEN`, `SSEGATE_
 `SSEGATE_REVOCATION_KEY`: other users see arguments.
 
 `-c FILE`, before or after the command, reads another configuration than `./gateway.yaml`, and `-c -` reads standard
-input. `pub`, `sub`, `revoke`, `healthcheck`, `metrics` and `token` need no variables that are secrets of the gateway
+input. `pub`, `sub`, `reload`, `revoke`, `healthcheck`, `metrics` and `token` need no variables that are secrets of the gateway
 alone, such as `${JWT_KEY}`.
 
 ";

@@ -9,10 +9,12 @@
 //! To add a key, add a line to its mapping in [`file`](mod@file), the field and its default to the settings
 //! of the stage that uses it, and a line to gateway.yaml.
 
+mod defaults;
 mod dev;
 mod file;
 mod global;
 mod own_thread;
+mod printed;
 mod purpose;
 mod resolve;
 mod settings;

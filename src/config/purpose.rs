@@ -32,6 +32,11 @@ impl ConfigPurpose {
     }
 }
 
+/// Whether the key has a secret, whoever uses it.
+pub(super) fn is_secret(path: &str) -> bool {
+    is_of_gateway(path) || matches!(path, "revocation.key" | "fleet.key")
+}
+
 /// Whether the key has a secret that only the gateway uses.
 fn is_of_gateway(path: &str) -> bool {
     let names: Vec<&str> =

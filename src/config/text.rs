@@ -43,6 +43,22 @@ impl Text {
         }
     }
 
+    /// This text, for tests.
+    #[cfg(test)]
+    pub(super) fn new(name: &str, text: &str) -> Self {
+        Self { name: name.to_owned(), text: text.to_owned() }
+    }
+
+    /// The name of the file, for messages.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The text itself.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Parses the text, with the environment variables of this process.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ mod auth_warnings;
 mod bus;
 mod certificates;
 mod config_change;
+mod config_loader;
 mod duration_text;
 mod error;
 mod follow_warnings;
@@ -44,9 +45,9 @@ use std::sync::Arc;
 
 use tokio::runtime::LocalRuntime;
 
+pub use self::config_loader::ConfigLoader;
 pub use self::error::Error;
 pub use self::inspect::inspect;
-pub use self::reload::ConfigLoader;
 use ssegate_hub::{CloseReason, GapReason};
 
 use self::sockets::{Inherited, Sockets};
@@ -127,8 +128,8 @@ impl Gateway {
         &self.metrics
     }
 
-    /// Serves until SIGTERM or SIGINT, then shuts down gracefully. Blocks. SIGHUP reloads the
-    /// settings with `load`, if there is one. `output` is where the access log is written, and how the level
+    /// Serves until SIGTERM or SIGINT, then shuts down gracefully. Blocks. SIGHUP and the admin
+    /// listener reload the settings with `load`, if there is one. `output` is where the access log is written, and how the level
     /// of the log is changed.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Reloads gateway.yaml on SIGHUP.
+//! Reloads gateway.yaml on SIGHUP, and when the admin listener is asked to.
 //!
 //! Routes, limits, certificates and keys change for new requests and connections; no stream is
 //! closed. If the file has an error, or a certificate cannot be loaded, nothing changes. Settings
@@ -13,14 +13,15 @@ use std::time::{Duration, SystemTime};
 
 use ssegate_hub::{Hub, HubSettings};
 use tokio::signal::unix::Signal;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::config_change::{ConfigChange, ConfigChanges};
+use super::config_loader::ConfigLoader;
 use super::duration_text::DurationText;
 use super::shared::hub_settings;
 use super::stop::DrainSettings;
-use super::systemd;
-use crate::admin::{AdminAuth, AdminSettings};
+use super::{inspect, systemd};
+use crate::admin::{AdminAuth, AdminSettings, ReloadReply, ReloadRequest};
 use crate::auth::{Authenticator, SharedAuth};
 use crate::config::{ConfigErrors, Settings};
 use crate::health::Health;
@@ -36,9 +37,6 @@ use crate::server::tls_error::TlsError;
 /// After this a reload has failed. Reading takes milliseconds; a network disk that does not respond keeps one
 /// thread for each reload that was requested.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Loads the configuration again.
-pub type ConfigLoader = Arc<dyn Fn() -> Result<Settings, ConfigErrors> + Send + Sync>;
 
 /// Applies a new configuration to the running gateway.
 pub(super) struct Reloader {
@@ -61,6 +59,13 @@ pub(super) struct Reloader {
     pub(super) metrics: Metrics,
 }
 
+/// What whoever asked for a reload is told of its success.
+struct Reloaded {
+    /// Keys that have changed, but take effect only after a restart.
+    restart: Vec<&'static str>,
+    warnings: Vec<String>,
+}
+
 /// Why a reload failed.
 #[derive(Debug, thiserror::Error)]
 enum ReloadError {
@@ -80,30 +85,76 @@ enum ReloadError {
 }
 
 impl Reloader {
-    /// Reloads at each SIGHUP. Runs as long as the gateway.
-    pub(super) async fn run(mut self, mut hang_up: Signal, load: ConfigLoader) {
+    /// Reloads at each SIGHUP, and at each of `requests`. Runs as long as the gateway.
+    pub(super) async fn run(
+        mut self,
+        (mut hang_up, mut requests): (Signal, mpsc::Receiver<ReloadRequest>),
+        load: ConfigLoader,
+    ) {
         // The metric of the last reload has to exist before the first reload.
         self.metrics.config_loaded(true);
-        while hang_up.recv().await.is_some() {
-            systemd::reloading();
-            let reloaded = self.reload(Arc::clone(&load)).await;
-            self.metrics.config_reloaded(reloaded.is_ok());
-            self.health.set_reload(reloaded.as_ref().map_err(ReloadError::summary).copied());
-            match reloaded {
-                Ok(()) => tracing::info!("configuration reloaded"),
-                Err(error) => error.log(),
+        loop {
+            let request = tokio::select! {
+                signal = hang_up.recv() => match signal {
+                    Some(()) => None,
+                    None => return,
+                },
+                // Without an admin listener there are none.
+                Some(request) = requests.recv() => Some(request),
+            };
+            match request {
+                None => drop(self.reload_and_tell(&load, false).await),
+                Some(request) => self.respond(request, &load).await,
             }
-            systemd::ready();
         }
     }
 
-    async fn reload(&mut self, load: ConfigLoader) -> Result<(), ReloadError> {
-        let mut new = load_within(LOAD_TIMEOUT, load).await?;
+    /// Reloads if this gateway is meant, and sends the result to who asked.
+    async fn respond(&mut self, request: ReloadRequest, load: &ConfigLoader) {
+        let file = load.file().await;
+        let name = file.as_ref().map(|file| file.display().to_string());
+        let reply = if request.means(file.as_deref()) {
+            tracing::info!("a reload was requested on the admin listener");
+            match self.reload_and_tell(load, true).await {
+                Ok(Reloaded { restart, warnings }) => {
+                    ReloadReply::Done { file: name, restart, warnings }
+                }
+                Err(error) => error.reply(),
+            }
+        } else {
+            ReloadReply::OtherFile(name)
+        };
+        // Who asked may be gone.
+        drop(request.reply.send(reply));
+    }
+
+    /// Reloads, and tells systemd, the metrics, `/readyz` and the log. `checks`: also returns what `ssegate check`
+    /// warns of.
+    async fn reload_and_tell(
+        &mut self,
+        load: &ConfigLoader,
+        checks: bool,
+    ) -> Result<Reloaded, ReloadError> {
+        systemd::reloading();
+        let reloaded = self.reload(load, checks).await;
+        self.metrics.config_reloaded(reloaded.is_ok());
+        self.health.set_reload(reloaded.as_ref().map(|_| ()).map_err(ReloadError::summary));
+        match &reloaded {
+            Ok(_) => tracing::info!("configuration reloaded"),
+            Err(error) => error.log(),
+        }
+        systemd::ready();
+        reloaded
+    }
+
+    async fn reload(&mut self, load: &ConfigLoader, checks: bool) -> Result<Reloaded, ReloadError> {
+        let (mut new, warnings) = load_within(LOAD_TIMEOUT, load.clone(), checks).await?;
         let router = Arc::new(Router::new(&new.routes, Some(&self.router))?);
         new.routes = Vec::new();
         let certificates = self.certificates(&new.listeners)?;
         // Nothing below fails the reload, so it is applied as a whole or not at all.
-        for key in fixed_keys_changed(&self.current, &new) {
+        let restart = fixed_keys_changed(&self.current, &new);
+        for key in &restart {
             tracing::warn!(key, "the change takes effect after a restart");
         }
         restore_fixed(&self.current, &mut new);
@@ -132,7 +183,7 @@ impl Reloader {
         self.routes.send_replace(Arc::clone(&router));
         self.shards.send_replace(Some(ConfigChange { router, connections, requests }));
         self.current = new;
-        Ok(())
+        Ok(Reloaded { restart, warnings })
     }
 
     /// Loads the certificates of the listeners that stay, even if their paths have not changed.
@@ -153,10 +204,26 @@ impl Reloader {
     }
 }
 
-/// Loads the configuration on another thread: disk access may block, and this one runs the source.
-async fn load_within(limit: Duration, load: ConfigLoader) -> Result<Settings, ReloadError> {
-    let loaded = tokio::time::timeout(limit, tokio::task::spawn_blocking(move || load())).await;
-    Ok(loaded.map_err(|_elapsed| ReloadError::TimedOut(limit))???)
+/// Loads the configuration on another thread: disk access may block, and this one runs the source. With `checks`
+/// also returns what `ssegate check` warns of.
+async fn load_within(
+    limit: Duration,
+    load: ConfigLoader,
+    checks: bool,
+) -> Result<(Settings, Vec<String>), ReloadError> {
+    let loading = tokio::task::spawn_blocking(move || {
+        let settings = load.load()?;
+        let warnings = if checks { warnings(&settings) } else { Vec::new() };
+        Ok((settings, warnings))
+    });
+    let loaded: Result<_, ConfigErrors> =
+        tokio::time::timeout(limit, loading).await.map_err(|_| ReloadError::TimedOut(limit))??;
+    Ok(loaded?)
+}
+
+/// What `ssegate check` would warn of. What a start would fail with is a warning here: this gateway has started.
+fn warnings(settings: &Settings) -> Vec<String> {
+    inspect(settings).unwrap_or_else(|error| vec![format!("a restart would fail: {error}")])
 }
 
 impl ReloadError {
@@ -170,6 +237,20 @@ impl ReloadError {
             others => format!(" and {others} more"),
         };
         format!("the last reload failed; the old configuration stays in use: {first}{others}")
+    }
+
+    /// What whoever asked for the reload is told.
+    fn reply(&self) -> ReloadReply {
+        match self {
+            // One a line, as `ssegate check` prints them.
+            Self::Config(errors) => {
+                ReloadReply::Wrong(errors.to_string().lines().map(str::to_owned).collect())
+            }
+            Self::Router(_) | Self::Certificate { .. } => {
+                ReloadReply::Wrong(vec![self.to_string()])
+            }
+            Self::Task(_) | Self::TimedOut(_) => ReloadReply::Unreadable(self.to_string()),
+        }
     }
 
     /// Logs each error with its position.
@@ -259,7 +340,7 @@ impl fmt::Debug for Reloader {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex, mpsc};
+    use std::sync::{Mutex, mpsc};
     use std::time::Duration;
 
     use super::{ConfigLoader, fixed_keys_changed, load_within};
@@ -269,11 +350,11 @@ mod tests {
     async fn a_disk_that_does_not_respond_fails_the_reload() {
         let (release, blocked) = mpsc::channel::<()>();
         let blocked = Mutex::new(blocked);
-        let load: ConfigLoader = Arc::new(move || {
+        let load = ConfigLoader::new(None, move || {
             blocked.lock().expect("one reads").recv().expect_err("nothing is sent");
             Ok(Settings::dev(None))
         });
-        let error = load_within(Duration::from_millis(1), load).await.expect_err("it blocks");
+        let error = load_within(Duration::from_millis(1), load, true).await.expect_err("it blocks");
         assert_eq!(
             error.to_string(),
             "reading the configuration takes more than 1ms; does its disk respond?"

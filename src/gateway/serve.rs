@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::bus::BusParts;
 use super::config_change::{ConfigChange, ConfigChanges};
+use super::config_loader::ConfigLoader;
 use super::redis::RedisParts;
-use super::reload::{ConfigLoader, Reloader};
+use super::reload::Reloader;
 use super::revoking::{ControlParts, RevocationParts};
 use super::shard::{ShardParts, ShardThread};
 use super::shared::SharedParts;
@@ -26,7 +27,7 @@ use super::tasks::Tasks;
 use super::{
     Error, Gateway, OPENED, admin_thread, certificates, inspection, monitor, probe, stop, systemd,
 };
-use crate::admin::{Admin, AdminAuth, AdminLog, Revoking, StatusSetup};
+use crate::admin::{Admin, AdminAuth, AdminLog, Reloading, Revoking, StatusSetup};
 use crate::auth::{Authenticator, KeySetRunner, RevocationNotice, SharedAuth};
 use crate::config::Settings;
 use crate::health::Health;
@@ -81,9 +82,13 @@ pub(super) async fn serve(
     let (threads, shards) = parts.start_shards(shards, means, &changed)?;
     let mut tasks = Tasks::default();
     let (routes, current_routes) = watch::channel(Arc::clone(&parts.router));
+    let mut reloading = None;
     if let Some(load) = load {
+        let (handle, requests) = Reloading::new(parts.is_admin_private());
+        reloading = Some(handle);
         let reloader = parts.reloader(configured, (changes, routes), (&hub, &sharing.hub));
-        tasks.spawn("the reload", reloader.run(signal(SignalKind::hangup())?, load));
+        let reasons = (signal(SignalKind::hangup())?, requests);
+        tasks.spawn("the reload", reloader.run(reasons, load));
     }
     let member = hub.clone();
     tasks.spawn("the questions to the hub", inspection::answer(hub_questions, hub.clone()));
@@ -96,7 +101,7 @@ pub(super) async fn serve(
     }
     parts.start_acceptors(&mut tasks, sockets, (shards, &may_accept))?;
     let publishing = AdminPublishing::new(publisher, current_routes, &parts.metrics);
-    parts.start_admin(&mut tasks, admin, (revoking, publishing, inspection))?;
+    parts.start_admin(&mut tasks, admin, (revoking, publishing, reloading, inspection))?;
     parts.log_listening();
     systemd::ready();
     let health = parts.health.clone();
@@ -135,6 +140,9 @@ type ShardNeeds = (
     Vec<Option<mpsc::Receiver<RevocationNotice>>>,
     Vec<mpsc::Receiver<ShardQuestion>>,
 );
+
+/// What the admin listener does, beside what it shows.
+type AdminMeans = (Option<Revoking>, AdminPublishing, Option<Reloading>, StatusInspection);
 
 /// What the threads and tasks share.
 struct GatewayParts {
@@ -351,7 +359,7 @@ impl GatewayParts {
         &self,
         tasks: &mut Tasks,
         socket: Option<std::net::TcpListener>,
-        (revoking, publishing, inspection): (Option<Revoking>, AdminPublishing, StatusInspection),
+        (revoking, publishing, reloading, inspection): AdminMeans,
     ) -> Result<(), Error> {
         let (Some(socket), Some(settings)) = (socket, &self.settings.admin) else {
             return Ok(());
@@ -359,8 +367,7 @@ impl GatewayParts {
         let url = |listener: &Listener| format!("{}://{}/", listener.scheme(), listener.address);
         let auth = settings.auth.clone();
         self.admin_auth.set(auth.map(|auth| Authenticator::new(auth, &self.auth)));
-        // Elsewhere it may be reached by many, who were only to read metrics.
-        let is_private = settings.address.ip().is_loopback() || settings.auth.is_some();
+        let is_private = self.is_admin_private();
         let admin = Admin {
             auth: self.admin_auth.clone(),
             hosts: settings.hosts.clone(),
@@ -370,11 +377,19 @@ impl GatewayParts {
             revoking,
             publishing: is_private.then_some(publishing),
             log: Some(AdminLog::new(self.level.clone(), self.access.clone(), is_private)),
+            reloading,
             status: StatusSetup { inspection, is_private, publishes: settings.page_publishes },
         };
         let stop = self.stop_admin.clone();
         tasks.spawn("the admin listener", admin_thread::administer(admin, socket, stop)?);
         Ok(())
+    }
+
+    /// Whether those who reach the admin listener may change something. Elsewhere it may be reached by many, who
+    /// were only to read metrics.
+    fn is_admin_private(&self) -> bool {
+        let admin = self.settings.admin.as_ref();
+        admin.is_some_and(|admin| admin.address.ip().is_loopback() || admin.auth.is_some())
     }
 
     fn log_listening(&self) {

@@ -57,12 +57,23 @@ pub fn check_limit(shards: usize, sockets: usize) -> Result<(), TooFewDescriptor
     }
 }
 
-/// Returns the lowest limit that leaves room for [`MIN_CLIENTS`] besides the reserve.
-fn needed(shards: u64, sockets: u64) -> u64 {
+/// How many clients a limit of file descriptors leaves room for, if none of their requests is forwarded, with this
+/// many shards and listening sockets of all kinds.
+pub fn most_clients(limit: u64, shards: usize, sockets: usize) -> u64 {
+    DescriptorLimit::of(limit).end.saturating_sub(own(shards as u64, sockets as u64))
+}
+
+/// What the gateway itself uses.
+fn own(shards: u64, sockets: u64) -> u64 {
     // 20 for standard streams, the log, signals, the takeover socket, two event loops, and the
     // spare connections of the admin listener. Four per shard for its event loop and signals. Each
     // listening socket twice, since a takeover duplicates it.
-    let own = 20 + 4 * shards + 2 * sockets + MIN_CLIENTS;
+    20 + 4 * shards + 2 * sockets
+}
+
+/// Returns the lowest limit that leaves room for [`MIN_CLIENTS`] besides the reserve.
+fn needed(shards: u64, sockets: u64) -> u64 {
+    let own = own(shards, sockets) + MIN_CLIENTS;
     let is_enough = |limit: &u64| DescriptorLimit::of(*limit).end >= own;
     (own + RESERVE.0..).find(is_enough).unwrap_or(own)
 }
@@ -205,7 +216,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{DescriptorLimit, DescriptorShortage, SHORTAGE_ENDS_AFTER, needed};
+    use super::{DescriptorLimit, DescriptorShortage, SHORTAGE_ENDS_AFTER, most_clients, needed};
     use crate::health::Health;
     use crate::metrics::Metrics;
 
@@ -241,6 +252,9 @@ mod tests {
             let needed = needed(shards, sockets);
             assert_eq!(needed, expected, "{shards} {sockets}");
             assert!(DescriptorLimit::of(needed).end >= DescriptorLimit::of(needed - 1).end);
+            let (shards, sockets) = (usize::try_from(shards), usize::try_from(sockets));
+            let (shards, sockets) = (shards.expect("few"), sockets.expect("few"));
+            assert_eq!(most_clients(expected, shards, sockets), 16);
         }
     }
 

@@ -31,7 +31,7 @@ pub mod interim;
 pub mod limits;
 pub mod listener;
 pub mod own_address;
-mod port_holder;
+pub mod port_holder;
 mod proxy_protocol;
 pub mod request_body;
 mod running;

@@ -12,14 +12,14 @@ const LISTENING: &str = "0A";
 
 /// The program that holds a port.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct PortHolder {
+pub struct PortHolder {
     /// Its name and process ID; `None`: it belongs to another user or network namespace.
     process: Option<(String, u32)>,
 }
 
 impl PortHolder {
     /// Finds the program that listens on the port of `address`; `None` if nothing can be found out.
-    pub(super) fn of(address: SocketAddr) -> Option<Self> {
+    pub fn of(address: SocketAddr) -> Option<Self> {
         let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
             .iter()
             .filter_map(|table| fs::read_to_string(table).ok())
@@ -33,9 +33,10 @@ impl PortHolder {
         Some(Self { process: find_process(holds) })
     }
 
-    /// Whether it is another ssegate.
-    fn is_gateway(&self) -> bool {
-        self.process.as_ref().is_some_and(|(name, _)| name == "ssegate")
+    /// The process ID of the holder, if it is an ssegate.
+    pub fn gateway(&self) -> Option<u32> {
+        let gateway = self.process.as_ref().filter(|(name, _)| name == "ssegate");
+        gateway.map(|(_, id)| *id)
     }
 }
 
@@ -81,7 +82,7 @@ impl fmt::Display for PortHolder {
             Some((name, id)) => write!(f, "{name} (pid {id})")?,
             None => f.write_str("a process of another user")?,
         }
-        if self.is_gateway() {
+        if self.gateway().is_some() {
             f.write_str(", which `ssegate run --takeover` would replace")?;
         }
         Ok(())

@@ -44,7 +44,10 @@ fn events_are_printed_as_they_come() {
         server(vec![format!("{HEAD}: ready\n\nid: 7\nevent: ping\ndata: a\ndata: b\n\n")]);
     let output = run(&["sub", &url, "--count", "1"]);
     assert_eq!(stdout(&output), "id: 7\nevent: ping\ndata: a\ndata: b\n\n");
-    assert_eq!(stderr(&output), format!("ssegate: {url}: connected over HTTP/1.1\n"));
+    let said: Vec<_> = stderr(&output).lines().collect();
+    assert_eq!(said[0], format!("ssegate: {url}: connected over HTTP/1.1"));
+    assert!(said[1].starts_with("ssegate: 1 event, 3 bytes in "), "{said:?}");
+    assert_eq!(said.len(), 2, "{said:?}");
     assert!(output.status.success());
     let request = server.join().unwrap().remove(0);
     assert_eq!(request[0], "get /events/news http/1.1");
@@ -344,6 +347,137 @@ fn an_interrupt_ends_it_without_failure() {
         let killed = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         assert!(killed.success());
         assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+    }
+}
+
+const GAP: &str = "event: gap\ndata: {\"reason\":\"expired\",\"channels\":[\"news\"]}\n\n";
+
+#[test]
+fn it_says_at_its_end_what_there_was() {
+    let answers = || {
+        vec![
+            format!("{HEAD}retry: 100\ndata: one\n\n{GAP}data: two\n\n"),
+            format!("{HEAD}event: ping\ndata: three\n\n"),
+        ]
+    };
+    let (url, _server) = server(answers());
+    let output = run(&["sub", &url, "--count", "4"]);
+    let said = stderr(&output).lines().last().unwrap();
+    assert!(said.starts_with("ssegate: 3 events, 11 bytes in "), "{said}");
+    assert!(said.ends_with(" a second); 1 reconnect; 1 gap: 1 expired"), "{said}");
+    assert!(!stdout(&output).contains("reconnect"), "it is not among the events");
+
+    let (url, _server) = server(answers());
+    let output = run(&["sub", &url, "--count", "4", "--json"]);
+    assert_eq!(stdout(&output).lines().count(), 4, "{}", stdout(&output));
+    let line: serde_json::Value =
+        serde_json::from_str(stderr(&output).lines().last().unwrap()).unwrap();
+    let summary = &line["summary"];
+    assert_eq!(summary["events"], 3);
+    assert_eq!(summary["bytes"], 11);
+    assert_eq!(summary["gaps"], serde_json::json!({"expired": 1}));
+    assert_eq!(summary["reconnects"], 1);
+
+    // Also where it ends with a failure, before that.
+    let (url, _server) = server(vec![format!("{HEAD}retry: 100\ndata: x\n\n"), NO_CONTENT.into()]);
+    let output = run(&["sub", &url, "-n", "2"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said: Vec<_> = stderr(&output).lines().rev().take(2).collect();
+    assert!(said[0].starts_with("ssegate: received 1 of 2 events"), "{said:?}");
+    assert!(said[1].starts_with("ssegate: 1 event, 1 byte in "), "{said:?}");
+}
+
+#[test]
+fn it_says_so_when_it_is_interrupted_or_the_time_is_over() {
+    let directory = TempDir::new().unwrap();
+    let (url, _server) = server(vec![format!("{HEAD}retry: 60000\ndata: x\n\n")]);
+    let mut child = ssegate(&["sub", &url], &directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    // The event has been printed, and the stream is over.
+    assert!(said.any(|line| line.contains("reconnecting in 60s")));
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let last = said.last().unwrap();
+    assert!(last.starts_with("ssegate: 1 event, 1 byte in "), "{last}");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+
+    let (url, _server) = server(vec![format!("{HEAD}retry: 60000\ndata: x\n\n")]);
+    let output = run(&["sub", &url, "--for", "500ms"]);
+    assert!(stderr(&output).lines().last().unwrap().starts_with("ssegate: 1 event, 1 byte in "));
+}
+
+#[test]
+fn it_begins_where_it_is_told_and_goes_on_from_there() {
+    let (url, server) = server(vec![
+        format!("{HEAD}retry: 100\n: ready\n"),
+        format!("{HEAD}id: 9\ndata: one\n\n"),
+        format!("{HEAD}data: two\n\n"),
+    ]);
+    let output = run(&["sub", &url, "-n", "2", "--since", "k3v9qa-41"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let requests = server.join().unwrap();
+    let ids = requests.iter().map(|request| {
+        request.iter().find_map(|line| line.strip_prefix("last-event-id: ")).unwrap()
+    });
+    assert_eq!(ids.collect::<Vec<_>>(), ["k3v9qa-41", "k3v9qa-41", "9"]);
+
+    for (since, said) in [
+        ("2026-05-01T12:00:00", "write a time with its offset: 2026-05-01T12:00:00Z"),
+        ("", "an id has no control characters, and is not empty"),
+    ] {
+        let output = run(&["sub", "http://127.0.0.1:1/", "--since", since]);
+        assert_eq!(output.status.code(), Some(64));
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    }
+    // A channel of pub/sub, by the configuration of `ssegate dev`.
+    for since in ["beginning", "10m", "2026-05-01T12:00:00Z"] {
+        let output = run(&["sub", "news", "--since", since]);
+        assert_eq!(output.status.code(), Some(64));
+        let said = "ssegate: news: its route has source: pubsub, of which Redis keeps nothing";
+        assert!(stderr(&output).starts_with(said), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn colours_are_as_they_are_asked_for() {
+    for (color, expected) in [
+        ("never", "data: x\n\n"),
+        ("auto", "data: x\n\n"),
+        ("always", "\u{1b}[2mdata:\u{1b}[0m x\n\n"),
+    ] {
+        let (url, _server) = server(vec![format!("{HEAD}data: x\n\n")]);
+        let output = run(&["sub", &url, "-n", "1", "--color", color]);
+        assert_eq!(stdout(&output), expected, "{color}");
+    }
+}
+
+#[test]
+#[ignore = "needs script of bsdutils: run by tests/run"]
+fn nothing_that_is_received_moves_the_cursor_of_a_terminal() {
+    // `script` of util-linux gives it one, for stdout and stderr.
+    let script = Path::new("/usr/bin/script");
+    assert!(script.exists(), "missing: apt-get install bsdutils");
+    let wild = "\u{1b}]0;title\u{7}\u{9b}2J\u{202e}";
+    for (options, data) in [
+        ("--color always", "\u{1b}[2mdata:\u{1b}[0m "),
+        ("--color never", "data: "),
+        ("--json", "\"data\":\""),
+    ] {
+        let (url, _server) = server(vec![
+            format!("{HEAD}retry: 100\n: {wild}\n"),
+            format!("{HEAD}id: {wild}\nevent: {wild}\ndata: {wild}\n\n"),
+        ]);
+        let program = assert_cmd::cargo::cargo_bin!("ssegate").display();
+        let command = format!("{program} sub {url} -n 1 {options}");
+        let output = Command::new(script).args(["-qec", &command, "/dev/null"]).output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(shown.contains(data) && shown.contains("the stream ended ("), "{shown:?}");
+        for sequence in ["\u{1b}]", "\u{7}", "\u{9b}", "\u{202e}"] {
+            assert!(!shown.contains(sequence), "{options}: {shown:?}");
+        }
     }
 }
 

@@ -166,6 +166,8 @@ mod check;
 mod command_line;
 /// Mistakes in gateway.yaml.
 mod configuration;
+/// `ssegate doctor`.
+mod doctor;
 /// The orderly end of many streams, and of old ones.
 mod drain;
 /// A crowd that comes back somewhere else.
@@ -178,6 +180,8 @@ mod log_output;
 mod prometheus;
 /// The configuration and the certificates, read again.
 mod reload;
+/// `ssegate reload`, and `POST /reload`.
+mod reload_command;
 /// What must not come out, and where nothing is written.
 mod secrets;
 /// Pipes, devices and huge files in place of the configuration's.
@@ -186,6 +190,8 @@ mod special_files;
 mod status_page;
 /// The orderly end.
 mod stop;
+/// `ssegate sub`.
+mod sub_command;
 /// Another process on the same sockets.
 mod takeover;
 /// What an operator is told when something is wrong, and where.

@@ -20,7 +20,7 @@ use ssegate_sse::Event;
 use ssegate_sse::parse::{Parser, SseItem};
 use tokio::sync::mpsc::Sender;
 
-use super::SubError;
+use super::error::SubError;
 use super::server_reason;
 use super::target::StreamTarget;
 use crate::cli::CliError;
@@ -90,14 +90,19 @@ enum FollowEnd {
 }
 
 impl Follower {
-    /// `headers` are sent in addition to the default ones, and override them.
-    pub(super) fn new(client: Arc<HttpClient>, stream: StreamTarget, headers: HeaderMap) -> Self {
+    /// `headers` are sent in addition to the default ones, and override them. The stream begins after the event with
+    /// the id `last_event_id`, unless that is empty.
+    pub(super) fn new(
+        client: Arc<HttpClient>,
+        stream: StreamTarget,
+        (headers, last_event_id): (HeaderMap, &str),
+    ) -> Self {
         Self {
             client,
             name: stream.name.into(),
             url: stream.url,
             headers,
-            last_event_id: String::new(),
+            last_event_id: last_event_id.to_owned(),
             retry: DEFAULT_RETRY,
             comment: None,
             has_retry: false,

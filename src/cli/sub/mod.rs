@@ -3,12 +3,15 @@
 //! A task for each stream reads it and sends its events over one bounded queue; the main task
 //! prints them and decides when to stop.
 
+mod error;
 mod follow;
 mod print;
+mod progress;
 mod server_reason;
+mod since;
+mod summary;
 pub(super) mod target;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,18 +21,17 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use ssegate::http_client::HttpClient;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use self::follow::{Follower, StreamUpdate};
-use self::print::Printer;
+pub(crate) use self::error::SubError;
+use self::follow::Follower;
+use self::print::{ColorChoice, Printer};
+use self::progress::SubscribeProgress;
+use self::since::Since;
+use self::summary::SubscribeSummary;
 use super::config::ConfigFile;
 use super::secret::{self, SecretOption};
 use super::{CliError, block_on, duration, number, trust};
-
-/// Why a stream has not opened, until there is another reason.
-const NO_RESPONSE: &str = "no response";
-
-/// 204 tells an `EventSource` to stop reconnecting (WHATWG HTML, section 9.2.1).
-const STOPPED: &str = "the server responded 204 No Content, which tells clients not to reconnect";
 
 const TOKEN: SecretOption = SecretOption { option: "--token", variable: "SSEGATE_TOKEN" };
 
@@ -40,10 +42,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// Behaves as a browser's EventSource: when a stream ends, it reconnects after the server's retry
 /// time, with Last-Event-ID. Stop it with Ctrl-C. Exits with 1 if a stream never opened, or if all
-/// servers responded 204 before --count events were received.
+/// servers responded 204 before --count events were received. At its end it says on standard error what there was:
+/// events, bytes, gaps, reconnects.
 #[derive(Args, Debug)]
 pub(crate) struct SubscribeCommand {
-    /// A URL, or a channel of the gateway that the configuration describes
+    /// A URL, or a channel of the gateway that the configuration describes; or a pattern such as 'orders:*', where a
+    /// route has patterns: true
     #[arg(required = true, value_name = "URL|CHANNEL")]
     targets: Vec<String>,
     /// Exit after N events
@@ -52,9 +56,17 @@ pub(crate) struct SubscribeCommand {
     /// Exit after this time, for example 10s; with 1 if fewer than --count events were received
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     time: Option<Duration>,
-    /// Print each event as a line of JSON with from, event, id and data
+    /// Begin after the event with this id; or, on a route with source: stream, at a time (2026-05-01T12:00:00Z, or
+    /// 10m ago: 10m), or with all that Redis has: beginning
+    #[arg(long, value_name = "ID|TIME|beginning", value_parser = Since::parse)]
+    since: Option<Since>,
+    /// Print each event as a line of JSON with from, event, id and data, and at the end the summary on standard error
+    /// as one
     #[arg(long)]
     json: bool,
+    /// Colours: auto are in a terminal, unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    color: ColorChoice,
     /// Send this token: Authorization: Bearer [env: SSEGATE_TOKEN]
     ///
     /// Other users of the machine see arguments in ps, and the shell keeps them: @FILE or the
@@ -71,122 +83,24 @@ pub(crate) struct SubscribeCommand {
     pub(in crate::cli) config: ConfigFile,
 }
 
-/// Why `ssegate sub` failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SubError {
-    /// `--for` elapsed before `--count` events were received.
-    #[error("received {received} of {count} events in {time:?}{}", suffix(.never_opened))]
-    TooFew {
-        /// The number of events received.
-        received: u64,
-        /// The value of `--count`.
-        count: u64,
-        /// The value of `--for`.
-        time: Duration,
-        /// The streams that never opened.
-        never_opened: Vec<NeverOpened>,
-    },
-    /// All servers responded 204 before `--count` events were received.
-    #[error("received {received} of {count} events, then the server responded 204 No Content")]
-    Stopped {
-        /// The number of events received.
-        received: u64,
-        /// The value of `--count`.
-        count: u64,
-    },
-    /// Streams that never opened.
-    #[error("{}", join(.0))]
-    NeverOpened(Vec<NeverOpened>),
-    /// A response that ends an `EventSource` for good: the URL and what is wrong.
-    #[error("{0}: {1}")]
-    NoStream(String, String),
-}
-
-impl From<SubError> for CliError {
-    fn from(error: SubError) -> Self {
-        Self::Command(error.into())
-    }
-}
-
-/// A stream that never opened.
-#[derive(Debug, thiserror::Error)]
-#[error("{name} never opened: {reason}")]
-pub(crate) struct NeverOpened {
-    name: Arc<str>,
-    reason: String,
-}
-
-fn join(streams: &[NeverOpened]) -> String {
-    streams.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
-fn suffix(streams: &[NeverOpened]) -> String {
-    if streams.is_empty() { String::new() } else { format!("; {}", join(streams)) }
-}
-
-/// The number of events, and which streams have opened.
-struct SubscribeProgress {
-    events: u64,
-    // Streams that have not opened yet, with the reason.
-    closed: BTreeMap<Arc<str>, String>,
-    // Streams that are open for the first time. One that ends at once with a reason moves back to
-    // `closed`: its server had no stream.
-    opened: BTreeSet<Arc<str>>,
-}
-
-impl SubscribeProgress {
-    fn note(&mut self, update: &StreamUpdate) {
-        match update {
-            StreamUpdate::Event { .. } => self.events += 1,
-            StreamUpdate::Open { from, .. } => {
-                if self.closed.remove(from).is_some() {
-                    self.opened.insert(Arc::clone(from));
-                }
-            }
-            StreamUpdate::Lost { from, reason, is_unavailable, .. } => {
-                let was_first = self.opened.remove(from);
-                if was_first && *is_unavailable || self.closed.contains_key(from) {
-                    self.closed.insert(Arc::clone(from), reason.clone());
-                }
-            }
-            StreamUpdate::Stopped { from } => {
-                if let Some(reason) = self.closed.get_mut(from) {
-                    STOPPED.clone_into(reason);
-                }
-            }
-            StreamUpdate::Waiting { .. } | StreamUpdate::TooLarge { .. } => {}
-        }
-    }
-
-    fn never_opened(&mut self) -> Vec<NeverOpened> {
-        let closed = std::mem::take(&mut self.closed).into_iter();
-        closed.map(|(name, reason)| NeverOpened { name, reason }).collect()
-    }
-
-    /// The result at the end: an error if a stream never opened.
-    fn end(&mut self) -> Result<(), CliError> {
-        match self.never_opened() {
-            never_opened if never_opened.is_empty() => Ok(()),
-            never_opened => Err(SubError::NeverOpened(never_opened).into()),
-        }
-    }
-}
-
 impl SubscribeCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let mut headers = headers(&self.headers)?;
+        let mut headers = request_headers(&self.headers)?;
         self.add_token(&mut headers)?;
         let targets = target::resolve(&self.targets, &self.config)?;
-        let printer = Printer::new(self.json, targets.len() > 1);
+        let since = match &self.since {
+            Some(since) => since.last_event_id(&targets)?,
+            None => String::new(),
+        };
+        let printer = Printer::new(self.json, targets.len() > 1, self.color);
         let insecure = self.insecure;
         let client =
             Arc::new(HttpClient::new(move || trust::tls_client(insecure), CONNECT_TIMEOUT));
-        let closed = targets.iter().map(|target| (target.name.as_str().into(), NO_RESPONSE.into()));
         let progress =
-            SubscribeProgress { events: 0, closed: closed.collect(), opened: BTreeSet::new() };
+            SubscribeProgress::new(targets.iter().map(|target| target.name.as_str().into()));
         let followers = targets
             .into_iter()
-            .map(|target| Follower::new(Arc::clone(&client), target, headers.clone()))
+            .map(|target| Follower::new(Arc::clone(&client), target, (headers.clone(), &since)))
             .collect();
         block_on(self.print_events(followers, printer, progress))
     }
@@ -224,29 +138,36 @@ impl SubscribeCommand {
             tasks.spawn(follower.run(sender.clone()));
         }
         drop(sender);
+        let mut summary = SubscribeSummary::default();
         let timeout = tokio::time::sleep(self.time.unwrap_or(Duration::MAX));
         let interrupted = interrupted();
         tokio::pin!(timeout, interrupted);
-        loop {
+        let ended = loop {
             tokio::select! {
                 // Biased: events that were received before the timeout are printed.
                 biased;
-                () = &mut interrupted => return progress.end(),
+                () = &mut interrupted => break progress.end(),
                 update = updates.recv() => match update {
                     Some(update) => {
                         progress.note(&update);
+                        summary.note(&update, Instant::now());
+                        // Who has closed stdout wants to see nothing more.
                         printer.print(update)?;
-                        if self.count == Some(progress.events) { return Ok(()) }
+                        if self.count == Some(progress.events) { break Ok(()) }
                     }
                     None => {
-                        join_all(tasks).await?;
-                        return self.all_stopped(progress);
+                        let ended = join_all(tasks).await;
+                        break ended.and_then(|()| self.all_stopped(progress));
                     }
                 },
-                Some(ended) = tasks.join_next() => flatten(ended)?,
-                () = &mut timeout => return self.timed_out(progress),
+                Some(ended) = tasks.join_next() => if let Err(error) = flatten(ended) {
+                    break Err(error);
+                },
+                () = &mut timeout => break self.timed_out(progress),
             }
-        }
+        };
+        printer.summary(&summary, Instant::now());
+        ended
     }
 
     /// The result when all servers have responded 204.
@@ -293,7 +214,7 @@ async fn interrupted() {
 }
 
 /// Parses `-H` arguments. The error does not repeat the argument, which may hold a secret.
-fn headers(arguments: &[String]) -> Result<HeaderMap, CliError> {
+pub(super) fn request_headers(arguments: &[String]) -> Result<HeaderMap, CliError> {
     let mut headers = HeaderMap::new();
     for argument in arguments {
         let header = argument.split_once(':').and_then(|(name, value)| {
@@ -311,15 +232,15 @@ fn headers(arguments: &[String]) -> Result<HeaderMap, CliError> {
 
 #[cfg(test)]
 mod tests {
-    use super::headers;
+    use super::request_headers;
 
     #[test]
     fn headers_are_parsed_as_in_curl_and_never_repeated_in_errors() {
-        let read = headers(&["Cookie: a=b: c".into(), "x:".into()]).expect("headers");
+        let read = request_headers(&["Cookie: a=b: c".into(), "x:".into()]).expect("headers");
         assert_eq!(read["cookie"], "a=b: c");
         assert_eq!(read["x"], "");
         for wrong in ["", "secret", "a b: secret", "a: secret\nb: c", ": secret"] {
-            let error = headers(&[wrong.into()]).expect_err(wrong).to_string();
+            let error = request_headers(&[wrong.into()]).expect_err(wrong).to_string();
             assert!(!error.contains("secret"), "{error}");
         }
     }

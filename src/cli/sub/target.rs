@@ -6,11 +6,12 @@ use http::{Method, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ssegate::config::Settings;
 use ssegate::http_client;
-use ssegate::route::{RouteSettings, Target};
+use ssegate::route::{EventsSettings, EventsSource, RouteSettings, Target};
 use ssegate::server::ListenerSettings;
+use ssegate_hub::ChannelName;
 
-use crate::cli::CliError;
 use crate::cli::config::ConfigFile;
+use crate::cli::{CliError, output};
 
 /// Everything but the unreserved characters of RFC 3986, section 2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -21,6 +22,8 @@ pub(super) struct StreamTarget {
     /// The argument, as the user wrote it.
     pub(super) name: String,
     pub(super) url: Uri,
+    /// The source of its route; `None` if the configuration was not asked.
+    pub(super) source: Option<EventsSource>,
 }
 
 /// Resolves URLs, paths and channels to URLs. Loads the configuration only if not all are URLs.
@@ -31,18 +34,25 @@ pub(super) fn resolve(
     let is_url = |argument: &String| argument.contains("://") || is_host_and_port(argument);
     let settings = if arguments.iter().all(is_url) { None } else { Some(config.load_or_dev()?) };
     let stream = |argument: &String| {
-        let url = match &settings {
-            Some(settings) if argument.starts_with('/') => url_of_path(argument, settings)?,
+        let (url, source) = match &settings {
+            Some(settings) if argument.starts_with('/') => (url_of_path(argument, settings)?, None),
             Some(settings) if !is_url(argument) => {
-                url_of_channel(argument, settings).ok_or_else(|| {
+                let (url, events) = stream_of_channel(argument, settings).ok_or_else(|| {
                     CliError::Usage(format!(
                         "{argument}: no events route in the configuration serves this channel"
                     ))
-                })?
+                })?;
+                if has_glob(argument) && !events.patterns {
+                    output::to_stderr(format_args!(
+                        "ssegate: {argument}: no route with patterns: true serves it, so it is the channel with \
+                         just this name"
+                    ));
+                }
+                (url, Some(events.source))
             }
-            _ => url(argument)?,
+            _ => (url(argument)?, None),
         };
-        Ok(StreamTarget { name: argument.clone(), url })
+        Ok(StreamTarget { name: argument.clone(), url, source })
     };
     arguments.iter().map(stream).collect()
 }
@@ -83,15 +93,30 @@ fn url_of_path(path: &str, settings: &Settings) -> Result<Uri, CliError> {
     url(&format!("{}{path}", origin(listener)))
 }
 
-/// The URL of a channel at the first listener: of the first events route that serves it, where one
-/// with the channel in its path is preferred to one with it in the query. `None` if no route serves
-/// it.
+/// The URL of a channel at the first listener, as [`stream_of_channel`] finds it.
 pub(in crate::cli) fn url_of_channel(channel: &str, settings: &Settings) -> Option<Uri> {
+    stream_of_channel(channel, settings).map(|(url, _)| url)
+}
+
+/// The URL of a channel at the first listener, and its route: the first events route that serves it, where one with
+/// the channel in its path is preferred to one with it in the query, and for a name that may be a pattern before all
+/// one with `patterns`. `None` if no route serves it.
+fn stream_of_channel<'a>(
+    channel: &str,
+    settings: &'a Settings,
+) -> Option<(Uri, &'a EventsSettings)> {
     let origin = origin(settings.listeners.first()?);
-    let paths: Vec<_> =
-        settings.routes.iter().filter_map(|route| path_to(route, channel)).collect();
-    let path = paths.iter().find(|path| !path.contains('?')).or_else(|| paths.first())?;
-    format!("{origin}{path}").parse().ok()
+    let routes = settings.routes.iter().filter_map(|route| path_to(route, channel));
+    let may_be_pattern = has_glob(channel);
+    // Of several with the same least, the first.
+    let (path, events) = routes
+        .min_by_key(|(path, events)| (may_be_pattern && !events.patterns, path.contains('?')))?;
+    Some((format!("{origin}{path}").parse().ok()?, events))
+}
+
+/// Whether a route with `patterns` would take the name for a pattern.
+fn has_glob(name: &str) -> bool {
+    ChannelName::new(name).is_ok_and(|name| name.has_glob())
 }
 
 /// The origin at which a client on this machine reaches a listener: `https://127.0.0.1:8443`.
@@ -111,14 +136,15 @@ pub(in crate::cli) fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-fn path_to(route: &RouteSettings, channel: &str) -> Option<String> {
+fn path_to<'a>(route: &'a RouteSettings, channel: &str) -> Option<(String, &'a EventsSettings)> {
     let Target::Events(events) = &route.target else { return None };
     let allows_get = route.methods.is_empty() || route.methods.contains(&Method::GET);
     // A route with a host matches only if that name resolves to this machine.
     if !allows_get || route.host.is_some() {
         return None;
     }
-    events.channels.iter().find_map(|template| fill(&route.path, template, channel))
+    let path = events.channels.iter().find_map(|template| fill(&route.path, template, channel));
+    Some((path?, events))
 }
 
 /// The path for which `template` expands to `channel`. `None` if more than one parameter would be
@@ -146,7 +172,9 @@ fn fill(path: &str, template: &str, channel: &str) -> Option<String> {
 mod tests {
     use ssegate::config::Settings;
 
-    use super::{fill, is_host_and_port, reachable, url, url_of_channel, url_of_path};
+    use super::{
+        fill, is_host_and_port, reachable, stream_of_channel, url, url_of_channel, url_of_path,
+    };
 
     #[test]
     fn a_channel_is_put_into_the_path_or_query_that_its_template_names() {
@@ -201,6 +229,25 @@ mod tests {
         let settings = Settings::dev(None);
         let url = url_of_channel("news", &settings).expect("a route");
         assert_eq!(url, "https://127.0.0.1:8443/events/news");
+    }
+
+    #[test]
+    fn a_pattern_is_followed_where_a_route_has_patterns() {
+        let text = "listeners: [{ address: 127.0.0.1:80 }]\nredis: { url: \"redis://h\" }\nroutes:\n\
+            - { path: \"/orders/{id}\", events: { channels: [\"orders:{id}\"] } }\n\
+            - { path: /events, events: { channels: [\"{query.channel}\"], patterns: true } }\n";
+        let settings = ssegate::config::parse(text, "f", &|_| None).expect("a valid file");
+        for (channel, url, patterns) in [
+            ("orders:7", "http://127.0.0.1:80/orders/7", false),
+            ("orders:*", "http://127.0.0.1:80/events?channel=orders%3A%2A", true),
+            ("news", "http://127.0.0.1:80/events?channel=news", true),
+        ] {
+            let (found, events) = stream_of_channel(channel, &settings).expect(channel);
+            assert_eq!((found.to_string().as_str(), events.patterns), (url, patterns), "{channel}");
+        }
+        let settings = Settings::dev(None);
+        let (found, events) = stream_of_channel("a[1]", &settings).expect("a channel of that name");
+        assert!(!events.patterns, "{found}");
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::reference::reference_with_defaults;
-use super::{REFERENCE, settings};
+use super::settings;
+use crate::config::defaults::defaults;
 use crate::config::schema;
 
 const HEAD: &str = "\
@@ -30,34 +30,6 @@ struct Reference {
     /// The mappings that have a section, by their name in the schema, with its heading.
     sections: BTreeMap<String, String>,
     text: String,
-}
-
-/// The values of the keys that gateway.yaml has as commented defaults, by path.
-fn defaults() -> BTreeMap<String, String> {
-    let mut parents: Vec<(usize, String)> = Vec::new();
-    let mut defaults = BTreeMap::new();
-    let with_defaults = reference_with_defaults();
-    for (line, written) in with_defaults.lines().zip(REFERENCE.lines()) {
-        let text = line.trim_start();
-        let item = text.strip_prefix("- ").unwrap_or(text);
-        let Some((key, value)) = item.split_once(':').filter(|_| !item.starts_with('#')) else {
-            continue;
-        };
-        let indent = line.len() - text.len() + (text.len() - item.len());
-        parents.retain(|(other, _)| *other < indent);
-        let list = if text.starts_with("- ") { "[]" } else { "" };
-        if let Some((_, parent)) = parents.last_mut().filter(|(_, p)| !p.ends_with("[]")) {
-            parent.push_str(list);
-        }
-        let above: Vec<_> = parents.iter().map(|(_, key)| key.as_str()).collect();
-        let path = [&above[..], &[key]].concat().join(".");
-        let value = value.split(" #").next().unwrap_or_default().trim();
-        if line != written && !value.is_empty() {
-            defaults.entry(path).or_insert_with(|| value.to_owned());
-        }
-        parents.push((indent, key.to_owned()));
-    }
-    defaults
 }
 
 impl Reference {

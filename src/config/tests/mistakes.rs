@@ -4,7 +4,8 @@ use insta::assert_snapshot;
 use proptest::{prop_assert, proptest};
 use ssegate_format::Format;
 
-use super::{REFERENCE, events, mistakes, with, with_routes};
+use super::{events, mistakes, with, with_routes};
+use crate::config::defaults::REFERENCE;
 use crate::config::{load, parse};
 
 #[test]

@@ -6,6 +6,7 @@ mod fleet;
 mod keep;
 mod listeners;
 mod mistakes;
+mod printed;
 mod publish;
 mod reference;
 mod revocation;
@@ -16,8 +17,6 @@ mod share;
 use super::parse;
 use super::settings::Settings;
 use crate::route::{EventsSettings, Target};
-
-const REFERENCE: &str = include_str!("../../../gateway.yaml");
 
 fn settings(text: &str) -> Settings {
     parse(text, "gateway.yaml", &|_| None).unwrap_or_else(|errors| panic!("{errors}"))

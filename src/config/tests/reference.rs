@@ -2,31 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{REFERENCE, settings};
+use super::settings;
+use crate::config::defaults::{REFERENCE, reference_with_defaults};
 use crate::config::{Settings, schema, upstream};
 use crate::route::Target;
 use crate::server::TlsSettings;
-
-/// The reference with every commented default uncommented.
-pub(super) fn reference_with_defaults() -> String {
-    let uncommented = |line: &str| {
-        let text = line.trim_start();
-        let indent = &line[..line.len() - text.len()];
-        match text.strip_prefix('#') {
-            Some(rest) if is_default(rest) => format!("{indent}{rest}\n"),
-            _ => format!("{line}\n"),
-        }
-    };
-    REFERENCE.lines().map(uncommented).collect()
-}
-
-/// Whether the text after a `#` is `key: …` or `  nested_key: …`. Sentences and examples have one more
-/// space after the `#`.
-fn is_default(text: &str) -> bool {
-    let is_sentence = (text.len() - text.trim_start().len()) % 2 == 1;
-    let key = text.trim_start().split_once(':').map_or("", |(key, _)| key);
-    !is_sentence && !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
 
 #[test]
 fn the_reference_runs_as_it_is() {

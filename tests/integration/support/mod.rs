@@ -38,7 +38,7 @@ pub(crate) use http1::read_head;
 pub(crate) use http2::Http2;
 pub(crate) use machine::{kernel_tcp_bytes, unread_bytes_of, unsent_bytes, waiting_bytes};
 pub(crate) use metrics::Metrics;
-pub(crate) use process::{Process, Program, free_port, run};
+pub(crate) use process::{Output, Process, Program, free_port, run};
 pub(crate) use redis::Redis;
 pub(crate) use relay::{Relay, Slowness};
 pub(crate) use sentinels::{Sentinel, SentinelSet};

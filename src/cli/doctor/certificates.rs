@@ -1,0 +1,170 @@
+//! Whether the certificates of the listeners are good: valid, with their key, with all names, with the whole chain.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::SystemTime;
+
+use rustls::CertificateError;
+use rustls::client::verify_server_name;
+use rustls::server::ParsedCertificate;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use ssegate::bounded_file;
+use ssegate::config::Settings;
+use ssegate::server::certificate::{Certificate, ValidityStatus};
+use ssegate::server::{TlsSettings, tls};
+use ssegate::tls_client::verify_server;
+use x509_parser::extensions::GeneralName;
+
+use super::finding::Finding;
+
+/// Those of all listeners with TLS.
+pub(super) fn findings(settings: &Settings, now: SystemTime) -> Vec<Finding> {
+    let hosts: Vec<&str> =
+        settings.routes.iter().filter_map(|route| route.host.as_deref()).collect();
+    let mut findings = Vec::new();
+    for (index, listener) in settings.listeners.iter().enumerate() {
+        let key = format!("listeners[{index}].tls");
+        match &listener.tls {
+            None => {}
+            Some(TlsSettings::Files { certificate, key: private }) => {
+                findings.extend(of_files(&key, (certificate, private), &hosts, now));
+            }
+            Some(settings @ TlsSettings::SelfSigned) => {
+                findings.push(of_self_signed(key, settings, now));
+            }
+        }
+    }
+    findings
+}
+
+fn of_self_signed(about: String, settings: &TlsSettings, now: SystemTime) -> Finding {
+    const MEND: &str = "for others than yourself: certificate and key of an authority that browsers know \
+                        (docs/OPERATING.md, \"Certificates and TLS\")";
+    match tls::check(settings, now) {
+        Ok(None) => Finding::warning(about, "self-signed: browsers warn of it", MEND),
+        Ok(Some(problem)) => Finding::warning(about, problem, MEND),
+        Err(error) => Finding::error(about, error.to_string(), MEND),
+    }
+}
+
+fn of_files(
+    key: &str,
+    (certificate, private): (&Path, &Path),
+    hosts: &[&str],
+    now: SystemTime,
+) -> Vec<Finding> {
+    let about = format!("{key} {}", certificate.display());
+    let opened = match Certificate::open(certificate, private) {
+        Ok(opened) => opened,
+        // It says what to do.
+        Err(error) => return vec![Finding::error(about, error.to_string(), "")],
+    };
+    let chain = bounded_file::read(certificate).unwrap_or_default();
+    let chain: Vec<CertificateDer<'_>> =
+        CertificateDer::pem_slice_iter(&chain).filter_map(Result::ok).collect();
+    let names = chain.first().map(names).unwrap_or_default();
+    let mut findings = Vec::new();
+    if let Some(problem) = opened.problem(now) {
+        let status = opened.validity().map(|validity| validity.status(now));
+        let mend = "renew it; the gateway reads the new files by itself";
+        findings.push(match status {
+            Some(ValidityStatus::Expired | ValidityStatus::NotYetValid) => {
+                Finding::error(about.clone(), problem, mend)
+            }
+            _ => Finding::warning(about.clone(), problem, mend),
+        });
+    }
+    findings.extend(uncovered(&about, &chain, hosts));
+    findings.extend(chain_problem(&about, &chain, &names));
+    if findings.is_empty() {
+        let left =
+            opened.validity().and_then(|validity| validity.not_after().duration_since(now).ok());
+        let days = left.map_or(0, |left| left.as_secs() / 86_400);
+        let found =
+            format!("good for {} for {days} more days; key and chain match", names.join(", "));
+        findings.push(Finding::ok(about, found));
+    }
+    findings
+}
+
+/// The names that a certificate is for (RFC 5280, section 4.2.1.6).
+fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
+        return Vec::new();
+    };
+    let Ok(Some(names)) = parsed.subject_alternative_name() else { return Vec::new() };
+    let text = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
+            Ok(octets) => Some(IpAddr::from(octets).to_string()),
+            Err(_) => Some(IpAddr::from(<[u8; 16]>::try_from(*bytes).ok()?).to_string()),
+        },
+        _ => None,
+    };
+    names.value.general_names.iter().filter_map(text).collect()
+}
+
+/// The hosts of routes that the certificate is not for.
+fn uncovered(about: &str, chain: &[CertificateDer<'_>], hosts: &[&str]) -> Option<Finding> {
+    let first = chain.first()?;
+    let parsed = ParsedCertificate::try_from(first).ok()?;
+    let is_covered = |host: &str| {
+        ServerName::try_from(host).is_ok_and(|name| verify_server_name(&parsed, &name).is_ok())
+    };
+    let mut missing: Vec<&str> = hosts.iter().copied().filter(|host| !is_covered(host)).collect();
+    missing.sort_unstable();
+    missing.dedup();
+    (!missing.is_empty()).then(|| {
+        Finding::warning(
+            about,
+            format!("not for {}, which routes have as host", missing.join(", ")),
+            "get a certificate with all names, or a listener for each",
+        )
+    })
+}
+
+/// What clients that trust what this machine trusts would say of the chain.
+fn chain_problem(about: &str, chain: &[CertificateDer<'_>], names: &[String]) -> Option<Finding> {
+    let name = names.iter().find(|name| !name.contains('*')).cloned();
+    // Any name below a wildcard will do.
+    let name = name.or_else(|| Some(names.first()?.replace('*', "www")));
+    let name = name.and_then(|name| ServerName::try_from(name).ok());
+    let Some(name) = name else {
+        let found = "it has no name in subjectAltName: clients reject it";
+        return Some(Finding::error(about, found, "get one with the name that clients use"));
+    };
+    let Err(rustls::Error::InvalidCertificate(error)) = verify_server(chain, &name) else {
+        return None;
+    };
+    if !matches!(error, CertificateError::UnknownIssuer) {
+        // The time is told with the dates.
+        return None;
+    }
+    let issuer = chain.last().map(issuer).unwrap_or_default();
+    let (found, mend) = match chain.last().is_some_and(is_authority) {
+        true => (
+            format!("its authority, {issuer}, is not one that this machine trusts"),
+            "for the public, get one of a known authority; inside, clients must trust this one",
+        ),
+        false => (
+            format!(
+                "the chain ends with an authority that is not in the file nor trusted: {issuer}"
+            ),
+            "append the certificates between (certbot: use fullchain.pem, not cert.pem); if the authority is \
+             private, clients must trust it",
+        ),
+    };
+    Some(Finding::warning(about, found, mend))
+}
+
+fn issuer(certificate: &CertificateDer<'_>) -> String {
+    let parsed = x509_parser::parse_x509_certificate(certificate);
+    parsed.map(|(_, parsed)| parsed.issuer().to_string()).unwrap_or_default()
+}
+
+/// Whether it is an authority that nobody above it has signed.
+fn is_authority(certificate: &CertificateDer<'_>) -> bool {
+    let parsed = x509_parser::parse_x509_certificate(certificate);
+    parsed.is_ok_and(|(_, parsed)| parsed.is_ca() && parsed.issuer() == parsed.subject())
+}
