@@ -216,11 +216,11 @@ impl AdminServer {
         request: &Request<B>,
         activity: &LiveActivity,
     ) -> Response<AdminResponseBody> {
-        let admitted = match self.admin.may_read(request) {
-            Err(refused) => Err(refused),
+        let admitted = match self.admin.refusal(request) {
+            Some(refused) => Err(refused),
             // A page of another site could not read it, but take a place from those who may.
-            Ok(()) if origin::is_foreign_site(AuthRequest::new(request)) => Err(foreign()),
-            Ok(()) => self.admin.admitted(request).await,
+            None if origin::is_foreign_site(AuthRequest::new(request)) => Err(foreign()),
+            None => self.admin.admitted(request).await,
         };
         match admitted {
             Ok(ends) => {
@@ -274,10 +274,10 @@ impl Admin {
         self.auth.admit(AuthRequest::new(request), &self.metrics).await
     }
 
-    /// Whether a request that changes nothing is one, and comes from nobody's page but ours.
-    fn may_read<B>(&self, request: &Request<B>) -> Result<(), Response<Full<Bytes>>> {
+    /// Refuses what is to change nothing, if it could, or comes from the page of somebody else.
+    fn refusal<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
         if !self.is_allowed(request.headers()) {
-            return Err(text(
+            return Some(text(
                 StatusCode::FORBIDDEN,
                 "403 Forbidden: Host or Origin not allowed; add the host to admin.hosts in \
                  gateway.yaml\n",
@@ -285,13 +285,13 @@ impl Admin {
         }
         if *request.method() != Method::GET && *request.method() != Method::HEAD {
             const ERROR: &str = "405 Method Not Allowed: use GET or HEAD\n";
-            return Err(text(StatusCode::METHOD_NOT_ALLOWED, ERROR));
+            return Some(text(StatusCode::METHOD_NOT_ALLOWED, ERROR));
         }
-        Ok(())
+        None
     }
 
     async fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        if let Err(refused) = self.may_read(request) {
+        if let Some(refused) = self.refusal(request) {
             return refused;
         }
         let query = request.uri().query().unwrap_or_default();

@@ -64,7 +64,8 @@ impl Outages {
 fn cause(kind: &str, error: &str) -> String {
     let mut cause =
         if error.contains(kind) { error.to_owned() } else { format!("{kind}: {error}") };
-    cause.truncate(cause.floor_char_boundary(MAX_CAUSE_BYTES));
+    let end = (0..=MAX_CAUSE_BYTES).rev().find(|&end| cause.is_char_boundary(end));
+    cause.truncate(end.unwrap_or_default());
     cause
 }
 
@@ -91,7 +92,7 @@ mod tests {
             cause: Some("the server closed the connection".into()),
             failures: 2,
         };
-        assert_eq!(outages.list(), [open.clone()]);
+        assert_eq!(outages.list(), std::slice::from_ref(&open));
         outages.end(at(9));
         outages.end(at(10));
         outages.fail("name", "denied while all is well");

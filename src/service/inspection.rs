@@ -3,6 +3,7 @@
 //! Questions cross over to them through bounded queues, and are answered there in slices: nothing is shared, and
 //! nothing is kept for the page while nobody looks at it.
 
+use std::cmp::Reverse;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
@@ -182,7 +183,10 @@ impl Service {
     }
 
     async fn view(&self, topics: &[Topic], max: usize) -> ShardView {
-        let slowest = self.shard().slowest(max, SLOW).await;
+        let mut slowest = self.shard().slowest(max, SLOW).await;
+        slowest.extend(self.sharing().slowest(max, SLOW).await);
+        slowest.sort_by_key(|slow| Reverse(slow.behind));
+        slowest.truncate(max);
         let routes = self.routes();
         let reader = |slow: SlowStream| SlowReader::new(slow, routes.router());
         let view = |topic: &Topic| TopicView {

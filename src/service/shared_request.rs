@@ -105,7 +105,8 @@ impl SharedErrand<'_> {
                 metrics.shared_request(if is_first { "first" } else { "joined" });
                 let beginning = Beginning { position, has_waited };
                 let stream = (&*upstream, &*opening, reader);
-                self.open(stream, beginning, share, connection).map(Some)
+                let tag = self.service.tag(self.route, request, connection);
+                self.open(stream, (beginning, tag), share, connection).map(Some)
             }
             SharedPhase::Closed(SharedEnd::NoContent | SharedEnd::NothingAfter) => {
                 Ok(Some(self.nothing()))
@@ -147,7 +148,7 @@ impl SharedErrand<'_> {
     fn open(
         &self,
         (upstream, opening, reader): (&SharedUpstream, &SharedOpening, SharedReader),
-        beginning: Beginning,
+        (beginning, tag): (Beginning, u64),
         share: &ShareSettings,
         connection: &Rc<ConnectionState>,
     ) -> Result<Response<ResponseBody>, Rejection> {
@@ -169,6 +170,7 @@ impl SharedErrand<'_> {
             opening: StreamOpening { is_continued: false, ready_has_position: false },
             expires_at: admission.expires_at,
             cut: connection.current_request_abort(),
+            tag,
         });
         counted.watch(Box::default(), subscriber.ender().into());
         let body = ResponseBody::Stream(StreamBody::sharing(reader, subscriber, counted));

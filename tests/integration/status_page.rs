@@ -71,7 +71,8 @@ async fn a_browser_is_sent_the_live_page_and_others_the_plain_one() {
         assert!(!whole.text().await.is_empty());
         let head = ask(&gateway, Request::new("HEAD", part)).await;
         assert_eq!((head.status, head.header("content-type")), (200, &*kind), "{part}");
-        assert_eq!((head.header("etag"), &*head.text().await), (&*tag, ""), "{part}");
+        assert_eq!(head.header("etag"), &*tag, "{part}");
+        assert_eq!(head.text().await, "", "{part}");
         assert_eq!(ask(&gateway, Request::new("POST", part)).await.status, 405, "{part}");
     }
     assert_eq!(ask(&gateway, Request::get("/page/")).await.status, 404);

@@ -131,7 +131,7 @@ proptest! {
         channel in "[ -~äöü日\u{7f}]{1,20}",
         agent in "[ -~]{1,20}",
     ) {
-        let channel = channel.replace('{', "").replace('}', "");
+        let channel = channel.replace(['{', '}'], "");
         let yaml = |text: &str| serde_json::to_string(&text.replace('$', "$$")).expect("JSON");
         let text = with_routes(&format!(
             "- {{ path: /a, events: {{ channels: [{}] }} }}\n- {{ path: /b, proxy: {{ upstream: \"http://h\", host: {} }} }}\n",

@@ -6,7 +6,8 @@ use http::HeaderName;
 use insta::assert_snapshot;
 use ssegate_hub::Replay;
 
-use super::{REFERENCE, mistakes, settings, with_routes};
+use super::{mistakes, settings, with_routes};
+use crate::config::defaults::REFERENCE;
 use crate::config::schema;
 use crate::route::{ShareKeyPart, ShareLimits, ShareSettings};
 

@@ -82,7 +82,7 @@ async fn check(rows: Vec<Row>, settings: &str, via: Via) {
             let name = format!("{}, user {first} first, {via:?}", row.name);
             let users = [&row.users[first], &row.users[second]];
             let meeting = meet((&gateway, &backend), (&path, via), users);
-            let seen = within(SOON, &name, meeting).await;
+            let seen = Box::pin(within(SOON, &name, meeting)).await;
             for (own, other) in [(0, 1), (1, 0)] {
                 let is_other =
                     |user: &User| !user.secret.is_empty() && user.secret != users[own].secret;
