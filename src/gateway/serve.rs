@@ -278,7 +278,7 @@ impl GatewayParts {
             (SourceLocation::Embedded(_), None) => unreachable!("the bus has a socket"),
             (SourceLocation::Redis(location), _) => {
                 let server = RedisServer::new(location.clone());
-                for watch in SentinelWatch::all(&server, &self.health) {
+                for watch in SentinelWatch::all(&server, &self.health, &self.metrics) {
                     tasks.spawn("the watch of a sentinel", watch.run());
                 }
                 let most = self.settings.source.max_event_bytes;

@@ -108,6 +108,18 @@ impl Metrics {
         self.0.source_reconnects.inc();
     }
 
+    /// Sets how many sentinels are in each state.
+    pub fn sentinels(&self, counts: [(&str, usize); 4]) {
+        for (state, number) in counts {
+            self.0.sentinels.with_label_values(&[state]).set(int(number));
+        }
+    }
+
+    /// Another server has become the master, so many times.
+    pub fn master_changes(&self, changes: u64) {
+        self.0.master_changes.inc_by(changes);
+    }
+
     /// The source has received messages.
     pub fn source_messages(&self, messages: u64) {
         self.0.source_messages.inc_by(messages);
