@@ -75,6 +75,7 @@ impl Metrics {
                 counters.with_label_values(&[*reason]).inc_by(0);
             }
         }
+        self.sentinels([("well", 0), ("unreachable", 0), ("no_master", 0), ("other_master", 0)]);
     }
 
     /// A payload is not quite in the format of its route: the event was published without a name or an id

@@ -184,7 +184,9 @@ pub(super) async fn connect(
             let config = tls.0.as_ref().ok_or_else(resolve)?;
             let stream = dial::tls(socket, config, name, deadline).await;
             Ok(Box::new(stream.map_err(|error| match error {
-                DialError::TimedOut => SourceError::TlsTimeout(limit.as_secs_f64().round() as u64),
+                DialError::TimedOut => {
+                    SourceError::TlsTimeout((limit + Duration::from_millis(500)).as_secs())
+                }
                 error => source_error(host, error),
             })?))
         }
