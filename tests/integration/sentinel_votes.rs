@@ -48,7 +48,8 @@ const GAP: &str = "{\"reason\":\"redis_away\",\"channels\":[\"news\"]}";
 /// The old one runs on, and nobody publishes there any more: who stayed would be deaf.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_old_master_is_left_for_one_that_cannot_be_used_and_the_operator_is_told() {
-    let (old, new) = (Redis::start().await, Redis::start().await);
+    let at_once = ["--repl-diskless-sync-delay", "0"];
+    let (old, new) = (Redis::with(&at_once).await, Redis::start().await);
     let user = ["ACL", "SETUSER", "gate", "on", ">secret", "~*", "&*", "+@all"];
     old.command::<String>(&user).await;
     let fakes = FakeSentinel::all([0; 3].map(|epoch| FakeReply::port(old.port(), epoch))).await;
@@ -148,13 +149,15 @@ async fn a_sentinel_that_names_what_cannot_be_used_keeps_no_gateway_out() {
         (FakeReply::Raw(b"*1\r\n:1\r\n"), "it replied with no address of a master"),
         (FakeReply::Silence, "no reply within 1 seconds"),
     ] {
-        // Two of three say where it is.
         fakes[0].now(reply.clone());
+        // Two of three say where it is; one that is silent is not waited for.
         let gateway = start(&master, &fakes).await;
-        says(&gateway, "[!] sentinels: 1 of 3 name ").await;
+        if reply != FakeReply::Silence {
+            says(&gateway, "[!] sentinels: 1 of 3 name ").await;
+        }
         let report = gateway.admin("/readyz?verbose").await.text().await;
-        assert!(!report.contains("\n[+] redis ok\n[+] redis ok"), "{report}");
-        assert_eq!(report.lines().filter(|line| line.starts_with("[+] redis ok")).count(), 1);
+        let lines = report.lines().filter(|line| line.starts_with("[+] redis ok")).count();
+        assert_eq!(lines, 1, "{report}");
         // One of two; there is no majority.
         let gateway = start(&master, &fakes[..2]).await;
         says(&gateway, told).await;
