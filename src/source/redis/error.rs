@@ -188,7 +188,9 @@ fn login_hint(message: &str) -> &'static str {
 /// The same, where a sentinel refuses.
 fn sentinel_login_hint(message: &str) -> &'static str {
     match message.split(' ').next().unwrap_or_default() {
-        "NOAUTH" => "; put the password of the sentinels in redis.url: ?sentinel_password=…",
+        "NOAUTH" => {
+            "; put the password of the sentinels in redis.url: ?sentinel_password=…; or is this a Redis server, and no sentinel?"
+        }
         "WRONGPASS" => "; check sentinel_username and sentinel_password in redis.url",
         _ => "",
     }

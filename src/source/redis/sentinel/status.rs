@@ -75,7 +75,7 @@ impl SentinelStatus {
 
     /// Records why one cannot be followed, or that it can be.
     pub(in super::super) fn set_followed(&self, at: usize, failure: Option<String>) {
-        self.lock().sentinels[at].not_followed = failure;
+        self.lock().sentinels[at].not_followed = failure.map(|failure| one_line(&failure));
     }
 
     /// Records what they replied. One that was not waited for has the reply that it gave before.
@@ -88,14 +88,15 @@ impl SentinelStatus {
                     let unknown = format!("it knows no master {:?}", address.master());
                     state.named = Some(Err(unknown));
                 }
-                Some(Err(error)) => state.named = Some(Err(error.to_string())),
+                Some(Err(error)) => state.named = Some(Err(one_line(&error.to_string()))),
             }
         }
     }
 
     /// Records which of the servers that they name could not be used.
     pub(in super::super) fn set_unusable(&self, unusable: Vec<(ConnectionAddr, String)>) {
-        self.lock().unusable = unusable;
+        let unusable = unusable.into_iter().map(|(address, why)| (address, one_line(&why)));
+        self.lock().unusable = unusable.collect();
     }
 
     /// Another server has become the master.
@@ -205,6 +206,17 @@ impl SentinelStates {
     }
 }
 
+/// An error as people are told it: what a sentinel said is in it, which may be long, and have lines of its own.
+fn one_line(error: &str) -> String {
+    const MOST: usize = 300;
+    let mut line: String = error.chars().take(MOST).collect();
+    line = line.replace(char::is_control, " ");
+    if line.len() < error.len() {
+        line.push('…');
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use redis::{ConnectionAddr, RedisConnectionInfo};
@@ -231,6 +243,10 @@ mod tests {
 
         status.record_replies(&address, &SentinelVote(vec![None, Some(Ok(None)), named(8)]));
         status.set_unusable(vec![(at(8), "refused".to_owned())]);
+        status.set_followed(0, Some("bad\n[+] redis ok".repeat(99)));
+        let problem = told().problems.swap_remove(0).expect("it has one");
+        assert!(problem.starts_with("bad [+] redis okbad") && problem.ends_with('…'), "{problem}");
+        assert_eq!(problem.chars().count(), 301);
         status.set_followed(0, Some("no reply".to_owned()));
         let report = told();
         assert_eq!(
