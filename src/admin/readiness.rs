@@ -1,8 +1,8 @@
 //! `/readyz`: whether load balancers should send clients to this gateway.
 //!
 //! `?verbose` adds a line for each check in the format of Kubernetes' own endpoints: `[+]` passes,
-//! `[-]` fails, with the cause and since when; and a line with `[!]` for each warning, which does
-//! not affect the status.
+//! `[-]` fails, with the cause and since when; one with the master, if sentinels name it; and a line with `[!]`
+//! for each warning, which does not affect the status.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -33,6 +33,9 @@ pub(super) fn respond(health: &Health, query: &str, is_verbose: bool) -> Respons
         is_ready &= passes || is_excluded(name);
         let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
         report += &format!("{mark} {about} {verdict}{detail}\n");
+    }
+    if let Some(master) = health.master() {
+        report += &format!("[+] sentinels ok: {master}\n");
     }
     for Warning { about, detail } in health.warnings() {
         report += &format!("[!] {about}: {detail}\n");

@@ -37,9 +37,15 @@ pub(super) fn page(health: &Health, urls: &[String]) -> Response<Full<Bytes>> {
             "embedded bus" => ("Embedded bus", "open"),
             "redis" => ("Redis", "connected"),
             "drain" => ("Gateway", "accepting clients"),
+            "fleet" => ("Fleet", "followed"),
             _ => ("File descriptors", "available"),
         };
-        row(about, detail.as_deref().unwrap_or(well), !passes || detail.is_some());
+        // Of the fleet there is always something to tell.
+        let is_trouble = !passes || (detail.is_some() && about != "Fleet");
+        row(about, detail.as_deref().unwrap_or(well), is_trouble);
+    }
+    if let Some(master) = health.master() {
+        row("Sentinels", &master, false);
     }
     let warnings = health.warnings();
     for Warning { about, detail } in &warnings {
@@ -72,13 +78,38 @@ mod tests {
     use super::page;
     use crate::health::Health;
 
+    async fn text(health: &Health) -> String {
+        let page = page(health, &[]).into_body().collect().await.expect("a body").to_bytes();
+        String::from_utf8_lossy(&page).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_fleet_that_is_well_is_no_trouble() {
+        let health = Health::default();
+        health.set_source_ready(true);
+        health.expect_fleet();
+        health.set_fleet_followed(Ok(()));
+        health.set_fleet_published(Ok(()));
+        assert!(text(&health).await.contains("<tr class=trouble><th>Fleet<td>"), "it is not warm");
+        health.set_fleet_warm(true);
+        health.set_sentinels(Ok("m is a:1; 3 of 3 sentinels are followed".into()));
+        let page = text(&health).await;
+        assert!(!page.contains("class=trouble"), "{page}");
+        for row in [
+            "<tr><th>Fleet<td>clients",
+            "<th>File descriptors<td>available",
+            "<th>Sentinels<td>m is",
+        ] {
+            assert!(page.contains(row), "{row}: {page}");
+        }
+    }
+
     #[tokio::test]
     async fn errors_are_shown_and_escaped() {
         let health = Health::default();
         health.source_failed("refused", "<script>alert(1)</script>");
         health.set_certificate("127.0.0.1:443", Some("it expired".into()));
-        let page = page(&health, &[]).into_body().collect().await.expect("a body").to_bytes();
-        let page = String::from_utf8_lossy(&page);
+        let page = text(&health).await;
         assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
         assert!(page.contains("certificate of 127.0.0.1:443<td>it expired"), "{page}");
         assert!(!page.contains("<script"), "{page}");

@@ -31,7 +31,7 @@ impl RedisParts {
         let Self { location, source, publications, hub, control, health, metrics } = self;
         let seen = || (health.clone(), metrics.clone());
         let server = RedisServer::new(location);
-        for watch in SentinelWatch::all(&server, &health) {
+        for watch in SentinelWatch::all(&server, &health, &metrics) {
             tasks.spawn("the watch of a sentinel", watch.run());
         }
         let most = source.max_event_bytes;

@@ -41,8 +41,8 @@ struct HealthState {
     revocations: SourceHealth,
     has_revocations: AtomicBool,
     fleet: Mutex<FleetHealth>,
-    // Sentinels that cannot be reached.
-    sentinels: Mutex<Option<String>>,
+    // Which master the sentinels name, or what is wrong with them; `None`: there are none.
+    sentinels: Mutex<Option<Result<String, String>>>,
     draining_since: OnceLock<SystemTime>,
     shortage: Mutex<Option<Incident>>,
     backends: Mutex<BackendMap>,
@@ -192,9 +192,14 @@ impl Health {
         lock(&self.0.fleet).ignored = Some((why, Instant::now()));
     }
 
-    /// Records which sentinels cannot be reached; `None`: all of them can. Redis is used all the same.
-    pub fn set_sentinel_problem(&self, problem: Option<String>) {
-        *lock(&self.0.sentinels) = problem;
+    /// Records which master the sentinels name; `Err`: what is wrong with them. Redis may be used all the same.
+    pub fn set_sentinels(&self, result: Result<String, String>) {
+        *lock(&self.0.sentinels) = Some(result);
+    }
+
+    /// Which master the sentinels name, if there are sentinels and nothing is wrong with them.
+    pub fn master(&self) -> Option<String> {
+        lock(&self.0.sentinels).clone()?.ok()
     }
 
     /// Records that the drain has begun. It cannot be undone.
@@ -341,7 +346,7 @@ impl Health {
         for (url, problem) in &*lock(&self.0.key_sets) {
             warn(format!("keys of {url}"), problem.clone());
         }
-        if let Some(problem) = &*lock(&self.0.sentinels) {
+        if let Some(Err(problem)) = &*lock(&self.0.sentinels) {
             warn("sentinels".to_owned(), problem.clone());
         }
         if let Some(problem) = lock(&self.0.fleet).warning(Instant::now()) {

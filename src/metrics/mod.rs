@@ -82,6 +82,7 @@ impl Metrics {
                 counters.with_label_values(&[*reason]).inc_by(0);
             }
         }
+        self.sentinels([("well", 0), ("unreachable", 0), ("no_master", 0), ("other_master", 0)]);
     }
 
     /// A payload is not quite in the format of its route: the event was published without a name or an id
@@ -113,6 +114,18 @@ impl Metrics {
     /// The source has reconnected.
     pub fn source_reconnected(&self) {
         self.0.source_reconnects.inc();
+    }
+
+    /// Sets how many sentinels are in each state.
+    pub fn sentinels(&self, counts: [(&str, usize); 4]) {
+        for (state, number) in counts {
+            self.0.sentinels.with_label_values(&[state]).set(int(number));
+        }
+    }
+
+    /// Another server has become the master, so many times.
+    pub fn master_changes(&self, changes: u64) {
+        self.0.master_changes.inc_by(changes);
     }
 
     /// The source has received messages.

@@ -157,6 +157,10 @@ metrics! {
         "Messages received from Redis or from the embedded bus.";
     source_errors: IntCounterVec = "ssegate_redis_errors_total",
         "Errors of connections to Redis, by kind." by ["kind"];
+    sentinels: IntGaugeVec = "ssegate_redis_sentinels",
+        "Sentinels of redis.url, by state." by ["state"];
+    master_changes: IntCounter = "ssegate_redis_master_changes_total",
+        "Times that another server has become the master that sentinels name.";
     fleet_published: IntCounterVec = "ssegate_fleet_messages_published_total",
         "Messages published for the other gateways of the fleet, by kind." by ["kind"];
     fleet_received: IntCounter = "ssegate_fleet_messages_received_total",

@@ -28,8 +28,13 @@ EVERYTHING = {
     "service": {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "annotations": {"a/b": "c"}},
     "autoscaling": {"enabled": True},
     "podDisruptionBudget": {"maxUnavailable": "25%"},
-    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"},
+                       "authorization": {"credentials": {"name": "scrape", "key": "token"}}},
     "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+    # The token of Prometheus is "scrape".
+    "config": {"admin": {"auth": {"tokens": [{
+        "name": "prometheus", "sha256": "174591972de079bef8971d5fedc541bc537fef2640c29b956dae76e5176f044e"}]}}},
+    "networkPolicy": {"enabled": True, "adminFrom": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}]},
     "podAnnotations": {"a/b": "c"},
     "podLabels": {"team": "web"},
     "nodeSelector": {"disk": "fast"},
@@ -46,6 +51,8 @@ WRONG = [
     {"image": {"repository": ""}},
     {"config": {"listeners": []}},
     {"config": {"drain": "1s"}},
+    {"config": {"admin": {"address": "0.0.0.0:80"}}},
+    {"networkPolicy": {"adminFrom": "prometheus"}},
     {"config": {"routes": []}},
     {"shutdown": {"preStopSeconds": 0}},
     {"shutdown": {"graceSeconds": 0}},
@@ -88,6 +95,13 @@ def check_manifests(manifests):
     for selector in selected:
         assert selector.items() <= labels.items(), selector
     names = {port["name"] for port in container["ports"]}
+    if "NetworkPolicy" in manifests:
+        policy = manifests["NetworkPolicy"]["spec"]
+        selected = policy["podSelector"]["matchLabels"]
+        assert selected.items() <= labels.items(), selected
+        clients, admin = policy["ingress"]
+        assert {port["port"] for port in clients["ports"]} == names - {"admin"} and "from" not in clients
+        assert [port["port"] for port in admin["ports"]] == ["admin"] and admin["from"], admin
     for key in ("Service", "Service/admin"):
         assert {port["targetPort"] for port in manifests[key]["spec"]["ports"]} <= names
     mounted = {mount["name"] for mount in container["volumeMounts"]}
@@ -106,6 +120,7 @@ def check_operator(stage, manifests):
     assert monitor["spec"]["selector"]["matchLabels"].items() <= admin["metadata"]["labels"].items()
     assert not monitor["spec"]["selector"]["matchLabels"].items() <= manifests["Service"]["metadata"]["labels"].items()
     assert admin["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "ssegate", "the job of the alerts"
+    assert monitor["spec"]["endpoints"][0]["authorization"]["credentials"]["name"] == "scrape"
     assert monitor["spec"]["endpoints"][0]["port"] == admin["spec"]["ports"][0]["name"]
     groups = manifests["PrometheusRule"]["spec"]["groups"]
     shipped = []
@@ -139,6 +154,9 @@ def run_gateway(stage, manifests):
     alive = f"http://127.0.0.1:{ports[2]}" + container["livenessProbe"]["httpGet"]["path"]
     # As kubelet asks: by the address of the pod.
     eventually("ready", lambda: get(ready, Host="10.1.2.3:9464")[0] == 200)
+    # The metrics are for who has the token, and the probes for everybody.
+    metrics = f"http://127.0.0.1:{ports[2]}/metrics"
+    assert (get(metrics)[0], get(metrics, Authorization="Bearer scrape")[0]) == (401, 200)
     stage.end(redis_process)
     eventually("without Redis", lambda: get(f"http://127.0.0.1:{ports[2]}/readyz")[0] == 503)
     assert (get(ready)[0], get(alive)[0]) == (200, 200), "the proxied site stays up"
@@ -162,7 +180,7 @@ def main():
             check_manifests(manifests)
         check_operator(stage, manifests)
         shipped = {path.stem for path in (CHART / "templates").glob("*.yaml")}
-        assert len(manifests) == 8 and len(shipped) == 6, (list(manifests), shipped)
+        assert len(manifests) == 9 and len(shipped) == 7, (list(manifests), shipped)
         for values in WRONG:
             try:
                 chart.validate_schema(values)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Each proxy of deploy/snippets, as its snippet has it, in front of a gateway: every event of a stream arrives within a second of
-its publication, over HTTP/1.1 and HTTP/2; forwarded requests pass; the gateway learns the client's address, and not what
-the client says of itself."""
+its publication, over HTTP/1.1 and HTTP/2; forwarded requests pass, large uploads too; the gateway learns the client's address,
+and not what the client says of itself."""
 
 import http.server
 import json
@@ -26,6 +26,12 @@ class Backend(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps({name.lower(): value for name, value in self.headers.items()}).encode())
+
+    def do_POST(self):  # noqa: N802
+        length = len(self.rfile.read(int(self.headers["content-length"])))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(str(length).encode())
 
     def log_message(self, *_):
         pass
@@ -119,6 +125,11 @@ def check(name, start, stage, ports, redis):
     headers = eventually(f"{name} forwards", forwarded)
     told = (headers.get("x-forwarded-for", "").split(",")[0], headers.get("x-forwarded-proto"), headers.get("host").split(":")[0])
     assert told == ("127.0.0.1", "https", "example.org"), (name, told)
+    # More than nginx takes by itself. The gateway has no limit by default.
+    upload = stage.dir / "upload"
+    upload.write_bytes(b"x" * (3 << 20))
+    stored = subprocess.run(curl(port, "--data-binary", f"@{upload}", url + "/upload"), capture_output=True, text=True, check=True)
+    assert stored.stdout == str(3 << 20), (name, stored.stdout)
     streams = {version: Stream(port, version, f"/events/{name}") for version in ("--http1.1", "--http2")}
     for version, stream in streams.items():
         eventually(f"{name}: a stream with {version}", lambda: ": ready" in stream.lines)

@@ -125,6 +125,8 @@ mod resuming;
 mod self_check;
 /// Redis whose master is named by sentinels.
 mod sentinel;
+/// Sentinels that do not agree, or name what cannot be used.
+mod sentinel_votes;
 /// Clients that come and go while what is behind them fails.
 mod storms;
 

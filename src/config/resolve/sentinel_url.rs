@@ -6,6 +6,8 @@
 
 use redis::{ConnectionAddr, RedisConnectionInfo};
 
+use ssegate_strict_yaml::quoted;
+
 use super::redis_url::{redis_info, with_tls};
 use crate::source::redis::{RedisLocation, SentinelAddress};
 
@@ -34,6 +36,17 @@ pub(super) fn location(rest: &str, is_insecure: Option<bool>) -> Result<RedisLoc
     if sentinels.len() > MAX_SENTINELS {
         return Err(format!("has {} sentinels; {MAX_SENTINELS} are enough", sentinels.len()));
     }
+    for (at, sentinel) in sentinels.iter().enumerate() {
+        // A second one would count as another sentinel where most of them have to agree.
+        if sentinels[..at].contains(sentinel) {
+            let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) =
+                sentinel
+            else {
+                continue;
+            };
+            return Err(format!("names the sentinel {} twice", quoted(&format!("{host}:{port}"))));
+        }
+    }
     let login = redis_info(&format!("redis://{}sentinel/{}", url.login, url.database))?;
     let own_login = url.login_at_sentinels()?;
     let address = SentinelAddress::new(sentinels, url.master.to_owned(), own_login);
@@ -43,18 +56,34 @@ pub(super) fn location(rest: &str, is_insecure: Option<bool>) -> Result<RedisLoc
 
 impl<'a> SentinelUrl<'a> {
     fn split(rest: &'a str) -> Result<Self, String> {
+        const ENCODE: &str =
+            "not a valid URL; in a password, percent-encode characters such as / # ? @";
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if rest.contains("://") {
+            return Err(format!("has a second ://; use forms like {FORM}"));
+        }
+        if query.contains('@') {
+            return Err(ENCODE.to_owned());
+        }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let at = authority.rfind('@').map_or(0, |at| at + 1);
         let (login, hosts) = authority.split_at(at);
+        let is_repeated = login.trim_end_matches('@').split_once('@').is_some_and(|(_, rest)| {
+            // Or it is a password with both in it.
+            rest.contains(',')
+        });
+        if is_repeated {
+            return Err(
+                "has a user and a password at more than one host; write those of the master once, before the first \
+                 host, and percent-encode , and @ in a password"
+                    .to_owned(),
+            );
+        }
         let (master, database) = path.split_once('/').unwrap_or((path, ""));
         // `sentinel monitor` takes no others.
         let is_name = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
         if path.contains('@') {
-            return Err(
-                "not a valid URL; in a password, percent-encode characters such as / # ? @"
-                    .to_owned(),
-            );
+            return Err(ENCODE.to_owned());
         }
         if master.is_empty() {
             return Err(format!("names no master; use forms like {FORM}"));
@@ -64,21 +93,36 @@ impl<'a> SentinelUrl<'a> {
                 "the name of the master has other characters than letters, digits, . - and _; use forms like {FORM}"
             ));
         }
+        if database.is_empty() && master.chars().all(|c| c.is_ascii_digit()) {
+            return Err(format!(
+                "names no master: {} is a database; use forms like {FORM}/0, or write the database behind a master that \
+                 is called so",
+                quoted(master)
+            ));
+        }
         Ok(Self { login, hosts, master, database, query })
     }
 
     fn login_at_sentinels(&self) -> Result<RedisConnectionInfo, String> {
-        let (mut user, mut password) = ("", "");
+        let (mut user, mut password) = (None, None);
         for parameter in self.query.split('&').filter(|parameter| !parameter.is_empty()) {
-            match parameter.split_once('=') {
-                Some(("sentinel_username", value)) => user = value,
-                Some(("sentinel_password", value)) => password = value,
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let (name, before) = match name {
+                "sentinel_username" => ("sentinel_username", user.replace(value)),
+                "sentinel_password" => ("sentinel_password", password.replace(value)),
                 _ => {
                     const KNOWN: &str = "sentinel_username and sentinel_password";
                     return Err(format!("the only parameters of this URL are {KNOWN}"));
                 }
+            };
+            if before.is_some() {
+                return Err(format!("{name} is set twice"));
+            }
+            if value.is_empty() {
+                return Err(format!("{name} is empty"));
             }
         }
+        let (user, password) = (user.unwrap_or_default(), password.unwrap_or_default());
         if password.is_empty() && !user.is_empty() {
             return Err("sentinel_username needs a sentinel_password".to_owned());
         }
@@ -92,9 +136,17 @@ fn sentinel(host: &str, is_insecure: Option<bool>) -> Result<ConnectionAddr, Str
     if host.is_empty() {
         return Err(format!("a sentinel has no host; use forms like {FORM}"));
     }
-    // A host without a port, or an IPv6 address in brackets without one.
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-    let host = if has_port { host.to_owned() } else { format!("{host}:{DEFAULT_PORT}") };
+    // The URL parser takes others, and encodes them: no name has them.
+    let is_host = |c: char| c.is_ascii_alphanumeric() || "._-:[]".contains(c);
+    if let Some(other) = host.chars().find(|c| !is_host(*c)) {
+        return Err(format!("a sentinel has a host with {other:?} in it; use forms like {FORM}"));
+    }
+    // Names are the same in capital letters. An IPv6 address in brackets may have no port.
+    let host = host.to_ascii_lowercase();
+    let host = match host.rsplit_once(':') {
+        Some((_, port)) if !port.is_empty() && !port.ends_with(']') => host,
+        _ => format!("{}:{DEFAULT_PORT}", host.strip_suffix(':').unwrap_or(&host)),
+    };
     let address = redis_info(&format!("redis://{host}"))?.addr().clone();
     Ok(match is_insecure {
         Some(insecure) => with_tls(address, insecure),
@@ -115,8 +167,14 @@ mod tests {
     fn sentinels_a_master_and_both_logins_are_parsed() {
         for (rest, shown) in [
             ("a/mymaster", "mymaster (sentinels a:26379)"),
-            ("a:1,b,[::1]:3/my.master-1_/3", "my.master-1_ (sentinels a:1, b:26379, ::1:3)"),
-            ("[::1],b/m", "m (sentinels ::1:26379, b:26379)"),
+            ("a:1,b,[::1]:3/my.master-1_/3", "my.master-1_ (sentinels a:1, b:26379, [::1]:3)"),
+            ("[::1],b/m", "m (sentinels [::1]:26379, b:26379)"),
+            ("A:,b/m", "m (sentinels a:26379, b:26379)"),
+            ("a/m/", "m (sentinels a:26379)"),
+            // A master may be called so.
+            ("a/0/0", "0 (sentinels a:26379)"),
+            // A password with an @ has always been taken.
+            ("u:p@ss@a/m", "m (sentinels a:26379)"),
         ] {
             assert_eq!(parsed(rest, None).to_string(), shown, "{rest}");
         }
@@ -152,6 +210,26 @@ mod tests {
             (":sec/secret@a/m", "percent-encode"),
             ("a/m?password=secret", "sentinel_username and sentinel_password"),
             ("a/m?sentinel_username=secret", "needs a sentinel_password"),
+            ("a/m?sentinel_password=secret&sentinel_password=x", "sentinel_password is set twice"),
+            ("a/m?sentinel_password=", "sentinel_password is empty"),
+            ("a/m?sentinel_password", "sentinel_password is empty"),
+            ("a/m?sentinel_password=secret%zz", "write %25"),
+            ("u:secret@a:1,u:secret@b:2/m", "more than one host"),
+            ("u:secret%zz@a/m", "write %25"),
+            ("u:secret%@a/m", "write %25"),
+            ("u:se?secret@a/m", "percent-encode"),
+            ("u:se#secret@a/m", "percent-encode"),
+            ("secret@a/m", "a user and no password"),
+            ("secret:@a/m", "a user and no password"),
+            ("http://a/m", "a second ://"),
+            ("a:0/m", "port 0"),
+            ("a/m/-1", "from 0 to"),
+            ("a/m/99999999999", "from 0 to"),
+            ("a/0", "\"0\" is a database"),
+            ("a,b,A:26379/m", "names the sentinel \"a:26379\" twice"),
+            ("999.1.1.1/m", "\"999.1.1.1\" is not an IP address"),
+            ("tést/m", "a host with 'é' in it"),
+            ("a b/m", "a host with ' ' in it"),
             (&many, "has 17 sentinels"),
         ] {
             let message = location(rest, None).expect_err(rest);

@@ -33,8 +33,12 @@ pub(super) struct RedisConnection {
     pub(super) id: i64,
     pub(super) kind: ConnectionKind,
     pub(super) version: RespVersion,
+    // Whether a sentinel is at the other end, if it says so.
+    pub(super) is_sentinel: Option<bool>,
     // Completes when the connection has to be left.
     pub(super) moved: Option<ConnectionMoved>,
+    // Where it leads to, if that is not configured.
+    pub(super) server: Option<ConnectionAddr>,
 }
 
 /// Completes when the server is the right one no longer.
@@ -84,7 +88,9 @@ impl RedisConnection {
             id: NO_ID,
             kind,
             version: RespVersion::Resp3,
+            is_sentinel: None,
             moved: None,
+            server: None,
         }
     }
 
@@ -164,7 +170,11 @@ impl RedisConnection {
     pub(super) async fn exchange(&mut self) -> Result<(), SourceError> {
         self.stream.register().map_err(SourceError::ConnectionLost)?;
         self.input.reserve(READ_BUFFER / 4);
-        poll_fn(|cx| self.poll_exchange_or_move(cx)).await
+        let exchanged = poll_fn(|cx| self.poll_exchange_or_move(cx)).await;
+        exchanged.map_err(|error| match &self.server {
+            Some(address) => error.at_server(address),
+            None => error,
+        })
     }
 
     fn poll_exchange_or_move(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SourceError>> {

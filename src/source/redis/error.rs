@@ -2,7 +2,10 @@
 
 use std::io;
 
+use redis::ConnectionAddr;
 use ssegate_resp::ProtocolError;
+
+use super::location::ShownAddress;
 
 /// An error of a connection to Redis. Its text is for people, its [`SourceErrorKind`] for metrics.
 #[derive(Debug, thiserror::Error)]
@@ -35,14 +38,31 @@ pub(super) enum SourceError {
     SubscriptionsLost(String),
     #[error("no data for {0} seconds, and no reply to PING")]
     Unresponsive(u64),
-    #[error("no sentinel can be reached: {0}")]
+    /// What it refuses to a client that has not logged in is not about the password of the master.
+    #[error("the sentinel refused: {0}{hint}", hint = sentinel_login_hint(.0))]
+    SentinelRefused(String),
+    #[error(
+        "this is a sentinel; write redis+sentinel://host:26379/NAME-OF-THE-MASTER in redis.url"
+    )]
+    IsSentinel,
+    #[error(
+        "this is a Redis server, and no sentinel; name the ports of the sentinels in redis.url, or write redis://"
+    )]
+    NoSentinelThere,
+    #[error("no sentinel can be used: {0}")]
     NoSentinel(String),
     #[error("no sentinel knows a master {0:?}; check the name in redis.url")]
     UnknownMaster(String),
-    #[error("{0} is not a master, though the sentinels name it")]
+    /// What a sentinel replied has no address in it.
+    #[error("it replied with no address of a master")]
+    NoAddress,
+    #[error("{0} is not a master, though sentinels name it")]
     NotMaster(String),
     #[error("the master is now {0}")]
     MasterMoved(String),
+    /// At a server whose address is not configured.
+    #[error("{0}: {1}")]
+    AtServer(String, Box<Self>),
 }
 
 /// Error kinds, for the `kind` label of metrics and logs.
@@ -111,6 +131,14 @@ impl SourceError {
         }
     }
 
+    /// Adds the address of the server, unless it is said already.
+    pub(super) fn at_server(self, address: &ConnectionAddr) -> Self {
+        match self {
+            said @ (Self::NotMaster(_) | Self::MasterMoved(_) | Self::AtServer(..)) => said,
+            error => Self::AtServer(ShownAddress(address).to_string(), Box::new(error)),
+        }
+    }
+
     pub(super) fn kind(&self) -> SourceErrorKind {
         match self {
             Self::Connect(_)
@@ -118,16 +146,20 @@ impl SourceError {
             | Self::Closed
             | Self::ConnectionLost(_)
             | Self::NoSentinel(_) => SourceErrorKind::Connection,
-            Self::UnknownMaster(_) => SourceErrorKind::Refused,
+            Self::UnknownMaster(_) | Self::IsSentinel | Self::NoSentinelThere => {
+                SourceErrorKind::Refused
+            }
             Self::NotMaster(_) | Self::MasterMoved(_) => SourceErrorKind::Failover,
-            Self::NoReply(error) => error.kind(),
+            Self::NoReply(error) | Self::AtServer(_, error) => error.kind(),
             Self::Timeout(_) | Self::TlsTimeout(_) | Self::Unresponsive(_) => {
                 SourceErrorKind::Timeout
             }
             Self::Tls(_) => SourceErrorKind::Tls,
-            Self::Refused(message) | Self::RefusedCommand { message, .. } => refusal_kind(message),
+            Self::Refused(message)
+            | Self::SentinelRefused(message)
+            | Self::RefusedCommand { message, .. } => refusal_kind(message),
             Self::SubscriptionsLost(_) => SourceErrorKind::Deaf,
-            Self::Protocol(_) | Self::Unexpected(_) => SourceErrorKind::Protocol,
+            Self::Protocol(_) | Self::Unexpected(_) | Self::NoAddress => SourceErrorKind::Protocol,
         }
     }
 }
@@ -149,6 +181,17 @@ fn login_hint(message: &str) -> &'static str {
     match message.split(' ').next().unwrap_or_default() {
         "NOAUTH" => "; put the password in redis.url: redis://:password@host:6379",
         "WRONGPASS" => "; check the user and the password in redis.url",
+        _ => "",
+    }
+}
+
+/// The same, where a sentinel refuses.
+fn sentinel_login_hint(message: &str) -> &'static str {
+    match message.split(' ').next().unwrap_or_default() {
+        "NOAUTH" => {
+            "; put the password of the sentinels in redis.url: ?sentinel_password=…; or is this a Redis server, and no sentinel?"
+        }
+        "WRONGPASS" => "; check sentinel_username and sentinel_password in redis.url",
         _ => "",
     }
 }

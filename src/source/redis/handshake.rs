@@ -11,29 +11,91 @@ use tokio::time::Instant;
 
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
-use super::server::RedisServer;
+use super::location::ShownAddress;
+use super::sentinel::{NamedMaster, Sentinels};
+use super::server::{FoundServer, RedisServer};
 use super::socket::{CONNECT_TIMEOUT, RedisIo, RedisTls};
 
 /// Whether the fallback to RESP2 was logged: once per process, because each connection falls back.
 static IS_FALLBACK_LOGGED: AtomicBool = AtomicBool::new(false);
 
 impl RedisConnection {
-    /// Finds the server, connects and performs the handshake, within [`CONNECT_TIMEOUT`].
+    /// Finds the server, connects and performs the handshake, within [`CONNECT_TIMEOUT`]. Of servers that sentinels
+    /// name, each has that time.
     pub(super) async fn open(
         server: &RedisServer,
         max_event_bytes: usize,
         kind: ConnectionKind,
     ) -> Result<Self, SourceError> {
-        let deadline = Instant::now() + CONNECT_TIMEOUT;
         let opening = async {
-            let found = server.find().await?;
-            let (at, kind) = ((&found.address, server.tls()), (max_event_bytes, kind));
-            let mut connection = Self::open_at(at, server.login(), kind, deadline).await?;
-            found.verify(&mut connection).await?;
-            Ok(connection)
+            match server.find().await? {
+                FoundServer::Fixed(address) => {
+                    Self::open_server(server, &address, (max_event_bytes, kind), None).await
+                }
+                FoundServer::Named(sentinels, masters) => {
+                    Self::open_master(server, &sentinels, masters, (max_event_bytes, kind)).await
+                }
+            }
         };
         // The addresses of sentinels and of a server, a connection to each, and TLS: too much for each task's stack.
-        let opening = Box::pin(opening);
+        Box::pin(opening).await
+    }
+
+    /// Opens the first of these that shows to be a master.
+    async fn open_master(
+        server: &RedisServer,
+        sentinels: &Sentinels,
+        masters: Vec<NamedMaster>,
+        kind: (usize, ConnectionKind),
+    ) -> Result<Self, SourceError> {
+        let mut failures: Vec<(NamedMaster, SourceError)> = Vec::new();
+        let mut opened = None;
+        for master in masters {
+            let named = Some((sentinels, &master));
+            match Self::open_server(server, &master.address, kind, named).await {
+                Ok(connection) => {
+                    opened = Some(connection);
+                    break;
+                }
+                Err(error) => failures.push((master, error)),
+            }
+        }
+        let unusable = |(master, error): &(NamedMaster, SourceError)| {
+            (master.address.clone(), error.to_string())
+        };
+        sentinels.status().set_unusable(failures.iter().map(unusable).collect());
+        if let Some(connection) = opened {
+            return Ok(connection);
+        }
+        // The one that is named by most, or by the newest configuration.
+        let (master, error) = failures.swap_remove(0);
+        sentinels.cannot_use(&master);
+        Err(error.at_server(&master.address))
+    }
+
+    /// Connects to this server, and performs the handshake; of one that sentinels name, makes sure that it is a master,
+    /// and leaves it when that has moved.
+    async fn open_server(
+        server: &RedisServer,
+        address: &ConnectionAddr,
+        kind: (usize, ConnectionKind),
+        named: Option<(&Sentinels, &NamedMaster)>,
+    ) -> Result<Self, SourceError> {
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let opening = async {
+            let at = (address, server.tls());
+            let mut connection = Self::open_at(at, server.login(), kind, deadline).await?;
+            if connection.is_sentinel == Some(true) {
+                return Err(SourceError::IsSentinel);
+            }
+            connection.select_database(server.login()).await?;
+            if let Some((sentinels, master)) = named {
+                connection.check_is_master(address).await?;
+                connection.moved = Some(sentinels.found(master.clone())?);
+                connection.server = Some(address.clone());
+            }
+            Ok(connection)
+        };
         let timed_out = SourceError::Timeout(CONNECT_TIMEOUT.as_secs());
         tokio::time::timeout_at(deadline, opening).await.unwrap_or(Err(timed_out))
     }
@@ -56,11 +118,16 @@ impl RedisConnection {
             }
             Err(error) => return Err(error),
         }
-        let database = login.db();
-        if kind == ConnectionKind::Command && database != 0 {
-            connection.request("SELECT", [database.to_string().as_str()].into_iter()).await?;
-        }
         Ok(connection)
+    }
+
+    /// Selects the database of the login, on a connection for which that matters.
+    async fn select_database(&mut self, login: &RedisConnectionInfo) -> Result<(), SourceError> {
+        let database = login.db();
+        if self.kind == ConnectionKind::Command && database != 0 {
+            self.request("SELECT", [database.to_string().as_str()].into_iter()).await?;
+        }
+        Ok(())
     }
 
     /// Makes sure that the server is a master (<https://redis.io/docs/latest/commands/role/>).
@@ -73,7 +140,7 @@ impl RedisConnection {
                 let role = parts.first().and_then(Value::as_bytes);
                 match role.is_some_and(|role| role == "master") {
                     true => Ok(()),
-                    false => Err(SourceError::NotMaster(address.to_string())),
+                    false => Err(SourceError::NotMaster(ShownAddress(address).to_string())),
                 }
             }
             Ok(other) => Err(SourceError::Unexpected(format!("{other:?}"))),
@@ -119,9 +186,14 @@ impl RedisConnection {
         let Value::Map(server) = self.request("HELLO", arguments.iter().copied()).await? else {
             return Err(SourceError::Unexpected("HELLO did not return a map".into()));
         };
-        let id = |key: &Value| key.as_bytes().is_some_and(|key| key == "id");
-        if let Some((_, Value::Integer(id))) = server.iter().find(|(key, _)| id(key)) {
-            self.id = *id;
+        for (key, value) in &server {
+            match (key.as_bytes().map(|key| &**key), value) {
+                (Some(b"id"), Value::Integer(id)) => self.id = *id,
+                (Some(b"mode"), mode) => {
+                    self.is_sentinel = mode.as_bytes().map(|mode| mode == "sentinel");
+                }
+                _ => {}
+            }
         }
         Ok(())
     }

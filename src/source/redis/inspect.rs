@@ -9,7 +9,9 @@ use super::connection::{ConnectionKind, RedisConnection};
 use super::control;
 use super::error::{SourceError, SourceErrorKind};
 use super::fleet::{self, FleetInspection};
+use super::location::ShownAddress;
 use super::sentinel::Sentinels;
+use super::sentinel_watch;
 use super::server::RedisServer;
 use super::session::describe;
 
@@ -62,13 +64,21 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
     let version = version(&mut commands).await?;
     let mut inspection = Inspection {
         server: match server.sentinels().and_then(Sentinels::master) {
-            Some(master) => format!("{version}, {protocol}, the master is {master}"),
+            Some(master) => {
+                let master = ShownAddress(&master);
+                format!("{version}, {protocol}, the master is {master}")
+            }
             None => format!("{version}, {protocol}"),
         },
         refused: Vec::new(),
         notes: Vec::new(),
         fleet: None,
     };
+    if let Some(sentinels) = server.sentinels()
+        && let Err(problem) = sentinel_watch::inspect(sentinels).await
+    {
+        inspection.notes.push(format!("sentinels: {problem}"));
+    }
     // First: in RESP2 a connection with subscriptions takes no INFO.
     if reads.contains(&RedisRead::Fleet) {
         let FleetInspection { problem, note } = fleet::inspect(&mut pubsub, &mut commands).await?;

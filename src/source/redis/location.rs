@@ -115,13 +115,29 @@ impl fmt::Debug for SentinelAddress {
     }
 }
 
+/// An address for people: an IPv6 one is in brackets.
+pub(super) struct ShownAddress<'a>(pub(super) &'a ConnectionAddr);
+
+impl fmt::Display for ShownAddress<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }
+                if host.contains(':') && !host.starts_with('[') =>
+            {
+                write!(f, "[{host}]:{port}")
+            }
+            address => address.fmt(f),
+        }
+    }
+}
+
 /// For people: no user, no password.
 impl fmt::Display for SentinelAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (sentinels", self.master)?;
         let mut separator = " ";
         for sentinel in &self.sentinels {
-            write!(f, "{separator}{sentinel}")?;
+            write!(f, "{separator}{}", ShownAddress(sentinel))?;
             separator = ", ";
         }
         f.write_str(")")
@@ -132,7 +148,7 @@ impl fmt::Display for SentinelAddress {
 impl fmt::Display for RedisLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {
-            RedisAddress::Server(address) => address.fmt(f),
+            RedisAddress::Server(address) => ShownAddress(address).fmt(f),
             RedisAddress::Sentinels(address) => address.fmt(f),
         }
     }

@@ -11,18 +11,21 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::listening::ListeningConnection;
+use super::location::ShownAddress;
 use super::retry::{RETRY_INTERVAL, backoff};
-use super::sentinel::{MAX_REPLY_BYTES, Sentinels, at_same_tls};
+use super::sentinel::{MAX_REPLY_BYTES, Sentinels, at_same_tls, host_and_port};
 use super::server::RedisServer;
 use super::socket::CONNECT_TIMEOUT;
 use crate::health::Health;
+use crate::metrics::Metrics;
 
 /// The channel on which a sentinel tells of a new master
 /// (<https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/#pubsub-messages>).
 const SWITCH: &str = "+switch-master";
 /// How often the master is looked for without being told: a message may be lost.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
-/// How often a new master is looked for, each [`RETRY_INTERVAL`], until it shows to be one.
+/// How often a new master is looked for, each [`RETRY_INTERVAL`], until it shows to be one: sentinels may tell of it
+/// before it accepts connections, or before they agree. After that it is looked for as before.
 const LOOKS: usize = 10;
 /// A connection that has lasted so long was a good one.
 const GOOD: Duration = Duration::from_secs(5);
@@ -34,64 +37,77 @@ pub(crate) struct SentinelWatch {
     sentinels: Sentinels,
     at: usize,
     health: Health,
+    metrics: Metrics,
+    // When the master was last looked for.
+    looked: Option<Instant>,
+    // The sentinel has a problem, which was logged.
+    has_problem: bool,
 }
 
 impl SentinelWatch {
     /// One for each sentinel of `server`, if it has any.
-    pub(crate) fn all(server: &RedisServer, health: &Health) -> Vec<Self> {
+    pub(crate) fn all(server: &RedisServer, health: &Health, metrics: &Metrics) -> Vec<Self> {
         let Some(sentinels) = server.sentinels() else { return Vec::new() };
         let watch = |at| Self {
             server: server.clone(),
             sentinels: sentinels.clone(),
             at,
             health: health.clone(),
+            metrics: metrics.clone(),
+            looked: None,
+            has_problem: false,
         };
         (0..sentinels.address().sentinels().len()).map(watch).collect()
     }
 
     /// Runs for ever: connects, follows, reconnects. Owned by the gateway, which drops it.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let mut attempt = 0;
         loop {
             let connected = Instant::now();
             let Err(error) = self.follow().await;
-            self.report(Some(error.to_string()));
+            self.sentinels.status().set_followed(self.at, Some(error.to_string()));
+            self.report();
             if connected.elapsed() >= GOOD {
                 attempt = 0;
             }
             tokio::time::sleep(backoff(attempt)).await;
             attempt += 1;
-        }
-    }
-
-    async fn follow(&self) -> Result<Infallible, SourceError> {
-        let mut connection = self.subscribe().await?;
-        self.report(None);
-        let mut look = interval_at(Instant::now(), LOOK_INTERVAL);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                message = connection.next() => {
-                    if let Some(master) = self.new_master(&message?) {
-                        self.look_for(&master).await;
-                    }
-                }
-                // At once: it may have moved before this connection.
-                _ = look.tick() => drop(self.look().await),
+            // None of them may be followed, and yet all reply.
+            if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_INTERVAL) {
+                self.look().await;
             }
         }
     }
 
-    async fn subscribe(&self) -> Result<ListeningConnection, SourceError> {
-        let sentinel = &self.sentinels.address().sentinels()[self.at];
-        let subscribing = async {
-            let connection = self.sentinels.open(sentinel, ConnectionKind::PubSub).await?;
-            let name = ChannelName::new(SWITCH).expect("it is short and printable");
-            let followed = Subscription { name, is_pattern: false };
-            ListeningConnection::subscribe(connection, &followed).await
-        };
-        let timed_out = SourceError::Timeout(CONNECT_TIMEOUT.as_secs());
-        tokio::time::timeout(CONNECT_TIMEOUT, subscribing).await.unwrap_or(Err(timed_out))
+    async fn follow(&mut self) -> Result<Infallible, SourceError> {
+        let mut connection = subscribe(&self.sentinels, self.at).await?;
+        self.sentinels.status().set_followed(self.at, None);
+        // At once: it may have moved before this connection.
+        let mut look = interval_at(Instant::now(), LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut expected = None;
+        loop {
+            tokio::select! {
+                message = connection.next() => {
+                    if let Some(master) = self.new_master(&message?) {
+                        expected = Some((master, LOOKS));
+                        look.reset_immediately();
+                    }
+                }
+                _ = look.tick() => {
+                    let is_found = self.look().await;
+                    let master = self.sentinels.master();
+                    expected = expected.and_then(|(expected, looks)| {
+                        let is_there = is_found && master.as_ref() == Some(&expected);
+                        (!is_there && looks > 1).then_some((expected, looks - 1))
+                    });
+                    if expected.is_some() {
+                        look.reset_after(RETRY_INTERVAL);
+                    }
+                }
+            }
+        }
     }
 
     /// Where a message says that our master has moved to: `NAME OLD-HOST OLD-PORT NEW-HOST NEW-PORT`.
@@ -101,50 +117,63 @@ impl SentinelWatch {
         let words: Vec<&str> = rest.split(' ').collect();
         let [_, _, host, port] = words[..] else { return None };
         let sentinel = &self.sentinels.address().sentinels()[self.at];
-        Some(at_same_tls(sentinel, host.to_owned(), port.parse().ok()?))
+        let (host, port) = host_and_port(host, port)?;
+        Some(at_same_tls(sentinel, host, port))
     }
 
-    /// Sentinels may tell of a new master before it accepts connections.
-    async fn look_for(&self, master: &ConnectionAddr) {
-        for _ in 0..LOOKS {
-            let looked = self.look().await;
-            if looked.is_ok() && self.sentinels.master().as_ref() == Some(master) {
-                return;
-            }
-            tokio::time::sleep(RETRY_INTERVAL).await;
-        }
-    }
-
-    /// Opens a connection to the master: if that is another server than before, all connections move there.
-    async fn look(&self) -> Result<(), SourceError> {
+    /// Opens a connection to the master: if that is another server than before, all connections move there. Where the
+    /// sentinels name one that cannot be used, they leave the one before. Returns whether there is a master.
+    async fn look(&mut self) -> bool {
         let kind = ConnectionKind::Command;
-        RedisConnection::open(&self.server, MAX_REPLY_BYTES, kind).await.map(drop)
+        let opened = RedisConnection::open(&self.server, MAX_REPLY_BYTES, kind).await;
+        self.looked = Some(Instant::now());
+        self.report();
+        opened.is_ok()
     }
 
-    /// Tells whether the sentinel can be reached: `failure` is why not.
-    fn report(&self, failure: Option<String>) {
-        let sentinels = self.sentinels.address().sentinels();
-        let address = &sentinels[self.at];
-        let (was_failed, failures) = self.sentinels.status().set(self.at, failure);
-        match &failures[self.at] {
-            Some(error) if !was_failed => {
-                tracing::warn!(%address, error, "cannot follow a sentinel; retrying");
+    /// Tells how the sentinels are: this one in the log, all of them in the health and the metrics.
+    fn report(&mut self) {
+        let address = self.sentinels.address();
+        let status = self.sentinels.status();
+        let report = status.report(address, self.sentinels.master().as_ref());
+        let sentinel = ShownAddress(&address.sentinels()[self.at]);
+        let problem = &report.problems[self.at];
+        match problem {
+            Some(error) if !self.has_problem => {
+                tracing::warn!(address = %sentinel, error, "a sentinel cannot be used; retrying");
             }
-            None if was_failed => tracing::info!(%address, "a sentinel is followed again"),
+            None if self.has_problem => {
+                tracing::info!(address = %sentinel, "a sentinel can be used again");
+            }
             _ => {}
         }
-        let failed = |(sentinel, failure): (&ConnectionAddr, &Option<String>)| {
-            failure.as_ref().map(|why| format!("{sentinel}: {why}"))
-        };
-        let failed: Vec<String> = sentinels.iter().zip(&failures).filter_map(failed).collect();
-        let problem = (!failed.is_empty()).then(|| {
-            let (failed_count, all) = (failed.len(), failures.len());
-            let effect = match failed_count == all {
-                true => "a failover would go unseen; Redis is used where it was",
-                false => "the others are asked",
-            };
-            format!("{failed_count} of {all} cannot be reached; {effect}: {}", failed.join(", "))
-        });
-        self.health.set_sentinel_problem(problem);
+        self.has_problem = problem.is_some();
+        self.health.set_sentinels(report.summary);
+        self.metrics.sentinels(report.counts.map(|(state, number)| (state.as_str(), number)));
+        self.metrics.master_changes(status.take_changes());
     }
+}
+
+/// Looks once at all sentinels of a server that were asked already, for an operator: which master they name; `Err`: what
+/// is wrong with them.
+pub(super) async fn inspect(sentinels: &Sentinels) -> Result<String, String> {
+    let status = sentinels.status();
+    for at in 0..sentinels.address().sentinels().len() {
+        let failure = subscribe(sentinels, at).await.err();
+        status.set_followed(at, failure.map(|error| error.to_string()));
+    }
+    status.report(sentinels.address(), sentinels.master().as_ref()).summary
+}
+
+async fn subscribe(sentinels: &Sentinels, at: usize) -> Result<ListeningConnection, SourceError> {
+    let sentinel = &sentinels.address().sentinels()[at];
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let subscribing = async {
+        let connection = sentinels.open(sentinel, ConnectionKind::PubSub, deadline).await?;
+        let name = ChannelName::new(SWITCH).expect("it is short and printable");
+        let followed = Subscription { name, is_pattern: false };
+        ListeningConnection::subscribe(connection, &followed).await
+    };
+    let timed_out = SourceError::Timeout(CONNECT_TIMEOUT.as_secs());
+    tokio::time::timeout_at(deadline, subscribing).await.unwrap_or(Err(timed_out))
 }

@@ -7,7 +7,7 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnec
 
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
-use super::location::{RedisAddress, RedisLocation};
+use super::location::{RedisAddress, RedisLocation, ShownAddress};
 use super::sentinel::{MAX_REPLY_BYTES, NamedMaster, Sentinels};
 use super::socket::RedisTls;
 
@@ -27,25 +27,11 @@ enum ServerWay {
 }
 
 /// Where a connection has to lead.
-pub(super) struct FoundServer {
-    pub(super) address: ConnectionAddr,
-    // What sentinels say may be out of date.
-    named: Option<(Sentinels, NamedMaster)>,
-}
-
-impl FoundServer {
-    /// Makes sure that `connection`, which leads there, leads to a master, if sentinels name it; it is left when that
-    /// has moved.
-    ///
-    /// # Errors
-    /// The server is no master, or another one is.
-    pub(super) async fn verify(self, connection: &mut RedisConnection) -> Result<(), SourceError> {
-        if let Some((sentinels, master)) = self.named {
-            connection.check_is_master(&self.address).await?;
-            connection.moved = Some(sentinels.found(master)?);
-        }
-        Ok(())
-    }
+pub(super) enum FoundServer {
+    /// There.
+    Fixed(ConnectionAddr),
+    /// To the first of these that shows to be a master: one or more.
+    Named(Sentinels, Vec<NamedMaster>),
 }
 
 impl RedisServer {
@@ -105,19 +91,20 @@ impl RedisServer {
     /// No sentinel knows it.
     pub(super) async fn find(&self) -> Result<FoundServer, SourceError> {
         Ok(match &self.way {
-            ServerWay::Fixed(address) => FoundServer { address: address.clone(), named: None },
+            ServerWay::Fixed(address) => FoundServer::Fixed(address.clone()),
             ServerWay::Sentinels(sentinels) => {
-                let master = sentinels.find_master().await?;
-                let address = master.address.clone();
-                FoundServer { address, named: Some((sentinels.clone(), master)) }
+                FoundServer::Named(sentinels.clone(), sentinels.find_masters().await?)
             }
         })
     }
 }
 
-/// The address, for people.
+/// The address, for people; of a master that sentinels name, also where it is now.
 impl fmt::Display for RedisServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(master) = self.sentinels().and_then(Sentinels::master) {
+            write!(f, "{}, ", ShownAddress(&master))?;
+        }
         self.location.fmt(f)
     }
 }

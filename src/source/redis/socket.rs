@@ -174,6 +174,7 @@ pub(super) async fn connect(
     tls: &RedisTls,
     deadline: Instant,
 ) -> Result<Box<dyn RedisIo>, SourceError> {
+    let limit = deadline.saturating_duration_since(Instant::now());
     match address {
         ConnectionAddr::Tcp(host, port) => Ok(Box::new(connect_tcp(host, *port, deadline).await?)),
         ConnectionAddr::TcpTls { host, port, .. } => {
@@ -183,7 +184,9 @@ pub(super) async fn connect(
             let config = tls.0.as_ref().ok_or_else(resolve)?;
             let stream = dial::tls(socket, config, name, deadline).await;
             Ok(Box::new(stream.map_err(|error| match error {
-                DialError::TimedOut => SourceError::TlsTimeout(CONNECT_TIMEOUT.as_secs()),
+                DialError::TimedOut => {
+                    SourceError::TlsTimeout((limit + Duration::from_millis(500)).as_secs())
+                }
                 error => source_error(host, error),
             })?))
         }

@@ -117,6 +117,10 @@ impl Sentinel {
         sentinel
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     fn begin(&mut self) {
         let program = redis_server().dir(self.dir.path());
         self.process = Some(program.args(["sentinel.conf", "--sentinel"]).start());

@@ -20,9 +20,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{/* gateway.yaml: what the chart decides, and `config` of the values. */}}
 {{- define "ssegate.config" -}}
-{{- range list "listeners" "admin" "drain" "drain_delay" -}}
+{{- range list "listeners" "drain" "drain_delay" -}}
 {{- if hasKey $.Values.config . -}}
 {{- fail (printf "config.%s: the chart writes this key itself" .) -}}
+{{- end -}}
+{{- end -}}
+{{- $admin := .Values.config.admin | default dict -}}
+{{- range keys $admin -}}
+{{- if ne . "auth" -}}
+{{- fail (printf "config.admin.%s: the chart writes this key itself; only config.admin.auth is yours" .) -}}
 {{- end -}}
 {{- end -}}
 listeners:
@@ -35,10 +41,14 @@ listeners:
   {{- end }}
 admin:
   address: "{{ .Values.listenAddress }}:9464"
+  {{- with $admin.auth }}
+  auth:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 drain: {{ .Values.shutdown.drainSeconds }}s
 {{- with .Values.trustedProxies }}
 trusted_proxies:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{ toYaml .Values.config }}
+{{ toYaml (omit .Values.config "admin") }}
 {{- end -}}

@@ -9,125 +9,127 @@ use redis::ConnectionAddr;
 use ssegate_resp::Value;
 use tokio::time::Instant;
 
+use super::vote::{SentinelReply, SentinelVote};
 use super::{NamedMaster, Sentinels};
 use crate::source::redis::connection::{ConnectionKind, RedisConnection};
 use crate::source::redis::error::SourceError;
-use crate::source::redis::socket::CONNECT_TIMEOUT;
+use crate::source::redis::location::ShownAddress;
 
 /// How long a sentinel may take to reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the others are waited for once one has named a master.
+/// How long the others are waited for once a majority has named the same master.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// The longest reply of a sentinel, in bytes.
 pub(in super::super) const MAX_REPLY_BYTES: usize = 64 << 10;
-
-/// What one sentinel said: an address, and the version of its configuration. `None`: it knows no such master.
-type Said = Result<Option<(ConnectionAddr, u64)>, SourceError>;
+/// The longest name of a host (RFC 1035, section 2.3.4), in bytes.
+const MAX_HOST: usize = 255;
 
 impl Sentinels {
-    /// The server that the newest configuration names. Where no sentinel names one: the master that was found last.
+    /// The servers that may be the master, the most likely first; at the end of those that no majority names, the master
+    /// that was used last. Never empty.
     ///
     /// # Errors
     /// No sentinel can be reached, or knows the master, and none was found yet.
-    pub(in super::super) async fn find_master(&self) -> Result<NamedMaster, SourceError> {
+    pub(in super::super) async fn find_masters(&self) -> Result<Vec<NamedMaster>, SourceError> {
         let asked = Instant::now();
-        let said = self.ask_all().await;
-        let named = said.iter().filter_map(|said| said.as_ref()?.as_ref().ok()?.as_ref());
-        if let Some((address, epoch)) = newest(named) {
-            let is_from_all = said.iter().all(|said| matches!(said, Some(Ok(Some(_)))));
-            return Ok(NamedMaster { address: address.clone(), epoch: *epoch, asked, is_from_all });
+        let vote = self.ask_all(asked).await;
+        let mut masters = vote.candidates(asked);
+        self.0.status.record_replies(self.address(), &vote);
+        let is_agreed = masters.first().is_some_and(|first| first.is_agreed);
+        if !is_agreed && let Some(last) = self.current() {
+            let is_named = masters.iter().any(|master| master.address == last.address);
+            masters.extend((!is_named).then_some(last));
         }
-        if let Some(master) = &*self.0.master.borrow() {
-            return Ok(master.clone());
+        if !masters.is_empty() {
+            return Ok(masters);
         }
-        if said.iter().any(|said| matches!(said, Some(Ok(None)))) {
+        if vote.0.iter().any(|reply| matches!(reply, Some(Ok(None)))) {
             return Err(SourceError::UnknownMaster(self.address().master().to_owned()));
         }
         let why =
-            said.into_iter().zip(self.address().sentinels()).find_map(|(said, at)| match said {
-                Some(Err(error)) => Some(format!("{at}: {error}")),
-                _ => None,
-            });
+            vote.0.into_iter().zip(self.address().sentinels()).find_map(
+                |(reply, at)| match reply {
+                    Some(Err(error)) => Some(format!("{}: {error}", ShownAddress(at))),
+                    _ => None,
+                },
+            );
         Err(SourceError::NoSentinel(why.unwrap_or_else(|| "no reply".to_owned())))
     }
 
-    /// Asks all of them at once. Those that are slow are not waited for long once one has named a master.
-    async fn ask_all(&self) -> Vec<Option<Said>> {
+    /// Asks all of them at once. Those that are slow are not waited for long once a majority has named the same server.
+    async fn ask_all(&self, asked: Instant) -> SentinelVote {
         let sentinels = self.address().sentinels();
-        let mut asking: Vec<Pin<Box<dyn Future<Output = Said> + '_>>> =
-            sentinels.iter().map(|sentinel| Box::pin(self.ask(sentinel)) as _).collect();
-        let mut said: Vec<Option<Said>> = sentinels.iter().map(|_| None).collect();
-        let patience = tokio::time::sleep(REPLY_TIMEOUT);
+        let mut asking: Vec<Pin<Box<dyn Future<Output = SentinelReply> + '_>>> =
+            sentinels.iter().map(|sentinel| Box::pin(self.ask(sentinel, asked)) as _).collect();
+        let mut vote = SentinelVote::new(sentinels.len());
+        // Each question ends by itself.
+        let patience = tokio::time::sleep_until(asked + 2 * REPLY_TIMEOUT);
         tokio::pin!(patience);
         poll_fn(|cx| {
-            for (question, said) in asking.iter_mut().zip(&mut said) {
-                if said.is_none()
-                    && let Poll::Ready(reply) = question.as_mut().poll(cx)
+            for (question, reply) in asking.iter_mut().zip(&mut vote.0) {
+                if reply.is_none()
+                    && let Poll::Ready(said) = question.as_mut().poll(cx)
                 {
-                    let is_named = matches!(reply, Ok(Some(_)));
-                    *said = Some(reply);
-                    let limit = Instant::now() + PATIENCE;
-                    if is_named && limit < patience.deadline() {
-                        patience.as_mut().reset(limit);
-                    }
+                    *reply = Some(said);
                 }
             }
-            let is_done = said.iter().all(Option::is_some) || patience.as_mut().poll(cx).is_ready();
+            let limit = Instant::now() + PATIENCE;
+            if limit < patience.deadline() && vote.is_decided() {
+                patience.as_mut().reset(limit);
+            }
+            let is_done =
+                vote.0.iter().all(Option::is_some) || patience.as_mut().poll(cx).is_ready();
             if is_done { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         drop(asking);
-        said
+        vote
     }
 
-    async fn ask(&self, sentinel: &ConnectionAddr) -> Said {
+    /// Asks one of them, which has [`REPLY_TIMEOUT`] from `asked` on.
+    pub(super) async fn ask(&self, sentinel: &ConnectionAddr, asked: Instant) -> SentinelReply {
+        let deadline = asked + REPLY_TIMEOUT;
         let asking = async {
-            let mut connection = self.open(sentinel, ConnectionKind::Command).await?;
+            let mut connection = self.open(sentinel, ConnectionKind::Command, deadline).await?;
             let arguments = ["MASTER", self.address().master()];
             match connection.request("SENTINEL", arguments.into_iter()).await {
                 Ok(reply) => match master(&fields(&reply)) {
                     Some((host, port, epoch)) => {
                         Ok(Some((at_same_tls(sentinel, host, port), epoch)))
                     }
-                    None => Err(SourceError::Unexpected(format!("{reply:?}"))),
+                    None => Err(SourceError::NoAddress),
                 },
                 Err(SourceError::Refused(message)) if message.contains("No such master") => {
                     Ok(None)
+                }
+                // Redis before 6, which does not say in its handshake what it is.
+                Err(SourceError::Refused(message)) if message.contains("unknown command") => {
+                    Err(SourceError::NoSentinelThere)
                 }
                 Err(error) => Err(error.for_command("SENTINEL MASTER")),
             }
         };
         let timed_out = SourceError::Timeout(REPLY_TIMEOUT.as_secs());
-        tokio::time::timeout(REPLY_TIMEOUT, asking).await.unwrap_or(Err(timed_out))
+        tokio::time::timeout_at(deadline, asking).await.unwrap_or(Err(timed_out))
     }
 
-    /// Connects to a sentinel. The caller limits the time of the handshake.
+    /// Connects to a sentinel by `deadline`. The caller limits the time of the handshake.
     pub(in super::super) async fn open(
         &self,
         sentinel: &ConnectionAddr,
         kind: ConnectionKind,
+        deadline: Instant,
     ) -> Result<RedisConnection, SourceError> {
         let (login, tls) = (self.address().login(), &self.0.tls);
-        let deadline = Instant::now() + CONNECT_TIMEOUT;
-        RedisConnection::open_at((sentinel, tls), login, (MAX_REPLY_BYTES, kind), deadline).await
-    }
-}
-
-/// The address of the newest configuration; of several as new, the one that is named most often, or first.
-fn newest<'a>(
-    named: impl Iterator<Item = &'a (ConnectionAddr, u64)>,
-) -> Option<&'a (ConnectionAddr, u64)> {
-    let mut votes: Vec<(&(ConnectionAddr, u64), usize)> = Vec::new();
-    for address in named {
-        match votes.iter_mut().find(|(known, _)| *known == address) {
-            Some((_, votes)) => *votes += 1,
-            None => votes.push((address, 1)),
+        let kind = (MAX_REPLY_BYTES, kind);
+        match RedisConnection::open_at((sentinel, tls), login, kind, deadline).await {
+            Ok(connection) if connection.is_sentinel == Some(false) => {
+                Err(SourceError::NoSentinelThere)
+            }
+            Err(SourceError::Refused(message)) => Err(SourceError::SentinelRefused(message)),
+            opened => opened,
         }
     }
-    // Of equal ones `max_by_key` returns the last.
-    votes.reverse();
-    let winner = votes.into_iter().max_by_key(|((_, epoch), votes)| (*epoch, *votes));
-    winner.map(|(address, _)| address)
 }
 
 /// The fields of a reply: a map, or in RESP2 an array of names and values.
@@ -147,14 +149,24 @@ fn fields(reply: &Value) -> Vec<(&[u8], &[u8])> {
     }
 }
 
-/// Host, port and `config-epoch` of a master.
+/// Host, port and `config-epoch` of a master, if these are an address.
 fn master(fields: &[(&[u8], &[u8])]) -> Option<(String, u16, u64)> {
     let field = |name: &str| {
         let (_, value) = fields.iter().find(|(key, _)| *key == name.as_bytes())?;
         str::from_utf8(value).ok()
     };
     let epoch = field("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
-    Some((field("ip")?.to_owned(), field("port")?.parse().ok()?, epoch))
+    let (host, port) = host_and_port(field("ip")?, field("port")?)?;
+    Some((host, port, epoch))
+}
+
+/// An address as sentinels write it. It is connected to, and shown to people: `None` unless the host is a name or an IP
+/// address, and the port a port.
+pub(in super::super) fn host_and_port(host: &str, port: &str) -> Option<(String, u16)> {
+    let is_host = |c: char| c.is_ascii_alphanumeric() || "._-:%".contains(c);
+    let is_named = (1..=MAX_HOST).contains(&host.len()) && host.chars().all(is_host);
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    is_named.then(|| (host.to_owned(), port))
 }
 
 /// A server beside a sentinel: with TLS, if the sentinel has it.
@@ -173,26 +185,9 @@ pub(in super::super) fn at_same_tls(
 
 #[cfg(test)]
 mod tests {
-    use redis::ConnectionAddr;
     use ssegate_resp::Value;
 
-    use super::{fields, master, newest};
-
-    #[test]
-    fn the_newest_configuration_is_believed_then_most_sentinels_then_the_first() {
-        let at = |port| ConnectionAddr::Tcp("10.0.0.1".to_owned(), port);
-        for (named, expected) in [
-            (&[][..], None),
-            (&[(1, 0)], Some(1)),
-            (&[(1, 0), (2, 0), (2, 0)], Some(2)),
-            (&[(2, 0), (1, 0)], Some(2)),
-            (&[(1, 3), (1, 3), (2, 4)], Some(2)),
-        ] {
-            let named: Vec<_> = named.iter().map(|(port, epoch)| (at(*port), *epoch)).collect();
-            let expected = expected.map(at);
-            assert_eq!(newest(named.iter()).map(|(at, _)| at.clone()), expected, "{named:?}");
-        }
-    }
+    use super::{fields, master};
 
     #[test]
     fn a_master_is_read_from_both_protocols() {
@@ -204,7 +199,18 @@ mod tests {
         for reply in [Value::Array(words.to_vec()), map] {
             assert_eq!(master(&fields(&reply)), expected, "{reply:?}");
         }
-        for words in [&[][..], &["ip"], &["ip", "a"], &["ip", "a", "port", "70000"]] {
+        let long = "a".repeat(256);
+        for words in [
+            &[][..],
+            &["ip"],
+            &["ip", "a"],
+            &["ip", "a", "port", "70000"],
+            &["ip", "a", "port", "0"],
+            &["ip", "", "port", "1"],
+            &["ip", &long, "port", "1"],
+            // It would be a line of its own in a log.
+            &["ip", "a\n[+] redis ok", "port", "1"],
+        ] {
             let reply = Value::Array(words.iter().map(|word| bulk(word)).collect());
             assert_eq!(master(&fields(&reply)), None, "{words:?}");
         }

@@ -1,14 +1,16 @@
 //! Sentinels: which server is the master now, and that it has moved.
 //!
-//! A connection asks all sentinels ([`ask`]), connects to the server that the newest configuration names, and makes sure
-//! by `ROLE` that it is a master. When another server has shown to be the master, all connections to the one before
-//! end, and are opened anew: it may go on as if nothing had happened, and what is published there is heard by
-//! nobody.
+//! A connection asks all sentinels ([`ask`]), connects to the server that a majority of them names ([`vote`]), and makes
+//! sure by `ROLE` that it is a master. When another server has shown to be the master, all connections to the one
+//! before end, and are opened anew: it may go on as if nothing had happened, and what is published elsewhere is
+//! heard by nobody. They end, too, when a majority names a server that cannot be used: the gateway is not ready then,
+//! and says so, where it would be deaf.
 //!
 //! <https://redis.io/docs/latest/develop/reference/sentinel-clients/>
 
 mod ask;
 mod status;
+mod vote;
 
 use std::sync::Arc;
 
@@ -16,11 +18,11 @@ use redis::ConnectionAddr;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub(super) use self::ask::{MAX_REPLY_BYTES, at_same_tls};
+pub(super) use self::ask::{MAX_REPLY_BYTES, at_same_tls, host_and_port};
 use self::status::SentinelStatus;
 use super::connection::ConnectionMoved;
 use super::error::SourceError;
-use super::location::SentinelAddress;
+use super::location::{SentinelAddress, ShownAddress};
 use super::socket::RedisTls;
 
 /// The sentinels of one master. A cheap handle.
@@ -31,9 +33,24 @@ pub(crate) struct Sentinels(Arc<SentinelState>);
 struct SentinelState {
     address: SentinelAddress,
     tls: RedisTls,
-    // The server that has shown to be the master last.
-    master: watch::Sender<Option<NamedMaster>>,
+    master: watch::Sender<KnownMaster>,
     status: SentinelStatus,
+}
+
+/// Where connections lead to.
+#[derive(Debug, Default)]
+struct KnownMaster {
+    // The server that has shown to be the master last.
+    found: Option<NamedMaster>,
+    // One that a majority of the sentinels has named since, and that cannot be used. Nobody goes back to the one before,
+    // since it is the master no longer.
+    awaited: Option<NamedMaster>,
+}
+
+impl KnownMaster {
+    fn current(&self) -> Option<&NamedMaster> {
+        self.awaited.as_ref().or(self.found.as_ref())
+    }
 }
 
 /// A server that sentinels name.
@@ -44,22 +61,22 @@ pub(super) struct NamedMaster {
     epoch: u64,
     // When they were asked.
     asked: Instant,
-    // All of them have replied.
-    is_from_all: bool,
+    // A majority of all sentinels names it.
+    is_agreed: bool,
 }
 
 impl NamedMaster {
     /// Whether this is out of date where `now` has shown to be the master.
     fn is_older_than(&self, now: &Self) -> bool {
         // Sentinels that were set up anew count from 0 again.
-        self.asked < now.asked || (self.epoch < now.epoch && !self.is_from_all)
+        self.asked < now.asked || (self.epoch < now.epoch && !self.is_agreed)
     }
 }
 
 impl Sentinels {
     pub(super) fn new(address: SentinelAddress, tls: RedisTls) -> Self {
         let status = SentinelStatus::new(address.sentinels().len());
-        Self(Arc::new(SentinelState { address, tls, master: watch::Sender::new(None), status }))
+        Self(Arc::new(SentinelState { address, tls, master: watch::Sender::default(), status }))
     }
 
     /// The sentinels, and the name of the master.
@@ -72,9 +89,13 @@ impl Sentinels {
         &self.0.status
     }
 
-    /// The server that has shown to be the master last.
+    /// The server that has shown to be the master last, or, where it cannot be used, the one that a majority names.
     pub(super) fn master(&self) -> Option<ConnectionAddr> {
-        self.0.master.borrow().as_ref().map(|master| master.address.clone())
+        self.current().map(|master| master.address)
+    }
+
+    fn current(&self) -> Option<NamedMaster> {
+        self.0.master.borrow().current().cloned()
     }
 
     /// A server has shown to be the master. Returns what tells that it is not any more.
@@ -84,37 +105,58 @@ impl Sentinels {
     /// for one.
     pub(super) fn found(&self, found: NamedMaster) -> Result<ConnectionMoved, SourceError> {
         let mut moved_to = None;
-        self.0.master.send_if_modified(|master| match master {
-            Some(now) if now.address == found.address => {
-                if !found.is_older_than(now) {
-                    *now = found.clone();
-                }
-                false
+        let mut has_changed = false;
+        self.0.master.send_if_modified(|known| {
+            let current = known.current();
+            let is_same = current.is_some_and(|current| current.address == found.address);
+            let newer = current.filter(|current| found.is_older_than(current));
+            if let Some(newer) = newer.filter(|_| !is_same) {
+                moved_to = Some(ShownAddress(&newer.address).to_string());
+                return false;
             }
-            Some(now) if found.is_older_than(now) => {
-                moved_to = Some(now.address.to_string());
-                false
-            }
-            master => {
-                *master = Some(found.clone());
-                true
-            }
+            let newest = newer.unwrap_or(&found).clone();
+            let before = known.found.as_ref();
+            has_changed = before.is_some_and(|before| before.address != newest.address);
+            *known = KnownMaster { found: Some(newest), awaited: None };
+            !is_same
         });
         if let Some(moved_to) = moved_to {
             return Err(SourceError::MasterMoved(moved_to));
         }
-        let (mut master, address) = (self.0.master.subscribe(), found.address);
-        Ok(Box::pin(async move {
-            let has_moved =
-                |now: &Option<NamedMaster>| now.as_ref().is_some_and(|now| now.address != address);
-            let moved_to = master.wait_for(has_moved).await;
-            let moved_to = moved_to.map(|now| now.as_ref().map(|now| now.address.to_string()));
-            match moved_to {
-                Ok(moved_to) => SourceError::MasterMoved(moved_to.unwrap_or_default()),
-                // The gateway has ended.
-                Err(_) => std::future::pending().await,
+        if has_changed {
+            self.0.status.record_change();
+        }
+        Ok(self.when_moved(found.address))
+    }
+
+    /// A server that sentinels name cannot be used. Where a majority names it, connections that lead elsewhere end.
+    pub(super) fn cannot_use(&self, named: &NamedMaster) {
+        self.0.master.send_if_modified(|known| {
+            let is_elsewhere = known.current().is_some_and(|current| {
+                current.address != named.address && !named.is_older_than(current)
+            });
+            if is_elsewhere && named.is_agreed {
+                known.awaited = Some(named.clone());
             }
-        }))
+            is_elsewhere && named.is_agreed
+        });
+    }
+
+    /// Completes when connections have to lead elsewhere than to `address`.
+    fn when_moved(&self, address: ConnectionAddr) -> ConnectionMoved {
+        let mut master = self.0.master.subscribe();
+        Box::pin(async move {
+            let elsewhere = |known: &KnownMaster| {
+                let current = known.current().filter(|current| current.address != address)?;
+                Some(ShownAddress(&current.address).to_string())
+            };
+            let moved = master.wait_for(|known| elsewhere(known).is_some()).await;
+            match moved.ok().and_then(|known| elsewhere(&known)) {
+                Some(moved_to) => SourceError::MasterMoved(moved_to),
+                // The gateway has ended.
+                None => std::future::pending().await,
+            }
+        })
     }
 }
 
@@ -133,18 +175,29 @@ mod tests {
         ConnectionAddr::Tcp("10.0.0.1".to_owned(), port)
     }
 
-    #[tokio::test]
-    async fn an_older_answer_does_not_bring_the_old_master_back() {
+    fn sentinels() -> Sentinels {
         let login = RedisConnectionInfo::default();
         let address = SentinelAddress::new(vec![at(1)], "m".to_owned(), login).expect("one");
-        let sentinels = Sentinels::new(address, RedisTls::new(&at(1)));
+        Sentinels::new(address, RedisTls::new(&at(1)))
+    }
+
+    /// `seconds`: when the sentinels were asked.
+    fn named(
+        start: Instant,
+        (port, epoch): (u16, u64),
+        seconds: u64,
+        is_agreed: bool,
+    ) -> NamedMaster {
+        let asked = start + Duration::from_secs(seconds);
+        NamedMaster { address: at(port), epoch, asked, is_agreed }
+    }
+
+    #[tokio::test]
+    async fn an_older_answer_does_not_bring_the_old_master_back() {
+        let sentinels = sentinels();
         let start = Instant::now();
-        let named = |port, epoch, seconds, is_from_all| NamedMaster {
-            address: at(port),
-            epoch,
-            asked: start + Duration::from_secs(seconds),
-            is_from_all,
-        };
+        let named =
+            |port, epoch, seconds, is_agreed| named(start, (port, epoch), seconds, is_agreed);
         let old = sentinels.found(named(7, 0, 0, true)).expect("the first");
         let new = sentinels.found(named(8, 1, 5, false)).expect("a failover");
         assert_eq!(old.await.to_string(), "the master is now 10.0.0.1:8");
@@ -155,8 +208,28 @@ mod tests {
         }
         assert!(sentinels.found(named(8, 1, 3, true)).is_ok(), "it is the same");
         assert_eq!(sentinels.master(), Some(at(8)));
-        // All of them were set up anew.
-        let _newest = sentinels.found(named(7, 0, 9, true)).expect("all say so");
+        // Most of them were set up anew.
+        let _newest = sentinels.found(named(7, 0, 9, true)).expect("most say so");
         assert_eq!(new.await.to_string(), "the master is now 10.0.0.1:7");
+        assert_eq!(sentinels.status().take_changes(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_old_master_is_left_for_one_that_a_majority_names_and_that_cannot_be_used() {
+        let sentinels = sentinels();
+        let start = Instant::now();
+        let old = sentinels.found(named(start, (7, 0), 0, true)).expect("the first");
+        // One sentinel alone may say what it likes, and what was said before counts no more.
+        sentinels.cannot_use(&named(start, (9, 9), 1, false));
+        sentinels.cannot_use(&named(start + Duration::from_secs(1), (7, 0), 1, true));
+        assert_eq!(sentinels.master(), Some(at(7)));
+        sentinels.cannot_use(&named(start, (8, 1), 5, true));
+        assert_eq!(old.await.to_string(), "the master is now 10.0.0.1:8");
+        let error =
+            sentinels.found(named(start, (7, 0), 4, true)).err().expect("it was asked before");
+        assert_eq!(error.to_string(), "the master is now 10.0.0.1:8");
+        let _new = sentinels.found(named(start, (8, 1), 6, true)).expect("it can be used now");
+        assert_eq!(sentinels.status().take_changes(), 1);
+        assert_eq!(sentinels.status().take_changes(), 0);
     }
 }
