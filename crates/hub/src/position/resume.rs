@@ -120,7 +120,7 @@ impl Resume {
     pub(crate) fn reached(&self) -> u64 {
         match self {
             Self::After { cursor, .. } => cursor.number(),
-            Self::Newest(_) | Self::Foreign(_) | Self::Unknown => 0,
+            Self::Newest(_) | Self::Foreign(_) | Self::AfterId(_) | Self::Unknown => 0,
         }
     }
 

@@ -235,7 +235,7 @@ impl ForkSearch {
 
 impl HashComparison {
     fn after(found: Option<Checkpoint>, trail: &StreamTrail<'_>) -> Self {
-        let base = found.or(trail.began_behind());
+        let base = found.or_else(|| trail.began_behind());
         let read = base.map_or(0, |base| trail.count.saturating_sub(base.count));
         let without_hash = read.saturating_sub(trail.recent.len() as u64);
         let at = base.map_or(EntryId::ZERO, |base| base.id);

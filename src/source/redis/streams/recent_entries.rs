@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(recent.len(), MAX_RECENT);
         assert!((0..10_000).all(|ms| {
             let place = (ms + MAX_RECENT as u64).checked_sub(10_000);
-            recent.find(0, id(ms), Some(1)) == place.map(|place| place as usize)
+            recent.find(0, id(ms), Some(1)) == place.and_then(|place| usize::try_from(place).ok())
         }));
         assert_eq!(recent.find(0, id(9_999), Some(2)), None);
         assert_eq!(recent.find(101, id(9_999), Some(1)), Some(MAX_RECENT - 1));
