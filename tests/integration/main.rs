@@ -114,6 +114,7 @@ mod redis_failures;
 mod redis_rights;
 /// Redis Streams: live, resumed, over restarts, trimmed, begun anew.
 mod redis_streams;
+mod redis_streams_moved;
 /// A Redis that says more than it was asked.
 mod reply_desync;
 /// Clients that come back, where something could be lost without a word.

@@ -10,9 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Relays to one address. Dropped, it closes everything.
+/// Relays to one address at a time. Dropped, it closes everything.
 pub(crate) struct Relay {
     address: SocketAddr,
+    target: watch::Sender<SocketAddr>,
     /// Connections accepted before this number carry nothing any more.
     silent_below: watch::Sender<usize>,
     accepted: watch::Receiver<usize>,
@@ -60,10 +61,19 @@ impl Relay {
         let (delay, delayed) = watch::channel(Duration::ZERO);
         let (hold, held) = watch::channel(false);
         let (tampering, tampered) = watch::channel(Tampering::None);
+        let (target, mut aim) = watch::channel(target);
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
-            while let Ok((near, _)) = listener.accept().await {
+            loop {
+                let near = tokio::select! {
+                    accepted = listener.accept() => accepted.unwrap().0,
+                    Ok(()) = aim.changed() => {
+                        connections.abort_all();
+                        continue;
+                    }
+                };
                 let number = *count.borrow();
+                let target = *aim.borrow();
                 let Ok(far) = TcpStream::connect(target).await else { continue };
                 // As the ends have it: the path must not hold small pieces back for 40 ms.
                 near.set_nodelay(true).unwrap();
@@ -89,7 +99,22 @@ impl Relay {
             }
         });
         let task = tokio_util::task::AbortOnDropHandle::new(task);
-        Self { address, silent_below, accepted, slowness, delay, hold, tampering, _task: task }
+        Self {
+            address,
+            target,
+            silent_below,
+            accepted,
+            slowness,
+            delay,
+            hold,
+            tampering,
+            _task: task,
+        }
+    }
+
+    /// Closes all connections, and leads those that come to another address.
+    pub(crate) fn move_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
     }
 
     /// Where it listens.

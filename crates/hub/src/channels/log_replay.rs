@@ -55,11 +55,14 @@ impl HubState {
         let channels = self.channels_of(&request)?;
         let (gap, entries, is_all) = match result {
             LogReadResult::Start(id) => {
-                starts[log] = LogStart::After(id);
+                starts[log] = LogStart::First(id);
                 (None, Vec::new(), true)
             }
             LogReadResult::Entries { gap, entries, is_all } => (gap, entries, is_all),
         };
+        let history = self.channels[channels[log] as usize].history.as_ref();
+        let loss = gap.filter(|(reason, _)| reason.goes_back());
+        let number = loss.zip(history).and_then(|((_, id), history)| history.loss_at(id));
         if let (LogRange::After { after, until }, None, true) = (range, gap, is_all) {
             starts[log] = LogStart::Ahead(after.max(until));
         }
@@ -72,6 +75,7 @@ impl HubState {
             starts[log] = LogStart::After(after);
         }
         let subject = Subject::of(channels[log]);
+        let gap = gap.map(|(reason, id)| (reason, id, number.unwrap_or(0)));
         let mut page = read_page((log, subject), gap, entries, request.max_bytes);
         page.start = entries_of(&starts);
         self.send_page(request, page);
@@ -84,7 +88,9 @@ impl HubState {
         channels: &[ChannelIndex],
         mut starts: Box<[LogStart]>,
     ) -> Option<LogRead> {
-        let read = self.locate(channels, &mut starts).or_else(|| self.uncovered(channels, &starts));
+        let reached = request.resume.reached();
+        let read = self.locate(channels, &mut starts);
+        let read = read.or_else(|| self.uncovered(channels, &starts, reached));
         if let Some((log, range)) = read {
             let pending = PendingLogRead { request, starts, log, range };
             let log_read = pending.log_read();
@@ -94,7 +100,10 @@ impl HubState {
         let start = entries_of(&starts);
         let slices = self.slices(channels, |log| {
             let history = self.channels[channels[log] as usize].history.as_ref();
-            let number = history.zip(start[log]).map(|(history, id)| history.number_at(id));
+            let is_first = matches!(starts[log], LogStart::First(_));
+            let reached = if is_first { u64::MAX } else { reached };
+            let number =
+                history.zip(start[log]).map(|(history, id)| history.number_at(id, reached));
             number.unwrap_or(u64::MAX)
         });
         let settled = self.numbers.settled();
@@ -113,11 +122,11 @@ impl HubState {
         for (log, (&index, start)) in channels.iter().zip(starts).enumerate() {
             let channel = &self.channels[index as usize];
             *start = match *start {
-                LogStart::Now => LogStart::After(channel.newest_entry),
+                LogStart::Now => LogStart::First(channel.newest_entry),
                 LogStart::Newest(count) => {
                     let history = channel.history.as_ref();
                     match history.and_then(|history| history.id_before_newest(count)) {
-                        Some(id) => LogStart::After(id),
+                        Some(id) => LogStart::First(id),
                         None => return Some((log, LogRange::BeforeNewest(count))),
                     }
                 }
@@ -127,22 +136,23 @@ impl HubState {
         None
     }
 
-    /// The first of the logs whose history does not reach back to its start.
+    /// The first of the logs whose history does not reach back to its start, or does not know it. The stream
+    /// has come up to the number `reached`, at the least.
     fn uncovered(
         &self,
         channels: &[ChannelIndex],
         starts: &[LogStart],
+        reached: u64,
     ) -> Option<(usize, LogRange)> {
         let range = |(log, (&index, start)): (usize, (&ChannelIndex, &LogStart))| {
             let channel = &self.channels[index as usize];
             let history = channel.history.as_ref();
             let floor = history.map_or(EntryId::MAX, |history| history.log_complete_after());
+            let is_known = |id| history.is_some_and(|history| history.knows(id, reached));
             let (after, is_covered) = match *start {
-                LogStart::After(id) => {
-                    let has_vanished = || history.is_some_and(|history| history.has_vanished(id));
-                    (id, floor <= id && id <= channel.newest_entry && !has_vanished())
-                }
-                LogStart::Ahead(id) => (id, floor <= id),
+                LogStart::After(id) => (id, is_known(id)),
+                LogStart::Ahead(id) => (id, floor < id || (floor == id && is_known(id))),
+                LogStart::First(id) => (id, floor <= id),
                 LogStart::Now | LogStart::Newest(_) => return None,
             };
             (!is_covered).then_some((log, LogRange::After { after, until: floor }))
@@ -154,14 +164,14 @@ impl HubState {
 /// A page of what the source has read again of one log. At least one entry goes with it; more follows.
 fn read_page(
     (log, subject): (usize, Subject),
-    gap: Option<(GapReason, EntryId)>,
+    gap: Option<(GapReason, EntryId, u64)>,
     entries: Vec<(EntryId, Option<Event>)>,
     max_bytes: usize,
 ) -> ReplayPage {
     let now = Instant::now();
     let mut page = ReplayPage::default();
-    if let Some((reason, id)) = gap {
-        page.push_gap(0, Some(LogEntry { log, id }), reason, vec![log]);
+    if let Some((reason, id, number)) = gap {
+        page.push_gap(number, Some(LogEntry { log, id }), reason, vec![log]);
     }
     let mut bytes = 0;
     for (id, event) in entries {

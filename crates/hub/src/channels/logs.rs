@@ -78,6 +78,7 @@ impl HubState {
     /// rollback, it has come back without what followed.
     pub(super) fn log_gap(&mut self, name: &str, reason: GapReason, entry: EntryId) {
         let number = self.numbers.take_for_log();
+        let before = number.saturating_sub(1);
         let now = Instant::now();
         for &index in self.names.of_log(name) {
             let channel = &mut self.channels[index as usize];
@@ -85,17 +86,16 @@ impl HubState {
                 continue;
             }
             let newest = channel.newest_entry;
+            // The gap is kept behind where the log goes on.
             channel.newest_entry = if reason.goes_back() { entry } else { newest.max(entry) };
             channel.change_history(&mut self.budget, |history| match reason {
-                GapReason::Reset => history.reset_log(number, entry, newest),
-                GapReason::RolledBack => history.roll_back(number, entry, newest),
+                // What was kept is of another log.
+                GapReason::Reset => history.begin_log(before, entry),
+                GapReason::RolledBack => history.roll_back(before, entry),
                 _ => {}
             });
-            // What was kept before a reset is of another log.
-            if reason != GapReason::Reset {
-                let record = (RecordContent::Gap(reason), EventName::default());
-                channel.keep(number, record, now, &mut self.budget);
-            }
+            let record = (RecordContent::Gap(reason), EventName::default());
+            channel.keep(number, record, now, &mut self.budget);
             channel.send_gap(reason, (number, EventName::default()), &mut self.senders);
         }
     }

@@ -12,6 +12,8 @@ pub(super) enum LogStart {
     /// After this entry, which may be newer than all that was read here; the source has said that nothing
     /// is missing after it but what it will still send.
     Ahead(EntryId),
+    /// After this entry, for a client that has had nothing of the log, and so has lost nothing there.
+    First(EntryId),
     /// After the newest entry.
     Now,
     /// With the newest entries, this many.
@@ -22,7 +24,7 @@ impl LogStart {
     /// The entry after which it begins, where it is known.
     pub(super) fn entry(self) -> Option<EntryId> {
         match self {
-            Self::After(id) | Self::Ahead(id) => Some(id),
+            Self::After(id) | Self::Ahead(id) | Self::First(id) => Some(id),
             Self::Now | Self::Newest(_) => None,
         }
     }

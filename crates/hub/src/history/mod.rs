@@ -6,6 +6,7 @@
 //! together.
 
 pub(super) mod budget;
+mod log_ids;
 pub(super) mod merge;
 pub(super) mod page;
 pub(super) mod record;
@@ -17,6 +18,7 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
+use self::log_ids::LogIds;
 use self::record::{HistoryRecord, RecordContent};
 use self::retention::HistorySettings;
 use crate::EntryId;
@@ -42,26 +44,6 @@ pub(super) struct History {
     log: Option<LogIds>,
 }
 
-/// Of a log, the ids of its records.
-#[derive(Debug)]
-struct LogIds {
-    // Invariant: one for each record, and they do not descend. A gap has the id up to which it reaches.
-    ids: VecDeque<EntryId>,
-    // Everything after this id is in `ids`; of what came before, something may be missing.
-    complete_after: EntryId,
-    vanished: VanishedIds,
-}
-
-/// Ids that clients may have of entries that are gone: the log was restored from an older state, or begun
-/// anew.
-#[derive(Clone, Copy, Debug, Default)]
-struct VanishedIds {
-    // Those after the first and up to the second, except what has been added since.
-    range: Option<(EntryId, EntryId)>,
-    // The history begins at the newest entry of a log that is gone: a client with its id may not know that.
-    has_floor: bool,
-}
-
 impl History {
     /// An empty history of a channel that is followed from `number` on.
     pub(super) fn new(settings: HistorySettings, number: u64) -> Self {
@@ -79,13 +61,6 @@ impl History {
         let records: VecDeque<_> = records.into_iter().collect();
         let bytes = records.iter().map(|record| record.content.bytes()).sum();
         Self { records, bytes, dropped, ..Self::new(settings, complete_after) }
-    }
-
-    /// An empty history of a log that is read from the entry `id` on, which came before `number`.
-    pub(super) fn of_log(settings: HistorySettings, number: u64, id: EntryId) -> Self {
-        let vanished = VanishedIds::default();
-        let log = LogIds { ids: VecDeque::new(), complete_after: id, vanished };
-        Self { log: Some(log), ..Self::new(settings, number) }
     }
 
     pub(super) fn settings(&self) -> HistorySettings {
@@ -176,46 +151,6 @@ impl History {
         self.dropped
     }
 
-    /// The log is read from the entry `id` on: what was kept of it is dropped.
-    pub(super) fn begin_log(&mut self, number: u64, id: EntryId) {
-        *self = Self::of_log(self.settings, self.complete_after.max(number), id);
-    }
-
-    /// The log, whose newest entry was `newest`, was begun anew after `id`. Clients that were away come
-    /// back with ids of the log before, which the new one may soon have gone past.
-    pub(super) fn reset_log(&mut self, number: u64, id: EntryId, newest: EntryId) {
-        let range = self.vanished_with(id, newest);
-        self.begin_log(number, id);
-        if let Some(log) = &mut self.log {
-            log.vanished = VanishedIds { range, has_floor: id == newest };
-        }
-    }
-
-    /// The log, whose newest entry was `newest`, was restored from an older state that ends with `id`.
-    pub(super) fn roll_back(&mut self, number: u64, id: EntryId, newest: EntryId) {
-        let range = self.vanished_with(id, newest);
-        if self.log_complete_after() > id {
-            self.begin_log(number, id);
-        }
-        while let Some(log) = &mut self.log
-            && log.ids.back().is_some_and(|newest| *newest > id)
-        {
-            log.ids.pop_back();
-            if let Some(gone) = self.records.pop_back() {
-                self.bytes -= gone.content.bytes();
-            }
-        }
-        if let Some(log) = &mut self.log {
-            log.vanished.range = range;
-        }
-    }
-
-    /// The range of what has vanished, once the log has lost what came after `id` and up to `newest`.
-    fn vanished_with(&self, id: EntryId, newest: EntryId) -> Option<(EntryId, EntryId)> {
-        let known = self.log.as_ref()?.vanished.range.unwrap_or((id, newest));
-        Some((known.0.min(id), known.1.max(newest)))
-    }
-
     /// Keeps a record, and drops what no longer fits. `number` is greater than all before; `entry` is
     /// its id where the channel is a log, or the id up to which a gap reaches.
     pub(super) fn push(
@@ -262,12 +197,12 @@ impl History {
             }
             return;
         };
-        let newest_id = |log: &LogIds| Some((*log.ids.back()?, log.vanished.range));
-        if let Some((id, range)) = self.log.as_ref().and_then(newest_id) {
+        let newest_id = self.log.as_ref().and_then(|log| log.ids.back().copied());
+        if let Some(id) = newest_id {
+            let is_loss = self.records.back().is_some_and(HistoryRecord::is_loss);
             self.begin_log(newest, id);
-            // Clients still have those ids.
             if let Some(log) = &mut self.log {
-                log.vanished.range = range;
+                log.begins_with_loss = is_loss;
             }
         } else {
             self.records = VecDeque::new();
@@ -318,42 +253,6 @@ impl History {
         }
     }
 
-    /// The id after which the newest `count` entries of the log come; `None` where fewer are kept.
-    pub(super) fn id_before_newest(&self, count: usize) -> Option<EntryId> {
-        let log = self.log.as_ref()?;
-        let events = self.records.iter().enumerate().rev().filter(|(_, record)| record.is_event());
-        let (oldest, _) = events.take(count).nth(count.checked_sub(1)?)?;
-        Some(oldest.checked_sub(1).map_or(log.complete_after, |before| log.ids[before]))
-    }
-
-    /// The id in the log after which nothing is missing.
-    pub(super) fn log_complete_after(&self) -> EntryId {
-        self.log.as_ref().map_or(EntryId::MAX, |log| log.complete_after)
-    }
-
-    /// Whether `id` may be that of an entry that is gone since the log was restored from an older state, or
-    /// begun anew.
-    pub(super) fn has_vanished(&self, id: EntryId) -> bool {
-        let Some(log) = &self.log else { return false };
-        let VanishedIds { range, has_floor } = log.vanished;
-        // What was dropped last was an entry of the log as it is now.
-        if id == log.complete_after {
-            return has_floor;
-        }
-        let is_gone = |(kept, until)| kept < id && id <= until;
-        range.is_some_and(is_gone) && log.ids.binary_search(&id).is_err()
-    }
-
-    /// The number after which the kept records come that follow `id` in the log. A binary search.
-    pub(super) fn number_at(&self, id: EntryId) -> u64 {
-        let ids = self.log.as_ref().map(|log| &log.ids);
-        let before = ids.map_or(0, |ids| ids.partition_point(|known| *known <= id));
-        match before.checked_sub(1) {
-            Some(newest) => self.records[newest].number,
-            None => self.complete_after,
-        }
-    }
-
     /// The records after `number`, with their ids in a log. A binary search.
     fn after(&self, number: u64) -> impl Iterator<Item = (&HistoryRecord, Option<EntryId>)> {
         let start = self.records.partition_point(|record| record.number <= number);
@@ -371,16 +270,18 @@ impl History {
     }
 
     fn drop_oldest(&mut self) {
+        let mut is_loss = false;
         if let Some(oldest) = self.records.pop_front() {
             self.bytes -= oldest.content.bytes();
             self.complete_after = oldest.number;
             self.dropped = oldest.name;
+            is_loss = oldest.is_loss();
         }
         if let Some(log) = &mut self.log
             && let Some(oldest) = log.ids.pop_front()
         {
             log.complete_after = oldest;
-            log.vanished.has_floor = false;
+            log.begins_with_loss = is_loss;
         }
     }
 }

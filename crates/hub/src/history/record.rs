@@ -30,6 +30,11 @@ impl HistoryRecord {
         matches!(self.content, RecordContent::Event(..))
     }
 
+    /// Whether a log has lost there what clients may have.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(self.content, RecordContent::Gap(reason) if reason.goes_back())
+    }
+
     /// Whether it is of one message: an event, or one that was too large.
     pub(crate) fn is_message(&self) -> bool {
         matches!(self.content, RecordContent::Event(..) | RecordContent::Gap(GapReason::TooLarge))

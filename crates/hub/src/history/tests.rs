@@ -48,7 +48,7 @@ fn records_of_a_log_are_found_by_their_ids() {
     }
     assert_eq!(history.log_complete_after(), id(6));
     for (ms, expected) in [(6, 11), (7, 11), (8, 13), (9, 15), (11, 15), (12, 17), (99, 17)] {
-        assert_eq!(history.number_at(id(ms)), expected, "after {ms}");
+        assert_eq!(history.number_at(id(ms), 0), expected, "after {ms}");
     }
     assert_eq!(history.id_before_newest(1), Some(id(9)));
     assert_eq!(history.id_before_newest(3), Some(id(6)));
@@ -57,47 +57,59 @@ fn records_of_a_log_are_found_by_their_ids() {
     assert_eq!((history.log_complete_after(), history.held()), (id(12), 0));
 }
 
-#[test]
-fn entries_that_vanished_are_known_after_an_eviction() {
+/// A log that had the entries 6 to 8, lost 7 and 8, and has had 9 since; each has the number before it.
+fn rolled_back(count: usize) -> History {
     let now = Instant::now();
     let id = |milliseconds| EntryId { milliseconds, sequence: 0 };
-    let mut history = history(9);
+    let mut history = history(count);
     history.begin_log(10, id(5));
     for (number, ms) in [(11, 6), (12, 7), (13, 8)] {
         history.push(number, Some(id(ms)), event(), now);
     }
-    history.roll_back(14, id(6), id(8));
+    history.roll_back(13, id(6));
     history.push(14, Some(id(6)), gap(GapReason::RolledBack), now);
-    history.evict();
-    history.push(15, Some(id(9)), event(), now);
-    let vanished = [6, 7, 8, 9].map(|ms| history.has_vanished(id(ms)));
-    assert_eq!(vanished, [false, true, true, false]);
+    history
 }
 
 #[test]
-fn ids_of_a_log_that_was_begun_anew_are_known_until_the_new_one_has_them() {
-    let now = Instant::now();
+fn only_ids_of_records_are_known() {
     let id = |milliseconds| EntryId { milliseconds, sequence: 0 };
-    let mut history = history(2);
-    history.begin_log(10, id(5));
-    history.reset_log(11, id(0), id(8));
-    let vanished = |history: &History| [0, 1, 3, 4, 8, 9].map(|ms| history.has_vanished(id(ms)));
-    assert_eq!(vanished(&history), [false, true, true, true, true, false]);
-    for (number, ms) in [(12, 1), (13, 3), (14, 4)] {
-        history.push(number, Some(id(ms)), event(), now);
+    let mut history = rolled_back(9);
+    history.push(15, Some(id(9)), event(), Instant::now());
+    for (ms, is_known) in [(4, false), (5, true), (6, true), (7, false), (8, false), (9, true)] {
+        assert_eq!(history.knows(id(ms), 0), is_known, "{ms}");
     }
-    // What was dropped last is an entry of the new log.
-    assert_eq!(history.log_complete_after(), id(1));
-    assert_eq!(vanished(&history), [false, false, false, false, true, false]);
-    history.evict();
-    assert_eq!(vanished(&history), [false, true, true, false, true, false]);
-    // It may be begun anew right behind its newest entry.
-    history.reset_log(15, id(9), id(9));
-    assert_eq!(vanished(&history), [false, true, true, true, true, true]);
-    for (number, ms) in [(16, 10), (17, 11), (18, 12)] {
-        history.push(number, Some(id(ms)), event(), now);
+}
+
+#[test]
+fn a_loss_follows_the_entry_after_which_the_log_went_on_until_a_stream_has_come_past_it() {
+    let id = |milliseconds| EntryId { milliseconds, sequence: 0 };
+    let history = rolled_back(9);
+    for (ms, reached, expected) in [(5, 0, 10), (6, 0, 11), (6, 13, 11), (6, 14, 14), (7, 0, 14)] {
+        assert_eq!(history.number_at(id(ms), reached), expected, "{ms} {reached}");
     }
-    assert!(!history.has_vanished(id(10)));
+    for (ms, expected) in [(5, None), (6, Some(14)), (7, None)] {
+        assert_eq!(history.loss_at(id(ms)), expected, "{ms}");
+    }
+}
+
+#[test]
+fn a_loss_that_is_no_longer_kept_is_known_until_another_record_is_dropped() {
+    let id = |milliseconds| EntryId { milliseconds, sequence: 0 };
+    for is_evicted in [true, false] {
+        let mut history = rolled_back(1);
+        match is_evicted {
+            true => history.evict(),
+            false => history.push(15, Some(id(9)), event(), Instant::now()),
+        }
+        assert_eq!(history.log_complete_after(), id(6));
+        assert_eq!([0, 13, 14].map(|number| history.knows(id(6), number)), [false, false, true]);
+        assert_eq!(history.loss_at(id(6)), Some(14));
+        history.push(16, Some(id(10)), event(), Instant::now());
+        history.push(17, Some(id(11)), event(), Instant::now());
+        assert!(history.knows(id(10), 0));
+        assert_eq!(history.loss_at(id(10)), None);
+    }
 }
 
 #[test]

@@ -40,7 +40,13 @@ impl Mailbox {
     ) {
         let cursor = &self.progress.cursor;
         match entry {
-            Some(entry) => cursor.move_in_log(entry),
+            Some(entry) => {
+                cursor.move_in_log(entry);
+                // So it is not sent what it has lost again, from the history.
+                if reason.goes_back() {
+                    cursor.reach(number);
+                }
+            }
             // The client's own position is nowhere.
             None if reason == GapReason::UnknownId => cursor.move_to(number),
             None => cursor.reach(number),

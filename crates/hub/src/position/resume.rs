@@ -108,6 +108,14 @@ impl Resume {
         }
     }
 
+    /// The number up to which the stream has come, at the least.
+    pub(crate) fn reached(&self) -> u64 {
+        match self {
+            Self::After { cursor, .. } => cursor.number(),
+            Self::Newest(_) | Self::Foreign(_) | Self::Unknown => 0,
+        }
+    }
+
     /// Everything after the cursor.
     pub(crate) fn after(cursor: Cursor) -> Self {
         Self::After { cursor, floors: None }

@@ -1,9 +1,8 @@
 //! Checkpoints in a stream: all of the newest entries that were read, and ever fewer of the older
 //! ones.
 //!
-//! A Redis that comes back with older data has a stream that ends earlier than before. If it ends
-//! at an entry that was read here, it is the same stream, rolled back, and nothing before that
-//! entry is read again.
+//! Another server, or one that was restored, has a stream of the same name that ends earlier, or goes on
+//! differently. The newest checkpoint that it still has shows up to where it is the same stream.
 
 use std::collections::VecDeque;
 
@@ -12,9 +11,7 @@ use ssegate_hub::EntryId;
 /// Checkpoints of one stream, at most: half of them are the newest entries, without gaps.
 ///
 /// Few, because every followed stream has them in addition to its bounded history: 512 bytes, so 50
-/// MB for 100,000 streams. Between two checkpoints, `entries-added` of Redis 7 serves the same
-/// purpose; if an older Redis returns to an entry in between, its stream counts as another one, and
-/// is read from its start.
+/// MB for 100,000 streams.
 const MAX_CHECKPOINTS: usize = 16;
 
 /// A checkpoint in a stream.
@@ -24,8 +21,34 @@ pub(super) struct Checkpoint {
     pub(super) id: EntryId,
     /// `entries-added` up to it.
     pub(super) count: u64,
-    /// A fingerprint of its contents, if known.
-    pub(super) fingerprint: Option<u32>,
+    /// What is known of the entry.
+    pub(super) trace: Trace,
+}
+
+/// What is known of the entry with an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trace {
+    /// Nothing: it may have been deleted before it was read, and reading began after it.
+    None,
+    /// It was there. Its contents were too large to be read.
+    Present,
+    /// It was there, with contents of this fingerprint.
+    Contents(u32),
+}
+
+impl Trace {
+    /// Of an entry that was read, with its fingerprint.
+    pub(super) fn of(fingerprint: Option<u32>) -> Self {
+        fingerprint.map_or(Self::Present, Self::Contents)
+    }
+
+    /// Whether an entry with this fingerprint and the same id can be the one that was read.
+    pub(super) fn fits(self, fingerprint: Option<u32>) -> bool {
+        match (self, fingerprint) {
+            (Self::Contents(known), Some(now)) => known == now,
+            _ => true,
+        }
+    }
 }
 
 /// The checkpoints of one stream.
@@ -57,34 +80,49 @@ impl Checkpoints {
         self.entries.truncate(kept);
     }
 
-    /// Whether the entry `id`, up to which Redis now reports `added`, was read.
-    pub(super) fn contains(
-        &self,
-        id: EntryId,
-        added: Option<u64>,
-        fingerprint: Option<u32>,
-    ) -> bool {
-        let after = self.entries.partition_point(|checkpoint| checkpoint.id <= id);
-        let Some(before) = after.checked_sub(1).map(|before| self.entries[before]) else {
-            return false;
-        };
-        let next = self.entries.get(after).map_or(u64::MAX, |next| next.count);
-        if before.id != id {
-            // It is not a checkpoint: only the count shows whether it lies between these two.
-            return added.is_some_and(|added| before.count < added && added < next);
-        }
-        let is_same = before.fingerprint.zip(fingerprint).is_none_or(|(known, now)| known == now);
-        // Entries deleted before they were read are counted at a later checkpoint.
-        is_same && added.is_none_or(|added| before.count <= added && added <= next)
+    /// The checkpoint with this id.
+    pub(super) fn at(&self, id: EntryId) -> Option<Checkpoint> {
+        let at = self.entries.binary_search_by_key(&id, |checkpoint| checkpoint.id).ok()?;
+        Some(self.entries[at])
     }
 
-    /// Removes every second checkpoint of the older half; keeps the first.
+    /// The newest entry up to `id` that was there.
+    pub(super) fn newest_entry(&self, id: EntryId) -> Option<Checkpoint> {
+        let after = self.entries.partition_point(|checkpoint| checkpoint.id <= id);
+        let mut before = self.entries.range(..after).rev();
+        before.find(|checkpoint| checkpoint.trace != Trace::None).copied()
+    }
+
+    /// The first checkpoint after `id`.
+    pub(super) fn next(&self, id: EntryId) -> Option<Checkpoint> {
+        let after = self.entries.partition_point(|checkpoint| checkpoint.id <= id);
+        self.entries.get(after).copied()
+    }
+
+    /// What was counted as `before` is `after`: moves the counts of all checkpoints by as much.
+    pub(super) fn recount(&mut self, before: u64, after: u64) {
+        for checkpoint in &mut self.entries {
+            checkpoint.count = (checkpoint.count + after).saturating_sub(before);
+        }
+    }
+
+    /// The oldest one: where reading began.
+    pub(super) fn oldest(&self) -> Option<Checkpoint> {
+        self.entries.front().copied()
+    }
+
+    /// Removes the checkpoint of the older half that leaves the smallest hole for its distance from the newest;
+    /// keeps the first.
     fn thin(&mut self) {
-        let mut at = 0;
-        self.entries.retain(|_| {
-            at += 1;
-            at > MAX_CHECKPOINTS / 2 || at % 2 == 1
-        });
+        let count = |at: usize| self.entries[at].count;
+        let newest = count(self.entries.len() - 1);
+        let hole = |at: usize| u128::from(count(at + 1).saturating_sub(count(at - 1)));
+        let distance = |at: usize| u128::from(newest.saturating_sub(count(at)));
+        let is_better =
+            |at: usize, than: usize| hole(at) * distance(than) < hole(than) * distance(at);
+        let best = (2..MAX_CHECKPOINTS / 2)
+            .fold(1, |best, at| if is_better(at, best) { at } else { best });
+        self.entries.remove(best);
     }
 }
 
@@ -92,72 +130,69 @@ impl Checkpoints {
 mod tests {
     use ssegate_hub::EntryId;
 
-    use super::{Checkpoint, Checkpoints, MAX_CHECKPOINTS};
+    use super::{Checkpoint, Checkpoints, MAX_CHECKPOINTS, Trace};
 
     fn id(milliseconds: u64) -> EntryId {
         EntryId { milliseconds, sequence: 0 }
     }
 
     fn checkpoint(milliseconds: u64, count: u64) -> Checkpoint {
-        Checkpoint { id: id(milliseconds), count, fingerprint: None }
+        Checkpoint { id: id(milliseconds), count, trace: Trace::Present }
+    }
+
+    fn many(count: u64) -> Checkpoints {
+        let mut checkpoints = Checkpoints::default();
+        checkpoints.reset(checkpoint(0, 0));
+        for number in 1..=count {
+            checkpoints.push(checkpoint(number, number));
+        }
+        checkpoints
     }
 
     #[test]
-    fn an_entry_is_recognized_by_its_id_its_count_and_its_fingerprint() {
-        let mut checkpoints = Checkpoints::default();
-        checkpoints.reset(checkpoint(10, 5));
-        checkpoints.push(Checkpoint { fingerprint: Some(7), ..checkpoint(20, 6) });
-        checkpoints.push(checkpoint(30, 7));
-        for (ms, added, fingerprint, is_known) in [
-            (10, Some(5), None, true),
-            (20, Some(6), Some(7), true),
-            (20, Some(6), Some(8), false),
-            (20, None, None, true),
-            // One entry was deleted before it was read.
-            (20, Some(7), Some(7), true),
-            (20, Some(1), None, false),
-            (20, Some(8), None, false),
-            (25, Some(6), None, false),
-            (9, Some(4), None, false),
+    fn a_trace_fits_the_same_contents_and_any_that_are_unknown() {
+        for (trace, fingerprint, fits) in [
+            (Trace::Contents(7), Some(7), true),
+            (Trace::Contents(7), Some(8), false),
+            (Trace::Contents(7), None, true),
+            (Trace::Present, Some(8), true),
         ] {
-            assert_eq!(
-                checkpoints.contains(id(ms), added, fingerprint),
-                is_known,
-                "{ms} {added:?} {fingerprint:?}"
-            );
+            assert_eq!(trace.fits(fingerprint), fits, "{trace:?} {fingerprint:?}");
         }
-        checkpoints.truncate_after(id(20));
-        assert!(!checkpoints.contains(id(30), None, None));
-        assert!(checkpoints.contains(id(20), Some(6), None));
     }
 
     #[test]
     fn a_hundred_thousand_streams_take_no_more_than_fifty_million_bytes() {
-        let mut checkpoints = Checkpoints::default();
-        checkpoints.reset(checkpoint(0, 0));
-        for number in 1..=1000 {
-            checkpoints.push(checkpoint(number, number));
-        }
-        let bytes = checkpoints.entries.capacity() * size_of::<Checkpoint>();
+        let bytes = many(1000).entries.capacity() * size_of::<Checkpoint>();
         assert!(100_000 * bytes <= 52_000_000, "{bytes} bytes per stream");
     }
 
     #[test]
-    fn a_long_stream_keeps_few_checkpoints_and_recognizes_every_entry() {
-        let mut checkpoints = Checkpoints::default();
-        checkpoints.reset(checkpoint(0, 100));
-        for number in 1..=50_000 {
-            checkpoints.push(checkpoint(10 * number, 100 + number));
-        }
+    fn a_long_stream_keeps_its_newest_entries_and_ever_fewer_of_the_older_ones() {
+        let mut checkpoints = many(50_000);
         assert!(checkpoints.entries.len() <= MAX_CHECKPOINTS);
-        for number in [0, 1, 2, 999, 10_000, 31_234, 49_000, 49_999, 50_000] {
-            assert!(checkpoints.contains(id(10 * number), Some(100 + number), None), "{number}");
+        let newest = 50_000 - MAX_CHECKPOINTS as u64 / 2 + 1;
+        assert!((newest..=50_000).all(|number| checkpoints.at(id(number)).is_some()));
+        // For every distance from the end there is one that is not much further away.
+        for distance in [10, 100, 1000, 10_000_u64] {
+            let before = checkpoints.newest_entry(id(50_000 - distance)).unwrap();
+            assert!(50_000 - before.count <= 4 * distance + 16, "{distance}: {before:?}");
+            assert!(checkpoints.next(before.id).unwrap().count > 50_000 - distance);
         }
-        // An entry of another stream.
-        assert!(!checkpoints.contains(id(10 * 31_234), Some(2), None));
-        assert!(
-            !checkpoints.contains(id(10 * 49_998 + 5), Some(100 + 49_998), None),
-            "there is no entry in between"
-        );
+        checkpoints.truncate_after(id(49_998));
+        let newest = checkpoints.newest_entry(EntryId::MAX);
+        assert_eq!(newest.map(|newest| newest.count), Some(49_998));
+    }
+
+    #[test]
+    fn where_nothing_was_read_there_is_no_entry() {
+        let mut checkpoints = many(3);
+        checkpoints.push(Checkpoint { trace: Trace::None, ..checkpoint(4, 4) });
+        for (up_to, expected) in [(9, Some(3)), (4, Some(3)), (3, Some(3)), (2, Some(2))] {
+            let newest = checkpoints.newest_entry(id(up_to));
+            assert_eq!(newest.map(|newest| newest.count), expected, "{up_to}");
+        }
+        assert_eq!(checkpoints.next(id(3)).map(|next| next.count), Some(4));
+        assert_eq!(checkpoints.next(id(4)), None);
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use ssegate_hub::ChannelName;
 
+use super::fork_search::ForkSearch;
+use super::info::StreamInfo;
 use super::range::RangeRead;
 
 /// A command whose reply is pending, in the order of sending.
@@ -20,6 +22,19 @@ pub(super) enum StreamCommand {
     Range(RangeRead),
     /// `XINFO STREAM` for a range read.
     RangeInfo(RangeRead),
+    /// `XRANGE` or `XREVRANGE`, to find out whether a followed stream is still the same.
+    Search(StreamSearch),
+}
+
+/// A search in a followed stream.
+#[derive(Debug)]
+pub(super) struct StreamSearch {
+    pub(super) name: ChannelName,
+    /// What Redis reported about it before.
+    pub(super) info: StreamInfo,
+    /// It has not been read on this connection yet.
+    pub(super) is_new_connection: bool,
+    pub(super) fork: ForkSearch,
 }
 
 /// The command and the stream, for error messages: Redis does not say which stream it means.
@@ -31,6 +46,14 @@ impl fmt::Display for StreamCommand {
             Self::RangeInfo(range) => write!(f, "XINFO of the stream {:?}", range.call.log),
             Self::Range(range) => {
                 write!(f, "{} of the stream {:?}", range.command().0, range.call.log)
+            }
+            Self::Search(search) => {
+                write!(
+                    f,
+                    "{} of the stream {:?}",
+                    search.fork.command(search.name.as_str()).0,
+                    search.name
+                )
             }
             Self::Initialized | Self::Ping => f.write_str("PING"),
             Self::Unblock => f.write_str("CLIENT UNBLOCK"),

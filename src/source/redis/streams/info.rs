@@ -19,6 +19,8 @@ pub(super) struct StreamInfo {
     pub(super) length: u64,
     /// `entries-added`: the number of entries ever added. Since Redis 7.
     pub(super) added: Option<u64>,
+    /// `max-deleted-entry-id`: the highest id that `XDEL` has deleted. Since Redis 7.
+    pub(super) max_deleted: Option<EntryId>,
     /// A fingerprint of the newest entry, if it still exists.
     pub(super) last_fingerprint: Option<u32>,
 }
@@ -30,6 +32,7 @@ impl StreamInfo {
         first: None,
         length: 0,
         added: Some(0),
+        max_deleted: Some(EntryId::ZERO),
         last_fingerprint: None,
     };
 
@@ -40,6 +43,9 @@ impl StreamInfo {
         for (key, value) in pairs {
             match (&key.as_bytes()?[..], value) {
                 (b"last-generated-id", Value::Bulk(id)) => info.last = EntryId::parse(id)?,
+                (b"max-deleted-entry-id", Value::Bulk(id)) => {
+                    info.max_deleted = Some(EntryId::parse(id)?);
+                }
                 (b"length", Value::Integer(length)) => info.length = u64::try_from(*length).ok()?,
                 (b"entries-added", Value::Integer(added)) => {
                     info.added = Some(u64::try_from(*added).ok()?);
@@ -63,6 +69,18 @@ impl StreamInfo {
     /// Whether the stream was created again since `known` was an entry of it.
     pub(super) fn is_recreated_since(&self, known: EntryId) -> bool {
         self.last < known
+    }
+
+    /// Whether an entry with this id, which is not there, may have been deleted.
+    pub(super) fn may_have_deleted(&self, id: EntryId) -> bool {
+        self.max_deleted.is_some_and(|deleted| deleted >= id)
+    }
+
+    /// Whether no entry of this stream ever had the id `known`, which is not there: entries before it
+    /// are, so it was not trimmed, and it was not deleted. False if Redis does not say.
+    pub(super) fn never_had(&self, known: EntryId) -> bool {
+        let is_deleted = self.max_deleted.is_none_or(|deleted| deleted >= known);
+        self.first.is_some_and(|first| first <= known) && known < self.last && !is_deleted
     }
 
     /// What may be missing for a reader that has the stream up to `known`, which is not an entry
@@ -116,7 +134,7 @@ mod tests {
             first: first.map(id),
             length,
             added,
-            last_fingerprint: None,
+            ..StreamInfo::default()
         };
         let trimmed = info(Some(5), 9, 3, Some(8));
         for (info, known, expected) in [
@@ -136,6 +154,29 @@ mod tests {
             (info(None, 9, 0, Some(4)), id(9), None),
         ] {
             assert_eq!(info.missing_after(known), expected, "{info:?} after {known}");
+        }
+    }
+    #[test]
+    fn an_id_of_another_stream_is_told_from_one_that_was_deleted() {
+        let info = |deleted: Option<u64>| StreamInfo {
+            first: Some(id(5)),
+            last: id(9),
+            length: 3,
+            added: Some(8),
+            max_deleted: deleted.map(id),
+            last_fingerprint: None,
+        };
+        for (deleted, known, never_had) in [
+            (Some(0), 7, true),
+            (Some(6), 7, true),
+            (Some(7), 7, false),
+            (Some(8), 7, false),
+            // Redis 6.2 does not say; trimmed; newer than all.
+            (None, 7, false),
+            (Some(0), 4, false),
+            (Some(0), 10, false),
+        ] {
+            assert_eq!(info(deleted).never_had(id(known)), never_had, "{deleted:?} {known}");
         }
     }
 }

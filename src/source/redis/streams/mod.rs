@@ -12,10 +12,17 @@ mod check_pace;
 mod checkpoints;
 mod command;
 mod entry;
+mod fork_search;
 mod info;
+#[cfg(test)]
+mod model_stream;
+#[cfg(test)]
+mod oracle;
 mod progress;
 mod range;
 mod readers;
+mod recent_entries;
+mod rollbacks;
 mod server;
 mod session;
 
@@ -209,7 +216,7 @@ impl ReaderState {
 
     fn report_comparison(&self, name: &str, comparison: Comparison) {
         match comparison {
-            Comparison::Same => {}
+            Comparison::Same | Comparison::Doubtful => {}
             Comparison::Starts(id) => self.hub.begin_log(name, id),
             Comparison::Missing(reason, id) => {
                 tracing::info!(

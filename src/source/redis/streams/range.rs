@@ -1,8 +1,9 @@
-//! Reads a range of a stream's past, for a client that resumes: one command, or two.
+//! Reads a range of a stream's past, for a client that resumes: one command, or a few.
 //!
 //! The range starts with the entry that the client knows. If that entry still exists, nothing after
 //! it was trimmed, and the range is complete. If not, a subsequent `XINFO STREAM` shows whether
-//! anything can be missing: streams are only ever trimmed at their start.
+//! anything can be missing: streams are only ever trimmed at their start. What was lost while the
+//! stream was followed is known from its [`Rollbacks`].
 
 use ssegate_hub::EntryId;
 use ssegate_hub::{GapReason, LogRange, LogRead, LogReadResult};
@@ -11,6 +12,7 @@ use ssegate_sse::Event;
 
 use super::entry::{EntriesReply, ReplyBudget, StreamEntry, decode};
 use super::info::StreamInfo;
+use super::rollbacks::Rollbacks;
 use crate::metrics::Metrics;
 
 /// Entries requested together.
@@ -24,6 +26,10 @@ pub(super) struct RangeRead {
     read: Option<ReadEntries>,
     /// The client's entry still exists, and is so large that nothing after it was read.
     is_known: bool,
+    /// Entries that the client has, or missed, are lost: it resumes after the range's first entry.
+    loss: Option<GapReason>,
+    /// No entry had the client's id: the newest before it is looked for.
+    is_foreign: bool,
     /// The reader of the stream has detected the reset as well.
     pub(super) is_reset_known: bool,
 }
@@ -37,19 +43,19 @@ struct ReadEntries {
 /// The next step of a range read.
 #[derive(Debug)]
 pub(super) enum RangeStep {
-    /// Send the command once more.
-    Retry(RangeRead),
+    /// Send the command, once more or another one.
+    Send(RangeRead),
     /// Send `XINFO STREAM`.
     FetchInfo(RangeRead),
-    /// It is complete. `is_reset`: the stream is not the one that the client knew.
-    Done { call: LogRead, past: LogReadResult, is_reset: bool },
-    /// The reply is malformed.
-    Malformed,
+    /// It is complete. `is_reset`: the stream is not the one that the client knew. `again` reads the same once
+    /// more.
+    Done { again: RangeRead, past: LogReadResult, is_reset: bool },
 }
 
 impl RangeRead {
     pub(super) fn new(call: LogRead) -> Self {
-        Self { call, read: None, is_known: false, is_reset_known: false }
+        let (is_known, is_foreign, is_reset_known) = (false, false, false);
+        Self { call, read: None, is_known, loss: None, is_foreign, is_reset_known }
     }
 
     /// The first command to send, and its arguments.
@@ -57,6 +63,9 @@ impl RangeRead {
         let name = self.call.log.to_string();
         let count = |count: usize| vec!["COUNT".to_owned(), count.to_string()];
         let (command, mut arguments, count) = match self.call.range {
+            LogRange::After { after, .. } if self.is_foreign => {
+                ("XREVRANGE", vec![name, after.to_string(), "-".to_owned()], count(1))
+            }
             LogRange::After { after, until } if until <= after => {
                 ("XRANGE", vec![name, after.to_string(), after.to_string()], count(1))
             }
@@ -75,73 +84,132 @@ impl RangeRead {
         (command, arguments)
     }
 
-    /// Handles the reply to that command.
+    /// Handles the reply to that command; `None` if it is malformed.
     pub(super) fn handle_entries(
         self,
         reply: Value,
         max_event_bytes: usize,
+        rollbacks: &Rollbacks,
         metrics: &Metrics,
-    ) -> RangeStep {
-        let Some(read) = EntriesReply::parse(reply, &mut ReplyBudget::default(), max_event_bytes)
-        else {
-            return RangeStep::Malformed;
-        };
+    ) -> Option<RangeStep> {
+        let read = EntriesReply::parse(reply, &mut ReplyBudget::default(), max_event_bytes)?;
         let EntriesReply { mut entries, is_truncated } = read;
         let LogRange::After { after, until } = self.call.range else {
-            return match entries.iter().map(|entry| entry.id).min() {
+            return Some(match entries.iter().map(|entry| entry.id).min() {
                 Some(oldest) => self.done(LogReadResult::Start(oldest.previous()), false),
                 None => RangeStep::FetchInfo(Self { read: Some(ReadEntries::default()), ..self }),
-            };
+            });
         };
+        if self.is_foreign {
+            return Some(self.resume_at(after, until, entries.first().map(|entry| entry.id)));
+        }
         let is_all = !is_truncated && (until <= after || entries.len() <= MAX_ENTRIES);
         let is_there = entries.first().is_some_and(|first| first.id == after);
         if is_there {
             entries.remove(0);
         }
         if is_there && is_truncated && entries.is_empty() {
-            return RangeStep::Retry(Self { is_known: true, ..self });
+            return Some(RangeStep::Send(Self { is_known: true, ..self }));
         }
+        let read = ReadEntries { entries, is_all };
         if is_there || self.is_known {
-            let past = log_past(&self.call, None, entries, is_all, metrics);
-            return self.done(past, false);
+            return Some(self.finish(None, read, rollbacks, metrics));
         }
-        RangeStep::FetchInfo(Self { read: Some(ReadEntries { entries, is_all }), ..self })
+        Some(RangeStep::FetchInfo(Self { read: Some(read), ..self }))
     }
 
-    /// Handles the reply to `XINFO STREAM`. `rolled_back_to` is the entry after which the client
-    /// has to resume if its own was lost in a rollback.
+    /// Handles the reply to `XINFO STREAM`.
     pub(super) fn handle_info(
         self,
         info: &StreamInfo,
-        rolled_back_to: Option<EntryId>,
+        rollbacks: &Rollbacks,
         metrics: &Metrics,
     ) -> RangeStep {
-        let ReadEntries { entries, is_all } = self.read.unwrap_or_default();
         let LogRange::After { after, until } = self.call.range else {
-            let (call, past) = (self.call, LogReadResult::Start(info.last));
-            return RangeStep::Done { call, past, is_reset: false };
+            return self.done(LogReadResult::Start(info.last), false);
         };
-        let gap = match (rolled_back_to, info.missing_after(after)) {
-            (Some(position), _) => Some((GapReason::RolledBack, position)),
-            (None, Some((GapReason::Trimmed, position))) => {
+        if let Some((reason, kept)) = rollbacks.lost(after) {
+            return self.after(kept, until, reason);
+        }
+        if info.never_had(after) {
+            return RangeStep::Send(Self { is_foreign: true, read: None, ..self });
+        }
+        let mut again = self;
+        let read = again.read.take().unwrap_or_default();
+        let gap = match info.missing_after(after) {
+            Some((GapReason::Trimmed, position)) => {
                 // Entries read before they were trimmed are not missing, nor are those in the
                 // history.
-                let read = entries.first().map(|first| first.id.previous());
-                let position = read.map_or(position, |read| read.min(position));
+                let first = read.entries.first().map(|first| first.id.previous());
+                let position = first.map_or(position, |first| first.min(position));
                 let position = if until > after { position.min(until) } else { position };
                 Some((GapReason::Trimmed, position)).filter(|_| position > after)
             }
-            (None, gap) => gap,
+            gap => gap,
         };
-        let is_reset = gap.is_some_and(|(reason, _)| reason.goes_back());
-        // The entries follow an id of another stream.
-        let (entries, is_all) = if is_reset { (Vec::new(), false) } else { (entries, is_all) };
+        match gap {
+            // The entries follow an id of another stream.
+            Some((reason, _)) if reason.goes_back() => {
+                let past = LogReadResult::Entries { gap, entries: Vec::new(), is_all: false };
+                again.done(past, true)
+            }
+            gap => again.finish(gap, read, rollbacks, metrics),
+        }
+    }
+
+    /// The client's id was never that of an entry here, though entries up to it and after it are: it was lost
+    /// before this gateway followed the stream. `kept` is the newest before it, so that nothing is sent
+    /// twice.
+    fn resume_at(self, after: EntryId, until: EntryId, kept: Option<EntryId>) -> RangeStep {
+        match kept.filter(|kept| *kept < after) {
+            Some(kept) => self.after(kept, until, GapReason::RolledBack),
+            // It is there now, or what was before it was trimmed.
+            None => RangeStep::Send(Self { is_foreign: false, ..self }),
+        }
+    }
+
+    /// The client resumes after `kept`, with a gap.
+    fn after(mut self, kept: EntryId, until: EntryId, reason: GapReason) -> RangeStep {
+        self.call.range = LogRange::After { after: kept, until };
+        let (loss, read) = (Some(reason), None);
+        RangeStep::Send(Self { loss, read, is_foreign: false, ..self })
+    }
+
+    /// Ends with these entries, or those of them before the next loss.
+    fn finish(
+        self,
+        gap: Option<(GapReason, EntryId)>,
+        ReadEntries { mut entries, mut is_all }: ReadEntries,
+        rollbacks: &Rollbacks,
+        metrics: &Metrics,
+    ) -> RangeStep {
+        let LogRange::After { after, until } = self.call.range else {
+            debug_assert!(false, "only a range has entries");
+            return self.done(LogReadResult::Start(EntryId::ZERO), false);
+        };
+        let from = gap.map_or(after, |(_, position)| position);
+        let mut loss = self.loss.or_else(|| rollbacks.at(from));
+        if let Some((reason, kept)) =
+            rollbacks.first_between(from, until).filter(|_| loss.is_none())
+        {
+            let before = entries.partition_point(|entry| entry.id <= kept);
+            if before == 0 {
+                loss = Some(reason);
+            } else if before < entries.len() {
+                entries.truncate(before);
+                is_all = false;
+            }
+        }
+        // A gap moves the client: where nothing follows, up to where the history begins.
+        let end = if entries.is_empty() && is_all { from.max(until) } else { from };
+        let gap = loss.map(|reason| (reason, end)).or(gap);
         let past = log_past(&self.call, gap, entries, is_all, metrics);
-        RangeStep::Done { call: self.call, past, is_reset }
+        self.done(past, false)
     }
 
     fn done(self, past: LogReadResult, is_reset: bool) -> RangeStep {
-        RangeStep::Done { call: self.call, past, is_reset }
+        let again = Self { is_reset_known: self.is_reset_known, ..Self::new(self.call) };
+        RangeStep::Done { again, past, is_reset }
     }
 }
 

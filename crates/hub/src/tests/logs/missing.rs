@@ -1,8 +1,11 @@
 //! Entries that are missing: trimmed, dropped, or gone with a log that was begun anew or restored.
 
-use super::{entries, event, gap, id, read};
+use super::{entries, event, gap, id, log, read};
 use crate::tests::{TestHub, run, settle};
-use crate::{EntryId, GapReason, HubSettings, LogRange, LogReadResult, StreamSettings, WhenFull};
+use crate::{
+    EntryId, GapReason, HistorySettings, HubSettings, LogRange, LogReadResult, StreamSettings,
+    WhenFull,
+};
 
 #[test]
 fn entries_that_the_source_finds_missing_are_one_gap() {
@@ -92,12 +95,12 @@ fn a_log_that_was_begun_anew_has_a_gap_and_goes_on_with_lower_ids() {
 #[test]
 fn a_client_that_was_away_while_its_log_was_begun_anew_has_a_gap() {
     run(async {
-        for (begun_at, newest) in [("0-0", "9-0"), ("0-0", "3-0"), ("6-0", "9-0")] {
+        for newest in ["9-0", "3-0"] {
             let test = TestHub::new(1, HubSettings::default());
             let stream = test.open_log(&["a"], None);
             test.begin(&[("a", "4-0")]).await;
             test.add(&[("a", "5-0"), ("a", "6-0")]).await;
-            test.hub.log_gap("a", GapReason::Reset, id(begun_at));
+            test.hub.log_gap("a", GapReason::Reset, EntryId::ZERO);
             test.add(&[("a", newest)]).await;
             drop(read(&stream));
             for last in ["5-0", "6-0"] {
@@ -105,20 +108,23 @@ fn a_client_that_was_away_while_its_log_was_begun_anew_has_a_gap() {
                 drop(read(&back));
                 settle().await;
                 let request = test.log_read().await;
-                let range = LogRange::After { after: id(last), until: id(begun_at) };
+                let range = LogRange::After { after: id(last), until: EntryId::ZERO };
                 assert_eq!(request.range, range);
                 let gap_at = Some((GapReason::Reset, EntryId::ZERO));
                 let result = LogReadResult::Entries { gap: gap_at, entries: vec![], is_all: false };
                 test.finish_read(&request, result).await;
                 assert_eq!(read(&back), gap("0-0", "reset", "\"a\""));
                 settle().await;
-                if begun_at != "0-0" {
-                    let request = test.log_read().await;
-                    test.finish_read(&request, entries(&[], true)).await;
-                }
                 let expected = format!("data: {newest}\nid: {newest}\n\nid: {newest}\n: ready\n\n");
                 assert_eq!(read(&back), expected, "after {last}");
             }
+            // One that has had nothing of the old log yet.
+            let early = test.open_log(&["a"], Some("0-0"));
+            drop(read(&early));
+            settle().await;
+            let expected = gap("0-0", "reset", "\"a\"")
+                + &format!("data: {newest}\nid: {newest}\n\nid: {newest}\n: ready\n\n");
+            assert_eq!(read(&early), expected);
             // A client of the new log.
             let informed = test.open_log(&["a"], Some(newest));
             drop(read(&informed));
@@ -155,8 +161,7 @@ fn a_log_restored_from_an_older_state_has_one_gap_and_goes_on_at_its_end() {
                 + "data: 14-0\nid: 14-0\n\nid: 14-0\n: ready\n\n"
         );
 
-        // For an id that has vanished, the source knows where the log goes on; a client that was sent the
-        // gap is not sent it again.
+        // For an id that has vanished, the source knows where the log goes on.
         let late = test.open_log(&["a"], Some("12-0"));
         drop(read(&late));
         settle().await;
@@ -172,9 +177,77 @@ fn a_log_restored_from_an_older_state_has_one_gap_and_goes_on_at_its_end() {
             text,
             gap("11-0", "rolled_back", "\"a\"") + "data: 14-0\nid: 14-0\n\nid: 14-0\n: ready\n\n"
         );
-        let informed = test.open_log(&["a"], Some("11-0"));
-        drop(read(&informed));
+        // A client that was away has missed what was lost.
+        let away = test.open_log(&["a"], Some("11-0"));
+        drop(read(&away));
         settle().await;
-        assert_eq!(read(&informed), "data: 14-0\nid: 14-0\n\nid: 14-0\n: ready\n\n");
+        assert_eq!(
+            read(&away),
+            gap("11-0", "rolled_back", "\"a\"") + "data: 14-0\nid: 14-0\n\nid: 14-0\n: ready\n\n"
+        );
+        let new = test.open_log(&["a"], None);
+        settle().await;
+        assert_eq!(read(&new), ":\nretry: 3000\nid: 14-0\n: ready\n\n");
+    });
+}
+
+#[test]
+fn a_loss_in_a_quiet_log_is_told_when_the_history_no_longer_has_it() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let open = |id| {
+            let history = HistorySettings { count: 0, ..HistorySettings::default() };
+            test.open_topics(0, vec![log("a")], id, StreamSettings::default(), history)
+        };
+        let stream = open(None);
+        test.begin(&[("a", "10-0")]).await;
+        test.add(&[("a", "11-0"), ("a", "12-0")]).await;
+        test.hub.log_gap("a", GapReason::RolledBack, id("11-0"));
+        settle().await;
+        let told = gap("11-0", "rolled_back", "\"a\"");
+        assert!(read(&stream).ends_with(&told));
+        let away = open(Some("11-0"));
+        drop(read(&away));
+        settle().await;
+        let request = test.log_read().await;
+        let range = LogRange::After { after: id("11-0"), until: id("11-0") };
+        assert_eq!(request.range, range);
+        let rolled_back = Some((GapReason::RolledBack, id("11-0")));
+        let result = LogReadResult::Entries { gap: rolled_back, entries: vec![], is_all: true };
+        test.finish_read(&request, result).await;
+        let mut text = read(&away);
+        settle().await;
+        text += &read(&away);
+        assert_eq!(text, told + "id: 11-0\n: ready\n\n");
+        // A client that begins here has lost nothing.
+        let new = open(None);
+        settle().await;
+        assert_eq!(read(&new), ":\nretry: 3000\nid: 11-0\n: ready\n\n");
+    });
+}
+
+#[test]
+fn an_id_that_is_none_of_the_log_is_looked_up() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let stream = test.open_log(&["a"], None);
+        test.begin(&[("a", "10-0")]).await;
+        test.add(&[("a", "11-0"), ("a", "13-0")]).await;
+        drop(read(&stream));
+        // Another gateway has read it before it was lost.
+        let back = test.open_log(&["a"], Some("12-0"));
+        drop(read(&back));
+        settle().await;
+        let request = test.log_read().await;
+        let range = LogRange::After { after: id("12-0"), until: id("10-0") };
+        assert_eq!(request.range, range);
+        let rolled_back = Some((GapReason::RolledBack, id("11-0")));
+        let result = LogReadResult::Entries { gap: rolled_back, entries: vec![], is_all: false };
+        test.finish_read(&request, result).await;
+        let mut text = read(&back);
+        settle().await;
+        text += &read(&back);
+        let told = gap("11-0", "rolled_back", "\"a\"");
+        assert_eq!(text, told + "data: 13-0\nid: 13-0\n\nid: 13-0\n: ready\n\n");
     });
 }

@@ -1,23 +1,27 @@
 //! The command connection for streams, and the readers that run beside it.
 //!
-//! Replies arrive in the order of the commands.
+//! Replies arrive in the order of the commands. What is done with those about a followed stream is in
+//! [`checks`], with those for a client's past in [`ranges`].
 
-use std::collections::{HashSet, VecDeque};
+mod checks;
+mod ranges;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ssegate_hub::{ChannelName, EntryId, Subscription};
-use ssegate_hub::{LogRange, LogRead, SourceKind, SourceRequest};
+use ssegate_hub::{ChannelName, Subscription};
+use ssegate_hub::{SourceKind, SourceRequest};
 use ssegate_resp::Value;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::ReaderState;
 use super::check_pace::CheckPace;
-use super::command::StreamCommand;
+use super::command::{StreamCommand, StreamSearch};
+use super::fork_search::ForkOutcome;
 use super::info::StreamInfo;
-use super::progress::Comparison;
-use super::range::{RangeRead, RangeStep};
+use super::range::RangeRead;
 use super::readers::Readers;
 use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::{SourceError, SourceErrorKind, with_others};
@@ -26,8 +30,6 @@ use crate::source::redis::silence::{SILENCE_INTERVAL, Silence};
 
 /// A reader that is still blocked is unblocked again after this.
 const UNBLOCK_INTERVAL: Duration = Duration::from_millis(10);
-/// Range reads in flight, at most.
-const MAX_RANGES: usize = 32;
 
 /// One command connection after its handshake.
 pub(super) struct StreamSession {
@@ -35,15 +37,19 @@ pub(super) struct StreamSession {
     state: Rc<ReaderState>,
     pending: VecDeque<StreamCommand>,
     // Streams with a pending `StreamCommand::Info`, one at most: its reply is compared with the
-    // progress when it was sent.
+    // progress when it was sent. Also those with a search that it has begun.
     pending_info: HashSet<ChannelName>,
+    // Streams of which a search finds out whether they are still the same.
+    searching: HashSet<ChannelName>,
     readers: Readers,
     // Streams that Redis refused to read.
     refused: HashSet<ChannelName>,
     // Streams without a reply on this connection yet: entries may have been missed while
     // disconnected.
     unchecked: HashSet<ChannelName>,
-    waiting_ranges: VecDeque<LogRead>,
+    waiting_ranges: VecDeque<RangeRead>,
+    // Of streams that may not be the same.
+    held_ranges: HashMap<ChannelName, Vec<RangeRead>>,
     ranges_in_flight: usize,
     is_range_refused: bool,
     silence: Silence,
@@ -60,10 +66,12 @@ impl StreamSession {
             state,
             pending: VecDeque::new(),
             pending_info: HashSet::new(),
+            searching: HashSet::new(),
             readers: Readers::default(),
             refused: HashSet::new(),
             unchecked: HashSet::new(),
             waiting_ranges: VecDeque::new(),
+            held_ranges: HashMap::new(),
             ranges_in_flight: 0,
             is_range_refused: false,
             silence: Silence::new(now),
@@ -98,7 +106,7 @@ impl StreamSession {
                     self.handle_replies()?;
                 }
                 changes = state.hub.source_requests(SourceKind::Logs) => self.apply_changes(changes),
-                calls = state.hub.log_reads() => self.waiting_ranges.extend(calls),
+                calls = state.hub.log_reads() => self.waiting_ranges.extend(calls.map(RangeRead::new)),
                 Some(error) = self.readers.failed() => return Err(error),
                 () = state.reader_refused.notified() => self.probe_refused_readers(),
                 () = tokio::time::sleep_until(unblock_at), if needs_unblock => self.unblock(),
@@ -154,29 +162,17 @@ impl StreamSession {
         };
         match (command, reply) {
             (StreamCommand::Info(name), reply) => {
-                self.pending_info.remove(&name);
                 if let Err(reply) = &reply {
                     self.check_pace.record(reply);
                 }
                 self.compare(name, &info(reply)?);
             }
             (StreamCommand::RangeInfo(range), reply) => {
-                self.ranges_in_flight -= 1;
-                let info = info(reply)?;
-                let metrics = self.state.metrics.clone();
-                let is_reset_known = range.is_reset_known;
-                let rolled_back_to = self.rolled_back_to(&range.call);
-                let next = range.handle_info(&info, rolled_back_to, &metrics);
-                self.advance(next, is_reset_known)?;
+                self.handle_range_info(range, &info(reply)?)
             }
-            (StreamCommand::Range(range), Err(reply)) => {
-                self.ranges_in_flight -= 1;
-                let metrics = self.state.metrics.clone();
-                let is_reset_known = range.is_reset_known;
-                let next = range.handle_entries(reply, self.state.max_event_bytes, &metrics);
-                self.advance(next, is_reset_known)?;
-            }
-            (StreamCommand::Range(_), Ok(_)) => {
+            (StreamCommand::Range(range), Err(reply)) => self.handle_range(range, reply)?,
+            (StreamCommand::Search(search), Err(reply)) => self.handle_search(search, reply)?,
+            (StreamCommand::Range(_) | StreamCommand::Search(_), Ok(_)) => {
                 return Err(SourceError::Unexpected("invalid reply to XRANGE".into()));
             }
             (StreamCommand::Probe(name), _) => self.send_info(name),
@@ -201,7 +197,7 @@ impl StreamSession {
         }
         self.state.report(&error, "Redis refused a command about a stream");
         if let StreamCommand::Info(name) = &command {
-            self.pending_info.remove(name);
+            self.end_check(name);
         }
         match command {
             StreamCommand::Info(name) | StreamCommand::Probe(name) => {
@@ -216,32 +212,14 @@ impl StreamSession {
                 self.ranges_in_flight -= 1;
                 self.is_range_refused = true;
             }
+            // Whether entries are missing is then known by their number only.
+            StreamCommand::Search(StreamSearch { name, info, is_new_connection, .. }) => {
+                self.conclude((&name, &info, is_new_connection), ForkOutcome::Whole);
+            }
             StreamCommand::Initialized => self.is_initialized = true,
             StreamCommand::Ping | StreamCommand::Unblock => {}
         }
         Ok(())
-    }
-
-    /// Compares the progress of a stream with the reply to `XINFO STREAM`, and reads the stream
-    /// from there.
-    fn compare(&mut self, name: ChannelName, info: &StreamInfo) {
-        let was_unchecked = self.unchecked.remove(&name);
-        self.refused.remove(&name);
-        let comparison = match self.state.streams.borrow_mut().get_mut(name.as_str()) {
-            Some(stream) if was_unchecked => stream.compare_after_reconnect(info),
-            Some(stream) => stream.compare(info),
-            // It was unfollowed meanwhile.
-            None => return,
-        };
-        self.state.report_comparison(name.as_str(), comparison);
-        let goes_back = matches!(comparison, Comparison::Missing(reason, _) if reason.goes_back());
-        self.readers.read(name, goes_back, &self.state);
-    }
-
-    /// The entry after which a client has to resume if its own was lost in a rollback.
-    fn rolled_back_to(&self, call: &LogRead) -> Option<EntryId> {
-        let LogRange::After { after, .. } = call.range else { return None };
-        self.state.streams.borrow().get(call.log.as_str())?.rolled_back_to(after)
     }
 
     /// Stops reading a stream.
@@ -269,48 +247,6 @@ impl StreamSession {
             self.forget(&name);
             self.send_probe(name);
         }
-    }
-
-    fn advance(&mut self, next: RangeStep, is_reset_known: bool) -> Result<(), SourceError> {
-        match next {
-            RangeStep::Retry(mut range) => {
-                range.is_reset_known = is_reset_known;
-                self.send_range(range);
-            }
-            RangeStep::FetchInfo(mut range) => {
-                range.is_reset_known = is_reset_known;
-                self.ranges_in_flight += 1;
-                let name = range.call.log.clone();
-                let arguments = ["STREAM", name.as_str()];
-                self.send("XINFO", arguments.into_iter(), StreamCommand::RangeInfo(range));
-            }
-            // Its reader must detect the reset first: what it has read belongs to the old stream.
-            RangeStep::Done { call, is_reset: true, .. } if !is_reset_known => {
-                self.send_info(call.log.clone());
-                let mut range = RangeRead::new(call);
-                range.is_reset_known = true;
-                self.send_range(range);
-            }
-            RangeStep::Done { call, past, .. } => self.state.hub.finish_log_read(call.key(), past),
-            RangeStep::Malformed => {
-                return Err(SourceError::Unexpected("invalid reply to XRANGE".into()));
-            }
-        }
-        Ok(())
-    }
-
-    fn start_ranges(&mut self) {
-        while self.ranges_in_flight < MAX_RANGES
-            && let Some(call) = self.waiting_ranges.pop_front()
-        {
-            self.send_range(RangeRead::new(call));
-        }
-    }
-
-    fn send_range(&mut self, range: RangeRead) {
-        self.ranges_in_flight += 1;
-        let (command, arguments) = range.command();
-        self.send(command, arguments.iter().map(String::as_str), StreamCommand::Range(range));
     }
 
     /// Sends `XINFO STREAM`, unless its reply is pending already. Replies arrive in order, so a

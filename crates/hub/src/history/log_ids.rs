@@ -1,0 +1,103 @@
+//! The ids of the records of a log: where a client that comes back with one stands.
+
+use std::collections::VecDeque;
+
+use super::History;
+use super::retention::HistorySettings;
+use crate::EntryId;
+
+/// Of a log, the ids of its records.
+#[derive(Debug)]
+pub(super) struct LogIds {
+    // Invariant: one for each record, and they do not descend. A gap has the id up to which it reaches; a
+    // loss that after which the log went on.
+    pub(super) ids: VecDeque<EntryId>,
+    // Everything after this id is in `ids`; of what came before, something may be missing.
+    pub(super) complete_after: EntryId,
+    // What followed that id was lost, and the record that says so was dropped.
+    pub(super) begins_with_loss: bool,
+}
+
+impl History {
+    /// An empty history of a log that is read from the entry `id` on, which came before `number`.
+    pub(crate) fn of_log(settings: HistorySettings, number: u64, id: EntryId) -> Self {
+        let log = LogIds { ids: VecDeque::new(), complete_after: id, begins_with_loss: false };
+        Self { log: Some(log), ..Self::new(settings, number) }
+    }
+
+    /// The log is read from the entry `id` on: what was kept of it is dropped.
+    pub(crate) fn begin_log(&mut self, number: u64, id: EntryId) {
+        *self = Self::of_log(self.settings, self.complete_after.max(number), id);
+    }
+
+    /// The log has lost what came after `id`.
+    pub(crate) fn roll_back(&mut self, number: u64, id: EntryId) {
+        if self.log_complete_after() > id {
+            self.begin_log(number, id);
+        }
+        while let Some(log) = &mut self.log
+            && log.ids.back().is_some_and(|newest| *newest > id)
+        {
+            log.ids.pop_back();
+            if let Some(gone) = self.records.pop_back() {
+                self.bytes -= gone.content.bytes();
+            }
+        }
+    }
+
+    /// The id after which the newest `count` entries of the log come; `None` where fewer are kept.
+    pub(crate) fn id_before_newest(&self, count: usize) -> Option<EntryId> {
+        let log = self.log.as_ref()?;
+        let events = self.records.iter().enumerate().rev().filter(|(_, record)| record.is_event());
+        let (oldest, _) = events.take(count).nth(count.checked_sub(1)?)?;
+        Some(oldest.checked_sub(1).map_or(log.complete_after, |before| log.ids[before]))
+    }
+
+    /// The id in the log after which nothing is missing.
+    pub(crate) fn log_complete_after(&self) -> EntryId {
+        self.log.as_ref().map_or(EntryId::MAX, |log| log.complete_after)
+    }
+
+    /// Whether a stream that has everything up to `id` is sent what follows from here. `number` is that up to
+    /// which it has come, at the least.
+    ///
+    /// Not where `id` is not that of a record: it may be gone since the log was restored from an older state or
+    /// begun anew, or come from another gateway; nor where a loss right after it is no longer kept.
+    pub(crate) fn knows(&self, id: EntryId, number: u64) -> bool {
+        let Some(log) = &self.log else { return false };
+        if id == log.complete_after {
+            return !log.begins_with_loss || self.complete_after <= number;
+        }
+        id > log.complete_after && log.ids.binary_search(&id).is_ok()
+    }
+
+    /// The number of the loss of what followed `id`, which is where the log went on, if it is known.
+    pub(crate) fn loss_at(&self, id: EntryId) -> Option<u64> {
+        let log = self.log.as_ref()?;
+        let before = log.ids.partition_point(|known| *known <= id);
+        let kept = self.records.range(..before).zip(log.ids.range(..before)).rev();
+        let mut here = kept.take_while(|(_, known)| **known == id);
+        let kept = here.find(|(record, _)| record.is_loss()).map(|(record, _)| record.number);
+        let is_floor = log.begins_with_loss && id == log.complete_after;
+        kept.or_else(|| is_floor.then_some(self.complete_after))
+    }
+
+    /// The number after which the kept records come that follow `id` in the log, for a stream that has come
+    /// up to `reached` at the least. A loss of what followed `id` is one of them, unless the stream has come
+    /// past it. A binary search.
+    pub(crate) fn number_at(&self, id: EntryId, reached: u64) -> u64 {
+        let ids = self.log.as_ref().map(|log| &log.ids);
+        let mut before = ids.map_or(0, |ids| ids.partition_point(|known| *known <= id));
+        while let Some(newest) = before.checked_sub(1)
+            && ids.is_some_and(|ids| ids[newest] == id)
+            && self.records[newest].is_loss()
+            && self.records[newest].number > reached
+        {
+            before = newest;
+        }
+        match before.checked_sub(1) {
+            Some(newest) => self.records[newest].number,
+            None => self.complete_after,
+        }
+    }
+}
