@@ -110,17 +110,10 @@ fn a_secret_that_stands_in_another_place_is_hidden_there_too() {
         with("").replace("redis://r", "redis://:hunter2-x@r").replace("[news]", "[\"hunter2-x\"]");
     let yaml = printed(&text, SecretDisplay::Hidden);
     assert!(!yaml.contains("hunter2"), "{yaml}");
-    for (url, expected) in [
-        (
-            "redis+unix:///run/r.sock?db=0&user=u&pass=hunter2",
-            "redis+unix:///run/r.sock?db=0&user=u&pass=(hidden)",
-        ),
-        ("rediss://hunter2@r", "rediss://(hidden)@r"),
-    ] {
-        let yaml =
-            printed(&with("").replace("redis://r", &format!("\"{url}\"")), SecretDisplay::Hidden);
-        assert!(yaml.contains(expected) && !yaml.contains("hunter2"), "{yaml}");
-    }
+    let socket = "\"redis+unix:///run/r.sock?db=0&user=u&pass=hunter2\"";
+    let yaml = printed(&with("").replace("redis://r", socket), SecretDisplay::Hidden);
+    let expected = "redis+unix:///run/r.sock?db=0&user=u&pass=(hidden)";
+    assert!(yaml.contains(expected) && !yaml.contains("hunter2"), "{yaml}");
 }
 
 proptest! {
