@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::support::{
-    EventStream, FakeReply, FakeSentinel, Gateway, Pem, Program, Redis, SOON, Via, eventually,
-    free_port,
+    EventStream, FakeReply, FakeSentinel, Gateway, Pem, Program, Redis, SOON, Sentinel, Via,
+    eventually, free_port,
 };
 
 /// Sentinels are asked every ten seconds.
@@ -204,15 +204,13 @@ async fn a_check_tells_each_sentinel_that_is_of_no_use_and_what_to_write() {
     let redis = Redis::start().await;
     let dir = tempfile::TempDir::new().unwrap();
     let certificate = Pem::write(dir.path());
-    let locked = crate::support::Sentinel::start(redis.port(), &["requirepass of-sentinels"]);
-    let open = crate::support::Sentinel::start(
-        redis.port(),
-        &["user nosub on nopass +@connection +sentinel|master"],
-    );
-    let plain = format!("127.0.0.1:{}", open.port());
+    let locked = Sentinel::start(redis.port(), &["requirepass of-sentinels"]);
+    let open =
+        Sentinel::start(redis.port(), &["user nosub on nopass +@connection +sentinel|master"]);
+    let plain = open.address().await;
     let master = format!("127.0.0.1:{}", redis.port());
     let refused = format!("127.0.0.1:{}", free_port());
-    let locked = format!("127.0.0.1:{}", locked.port());
+    let locked_at = locked.address().await;
     let file = dir.path().join("gateway.yaml");
     for (url, code, told) in [
         (format!("redis+sentinel://{plain}/mymaster"), 0, "the master is 127.0.0.1:"),
@@ -234,12 +232,12 @@ async fn a_check_tells_each_sentinel_that_is_of_no_use_and_what_to_write() {
             "SUBSCRIBE to the channel \"+switch-master\": NOPERM",
         ),
         (
-            format!("redis+sentinel://{locked}/mymaster"),
+            format!("redis+sentinel://{locked_at}/mymaster"),
             1,
             "put the password of the sentinels in redis.url: ?sentinel_password=",
         ),
         (
-            format!("redis+sentinel://{locked}/mymaster?sentinel_password=wrong"),
+            format!("redis+sentinel://{locked_at}/mymaster?sentinel_password=wrong"),
             1,
             "check sentinel_username and sentinel_password in redis.url",
         ),

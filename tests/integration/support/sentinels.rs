@@ -117,8 +117,12 @@ impl Sentinel {
         sentinel
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.port
+    /// Waits until it accepts connections, and returns its address.
+    pub(crate) async fn address(&self) -> String {
+        let address = format!("127.0.0.1:{}", self.port);
+        let accepts = async || tokio::net::TcpStream::connect(&address).await.is_ok();
+        eventually(SOON, "the sentinel accepts connections", accepts).await;
+        address
     }
 
     fn begin(&mut self) {

@@ -14,7 +14,7 @@ pub(in super::super) struct SentinelStatus(Mutex<SentinelStates>);
 
 #[derive(Debug)]
 struct SentinelStates {
-    sentinels: Vec<SentinelState>,
+    sentinels: Vec<SentinelRecord>,
     // Servers that sentinels name and that could not be used the last time, with the reason.
     unusable: Vec<(ConnectionAddr, String)>,
     // How often another server has become the master, since this was last taken.
@@ -23,7 +23,7 @@ struct SentinelStates {
 
 /// What is known of one sentinel.
 #[derive(Clone, Debug, Default)]
-struct SentinelState {
+struct SentinelRecord {
     // Why it cannot be followed.
     not_followed: Option<String>,
     // What it replied to the last question.
@@ -69,7 +69,7 @@ pub(in super::super) struct SentinelReport {
 impl SentinelStatus {
     /// So many sentinels, of which nothing is known so far.
     pub(super) fn new(sentinels: usize) -> Self {
-        let sentinels = vec![SentinelState::default(); sentinels];
+        let sentinels = vec![SentinelRecord::default(); sentinels];
         Self(Mutex::new(SentinelStates { sentinels, unusable: Vec::new(), changes: 0 }))
     }
 
