@@ -78,7 +78,7 @@ impl SharedErrand<'_> {
             return Err(Rejection::Draining);
         }
         let position = events::last_event_id(request);
-        let place = (&self.route.scope, request.uri().path());
+        let place = (&self.route.scope, self.proxy.settings(), request.uri().path());
         let is_ours = position.as_ref().is_some_and(|id| self.service.sharing().has_given(id));
         let seen = SharedPosition { id: position.as_deref(), is_ours };
         let most = share.limits.upstreams;

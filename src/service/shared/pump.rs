@@ -207,6 +207,9 @@ impl SharedPump {
         loop {
             // Backends of many streams are not asked for all of them at once.
             tokio::time::sleep(wait.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+            if self.proxy.is_retired() {
+                return ControlFlow::Break(SharedEnd::Replaced);
+            }
             match self.ask_with_and_without_id().await {
                 SharedAnswer::Stream(response) => {
                     if self.last_id.is_empty() {

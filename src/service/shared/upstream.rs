@@ -9,12 +9,15 @@ use tokio::sync::watch;
 
 use super::question::QuestionKey;
 use super::readers::SharedReaders;
+use crate::route::ProxySettings;
 
 /// One shared stream.
 #[derive(Debug)]
 pub(in crate::service) struct SharedUpstream {
     pub(super) key: QuestionKey,
     pub(super) scope: Arc<str>,
+    /// The backend that is asked: after a reload a route can have another one.
+    pub(super) backend: Arc<ProxySettings>,
     /// Its channel in the hub. No other stream has the name, not even one of the same key.
     pub(in crate::service) topic: Topic,
     /// Bytes at the head of the name that clients do not see.
@@ -55,6 +58,8 @@ pub(in crate::service) enum SharedEnd {
     NothingAfter,
     /// The backend cannot be reached, or has failed.
     Failed,
+    /// A reload has given its route another backend.
+    Replaced,
     /// Nobody reads it any more, or the gateway stops.
     Left,
 }
@@ -72,6 +77,7 @@ impl SharedEnd {
             Self::NoContent => "no_content",
             Self::NothingAfter => "nothing_after",
             Self::Failed => "failed",
+            Self::Replaced => "replaced",
             Self::Left => "left",
         }
     }
@@ -81,7 +87,7 @@ impl SharedUpstream {
     /// The stream `number` of this process. `path` is what clients are told it is called.
     pub(super) fn new(
         key: QuestionKey,
-        scope: Arc<str>,
+        (scope, backend): (Arc<str>, Arc<ProxySettings>),
         (number, path): (u64, &str),
         readers: Arc<SharedReaders>,
     ) -> Self {
@@ -96,6 +102,7 @@ impl SharedUpstream {
         Self {
             key,
             scope,
+            backend,
             topic: Topic { subscription, format: Format::Raw, ids: Ids::Mixed },
             prefix_bytes: prefix.len(),
             phase: watch::Sender::new(SharedPhase::Asked),
@@ -143,7 +150,7 @@ mod tests {
 
     use super::{SharedReaders, SharedUpstream};
     use crate::metrics::Metrics;
-    use crate::route::ShareSettings;
+    use crate::route::{ProxySettings, ShareSettings};
     use crate::service::shared::origin::RequestOrigin;
     use crate::service::shared::question::SharedQuestion;
 
@@ -164,7 +171,7 @@ mod tests {
         for (path, expected) in [("/prices", "/prices"), ("/a\u{7f}", ""), (&*long, &long[..253])] {
             let upstream = SharedUpstream::new(
                 question.key().clone(),
-                "r".into(),
+                ("r".into(), ProxySettings::new(Vec::new()).into()),
                 (7, path),
                 SharedReaders::new(Metrics::new().expect("metrics")),
             );

@@ -15,6 +15,7 @@ use super::question::QuestionKey;
 use super::readers::{SharedReader, SharedReaders};
 use super::upstream::{SharedEnd, SharedPhase, SharedUpstream};
 use crate::metrics::Metrics;
+use crate::route::ProxySettings;
 
 /// How long it is remembered that a question has no stream to share: so long its requests do not wait for one another.
 const REMEMBERED: Duration = Duration::from_secs(30);
@@ -51,6 +52,8 @@ struct UpstreamTable {
 struct RememberedEnd {
     until: Instant,
     end: SharedEnd,
+    // Which one has said so.
+    backend: Arc<ProxySettings>,
     // Where the backend has said that nothing more comes: behind this id of it.
     after: Option<Box<[u8]>>,
 }
@@ -61,14 +64,16 @@ impl UpstreamTable {
         &mut self,
         key: &QuestionKey,
         position: SharedPosition<'_>,
+        backend: &Arc<ProxySettings>,
     ) -> Option<SharedJoin> {
         if let Some(upstream) = self.by_key.get(key)
+            && upstream.backend == *backend
             && let Some(reader) = upstream.readers.add()
         {
             return Some(SharedJoin::Later(Arc::clone(upstream), reader));
         }
         let known = self.remembered.get(key)?;
-        if known.until <= Instant::now() {
+        if known.until <= Instant::now() || known.backend != *backend {
             self.remembered.remove(key);
             return None;
         }
@@ -111,11 +116,12 @@ pub(in crate::service) enum SharedJoin {
 
 impl SharedStreams {
     /// Why streams end, as the metrics name it.
-    pub const ENDED_FOR: [&str; 5] = [
+    pub const ENDED_FOR: [&str; 6] = [
         SharedEnd::Unshared.as_str(),
         SharedEnd::NoContent.as_str(),
         SharedEnd::NothingAfter.as_str(),
         SharedEnd::Failed.as_str(),
+        SharedEnd::Replaced.as_str(),
         SharedEnd::Left.as_str(),
     ];
 
@@ -137,22 +143,23 @@ impl SharedStreams {
     }
 
     /// Joins the stream of a question, or begins one, if its route, which has this scope, has less than `most`.
+    /// One of another backend, which the route had before a reload, is left to its readers.
     pub(in crate::service) fn join(
         &self,
         key: &QuestionKey,
         position: SharedPosition<'_>,
-        (scope, path): (&Arc<str>, &str),
+        (scope, backend, path): (&Arc<str>, &Arc<ProxySettings>, &str),
         most: usize,
     ) -> SharedJoin {
         let mut table = self.lock();
-        if let Some(joined) = table.join_known(key, position) {
+        if let Some(joined) = table.join_known(key, position, backend) {
             return joined;
         }
         // Who begins it somewhere has it with those who begin there, too: the id is the reader's, and must not decide
         // what others are sent.
         let begun = position.id.filter(|_| !position.is_ours).map(|id| key.after(id));
         if let Some(begun) = &begun
-            && let Some(joined) = table.join_known(begun, position)
+            && let Some(joined) = table.join_known(begun, position, backend)
         {
             return joined;
         }
@@ -164,8 +171,9 @@ impl SharedStreams {
         let Some(reader) = readers.add() else { return SharedJoin::Full };
         *count += 1;
         table.newest += 1;
+        let route = (Arc::clone(scope), Arc::clone(backend));
         let (own, name) = (begun.unwrap_or_else(|| key.clone()), (table.newest, path));
-        let upstream = SharedUpstream::new(own.clone(), Arc::clone(scope), name, readers);
+        let upstream = SharedUpstream::new(own.clone(), route, name, readers);
         let upstream = Arc::new(upstream);
         table.by_key.insert(own, Arc::clone(&upstream));
         table.by_name.insert(upstream.name().into(), Arc::clone(&upstream));
@@ -205,7 +213,7 @@ impl SharedStreams {
     ) {
         let mut table = self.lock();
         table.by_name.remove(upstream.name());
-        // Another may have taken its place, once it was closed.
+        // Another may have taken its place, once it was closed or its route had another backend.
         if table.by_key.get(&upstream.key).is_some_and(|known| Arc::ptr_eq(known, upstream)) {
             table.by_key.remove(&upstream.key);
         }
@@ -221,7 +229,8 @@ impl SharedStreams {
                 table.remembered.retain(|_, known| now < known.until);
             }
             if table.remembered.len() < MAX_REMEMBERED {
-                let remembered = RememberedEnd { until: now + REMEMBERED, end, after };
+                let backend = Arc::clone(&upstream.backend);
+                let remembered = RememberedEnd { until: now + REMEMBERED, end, backend, after };
                 let key = if end == SharedEnd::NothingAfter { &upstream.key } else { question };
                 table.remembered.insert(key.clone(), remembered);
             }
