@@ -101,6 +101,8 @@ impl SharedErrand<'_> {
         };
         let has_waited = matches!(upstream.phase(), SharedPhase::Asked);
         match upstream.answered().await {
+            // Since it was asked. No stream may be opened once the others are ended.
+            SharedPhase::Open(_) if self.service.health().is_draining() => Err(Rejection::Draining),
             SharedPhase::Open(opening) => {
                 metrics.shared_request(if is_first { "first" } else { "joined" });
                 let beginning = Beginning { position, has_waited };

@@ -249,19 +249,6 @@ async fn a_reader_that_stops_does_not_slow_the_others() {
     assert!(held <= 1.1 * f64::from(1 << 20), "{held}");
 }
 
-/// Readers end as on an events route, and the backend's stream with them.
-#[tokio::test]
-async fn a_drain_ends_readers_and_their_stream() {
-    let redis = Redis::start().await;
-    let upstream = Upstream::start().await;
-    let mut gateway = build(&redis, &upstream, "leave: 1h").start().await;
-    let (mut reader, call) = first(&gateway, &upstream, "/").await;
-    gateway.terminate();
-    assert_eq!(reader.end().await, Ok(()));
-    call.closed().await;
-    assert!(gateway.exit_within(SOON).await.success());
-}
-
 /// Running streams stay as they are; what comes after gets the new settings.
 #[tokio::test]
 async fn a_reload_leaves_running_streams() {
