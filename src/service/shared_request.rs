@@ -79,8 +79,9 @@ impl SharedErrand<'_> {
         }
         let position = events::last_event_id(request);
         let place = (&self.route.scope, self.proxy.settings(), request.uri().path());
-        let is_ours = position.as_ref().is_some_and(|id| self.service.sharing().has_given(id));
-        let seen = SharedPosition { id: position.as_deref(), is_ours };
+        let number = position.as_deref().and_then(|id| self.service.sharing().number_given(id));
+        let is_ours = number.is_some();
+        let seen = SharedPosition { id: position.as_deref(), is_ours, number };
         let most = share.limits.upstreams;
         let joined = self.service.shared().join(question.key(), seen, place, most);
         let (upstream, reader, is_first) = match joined {

@@ -48,7 +48,10 @@ impl SharedSource {
                 }
                 ended = self.streams.ended() => {
                     self.take_more(usize::MAX);
-                    ended.iter().for_each(|upstream| self.hub.end_channel(upstream.name()));
+                    for upstream in ended {
+                        upstream.set_complete();
+                        self.hub.end_channel(upstream.name());
+                    }
                 }
             }
             self.hub.flush();
@@ -100,6 +103,7 @@ impl SharedSource {
             }
             SharedPieceKind::Away => self.hub.gap(name, GapReason::UpstreamAway),
         });
+        upstream.set_newest(self.hub.newest_number());
         if taken.is_err() {
             self.metrics.panicked("shared");
             upstream.readers.close();

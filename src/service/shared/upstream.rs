@@ -1,6 +1,7 @@
 //! One shared stream: what its pump, its readers and the source know of it together.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http::HeaderMap;
 use ssegate_format::Format;
@@ -25,6 +26,10 @@ pub(in crate::service) struct SharedUpstream {
     phase: watch::Sender<SharedPhase>,
     pub(super) readers: Arc<SharedReaders>,
     is_followed: watch::Sender<bool>,
+    // The number of the newest of it in the hub.
+    newest: AtomicU64,
+    // Whether nothing more comes to the hub.
+    is_complete: AtomicBool,
 }
 
 /// How far a shared stream has come.
@@ -108,6 +113,8 @@ impl SharedUpstream {
             phase: watch::Sender::new(SharedPhase::Asked),
             readers,
             is_followed: watch::Sender::new(false),
+            newest: AtomicU64::default(),
+            is_complete: AtomicBool::default(),
         }
     }
 
@@ -134,6 +141,21 @@ impl SharedUpstream {
     /// The hub takes its events from now on.
     pub(super) fn set_followed(&self) {
         self.is_followed.send_replace(true);
+    }
+
+    /// The hub has given this number to something of it.
+    pub(super) fn set_newest(&self, number: u64) {
+        self.newest.store(number, Ordering::Relaxed);
+    }
+
+    /// The hub has all of it.
+    pub(super) fn set_complete(&self) {
+        self.is_complete.store(true, Ordering::Release);
+    }
+
+    /// Whether this number of the hub is that of the last of it.
+    pub(super) fn ends_at(&self, number: u64) -> bool {
+        self.is_complete.load(Ordering::Acquire) && self.newest.load(Ordering::Relaxed) == number
     }
 
     /// Waits until the hub takes its events.

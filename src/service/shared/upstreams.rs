@@ -52,8 +52,10 @@ struct UpstreamTable {
 struct RememberedEnd {
     until: Instant,
     end: SharedEnd,
-    // Which one has said so.
-    backend: Arc<ProxySettings>,
+    // The stream of which the backend has said so.
+    upstream: Arc<SharedUpstream>,
+    // Whether there were events before.
+    was_open: bool,
     // Where the backend has said that nothing more comes: behind this id of it.
     after: Option<Box<[u8]>>,
 }
@@ -73,7 +75,7 @@ impl UpstreamTable {
             return Some(SharedJoin::Later(Arc::clone(upstream), reader));
         }
         let known = self.remembered.get(key)?;
-        if known.until <= Instant::now() || known.backend != *backend {
+        if known.until <= Instant::now() || known.upstream.backend != *backend {
             self.remembered.remove(key);
             return None;
         }
@@ -88,12 +90,16 @@ pub(in crate::service) struct SharedPosition<'a> {
     pub(in crate::service) id: Option<&'a [u8]>,
     /// Whether it is one that the gateway has given.
     pub(in crate::service) is_ours: bool,
+    /// The number of that event, if it is one of this process.
+    pub(in crate::service) number: Option<u64>,
 }
 
 impl RememberedEnd {
-    /// Whether it holds for a reader there. Of a stream that the backend has ended, others can have a part.
+    /// Whether it holds for a reader there. Of a stream that the backend has ended, others can have a part: only who has
+    /// the last of it has all. Who has nothing is where the gateway was, if that had no id to ask with.
     fn holds_at(&self, position: SharedPosition<'_>) -> bool {
-        self.after.is_none() || position.is_ours || position.id == self.after.as_deref()
+        let has_all = position.number.is_some_and(|number| self.upstream.ends_at(number));
+        has_all || !self.was_open || position.id == self.after.as_deref()
     }
 }
 
@@ -209,7 +215,7 @@ impl SharedStreams {
     fn forget(
         &self,
         (upstream, question): (&Arc<SharedUpstream>, &QuestionKey),
-        (end, after): (SharedEnd, Option<Box<[u8]>>),
+        (end, after, was_open): (SharedEnd, Option<Box<[u8]>>, bool),
     ) {
         let mut table = self.lock();
         table.by_name.remove(upstream.name());
@@ -229,10 +235,16 @@ impl SharedStreams {
                 table.remembered.retain(|_, known| now < known.until);
             }
             if table.remembered.len() < MAX_REMEMBERED {
-                let backend = Arc::clone(&upstream.backend);
-                let remembered = RememberedEnd { until: now + REMEMBERED, end, backend, after };
-                let key = if end == SharedEnd::NothingAfter { &upstream.key } else { question };
-                table.remembered.insert(key.clone(), remembered);
+                let is_end = end == SharedEnd::NoContent && was_open;
+                let key = match &after {
+                    // Where it was begun does not matter to those who come back from its end.
+                    Some(after) if upstream.key != *question => question.after(after),
+                    _ if end == SharedEnd::Unshared => question.clone(),
+                    _ => upstream.key.clone(),
+                };
+                let (until, upstream) = (now + REMEMBERED, Arc::clone(upstream));
+                let remembered = RememberedEnd { until, end, upstream, was_open: is_end, after };
+                table.remembered.insert(key, remembered);
             }
         }
         drop(table);
@@ -297,7 +309,7 @@ impl Drop for SharedFeed {
     fn drop(&mut self) {
         let was_open = matches!(self.upstream.phase(), SharedPhase::Open(_));
         let after = self.after.take();
-        self.streams.forget((&self.upstream, &self.question), (self.end, after));
+        self.streams.forget((&self.upstream, &self.question), (self.end, after, was_open));
         self.upstream.readers.close();
         self.upstream.set_phase(SharedPhase::Closed(self.end));
         self.streams.metrics().shared_ended(self.end.as_str());

@@ -145,6 +145,36 @@ async fn a_backend_that_has_nothing_more_ends_its_readers() {
     let (_reader, _call) = first(&gateway, &upstream, "/other").await;
 }
 
+/// Also where the backend sets no ids: who does not have the newest event is told by the backend.
+#[tokio::test]
+async fn only_those_who_have_everything_are_told_of_an_end() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, "").start().await;
+    let (mut reader, mut call) = first(&gateway, &upstream, "/").await;
+    call.write_chunk("retry: 100\n\ndata: 1\n\ndata: 2\n\n").await;
+    let ids = [reader.next_event().await.id, reader.next_event().await.id];
+    end(&mut call).await;
+    drop(call);
+    upstream.call().await.answer("204 No Content", "", "").await;
+    assert_eq!(reader.end().await, Ok(()));
+    let back = |id: &str| get("/").header("last-event-id", id);
+    for request in [back(&ids[1]), get("/")] {
+        assert_eq!(gateway.send(Via::H2c, request).await.status, 204);
+    }
+    let answer = async {
+        let mut call = upstream.call().await;
+        assert_eq!(call.header("last-event-id"), "");
+        call.write(STREAM).await;
+        call.write_chunk("data: 3\n\n").await;
+        call
+    };
+    let (mut behind, _call) = tokio::join!(open(&gateway, Via::Http1, back(&ids[0])), answer);
+    let gap = behind.next_event().await;
+    assert!(gap.name == "gap" && gap.data.contains("expired"), "{gap:?}");
+    assert_eq!(data(&mut behind, 1).await, ["3"]);
+}
+
 /// Readers come back on their own, at different times, and go alone.
 #[tokio::test]
 async fn a_backend_that_refuses_the_pump_is_asked_by_each() {
