@@ -6,7 +6,7 @@
 use ssegate_hub::{GapReason, Hub, SourceKind, SourceRequest};
 
 use super::piece::{SharedPiece, SharedPieceKind};
-use super::upstreams::{SharedPieces, SharedStreams};
+use super::upstreams::{MAX_PIECES, SharedPieces, SharedStreams};
 use crate::metrics::Metrics;
 use crate::server::contain::contain;
 
@@ -47,7 +47,8 @@ impl SharedSource {
                     self.take_more(MAX_TOGETHER - 1);
                 }
                 ended = self.streams.ended() => {
-                    self.take_more(usize::MAX);
+                    // What their pumps have put in is among these. Others put in more and more.
+                    self.take_more(MAX_PIECES);
                     for upstream in ended {
                         upstream.set_complete();
                         self.hub.end_channel(upstream.name());

@@ -22,7 +22,7 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 /// The most questions of which that is remembered.
 const MAX_REMEMBERED: usize = 1_000;
 /// The most pieces that wait for the source. Pumps wait when there are more, and with them their backends.
-const MAX_PIECES: usize = 256;
+pub(super) const MAX_PIECES: usize = 256;
 
 /// All shared streams. A cheap handle, for all threads; it survives reloads.
 #[derive(Clone)]
