@@ -74,8 +74,12 @@ impl SharedSource {
                 upstream.set_followed();
             }
             // It has ended before its reader came here.
-            (SourceRequest::Follow, None) => self.hub.end_channel(name),
-            // There is no room for it.
+            (SourceRequest::Follow, None) => {
+                // It waits for that, too.
+                self.hub.confirm(false, name);
+                self.hub.end_channel(name);
+            }
+            // The hub has let go of it, and what comes would be lost.
             (SourceRequest::Leave, Some(upstream)) => upstream.readers.close(),
             (SourceRequest::Leave, None) => {}
         }
