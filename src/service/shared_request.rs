@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use ssegate_hub::{
-    HistorySettings, LastSeen, Replay, StreamOpening, StreamRequest, StreamSettings,
+    EventId, HistorySettings, LastSeen, Replay, StreamOpening, StreamRequest, StreamSettings,
 };
 
 use super::admission::Admission;
@@ -80,7 +80,8 @@ impl SharedErrand<'_> {
         let position = events::last_event_id(request);
         let place = (&self.route.scope, self.proxy.settings(), request.uri().path());
         let number = position.as_deref().and_then(|id| self.service.sharing().number_given(id));
-        let is_ours = number.is_some();
+        // Also of another gateway or process, which the backend knows as little.
+        let is_ours = position.as_deref().is_some_and(|id| EventId::parse(id).is_some());
         let seen = SharedPosition { id: position.as_deref(), is_ours, number };
         let most = share.limits.upstreams;
         let joined = self.service.shared().join(question.key(), seen, place, most);

@@ -88,7 +88,7 @@ impl UpstreamTable {
 pub(in crate::service) struct SharedPosition<'a> {
     /// The id of what its reader has seen.
     pub(in crate::service) id: Option<&'a [u8]>,
-    /// Whether it is one that the gateway has given.
+    /// Whether it has the form of those that gateways give.
     pub(in crate::service) is_ours: bool,
     /// The number of that event, if it is one of this process.
     pub(in crate::service) number: Option<u64>,
