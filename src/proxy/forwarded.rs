@@ -93,11 +93,16 @@ pub(super) fn append_via(headers: &mut HeaderMap, version: Version) {
 
 /// Whether the request was here so often that it is in a loop: `Via` names this process [`MAX_PASSES`] times.
 pub(super) fn is_in_loop(headers: &HeaderMap) -> bool {
+    passes(headers) >= MAX_PASSES
+}
+
+/// How often the request was here before, as `Via` says.
+pub(super) fn passes(headers: &HeaderMap) -> usize {
     let values = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
     let entries = values.flat_map(|value| value.split(','));
     // `received-protocol received-by [comment]`
     let received_by = entries.filter_map(|entry| entry.split_ascii_whitespace().nth(1));
-    received_by.filter(|name| *name == PSEUDONYM.as_str()).count() >= MAX_PASSES
+    received_by.filter(|name| *name == PSEUDONYM.as_str()).count()
 }
 
 /// Appends a value to those present, and joins them into one field.

@@ -92,6 +92,11 @@ use crate::server::connection::ConnectionState;
 use crate::server::request_body::RequestBody;
 use crate::server::upload_memory::UploadMemory;
 
+/// Whether a request comes from this gateway itself, over whatever way.
+pub fn has_been_here(headers: &HeaderMap) -> bool {
+    forwarded::passes(headers) > 0
+}
+
 /// Forwards the requests of one route, over connections of the shard that owns it. A cheap handle.
 #[derive(Clone, Debug)]
 pub struct Proxy(Rc<ProxyShared>);

@@ -6,7 +6,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use ssegate_hub::{
     EventId, HistorySettings, LastSeen, Replay, StreamOpening, StreamRequest, StreamSettings,
@@ -16,6 +16,7 @@ use super::admission::Admission;
 use super::body::{ResponseBody, StreamBody};
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
+use super::shared::alone::Alone;
 use super::shared::origin::RequestOrigin;
 use super::shared::pump::SharedPump;
 use super::shared::question::SharedQuestion;
@@ -23,11 +24,13 @@ use super::shared::readers::SharedReader;
 use super::shared::upstream::{SharedEnd, SharedOpening, SharedPhase, SharedUpstream};
 use super::shared::upstreams::{SharedFeed, SharedJoin, SharedPosition};
 use super::{Service, cors, events};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, has_been_here};
 use crate::route::{Route, ShareSettings};
 use crate::server::connection::ConnectionState;
 use crate::server::contain::Contained;
 use crate::server::request_body::RequestBody;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// A request on a route with `share`.
 pub(super) struct SharedErrand<'a> {
@@ -83,6 +86,9 @@ impl SharedErrand<'_> {
         // Also of another gateway or process, which the backend knows as little.
         let is_ours = position.as_deref().is_some_and(|id| EventId::parse(id).is_some());
         let seen = SharedPosition { id: position.as_deref(), is_ours, number };
+        if has_been_here(request.headers()) {
+            return Ok(self.came_back((&question, seen), request.headers()));
+        }
         let most = share.limits.upstreams;
         let joined = self.service.shared().join(question.key(), seen, place, most);
         let (upstream, reader, is_first) = match joined {
@@ -127,11 +133,29 @@ impl SharedErrand<'_> {
         None
     }
 
+    /// A request that this gateway has sent itself.
+    fn came_back(
+        &self,
+        (question, seen): (&SharedQuestion, SharedPosition<'_>),
+        headers: &HeaderMap,
+    ) -> Option<Response<ResponseBody>> {
+        // A question of ours tells the backend of no client: this one would wait for its own response.
+        let is_question = !headers.contains_key(X_FORWARDED_FOR);
+        if is_question && self.service.shared().is_asked(question.key(), seen) {
+            return Some(self.empty(StatusCode::LOOP_DETECTED));
+        }
+        self.alone(Alone::Loop.as_str())
+    }
+
     /// The backend has said that nothing more comes: an `EventSource` does not come back after that.
     fn nothing(&self) -> Response<ResponseBody> {
         self.service.metrics().shared_request("no_content");
+        self.empty(StatusCode::NO_CONTENT)
+    }
+
+    fn empty(&self, status: StatusCode) -> Response<ResponseBody> {
         let mut response = Response::new(ResponseBody::empty());
-        *response.status_mut() = StatusCode::NO_CONTENT;
+        *response.status_mut() = status;
         let (cors, origin) = (&self.route.settings.cors, self.info.origin.as_ref());
         cors::allow(cors, origin, response.headers_mut());
         response

@@ -54,7 +54,7 @@ async fn a_request_in_a_loop_is_508_after_a_few_rounds() {
 }
 
 /// Connects each client to `to`.
-async fn lead_back(relay: TcpListener, to: SocketAddr) {
+pub(crate) async fn lead_back(relay: TcpListener, to: SocketAddr) {
     loop {
         let (mut client, _) = relay.accept().await.unwrap();
         tokio::spawn(async move {

@@ -31,6 +31,8 @@ pub(in crate::service) enum Alone {
     Upgrade,
     /// It is of the Model Context Protocol, whose streams belong to a session.
     Mcp,
+    /// It comes from this gateway itself: it may be the question of the very stream that it would wait for.
+    Loop,
     /// It is for a part, or has a condition that the backend must not ignore.
     Conditional,
     /// It has no host.
@@ -54,6 +56,7 @@ impl Alone {
             Self::Body => "body",
             Self::Upgrade => "upgrade",
             Self::Mcp => "mcp",
+            Self::Loop => "loop",
             Self::Conditional => "conditional",
             Self::Host => "host",
             Self::Forwarded => "forwarded",

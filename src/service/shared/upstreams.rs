@@ -195,6 +195,20 @@ impl SharedStreams {
         SharedJoin::First(upstream, reader, feed)
     }
 
+    /// Whether the backend is being asked this just now.
+    pub(in crate::service) fn is_asked(
+        &self,
+        key: &QuestionKey,
+        position: SharedPosition<'_>,
+    ) -> bool {
+        let table = self.lock();
+        let begun = position.id.filter(|_| !position.is_ours).map(|id| key.after(id));
+        [Some(key), begun.as_ref()].into_iter().flatten().any(|key| {
+            let known = table.by_key.get(key);
+            known.is_some_and(|upstream| matches!(upstream.phase(), SharedPhase::Asked))
+        })
+    }
+
     /// The stream with this name.
     pub(super) fn named(&self, name: &str) -> Option<Arc<SharedUpstream>> {
         self.lock().by_name.get(name).cloned()

@@ -10,6 +10,8 @@ use crate::support::{
 mod leaks;
 /// How a shared stream begins, and ends.
 mod life;
+/// An upstream that leads back.
+mod loops;
 /// In what two users differ, and what becomes of them.
 mod matrix;
 /// php-fpm, whose workers are few.
