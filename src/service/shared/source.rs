@@ -115,3 +115,57 @@ impl SharedSource {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
+
+    use ssegate_format::Format;
+    use ssegate_hub::{
+        ChannelName, CloseReason, HistorySettings, HubSettings, Ids, LastSeen, Replay, Shard,
+        StreamOpening, StreamRequest, StreamSettings, Subscription, Topic,
+    };
+    use ssegate_sse::frame::Form;
+    use tokio::task::LocalSet;
+
+    use super::{Hub, SharedSource, SharedStreams};
+    use crate::metrics::Metrics;
+
+    /// Its stream has ended before its reader came to the hub.
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_comes_too_late_ends() {
+        let metrics = Metrics::new().expect("metrics");
+        let (hub, mut links) = Hub::new(HubSettings::default(), 1, ());
+        let shard = Shard::new(links.pop().expect("one link"), Duration::from_secs(10), ());
+        let source = SharedSource::new(hub.clone(), SharedStreams::new(metrics.clone()), metrics);
+        let tasks = LocalSet::new();
+        drop(tasks.spawn_local(async move { hub.run().await }));
+        drop(tasks.spawn_local(source.run()));
+        let running = shard.clone();
+        drop(tasks.spawn_local(async move { running.run().await }));
+        let name = ChannelName::new("1:gone").expect("a name");
+        let subscription = Subscription { name, is_pattern: false };
+        let reader = shard.subscribe(StreamRequest {
+            topics: vec![Topic { subscription, format: Format::Raw, ids: Ids::Mixed }],
+            settings: Arc::new(StreamSettings { replay: Replay::All, ..StreamSettings::default() }),
+            prefix_bytes: 2,
+            history: Some(HistorySettings::default()),
+            last_seen: LastSeen::default(),
+            opening: StreamOpening { is_continued: false, ready_has_position: false },
+            expires_at: None,
+            cut: Box::new(|| {}),
+            tag: 0,
+        });
+        let ended = async {
+            let context = Context::from_waker(Waker::noop());
+            while reader.close_reason().is_none() {
+                while let Poll::Ready(Some(_)) = reader.poll_next(Form::Text, &context) {}
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let ended = tasks.run_until(tokio::time::timeout(Duration::from_secs(1), ended)).await;
+        assert_eq!((ended.is_ok(), reader.close_reason()), (true, Some(CloseReason::SourceEnded)));
+    }
+}
