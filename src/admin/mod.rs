@@ -402,7 +402,7 @@ fn with_type(
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{Admin, AdminAuth, StatusSetup};
+    use super::{Admin, AdminAuth, AdminPrivacy, StatusSetup};
     use crate::health::Health;
     use crate::metrics::Metrics;
     use crate::service::StatusInspection;

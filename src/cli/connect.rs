@@ -116,7 +116,7 @@ fn check_redis(settings: &Settings) -> Result<(), CliError> {
         output::to_stderr(format_args!("ssegate: {}", printable(&refusal.to_string())));
     }
     if refused.is_empty() {
-        let described = printable(&described.to_string());
+        let described = printable(&described);
         output::line(format_args!("redis: ok: {address}, {described}; {}", permitted(&reads)))?;
     }
     output::line(format_args!("fleet: {}", resumption(fleet)))?;
