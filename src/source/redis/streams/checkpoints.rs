@@ -121,7 +121,7 @@ impl Checkpoints {
         let distance = |at: usize| u128::from(newest.saturating_sub(count(at)));
         let is_better =
             |at: usize, than: usize| hole(at) * distance(than) < hole(than) * distance(at);
-        let best = (3..MAX_CHECKPOINTS / 2)
+        let best = (3..=MAX_CHECKPOINTS / 2)
             .fold(2, |best, at| if is_better(at, best) { at } else { best });
         self.entries.remove(best);
     }

@@ -1,6 +1,6 @@
 //! Entries that are missing: trimmed, dropped, or gone with a log that was begun anew or restored.
 
-use super::{entries, event, gap, id, log, read};
+use super::{entries, event, gap, id, log, position, read};
 use crate::tests::{TestHub, run, settle};
 use crate::{
     EntryId, GapReason, HistorySettings, HubSettings, LogRange, LogReadResult, StreamSettings,
@@ -238,11 +238,10 @@ fn a_loss_of_one_log_does_not_hide_that_of_another() {
         // That of `b` has the smaller number.
         test.hub.log_gap("b", GapReason::RolledBack, id("21-0"));
         test.hub.log_gap("a", GapReason::RolledBack, id("11-0"));
-        test.hub.flush();
-        settle().await;
+        test.add(&[("a", "14-0"), ("b", "24-0")]).await;
         drop(read(&stream));
         // A client that has had the lost entry of `a`, and not that of `b`.
-        let back = test.open_log(&["a", "b"], Some("12-0~21-0"));
+        let back = test.open_log(&["a", "b"], Some(&position("12-0~21-0")));
         let mut text = read(&back);
         settle().await;
         let request = test.log_read().await;
