@@ -56,6 +56,7 @@ mod upload_monitor;
 mod upstream;
 mod websocket;
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +98,9 @@ pub struct Proxy(Rc<ProxyShared>);
 
 #[derive(Debug)]
 struct ProxyShared {
-    settings: ProxySettings,
+    settings: Arc<ProxySettings>,
+    // Whether a reload has taken it from its route.
+    is_retired: Cell<bool>,
     upstreams: RoundRobin,
     recorder: Recorder,
 }
@@ -138,7 +141,8 @@ impl Proxy {
         // A random start per shard: otherwise all shards would send their first request to the same
         // one.
         let upstreams = RoundRobin::new(upstreams, fastrand::usize(..));
-        Self(Rc::new(ProxyShared { settings: settings.clone(), upstreams, recorder }))
+        let (settings, is_retired) = (Arc::new(settings.clone()), Cell::new(false));
+        Self(Rc::new(ProxyShared { settings, is_retired, upstreams, recorder }))
     }
 
     /// The path of the route.
@@ -147,8 +151,18 @@ impl Proxy {
     }
 
     /// The settings of the route.
-    pub fn settings(&self) -> &ProxySettings {
+    pub fn settings(&self) -> &Arc<ProxySettings> {
         &self.0.settings
+    }
+
+    /// A reload takes it from its route, or gives it back to it. Requests that have it already go on.
+    pub fn set_retired(&self, is_retired: bool) {
+        self.0.is_retired.set(is_retired);
+    }
+
+    /// Whether a reload has taken it from its route: who asks again and again has to end.
+    pub fn is_retired(&self) -> bool {
+        self.0.is_retired.get()
     }
 
     /// The interval of keep-alive comments on a backend's idle event streams; `None`: no comments.

@@ -49,11 +49,13 @@ impl RouteTable {
         let of_auth = before.iter().flat_map(|before| before.auth.iter().flatten());
         let of_auth = of_auth.flat_map(|auth| auth.backends.proxies());
         for proxy in of_routes.map(ProxyHandler::proxy).chain(of_auth) {
+            proxy.set_retired(true);
             kept.entry(proxy.route()).or_default().push(proxy);
         }
         let kept = |settings: &ProxySettings, path: &str| {
             let mut proxies = kept.get(path).into_iter().flatten();
-            proxies.find(|proxy| proxy.settings() == settings).map(|&proxy| proxy.clone())
+            let kept = proxies.find(|proxy| **proxy.settings() == *settings);
+            kept.inspect(|proxy| proxy.set_retired(false)).map(|&proxy| proxy.clone())
         };
         let series = router.routes().iter().map(|route| metrics.route(&route.settings.path));
         let series: Vec<Arc<RouteMetrics>> = series.collect();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use ssegate_hub::{
-    HistorySettings, LastSeen, Replay, StreamOpening, StreamRequest, StreamSettings,
+    EventId, HistorySettings, LastSeen, Replay, StreamOpening, StreamRequest, StreamSettings,
 };
 
 use super::admission::Admission;
@@ -78,9 +78,11 @@ impl SharedErrand<'_> {
             return Err(Rejection::Draining);
         }
         let position = events::last_event_id(request);
-        let place = (&self.route.scope, request.uri().path());
-        let is_ours = position.as_ref().is_some_and(|id| self.service.sharing().has_given(id));
-        let seen = SharedPosition { id: position.as_deref(), is_ours };
+        let place = (&self.route.scope, self.proxy.settings(), request.uri().path());
+        let number = position.as_deref().and_then(|id| self.service.sharing().number_given(id));
+        // Also of another gateway or process, which the backend knows as little.
+        let is_ours = position.as_deref().is_some_and(|id| EventId::parse(id).is_some());
+        let seen = SharedPosition { id: position.as_deref(), is_ours, number };
         let most = share.limits.upstreams;
         let joined = self.service.shared().join(question.key(), seen, place, most);
         let (upstream, reader, is_first) = match joined {
@@ -101,6 +103,8 @@ impl SharedErrand<'_> {
         };
         let has_waited = matches!(upstream.phase(), SharedPhase::Asked);
         match upstream.answered().await {
+            // Since it was asked. No stream may be opened once the others are ended.
+            SharedPhase::Open(_) if self.service.health().is_draining() => Err(Rejection::Draining),
             SharedPhase::Open(opening) => {
                 metrics.shared_request(if is_first { "first" } else { "joined" });
                 let beginning = Beginning { position, has_waited };

@@ -36,6 +36,10 @@ pub(in crate::service) struct SharedPump {
     max_event_bytes: usize,
     // The last id of the backend; empty: it sets none. As bytes: a client's may be no text.
     last_id: Vec<u8>,
+    // Whether that is the id with which a reader has begun the stream, and the backend has set none since.
+    is_readers: bool,
+    // Whether events have come since then: the id does not say where the stream is.
+    is_behind: bool,
     retry: Duration,
 }
 
@@ -65,8 +69,9 @@ impl SharedPump {
         last_id: Option<Vec<u8>>,
         (leave, max_event_bytes): (Duration, usize),
     ) -> Self {
-        let last_id = last_id.unwrap_or_default();
-        Self { proxy, question, leave, max_event_bytes, last_id, retry: RETRY }
+        let (is_readers, last_id) = (last_id.is_some(), last_id.unwrap_or_default());
+        let (is_behind, retry) = (false, RETRY);
+        Self { proxy, question, leave, max_event_bytes, last_id, is_readers, is_behind, retry }
     }
 
     /// Reads until there is nothing more to come, or nobody to read it.
@@ -182,13 +187,17 @@ impl SharedPump {
             };
             let mut events = Vec::new();
             parser.feed(&data, |item| match item {
-                SseItem::Event { event, .. } => events.push(Some(sendable(event))),
+                SseItem::Event { event, .. } => {
+                    self.is_readers &= event.id.is_none();
+                    events.push(Some(sendable(event)));
+                }
                 SseItem::TooLarge(_) => events.push(None),
                 SseItem::Retry(retry) => self.retry = retry.clamp(MIN_RETRY, MAX_RETRY),
                 SseItem::Comment(_) => {}
             });
             let id = parser.last_event_id();
             if id.as_bytes() != self.last_id {
+                self.is_readers = false;
                 self.last_id.clear();
                 // Another one the backend would not recognize, or could not be sent.
                 if is_foreign_id(id) {
@@ -196,6 +205,7 @@ impl SharedPump {
                 }
             }
             if !events.is_empty() {
+                self.is_behind |= self.is_readers;
                 feed.send(SharedPieceKind::Events(events)).await;
             }
         }
@@ -204,9 +214,15 @@ impl SharedPump {
     /// Asks again until there is a stream, or there will be none.
     async fn come_back(&mut self, feed: &SharedFeed) -> ControlFlow<SharedEnd, UpstreamBody> {
         let mut wait = self.retry;
+        if self.is_readers && self.is_behind {
+            self.last_id.clear();
+        }
         loop {
             // Backends of many streams are not asked for all of them at once.
             tokio::time::sleep(wait.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+            if self.proxy.is_retired() {
+                return ControlFlow::Break(SharedEnd::Replaced);
+            }
             match self.ask_with_and_without_id().await {
                 SharedAnswer::Stream(response) => {
                     if self.last_id.is_empty() {

@@ -6,7 +6,7 @@
 use ssegate_hub::{GapReason, Hub, SourceKind, SourceRequest};
 
 use super::piece::{SharedPiece, SharedPieceKind};
-use super::upstreams::{SharedPieces, SharedStreams};
+use super::upstreams::{MAX_PIECES, SharedPieces, SharedStreams};
 use crate::metrics::Metrics;
 use crate::server::contain::contain;
 
@@ -47,8 +47,12 @@ impl SharedSource {
                     self.take_more(MAX_TOGETHER - 1);
                 }
                 ended = self.streams.ended() => {
-                    self.take_more(usize::MAX);
-                    ended.iter().for_each(|upstream| self.hub.end_channel(upstream.name()));
+                    // What their pumps have put in is among these. Others put in more and more.
+                    self.take_more(MAX_PIECES);
+                    for upstream in ended {
+                        upstream.set_complete();
+                        self.hub.end_channel(upstream.name());
+                    }
                 }
             }
             self.hub.flush();
@@ -70,8 +74,12 @@ impl SharedSource {
                 upstream.set_followed();
             }
             // It has ended before its reader came here.
-            (SourceRequest::Follow, None) => self.hub.end_channel(name),
-            // There is no room for it.
+            (SourceRequest::Follow, None) => {
+                // It waits for that, too.
+                self.hub.confirm(false, name);
+                self.hub.end_channel(name);
+            }
+            // The hub has let go of it, and what comes would be lost.
             (SourceRequest::Leave, Some(upstream)) => upstream.readers.close(),
             (SourceRequest::Leave, None) => {}
         }
@@ -100,6 +108,7 @@ impl SharedSource {
             }
             SharedPieceKind::Away => self.hub.gap(name, GapReason::UpstreamAway),
         });
+        upstream.set_newest(self.hub.newest_number());
         if taken.is_err() {
             self.metrics.panicked("shared");
             upstream.readers.close();

@@ -1,6 +1,7 @@
 //! One shared stream: what its pump, its readers and the source know of it together.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http::HeaderMap;
 use ssegate_format::Format;
@@ -9,12 +10,15 @@ use tokio::sync::watch;
 
 use super::question::QuestionKey;
 use super::readers::SharedReaders;
+use crate::route::ProxySettings;
 
 /// One shared stream.
 #[derive(Debug)]
 pub(in crate::service) struct SharedUpstream {
     pub(super) key: QuestionKey,
     pub(super) scope: Arc<str>,
+    /// The backend that is asked: after a reload a route can have another one.
+    pub(super) backend: Arc<ProxySettings>,
     /// Its channel in the hub. No other stream has the name, not even one of the same key.
     pub(in crate::service) topic: Topic,
     /// Bytes at the head of the name that clients do not see.
@@ -22,6 +26,10 @@ pub(in crate::service) struct SharedUpstream {
     phase: watch::Sender<SharedPhase>,
     pub(super) readers: Arc<SharedReaders>,
     is_followed: watch::Sender<bool>,
+    // The number of the newest of it in the hub.
+    newest: AtomicU64,
+    // Whether nothing more comes to the hub.
+    is_complete: AtomicBool,
 }
 
 /// How far a shared stream has come.
@@ -55,6 +63,8 @@ pub(in crate::service) enum SharedEnd {
     NothingAfter,
     /// The backend cannot be reached, or has failed.
     Failed,
+    /// A reload has given its route another backend.
+    Replaced,
     /// Nobody reads it any more, or the gateway stops.
     Left,
 }
@@ -72,6 +82,7 @@ impl SharedEnd {
             Self::NoContent => "no_content",
             Self::NothingAfter => "nothing_after",
             Self::Failed => "failed",
+            Self::Replaced => "replaced",
             Self::Left => "left",
         }
     }
@@ -81,7 +92,7 @@ impl SharedUpstream {
     /// The stream `number` of this process. `path` is what clients are told it is called.
     pub(super) fn new(
         key: QuestionKey,
-        scope: Arc<str>,
+        (scope, backend): (Arc<str>, Arc<ProxySettings>),
         (number, path): (u64, &str),
         readers: Arc<SharedReaders>,
     ) -> Self {
@@ -96,11 +107,14 @@ impl SharedUpstream {
         Self {
             key,
             scope,
+            backend,
             topic: Topic { subscription, format: Format::Raw, ids: Ids::Mixed },
             prefix_bytes: prefix.len(),
             phase: watch::Sender::new(SharedPhase::Asked),
             readers,
             is_followed: watch::Sender::new(false),
+            newest: AtomicU64::default(),
+            is_complete: AtomicBool::default(),
         }
     }
 
@@ -129,6 +143,21 @@ impl SharedUpstream {
         self.is_followed.send_replace(true);
     }
 
+    /// The hub has given this number to something of it.
+    pub(super) fn set_newest(&self, number: u64) {
+        self.newest.store(number, Ordering::Relaxed);
+    }
+
+    /// The hub has all of it.
+    pub(super) fn set_complete(&self) {
+        self.is_complete.store(true, Ordering::Release);
+    }
+
+    /// Whether this number of the hub is that of the last of it.
+    pub(super) fn ends_at(&self, number: u64) -> bool {
+        self.is_complete.load(Ordering::Acquire) && self.newest.load(Ordering::Relaxed) == number
+    }
+
     /// Waits until the hub takes its events.
     pub(super) async fn followed(&self) {
         let mut followed = self.is_followed.subscribe();
@@ -143,7 +172,7 @@ mod tests {
 
     use super::{SharedReaders, SharedUpstream};
     use crate::metrics::Metrics;
-    use crate::route::ShareSettings;
+    use crate::route::{ProxySettings, ShareSettings};
     use crate::service::shared::origin::RequestOrigin;
     use crate::service::shared::question::SharedQuestion;
 
@@ -164,7 +193,7 @@ mod tests {
         for (path, expected) in [("/prices", "/prices"), ("/a\u{7f}", ""), (&*long, &long[..253])] {
             let upstream = SharedUpstream::new(
                 question.key().clone(),
-                "r".into(),
+                ("r".into(), ProxySettings::new(Vec::new()).into()),
                 (7, path),
                 SharedReaders::new(Metrics::new().expect("metrics")),
             );

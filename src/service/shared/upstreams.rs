@@ -15,13 +15,14 @@ use super::question::QuestionKey;
 use super::readers::{SharedReader, SharedReaders};
 use super::upstream::{SharedEnd, SharedPhase, SharedUpstream};
 use crate::metrics::Metrics;
+use crate::route::ProxySettings;
 
 /// How long it is remembered that a question has no stream to share: so long its requests do not wait for one another.
 const REMEMBERED: Duration = Duration::from_secs(30);
 /// The most questions of which that is remembered.
 const MAX_REMEMBERED: usize = 1_000;
 /// The most pieces that wait for the source. Pumps wait when there are more, and with them their backends.
-const MAX_PIECES: usize = 256;
+pub(super) const MAX_PIECES: usize = 256;
 
 /// All shared streams. A cheap handle, for all threads; it survives reloads.
 #[derive(Clone)]
@@ -51,6 +52,10 @@ struct UpstreamTable {
 struct RememberedEnd {
     until: Instant,
     end: SharedEnd,
+    // The stream of which the backend has said so.
+    upstream: Arc<SharedUpstream>,
+    // Whether there were events before.
+    was_open: bool,
     // Where the backend has said that nothing more comes: behind this id of it.
     after: Option<Box<[u8]>>,
 }
@@ -61,14 +66,16 @@ impl UpstreamTable {
         &mut self,
         key: &QuestionKey,
         position: SharedPosition<'_>,
+        backend: &Arc<ProxySettings>,
     ) -> Option<SharedJoin> {
         if let Some(upstream) = self.by_key.get(key)
+            && upstream.backend == *backend
             && let Some(reader) = upstream.readers.add()
         {
             return Some(SharedJoin::Later(Arc::clone(upstream), reader));
         }
         let known = self.remembered.get(key)?;
-        if known.until <= Instant::now() {
+        if known.until <= Instant::now() || known.upstream.backend != *backend {
             self.remembered.remove(key);
             return None;
         }
@@ -81,14 +88,18 @@ impl UpstreamTable {
 pub(in crate::service) struct SharedPosition<'a> {
     /// The id of what its reader has seen.
     pub(in crate::service) id: Option<&'a [u8]>,
-    /// Whether it is one that the gateway has given.
+    /// Whether it has the form of those that gateways give.
     pub(in crate::service) is_ours: bool,
+    /// The number of that event, if it is one of this process.
+    pub(in crate::service) number: Option<u64>,
 }
 
 impl RememberedEnd {
-    /// Whether it holds for a reader there. Of a stream that the backend has ended, others can have a part.
+    /// Whether it holds for a reader there. Of a stream that the backend has ended, others can have a part: only who has
+    /// the last of it has all. Who has nothing is where the gateway was, if that had no id to ask with.
     fn holds_at(&self, position: SharedPosition<'_>) -> bool {
-        self.after.is_none() || position.is_ours || position.id == self.after.as_deref()
+        let has_all = position.number.is_some_and(|number| self.upstream.ends_at(number));
+        has_all || !self.was_open || position.id == self.after.as_deref()
     }
 }
 
@@ -111,11 +122,12 @@ pub(in crate::service) enum SharedJoin {
 
 impl SharedStreams {
     /// Why streams end, as the metrics name it.
-    pub const ENDED_FOR: [&str; 5] = [
+    pub const ENDED_FOR: [&str; 6] = [
         SharedEnd::Unshared.as_str(),
         SharedEnd::NoContent.as_str(),
         SharedEnd::NothingAfter.as_str(),
         SharedEnd::Failed.as_str(),
+        SharedEnd::Replaced.as_str(),
         SharedEnd::Left.as_str(),
     ];
 
@@ -137,22 +149,23 @@ impl SharedStreams {
     }
 
     /// Joins the stream of a question, or begins one, if its route, which has this scope, has less than `most`.
+    /// One of another backend, which the route had before a reload, is left to its readers.
     pub(in crate::service) fn join(
         &self,
         key: &QuestionKey,
         position: SharedPosition<'_>,
-        (scope, path): (&Arc<str>, &str),
+        (scope, backend, path): (&Arc<str>, &Arc<ProxySettings>, &str),
         most: usize,
     ) -> SharedJoin {
         let mut table = self.lock();
-        if let Some(joined) = table.join_known(key, position) {
+        if let Some(joined) = table.join_known(key, position, backend) {
             return joined;
         }
         // Who begins it somewhere has it with those who begin there, too: the id is the reader's, and must not decide
         // what others are sent.
         let begun = position.id.filter(|_| !position.is_ours).map(|id| key.after(id));
         if let Some(begun) = &begun
-            && let Some(joined) = table.join_known(begun, position)
+            && let Some(joined) = table.join_known(begun, position, backend)
         {
             return joined;
         }
@@ -164,8 +177,9 @@ impl SharedStreams {
         let Some(reader) = readers.add() else { return SharedJoin::Full };
         *count += 1;
         table.newest += 1;
+        let route = (Arc::clone(scope), Arc::clone(backend));
         let (own, name) = (begun.unwrap_or_else(|| key.clone()), (table.newest, path));
-        let upstream = SharedUpstream::new(own.clone(), Arc::clone(scope), name, readers);
+        let upstream = SharedUpstream::new(own.clone(), route, name, readers);
         let upstream = Arc::new(upstream);
         table.by_key.insert(own, Arc::clone(&upstream));
         table.by_name.insert(upstream.name().into(), Arc::clone(&upstream));
@@ -201,11 +215,11 @@ impl SharedStreams {
     fn forget(
         &self,
         (upstream, question): (&Arc<SharedUpstream>, &QuestionKey),
-        (end, after): (SharedEnd, Option<Box<[u8]>>),
+        (end, after, was_open): (SharedEnd, Option<Box<[u8]>>, bool),
     ) {
         let mut table = self.lock();
         table.by_name.remove(upstream.name());
-        // Another may have taken its place, once it was closed.
+        // Another may have taken its place, once it was closed or its route had another backend.
         if table.by_key.get(&upstream.key).is_some_and(|known| Arc::ptr_eq(known, upstream)) {
             table.by_key.remove(&upstream.key);
         }
@@ -221,9 +235,16 @@ impl SharedStreams {
                 table.remembered.retain(|_, known| now < known.until);
             }
             if table.remembered.len() < MAX_REMEMBERED {
-                let remembered = RememberedEnd { until: now + REMEMBERED, end, after };
-                let key = if end == SharedEnd::NothingAfter { &upstream.key } else { question };
-                table.remembered.insert(key.clone(), remembered);
+                let is_end = end == SharedEnd::NoContent && was_open;
+                let key = match &after {
+                    // Where it was begun does not matter to those who come back from its end.
+                    Some(after) if upstream.key != *question => question.after(after),
+                    _ if end == SharedEnd::Unshared => question.clone(),
+                    _ => upstream.key.clone(),
+                };
+                let (until, upstream) = (now + REMEMBERED, Arc::clone(upstream));
+                let remembered = RememberedEnd { until, end, upstream, was_open: is_end, after };
+                table.remembered.insert(key, remembered);
             }
         }
         drop(table);
@@ -288,7 +309,7 @@ impl Drop for SharedFeed {
     fn drop(&mut self) {
         let was_open = matches!(self.upstream.phase(), SharedPhase::Open(_));
         let after = self.after.take();
-        self.streams.forget((&self.upstream, &self.question), (self.end, after));
+        self.streams.forget((&self.upstream, &self.question), (self.end, after, was_open));
         self.upstream.readers.close();
         self.upstream.set_phase(SharedPhase::Closed(self.end));
         self.streams.metrics().shared_ended(self.end.as_str());

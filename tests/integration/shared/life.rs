@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{STREAM, build, data, first, get, join, open, send_all};
+use super::{STREAM, build, data, end, first, get, join, open, send_all};
 use crate::support::{Redis, Response, SOON, Upstream, Via, eventually, within};
 
 /// The backend is asked once, and only what all of them have asked.
@@ -249,19 +249,6 @@ async fn a_reader_that_stops_does_not_slow_the_others() {
     assert!(held <= 1.1 * f64::from(1 << 20), "{held}");
 }
 
-/// Readers end as on an events route, and the backend's stream with them.
-#[tokio::test]
-async fn a_drain_ends_readers_and_their_stream() {
-    let redis = Redis::start().await;
-    let upstream = Upstream::start().await;
-    let mut gateway = build(&redis, &upstream, "leave: 1h").start().await;
-    let (mut reader, call) = first(&gateway, &upstream, "/").await;
-    gateway.terminate();
-    assert_eq!(reader.end().await, Ok(()));
-    call.closed().await;
-    assert!(gateway.exit_within(SOON).await.success());
-}
-
 /// Running streams stay as they are; what comes after gets the new settings.
 #[tokio::test]
 async fn a_reload_leaves_running_streams() {
@@ -281,6 +268,46 @@ async fn a_reload_leaves_running_streams() {
     for reader in [&mut reader, &mut new] {
         assert_eq!(data(reader, 1).await, ["2"]);
     }
+}
+
+/// Whoever comes is given the new backend, and so are those of the old one once that ends: nobody goes back to it.
+#[tokio::test]
+async fn a_reload_that_changes_the_backend_counts() {
+    let redis = Redis::start().await;
+    let (old, new) = (Upstream::start().await, Upstream::start().await);
+    let gateway = build(&redis, &old, "leave: 1h").start().await;
+    let (mut reader, mut call) = first(&gateway, &old, "/").await;
+    let (mut lone, mut lone_call) = first(&gateway, &old, "/lone").await;
+    call.write_chunk("retry: 100\n\ndata: old\n\n").await;
+    assert_eq!(data(&mut reader, 1).await, ["old"]);
+    let (before, after) = (old.address().to_string(), new.address().to_string());
+    gateway.rewrite(|yaml| yaml.replace(&before, &after));
+    assert!(gateway.reload().await);
+    let (mut late, mut new_call) = first(&gateway, &new, "/").await;
+    let mut joined = join(&gateway, Via::H2c, get("/")).await;
+    call.write_chunk("data: still old\n\n").await;
+    assert_eq!(data(&mut reader, 1).await, ["still old"]);
+    new_call.write_chunk("data: new\n\n").await;
+    for reader in [&mut late, &mut joined] {
+        assert_eq!(data(reader, 1).await, ["new"]);
+    }
+    lone_call.write_chunk("retry: 100\n\n").await;
+    // Also where nobody has come since.
+    for (reader, mut call) in [(&mut reader, call), (&mut lone, lone_call)] {
+        end(&mut call).await;
+        drop(call);
+        let retry = loop {
+            if let Some(retry) = reader.next_block().await.retry {
+                break retry;
+            }
+        };
+        assert!((3000..=6000).contains(&retry), "{retry}");
+        assert_eq!(reader.end().await, Ok(()));
+    }
+    gateway.counts("ssegate_shared_ended_total", &["reason=\"replaced\""], 2.0).await;
+    new_call.write_chunk("data: newer\n\n").await;
+    assert_eq!(data(&mut joined, 1).await, ["newer"]);
+    assert_eq!(gateway.metrics().await.sum("ssegate_shared_upstreams", &[]), 1.0);
 }
 
 /// `printf %s TOKEN | sha256sum`, of 32 times the letter `a` and `b`.

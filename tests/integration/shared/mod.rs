@@ -20,6 +20,8 @@ mod resuming;
 mod returns;
 /// A backend that says what it has seen.
 mod seeing_backend;
+/// The gateway stops.
+mod stopping;
 /// Two users with a secret each.
 mod users;
 

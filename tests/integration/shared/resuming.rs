@@ -158,3 +158,41 @@ async fn an_id_of_ours_does_not_outlive_its_stream() {
     assert!(gap.name == "gap" && gap.data.contains("expired"), "{gap:?}");
     assert_eq!(data(&mut back, 1).await, ["2"]);
 }
+
+/// Of another gateway, or of the process before: the backend knows none of them, and those who have them share a stream.
+#[tokio::test]
+async fn an_id_of_another_gateway_is_not_for_the_backend() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, "").start().await;
+    let back = |id: &str| get("/").header("last-event-id", id);
+    let answer = async {
+        let mut call = upstream.call().await;
+        assert_eq!(call.header("last-event-id"), "");
+        gateway.counts("ssegate_shared_readers", &[], 3.0).await;
+        call.write(STREAM).await;
+        call
+    };
+    let (mut one, mut two, mut new, mut call) = tokio::join!(
+        open(&gateway, Via::Http1, back("zzzzzz-7")),
+        open(&gateway, Via::H2c, back("abc123-1")),
+        open(&gateway, Via::Http1, get("/")),
+        answer
+    );
+    for reader in [&mut one, &mut two] {
+        let gap = reader.next_event().await;
+        assert!(gap.name == "gap" && gap.data.contains("unknown_id"), "{gap:?}");
+    }
+    call.write_chunk("data: 1\n\n").await;
+    for reader in [&mut one, &mut two, &mut new] {
+        assert_eq!(data(reader, 1).await, ["1"]);
+    }
+    // A backend may have such ids: they are known as long as their events are kept.
+    call.write_chunk("id: zzzzzz-9\ndata: 2\n\ndata: 3\n\nretry: 100\n\n").await;
+    assert_eq!(data(&mut one, 2).await, ["2", "3"]);
+    let mut late = open(&gateway, Via::H2c, back("zzzzzz-9")).await;
+    assert_eq!(data(&mut late, 1).await, ["3"]);
+    end(&mut call).await;
+    drop(call);
+    assert_eq!(upstream.call().await.header("last-event-id"), "zzzzzz-9");
+}

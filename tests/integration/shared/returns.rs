@@ -54,6 +54,48 @@ async fn readers_are_told_a_gap_where_the_backend_sets_no_ids() {
     }
 }
 
+/// The id with which a client has begun the stream is not where the stream is, once events without ids have come.
+#[tokio::test]
+async fn readers_are_told_a_gap_where_only_the_client_has_an_id() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, "leave: 0s").start().await;
+    for (events, asked, is_gap) in [
+        // With none since, it is where the stream is.
+        ("", "x", false),
+        ("data: 1\n\n", "", true),
+        ("id: x\ndata: 1\n\n", "x", false),
+        ("id: y\ndata: 1\n\n", "y", false),
+    ] {
+        let answer = async {
+            let mut call = upstream.call().await;
+            assert_eq!(call.header("last-event-id"), "x");
+            call.write(STREAM).await;
+            call
+        };
+        let back = get("/prices").header("last-event-id", "x");
+        let (mut reader, mut call) = tokio::join!(open(&gateway, Via::Http1, back), answer);
+        call.write_chunk(&format!("retry: 100\n\n{events}")).await;
+        end(&mut call).await;
+        drop(call);
+        let mut call = upstream.call().await;
+        assert_eq!(call.header("last-event-id"), asked, "{events}");
+        call.write(STREAM).await;
+        call.write_chunk("data: 2\n\n").await;
+        if !events.is_empty() {
+            assert_eq!(data(&mut reader, 1).await, ["1"]);
+        }
+        let mut next = reader.next_event().await;
+        if is_gap {
+            assert!(next.name == "gap" && next.data.contains("upstream_away"), "{next:?}");
+            next = reader.next_event().await;
+        }
+        assert_eq!((&*next.name, &*next.data), ("message", "2"), "{events}");
+        drop(reader);
+        call.closed().await;
+    }
+}
+
 /// 204 is the end: an `EventSource` does not come back after it, and so does no reader.
 #[tokio::test]
 async fn a_backend_that_has_nothing_more_ends_its_readers() {
@@ -101,6 +143,36 @@ async fn a_backend_that_has_nothing_more_ends_its_readers() {
     let (other, ()) = tokio::join!(other, answer);
     assert_eq!(other.status, 204);
     let (_reader, _call) = first(&gateway, &upstream, "/other").await;
+}
+
+/// Also where the backend sets no ids: who does not have the newest event is told by the backend.
+#[tokio::test]
+async fn only_those_who_have_everything_are_told_of_an_end() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, "").start().await;
+    let (mut reader, mut call) = first(&gateway, &upstream, "/").await;
+    call.write_chunk("retry: 100\n\ndata: 1\n\ndata: 2\n\n").await;
+    let ids = [reader.next_event().await.id, reader.next_event().await.id];
+    end(&mut call).await;
+    drop(call);
+    upstream.call().await.answer("204 No Content", "", "").await;
+    assert_eq!(reader.end().await, Ok(()));
+    let back = |id: &str| get("/").header("last-event-id", id);
+    for request in [back(&ids[1]), get("/")] {
+        assert_eq!(gateway.send(Via::H2c, request).await.status, 204);
+    }
+    let answer = async {
+        let mut call = upstream.call().await;
+        assert_eq!(call.header("last-event-id"), "");
+        call.write(STREAM).await;
+        call.write_chunk("data: 3\n\n").await;
+        call
+    };
+    let (mut behind, _call) = tokio::join!(open(&gateway, Via::Http1, back(&ids[0])), answer);
+    let gap = behind.next_event().await;
+    assert!(gap.name == "gap" && gap.data.contains("expired"), "{gap:?}");
+    assert_eq!(data(&mut behind, 1).await, ["3"]);
 }
 
 /// Readers come back on their own, at different times, and go alone.

@@ -139,9 +139,9 @@ impl Shard {
         self.0.write_timeout.get()
     }
 
-    /// Whether the id is one that the hub of this process has given.
-    pub fn has_given(&self, id: &[u8]) -> bool {
-        EventId::parse(id).is_some_and(|id| id.run == self.0.link.run)
+    /// The number in an id that the hub of this process has given; `None`: it has not given it.
+    pub fn number_given(&self, id: &[u8]) -> Option<u64> {
+        EventId::parse(id).filter(|id| id.run == self.0.link.run).map(|id| id.number)
     }
 
     /// How many of these channels have no subscriber on this shard.
