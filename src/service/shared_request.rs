@@ -187,18 +187,22 @@ impl SharedErrand<'_> {
 impl Beginning {
     /// What the reader is sent first: the settings of its stream, and the id after which it begins.
     ///
-    /// Those that have waited get the stream from its beginning, if that is where they are.
+    /// Those that have waited without an id get the stream from its beginning, and so does whoever is at the id after
+    /// which the backend has begun.
     fn of(
         self,
         opening: &SharedOpening,
         settings: &Arc<StreamSettings>,
     ) -> (Arc<StreamSettings>, Option<Vec<u8>>) {
         let Self { position, has_waited } = self;
-        let is_at_start = position.is_none() || position == opening.after;
-        if !has_waited || !is_at_start {
+        let is_at_start = match &position {
+            Some(_) => position == opening.after,
+            None => has_waited,
+        };
+        if !is_at_start {
             return (Arc::clone(settings), position);
         }
-        let settings = StreamSettings { replay: Replay::All, ..StreamSettings::clone(settings) };
+        let settings = StreamSettings { replay: Replay::Whole, ..StreamSettings::clone(settings) };
         (Arc::new(settings), None)
     }
 }

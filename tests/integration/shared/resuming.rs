@@ -92,6 +92,9 @@ async fn the_id_of_those_who_begin_goes_to_the_backend() {
     for reader in [&mut one, &mut same] {
         assert_eq!(data(reader, 2).await, ["7", "8"]);
     }
+    // So is one that comes with it later, as long as the beginning is kept.
+    let mut late = open(&gateway, Via::H2c, back("6")).await;
+    assert_eq!(data(&mut late, 2).await, ["7", "8"]);
     // One with another id, and one without, begin where they are.
     for (id, expected) in [("3", "3"), ("", "")] {
         let answer = async {

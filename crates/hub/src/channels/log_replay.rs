@@ -31,7 +31,7 @@ impl HubState {
         let starts = match &request.resume {
             Resume::After { cursor, .. } => cursor.logs().iter().map(start).collect(),
             Resume::Newest(count) => vec![LogStart::Newest(*count); channels.len()].into(),
-            Resume::AfterId(_) | Resume::Foreign(_) | Resume::Unknown => {
+            Resume::Whole | Resume::AfterId(_) | Resume::Foreign(_) | Resume::Unknown => {
                 vec![LogStart::Now; channels.len()].into()
             }
         };

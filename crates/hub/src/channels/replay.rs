@@ -31,8 +31,10 @@ impl HubState {
             return None;
         }
         self.touch(&channels);
-        if let Resume::AfterId(id) = &request.resume {
-            request.resume = self.after_id(id, &channels);
+        match &request.resume {
+            Resume::AfterId(id) => request.resume = self.after_id(id, &channels),
+            Resume::Whole => request.resume = self.since_confirmed(&channels),
+            Resume::After { .. } | Resume::Newest(_) | Resume::Foreign(_) | Resume::Unknown => {}
         }
         if request.resume == Resume::Unknown {
             let start = self.newest_entries(&channels);
@@ -124,7 +126,11 @@ impl HubState {
                 (self.slices(channels, |place| floors[place]), Some(floors))
             }
             // A number that was not given yet is unknown, too.
-            Resume::After { .. } | Resume::AfterId(_) | Resume::Foreign(_) | Resume::Unknown => {
+            Resume::After { .. }
+            | Resume::Whole
+            | Resume::AfterId(_)
+            | Resume::Foreign(_)
+            | Resume::Unknown => {
                 return ReplayPage::unknown_id(channels.len(), settled, Box::default());
             }
         };
@@ -143,12 +149,19 @@ impl HubState {
         let kept = history.and_then(|history| history.number_of_id(id));
         let ours = || EventId::parse(id).filter(|id| id.run == self.run).map(|id| id.number);
         match kept.or_else(ours) {
-            Some(number) => {
-                let beginning = Cursor::new(Ids::Mixed, self.run, std::iter::empty());
-                Resume::after(beginning.at(number))
-            }
+            Some(number) => self.after_number(number),
             None => Resume::Unknown,
         }
+    }
+
+    /// All that has come on the one channel of a stream. What was dropped since is missed.
+    fn since_confirmed(&self, channels: &[ChannelIndex]) -> Resume {
+        let confirmed = channels.first().map(|&index| self.channels[index as usize].confirmed);
+        self.after_number(confirmed.unwrap_or_default())
+    }
+
+    fn after_number(&self, number: u64) -> Resume {
+        Resume::after(Cursor::new(Ids::Mixed, self.run, std::iter::empty()).at(number))
     }
 
     /// Whether a gap for what is no longer kept comes before all of a page.

@@ -18,6 +18,9 @@ pub enum Replay {
     Newest(usize),
     /// Everything that is kept.
     All,
+    /// Everything since the source has followed the channel: what is not kept of it any more is a gap. For channels whose
+    /// publisher may set ids ([`Ids::Mixed`]); on others it is [`Self::All`].
+    Whole,
 }
 
 /// What a client has seen when it connects.
@@ -66,6 +69,8 @@ pub(crate) enum Resume {
     /// Those after the client's ids, one for each channel, of which at least one was given by another
     /// gateway or another run; `None` for one that no gateway has written.
     Foreign(Arc<[Option<EventId>]>),
+    /// All since the one channel was confirmed.
+    Whole,
     /// Those after the event that has this id, of a publisher or of ours, on the one channel.
     AfterId(Arc<[u8]>),
     /// None: the client's id is unknown, which is a gap.
@@ -83,6 +88,7 @@ impl Resume {
     ) -> Option<Self> {
         match beginning.ids() {
             Ids::Publisher => None,
+            Ids::Mixed if seen.is_nothing() && replay == Replay::Whole => Some(Self::Whole),
             _ if seen.is_nothing() => replay.count().map(Self::Newest),
             // However strange an id is, it is only unknown.
             Ids::Ours => Some(
@@ -112,7 +118,7 @@ impl Resume {
             Self::After { .. } | Self::AfterId(_) => Some(ResumedFrom::History),
             Self::Foreign(_) => Some(ResumedFrom::Fleet),
             Self::Unknown => Some(ResumedFrom::Gap),
-            Self::Newest(_) => None,
+            Self::Newest(_) | Self::Whole => None,
         }
     }
 
@@ -120,7 +126,9 @@ impl Resume {
     pub(crate) fn reached(&self) -> u64 {
         match self {
             Self::After { cursor, .. } => cursor.number(),
-            Self::Newest(_) | Self::Foreign(_) | Self::AfterId(_) | Self::Unknown => 0,
+            Self::Newest(_) | Self::Whole | Self::Foreign(_) | Self::AfterId(_) | Self::Unknown => {
+                0
+            }
         }
     }
 
@@ -192,7 +200,7 @@ impl Replay {
         match self {
             Self::None => None,
             Self::Newest(count) => Some(count),
-            Self::All => Some(usize::MAX),
+            Self::All | Self::Whole => Some(usize::MAX),
         }
     }
 }

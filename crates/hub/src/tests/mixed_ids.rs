@@ -144,6 +144,36 @@ fn the_newest_id_that_is_not_kept_is_known_and_others_are_a_gap() {
 }
 
 #[test]
+fn the_whole_of_a_stream_is_told_where_its_beginning_is_not_kept() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        // It waits for the source.
+        let waiting = open(&test, 0, None, Replay::Whole);
+        drop(read(&waiting));
+        settle().await;
+        test.follow().await;
+        let all = [(Some("a"), "1"), (None, "2"), (Some("c"), "3")];
+        publish(&test, &all).await;
+        let whole = ["1@a", "2@R-2", "3@c"];
+        assert_eq!(events(&waiting), whole);
+        let late = open(&test, 0, None, Replay::Whole);
+        drop(read(&late));
+        settle().await;
+        assert_eq!(events(&late), whole);
+        publish(&test, &[(None, "4")]).await;
+        let late = open(&test, 0, None, Replay::Whole);
+        drop(read(&late));
+        settle().await;
+        let sent = events(&late);
+        assert_eq!(
+            (sent.len(), &sent[1..]),
+            (4, &["2@R-2", "3@c", "4@R-4"].map(str::to_owned)[..])
+        );
+        assert!(sent[0].contains("expired"), "{sent:?}");
+    });
+}
+
+#[test]
 fn an_id_is_known_when_all_of_the_history_has_expired() {
     run(async {
         let test = TestHub::new(1, HubSettings::default());
