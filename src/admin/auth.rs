@@ -12,6 +12,27 @@ use super::text;
 use crate::auth::{AuthRequest, Authenticator, Denial, NoBackends};
 use crate::metrics::Metrics;
 
+/// Whether those who reach the admin listener may change something, and see what clients are sent: on loopback, or
+/// with `admin.auth`. Elsewhere many may reach it who were only to read metrics. A cheap handle, which knows what a
+/// reload has changed.
+#[derive(Clone, Debug)]
+pub struct AdminPrivacy {
+    is_loopback: bool,
+    auth: AdminAuth,
+}
+
+impl AdminPrivacy {
+    /// Of a listener whose address is on loopback or not, and whose requests `auth` admits.
+    pub fn new(is_loopback: bool, auth: AdminAuth) -> Self {
+        Self { is_loopback, auth }
+    }
+
+    /// Whether they may now.
+    pub fn holds(&self) -> bool {
+        self.is_loopback || self.auth.is_set()
+    }
+}
+
 /// Who may read the metrics and the status page; everybody at first. A cheap handle, through which a reload
 /// changes it.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +42,10 @@ impl AdminAuth {
     /// Changes who may; `None`: everybody.
     pub fn set(&self, authenticator: Option<Authenticator>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = authenticator.map(Arc::new);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Verifies the credential of a request. Returns when it ends; `None`: never.

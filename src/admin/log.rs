@@ -27,8 +27,6 @@ const EXPECTED: &str = "400 Bad Request: send a level (error, warn, info, debug,
 pub struct AdminLog {
     level: LevelControl,
     access: AccessLog,
-    // Elsewhere than on loopback, many may reach it who were only to read metrics.
-    may_change: bool,
 }
 
 /// What a request changes.
@@ -40,19 +38,21 @@ struct LogChange {
 }
 
 impl AdminLog {
-    /// The log of this process. `may_change`: whether those who reach the listener may change it.
-    pub fn new(level: LevelControl, access: AccessLog, may_change: bool) -> Self {
-        Self { level, access, may_change }
+    /// The log of this process.
+    pub fn new(level: LevelControl, access: AccessLog) -> Self {
+        Self { level, access }
     }
 
-    /// Responds to a request whose `Host` and `Origin` are allowed, and whose credential is accepted.
+    /// Responds to a request whose `Host` and `Origin` are allowed, and whose credential is accepted. `may_change`:
+    /// whether those who reach the listener may change the log.
     pub(super) async fn respond(
         &self,
+        may_change: bool,
         request: Request<hyper::body::Incoming>,
     ) -> Response<Full<Bytes>> {
         match *request.method() {
             Method::GET | Method::HEAD => self.show(),
-            Method::PUT if !self.may_change => {
+            Method::PUT if !may_change => {
                 const ERROR: &str = "403 Forbidden: the admin listener changes the log only if admin.address in \
                                      gateway.yaml is on loopback, or with admin.auth\n";
                 text(StatusCode::FORBIDDEN, ERROR)

@@ -54,7 +54,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::assets::Asset;
-pub use self::auth::AdminAuth;
+pub use self::auth::{AdminAuth, AdminPrivacy};
 use self::body::{AdminResponseBody, LiveActivity};
 use self::live::LiveStatus;
 pub use self::live::StatusSetup;
@@ -258,11 +258,17 @@ impl Admin {
         if let Err(refused) = self.admitted(&request).await {
             return refused;
         }
+        let is_private = self.status.privacy.holds();
         match (log, request.uri().path()) {
-            (Some(log), _) => log.respond(request).await,
+            (Some(log), _) => log.respond(is_private, request).await,
             (None, "/revoke") => revoke::respond(self.revoking.as_ref(), request).await,
-            (None, "/reload") => reload::respond(self.reloading.as_ref(), request).await,
-            (None, _) => publish::respond(self.publishing.as_ref(), request).await,
+            (None, "/reload") => {
+                reload::respond(self.reloading.as_ref(), is_private, request).await
+            }
+            (None, _) => {
+                let publishing = self.publishing.as_ref().filter(|_| is_private);
+                publish::respond(publishing, request).await
+            }
         }
     }
 
@@ -396,7 +402,7 @@ fn with_type(
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{Admin, AdminAuth, StatusSetup};
+    use super::{Admin, AdminAuth, AdminPrivacy, StatusSetup};
     use crate::health::Health;
     use crate::metrics::Metrics;
     use crate::service::StatusInspection;
@@ -415,7 +421,7 @@ mod tests {
             reloading: None,
             status: StatusSetup {
                 inspection: StatusInspection::new(1).0,
-                is_private: true,
+                privacy: AdminPrivacy::new(true, AdminAuth::default()),
                 publishes: false,
             },
         };

@@ -26,8 +26,6 @@ use crate::query;
 #[derive(Clone, Debug)]
 pub struct Reloading {
     requests: mpsc::Sender<ReloadRequest>,
-    // Elsewhere than on loopback, many may reach it who were only to read metrics.
-    may_reload: bool,
 }
 
 /// A reload that somebody waits for.
@@ -67,11 +65,11 @@ impl ReloadRequest {
 }
 
 impl Reloading {
-    /// Reloads through the returned receiver. `may_reload`: whether those who reach the listener may.
-    pub fn new(may_reload: bool) -> (Self, mpsc::Receiver<ReloadRequest>) {
+    /// Reloads through the returned receiver.
+    pub fn new() -> (Self, mpsc::Receiver<ReloadRequest>) {
         // One is read at a time; the others wait with their connections, which are bounded.
         let (requests, receiver) = mpsc::channel(1);
-        (Self { requests, may_reload }, receiver)
+        (Self { requests }, receiver)
     }
 
     async fn reload(&self, file: Option<String>) -> Option<ReloadReply> {
@@ -82,8 +80,10 @@ impl Reloading {
 }
 
 /// Responds to a request for `/reload`, whose `Host` and `Origin` are allowed, and whose credential is accepted.
+/// `may_reload`: whether those who reach the listener may.
 pub(super) async fn respond<B>(
     reloading: Option<&Reloading>,
+    may_reload: bool,
     request: Request<B>,
 ) -> Response<Full<Bytes>> {
     if *request.method() != Method::POST {
@@ -96,7 +96,7 @@ pub(super) async fn respond<B>(
         const ERROR: &str = "404 Not Found: this gateway runs without a file of configuration\n";
         return text(StatusCode::NOT_FOUND, ERROR);
     };
-    if !reloading.may_reload {
+    if !may_reload {
         const ERROR: &str = "403 Forbidden: the admin listener reloads only if admin.address in gateway.yaml is on \
                              loopback, or with admin.auth\n";
         return text(StatusCode::FORBIDDEN, ERROR);
@@ -161,13 +161,13 @@ mod tests {
         let request = |method: &str| {
             Request::builder().method(method).uri("/reload?file=%2Fa+b").body(()).expect("valid")
         };
-        let (private, mut requests) = Reloading::new(true);
+        let (private, mut requests) = Reloading::new();
         for (reply, status) in [
             (ReloadReply::Wrong(vec!["a".into()]), StatusCode::UNPROCESSABLE_ENTITY),
             (ReloadReply::OtherFile(None), StatusCode::CONFLICT),
             (ReloadReply::Unreadable("slow".into()), StatusCode::SERVICE_UNAVAILABLE),
         ] {
-            let responding = respond(Some(&private), request("POST"));
+            let responding = respond(Some(&private), true, request("POST"));
             let (response, ()) = tokio::join!(responding, async {
                 let asked = requests.recv().await.expect("a request");
                 assert_eq!(asked.file.as_deref(), Some("/a b"));
@@ -175,11 +175,11 @@ mod tests {
             });
             assert_eq!(response.status(), status);
         }
-        assert_eq!(respond(Some(&private), request("GET")).await.status(), 405);
-        assert_eq!(respond(None, request("POST")).await.status(), 404);
+        assert_eq!(respond(Some(&private), true, request("GET")).await.status(), 405);
+        assert_eq!(respond(None, true, request("POST")).await.status(), 404);
         drop(requests);
-        assert_eq!(respond(Some(&private), request("POST")).await.status(), 503, "it stops");
-        let (public, _requests) = Reloading::new(false);
-        assert_eq!(respond(Some(&public), request("POST")).await.status(), 403);
+        assert_eq!(respond(Some(&private), true, request("POST")).await.status(), 503, "it stops");
+        let (public, _requests) = Reloading::new();
+        assert_eq!(respond(Some(&public), false, request("POST")).await.status(), 403);
     }
 }

@@ -10,6 +10,7 @@ use ssegate_hub::Ids;
 use ssegate_hub::Topic;
 
 use super::count::count;
+use super::printable::printable;
 use super::{CliError, block_on, output};
 
 /// Why `check --connect` fails.
@@ -109,12 +110,13 @@ fn check_redis(settings: &Settings) -> Result<(), CliError> {
     let Inspection { server: described, refused, notes, fleet } =
         inspection.map_err(|error| ConnectError::Unreachable(address.clone(), error))?;
     for note in &notes {
-        output::to_stderr(format_args!("ssegate: warning: {note}"));
+        output::to_stderr(format_args!("ssegate: warning: {}", printable(note)));
     }
     for refusal in &refused {
-        output::to_stderr(format_args!("ssegate: {refusal}"));
+        output::to_stderr(format_args!("ssegate: {}", printable(&refusal.to_string())));
     }
     if refused.is_empty() {
+        let described = printable(&described);
         output::line(format_args!("redis: ok: {address}, {described}; {}", permitted(&reads)))?;
     }
     output::line(format_args!("fleet: {}", resumption(fleet)))?;

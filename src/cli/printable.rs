@@ -13,6 +13,11 @@ pub(super) fn printable(text: &str) -> String {
     escaped
 }
 
+/// The same of a text of several lines.
+pub(super) fn printable_lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
 /// Whether it is a control character other than a tab, or one that changes the direction of text: what others send
 /// must not move the cursor, change the terminal, or look like something else (<https://trojansource.codes>).
 pub(super) fn acts_on_terminal(c: char) -> bool {
@@ -26,7 +31,7 @@ fn is_direction(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::printable;
+    use super::{printable, printable_lines};
 
     #[test]
     fn what_a_terminal_would_act_upon_is_escaped() {
@@ -43,5 +48,6 @@ mod tests {
         ] {
             assert_eq!(printable(text), expected);
         }
+        assert_eq!(printable_lines("a\u{1b}\nb\r"), "a\\u{1b}\nb\\u{d}");
     }
 }

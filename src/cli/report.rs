@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::error::CliError;
 use super::output;
+use super::printable::printable_lines;
 
 /// Prints the error and returns the exit code. A closed stdout (`EPIPE`) is not reported.
 pub(crate) fn report(error: &CliError) -> ExitCode {
@@ -19,7 +20,10 @@ pub(crate) fn report(error: &CliError) -> ExitCode {
         CliError::Arguments(text) => output::clap(text).ok().unwrap_or_default(),
         CliError::Output(failed) if failed.kind() == io::ErrorKind::BrokenPipe => {}
         CliError::Config(mistakes) => output::to_stderr(mistakes),
-        other => output::to_stderr(format_args!("ssegate: {other}")),
+        // Some repeat what a server said.
+        other => {
+            output::to_stderr(format_args!("ssegate: {}", printable_lines(&other.to_string())))
+        }
     }
     error.exit_code()
 }

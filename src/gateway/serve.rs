@@ -27,7 +27,7 @@ use super::tasks::Tasks;
 use super::{
     Error, Gateway, OPENED, admin_thread, certificates, inspection, monitor, probe, stop, systemd,
 };
-use crate::admin::{Admin, AdminAuth, AdminLog, Reloading, Revoking, StatusSetup};
+use crate::admin::{Admin, AdminAuth, AdminLog, AdminPrivacy, Reloading, Revoking, StatusSetup};
 use crate::auth::{Authenticator, KeySetRunner, RevocationNotice, SharedAuth};
 use crate::config::Settings;
 use crate::health::Health;
@@ -84,7 +84,7 @@ pub(super) async fn serve(
     let (routes, current_routes) = watch::channel(Arc::clone(&parts.router));
     let mut reloading = None;
     if let Some(load) = load {
-        let (handle, requests) = Reloading::new(parts.is_admin_private());
+        let (handle, requests) = Reloading::new();
         reloading = Some(handle);
         let reloader = parts.reloader(configured, (changes, routes), (&hub, &sharing.hub));
         let reasons = (signal(SignalKind::hangup())?, requests);
@@ -367,7 +367,8 @@ impl GatewayParts {
         let url = |listener: &Listener| format!("{}://{}/", listener.scheme(), listener.address);
         let auth = settings.auth.clone();
         self.admin_auth.set(auth.map(|auth| Authenticator::new(auth, &self.auth)));
-        let is_private = self.is_admin_private();
+        let privacy =
+            AdminPrivacy::new(settings.address.ip().is_loopback(), self.admin_auth.clone());
         let admin = Admin {
             auth: self.admin_auth.clone(),
             hosts: settings.hosts.clone(),
@@ -375,21 +376,14 @@ impl GatewayParts {
             metrics: self.metrics.clone(),
             urls: self.listeners.iter().map(url).collect(),
             revoking,
-            publishing: is_private.then_some(publishing),
-            log: Some(AdminLog::new(self.level.clone(), self.access.clone(), is_private)),
+            publishing: Some(publishing),
+            log: Some(AdminLog::new(self.level.clone(), self.access.clone())),
             reloading,
-            status: StatusSetup { inspection, is_private, publishes: settings.page_publishes },
+            status: StatusSetup { inspection, privacy, publishes: settings.page_publishes },
         };
         let stop = self.stop_admin.clone();
         tasks.spawn("the admin listener", admin_thread::administer(admin, socket, stop)?);
         Ok(())
-    }
-
-    /// Whether those who reach the admin listener may change something. Elsewhere it may be reached by many, who
-    /// were only to read metrics.
-    fn is_admin_private(&self) -> bool {
-        let admin = self.settings.admin.as_ref();
-        admin.is_some_and(|admin| admin.address.ip().is_loopback() || admin.auth.is_some())
     }
 
     fn log_listening(&self) {

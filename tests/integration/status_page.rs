@@ -84,7 +84,7 @@ async fn it_reports_streams_channels_and_rates_while_somebody_looks() {
     let redis = Redis::start().await;
     let gateway = Gateway::start(&redis).await;
     let mut streams = gateway.subscribe_all("/events/news", 3).await;
-    streams.push(gateway.subscribe_via(Via::Http2, "/events/<img>").await);
+    streams.push(gateway.subscribe_via(Via::Http2, "/events/%3Cimg%3E").await);
     let mut reports = reports(&gateway).await;
     let first = until(&mut reports, |report| report["open"] == 4).await;
     assert_eq!(first["version"], env!("CARGO_PKG_VERSION"));

@@ -119,6 +119,7 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::{Feed, StatusSetup};
+    use crate::admin::{AdminAuth, AdminPrivacy};
     use crate::health::Health;
     use crate::metrics::Metrics;
     use crate::service::StatusInspection;
@@ -126,7 +127,11 @@ mod tests {
     fn feed(health: &Health) -> Feed {
         // Nobody answers: a report does not wait for that.
         let (inspection, _questions) = StatusInspection::new(2);
-        let setup = StatusSetup { inspection, is_private: true, publishes: false };
+        let setup = StatusSetup {
+            inspection,
+            privacy: AdminPrivacy::new(true, AdminAuth::default()),
+            publishes: false,
+        };
         Feed::new(&setup, (health.clone(), Metrics::new().expect("metrics")), &[])
     }
 

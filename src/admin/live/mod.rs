@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use self::feed::Feed;
+use super::auth::AdminPrivacy;
 use super::body::{AdminResponseBody, LiveActivity, LiveBody, Viewer, Viewers};
 use super::text;
 use crate::health::Health;
@@ -46,8 +47,8 @@ const MAX_PIECES: usize = 4;
 pub struct StatusSetup {
     /// Whom it asks.
     pub inspection: StatusInspection,
-    /// Whether those who reach the listener may see what clients sent: names of channels, and events.
-    pub is_private: bool,
+    /// Whether those who reach the listener may see what clients are sent: names of channels, and events.
+    pub privacy: AdminPrivacy,
     /// Whether the page offers to publish.
     pub publishes: bool,
 }
@@ -57,7 +58,7 @@ pub struct StatusSetup {
 pub(super) struct LiveStatus {
     feed: Feed,
     inspection: StatusInspection,
-    is_private: bool,
+    privacy: AdminPrivacy,
     viewers: Viewers,
     followers: Viewers,
 }
@@ -72,7 +73,7 @@ impl LiveStatus {
         Self {
             feed: Feed::new(setup, (health.clone(), metrics.clone()), urls),
             inspection: setup.inspection.clone(),
-            is_private: setup.is_private,
+            privacy: setup.privacy.clone(),
             viewers,
             followers,
         }
@@ -114,7 +115,7 @@ impl LiveStatus {
         request: &Request<B>,
         is_head: bool,
     ) -> Result<Option<(mpsc::Receiver<Bytes>, Viewer)>, Response<AdminResponseBody>> {
-        if !self.is_private {
+        if !self.privacy.holds() {
             const ERROR: &str = "403 Forbidden: channels are followed here only if admin.address in gateway.yaml is on \
                                  loopback, or with admin.auth\n";
             return Err(text(StatusCode::FORBIDDEN, ERROR).map(Into::into));

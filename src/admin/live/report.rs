@@ -64,8 +64,9 @@ impl<'a> Reporter<'a> {
         add("version", env!("CARGO_PKG_VERSION").into());
         add("now", json!(unix(SystemTime::now())));
         add("draining", health.is_draining().into());
-        add("private", self.setup.is_private.into());
-        add("publishes", (self.setup.publishes && self.setup.is_private).into());
+        let is_private = self.setup.privacy.holds();
+        add("private", is_private.into());
+        add("publishes", (self.setup.publishes && is_private).into());
         add("urls", json!(self.urls));
         add("checks", checks.map(|check| {
             json!({"name": check.name, "about": check.about, "passes": check.passes, "detail": check.detail})
@@ -87,7 +88,7 @@ impl<'a> Reporter<'a> {
         add("limits", hub.as_ref().map_or(Value::Null, |view| json!({
             "queues": view.max_queue_bytes, "histories": view.max_history_bytes, "channels": view.max_channels,
         })));
-        if self.setup.is_private {
+        if is_private {
             add("busiest", json!(hub.map(|view| busiest(&view.busiest, since_look, &shards))));
             add("slowest", slowest(&shards));
         }
@@ -241,7 +242,7 @@ mod tests {
     use std::time::Duration;
 
     use super::Reporter;
-    use crate::admin::StatusSetup;
+    use crate::admin::{AdminAuth, AdminPrivacy, StatusSetup};
     use crate::health::Health;
     use crate::metrics::Metrics;
     use crate::service::{HubView, ShardQuestion, ShardView, SlowReader, StatusInspection};
@@ -270,7 +271,11 @@ mod tests {
             }));
         }
         let (health, metrics) = (Health::default(), Metrics::new().expect("metrics"));
-        let setup = StatusSetup { inspection, is_private: true, publishes: true };
+        let setup = StatusSetup {
+            inspection,
+            privacy: AdminPrivacy::new(true, AdminAuth::default()),
+            publishes: true,
+        };
         let mut reporter = Reporter::new(&setup, (&health, &metrics), &[]);
         metrics.source_messages(1000);
         let first = reporter.report().await;
@@ -291,7 +296,11 @@ mod tests {
     async fn where_many_may_look_nothing_of_clients_is_reported() {
         let (inspection, _questions) = StatusInspection::new(1);
         let (health, metrics) = (Health::default(), Metrics::new().expect("metrics"));
-        let setup = StatusSetup { inspection, is_private: false, publishes: true };
+        let setup = StatusSetup {
+            inspection,
+            privacy: AdminPrivacy::new(false, AdminAuth::default()),
+            publishes: true,
+        };
         let report = Reporter::new(&setup, (&health, &metrics), &[]).report().await;
         assert!(report["busiest"].is_null() && report["slowest"].is_null(), "{report}");
         assert_eq!(report["publishes"], false);

@@ -4,6 +4,8 @@
 //! source, in pieces, up to where the history begins: so the two meet without a hole, however fast the
 //! log grows meanwhile.
 
+use std::ops::Range;
+
 use ssegate_sse::{Event, encode};
 use tokio::time::Instant;
 
@@ -65,6 +67,9 @@ impl HubState {
         let history = self.channels[channels[log] as usize].history.as_ref();
         let loss = gap.filter(|(reason, _)| reason.goes_back());
         let number = loss.zip(history).and_then(|((_, id), history)| history.loss_at(id));
+        let reached = request.resume.reached();
+        let number = number
+            .filter(|number| !self.has_earlier_loss((&channels, &starts), log, reached..*number));
         if let (LogRange::After { after, until }, None, true) = (range, gap, is_all) {
             starts[log] = LogStart::Ahead(after.max(until));
         }
@@ -82,6 +87,23 @@ impl HubState {
         page.start = entries_of(&starts);
         self.send_page(request, page);
         None
+    }
+
+    /// Whether another log than `log` has a loss at its start whose number is in `untold`. The stream has one
+    /// number for all its logs: it must not come past a loss that it is not told of.
+    fn has_earlier_loss(
+        &self,
+        (channels, starts): (&[ChannelIndex], &[LogStart]),
+        log: usize,
+        untold: Range<u64>,
+    ) -> bool {
+        let loss = |(channel, start): (&ChannelIndex, &LogStart)| {
+            self.channels[*channel as usize].history.as_ref()?.loss_at(start.entry()?)
+        };
+        let others = channels.iter().zip(starts).enumerate().filter(|(other, _)| *other != log);
+        others
+            .filter_map(|(_, other)| loss(other))
+            .any(|number| number > untold.start && number < untold.end)
     }
 
     fn replay_logs_from(

@@ -111,8 +111,9 @@ impl Checkpoints {
         self.entries.front().copied()
     }
 
-    /// Removes the checkpoint of the older half that leaves the smallest hole for its distance from the newest;
-    /// keeps the first.
+    /// Removes the checkpoint of the older half that leaves the smallest hole for its distance from the newest.
+    /// Keeps the first, where reading began, and the one after it: that is an entry, which is there as long as
+    /// the stream was not trimmed.
     fn thin(&mut self) {
         let count = |at: usize| self.entries[at].count;
         let newest = count(self.entries.len() - 1);
@@ -120,8 +121,8 @@ impl Checkpoints {
         let distance = |at: usize| u128::from(newest.saturating_sub(count(at)));
         let is_better =
             |at: usize, than: usize| hole(at) * distance(than) < hole(than) * distance(at);
-        let best = (2..MAX_CHECKPOINTS / 2)
-            .fold(1, |best, at| if is_better(at, best) { at } else { best });
+        let best = (3..=MAX_CHECKPOINTS / 2)
+            .fold(2, |best, at| if is_better(at, best) { at } else { best });
         self.entries.remove(best);
     }
 }

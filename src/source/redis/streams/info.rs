@@ -77,8 +77,12 @@ impl StreamInfo {
     }
 
     /// Whether no entry of this stream ever had the id `known`, which is not there: entries before it
-    /// are, so it was not trimmed, and it was not deleted. False if Redis does not say.
+    /// are, so it was not trimmed, and it was not deleted. False if Redis does not say, and for the last id of a
+    /// millisecond, which no entry has: whoever wants all since a time begins after it.
     pub(super) fn never_had(&self, known: EntryId) -> bool {
+        if known.sequence == u64::MAX {
+            return false;
+        }
         let is_deleted = self.max_deleted.is_none_or(|deleted| deleted >= known);
         self.first.is_some_and(|first| first <= known) && known < self.last && !is_deleted
     }

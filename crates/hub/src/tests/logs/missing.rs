@@ -1,6 +1,6 @@
 //! Entries that are missing: trimmed, dropped, or gone with a log that was begun anew or restored.
 
-use super::{entries, event, gap, id, log, read};
+use super::{entries, event, gap, id, log, position, read};
 use crate::tests::{TestHub, run, settle};
 use crate::{
     EntryId, GapReason, HistorySettings, HubSettings, LogRange, LogReadResult, StreamSettings,
@@ -225,6 +225,37 @@ fn a_loss_in_a_quiet_log_is_told_when_the_history_no_longer_has_it() {
         let new = open(None);
         settle().await;
         assert_eq!(read(&new), ":\nretry: 3000\nid: 11-0\n: ready\n\n");
+    });
+}
+
+#[test]
+fn a_loss_of_one_log_does_not_hide_that_of_another() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let stream = test.open_log(&["a", "b"], None);
+        test.begin(&[("a", "10-0"), ("b", "20-0")]).await;
+        test.add(&[("a", "11-0"), ("a", "12-0"), ("b", "21-0"), ("b", "22-0")]).await;
+        // That of `b` has the smaller number.
+        test.hub.log_gap("b", GapReason::RolledBack, id("21-0"));
+        test.hub.log_gap("a", GapReason::RolledBack, id("11-0"));
+        test.add(&[("a", "14-0"), ("b", "24-0")]).await;
+        drop(read(&stream));
+        // A client that has had the lost entry of `a`, and not that of `b`.
+        let back = test.open_log(&["a", "b"], Some(&position("12-0~21-0")));
+        let mut text = read(&back);
+        settle().await;
+        let request = test.log_read().await;
+        let rolled_back = Some((GapReason::RolledBack, id("11-0")));
+        let result = LogReadResult::Entries { gap: rolled_back, entries: vec![], is_all: false };
+        test.finish_read(&request, result).await;
+        for _ in 0..3 {
+            text += &read(&back);
+            settle().await;
+        }
+        for lossy in ["\"a\"", "\"b\""] {
+            let is_told = |line: &&str| line.contains("rolled_back") && line.contains(lossy);
+            assert!(text.lines().any(|line| is_told(&line)), "{lossy}: {text}");
+        }
     });
 }
 

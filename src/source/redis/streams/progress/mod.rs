@@ -88,6 +88,8 @@ impl StreamProgress {
         match outcome {
             ForkOutcome::Forked { kept, count } => self.roll_back(kept, count),
             ForkOutcome::Anew => self.begin_anew(last, info),
+            // Where nothing can be looked for: it was created again, with ids below those that were read.
+            ForkOutcome::Whole if info.is_recreated_since(last) => self.begin_anew(last, info),
             ForkOutcome::Whole => {
                 // Its server counts otherwise.
                 self.lacks_count |= info.added.is_some_and(|added| added < self.count);
