@@ -8,11 +8,13 @@ use std::collections::VecDeque;
 
 use ssegate_hub::EntryId;
 
-/// Checkpoints of one stream, at most: half of them are the newest entries, without gaps.
+/// Checkpoints of one stream, at most.
 ///
 /// Few, because every followed stream has them in addition to its bounded history: 512 bytes, so 50
 /// MB for 100,000 streams.
 const MAX_CHECKPOINTS: usize = 16;
+/// How many of them are the newest entries, without gaps.
+const NEWEST: usize = 7;
 
 /// A checkpoint in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +113,7 @@ impl Checkpoints {
         self.entries.front().copied()
     }
 
-    /// Removes the checkpoint of the older half that leaves the smallest hole for its distance from the newest.
+    /// Removes the one of the older checkpoints that leaves the smallest hole for its distance from the newest.
     /// Keeps the first, where reading began, and the one after it: that is an entry, which is there as long as
     /// the stream was not trimmed.
     fn thin(&mut self) {
@@ -121,7 +123,7 @@ impl Checkpoints {
         let distance = |at: usize| u128::from(newest.saturating_sub(count(at)));
         let is_better =
             |at: usize, than: usize| hole(at) * distance(than) < hole(than) * distance(at);
-        let best = (3..=MAX_CHECKPOINTS / 2)
+        let best = (3..=MAX_CHECKPOINTS - NEWEST)
             .fold(2, |best, at| if is_better(at, best) { at } else { best });
         self.entries.remove(best);
     }
@@ -131,7 +133,7 @@ impl Checkpoints {
 mod tests {
     use ssegate_hub::EntryId;
 
-    use super::{Checkpoint, Checkpoints, MAX_CHECKPOINTS, Trace};
+    use super::{Checkpoint, Checkpoints, MAX_CHECKPOINTS, NEWEST, Trace};
 
     fn id(milliseconds: u64) -> EntryId {
         EntryId { milliseconds, sequence: 0 }
@@ -172,7 +174,7 @@ mod tests {
     fn a_long_stream_keeps_its_newest_entries_and_ever_fewer_of_the_older_ones() {
         let mut checkpoints = many(50_000);
         assert!(checkpoints.entries.len() <= MAX_CHECKPOINTS);
-        let newest = 50_000 - MAX_CHECKPOINTS as u64 / 2 + 1;
+        let newest = 50_000 - NEWEST as u64 + 1;
         assert!((newest..=50_000).all(|number| checkpoints.at(id(number)).is_some()));
         // For every distance from the end there is one that is not much further away.
         for distance in [10, 100, 1000, 10_000_u64] {
