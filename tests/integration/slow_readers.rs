@@ -87,7 +87,8 @@ async fn the_kernel_holds_little_for_readers_that_stopped() {
     for sent in 0..15 {
         redis.publish("news", numbered(sent, 64 << 10)).await;
     }
-    let stuck = async || unsent_bytes(address).1 == READERS;
+    // Or more: a socket of somebody else can have the number of this port on its own side.
+    let stuck = async || unsent_bytes(address).1 >= READERS;
     eventually(SOON, "all readers are stuck", stuck).await;
     let (unsent, _) = unsent_bytes(address);
     assert!(unsent <= READERS * (192 << 10), "{} KiB for each", (unsent / READERS) >> 10);
@@ -95,7 +96,7 @@ async fn the_kernel_holds_little_for_readers_that_stopped() {
     // 196 MiB, for as long as they are stuck.
     let is_little = async || kernel_tcp_bytes().saturating_sub(before) < 64 << 20;
     eventually(SOON, "less than 64 MiB of kernel memory", is_little).await;
-    assert_eq!(unsent_bytes(address).1, READERS, "all are stuck still");
+    assert!(unsent_bytes(address).1 >= READERS, "all are stuck still");
 }
 
 #[tokio::test]
