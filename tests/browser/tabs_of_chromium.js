@@ -50,7 +50,9 @@ export async function openTabs(test) {
         },
       };
       await tab.show();
-      await eventually('the page is loaded', () => tab.evaluate('document.readyState === "complete"'));
+      // Before it is there, the tab has an empty page, which is loaded, too.
+      const isThere = `location.href.startsWith(${JSON.stringify(url)}) && document.readyState === 'complete'`;
+      await eventually('the page is loaded', () => tab.evaluate(isThere));
       return tab;
     },
   };
