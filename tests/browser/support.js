@@ -45,7 +45,7 @@ function atEnd(test, cleanUp) {
 export function directory(test) {
   const path = mkdtempSync(join(tmpdir(), 'ssegate-browser-'));
   // Helpers of Chromium may outlive it by a moment, and still write.
-  atEnd(test, () => rmSync(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }));
+  atEnd(test, () => rmSync(path, { recursive: true, force: true, maxRetries: 200, retryDelay: 50 }));
   return path;
 }
 
