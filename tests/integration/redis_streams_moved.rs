@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::support::{EventStream, Gateway, GatewayBuilder, Redis, Relay, SOON, Via, eventually};
+use crate::support::{Gateway, GatewayBuilder, Redis, Relay, SOON, Via, eventually};
 
 /// Two servers, and a path that leads to one of them.
 struct Failover {
@@ -56,16 +56,6 @@ fn gap(reason: &str, stream: &str) -> String {
     format!(r#"gap {{"reason":"{reason}","channels":["{stream}"]}}"#)
 }
 
-/// The next events, up to the one with this data.
-async fn read_until(stream: &mut EventStream, last: &str) -> Vec<String> {
-    let mut read = Vec::new();
-    while read.last().is_none_or(|data| data != last) {
-        let event = stream.next_event().await;
-        read.push(if event.name == "gap" { format!("gap {}", event.data) } else { event.data });
-    }
-    read
-}
-
 #[tokio::test]
 async fn what_the_new_server_lacks_is_told_and_only_what_is_new_there_is_sent() {
     // What only the old one has, and what only the new one has.
@@ -86,11 +76,11 @@ async fn what_the_new_server_lacks_is_told_and_only_what_is_new_there_is_sent() 
         let target = format!("/events/{name}");
         let mut live = gateway.subscribe(&target).await;
         servers.replicated(name, 1000..1010).await;
-        read_until(&mut live, "both 1009").await;
+        live.read_until("both 1009").await;
         for &ms in lost {
             add(&servers.old, name, ms, "old").await;
         }
-        read_until(&mut live, &format!("old {}", lost.last().unwrap())).await;
+        live.read_until(&format!("old {}", lost.last().unwrap())).await;
         for &ms in new {
             add(&servers.new, name, ms, "new").await;
         }
@@ -106,7 +96,7 @@ async fn what_the_new_server_lacks_is_told_and_only_what_is_new_there_is_sent() 
             assert_eq!(told, expected.remove(0), "{name}");
         }
         add(&servers.new, name, 4000, "new").await;
-        assert_eq!(read_until(live, "new 4000").await, ["new 4000"], "{name}");
+        assert_eq!(live.read_until("new 4000").await, ["new 4000"], "{name}");
 
         // Clients that were away: before what was lost, at its end, and behind it. The id of the last one may be
         // that of an entry of the new server.
@@ -120,7 +110,7 @@ async fn what_the_new_server_lacks_is_told_and_only_what_is_new_there_is_sent() 
         from.extend(lost.iter().filter(|ms| !new.contains(ms)).map(|&ms| (ms, expected.clone())));
         for (ms, expected) in from {
             let mut back = gateway.resume(Via::Http1, &target, &format!("{ms}-0")).await;
-            let read = read_until(&mut back, "new 4000").await;
+            let read = back.read_until("new 4000").await;
             assert_eq!(read, expected, "{name} after {ms}");
             back.ready().await;
         }
@@ -151,7 +141,7 @@ async fn a_gateway_that_did_not_follow_the_stream_tells_what_can_be_known() {
             ("1009-0", vec!["new 2000".into(), "new 2002".into()]),
         ] {
             let mut back = gateway.resume(Via::H2c, "/events/s", id).await;
-            assert_eq!(read_until(&mut back, "new 2002").await, expected, "{id} {is_followed}");
+            assert_eq!(back.read_until("new 2002").await, expected, "{id} {is_followed}");
             back.ready().await;
         }
         drop(follower);
@@ -159,7 +149,7 @@ async fn a_gateway_that_did_not_follow_the_stream_tells_what_can_be_known() {
     // An entry that was deleted was one of the stream.
     servers.new.command::<u64>(&["XDEL", "s", "2000-0"]).await;
     let mut back = gateway.resume(Via::H2c, "/events/s", "2000-0").await;
-    assert_eq!(read_until(&mut back, "new 2002").await, ["new 2002"]);
+    assert_eq!(back.read_until("new 2002").await, ["new 2002"]);
 }
 
 #[tokio::test]
@@ -174,11 +164,11 @@ async fn later_losses_are_told_after_the_first() {
             "anew" => add(&servers.old, name, 1009, "both").await,
             _ => servers.replicated(name, 1000..1010).await,
         }
-        read_until(&mut live, "both 1009").await;
+        live.read_until("both 1009").await;
         streams.push(live);
     }
     add(&servers.old, "forked", 2000, "old").await;
-    read_until(&mut streams[0], "old 2000").await;
+    streams[0].read_until("old 2000").await;
     for name in names {
         add(&servers.new, name, 3000, "new").await;
     }
@@ -190,7 +180,7 @@ async fn later_losses_are_told_after_the_first() {
             "anew" => expected.insert(0, gap("reset", name)),
             _ => {}
         }
-        assert_eq!(read_until(live, "new 3000").await, expected, "{name}");
+        assert_eq!(live.read_until("new 3000").await, expected, "{name}");
     }
     for round in [5000, 6000] {
         for name in names {
@@ -202,7 +192,7 @@ async fn later_losses_are_told_after_the_first() {
         }
         for (name, live) in names.into_iter().zip(&mut streams) {
             let trimmed = gap("trimmed", name);
-            let read = read_until(live, &trimmed).await;
+            let read = live.read_until(&trimmed).await;
             assert_eq!(read.len(), 3, "{read:?}");
         }
     }
@@ -214,7 +204,7 @@ async fn later_losses_are_told_after_the_first() {
     }
     servers.path.move_to(Failover::address(&third));
     for live in &mut streams {
-        let read = read_until(live, "third 8000").await;
+        let read = live.read_until("third 8000").await;
         assert!(read[0].starts_with("gap"), "{read:?}");
     }
 }
@@ -230,21 +220,21 @@ async fn clients_of_a_quiet_stream_are_told_what_was_lost_however_late_they_come
     let mut live = gateway.subscribe("/events/s").await;
     servers.replicated("s", 1000..1010).await;
     add(&servers.old, "s", 2000, "old").await;
-    read_until(&mut live, "old 2000").await;
+    live.read_until("old 2000").await;
     servers.fail_over();
     let told = gap("rolled_back", "s");
-    assert_eq!(read_until(&mut live, &told).await, std::slice::from_ref(&told));
+    assert_eq!(live.read_until(&told).await, std::slice::from_ref(&told));
     for quiet in [true, false] {
         if !quiet {
             for ms in 3000..3010 {
                 add(&servers.new, "s", ms, "new").await;
             }
-            read_until(&mut live, "new 3009").await;
+            live.read_until("new 3009").await;
         }
         for id in ["1009-0", "2000-0", "1007-0"] {
             let mut back = gateway.resume(Via::Http1, "/events/s", id).await;
             let last = if quiet { told.as_str() } else { "new 3009" };
-            let read = read_until(&mut back, last).await;
+            let read = back.read_until(last).await;
             assert_eq!(read.iter().filter(|data| **data == told).count(), 1, "{id}: {read:?}");
             let mut events: Vec<_> = read.iter().filter(|data| **data != told).collect();
             events.dedup();
@@ -266,10 +256,10 @@ async fn a_gateway_that_may_not_read_ranges_goes_on_and_says_so() {
     let gateway = servers.gateway().await;
     let mut live = gateway.subscribe("/events/s").await;
     servers.replicated("s", 1000..1002).await;
-    read_until(&mut live, "both 1001").await;
+    live.read_until("both 1001").await;
     servers.fail_over();
     add(&servers.new, "s", 2000, "new").await;
-    assert_eq!(read_until(&mut live, "new 2000").await, ["new 2000"]);
+    assert_eq!(live.read_until("new 2000").await, ["new 2000"]);
     gateway.logs("NOPERM").await;
     let is_counted = async || {
         let metrics = gateway.metrics().await;

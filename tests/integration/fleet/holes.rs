@@ -1,6 +1,6 @@
 //! Holes on purpose: each stream that may have missed something is told one gap, no other is told any.
 
-use super::{build, comes_to, open, read_until, ready, start};
+use super::{build, comes_to, open, ready, start};
 use crate::support::{EventStream, Gateway, Redis, Relay, SOON, Via};
 
 const VIAS: [Via; 2] = [Via::Http1, Via::Http2];
@@ -44,7 +44,7 @@ async fn a_gateway_that_redis_cuts_off_tells_one_gap_and_the_others_none() {
     redis.publish("news", "before").await;
     let left = [id_of(&mut at_cut[0], "before").await, id_of(&mut at_cut[1], "before").await];
     for stream in &mut at_whole {
-        assert_eq!(read_until(stream, "before").await, ["before"]);
+        assert_eq!(stream.read_until("before").await, ["before"]);
     }
 
     // More waits for the one that takes nothing than Redis keeps. Only that one follows the flood.
@@ -59,7 +59,7 @@ async fn a_gateway_that_redis_cuts_off_tells_one_gap_and_the_others_none() {
     redis.publish("news", "last").await;
 
     for (stream, channels) in at_cut.iter_mut().zip([one, two]) {
-        let read = read_until(stream, "last").await;
+        let read = stream.read_until("last").await;
         assert_eq!(told(&read, channels), 1);
         // What Redis had sent before it cut the gateway off arrives, or is a part of what is missing.
         let [.., gap, _] = &read[..] else { panic!("{read:?}") };
@@ -67,7 +67,7 @@ async fn a_gateway_that_redis_cuts_off_tells_one_gap_and_the_others_none() {
         assert!(read.len() == 2 || read[0] == "held up", "{read:?}");
     }
     for stream in &mut at_whole {
-        assert_eq!(read_until(stream, "last").await, ["held up", "heard by one", "last"]);
+        assert_eq!(stream.read_until("last").await, ["held up", "heard by one", "last"]);
     }
 
     // Whoever comes from before the break is told at the gateway that has the hole, and nowhere else.
@@ -152,7 +152,7 @@ async fn a_subscription_that_came_later_is_one_gap_for_who_left_before_it() {
         // From here on both follow it.
         let mut witness = open(&gateways[1], via, &[late]).await;
         redis.publish(late, "3").await;
-        read_until(&mut witness, "3").await;
+        witness.read_until("3").await;
         let new = id_of(&mut one, "3").await;
         let both_new = id_of(&mut both, "3").await;
         redis.publish(late, "4").await;

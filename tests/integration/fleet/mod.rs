@@ -56,16 +56,6 @@ async fn named(stream: &mut EventStream) {
     .await;
 }
 
-/// What a stream is sent until the event with this data: names of other events, and data.
-async fn read_until(stream: &mut EventStream, last: &str) -> Vec<String> {
-    let mut read = Vec::new();
-    while read.last().is_none_or(|data| data != last) {
-        let event = stream.next_event().await;
-        read.push(if event.name == "gap" { format!("gap {}", event.data) } else { event.data });
-    }
-    read
-}
-
 /// Comes to `gateway` with this id, and reads until `last`, which is published when it is there.
 async fn comes_to(
     (gateway, via): (&Gateway, Via),
@@ -91,7 +81,7 @@ async fn comes_to(
     })
     .await;
     redis.publish(channels[0], "last").await;
-    read.append(&mut read_until(&mut stream, "last").await);
+    read.append(&mut stream.read_until("last").await);
     (read, stream)
 }
 
@@ -285,7 +275,7 @@ async fn a_gateway_whose_connection_broke_tells_one_gap_and_the_others_none() {
     broken.becomes(200, SOON).await;
     redis.publish("news", "last").await;
     for (number, stream) in streams.iter_mut().enumerate() {
-        let read = read_until(stream, "last").await;
+        let read = stream.read_until("last").await;
         match number {
             2 => assert_eq!(read, ["heard by one", "last"]),
             _ => assert_eq!(read, [gap("redis_away", "news"), "last".to_owned()]),
@@ -450,7 +440,7 @@ async fn a_gateway_that_is_late_repeats_nothing_and_loses_nothing() {
     redis.publish("news", "next").await;
     redis.publish("news", "last").await;
     for stream in [&mut first, &mut second] {
-        assert_eq!(read_until(stream, "last").await, ["next", "last"]);
+        assert_eq!(stream.read_until("last").await, ["next", "last"]);
     }
 }
 
@@ -470,7 +460,7 @@ async fn no_client_gets_what_gateways_publish_for_each_other_and_none_can_end_it
         assert_eq!(moved(&redis, &gateways[1], &gateways[0]).await, ["last"]);
     }
     redis.publish("news", "the end").await;
-    let read = read_until(&mut curious, "the end").await;
+    let read = curious.read_until("the end").await;
     assert!(read.iter().all(|data| ["first", "last", "the end"].contains(&&**data)), "{read:?}");
     drop(curious);
     let left = async || gateways[0].metrics().await.sum("ssegate_streams", &[]) == 0.0;

@@ -49,6 +49,16 @@ impl EventStream {
         }
     }
 
+    /// The data of the next events, up to that with this data, which may be a gap: of that it begins with `gap `.
+    pub(crate) async fn read_until(&mut self, last: &str) -> Vec<String> {
+        let mut read = Vec::new();
+        while read.last().is_none_or(|data| data != last) {
+            let event = self.next_event().await;
+            read.push(if event.name == "gap" { format!("gap {}", event.data) } else { event.data });
+        }
+        read
+    }
+
     /// The next event; comments before it are passed over.
     pub(crate) async fn next_event(&mut self) -> Event {
         within(SOON, "an event on the stream", async {
