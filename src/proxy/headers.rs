@@ -9,7 +9,7 @@ pub(super) const X_FORWARDED: &str = "x-forwarded-";
 
 /// Whether this is a hop-by-hop field, which concerns one connection only (RFC 9110, section
 /// 7.6.1). `Trailer` is not: it names fields of the message.
-pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     match name.as_str() {
         "connection"
         | "keep-alive"

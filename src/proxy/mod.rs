@@ -71,6 +71,7 @@ pub use self::body::UpstreamBody;
 use self::error::Failure;
 pub use self::error::{FailureClass, ProxyError};
 use self::forwarded::Peer;
+pub use self::headers::is_hop_by_hop;
 use self::idle_timeout::IdleTimeout;
 use self::lease::Lease;
 use self::location::LocationRewriter;

@@ -19,11 +19,15 @@ const OWN_FIELDS: [&str; 12] = [
     "upgrade",
 ];
 
+/// The name of a field.
+pub(super) fn of_field(name: &str) -> Result<HeaderName, String> {
+    let parsed = HeaderName::try_from(name);
+    parsed.map_err(|_| format!("{} is not the name of a header field", quoted(name)))
+}
+
 /// The name of a field that says who it is, to a backend.
 pub(super) fn of_identity(name: &str) -> Result<HeaderName, String> {
-    let parsed = HeaderName::try_from(name);
-    let parsed =
-        parsed.map_err(|_| format!("{} is not the name of a header field", quoted(name)))?;
+    let parsed = of_field(name)?;
     let is_own =
         OWN_FIELDS.contains(&parsed.as_str()) || parsed.as_str().starts_with("x-forwarded-");
     match is_own || parsed.as_str().contains('_') {

@@ -8,9 +8,11 @@ use http::{HeaderName, Method};
 use ssegate_hub::StreamSettings;
 use ssegate_strict_yaml::{At, Field, Sets as _, quoted};
 
+use super::header_name;
 use super::resolver::Resolver;
 use crate::config::file::ShareFile;
 use crate::config::stream_options::StreamOptions;
+use crate::proxy::is_hop_by_hop;
 use crate::route::{ShareKeyPart, ShareSettings};
 
 /// How long the channel of a shared stream stays at least, once it has no reader.
@@ -127,9 +129,7 @@ fn is_cookie_name(name: &str) -> bool {
 
 /// A field that clients send, and that can be part of a key.
 fn header(name: &str) -> Result<HeaderName, String> {
-    let parsed = HeaderName::try_from(name);
-    let parsed =
-        parsed.map_err(|_| format!("{} is not the name of a header field", quoted(name)))?;
+    let parsed = header_name::of_field(name)?;
     let text = parsed.as_str();
     if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
         // CGI, PHP, WSGI and Rack take it for the name with hyphens.
@@ -138,15 +138,17 @@ fn header(name: &str) -> Result<HeaderName, String> {
             quoted(name)
         ));
     }
-    match why_not(text) {
+    match why_not(&parsed) {
         Some(why) => Err(format!("{} {why}; remove it", quoted(name))),
         None => Ok(parsed),
     }
 }
 
+const OF_A_CONNECTION: &str = "concerns one connection or a body, and not what is asked for";
+
 /// Why a field cannot be part of a key.
-fn why_not(name: &str) -> Option<&'static str> {
-    match name {
+fn why_not(name: &HeaderName) -> Option<&'static str> {
+    match name.as_str() {
         "host" => Some("is part of every key"),
         "last-event-id" => {
             Some("says where a reader is, which readers of one stream do not have in common")
@@ -168,20 +170,8 @@ fn why_not(name: &str) -> Option<&'static str> {
         | "mcp-protocol-version"
         | "mcp-session-id" => Some("is in no request that is shared"),
         "if-none-match" | "if-modified-since" => Some("is not sent for a shared stream"),
-        "connection"
-        | "keep-alive"
-        | "proxy-authenticate"
-        | "proxy-authorization"
-        | "proxy-connection"
-        | "te"
-        | "trailer"
-        | "transfer-encoding"
-        | "http2-settings"
-        | "content-length"
-        | "content-type"
-        | "content-encoding" => {
-            Some("concerns one connection or a body, and not what is asked for")
-        }
+        "trailer" | "content-length" | "content-type" | "content-encoding" => Some(OF_A_CONNECTION),
+        _ if is_hop_by_hop(name) => Some(OF_A_CONNECTION),
         "forwarded" | "via" | "x-real-ip" => Some("is what the gateway tells the backend"),
         name if name.starts_with("x-forwarded-") => Some("is what the gateway tells the backend"),
         name if name.starts_with("grip-") || name.starts_with("ssegate-") => {
