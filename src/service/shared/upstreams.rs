@@ -94,6 +94,13 @@ pub(in crate::service) struct SharedPosition<'a> {
     pub(in crate::service) number: Option<u64>,
 }
 
+impl SharedPosition<'_> {
+    /// The key of a stream that the backend begins behind an id of its own; `None` for a position without one.
+    fn begun(&self, key: &QuestionKey) -> Option<QuestionKey> {
+        self.id.filter(|_| !self.is_ours).map(|id| key.after(id))
+    }
+}
+
 impl RememberedEnd {
     /// Whether it holds for a reader there. Of a stream that the backend has ended, others can have a part: only who has
     /// the last of it has all. Who has nothing is where the gateway was, if that had no id to ask with.
@@ -163,7 +170,7 @@ impl SharedStreams {
         }
         // Who begins it somewhere has it with those who begin there, too: the id is the reader's, and must not decide
         // what others are sent.
-        let begun = position.id.filter(|_| !position.is_ours).map(|id| key.after(id));
+        let begun = position.begun(key);
         if let Some(begun) = &begun
             && let Some(joined) = table.join_known(begun, position, backend)
         {
@@ -202,7 +209,7 @@ impl SharedStreams {
         position: SharedPosition<'_>,
     ) -> bool {
         let table = self.lock();
-        let begun = position.id.filter(|_| !position.is_ours).map(|id| key.after(id));
+        let begun = position.begun(key);
         [Some(key), begun.as_ref()].into_iter().flatten().any(|key| {
             let known = table.by_key.get(key);
             known.is_some_and(|upstream| matches!(upstream.phase(), SharedPhase::Asked))
