@@ -24,6 +24,7 @@
 mod assets;
 mod auth;
 mod body;
+mod connection;
 mod live;
 mod log;
 mod publish;
@@ -34,7 +35,6 @@ mod revoke;
 mod status;
 
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,18 +45,14 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::assets::Asset;
 pub use self::auth::{AdminAuth, AdminPrivacy};
-use self::body::{AdminResponseBody, LiveActivity};
-use self::live::LiveStatus;
+use self::connection::AdminServer;
 pub use self::live::StatusSetup;
 pub use self::log::AdminLog;
 pub use self::reload::{ReloadReply, ReloadRequest, Reloading};
@@ -72,13 +68,6 @@ use crate::service::AdminPublishing;
 
 /// The maximum number of connections; further ones wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 64;
-/// A connection is closed after this time.
-const MAX_AGE: Duration = Duration::from_secs(60);
-/// A live stream of which nothing was taken for so long is closed: a report comes each second, a keep-alive comment
-/// of a followed channel as its route says.
-const MAX_STALL: Duration = Duration::from_secs(120);
-const STALL_CHECK: Duration = Duration::from_secs(15);
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after a failed accept, such as without a free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -117,7 +106,7 @@ pub struct Admin {
     pub revoking: Option<Revoking>,
     /// Who may read the metrics and the status page.
     pub auth: AdminAuth,
-    /// Publishes what is sent to it; `None`: nobody may.
+    /// What `/publish` needs; `None`: not here.
     pub publishing: Option<AdminPublishing>,
     /// Shows and changes the log; `None`: not here.
     pub log: Option<AdminLog>,
@@ -127,17 +116,10 @@ pub struct Admin {
     pub status: StatusSetup,
 }
 
-/// The admin listener as its connections see it.
-struct AdminServer {
-    admin: Admin,
-    live: LiveStatus,
-}
-
 impl Admin {
     /// Accepts and serves connections until `stop`. The gateway runs it on a thread of its own.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        let live = LiveStatus::new(&self.status, (&self.health, &self.metrics), &self.urls);
-        let server = Rc::new(AdminServer { admin: self, live });
+        let server = Rc::new(AdminServer::new(self));
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let failures = LogLimit::new();
         let listener = Rc::new(listener);
@@ -157,7 +139,7 @@ impl Admin {
                 Ok((stream, _)) => {
                     let (server, reserved) = (Rc::clone(&server), Rc::clone(&reserved));
                     let listener = Rc::clone(&listener);
-                    // Detached: it ends after MAX_AGE at the latest, or with its live stream.
+                    // Detached: it ends after a minute at the latest, or with its live stream.
                     drop(tokio::task::spawn_local(async move {
                         server.serve_connection(stream).await;
                         // At once: the descriptor that was just closed is the one to reserve again.
@@ -176,68 +158,6 @@ impl Admin {
                 }
             }
         }
-    }
-}
-
-impl AdminServer {
-    async fn serve_connection(self: Rc<Self>, stream: TcpStream) {
-        let activity = LiveActivity::default();
-        let of_requests = activity.clone();
-        let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-            let (server, activity) = (Rc::clone(&self), of_requests.clone());
-            async move { Ok::<_, Infallible>(server.handle(request, &activity).await) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service);
-        tokio::select! {
-            ended = connection => if let Err(error) = ended {
-                tracing::debug!(%error, "admin connection failed");
-            },
-            () = too_old(&activity) => {}
-        }
-    }
-
-    async fn handle(
-        &self,
-        request: Request<hyper::body::Incoming>,
-        activity: &LiveActivity,
-    ) -> Response<AdminResponseBody> {
-        if request.uri().path().starts_with(live::PATH) {
-            return self.watch(&request, activity).await;
-        }
-        self.admin.handle(request).await.map(AdminResponseBody::from)
-    }
-
-    /// Responds with what is live.
-    async fn watch<B>(
-        &self,
-        request: &Request<B>,
-        activity: &LiveActivity,
-    ) -> Response<AdminResponseBody> {
-        let admitted = match self.admin.refusal(request) {
-            Some(refused) => Err(refused),
-            // A page of another site could not read it, but take a place from those who may.
-            None if origin::is_foreign_site(AuthRequest::new(request)) => Err(foreign()),
-            None => self.admin.admitted(request).await,
-        };
-        match admitted {
-            Ok(ends) => {
-                let response = self.live.respond(request, ends, activity).await;
-                response.unwrap_or_else(|| not_found().map(AdminResponseBody::from))
-            }
-            Err(refused) => refused.map(AdminResponseBody::from),
-        }
-    }
-}
-
-/// Waits until a connection is older than it may be. One with a live stream may be older, as long as its client
-/// takes what is sent.
-async fn too_old(activity: &LiveActivity) {
-    tokio::time::sleep(MAX_AGE).await;
-    while activity.is_live() && !activity.is_stalled(MAX_STALL) {
-        tokio::time::sleep(STALL_CHECK).await;
     }
 }
 
@@ -280,7 +200,8 @@ impl Admin {
         self.auth.admit(AuthRequest::new(request), &self.metrics).await
     }
 
-    /// Refuses what is to change nothing, if it could, or comes from the page of somebody else.
+    /// The refusal of a request that may only read: its `Host` or `Origin` is not allowed, or its method would change
+    /// something.
     fn refusal<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
         if !self.is_allowed(request.headers()) {
             return Some(text(

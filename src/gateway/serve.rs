@@ -71,7 +71,7 @@ pub(super) async fn serve(
             let has_fleet = parts.settings.source.fleet.is_some() && parts.bus().is_none();
             predecessor.begin(&hub, has_fleet).await;
         }
-        None => go_on(&hub, left.as_ref()),
+        None => left.iter().for_each(|left| left.go_on(&hub)),
     }
     let (changes, changed) = watch::channel(None);
     let RevocationParts { notices, control, revoking } =
@@ -123,14 +123,6 @@ pub(super) async fn serve(
         left.leave(&member.snapshot(usize::MAX));
     }
     stopped.inspect_err(|error| tracing::error!(%error, "the gateway exits"))
-}
-
-/// Goes on with what the last run has left, if it was a moment ago.
-fn go_on(hub: &Hub, left: Option<&StateFile>) {
-    if let Some(snapshot) = left.and_then(|left| left.take(hub.handover_bytes())) {
-        let channels = hub.restore(&snapshot);
-        tracing::info!(channels, "goes on with the histories of the last run");
-    }
 }
 
 /// What each shard is started with, beside what all share.

@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use ssegate_hub::Snapshot;
+use ssegate_hub::{Hub, Snapshot};
 use tokio::time::Instant;
 
 use crate::bounded_file;
@@ -49,9 +49,17 @@ impl StateFile {
         Self { path: directory.join(format!("histories-{first}")), first_line }
     }
 
+    /// Lets the hub go on with what the last run has left, if it was a moment ago.
+    pub(super) fn go_on(&self, hub: &Hub) {
+        if let Some(snapshot) = self.take(hub.handover_bytes()) {
+            let channels = hub.restore(&snapshot);
+            tracing::info!(channels, "goes on with the histories of the last run");
+        }
+    }
+
     /// Takes what was left, and removes the file. A file that cannot be used is logged: clients that
     /// missed something are then sent a gap.
-    pub(super) fn take(&self, max_bytes: usize) -> Option<Snapshot> {
+    fn take(&self, max_bytes: usize) -> Option<Snapshot> {
         let path = self.path.display();
         match self.read(max_bytes) {
             Ok(snapshot) => Some(snapshot),

@@ -10,6 +10,7 @@ mod kept;
 mod route;
 mod shard;
 mod shared;
+mod source;
 mod table;
 
 use std::fmt;
@@ -94,48 +95,6 @@ impl Metrics {
     /// A message larger than `max_event_bytes` was dropped.
     pub fn event_too_large(&self) {
         self.count_dropped(DropReason::TooLarge, 1);
-    }
-
-    /// The source has connected or disconnected.
-    pub fn source_connected(&self, is_connected: bool) {
-        self.0.source_connected.set(i64::from(is_connected));
-    }
-
-    /// Sets the number of connections that read Redis Streams.
-    pub fn stream_connections(&self, connections: usize) {
-        self.0.stream_connections.set(int(connections));
-    }
-
-    /// The subscriptions were compared with those that Redis reports.
-    pub fn self_check(&self, result: &str) {
-        self.0.self_checks.with_label_values(&[result]).inc();
-    }
-
-    /// The source has reconnected.
-    pub fn source_reconnected(&self) {
-        self.0.source_reconnects.inc();
-    }
-
-    /// Sets how many sentinels are in each state.
-    pub fn sentinels(&self, counts: [(&str, usize); 4]) {
-        for (state, number) in counts {
-            self.0.sentinels.with_label_values(&[state]).set(int(number));
-        }
-    }
-
-    /// Another server has become the master, so many times.
-    pub fn master_changes(&self, changes: u64) {
-        self.0.master_changes.inc_by(changes);
-    }
-
-    /// The source has received messages.
-    pub fn source_messages(&self, messages: u64) {
-        self.0.source_messages.inc_by(messages);
-    }
-
-    /// The source has failed.
-    pub fn source_error(&self, kind: &str) {
-        self.0.source_errors.with_label_values(&[kind]).inc();
     }
 
     /// A message was published for the other gateways of the fleet.

@@ -32,6 +32,7 @@ mod kept_name;
 mod kept_origin;
 mod kept_request;
 mod kept_resume;
+mod logged_request;
 mod max_forwards;
 #[cfg(debug_assertions)]
 mod panic_injection;
@@ -76,8 +77,7 @@ pub use request_settings::RequestSettings;
 pub use shared::source::SharedSource;
 pub use shared::upstreams::{SharedPieces, SharedStreams};
 
-use http::{Method, Request, Response, StatusCode, Version};
-use http_body::Body as _;
+use http::{Request, Response, StatusCode, Version};
 use ssegate_http2::RequestError;
 use ssegate_hub::{Shard, TIMER_TICK};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -89,8 +89,6 @@ use self::counted::CountedStream;
 use self::recheck::Rechecks;
 use self::rejection::Rejection;
 use self::request_info::RequestInfo;
-use self::request_log::RequestLog;
-use self::response_end::remove_body;
 use self::revocable::RevocableRequests;
 use self::route_table::RouteTable;
 use crate::auth::SharedAuth;
@@ -315,43 +313,6 @@ impl Service {
         let response = rejection.response(info);
         metrics.response_sent(response.status().as_u16());
         metrics.request_ended(info.received_at.elapsed());
-        response
-    }
-}
-
-impl Service {
-    /// What the access log is told about a request; `None` if it is not logged.
-    fn log_request<B>(
-        &self,
-        request: &Request<B>,
-        connection: &ConnectionState,
-    ) -> Option<Box<RequestLog>> {
-        self.0.access.begins().then(|| {
-            let client = self.0.requests.borrow().client_of(request, connection);
-            let routes = self.routes();
-            let secrets = routes.router().secret_parameters();
-            RequestLog::new(&self.0.access, request, client, secrets)
-        })
-    }
-
-    /// The body of a response as a connection takes it, with what the access log is told about the request.
-    fn finish(
-        &self,
-        mut response: Response<ResponseBody>,
-        info: &RequestInfo,
-    ) -> Response<ContainedBody<ResponseBody>> {
-        let is_head = info.method == Method::HEAD;
-        if is_head {
-            remove_body(&mut response);
-        }
-        let status = response.status().as_u16();
-        let log = info.take_log();
-        let mut log = log.and_then(|log| response.body_mut().log_in(log, status));
-        if let Some(log) = &mut log {
-            log.note_response(status, is_head || response.body().is_end_stream());
-        }
-        let mut response = response.map(|body| ContainedBody::new(body, self.clone()));
-        response.body_mut().log_in(log);
         response
     }
 }
