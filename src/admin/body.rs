@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 pub(super) enum AdminResponseBody {
     /// All of it is there.
     Whole(Full<Bytes>),
-    /// It goes on as long as somebody looks.
+    /// An event stream, which ends with its connection.
     Live(LiveBody),
 }
 

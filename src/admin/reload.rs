@@ -28,7 +28,7 @@ pub struct Reloading {
     requests: mpsc::Sender<ReloadRequest>,
 }
 
-/// A reload that somebody waits for.
+/// A request to reload, and where its result goes.
 #[derive(Debug)]
 pub struct ReloadRequest {
     /// The file that is meant; `None`: whichever the gateway reads.

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use super::kept_address::{self, MASK};
 
 /// Names of parameters that carry credentials somewhere: a parameter whose name contains one of these is masked, in
-/// upper or lower case, with or without hyphens and underscores. What no route asks for may still be somebody's secret.
+/// upper or lower case, with or without hyphens and underscores. A parameter that no route reads may still be a secret.
 const SECRET_WORDS: [&str; 14] = [
     "apikey",
     "auth",

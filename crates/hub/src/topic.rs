@@ -36,8 +36,7 @@ pub enum Ids {
     Publisher,
     /// The source assigns them: the channel is a log, whose source stores and numbers its entries.
     Entries,
-    /// The publisher may set them, and the hub numbers the events without: the channel is a stream of somebody
-    /// else's, with a history. A client may come back with either. A stream has no other channel beside such a
-    /// one.
+    /// The publisher may set them, and the hub numbers the events that have none: the channel is the event stream of
+    /// another server, with a history. A client may resume from either. It must be the only channel of a stream.
     Mixed,
 }

@@ -5,8 +5,8 @@
 //! | `/status/events` | an event stream: a report each second |
 //! | `/status/follow?channel=` | what a client of the channel's route is sent, if the listener is on loopback or has `admin.auth` |
 //!
-//! A report is made and encoded once, however many look, and only while somebody does. While the gateway drains, a
-//! stream is one report and the time after which to ask again.
+//! A report is made and encoded once for all viewers, and only while there are any. While the gateway drains, a
+//! stream is one report and a `retry`.
 
 mod feed;
 mod report;

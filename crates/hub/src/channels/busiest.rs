@@ -1,7 +1,7 @@
-//! The channels with the most messages, for whoever looks at the gateway.
+//! The channels with the most messages, for the status page.
 //!
-//! Each channel counts its messages; what they mean is worked out only while somebody looks. All channels are gone
-//! through in slices, and the hub serves its sources between two of them.
+//! Each channel counts its messages. The channels are compared only on request, in slices, so that the hub serves its
+//! sources between two of them.
 
 use super::Hub;
 use super::hub_state::HubState;

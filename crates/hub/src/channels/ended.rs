@@ -1,4 +1,4 @@
-//! Channels that are somebody else's streams: they have gaps of their own, and end.
+//! Channels that carry an event stream of another server: their source can report a gap, and that the stream has ended.
 
 use tokio::time::Instant;
 

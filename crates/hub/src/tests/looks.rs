@@ -1,4 +1,4 @@
-//! What is told of busy channels and slow readers, when somebody asks.
+//! The lists of busy channels and of slow readers.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Streams of somebody else, whose events may have ids: what a client is sent that comes back, and at their end.
+//! Channels whose events may have ids of another server (`Ids::Mixed`): how clients resume, and how such a channel ends.
 
 use std::time::Duration;
 
