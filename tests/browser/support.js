@@ -19,12 +19,25 @@ export const CHROMIUM = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
 /** Where what is to be looked at is put. */
 export const ARTIFACTS = join(ROOT, 'target/browser');
 
-/** Asks again and again until the answer is yes. */
+/** Asks again and again until the answer is yes. A check that never returns is a no, too. */
 export async function eventually(what, check, seconds = 30) {
   const end = Date.now() + seconds * 1000;
-  while (!(await check())) {
+  while (!(await within(end - Date.now(), what, check()))) {
     if (Date.now() > end) throw new Error(`not within ${seconds} s: ${what}`);
     await delay(50);
+  }
+}
+
+/** What `promise` gives, or an error if that takes longer. */
+export async function within(milliseconds, what, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not within its time: ${what}`)), Math.max(milliseconds, 0));
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -44,8 +57,17 @@ function atEnd(test, cleanUp) {
 /** A directory that is gone when the test is over. */
 export function directory(test) {
   const path = mkdtempSync(join(tmpdir(), 'ssegate-browser-'));
-  // Helpers of Chromium may outlive it by a moment, and still write.
-  atEnd(test, () => rmSync(path, { recursive: true, force: true, maxRetries: 200, retryDelay: 50 }));
+  // Helpers of Chromium may outlive it by a moment, and still write. `maxRetries` would wait for an empty directory
+  // without emptying it again, longer each time, and hold the whole process meanwhile.
+  atEnd(test, () => eventually(`${path} is removed`, () => {
+    try {
+      rmSync(path, { recursive: true, force: true });
+      return true;
+    } catch (error) {
+      if (error.code !== 'ENOTEMPTY') throw error;
+      return false;
+    }
+  }, 10));
   return path;
 }
 
@@ -60,7 +82,7 @@ export async function freePort() {
 }
 
 /** Starts a program; it dies with the tests, and at the end of `test` at the latest. One that has
- *  processes of its own is ended with `endSignal: 'SIGTERM'`, so that it can end them. */
+ *  processes of its own is ended with `endSignal: 'SIGTERM'`, so that it can end them, within 10 seconds. */
 export function start(test, program, args, { endSignal = 'SIGKILL', ...options } = {}) {
   const setpriv = '/usr/bin/setpriv';
   const [command, ...rest] = existsSync(setpriv)
@@ -73,7 +95,9 @@ export function start(test, program, args, { endSignal = 'SIGKILL', ...options }
   child.ended = once(child, 'exit');
   atEnd(test, async () => {
     child.kill(endSignal);
+    const kill = setTimeout(() => child.kill('SIGKILL'), 10_000);
     await child.ended;
+    clearTimeout(kill);
   });
   return child;
 }

@@ -3,7 +3,7 @@
 import { once } from 'node:events';
 import { WebSocket } from 'undici';
 
-import { CHROMIUM, directory, eventually, start } from './support.js';
+import { CHROMIUM, directory, eventually, start, within } from './support.js';
 
 /** A Chromium, of which each tab is driven over the DevTools protocol alone. */
 export async function openTabs(test) {
@@ -35,24 +35,27 @@ export async function openTabs(test) {
         async evaluate(expression) {
           const id = last += 1;
           const params = { expression, returnByValue: true, awaitPromise: true };
-          const answer = await new Promise((resolve) => {
-            waiting.set(id, resolve);
-            socket.send(JSON.stringify({ id, method: 'Runtime.evaluate', params }));
-          });
-          const { result, exceptionDetails } = answer.result;
-          if (exceptionDetails) throw new Error(`${expression}: ${JSON.stringify(exceptionDetails)}`);
-          return result.value;
+          const answer = new Promise((resolve) => { waiting.set(id, resolve); });
+          socket.send(JSON.stringify({ id, method: 'Runtime.evaluate', params }));
+          // A question to a page that is about to be replaced is refused, or gets no answer at all.
+          const { result, error } = await within(5000, expression, answer);
+          const wrong = error ?? result.exceptionDetails;
+          if (wrong) throw new Error(`${expression}: ${JSON.stringify(wrong)}`);
+          return result.result.value;
         },
+        /** Waits for an expression to be true, of this page or of the one that replaces it. */
+        becomes: (what, expression) =>
+          eventually(`the tab is ${what}`, () => tab.evaluate(expression).catch(() => false)),
         /** Shows it, and hides the one that was in front. */
         async show() {
           await fetch(`${devTools}/activate/${target.id}`);
-          await eventually('the tab is shown', () => tab.evaluate('!document.hidden'));
+          await tab.becomes('shown', '!document.hidden');
         },
       };
       await tab.show();
       // Before it is there, the tab has an empty page, which is loaded, too.
       const isThere = `location.href.startsWith(${JSON.stringify(url)}) && document.readyState === 'complete'`;
-      await eventually('the page is loaded', () => tab.evaluate(isThere));
+      await tab.becomes('loaded', isThere);
       return tab;
     },
   };
