@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -12,11 +13,11 @@ use super::request::AuthRequest;
 const KEPT_BYTES: usize = 4096;
 
 /// What an auth backend is asked: everything that its verdict may depend on, so that two questions with the
-/// same text have the same verdict.
+/// same text have the same verdict. Cheap to clone: all streams that ask the same share it.
 // In memory of its own: the header fields of a request are pieces of the connection's read buffer, which a
 // stream that keeps its question would keep, too.
-#[derive(PartialEq, Eq)]
-pub struct QuestionText(Box<[u8]>);
+#[derive(Clone, PartialEq, Eq)]
+pub struct QuestionText(Arc<[u8]>);
 
 /// Memory for the questions of a shard, one after the other.
 #[derive(Default)]
@@ -102,6 +103,17 @@ impl WrittenQuestion<'_> {
 }
 
 impl QuestionText {
+    /// Any bytes, as a question whose text decides nothing.
+    #[cfg(test)]
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    /// Its length, in bytes.
+    pub fn length(&self) -> usize {
+        self.0.len()
+    }
+
     /// The path and query that the backend is asked at.
     pub fn target(&self) -> &str {
         self.text(TARGET)

@@ -1,7 +1,8 @@
 //! The verdicts of auth backends, kept for a short time and shared by all shards.
 //!
-//! The key is a keyed hash of everything that a question carries, so that no verdict serves another user, and
-//! no credential stays in memory: [`keyed_hash`](super::keyed_hash) says why nobody finds two questions with one key.
+//! The key is a keyed hash of everything that a question carries, so that no verdict serves another user:
+//! [`keyed_hash`](super::keyed_hash) says why nobody finds two questions with one key. A question of usual length is
+//! kept beside its verdict, for the streams that ask it again: those of one user share its memory.
 //! Equal questions at the same time are asked once. Only permissions are kept: who was refused a moment ago may have
 //! logged in since.
 
@@ -14,11 +15,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::keyed_hash::{HashSecret, KeyedHash};
-use super::question_text::WrittenQuestion;
+use super::question_text::{QuestionText, WrittenQuestion};
 use super::verdict::Verdict;
 
 /// The most verdicts that are kept. When there are more, new ones are asked for each time.
 const MAX_VERDICTS: usize = 10_000;
+
+/// The longest question that is kept beside its verdict, in bytes: all of them have 20 MB at most.
+const MAX_KEPT_TEXT: usize = 2048;
 
 /// The verdicts of auth backends. A cheap handle.
 #[derive(Clone)]
@@ -33,11 +37,18 @@ struct CacheShared {
 #[derive(Default)]
 struct CacheState {
     // Their keys are hashes already.
-    verdicts: FxHashMap<CacheKey, (Verdict, Instant)>,
+    verdicts: FxHashMap<CacheKey, KnownVerdict>,
     asking: FxHashMap<CacheKey, watch::Receiver<Option<Verdict>>>,
     // Counts how often the cache was emptied: what was asked before is not kept.
     generation: u64,
     purged: Option<Instant>,
+}
+
+struct KnownVerdict {
+    verdict: Verdict,
+    until: Instant,
+    // `None`: it is long.
+    text: Option<QuestionText>,
 }
 
 /// Names a question.
@@ -82,16 +93,18 @@ impl VerdictCache {
         CacheKey(self.0.secret.hash(text))
     }
 
-    /// Returns the verdict of a question, if it is known.
-    pub fn known(&self, key: CacheKey, now: Instant) -> Option<Verdict> {
-        self.lock().known(key, now)
+    /// Returns the verdict of a question, if it is known, and what was asked, if that is kept.
+    pub fn known(&self, key: CacheKey, now: Instant) -> Option<(Verdict, Option<QuestionText>)> {
+        let state = self.lock();
+        let known = state.known(key, now)?;
+        Some((known.verdict.clone(), known.text.clone()))
     }
 
     /// Returns the verdict of a question, or who finds it.
     pub fn look_up(&self, key: CacheKey, now: Instant) -> Lookup {
         let mut state = self.lock();
         match state.known(key, now) {
-            Some(verdict) => Lookup::Known(verdict),
+            Some(known) => Lookup::Known(known.verdict.clone()),
             None => self.question(key, &mut state),
         }
     }
@@ -132,8 +145,8 @@ impl Question {
         self.verdict.subscribe()
     }
 
-    /// Tells the verdict to all who wait, and keeps a permission for `keep`.
-    pub fn answer(mut self, verdict: Verdict, keep: Duration, now: Instant) {
+    /// Tells the verdict upon the question `text` to all who wait, and keeps a permission for `keep`.
+    pub fn answer(mut self, verdict: Verdict, text: &QuestionText, keep: Duration, now: Instant) {
         self.is_answered = true;
         let mut state = self.cache.lock();
         if state.generation == self.generation {
@@ -141,7 +154,9 @@ impl Question {
             state.asking.remove(&self.key);
             match &verdict {
                 Verdict::Allowed(_) if !keep.is_zero() => {
-                    state.keep(self.key, (verdict.clone(), now + keep), now);
+                    let text = (text.length() <= MAX_KEPT_TEXT).then(|| text.clone());
+                    let known = KnownVerdict { verdict: verdict.clone(), until: now + keep, text };
+                    state.keep(self.key, known, now);
                 }
                 // A permission that was known is over.
                 Verdict::Refused(_) => drop(state.verdicts.remove(&self.key)),
@@ -163,17 +178,16 @@ impl Drop for Question {
 }
 
 impl CacheState {
-    fn known(&self, key: CacheKey, now: Instant) -> Option<Verdict> {
-        let (verdict, until) = self.verdicts.get(&key)?;
-        (now < *until).then(|| verdict.clone())
+    fn known(&self, key: CacheKey, now: Instant) -> Option<&KnownVerdict> {
+        self.verdicts.get(&key).filter(|known| now < known.until)
     }
 
-    fn keep(&mut self, key: CacheKey, verdict: (Verdict, Instant), now: Instant) {
+    fn keep(&mut self, key: CacheKey, verdict: KnownVerdict, now: Instant) {
         const PURGE_EVERY: Duration = Duration::from_secs(1);
         let is_due = self.purged.is_none_or(|purged| now >= purged + PURGE_EVERY);
         if self.verdicts.len() >= MAX_VERDICTS / 2 && is_due {
             self.purged = Some(now);
-            self.verdicts.retain(|_, (_, until)| now < *until);
+            self.verdicts.retain(|_, known| now < known.until);
         }
         if self.verdicts.len() < MAX_VERDICTS || self.verdicts.contains_key(&key) {
             self.verdicts.insert(key, verdict);
@@ -194,13 +208,18 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{CacheKey, Lookup, MAX_VERDICTS, Question, VerdictCache};
+    use super::{CacheKey, Lookup, MAX_KEPT_TEXT, MAX_VERDICTS, Question, VerdictCache};
+    use crate::auth::question_text::QuestionText;
     use crate::auth::verdict::{AuthResponse, Verdict};
 
     const KEEP: Duration = Duration::from_secs(10);
 
     fn allowed() -> Verdict {
         Verdict::Allowed(Arc::default())
+    }
+
+    fn text() -> QuestionText {
+        QuestionText::of(b"may they?")
     }
 
     fn ask(cache: &VerdictCache, key: CacheKey, now: Instant) -> Question {
@@ -216,14 +235,26 @@ mod tests {
         let key = cache.key_of(b"a");
         let question = ask(&cache, key, now);
         let Lookup::Asking(waiting) = cache.look_up(key, now) else { panic!("it is asked") };
-        question.answer(allowed(), KEEP, now);
+        question.answer(allowed(), &text(), KEEP, now);
         assert_eq!(*waiting.borrow(), Some(allowed()));
         assert!(matches!(cache.look_up(key, now + KEEP / 2), Lookup::Known(_)));
-        assert_eq!(cache.known(key, now + KEEP / 2), Some(allowed()));
+        assert_eq!(cache.known(key, now + KEEP / 2), Some((allowed(), Some(text()))));
         assert_eq!(cache.known(key, now + KEEP), None);
         let again = ask(&cache, key, now + KEEP);
         drop(again);
         drop(ask(&cache, key, now + KEEP));
+    }
+
+    #[test]
+    fn a_long_question_is_not_kept() {
+        let (cache, now) = (VerdictCache::default(), Instant::now());
+        for (length, is_kept) in [(MAX_KEPT_TEXT, true), (MAX_KEPT_TEXT + 1, false)] {
+            let key = cache.key_of(&length.to_be_bytes());
+            let text = QuestionText::of(&vec![b'a'; length]);
+            ask(&cache, key, now).answer(allowed(), &text, KEEP, now);
+            let kept = is_kept.then_some(text);
+            assert_eq!(cache.known(key, now), Some((allowed(), kept)), "{length}");
+        }
     }
 
     #[test]
@@ -238,7 +269,7 @@ mod tests {
         for verdict in [refused, Verdict::NotNow("away")] {
             let question = ask(&cache, key, now);
             let told = question.verdict();
-            question.answer(verdict.clone(), KEEP, now);
+            question.answer(verdict.clone(), &text(), KEEP, now);
             assert_eq!(*told.borrow(), Some(verdict));
         }
         drop(ask(&cache, key, now));
@@ -251,7 +282,7 @@ mod tests {
         let old = ask(&cache, key, now);
         cache.clear();
         let new = ask(&cache, key, now);
-        old.answer(allowed(), KEEP, now);
+        old.answer(allowed(), &text(), KEEP, now);
         assert!(matches!(cache.look_up(key, now), Lookup::Asking(_)), "the new one is asked still");
         drop(new);
         drop(ask(&cache, key, now));
@@ -270,11 +301,11 @@ mod tests {
         let (cache, now) = (VerdictCache::default(), Instant::now());
         for number in 0..MAX_VERDICTS + 10 {
             let key = cache.key_of(&number.to_be_bytes());
-            ask(&cache, key, now).answer(allowed(), KEEP, now);
+            ask(&cache, key, now).answer(allowed(), &text(), KEEP, now);
         }
         assert_eq!(cache.lock().verdicts.len(), MAX_VERDICTS);
         let key = cache.key_of(b"later");
-        ask(&cache, key, now + KEEP).answer(allowed(), KEEP, now + KEEP);
+        ask(&cache, key, now + KEEP).answer(allowed(), &text(), KEEP, now + KEEP);
         assert_eq!(cache.lock().verdicts.len(), 1, "those that are over make room");
     }
 }

@@ -13,7 +13,7 @@ use super::auth_question::AuthQuestion;
 use crate::auth::laravel::ChannelKind;
 use crate::auth::{
     AskBackend, AuthPreset, AuthRequest, CacheKey, ForwardAuth, MethodSettings, QuestionSite,
-    Verdict, VerdictCache, WrittenQuestion, laravel,
+    QuestionText, Verdict, VerdictCache, WrittenQuestion, laravel,
 };
 use crate::log_limit::LogLimit;
 use crate::proxy::Proxy;
@@ -128,7 +128,7 @@ impl<'a> RequestAsker<'a> {
         request: AuthRequest<'_>,
         target: &str,
     ) -> Rc<AuthQuestion> {
-        self.write(known, request, target, |written, key| self.keep(known, &written, key))
+        self.write(known, request, target, |written, key| self.keep(known, written.keep(), key))
     }
 
     /// Writes a question, and calls `then` with it and its key.
@@ -156,11 +156,11 @@ impl<'a> RequestAsker<'a> {
     fn keep(
         &self,
         known: &Rc<KnownBackend>,
-        written: &WrittenQuestion<'_>,
+        text: QuestionText,
         key: CacheKey,
     ) -> Rc<AuthQuestion> {
         let asked = (self.connection, self.received_at);
-        Rc::new(AuthQuestion::new(known, (written.keep(), key), asked))
+        Rc::new(AuthQuestion::new(known, (text, key), asked))
     }
 
     /// Remembers a question that a backend has answered with yes and `fields`, if it is to be asked again.
@@ -183,11 +183,12 @@ impl AskBackend for RequestAsker<'_> {
             return None;
         }
         self.write(known, request, &backend.target, |written, key| {
-            let verdict = known.verdicts.known(key, self.received_at)?;
+            let (verdict, text) = known.verdicts.known(key, self.received_at)?;
             if let Verdict::Allowed(fields) = &verdict
                 && backend.recheck.is_some()
             {
-                self.allowed(self.keep(known, &written, key), fields);
+                let text = text.unwrap_or_else(|| written.keep());
+                self.allowed(self.keep(known, text, key), fields);
             }
             Some(verdict)
         })

@@ -106,7 +106,8 @@ impl AuthQuestion {
                 let (verdict, this) = (question.verdict(), Rc::clone(self));
                 drop(tokio::task::spawn_local(async move {
                     let verdict = this.send().await;
-                    question.answer(verdict, this.backend().cache, Instant::now());
+                    let keep = this.backend().cache;
+                    question.answer(verdict, &this.text, keep, Instant::now());
                 }));
                 verdict
             }
