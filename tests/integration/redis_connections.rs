@@ -1,8 +1,11 @@
-//! The ways to reach Redis: TLS, a unix socket, a user with a password, another database.
+//! The ways to reach Redis: TLS, a unix socket, a user with a password, another database, a service that somebody else
+//! runs.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Gateway, Pem, Redis, Relay, SOON, Via, free_port};
+use crate::support::{
+    Gateway, Pem, Program, Redis, Relay, Request, SOON, Via, eventually, free_port,
+};
 
 /// Subscribes, publishes, and sees it arrive.
 async fn assert_delivers(gateway: &Gateway, redis: &Redis) {
@@ -129,6 +132,13 @@ const ALL_SOURCES: &str = "\
 
 /// Everything that the gateway does with Redis.
 async fn assert_does_everything(gateway: &Gateway, redis: &Redis) {
+    assert_events_and_streams(gateway, redis).await;
+    let agreed = ["result=\"agreed\""];
+    gateway.counts("ssegate_redis_self_checks_total", &agreed, 1.0).await;
+}
+
+/// Events of channels, patterns and streams, new ones and those of the past.
+async fn assert_events_and_streams(gateway: &Gateway, redis: &Redis) {
     gateway.becomes(200, SOON).await;
     let mut events = gateway.subscribe("/events?channel=news&channel=sport:*").await;
     let large = "x".repeat(300_000);
@@ -149,8 +159,6 @@ async fn assert_does_everything(gateway: &Gateway, redis: &Redis) {
     for number in 2..300 {
         assert_eq!(back.next_event().await.data, number.to_string());
     }
-    let agreed = ["result=\"agreed\""];
-    gateway.counts("ssegate_redis_self_checks_total", &agreed, 1.0).await;
 }
 
 #[tokio::test]
@@ -201,4 +209,80 @@ async fn through_a_proxy_that_hangs_up_on_hello() {
     let gateway = Gateway::build(&redis).redis_url(&url).routes(ALL_SOURCES).start().await;
     assert_does_everything(&gateway, &redis).await;
     passing.abort();
+}
+
+/// What managed services refuse, by their documentation, and each command that can be done without.
+#[tokio::test]
+async fn without_what_managed_services_refuse() {
+    let unblock = "Redis streams are read with shorter waits";
+    let check = "Redis denies a command of the self-check";
+    let run_id = "Redis does not tell its run_id";
+    for (service, refused, said) in [
+        ("Memorystore", &["CLIENT", "CONFIG", "CLUSTER", "ACL", "MONITOR"][..], &[unblock][..]),
+        ("ElastiCache Serverless", &["SELECT", "CONFIG", "INFO"], &[run_id]),
+        ("a careful operator's", &["HELLO", "CLIENT", "ROLE", "EVAL", "EVALSHA"], &[]),
+        ("one without introspection", &["PUBSUB", "COMMAND", "ROLE"], &[check]),
+        ("the strictest", &["HELLO", "CLIENT", "PUBSUB", "INFO"], &[check, run_id]),
+    ] {
+        let renamed = refused.iter().flat_map(|name| ["--rename-command", name, ""]);
+        let redis = Redis::with(&renamed.collect::<Vec<_>>()).await;
+        let gateway = Gateway::build(&redis).routes(ALL_SOURCES).start().await;
+        assert_events_and_streams(&gateway, &redis).await;
+        let result = if said.contains(&check) { "forbidden" } else { "agreed" };
+        let result = format!("result=\"{result}\"");
+        gateway.counts("ssegate_redis_self_checks_total", &[&result], 1.0).await;
+        let log = gateway.log();
+        for said in said {
+            assert_eq!(log.matches(said).count(), 1, "{service}: {said}\n{log}");
+        }
+        assert!(!log.contains("\"WARN\""), "{service}: {log}");
+    }
+}
+
+/// Azure and others cut a connection that was idle for some minutes; here it is some seconds.
+#[tokio::test]
+#[ignore = "needs haproxy: run by tests/run"]
+async fn behind_a_balancer_that_cuts_idle_connections() {
+    const PROGRAM: &str = "/usr/sbin/haproxy";
+    assert!(std::path::Path::new(PROGRAM).exists(), "missing: apt-get install haproxy");
+    let (redis, dir, port) = (Redis::start().await, tempfile::TempDir::new().unwrap(), free_port());
+    let configuration = format!(
+        "defaults\n mode tcp\n timeout connect 5s\n timeout client 7s\n timeout server 7s\n\
+         listen redis\n bind 127.0.0.1:{port}\n server redis 127.0.0.1:{}\n",
+        redis.port()
+    );
+    std::fs::write(dir.path().join("haproxy.cfg"), configuration).unwrap();
+    let _haproxy = Program::new(PROGRAM).args(["-f", "haproxy.cfg", "-db"]).dir(dir.path()).start();
+    eventually(SOON, "haproxy listens", async || {
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+    })
+    .await;
+    let url = format!("redis://127.0.0.1:{port}");
+    let publish = "- { path: \"/publish/{channel}\", publish: {}, auth: { tokens: [{ name: cron, sha256: c614b871ed744c04d17e441d256bf952a329ff5707e4d6d6829cfb9137857768 }] } }\n";
+    let routes = format!("{ALL_SOURCES}{publish}");
+    let gateway = Gateway::build(&redis).redis_url(&url).routes(&routes).start().await;
+    let mut events = gateway.subscribe("/events?channel=news").await;
+    let mut entries = gateway.subscribe("/streams?channel=log").await;
+    let publish = async |text: &str| {
+        let request = Request::new("POST", "/publish/news").body(text.as_bytes());
+        let request = request.header("authorization", "Bearer cron-token");
+        gateway.send(Via::Http1, request.header("idempotency-key", text)).await.status
+    };
+    let clients =
+        async |kind: &str| redis.command::<String>(&["CLIENT", "LIST", "TYPE", kind]).await;
+    let listening = async || clients("pubsub").await.split(' ').next().unwrap().to_owned();
+    let before = listening().await;
+    for round in ["1", "2"] {
+        assert_eq!(publish(round).await, 200);
+        assert_eq!(events.next_event().await.data, round);
+        redis.add("log", round).await;
+        assert_eq!(entries.next_event().await.data, round);
+        eventually(2 * SOON, "the connection that published is cut", async || {
+            !clients("normal").await.contains(" cmd=eval")
+        })
+        .await;
+    }
+    assert_eq!(listening().await, before, "what listens is not idle");
+    assert!(!gateway.log().contains("\"WARN\""), "{}", gateway.log());
+    gateway.counts("ssegate_redis_reconnects_total", &[], 0.0).await;
 }

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::connection::{ConnectionKind, RedisConnection};
-use super::error::{SourceError, SourceErrorKind};
+use super::error::SourceError;
 use super::server::RedisServer;
 use crate::metrics::Metrics;
 
@@ -121,7 +121,7 @@ pub(super) struct SelfCheck {
     state: Rc<PubSubState>,
     metrics: Metrics,
     probes_sent: u64,
-    // An ACL rule denies a command of the check; logged once.
+    // A command of the check cannot be used; logged once.
     is_denied: bool,
 }
 
@@ -233,7 +233,7 @@ impl SelfCheck {
         Ok(has_arrived || state.last_message.get() > sent + REPLY_TIMEOUT / 2)
     }
 
-    /// Sends a command. Returns `None` if an ACL rule denies it.
+    /// Sends a command. Returns `None` if Redis does not let us use it.
     async fn request_if_allowed(
         &mut self,
         connection: &mut RedisConnection,
@@ -244,10 +244,11 @@ impl SelfCheck {
         let reply = tokio::time::timeout(REPLY_TIMEOUT, reply).await;
         match reply.unwrap_or(Err(SourceError::Timeout(REPLY_TIMEOUT.as_secs()))) {
             Ok(reply) => Ok(Some(reply)),
-            Err(error) if error.kind() == SourceErrorKind::Permission => {
+            Err(error) if error.is_unavailable() => {
                 if !std::mem::replace(&mut self.is_denied, true) {
                     tracing::info!(
                         command,
+                        %error,
                         "Redis denies a command of the self-check; it checks less"
                     );
                 }

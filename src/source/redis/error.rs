@@ -139,6 +139,18 @@ impl SourceError {
         }
     }
 
+    /// Whether the server does not let us use a command: an ACL rule denies it to the user, or it is not there, as with
+    /// `rename-command` and at managed services.
+    pub(super) fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Refused(message) | Self::RefusedCommand { message, .. } => {
+                refusal_kind(message) == SourceErrorKind::Permission || is_unknown_command(message)
+            }
+            Self::AtServer(_, error) => error.is_unavailable(),
+            _ => false,
+        }
+    }
+
     pub(super) fn kind(&self) -> SourceErrorKind {
         match self {
             Self::Connect(_)
@@ -202,6 +214,14 @@ pub(super) fn with_others(what: String, others: usize) -> String {
         0 => what,
         _ => format!("{what}, and {others} more"),
     }
+}
+
+/// `ERR unknown command 'X'`, `ERR unknown subcommand 'X'` of Redis, and what services say in their place.
+fn is_unknown_command(message: &str) -> bool {
+    const SAID: [&str; 5] =
+        ["unknown command", "unknown subcommand", "not allowed", "not available", "not supported"];
+    let message = message.to_ascii_lowercase();
+    message.starts_with("err ") && SAID.iter().any(|said| message.contains(said))
 }
 
 /// The first word of an error reply names its kind

@@ -20,7 +20,7 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::fleet::FleetKey;
 use crate::source::redis::connection::{ConnectionKind, RedisConnection};
-use crate::source::redis::error::{SourceError, SourceErrorKind};
+use crate::source::redis::error::SourceError;
 use crate::source::redis::retry::{FailureLog, backoff};
 use crate::source::redis::server::RedisServer;
 
@@ -170,7 +170,7 @@ impl FleetPublisher {
         }
         match refused {
             None => Ok(()),
-            Some(error) if error.kind() == SourceErrorKind::Permission => {
+            Some(error) if error.is_unavailable() => {
                 let hint = "deploy/redis-users.acl has the rights that it needs";
                 Err(PublishEnd::Useless(format!("{error}; {hint}")))
             }

@@ -1,4 +1,4 @@
-//! The connection that publishes for requests over HTTP, reopened for ever once it was needed.
+//! The connection that publishes for requests over HTTP: opened when it is needed, closed when it was not for a while.
 //!
 //! [`command`] has the words of both sides, and [`session`] one connection after the other. A client library
 //! would not say what was sent before a connection was lost, and that is the difference between "publish it
@@ -9,7 +9,7 @@ mod session;
 
 use tokio::sync::mpsc;
 
-use self::session::PublishSession;
+use self::session::{PublishSession, SessionEnd};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::retry::{FailureLog, backoff};
 use super::server::RedisServer;
@@ -43,25 +43,40 @@ impl RedisPublisher {
     /// Runs for ever: connects with the first job, publishes, reconnects. Owned by the gateway, which drops
     /// it.
     pub(crate) async fn run(mut self) {
-        // A gateway that does not publish has no connection for it.
-        let mut first = self.jobs.recv().await;
         let mut attempt = 0;
+        // One that is opened again because it was idle is nothing new.
+        let mut is_told = false;
         loop {
+            // A gateway that does not publish has no connection for it.
+            let mut first = match attempt {
+                0 => self.jobs.recv().await,
+                _ => None,
+            };
             let kind = ConnectionKind::Command;
             // Jobs wait meanwhile, at most as long as connecting may take.
             let opened = RedisConnection::open(&self.server, MAX_REPLY_BYTES, kind).await;
             let error = match opened {
                 Ok(connection) => {
-                    tracing::info!(address = %self.server, "connected to Redis to publish");
-                    let session = PublishSession::new(connection, first.take());
-                    let (error, has_published) = session.run(&mut self.jobs).await;
-                    if has_published {
-                        attempt = 0;
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::info!(address = %self.server, "connected to Redis to publish");
                     }
-                    error
+                    let session = PublishSession::new(connection, first.take());
+                    match session.run(&mut self.jobs).await {
+                        SessionEnd::Idle => {
+                            attempt = 0;
+                            continue;
+                        }
+                        SessionEnd::Failed { error, has_published } => {
+                            if has_published {
+                                attempt = 0;
+                            }
+                            error
+                        }
+                    }
                 }
                 Err(error) => error,
             };
+            is_told = false;
             self.failures.report(&error, "cannot publish to Redis; reconnecting");
             self.refuse(first.take());
             self.refuse_for(attempt).await;

@@ -17,6 +17,10 @@ use crate::source::redis::error::SourceError;
 /// How long Redis may take to reply. It replies in the order of the commands, so one that is late is stuck.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A connection that was not used for so long is closed. Services and balancers cut one after some minutes, some without
+/// a word, so that what is published on it would be lost.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// A connection, and the jobs whose replies it waits for.
 pub(super) struct PublishSession {
     connection: RedisConnection,
@@ -24,6 +28,16 @@ pub(super) struct PublishSession {
     // All bytes that were queued on this connection.
     queued_bytes: u64,
     has_published: bool,
+    // When a job last came, or was completed.
+    used: Instant,
+}
+
+/// How a connection ended.
+pub(super) enum SessionEnd {
+    /// Nothing was to be published for a while, and nothing waits: it was closed, or cut.
+    Idle,
+    /// It failed. `has_published`: it had been good.
+    Failed { error: SourceError, has_published: bool },
 }
 
 struct PendingJob {
@@ -38,27 +52,19 @@ impl PublishSession {
     /// A session that begins with `first`.
     pub(super) fn new(connection: RedisConnection, first: Option<PublicationJob>) -> Self {
         let pending = VecDeque::new();
-        let mut session = Self { connection, pending, queued_bytes: 0, has_published: false };
+        let (queued_bytes, has_published, used) = (0, false, Instant::now());
+        let mut session = Self { connection, pending, queued_bytes, has_published, used };
         if let Some(first) = first {
             session.queue(first);
         }
         session
     }
 
-    /// Publishes until the connection fails, and completes all jobs that it took. Returns the error, and
-    /// whether anything was published. Ends the connection also if nobody publishes any more.
-    pub(super) async fn run(
-        mut self,
-        jobs: &mut mpsc::Receiver<PublicationJob>,
-    ) -> (SourceError, bool) {
+    /// Publishes until the connection fails or is not needed, and completes all jobs that it took.
+    pub(super) async fn run(mut self, jobs: &mut mpsc::Receiver<PublicationJob>) -> SessionEnd {
         let error = loop {
             let deadline = self.pending.front().map(|pending| pending.deadline);
-            let overdue = async {
-                match deadline {
-                    Some(deadline) => tokio::time::sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let at = deadline.unwrap_or(self.used + IDLE);
             tokio::select! {
                 Some(job) = jobs.recv() => {
                     self.queue(job);
@@ -71,11 +77,17 @@ impl PublishSession {
                         break error;
                     }
                 }
-                () = overdue => break SourceError::Timeout(REPLY_TIMEOUT.as_secs()),
+                () = tokio::time::sleep_until(at) => match deadline {
+                    Some(_) => break SourceError::Timeout(REPLY_TIMEOUT.as_secs()),
+                    None => return SessionEnd::Idle,
+                },
             }
         };
+        if self.has_published && self.pending.is_empty() {
+            return SessionEnd::Idle;
+        }
         self.fail(&error);
-        (error, self.has_published)
+        SessionEnd::Failed { error, has_published: self.has_published }
     }
 
     fn queue(&mut self, job: PublicationJob) {
@@ -86,7 +98,8 @@ impl PublishSession {
             None => command::queue_each(&mut self.connection, &job.publications),
         }
         self.queued_bytes += (self.connection.unsent_bytes() - before) as u64;
-        let deadline = Instant::now() + REPLY_TIMEOUT;
+        self.used = Instant::now();
+        let deadline = self.used + REPLY_TIMEOUT;
         self.pending.push_back(PendingJob { job, starts_at, deadline, receipts: Vec::new() });
     }
 
@@ -104,6 +117,7 @@ impl PublishSession {
             };
             if let Some(result) = pending.take(&value)? {
                 self.has_published = true;
+                self.used = Instant::now();
                 if let Some(done) = self.pending.pop_front() {
                     done.job.complete(result);
                 }

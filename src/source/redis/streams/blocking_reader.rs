@@ -92,7 +92,8 @@ impl BlockingReader {
             }
             let count = max_entries.min(MAX_ENTRIES / names.len()).max(1);
             // A connection that cannot be unblocked returns more often, to include new streams.
-            let block = if connection.id() == NO_ID { SHORT_BLOCK } else { BLOCK };
+            let can_unblock = connection.id() != NO_ID && state.can_unblock.get();
+            let block = if can_unblock { BLOCK } else { SHORT_BLOCK };
             queue_xread(connection, (count, block), &names, &positions);
             self.blocked_version.set(Some(version));
             let reply = tokio::time::timeout(REPLY_TIMEOUT, connection.read_value()).await;

@@ -64,6 +64,8 @@ struct ReaderState {
     connections: Cell<isize>,
     /// Notified when the `XREAD` of a reader was refused.
     reader_refused: Notify,
+    /// `CLIENT UNBLOCK` ends the wait of an `XREAD`.
+    can_unblock: Cell<bool>,
 }
 
 impl StreamReader {
@@ -86,6 +88,7 @@ impl StreamReader {
             streams: RefCell::default(),
             connections: Cell::new(0),
             reader_refused: Notify::new(),
+            can_unblock: Cell::new(true),
         }))
     }
 
@@ -138,6 +141,13 @@ impl ReaderState {
 
     fn report(&self, error: &SourceError, what: &'static str) {
         self.failures.borrow_mut().report(error, what);
+    }
+
+    /// Redis refused `CLIENT UNBLOCK`: from now on an `XREAD` waits for a short time only.
+    fn refuse_unblock(&self, error: &SourceError) {
+        if self.can_unblock.replace(false) {
+            tracing::info!(%error, "Redis streams are read with shorter waits");
+        }
     }
 
     fn add_connections(&self, more: isize) {

@@ -97,7 +97,7 @@ impl StreamSession {
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.update_readiness();
-            let needs_unblock = self.readers.needs_unblock();
+            let needs_unblock = state.can_unblock.get() && self.readers.needs_unblock();
             let unblock_at = self.last_unblock + UNBLOCK_INTERVAL;
             tokio::select! {
                 read = self.connection.exchange() => {
@@ -194,6 +194,10 @@ impl StreamSession {
         let error = SourceError::Refused(message).for_command(what);
         if matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Busy) {
             return Err(error);
+        }
+        if matches!(command, StreamCommand::Unblock) {
+            self.state.refuse_unblock(&error);
+            return Ok(());
         }
         self.state.report(&error, "Redis refused a command about a stream");
         if let StreamCommand::Info(name) = &command {
