@@ -101,6 +101,8 @@ mod shared;
 /// One who does not read, beside those who do.
 mod slow_readers;
 
+/// A Redis Cluster.
+mod cluster;
 /// What can befall Redis, row by row.
 mod fault_matrix;
 /// How much the kept events take.

@@ -56,7 +56,8 @@ pub(crate) struct AdminFile {
 #[schemars(rename = "Redis", extend("required" = ["url"]))]
 pub(crate) struct RedisFile {
     /// `redis://user:password@host:6379/0`, `rediss://…` for TLS, `redis+unix:///run/redis.sock`,
-    /// `redis+sentinel://host:26379,host:26379/mymaster` for the master that sentinels name, or
+    /// `redis+sentinel://host:26379,host:26379/mymaster` for the master that sentinels name,
+    /// `redis+cluster://host:6379,host:6379` for a Cluster, or
     /// `embedded://127.0.0.1:6380` for a small bus inside the gateway.
     pub(crate) url: Field<String>,
 }

@@ -7,12 +7,14 @@
 mod auth;
 mod authority;
 mod basic;
+mod cluster_url;
 mod files;
 mod fleet;
 mod follow;
 mod forward_auth;
 mod handover;
 mod header_name;
+mod host_list;
 mod jwks;
 mod keep;
 mod limits;
@@ -72,6 +74,7 @@ pub(super) fn resolve(
         directory,
         addresses: ListenAddresses::default(),
         trusts_no_proxy: true,
+        is_cluster: false,
         max_body: global.max_body,
         max_header_bytes: 0,
         secrets: RefCell::default(),

@@ -18,6 +18,8 @@ pub(super) struct Resolver<'a> {
     pub(super) addresses: ListenAddresses,
     /// Whether `trusted_proxies` is empty.
     pub(super) trusts_no_proxy: bool,
+    /// Whether `redis.url` is a Cluster.
+    pub(super) is_cluster: bool,
     /// The value of `limits.body`.
     pub(super) max_body: Option<u64>,
     /// The longest request header that every protocol accepts, in bytes.

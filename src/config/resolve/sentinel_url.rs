@@ -4,14 +4,15 @@
 //! Those of the sentinels are `?sentinel_username=…&sentinel_password=…`. No message contains a part of the URL
 //! that may be secret.
 
-use redis::{ConnectionAddr, RedisConnectionInfo};
+use redis::RedisConnectionInfo;
 
 use ssegate_strict_yaml::quoted;
 
-use super::redis_url::{redis_info, with_tls};
+use super::host_list::{HostList, is_login_repeated};
+use super::redis_url::redis_info;
 use crate::source::redis::{RedisLocation, SentinelAddress};
 
-const DEFAULT_PORT: u16 = 26379;
+const SENTINELS: HostList = HostList { what: "sentinel", default_port: 26379, form: FORM };
 const FORM: &str = "redis+sentinel://sentinel-1:26379,sentinel-2:26379/mymaster";
 /// More are not a set of sentinels, but a mistake.
 const MAX_SENTINELS: usize = 16;
@@ -31,22 +32,12 @@ struct SentinelUrl<'a> {
 /// A message that says what is wrong and how to fix it.
 pub(super) fn location(rest: &str, is_insecure: Option<bool>) -> Result<RedisLocation, String> {
     let url = SentinelUrl::split(rest)?;
-    let sentinels = url.hosts.split(',').map(|host| sentinel(host, is_insecure));
-    let sentinels: Vec<_> = sentinels.collect::<Result<_, _>>()?;
-    if sentinels.len() > MAX_SENTINELS {
-        return Err(format!("has {} sentinels; {MAX_SENTINELS} are enough", sentinels.len()));
+    let many = url.hosts.split(',').count();
+    if many > MAX_SENTINELS {
+        return Err(format!("has {many} sentinels; {MAX_SENTINELS} are enough"));
     }
-    for (at, sentinel) in sentinels.iter().enumerate() {
-        // A second one would count as another sentinel where most of them have to agree.
-        if sentinels[..at].contains(sentinel) {
-            let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) =
-                sentinel
-            else {
-                continue;
-            };
-            return Err(format!("names the sentinel {} twice", quoted(&format!("{host}:{port}"))));
-        }
-    }
+    // A second one would count as another sentinel where most of them have to agree.
+    let sentinels = SENTINELS.parse(url.hosts, is_insecure)?;
     let login = redis_info(&format!("redis://{}sentinel/{}", url.login, url.database))?;
     let own_login = url.login_at_sentinels()?;
     let address = SentinelAddress::new(sentinels, url.master.to_owned(), own_login);
@@ -68,11 +59,7 @@ impl<'a> SentinelUrl<'a> {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let at = authority.rfind('@').map_or(0, |at| at + 1);
         let (login, hosts) = authority.split_at(at);
-        let is_repeated = login.trim_end_matches('@').split_once('@').is_some_and(|(_, rest)| {
-            // Or it is a password with both in it.
-            rest.contains(',')
-        });
-        if is_repeated {
+        if is_login_repeated(login) {
             return Err(
                 "has a user and a password at more than one host; write those of the master once, before the first \
                  host, and percent-encode , and @ in a password"
@@ -130,28 +117,6 @@ impl<'a> SentinelUrl<'a> {
         let login = if password.is_empty() { String::new() } else { format!("{user}:{password}@") };
         Ok(redis_info(&format!("redis://{login}sentinel"))?.redis_settings().clone())
     }
-}
-
-fn sentinel(host: &str, is_insecure: Option<bool>) -> Result<ConnectionAddr, String> {
-    if host.is_empty() {
-        return Err(format!("a sentinel has no host; use forms like {FORM}"));
-    }
-    // The URL parser takes others, and encodes them: no name has them.
-    let is_host = |c: char| c.is_ascii_alphanumeric() || "._-:[]".contains(c);
-    if let Some(other) = host.chars().find(|c| !is_host(*c)) {
-        return Err(format!("a sentinel has a host with {other:?} in it; use forms like {FORM}"));
-    }
-    // Names are the same in capital letters. An IPv6 address in brackets may have no port.
-    let host = host.to_ascii_lowercase();
-    let host = match host.rsplit_once(':') {
-        Some((_, port)) if !port.is_empty() && !port.ends_with(']') => host,
-        _ => format!("{}:{DEFAULT_PORT}", host.strip_suffix(':').unwrap_or(&host)),
-    };
-    let address = redis_info(&format!("redis://{host}"))?.addr().clone();
-    Ok(match is_insecure {
-        Some(insecure) => with_tls(address, insecure),
-        None => address,
-    })
 }
 
 #[cfg(test)]

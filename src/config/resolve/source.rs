@@ -6,14 +6,23 @@ use ssegate_strict_yaml::{Field, KeyLocation, Size, quoted, suggestion};
 
 use super::redis_url::{redis_info, with_tls};
 use super::resolver::Resolver;
-use super::{authority, sentinel_url};
+use super::{authority, cluster_url, sentinel_url};
 use crate::config::file::RedisFile;
 use crate::source::fleet::FleetSettings;
 use crate::source::redis::{RedisAddress, RedisLocation};
 use crate::source::{SourceLocation, SourceSettings};
 
-const SCHEMES: [&str; 7] =
-    ["redis", "rediss", "redis+unix", "unix", "redis+sentinel", "rediss+sentinel", "embedded"];
+const SCHEMES: [&str; 9] = [
+    "redis",
+    "rediss",
+    "redis+unix",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+    "embedded",
+];
 
 impl Resolver<'_> {
     pub(super) fn source(
@@ -41,11 +50,14 @@ impl Resolver<'_> {
             SourceLocation::Embedded(address) => self.claim_address(*address, &url.location),
             SourceLocation::Redis(redis) => {
                 self.check_not_own_redis(redis, &url.location);
+                self.is_cluster = redis.is_cluster();
                 if redis.has_password() {
                     self.has_secret(&url.location);
                 }
             }
         }
+        // Each node has an order of its own.
+        let fleet = fleet.filter(|_| !self.is_cluster);
         Some(SourceSettings { location, max_event_bytes, max_bus_memory, max_bus_streams, fleet })
     }
 
@@ -54,6 +66,7 @@ impl Resolver<'_> {
         let addresses = match redis.address() {
             RedisAddress::Server(address) => std::slice::from_ref(address),
             RedisAddress::Sentinels(address) => address.sentinels(),
+            RedisAddress::Cluster(address) => address.nodes(),
         };
         for address in addresses {
             let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) =
@@ -86,6 +99,11 @@ pub fn location(url: &str) -> Result<SourceLocation, String> {
             let (rest, insecure) = without_fragment(rest)?;
             sentinel_url::location(rest, Some(insecure)).map(SourceLocation::Redis)
         }
+        "redis+cluster" => cluster_url::location(rest, None).map(SourceLocation::Redis),
+        "rediss+cluster" => {
+            let (rest, insecure) = without_fragment(rest)?;
+            cluster_url::location(rest, Some(insecure)).map(SourceLocation::Redis)
+        }
         other => Err(unsupported_scheme(other).unwrap_or_else(|| unknown_scheme(other))),
     }
 }
@@ -102,10 +120,8 @@ fn unsupported_scheme(scheme: &str) -> Option<String> {
         "redisssentinel" | "sentinels" => {
             format!("write rediss+sentinel:// instead of {scheme}://")
         }
-        "rediscluster" | "redisscluster" | "cluster" => format!(
-            "{scheme}:// is not supported, Redis Cluster neither; use the address of one node: \
-             redis://host:6379"
-        ),
+        "rediscluster" | "cluster" => format!("write redis+cluster:// instead of {scheme}://"),
+        "redisscluster" => format!("write rediss+cluster:// instead of {scheme}://"),
         "valkey" | "tcp" | "predis" | "phpredis" => {
             format!("write redis:// instead of {scheme}://")
         }
@@ -124,7 +140,7 @@ fn unknown_scheme(scheme: &str) -> String {
             format!("unknown scheme {}; did you mean {meant}://?", quoted(scheme))
         }
         // The text before :// may be a part of a password, so it is not repeated.
-        _ => "unknown scheme; use redis://, rediss://, redis+unix://, redis+sentinel:// or embedded://".to_owned(),
+        _ => "unknown scheme; use redis://, rediss://, redis+unix://, redis+sentinel://, redis+cluster:// or embedded://".to_owned(),
     }
 }
 
@@ -161,6 +177,8 @@ mod tests {
             ("redis://me:secret@redis:7000/3", "redis:7000"),
             ("rediss://redis", "redis:6379"),
             ("redis+unix:///run/redis.sock", "/run/redis.sock"),
+            ("redis+cluster://a,[::1]:7000", "cluster (nodes a:6379, [::1]:7000)"),
+            ("rediss+cluster://me:secret@a:1/0#insecure", "cluster (nodes a:1)"),
             ("unix:///run/redis.sock?db=2", "/run/redis.sock"),
         ] {
             assert_eq!(format!("{:?}", location(url).expect(url)), expected, "{url}");
@@ -188,6 +206,12 @@ mod tests {
             ("reddis://:secret@redis", "did you mean redis://?"),
             ("valkey://:secret@redis", "write redis:// instead of valkey://"),
             ("tls://:secret@redis", "write rediss:// instead of tls://"),
+            ("redis-cluster://:secret@a", "write redis+cluster:// instead of redis-cluster://"),
+            ("redis+cluster://:secret@a,", "a node has no host"),
+            ("redis+cluster://:secret@a/3", "a Cluster has database 0 alone"),
+            ("redis+cluster://:secret@a,A:6379", "names the node \"a:6379\" twice"),
+            ("redis+cluster://:secret@a?x=secret", "has no parameters"),
+            ("redis+cluster://u:secret@a,u:secret@b", "more than one host"),
             ("redis-sentinel://:secret@a", "write redis+sentinel:// instead of redis-sentinel://"),
             ("redis://a,b", "has 2 hosts; redis:// has one"),
             ("redis://:secret@a:6379,b:6379,c/0", "has 3 hosts"),

@@ -117,7 +117,10 @@ impl PublishSite<'_> {
     fn failed(&self, error: NotPublished, count: usize) -> PublishRefusal {
         match error {
             NotPublished::Lost | NotPublished::TimedOut => self.metrics.published("unknown", count),
-            NotPublished::Away | NotPublished::Busy | NotPublished::Stopping => {
+            NotPublished::Away
+            | NotPublished::Busy
+            | NotPublished::Stopping
+            | NotPublished::KeyNotSupported => {
                 self.metrics.published("unsent", count);
             }
             NotPublished::KeyReused => {}

@@ -86,4 +86,7 @@ pub enum NotPublished {
     /// The key has been used to publish something else.
     #[error("this Idempotency-Key was used for another message")]
     KeyReused,
+    /// The result would be kept under a key, and Redis is a Cluster, where that is at one of the nodes. Nothing was sent.
+    #[error("an Idempotency-Key is not supported with a Redis Cluster: nothing was published")]
+    KeyNotSupported,
 }

@@ -5,6 +5,9 @@
 //! subscribers each of our channels has and how many patterns are subscribed to, and publishes a
 //! probe message to a channel of our own. A mismatch that is found twice ends the pub/sub
 //! connection; the next one subscribes to everything again, and clients get a gap.
+//!
+//! In a Cluster the probe is published at another node than the one that is listened through, which may be cut off from
+//! it; and that node is asked whether it sees the Cluster.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -53,6 +56,16 @@ enum Mismatch {
     Patterns,
     /// The probe message did not arrive.
     Probe,
+    /// The node that is listened through does not see its Cluster, and another one does.
+    Node,
+}
+
+/// The connections of the check.
+struct CheckConnections {
+    /// To the server that is listened to.
+    same: RedisConnection,
+    /// To another node, in a Cluster with more than one that can be reached.
+    elsewhere: Option<RedisConnection>,
 }
 
 impl PubSubState {
@@ -136,11 +149,16 @@ impl SelfCheck {
         loop {
             let limits = 1 << 16;
             let opening = RedisConnection::open(&self.server, limits, ConnectionKind::Command);
-            if let Ok(mut connection) = opening.await
-                && let Ok(mismatches) = self.check_until_mismatch(&mut connection).await
-            {
-                self.metrics.self_check("mended");
-                return SourceError::SubscriptionsLost(describe(&mismatches));
+            if let Ok(same) = opening.await {
+                let elsewhere = RedisConnection::open_elsewhere(&self.server, limits).await;
+                let connections = CheckConnections { same, elsewhere };
+                if let Ok(mismatches) = self.check_until_mismatch(connections).await {
+                    self.metrics.self_check("mended");
+                    if let Some(cluster) = self.server.cluster() {
+                        cluster.leave();
+                    }
+                    return SourceError::SubscriptionsLost(describe(&mismatches));
+                }
             }
             tokio::time::sleep(CHECK_INTERVAL).await;
         }
@@ -149,18 +167,18 @@ impl SelfCheck {
     /// Checks until a mismatch is found twice; returns all that were. Fails if the connection does.
     async fn check_until_mismatch(
         &mut self,
-        connection: &mut RedisConnection,
+        mut connections: CheckConnections,
     ) -> Result<Vec<Mismatch>, SourceError> {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
-            let mut mismatches = self.mismatches(connection, self.state.channels()).await?;
+            let mut mismatches = self.mismatches(&mut connections, self.state.channels()).await?;
             if !mismatches.is_empty() {
                 tokio::time::sleep(RECHECK_DELAY).await;
                 let names = mismatches.iter().filter_map(|mismatch| match mismatch {
                     Mismatch::Channel(name) => Some(name.clone()),
-                    Mismatch::Patterns | Mismatch::Probe => None,
+                    Mismatch::Patterns | Mismatch::Probe | Mismatch::Node => None,
                 });
-                let again = self.mismatches(connection, names.collect()).await?;
+                let again = self.mismatches(&mut connections, names.collect()).await?;
                 mismatches.retain(|mismatch| again.contains(mismatch));
             }
             if !mismatches.is_empty() {
@@ -172,10 +190,17 @@ impl SelfCheck {
 
     async fn mismatches(
         &mut self,
-        connection: &mut RedisConnection,
+        CheckConnections { same: connection, elsewhere }: &mut CheckConnections,
         names: Vec<ChannelName>,
     ) -> Result<Vec<Mismatch>, SourceError> {
         let mut mismatches = Vec::new();
+        if let Some(elsewhere) = elsewhere
+            && !connection.sees_cluster().await?
+            && elsewhere.sees_cluster().await?
+        {
+            // It hears no probe either.
+            return Ok(vec![Mismatch::Node]);
+        }
         for names in names.chunks(MAX_NAMES) {
             let arguments = std::iter::once("NUMSUB").chain(names.iter().map(ChannelName::as_str));
             let arguments: Vec<&str> = arguments.collect();
@@ -202,24 +227,28 @@ impl SelfCheck {
             mismatches.push(Mismatch::Patterns);
         }
         if self.state.contains(&self.state.probe_subscription())
-            && !self.probe_arrives(connection).await?
+            && !match elsewhere {
+                Some(elsewhere) => self.probe_arrives(elsewhere, true).await?,
+                None => self.probe_arrives(connection, false).await?,
+            }
         {
             mismatches.push(Mismatch::Probe);
         }
         Ok(mismatches)
     }
 
-    /// Publishes a probe message and waits for it.
+    /// Publishes a probe message and waits for it. `is_elsewhere`: at a node that counts other subscribers.
     async fn probe_arrives(
         &mut self,
         connection: &mut RedisConnection,
+        is_elsewhere: bool,
     ) -> Result<bool, SourceError> {
         self.probes_sent += 1;
         let (number, sent) = (self.probes_sent.to_string(), Instant::now());
         let state = Rc::clone(&self.state);
         let arguments = [state.probe_channel.as_str(), &number];
         match self.request_if_allowed(connection, "PUBLISH", &arguments).await? {
-            Some(Value::Integer(0)) => return Ok(false),
+            Some(Value::Integer(0)) if !is_elsewhere => return Ok(false),
             Some(_) => {}
             None => return Ok(true),
         }
@@ -274,6 +303,9 @@ fn without_subscribers(reply: &Value) -> Vec<&[u8]> {
 fn describe(mismatches: &[Mismatch]) -> String {
     let channels =
         mismatches.iter().filter(|mismatch| matches!(mismatch, Mismatch::Channel(_))).count();
+    if mismatches.contains(&Mismatch::Node) {
+        return "the node does not see its Cluster (cluster_state:fail), and others do".to_owned();
+    }
     if mismatches.contains(&Mismatch::Probe) {
         return "a probe message did not arrive".to_owned();
     }

@@ -49,6 +49,8 @@ pub(super) enum SourceError {
         "this is a Redis server, and no sentinel; name the ports of the sentinels in redis.url, or write redis://"
     )]
     NoSentinelThere,
+    #[error("this is no node of a Redis Cluster; write redis:// in redis.url")]
+    NoCluster,
     #[error("no sentinel can be used: {0}")]
     NoSentinel(String),
     #[error("no sentinel knows a master {0:?}; check the name in redis.url")]
@@ -158,7 +160,7 @@ impl SourceError {
             | Self::Closed
             | Self::ConnectionLost(_)
             | Self::NoSentinel(_) => SourceErrorKind::Connection,
-            Self::UnknownMaster(_) | Self::IsSentinel | Self::NoSentinelThere => {
+            Self::UnknownMaster(_) | Self::IsSentinel | Self::NoSentinelThere | Self::NoCluster => {
                 SourceErrorKind::Refused
             }
             Self::NotMaster(_) | Self::MasterMoved(_) => SourceErrorKind::Failover,

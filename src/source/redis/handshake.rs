@@ -9,6 +9,7 @@ use redis::{ConnectionAddr, RedisConnectionInfo};
 use ssegate_resp::{RespVersion, Value};
 use tokio::time::Instant;
 
+use super::cluster::Cluster;
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
 use super::location::ShownAddress;
@@ -21,7 +22,7 @@ static IS_FALLBACK_LOGGED: AtomicBool = AtomicBool::new(false);
 
 impl RedisConnection {
     /// Finds the server, connects and performs the handshake, within [`CONNECT_TIMEOUT`]. Of servers that sentinels
-    /// name, each has that time.
+    /// name, and of the nodes of a Cluster, each has that time.
     pub(super) async fn open(
         server: &RedisServer,
         max_event_bytes: usize,
@@ -34,6 +35,9 @@ impl RedisConnection {
                 }
                 FoundServer::Named(sentinels, masters) => {
                     Self::open_master(server, &sentinels, masters, (max_event_bytes, kind)).await
+                }
+                FoundServer::Nodes(cluster, nodes) => {
+                    Self::open_node(server, &cluster, nodes, (max_event_bytes, kind)).await
                 }
             }
         };
@@ -71,6 +75,63 @@ impl RedisConnection {
         let (master, error) = failures.swap_remove(0);
         sentinels.cannot_use(&master);
         Err(error.at_server(&master.address))
+    }
+
+    /// Opens the first of these nodes that sees its Cluster; where none does, the first that can be reached: messages
+    /// are passed on also while the owner of some keys is away.
+    async fn open_node(
+        server: &RedisServer,
+        cluster: &Cluster,
+        nodes: Vec<ConnectionAddr>,
+        kind: (usize, ConnectionKind),
+    ) -> Result<Self, SourceError> {
+        let (mut opened, mut failure) = (None, None);
+        for node in nodes {
+            let deadline = Instant::now() + CONNECT_TIMEOUT;
+            let opening = async {
+                let mut connection = Self::open_server(server, &node, kind, None).await?;
+                let view = connection.view_cluster(&node).await?;
+                Ok((connection, view))
+            };
+            let timed_out = SourceError::Timeout(CONNECT_TIMEOUT.as_secs());
+            match tokio::time::timeout_at(deadline, opening).await.unwrap_or(Err(timed_out)) {
+                Ok((connection, view)) => {
+                    cluster.learn(view.nodes);
+                    if view.is_ok {
+                        opened = Some((connection, node));
+                        break;
+                    }
+                    opened = opened.or(Some((connection, node)));
+                }
+                Err(error) => failure = failure.or_else(|| Some(error.at_server(&node))),
+            }
+        }
+        match (opened, failure) {
+            (Some((mut connection, node)), _) => {
+                if kind.1 == ConnectionKind::PubSub {
+                    cluster.listens_through(&node);
+                }
+                connection.server = Some(node);
+                Ok(connection)
+            }
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(SourceError::NoAddress),
+        }
+    }
+
+    /// Opens a connection for commands to another node than the one that the gateway listens through. `None`: there is
+    /// no other, or none can be reached.
+    pub(super) async fn open_elsewhere(
+        server: &RedisServer,
+        max_event_bytes: usize,
+    ) -> Option<Self> {
+        for node in server.cluster()?.others() {
+            let kind = (max_event_bytes, ConnectionKind::Command);
+            if let Ok(connection) = Self::open_server(server, &node, kind, None).await {
+                return Some(connection);
+            }
+        }
+        None
     }
 
     /// Connects to this server, and performs the handshake; of one that sentinels name, makes sure that it is a master,

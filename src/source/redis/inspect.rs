@@ -68,7 +68,10 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
                 let master = ShownAddress(&master);
                 format!("{version}, {protocol}, the master is {master}")
             }
-            None => format!("{version}, {protocol}"),
+            None => match server.cluster() {
+                Some(node) => format!("{version}, {protocol}, through the node {node}"),
+                None => format!("{version}, {protocol}"),
+            },
         },
         refused: Vec::new(),
         notes: Vec::new(),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo};
 
-/// One Redis: a server, or the master that sentinels name.
+/// One Redis: a server, the master that sentinels name, or a Cluster.
 #[derive(Clone)]
 pub struct RedisLocation {
     address: RedisAddress,
@@ -18,6 +18,15 @@ pub enum RedisAddress {
     Server(ConnectionAddr),
     /// Sentinels know it.
     Sentinels(SentinelAddress),
+    /// It is any node of a Cluster.
+    Cluster(ClusterAddress),
+}
+
+/// Nodes of a Redis Cluster, which know all others
+/// (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterAddress {
+    nodes: Vec<ConnectionAddr>,
 }
 
 /// A set of sentinels, and the master that they watch
@@ -56,6 +65,18 @@ impl SentinelAddress {
     }
 }
 
+impl ClusterAddress {
+    /// Nodes to begin with (TCP, or TLS where all have it). `None` without any.
+    pub fn new(nodes: Vec<ConnectionAddr>) -> Option<Self> {
+        (!nodes.is_empty()).then_some(Self { nodes })
+    }
+
+    /// The nodes to begin with: one or more.
+    pub fn nodes(&self) -> &[ConnectionAddr] {
+        &self.nodes
+    }
+}
+
 impl RedisLocation {
     /// A server at an address that does not change.
     pub fn server(info: &ConnectionInfo) -> Self {
@@ -66,6 +87,16 @@ impl RedisLocation {
     /// The master that sentinels name; `login` is for the master.
     pub fn master(address: SentinelAddress, login: RedisConnectionInfo) -> Self {
         Self { address: RedisAddress::Sentinels(address), login }
+    }
+
+    /// Any node of a Cluster; `login` is for all of them.
+    pub fn cluster(address: ClusterAddress, login: RedisConnectionInfo) -> Self {
+        Self { address: RedisAddress::Cluster(address), login }
+    }
+
+    /// Whether it is a Cluster, where a key is at one of the nodes, and a message at all of them.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.address, RedisAddress::Cluster(_))
     }
 
     /// How the address is known.
@@ -81,7 +112,7 @@ impl RedisLocation {
     /// Whether a password is needed anywhere.
     pub fn has_password(&self) -> bool {
         let of_sentinels = match &self.address {
-            RedisAddress::Server(_) => None,
+            RedisAddress::Server(_) | RedisAddress::Cluster(_) => None,
             RedisAddress::Sentinels(address) => address.login.password(),
         };
         self.login.password().or(of_sentinels).is_some()
@@ -92,6 +123,7 @@ impl RedisLocation {
         is_same_login(&self.login, &other.login)
             && match (&self.address, &other.address) {
                 (RedisAddress::Server(own), RedisAddress::Server(other)) => own == other,
+                (RedisAddress::Cluster(own), RedisAddress::Cluster(other)) => own == other,
                 (RedisAddress::Sentinels(own), RedisAddress::Sentinels(other)) => {
                     own.sentinels == other.sentinels
                         && own.master == other.master
@@ -150,7 +182,21 @@ impl fmt::Display for RedisLocation {
         match &self.address {
             RedisAddress::Server(address) => ShownAddress(address).fmt(f),
             RedisAddress::Sentinels(address) => address.fmt(f),
+            RedisAddress::Cluster(address) => address.fmt(f),
         }
+    }
+}
+
+/// For people.
+impl fmt::Display for ClusterAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cluster (nodes")?;
+        let mut separator = " ";
+        for node in &self.nodes {
+            write!(f, "{separator}{}", ShownAddress(node))?;
+            separator = ", ";
+        }
+        f.write_str(")")
     }
 }
 

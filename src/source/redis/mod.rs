@@ -5,9 +5,10 @@
 //! up. Small reads are coalesced ([`coalescing`]), with the [`socket`] deregistered meanwhile. All
 //! other commands use separate connections, and so does the control channel ([`control`]). What gateways of a
 //! fleet publish for each other comes on the pub/sub connection, in order with the messages ([`fleet`]). Where
-//! the server is ([`server`]) is configured, or known by sentinels ([`sentinel`]).
+//! the server is ([`server`]) is configured, known by sentinels ([`sentinel`]), or one of the nodes of a [`cluster`].
 
 mod check;
+mod cluster;
 mod coalescing;
 mod connection;
 mod control;
@@ -34,7 +35,7 @@ pub(crate) use control::ControlChannel;
 pub use control::publish_revocation;
 pub use error::SourceErrorKind;
 pub use inspect::{Inspection, RedisRead, inspect};
-pub use location::{RedisAddress, RedisLocation, SentinelAddress};
+pub use location::{ClusterAddress, RedisAddress, RedisLocation, SentinelAddress};
 pub(crate) use publishing::RedisPublisher;
 pub(crate) use pubsub::PubSub;
 pub(crate) use sentinel_watch::SentinelWatch;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
 
+use super::cluster::Cluster;
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::location::{RedisAddress, RedisLocation, ShownAddress};
@@ -24,6 +25,7 @@ pub struct RedisServer {
 enum ServerWay {
     Fixed(ConnectionAddr),
     Sentinels(Sentinels),
+    Cluster(Cluster),
 }
 
 /// Where a connection has to lead.
@@ -32,6 +34,8 @@ pub(super) enum FoundServer {
     Fixed(ConnectionAddr),
     /// To the first of these that shows to be a master: one or more.
     Named(Sentinels, Vec<NamedMaster>),
+    /// To the first of these nodes that sees its Cluster: one or more.
+    Nodes(Cluster, Vec<ConnectionAddr>),
 }
 
 impl RedisServer {
@@ -44,6 +48,10 @@ impl RedisServer {
             RedisAddress::Sentinels(address) => {
                 let tls = RedisTls::new(&address.sentinels()[0]);
                 (tls.clone(), ServerWay::Sentinels(Sentinels::new(address.clone(), tls)))
+            }
+            RedisAddress::Cluster(address) => {
+                let tls = RedisTls::new(&address.nodes()[0]);
+                (tls, ServerWay::Cluster(Cluster::new(address.clone())))
             }
         };
         Self { location: Arc::new(location), tls, way }
@@ -62,8 +70,16 @@ impl RedisServer {
     /// The sentinels that know where it is, if it has any.
     pub(crate) fn sentinels(&self) -> Option<&Sentinels> {
         match &self.way {
-            ServerWay::Fixed(_) => None,
+            ServerWay::Fixed(_) | ServerWay::Cluster(_) => None,
             ServerWay::Sentinels(sentinels) => Some(sentinels),
+        }
+    }
+
+    /// Its nodes, if it is a Cluster.
+    pub(super) fn cluster(&self) -> Option<&Cluster> {
+        match &self.way {
+            ServerWay::Fixed(_) | ServerWay::Sentinels(_) => None,
+            ServerWay::Cluster(cluster) => Some(cluster),
         }
     }
 
@@ -71,7 +87,7 @@ impl RedisServer {
     /// that it is one.
     ///
     /// # Errors
-    /// No sentinel leads to a master.
+    /// No sentinel leads to a master, or no node of a Cluster can be reached.
     pub async fn connection_info(&self) -> Result<ConnectionInfo, String> {
         let address = match &self.way {
             ServerWay::Fixed(address) => address.clone(),
@@ -79,6 +95,11 @@ impl RedisServer {
                 let opening = RedisConnection::open(self, MAX_REPLY_BYTES, ConnectionKind::Command);
                 drop(opening.await.map_err(|error| error.to_string())?);
                 sentinels.master().ok_or("the master was not found")?
+            }
+            ServerWay::Cluster(_) => {
+                let opening = RedisConnection::open(self, MAX_REPLY_BYTES, ConnectionKind::Command);
+                let connection = opening.await.map_err(|error| error.to_string())?;
+                connection.server.ok_or("no node was found")?
             }
         };
         let info = address.into_connection_info().map_err(|error| error.to_string())?;
@@ -95,15 +116,21 @@ impl RedisServer {
             ServerWay::Sentinels(sentinels) => {
                 FoundServer::Named(sentinels.clone(), sentinels.find_masters().await?)
             }
+            ServerWay::Cluster(cluster) => {
+                FoundServer::Nodes(cluster.clone(), cluster.candidates())
+            }
         })
     }
 }
 
-/// The address, for people; of a master that sentinels name, also where it is now.
+/// The address, for people; of a master that sentinels name, also where it is now, and of a Cluster, through which node.
 impl fmt::Display for RedisServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(master) = self.sentinels().and_then(Sentinels::master) {
             write!(f, "{}, ", ShownAddress(&master))?;
+        }
+        if let Some(cluster) = self.cluster() {
+            write!(f, "{cluster}, ")?;
         }
         self.location.fmt(f)
     }

@@ -3,6 +3,7 @@
 pub(crate) mod auditor;
 mod body;
 mod client;
+mod cluster;
 mod cutter;
 pub(crate) mod echo;
 mod extended_connect;
@@ -31,6 +32,7 @@ mod yaml;
 
 pub(crate) use body::{Body, read_exactly};
 pub(crate) use client::{Io, Request, Response, Via};
+pub(crate) use cluster::ClusterSet;
 pub(crate) use cutter::{Cut, Cutter};
 pub(crate) use extended_connect::extended_connect;
 pub(crate) use fake_sentinel::{FakeReply, FakeSentinel};

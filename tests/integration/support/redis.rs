@@ -186,6 +186,13 @@ impl Redis {
         self.query(&command).await
     }
 
+    /// Whether it takes a command.
+    pub(crate) async fn try_command(&self, words: &[&str]) -> bool {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async::<redis::Value>(&mut self.connection().await).await.is_ok()
+    }
+
     /// What it is: `master` or `slave`. On a connection of its own: Redis ends those that it has when its role
     /// changes.
     pub(crate) async fn role(&self) -> Option<String> {

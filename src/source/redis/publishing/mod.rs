@@ -9,7 +9,7 @@ mod session;
 
 use tokio::sync::mpsc;
 
-use self::session::{PublishSession, SessionEnd};
+use self::session::{PublishSession, PublishingEnd};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::retry::{FailureLog, backoff};
 use super::server::RedisServer;
@@ -60,13 +60,17 @@ impl RedisPublisher {
                     if !std::mem::replace(&mut is_told, true) {
                         tracing::info!(address = %self.server, "connected to Redis to publish");
                     }
-                    let session = PublishSession::new(connection, first.take());
+                    let session = PublishSession::new(
+                        connection,
+                        self.server.cluster().is_some(),
+                        first.take(),
+                    );
                     match session.run(&mut self.jobs).await {
-                        SessionEnd::Idle => {
+                        PublishingEnd::Idle => {
                             attempt = 0;
                             continue;
                         }
-                        SessionEnd::Failed { error, has_published } => {
+                        PublishingEnd::Failed { error, has_published } => {
                             if has_published {
                                 attempt = 0;
                             }

@@ -28,12 +28,14 @@ pub(super) struct PublishSession {
     // All bytes that were queued on this connection.
     queued_bytes: u64,
     has_published: bool,
+    // Keys are at several nodes.
+    is_cluster: bool,
     // When a job last came, or was completed.
     used: Instant,
 }
 
 /// How a connection ended.
-pub(super) enum SessionEnd {
+pub(super) enum PublishingEnd {
     /// Nothing was to be published for a while, and nothing waits: it was closed, or cut.
     Idle,
     /// It failed. `has_published`: it had been good.
@@ -50,10 +52,15 @@ struct PendingJob {
 
 impl PublishSession {
     /// A session that begins with `first`.
-    pub(super) fn new(connection: RedisConnection, first: Option<PublicationJob>) -> Self {
+    pub(super) fn new(
+        connection: RedisConnection,
+        is_cluster: bool,
+        first: Option<PublicationJob>,
+    ) -> Self {
         let pending = VecDeque::new();
         let (queued_bytes, has_published, used) = (0, false, Instant::now());
-        let mut session = Self { connection, pending, queued_bytes, has_published, used };
+        let mut session =
+            Self { connection, pending, queued_bytes, has_published, is_cluster, used };
         if let Some(first) = first {
             session.queue(first);
         }
@@ -61,7 +68,7 @@ impl PublishSession {
     }
 
     /// Publishes until the connection fails or is not needed, and completes all jobs that it took.
-    pub(super) async fn run(mut self, jobs: &mut mpsc::Receiver<PublicationJob>) -> SessionEnd {
+    pub(super) async fn run(mut self, jobs: &mut mpsc::Receiver<PublicationJob>) -> PublishingEnd {
         let error = loop {
             let deadline = self.pending.front().map(|pending| pending.deadline);
             let at = deadline.unwrap_or(self.used + IDLE);
@@ -79,18 +86,21 @@ impl PublishSession {
                 }
                 () = tokio::time::sleep_until(at) => match deadline {
                     Some(_) => break SourceError::Timeout(REPLY_TIMEOUT.as_secs()),
-                    None => return SessionEnd::Idle,
+                    None => return PublishingEnd::Idle,
                 },
             }
         };
         if self.has_published && self.pending.is_empty() {
-            return SessionEnd::Idle;
+            return PublishingEnd::Idle;
         }
         self.fail(&error);
-        SessionEnd::Failed { error, has_published: self.has_published }
+        PublishingEnd::Failed { error, has_published: self.has_published }
     }
 
     fn queue(&mut self, job: PublicationJob) {
+        if self.is_cluster && job.key.is_some() {
+            return job.complete(Err(NotPublished::KeyNotSupported));
+        }
         let starts_at = self.queued_bytes;
         let before = self.connection.unsent_bytes();
         match &job.key {
