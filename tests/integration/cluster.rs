@@ -1,10 +1,6 @@
 //! A Redis Cluster: all channels through one node, and another when that is gone, cut off or deaf.
 
-use std::time::Duration;
-
-use crate::support::{
-    ClusterSet, EventStream, Gateway, Redis, Request, SOON, Via, eventually, within,
-};
+use crate::support::{ClusterSet, Gateway, Redis, Request, SOON, Via, eventually};
 
 const ALL: [usize; 6] = [0, 1, 2, 3, 4, 5];
 const PUBLISH: &str = "\
@@ -17,27 +13,6 @@ async fn start(set: &ClusterSet, nodes: &[usize]) -> Gateway {
     let gateway = gateway.start().await;
     gateway.becomes(200, SOON).await;
     gateway
-}
-
-/// What comes until `last`, which is published again and again: it may come before anybody listens.
-async fn read_until_last(redis: &Redis, stream: &mut EventStream) -> Vec<String> {
-    let mut read = Vec::new();
-    let publishing = async {
-        loop {
-            redis.publish("news", "last").await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let reading = async {
-        while read.last().is_none_or(|data| data != "last") {
-            let event = within(4 * SOON, "an event", stream.event()).await.unwrap();
-            read.push(if event.name == "gap" { format!("gap {}", event.data) } else { event.data });
-        }
-    };
-    tokio::select! {
-        () = reading => read,
-        () = publishing => unreachable!("it publishes until it is heard"),
-    }
 }
 
 const GAP: &str = "gap {\"reason\":\"redis_away\",\"channels\":[\"news\",\"sport:*\"]}";
@@ -88,7 +63,7 @@ async fn what_is_published_at_any_node_is_heard_once_whatever_node_falls_silent(
 
     // It is cut off: it forgets the others, and its subscribers stay.
     set.nodes[3].command::<String>(&["CLUSTER", "RESET"]).await;
-    assert_eq!(read_until_last(&set.nodes[1], &mut stream).await, [GAP, "last"]);
+    assert_eq!(stream.read_until_heard(&set.nodes[1], "news").await, [GAP, "last"]);
     let left = set.listening("news", &ALL).await;
     assert!(left.len() == 1 && left != [3], "{left:?}");
     gateway.counts("ssegate_redis_self_checks_total", &["result=\"mended\""], 1.0).await;
@@ -96,7 +71,7 @@ async fn what_is_published_at_any_node_is_heard_once_whatever_node_falls_silent(
     // It is killed.
     set.nodes[left[0]].kill();
     let alive: Vec<usize> = ALL.into_iter().filter(|at| *at != left[0] && *at != 3).collect();
-    assert_eq!(read_until_last(&set.nodes[alive[0]], &mut stream).await, [GAP, "last"]);
+    assert_eq!(stream.read_until_heard(&set.nodes[alive[0]], "news").await, [GAP, "last"]);
     eventually(SOON, "one of the others is listened through", async || {
         set.listening("news", &alive).await.len() == 1
     })

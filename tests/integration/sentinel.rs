@@ -22,28 +22,6 @@ async fn start(set: &SentinelSet) -> Gateway {
     gateway
 }
 
-/// What comes until `last`, which is published again and again, since it may come before anybody listens.
-async fn read_until(redis: &Redis, channel: &str, stream: &mut EventStream) -> Vec<String> {
-    let mut read = Vec::new();
-    let publishing = async {
-        loop {
-            redis.publish(channel, "last").await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let reading = async {
-        while read.last().is_none_or(|data| data != "last") {
-            let event =
-                tokio::time::timeout(FAILOVER, stream.next_event()).await.expect("an event");
-            read.push(if event.name == "gap" { format!("gap {}", event.data) } else { event.data });
-        }
-    };
-    tokio::select! {
-        () = reading => read,
-        () = publishing => unreachable!("it publishes until it is heard"),
-    }
-}
-
 fn gap(channel: &str) -> String {
     format!("gap {{\"reason\":\"redis_away\",\"channels\":[\"{channel}\"]}}")
 }
@@ -58,7 +36,7 @@ async fn a_failover_of_a_master_that_lives_on_is_one_gap_and_closes_nothing() {
     assert_eq!(stream.next_event().await.data, "first");
     set.fail_over().await;
     let after = set.has_moved_from(before).await;
-    let read = read_until(&set.servers[after], "news", &mut stream).await;
+    let read = stream.read_until_heard(&set.servers[after], "news").await;
     assert_eq!(read, [gap("news"), "last".to_owned()]);
     // Nobody is left at the server that was the master, which goes on as a replica.
     let is_left = async || set.servers[before].listeners("news").await == 0;
@@ -77,7 +55,7 @@ async fn a_master_that_is_killed_is_left_for_its_replica() {
     let before = set.master().await;
     set.servers[before].kill();
     let after = set.has_moved_from(before).await;
-    let read = read_until(&set.servers[after], "news", &mut stream).await;
+    let read = stream.read_until_heard(&set.servers[after], "news").await;
     assert_eq!(read, [gap("news"), "last".to_owned()]);
     gateway.becomes(200, SOON).await;
 }
@@ -91,7 +69,7 @@ async fn a_master_that_hangs_is_left_for_its_replica() {
     let before = set.master().await;
     set.servers[before].signal(Signal::STOP);
     let after = set.has_moved_from(before).await;
-    let read = read_until(&set.servers[after], "news", &mut stream).await;
+    let read = stream.read_until_heard(&set.servers[after], "news").await;
     assert_eq!(read, [gap("news"), "last".to_owned()]);
     // Its connections were left, and not given up one after the other because they were silent.
     let metrics = gateway.metrics().await;
@@ -99,7 +77,7 @@ async fn a_master_that_hangs_is_left_for_its_replica() {
     set.servers[before].signal(Signal::CONT);
     let is_replica = async || set.servers[before].role().await.as_deref() == Some("slave");
     eventually(FAILOVER, "the old master becomes a replica", is_replica).await;
-    let read = read_until(&set.servers[after], "news", &mut stream).await;
+    let read = stream.read_until_heard(&set.servers[after], "news").await;
     assert_eq!(read.last().map(String::as_str), Some("last"));
     assert!(read.iter().all(|data| data == "last"), "nothing was missed: {read:?}");
 }
@@ -146,7 +124,7 @@ async fn without_sentinels_events_come_and_the_operator_is_told() {
     assert_eq!(stream.next_event().await.data, "still here");
     // A connection that is lost now is opened where Redis was.
     set.servers[master].command::<u64>(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
-    let read = read_until(&set.servers[master], "news", &mut stream).await;
+    let read = stream.read_until_heard(&set.servers[master], "news").await;
     assert_eq!(read, [gap("news"), "last".to_owned()]);
     gateway.becomes(200, SOON).await;
     for at in 0..3 {
@@ -232,7 +210,7 @@ async fn clients_resume_at_another_gateway_behind_a_failover() {
     set.fail_over().await;
     let after = set.has_moved_from(before).await;
     for stream in [&mut stream, &mut follower] {
-        let read = read_until(&set.servers[after], "news", stream).await;
+        let read = stream.read_until_heard(&set.servers[after], "news").await;
         assert_eq!(read.first(), Some(&gap("news")));
         assert!(read[1..].iter().all(|data| data == "last"), "{read:?}");
     }

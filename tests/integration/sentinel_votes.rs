@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::support::{
-    EventStream, FakeReply, FakeSentinel, Gateway, Pem, Program, Redis, SOON, Sentinel, Via,
-    eventually, free_port,
+    FakeReply, FakeSentinel, Gateway, Pem, Program, Redis, SOON, Sentinel, Via, eventually,
+    free_port,
 };
 
 /// Sentinels are asked every ten seconds.
@@ -22,28 +22,7 @@ async fn says(gateway: &Gateway, text: &str) {
     eventually(LOOKED, text, is_told).await;
 }
 
-/// What comes until `last`, which is published again and again, since it may come before anybody listens.
-async fn read_until_last(redis: &Redis, stream: &mut EventStream) -> Vec<String> {
-    let mut read: Vec<String> = Vec::new();
-    let publishing = async {
-        loop {
-            redis.publish("news", "last").await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let reading = async {
-        while read.last().is_none_or(|data| data != "last") {
-            let event = tokio::time::timeout(LOOKED, stream.next_event()).await.expect("an event");
-            read.push(event.data);
-        }
-    };
-    tokio::select! {
-        () = reading => read,
-        () = publishing => unreachable!("it publishes until it is heard"),
-    }
-}
-
-const GAP: &str = "{\"reason\":\"redis_away\",\"channels\":[\"news\"]}";
+const GAP: &str = "gap {\"reason\":\"redis_away\",\"channels\":[\"news\"]}";
 
 /// The old one runs on, and nobody publishes there any more: who stayed would be deaf.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +67,7 @@ async fn the_old_master_is_left_for_one_that_cannot_be_used_and_the_operator_is_
     new.add("log", "two").await;
     new.command::<String>(&user).await;
     gateway.becomes(200, SOON).await;
-    assert_eq!(read_until_last(&new, &mut stream).await, [GAP, "last"]);
+    assert_eq!(stream.read_until_heard(&new, "news").await, [GAP, "last"]);
     assert_eq!(log.next_event().await.data, "two");
     says(&gateway, &format!("[+] sentinels ok: mymaster is 127.0.0.1:{}; 3 of 3", new.port()))
         .await;
@@ -111,7 +90,7 @@ async fn two_of_three_count_more_than_the_version_of_a_configuration() {
     fakes[0].now(FakeReply::Unknown);
     fakes[1].now(FakeReply::port(second.port(), 0));
     fakes[2].now(FakeReply::port(second.port(), 0));
-    assert_eq!(read_until_last(&second, &mut stream).await, [GAP, "last"]);
+    assert_eq!(stream.read_until_heard(&second, "news").await, [GAP, "last"]);
     says(&gateway, "[!] sentinels: 1 of 3 name no master; the others are asked: 127.0.0.1:").await;
     // One of them alone names another master, also with the greatest number: nobody follows it.
     fakes[0].now(FakeReply::port(lie.port(), u64::MAX));
@@ -122,7 +101,7 @@ async fn two_of_three_count_more_than_the_version_of_a_configuration() {
     .await;
     second.command::<u64>(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     assert_eq!(
-        read_until_last(&second, &mut stream).await.last().map(String::as_str),
+        stream.read_until_heard(&second, "news").await.last().map(String::as_str),
         Some("last")
     );
     assert_eq!(lie.listeners("news").await, 0);
@@ -192,7 +171,7 @@ async fn where_no_sentinel_knows_the_master_any_more_redis_is_used_where_it_was_
     eventually(SOON, "each sentinel is logged once", async || warnings() == 3).await;
     // Also what is opened now.
     master.command::<u64>(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
-    assert_eq!(read_until_last(&master, &mut stream).await, [GAP, "last"]);
+    assert_eq!(stream.read_until_heard(&master, "news").await, [GAP, "last"]);
     says(&gateway, "3 of 3 name no master").await;
     assert_eq!(warnings(), 3);
 }

@@ -1,6 +1,8 @@
 //! A stream of events, as a client holds it.
 
-use super::{Block, Body, Event, Parser, Response, SOON, within};
+use std::time::Duration;
+
+use super::{Block, Body, Event, Parser, Redis, Response, SOON, within};
 
 /// An open stream.
 pub(crate) struct EventStream {
@@ -51,9 +53,28 @@ impl EventStream {
 
     /// The data of the next events, up to that with this data, which may be a gap: of that it begins with `gap `.
     pub(crate) async fn read_until(&mut self, last: &str) -> Vec<String> {
+        self.read_each_within(SOON, last).await
+    }
+
+    /// The same up to `last`, which is published again and again: who listens to this Redis may not do so yet.
+    pub(crate) async fn read_until_heard(&mut self, redis: &Redis, channel: &str) -> Vec<String> {
+        let publishing = async {
+            loop {
+                redis.publish(channel, "last").await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            read = self.read_each_within(4 * SOON, "last") => read,
+            () = publishing => unreachable!("it publishes until it is heard"),
+        }
+    }
+
+    async fn read_each_within(&mut self, limit: Duration, last: &str) -> Vec<String> {
         let mut read = Vec::new();
         while read.last().is_none_or(|data| data != last) {
-            let event = self.next_event().await;
+            let event = within(limit, "an event on the stream", self.event()).await;
+            let event = event.unwrap_or_else(|| panic!("the stream has ended: {:?}", self.end));
             read.push(if event.name == "gap" { format!("gap {}", event.data) } else { event.data });
         }
         read
