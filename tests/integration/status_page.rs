@@ -41,6 +41,7 @@ async fn viewers(gateway: &Gateway, count: f64) {
 async fn a_browser_is_sent_the_live_page_and_others_the_plain_one() {
     let redis = Redis::start().await;
     let gateway = Gateway::start(&redis).await;
+    gateway.becomes(200, SOON).await;
     let page = ask(&gateway, Request::get("/").header("accept", BROWSER)).await;
     assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
     assert_eq!(page.header("x-content-type-options"), "nosniff");
