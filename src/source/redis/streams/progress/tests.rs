@@ -189,6 +189,27 @@ fn a_stream_that_ends_long_before_is_not_read_again() {
 }
 
 #[test]
+fn what_redis_6_has_deleted_is_not_lost() {
+    let before = ModelStream { is_old: true, ..ModelStream::of(1..=20) };
+    for deleted in [&[20][..], &[19], &[19, 20], &[12, 18, 19, 20], &[1, 2, 3]] {
+        let mut there = before.clone();
+        deleted.iter().for_each(|&ms| there.delete(id(ms)));
+        assert_eq!(moved(&before, &there), (Same, vec![]), "{deleted:?}");
+        if !deleted.contains(&20) {
+            there.add(id(21), 1);
+            assert_eq!(moved(&before, &there), (Same, vec![21]), "{deleted:?}");
+        }
+    }
+    // What others wrote instead, up to the same id, is another stream.
+    let mut there = ModelStream { is_old: true, ..ModelStream::of(1..=15) };
+    for ms in [16, 18, 20] {
+        there.add(id(ms), 1000);
+    }
+    there.delete(id(20));
+    assert_eq!(moved(&before, &there), (Missing(RolledBack, id(15)), vec![16, 18]));
+}
+
+#[test]
 fn later_losses_are_told_after_every_kind_of_loss() {
     let before = ModelStream::of(1..=20);
     let mut fork = ModelStream::of(1..=15);
