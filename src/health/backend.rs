@@ -79,7 +79,7 @@ impl BackendHealth {
         }
     }
 
-    /// The path of the route.
+    /// The label of the route.
     pub fn route(&self) -> &str {
         &self.route
     }

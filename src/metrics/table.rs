@@ -347,6 +347,10 @@ two differ.
 Beside these there are `ssegate_build_info` (a gauge that is always 1, with the label `version`) and the
 `process_*` metrics of every Prometheus client.
 
+The label `route` is the path of the route in gateway.yaml, behind its `host` if it has one:
+`app.example/events/{channel}`. Routes that differ by their `methods` only share it. It is empty for requests that
+match no route.
+
 | metric | type | labels | what it says |
 |---|---|---|---|
 ";
