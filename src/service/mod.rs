@@ -211,6 +211,7 @@ impl Service {
         let seen = (self.metrics(), self.health());
         let routes = RouteTable::new(router, Some(&before), seen, &self.0.memory, self.auth());
         self.0.routes.replace(Rc::new(routes));
+        self.0.backend_streams.reschedule(Instant::now());
     }
 
     fn routes(&self) -> Rc<RouteTable> {
