@@ -4,6 +4,7 @@
 //! connection.
 
 use std::env;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -95,19 +96,30 @@ fn system_roots() -> Arc<RootCertStore> {
     roots
 }
 
-/// Reads the certificates of the system, or of `SSL_CERT_FILE`. That one may be a pipe, for which nobody here may
-/// wait.
+/// Reads the certificates of the system, or of `SSL_CERT_FILE` and of the directories in `SSL_CERT_DIR`. The file may be
+/// a pipe, for which nobody here may wait; in a directory only regular files are read.
 fn native_certificates() -> Vec<CertificateDer<'static>> {
-    let Some(file) = env::var_os("SSL_CERT_FILE").map(PathBuf::from) else {
+    let directories = env::var_os("SSL_CERT_DIR").unwrap_or_default();
+    let directories = env::split_paths(&directories).filter(|path| !path.as_os_str().is_empty());
+    let directories: Vec<PathBuf> = directories.collect();
+    for directory in &directories {
+        if let Err(error) = fs::read_dir(directory) {
+            let directory = directory.display();
+            tracing::warn!(%directory, %error, "SSL_CERT_DIR cannot be read: no certificate in it is trusted");
+        }
+    }
+    let file = env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let Some((file, error)) = file.and_then(|file| {
+        let error = bounded_file::open(&file).err()?;
+        Some((file, error))
+    }) else {
         return rustls_native_certs::load_native_certs().certs;
     };
-    if let Err(error) = bounded_file::open(&file) {
-        let file = file.display();
-        tracing::warn!(%file, %error, "SSL_CERT_FILE cannot be read: its certificates are not trusted");
-        let directory = env::var_os("SSL_CERT_DIR").map(PathBuf::from);
-        return rustls_native_certs::load_certs_from_paths(None, directory.as_deref()).certs;
-    }
-    rustls_native_certs::load_native_certs().certs
+    let file = file.display();
+    tracing::warn!(%file, %error, "SSL_CERT_FILE cannot be read: its certificates are not trusted");
+    let of =
+        |directory: &PathBuf| rustls_native_certs::load_certs_from_paths(None, Some(directory));
+    directories.iter().flat_map(|directory| of(directory).certs).collect()
 }
 
 /// Adds certificates. Skips those that cannot be parsed: a server that needs one fails

@@ -4,8 +4,9 @@
 //! |---|---|
 //! | 200 | the new configuration is in use: `file`, `restart` (keys that hold only after a restart), `warnings` |
 //! | 409 | another file is meant than the one that this gateway reads: `file` |
-//! | 422 | the configuration has mistakes, and the old one stays in use: `errors` |
-//! | 503 | the configuration could not be read, and the old one stays in use: `error` |
+//! | 422 | the configuration has mistakes, or its file cannot be read, and the old one stays in use: `errors` |
+//! | 503 | reading takes too long, or has failed, and the old one stays in use: `error` |
+//! | 503 | as text: the gateway is stopping |
 //!
 //! With `?file=PATH` it is reloaded only if the gateway reads that file, so that nobody reloads another gateway
 //! than the one that is meant. Paths are compared after symbolic links are followed.
@@ -51,9 +52,10 @@ pub enum ReloadReply {
     },
     /// The gateway reads this file, and not the one that is meant. `None`: it has read standard input.
     OtherFile(Option<String>),
-    /// What is wrong with the configuration, one mistake each. The old one stays in use.
+    /// What is wrong with the configuration, one mistake each; that its file cannot be read is one. The old one stays
+    /// in use.
     Wrong(Vec<String>),
-    /// Why the configuration could not be read. The old one stays in use.
+    /// Why it is not known what is wrong: reading takes too long, or has failed. The old one stays in use.
     Unreadable(String),
 }
 

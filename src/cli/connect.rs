@@ -4,7 +4,7 @@ use ssegate::auth::{JwksLocation, JwtAuth, MethodSettings, fetch_keys};
 use ssegate::config::Settings;
 use ssegate::route::Channels;
 use ssegate::source::SourceLocation;
-use ssegate::source::redis::{Inspection, RedisRead, RedisServer, inspect};
+use ssegate::source::redis::{Inspection, RedisProblem, RedisRead, RedisServer, inspect};
 use ssegate_auth::jwt::{Algorithm, KeySet};
 use ssegate_hub::Ids;
 use ssegate_hub::Topic;
@@ -108,12 +108,12 @@ fn check_redis(settings: &Settings) -> Result<(), CliError> {
     let reads = reads(settings).map_err(ConnectError::from)?;
     let inspection = block_on(async { Ok(inspect(&server, &reads).await) })?;
     let Inspection { server: described, refused, notes, fleet } =
-        inspection.map_err(|error| ConnectError::Unreachable(address.clone(), error))?;
+        inspection.map_err(|error| ConnectError::Unreachable(address.clone(), error.text))?;
     for note in &notes {
-        output::to_stderr(format_args!("ssegate: warning: {}", printable(note)));
+        output::to_stderr(format_args!("ssegate: warning: {}", printable(&note.text)));
     }
     for refusal in &refused {
-        output::to_stderr(format_args!("ssegate: {}", printable(&refusal.to_string())));
+        output::to_stderr(format_args!("ssegate: {}", printable(&refusal.text)));
     }
     if refused.is_empty() {
         let described = printable(&described);
@@ -127,7 +127,7 @@ fn check_redis(settings: &Settings) -> Result<(), CliError> {
 }
 
 /// Says whether a client that comes from another gateway has missed nothing, as far as this one can see to it.
-fn resumption(fleet: Option<Result<(), String>>) -> String {
+fn resumption(fleet: Option<Result<(), RedisProblem>>) -> String {
     match fleet {
         None => "off: a client that comes from another gateway is told a gap".to_owned(),
         Some(Ok(())) => "clients can resume at another gateway: yes".to_owned(),

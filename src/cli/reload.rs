@@ -17,14 +17,14 @@ const LIMIT: Duration = Duration::from_secs(50);
 /// What is read where there is no file.
 const STDIN: &str = "standard input";
 
-/// Said when the file has a mistake, after the mistakes.
+/// Said when the file has a mistake, or cannot be read, after the mistakes.
 const KEPT: &str = "nothing was reloaded: the old configuration stays in use";
 
 /// Reload the configuration of the running gateway
 ///
 /// As SIGHUP does, and says how it ended: routes, limits, certificates and keys change, and no stream is closed. Checks
-/// the file first; if it has a mistake, prints what `ssegate check` prints, and the old configuration stays in use.
-/// Keys that hold only after a restart are named.
+/// the file first; if it has a mistake or cannot be read, prints what `ssegate check` prints, and the old configuration
+/// stays in use. Keys that hold only after a restart are named.
 ///
 /// The request goes to the admin listener, which must be on loopback or have auth. The gateway there must read the
 /// same file, unless --url names the listener. With admin: off, send SIGHUP: systemctl reload ssegate.
@@ -48,7 +48,7 @@ pub(crate) enum ReloadFailure {
         /// The file of this command.
         meant: String,
     },
-    /// The gateway could not read the file.
+    /// The gateway did not come to the end of the file: its disk does not respond.
     #[error("{0}; the old configuration stays in use")]
     Unreadable(String),
     /// `admin: off`.
@@ -99,7 +99,7 @@ impl ReloadCommand {
                 let read = printable(reply()?.file.as_deref().unwrap_or(STDIN));
                 Err(ReloadFailure::OtherFile { read, meant: file.unwrap_or_default() }.into())
             }
-            // Its JSON says that the file could not be read; text, that the gateway is stopping.
+            // Its JSON says why the gateway came to no end; text, that it is stopping.
             StatusCode::SERVICE_UNAVAILABLE if body.starts_with('{') => {
                 Err(ReloadFailure::Unreadable(printable(&reply()?.error)).into())
             }

@@ -1,7 +1,7 @@
-//! Probes backends that refused connections, until one succeeds.
+//! Probes backends to which no connection could be opened, until one can.
 //!
 //! So the recovery shows in the metrics, in `/readyz?verbose` and in the log without waiting for a
-//! request. A probe sends no data. Backends that work are not probed.
+//! request. A probe makes the TLS handshake of an `https` backend, and sends no data. Backends that work are not probed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::dial::{self, TcpTuning};
-use crate::health::{BackendHealth, Health};
+use crate::health::{BackendHealth, BackendTls, Health};
 use crate::metrics::Metrics;
 
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
@@ -35,13 +35,13 @@ pub(super) async fn watch(health: Health, metrics: Metrics) {
 
 /// Returns the backend if a connection succeeds.
 async fn probe(backend: Arc<BackendHealth>) -> Option<Arc<BackendHealth>> {
-    can_connect(backend.upstream()).await.then_some(backend)
+    can_connect(&backend).await.then_some(backend)
 }
 
 /// Connects to `http://host:port`, `https://host:port` or `unix:/path` as a request does, and closes the
 /// connection.
-async fn can_connect(upstream: &str) -> bool {
-    let deadline = Instant::now() + CONNECT_TIMEOUT;
+async fn can_connect(backend: &BackendHealth) -> bool {
+    let (upstream, deadline) = (backend.upstream(), Instant::now() + CONNECT_TIMEOUT);
     if let Some(path) = upstream.strip_prefix("unix:") {
         return dial::unix(path.as_ref(), deadline).await.is_ok();
     }
@@ -51,5 +51,14 @@ async fn can_connect(upstream: &str) -> bool {
     else {
         return false;
     };
-    dial::tcp(host, port, &TcpTuning::default(), deadline).await.is_ok()
+    let Ok(stream) = dial::tcp(host, port, &TcpTuning::default(), deadline).await else {
+        return false;
+    };
+    let Some(BackendTls { config, name }) = backend.tls() else { return true };
+    match dial::tls(stream, &config, name, deadline).await {
+        Ok(stream) => {
+            config.alpn_protocols.is_empty() || stream.get_ref().1.alpn_protocol().is_some()
+        }
+        Err(_failed) => false,
+    }
 }

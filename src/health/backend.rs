@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use tokio::time::Instant;
 
 use super::incident::Incident;
@@ -34,9 +36,20 @@ pub struct BackendHealth {
     state: Mutex<BackendState>,
 }
 
+/// How the TLS handshake with an upstream is made.
+#[derive(Clone, Debug)]
+pub struct BackendTls {
+    /// Whom it trusts, and the protocols that it offers (ALPN): the upstream has to choose one of them, if there are
+    /// any.
+    pub config: Arc<ClientConfig>,
+    /// The name that the certificate must have.
+    pub name: ServerName<'static>,
+}
+
 #[derive(Debug, Default)]
 struct BackendState {
     failing: Option<Failing>,
+    tls: Option<BackendTls>,
     kinds: Vec<FailureKind>,
     // By the index of the route; weak, so that it ends with the route.
     response_times: Vec<(usize, Weak<ResponseTimes>)>,
@@ -79,7 +92,7 @@ impl BackendHealth {
         }
     }
 
-    /// The path of the route.
+    /// The label of the route.
     pub fn route(&self) -> &str {
         &self.route
     }
@@ -113,11 +126,19 @@ impl BackendHealth {
         }
     }
 
-    /// Whether it is to be probed with a TCP connection. Not if TLS failed: connecting would prove
-    /// nothing.
+    /// Sets how the TLS handshake with it is made: for a probe, as a connection alone proves nothing of TLS.
+    pub fn set_tls(&self, tls: BackendTls) {
+        self.lock().tls = Some(tls);
+    }
+
+    /// How the TLS handshake with it is made; `None` without TLS, or where there is no name for it.
+    pub fn tls(&self) -> Option<BackendTls> {
+        self.lock().tls.clone()
+    }
+
+    /// Whether it is to be probed with a connection. Not if no handshake with it is possible.
     pub fn needs_probe(&self) -> bool {
-        self.is_unreachable()
-            && (!self.upstream.starts_with("https:") || self.lock().failed_below_tls())
+        self.is_unreachable() && (!self.upstream.starts_with("https:") || self.tls().is_some())
     }
 
     /// Records a successful probe; returns whether the upstream was unreachable before.
@@ -217,12 +238,6 @@ impl BackendState {
         self.response_times.iter().filter_map(|(route_index, response_times)| {
             Some((*route_index, response_times.upgrade()?))
         })
-    }
-
-    /// Whether connecting failed below TLS: such errors have an OS error number in their text.
-    fn failed_below_tls(&self) -> bool {
-        let mut kinds = self.kinds.iter();
-        kinds.any(|kind| kind.name == "connect" && kind.error.contains("(os error "))
     }
 
     fn log_held_back(&mut self, route: &str, upstream: &str, now: Instant) {

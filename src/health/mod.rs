@@ -18,7 +18,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-pub use self::backend::BackendHealth;
+pub use self::backend::{BackendHealth, BackendTls};
 use self::fleet::FleetHealth;
 pub use self::incident::{Incident, date};
 pub use self::outages::Outage;

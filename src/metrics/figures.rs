@@ -55,7 +55,7 @@ pub struct Figures {
 /// The open streams of one route over one protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamFigure {
-    /// The path of the route.
+    /// The label of the route.
     pub route: String,
     /// `h1` or `h2`.
     pub protocol: String,

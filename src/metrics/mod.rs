@@ -89,7 +89,7 @@ impl Metrics {
     /// A payload is not quite in the format of its route: the event was published without a name or an id
     /// that would forge a field.
     pub fn event_malformed(&self) {
-        self.count_dropped(DropReason::Malformed, 1);
+        self.0.events_malformed.inc();
     }
 
     /// A message larger than `max_event_bytes` was dropped.
@@ -320,18 +320,16 @@ impl Metrics {
 /// Why an event was dropped.
 #[derive(Clone, Copy)]
 enum DropReason {
-    Malformed,
     Overflow,
     Overload,
     TooLarge,
 }
 
 impl DropReason {
-    const ALL: [Self; 4] = [Self::Malformed, Self::Overflow, Self::Overload, Self::TooLarge];
+    const ALL: [Self; 3] = [Self::Overflow, Self::Overload, Self::TooLarge];
 
     fn as_str(self) -> &'static str {
         match self {
-            Self::Malformed => "malformed",
             Self::Overflow => "overflow",
             Self::Overload => "overload",
             Self::TooLarge => "too_large",

@@ -1,4 +1,4 @@
-//! The metrics of one route, labelled with its path.
+//! The metrics of one route, labelled with its path, behind its host if it has one.
 //!
 //! A reload may remove a route whose streams are still open, so its series live until the last
 //! handle is dropped.
@@ -48,7 +48,7 @@ struct SeriesLabels {
 }
 
 impl Metrics {
-    /// The metrics of the routes with this path.
+    /// The metrics of the routes with this label.
     pub fn route(&self, label: &str) -> Arc<RouteMetrics> {
         let mut routes = self.0.routes.lock();
         if let Some(route) = routes.get(label).and_then(Weak::upgrade) {
@@ -92,7 +92,7 @@ impl RouteMetrics {
         }
     }
 
-    /// The route's name in metrics and log lines, which is its path.
+    /// The route's name in metrics and log lines: its path, behind its host if it has one.
     pub fn label(&self) -> &str {
         &self.label
     }

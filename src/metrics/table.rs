@@ -102,6 +102,8 @@ metrics! {
         "Bytes of event streams written to sockets, before HTTP framing and TLS.";
     events_dropped: IntCounterVec = "ssegate_events_dropped_total",
         "Events not delivered to at least one stream, by reason." by ["reason"];
+    events_malformed: IntCounter = "ssegate_events_malformed_total",
+        "Events delivered though their message was not quite in the format of its route: without a name or an id that would forge a field, or a Redis Streams entry without data.";
     delivery_latency: Histogram = "ssegate_delivery_latency_seconds",
         "Time from receiving a message to writing its frame to a socket." in LATENCIES;
     queue_bytes: IntGauge = "ssegate_queue_bytes", "Bytes of events queued for clients.";
@@ -344,6 +346,10 @@ two differ.
 
 Beside these there are `ssegate_build_info` (a gauge that is always 1, with the label `version`) and the
 `process_*` metrics of every Prometheus client.
+
+The label `route` is the path of the route in gateway.yaml, behind its `host` if it has one:
+`app.example/events/{channel}`. Routes that differ by their `methods` only share it. It is empty for requests that
+match no route.
 
 | metric | type | labels | what it says |
 |---|---|---|---|

@@ -14,6 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::error::Failure;
 use crate::dial::{self, DialError, TcpTuning};
+use crate::health::BackendTls;
 use crate::route::{UpstreamAddress, UpstreamTls};
 use crate::tls_client::{self, Trust};
 
@@ -52,6 +53,14 @@ impl Connector {
     pub(super) fn new(address: UpstreamAddress, settings: &UpstreamTls) -> Self {
         let tls = address.is_tls().then(|| ConnectorTls::new(&address, settings));
         Self { address, tls }
+    }
+
+    /// How the TLS handshake is made with `http2` or without; `None` without TLS, or where the host is no name that a
+    /// certificate can have.
+    pub(super) fn tls(&self, is_http2: bool) -> Option<BackendTls> {
+        let ConnectorTls { http1, http2, server_name } = self.tls.as_ref()?;
+        let config = Arc::clone(if is_http2 { http2 } else { http1 });
+        Some(BackendTls { config, name: server_name.clone()? })
     }
 
     /// Connects to the first address of the host that accepts, and completes the TLS handshake if

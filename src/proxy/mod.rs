@@ -151,7 +151,7 @@ impl Proxy {
         Self(Rc::new(ProxyShared { settings, is_retired, upstreams, recorder }))
     }
 
-    /// The path of the route.
+    /// The label of the route.
     pub fn route(&self) -> &str {
         self.0.recorder.route()
     }

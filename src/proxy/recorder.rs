@@ -70,7 +70,7 @@ impl Recorder {
         backend.response_times(self.0.route_index, limit)
     }
 
-    /// The path of the route.
+    /// The label of the route.
     pub(super) fn route(&self) -> &str {
         self.0.metrics.label()
     }

@@ -55,6 +55,9 @@ impl Upstream {
     ) -> Self {
         let connector = Rc::new(Connector::new(address.clone(), &settings.tls));
         let backend = recorder.backend(&address);
+        if let Some(tls) = connector.tls(settings.is_http2) {
+            backend.set_tls(tls);
+        }
         let response_times =
             settings.p99_warning.map(|limit| recorder.response_times(&backend, limit));
         Self {

@@ -66,6 +66,9 @@ pub struct Route {
     pub settings: Arc<RouteSettings>,
     /// Its index in the list of routes.
     pub index: usize,
+    /// What metrics, logs and the status page call it: its path, behind its host if it has one
+    /// (`app.example/events/{channel}`). Routes that differ by their methods only share it.
+    pub label: Box<str>,
     /// What it matches, as one text: the same route after a reload has the same. Empty unless it has `keep` or
     /// `share`.
     pub scope: Arc<str>,
@@ -102,12 +105,14 @@ impl Route {
         let upstream_connections = Arc::default();
         let warnings = LogLimit::new();
         let RouteSettings { host, path, methods, .. } = &*settings;
+        let label = format!("{}{path}", host.as_deref().unwrap_or_default()).into();
         let scope = match settings.keep.is_some() || settings.share.is_some() {
             true => format!("{host:?} {path} {methods:?}").into(),
             false => Arc::default(),
         };
         Self {
             index,
+            label,
             scope,
             parameters,
             settings,

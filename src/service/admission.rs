@@ -168,7 +168,7 @@ impl Service {
 
     fn denied(&self, Applicant { route, auth, .. }: Applicant<'_>, denial: Denial) -> Rejection {
         self.metrics().auth_refused(denial.as_str());
-        tracing::debug!(route = route.settings.path, %denial, "not admitted");
+        tracing::debug!(route = &*route.label, %denial, "not admitted");
         match denial {
             Denial::Renewal => Rejection::Renewal,
             Denial::NotNow(why) => Rejection::CannotVerify(why),

@@ -80,6 +80,11 @@ impl BackendStreams {
         BackendStreamGuard { streams: self.clone(), key }
     }
 
+    /// Visits every stream at `now`: the write timeout may have become shorter.
+    pub(super) fn reschedule(&self, now: Instant) {
+        self.0.streams.reschedule(now);
+    }
+
     /// Visits the streams that are due. Called every [`TIMER_TICK`](ssegate_hub::TIMER_TICK).
     pub(super) fn visit_due(&self, now: Instant, write_timeout: Duration) {
         self.0.streams.visit_due(now, |stream| stream.visit(now, write_timeout));

@@ -55,7 +55,7 @@ pub(super) fn hold(
     if let Some(status) = status {
         *response.status_mut() = status;
     }
-    let route_name = &route.settings.path;
+    let route_name = &*route.label;
     if !may_have_a_body(response.status()) {
         let status = response.status().as_u16();
         route.warn("no_body", |held_back| {

@@ -179,7 +179,7 @@ impl Service {
         connection: &ConnectionState,
     ) -> u64 {
         let client = self.0.requests.borrow().client_of(request, connection);
-        u64::from(short_hash(&route.settings.path)) << 32 | u64::from(client_hash(client))
+        u64::from(short_hash(&route.label)) << 32 | u64::from(client_hash(client))
     }
 
     async fn view(&self, topics: &[Topic], max: usize) -> ShardView {
@@ -239,8 +239,8 @@ impl SlowReader {
         let SlowStream { tag, queued_bytes, channels, behind } = slow;
         let [route, client] = [tag >> 32, tag & u64::from(u32::MAX)]
             .map(|half| u32::try_from(half).expect("a half of 64 bits has 32"));
-        let mut paths = router.routes().iter().map(|route| &route.settings.path);
-        let route = paths.find(|path| short_hash(path) == route).cloned();
+        let mut labels = router.routes().iter().map(|route| &*route.label);
+        let route = labels.find(|label| short_hash(label) == route).map(str::to_owned);
         Self { route, client, queued_bytes, channels, behind }
     }
 }

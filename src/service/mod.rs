@@ -211,6 +211,7 @@ impl Service {
         let seen = (self.metrics(), self.health());
         let routes = RouteTable::new(router, Some(&before), seen, &self.0.memory, self.auth());
         self.0.routes.replace(Rc::new(routes));
+        self.0.backend_streams.reschedule(Instant::now());
     }
 
     fn routes(&self) -> Rc<RouteTable> {
@@ -262,8 +263,8 @@ impl Service {
     /// The metrics of the route.
     fn metrics_of(&self, route: &Route) -> Arc<RouteMetrics> {
         let routes = self.0.routes.borrow();
-        let of_path = || self.metrics().route(&route.settings.path);
-        routes.metrics_of(route).map_or_else(of_path, Arc::clone)
+        let of_label = || self.metrics().route(&route.label);
+        routes.metrics_of(route).map_or_else(of_label, Arc::clone)
     }
 
     /// Counts a stream that is opened now.

@@ -211,7 +211,7 @@ impl ProxyHandler {
             (Err(error), Some(_)) => Err(Rejection::Handover(error.into())),
             (_, None) => {
                 route.warn("no_handover", |held_back| {
-                    let route = &route.settings.path;
+                    let route = &*route.label;
                     tracing::warn!(
                         route,
                         held_back,

@@ -52,12 +52,12 @@ impl RouteTable {
             proxy.set_retired(true);
             kept.entry(proxy.route()).or_default().push(proxy);
         }
-        let kept = |settings: &ProxySettings, path: &str| {
-            let mut proxies = kept.get(path).into_iter().flatten();
+        let kept = |settings: &ProxySettings, label: &str| {
+            let mut proxies = kept.get(label).into_iter().flatten();
             let kept = proxies.find(|proxy| **proxy.settings() == *settings);
             kept.inspect(|proxy| proxy.set_retired(false)).map(|&proxy| proxy.clone())
         };
-        let series = router.routes().iter().map(|route| metrics.route(&route.settings.path));
+        let series = router.routes().iter().map(|route| metrics.route(&route.label));
         let series: Vec<Arc<RouteMetrics>> = series.collect();
         let backends = router
             .routes()
@@ -67,7 +67,7 @@ impl RouteTable {
                     let series = &series[route.index];
                     let (health, memory) = (health.clone(), memory.clone());
                     let new = || Proxy::new(route, settings, Arc::clone(series), health, memory);
-                    let proxy = kept(settings, &route.settings.path).unwrap_or_else(new);
+                    let proxy = kept(settings, &route.label).unwrap_or_else(new);
                     let handler = ProxyHandler::new(proxy, route, router.reserved_headers());
                     Some((route.index, handler))
                 }
@@ -80,7 +80,7 @@ impl RouteTable {
                 let series = &series[route.index];
                 let (health, memory) = (health.clone(), memory.clone());
                 let new = || Proxy::new(route, settings, Arc::clone(series), health, memory);
-                kept(settings, &route.settings.path).unwrap_or_else(new)
+                kept(settings, &route.label).unwrap_or_else(new)
             };
             let backends = AuthBackends::new(&settings.methods(), &shared.verdicts, connect);
             Some(RouteAuth { authenticator: Authenticator::new(settings, shared), backends })
@@ -94,7 +94,7 @@ impl RouteTable {
     /// The metrics of a route, unless a reload has changed the routes since it was found.
     pub(super) fn metrics_of(&self, route: &Route) -> Option<&Arc<RouteMetrics>> {
         let metrics = self.metrics.get(route.index);
-        metrics.filter(|metrics| metrics.label() == route.settings.path)
+        metrics.filter(|metrics| metrics.label() == &*route.label)
     }
 
     /// The `auth` of a route that has one.

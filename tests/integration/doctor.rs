@@ -140,7 +140,23 @@ async fn what_redis_does_not_permit_is_an_error_with_the_mend_and_no_secret() {
     assert_eq!(away.code, 1);
     let finding = away.says("error", "redis", "cannot connect");
     assert!(finding["mend"].as_str().unwrap().contains("is Redis running"), "{finding}");
-    for report in [denied, away] {
+    // The mend is that of the cause: Redis is there, and nothing keeps this machine out.
+    let password = Gateway::build(&redis).redis_url(&url.replace("hunter2", "hunter3"));
+    let password = doctor(&password, &[]).await;
+    let finding = password.says("error", "redis", "WRONGPASS");
+    let mend = finding["mend"].as_str().unwrap();
+    assert!(mend.contains("password") && !mend.contains("firewall"), "{finding}");
+    let tls = redis.url().replace("redis://", "rediss://gate:hunter2@");
+    let tls = doctor(&Gateway::build(&redis).redis_url(&tls), &[]).await;
+    let finding = tls.says("error", "redis", "TLS");
+    assert!(!finding["mend"].as_str().unwrap().contains("firewall"), "{finding}");
+    redis.command::<String>(&["SET", "text", "no stream"]).await;
+    let route = "- path: /log\n  events: { channels: [text], source: stream }\n";
+    let text = doctor(&Gateway::build(&redis).route(route), &[]).await;
+    let finding = text.says("error", "redis", "WRONGTYPE");
+    let mend = finding["mend"].as_str().unwrap();
+    assert!(mend.contains("no stream") && !mend.contains("redis-users.acl"), "{finding}");
+    for report in [denied, away, password, tls] {
         assert!(!format!("{:?}{}", report.findings, report.stderr).contains("hunter2"));
     }
 }

@@ -81,6 +81,35 @@ async fn a_mistake_is_what_check_says_and_the_old_configuration_stays() {
 }
 
 #[tokio::test]
+async fn a_file_that_cannot_be_read_is_a_mistake_as_for_check() {
+    let redis = Redis::start().await;
+    let gateway = build(&redis).start().await;
+    let file = gateway.dir().join("gateway.yaml");
+    let kept = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let url = format!("http://{}", gateway.address("admin"));
+    let at = file.display();
+    for (replace, said) in [
+        (None, format!("no such file ({at})")),
+        (Some(&b"\xff\xfe"[..]), format!("not a text file in UTF-8 ({at})")),
+    ] {
+        if let Some(bytes) = replace {
+            std::fs::write(&file, bytes).unwrap();
+        }
+        let response = post(&gateway, Request::new("POST", "/reload")).await;
+        assert_eq!(response.status, 422);
+        let body: serde_json::Value = serde_json::from_str(&response.text().await).unwrap();
+        assert_eq!(body["errors"], serde_json::json!([said]));
+        // From another directory: the command itself has no file to check.
+        let output = command(Path::new("/"), &["reload", "--url", &url]).await;
+        assert_eq!((output.code(), &*output.stdout), (64, ""));
+        assert_eq!(output.stderr, format!("{said}\n{KEPT}"));
+    }
+    std::fs::write(&file, kept).unwrap();
+    assert_eq!(command(gateway.dir(), &["reload"]).await.code(), 0);
+}
+
+#[tokio::test]
 async fn what_only_the_gateway_can_read_is_for_the_gateway_to_judge() {
     let redis = Redis::start().await;
     let dir = tempfile::tempdir().unwrap();

@@ -63,6 +63,12 @@ async fn a_host_narrows_a_route() {
     follows(&redis, &gateway, get("a.example"), "a").await;
     follows(&redis, &gateway, get("B.Example:8443"), "b").await;
     follows(&redis, &gateway, get("c.example"), "any").await;
+    // Each has a label of its own.
+    let metrics = gateway.metrics().await;
+    for label in ["a.example/events", "b.example/events", "/events"] {
+        let label = format!("route=\"{label}\"");
+        assert_eq!(metrics.sum("ssegate_streams_opened_total", &[&label]), 1.0, "{label}");
+    }
 
     for via in Via::ALL {
         let elsewhere = Request::get("/only").host("c.example");

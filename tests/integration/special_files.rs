@@ -1,5 +1,6 @@
 //! Pipes, devices and huge files where the configuration names a file: an error at once, and nothing waits.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -109,14 +110,19 @@ async fn a_pipe_in_place_of_the_certificates_of_the_system_is_told_and_stops_not
     let dir = TempDir::new().unwrap();
     let pipe = dir.path().join("pipe.pem");
     make_pipe(&pipe);
+    let directories = format!("{}:{}", dir.path().join("none").display(), pipe.display());
     let mut gateway = Gateway::build(&redis)
         .env("SSL_CERT_FILE", pipe.to_str().unwrap())
+        .env("SSL_CERT_DIR", &directories)
         .route("- path: /{*rest}\n  proxy: { upstream: \"https://127.0.0.1:1\" }\n")
         .start()
         .await;
     let mut stream = gateway.subscribe("/events/news").await;
     assert_eq!(gateway.get("/backend").await.status, 502);
     gateway.logs("SSL_CERT_FILE cannot be read").await;
+    let unread = gateway.said("SSL_CERT_DIR cannot be read: no certificate in it is trusted");
+    let unread: HashSet<_> = unread.map(|line| line["directory"].to_string()).collect();
+    assert_eq!(unread.len(), 2, "each of the directories: {unread:?}");
     redis.publish("news", "still here").await;
     assert_eq!(stream.next_event().await.data, "still here");
     drop(stream);

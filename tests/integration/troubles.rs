@@ -5,8 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 
 use crate::support::{
     Gateway, Pem, Redis, Request, SOON, Upstream, Via, eventually, free_port, measured, within,
@@ -318,6 +323,57 @@ async fn a_backend_that_is_back_is_reported_without_a_request() {
         assert!(lines(&gateway, "WARN", "the backend keeps failing").is_empty());
         drop(backend);
     }
+}
+
+/// A backend that shows this certificate and keeps its connections, until it is dropped.
+async fn serve_tls(port: u16, pem: &Pem) -> tokio::task::JoinSet<()> {
+    let certificate = CertificateDer::from_pem_file(&pem.certificate).unwrap();
+    let key = PrivateKeyDer::from_pem_file(&pem.key).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            connections.spawn(async move {
+                if let Ok(mut stream) = acceptor.accept(socket).await {
+                    drop(stream.read_u8().await);
+                }
+            });
+        }
+    });
+    tasks
+}
+
+#[tokio::test]
+async fn a_backend_whose_certificate_is_right_again_is_reported_without_a_request() {
+    let redis = Redis::start().await;
+    let (right, wrong) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let [right, wrong] = [&right, &wrong].map(|dir| Pem::write(dir.path()));
+    let port = free_port();
+    let upstream = format!("https://127.0.0.1:{port}");
+    let tls = format!(", tls: {{ ca: \"{}\" }}", right.authority.display());
+    let gateway = Gateway::build(&redis).route(&proxy("/{*rest}", &upstream, &tls)).start().await;
+    gateway.becomes(200, SOON).await;
+    let label = format!("upstream=\"{upstream}\"");
+    let is_up = async || gateway.metrics().await.sum("ssegate_upstream_up", &[&label]) > 0.0;
+    let mut backend = serve_tls(port, &wrong).await;
+    assert_eq!(gateway.get("/x").await.status, 502);
+    assert!(!is_up().await);
+    backend.shutdown().await;
+    let backend = serve_tls(port, &right).await;
+    eventually(2 * SOON, "the backend is up", is_up).await;
+    all_is_well(&gateway).await;
+    drop(backend);
 }
 
 /// The lines about file descriptors.

@@ -108,6 +108,15 @@ impl<T: Clone> TimedStreams<T> {
         self.timers.borrow_mut().add(key, at);
     }
 
+    /// Visits every stream at `at`, or up to one tick later, in the place of its next visit: what that was set by has
+    /// changed.
+    pub fn reschedule(&self, at: Instant) {
+        let streams = self.streams.borrow();
+        let mut timers = self.timers.borrow_mut();
+        timers.clear();
+        streams.iter().for_each(|(_, (key, _))| timers.add(*key, at));
+    }
+
     /// Visits the streams that are due. `visit` returns when to visit the stream again; `None`: never.
     pub fn visit_due(&self, now: Instant, visit: impl Fn(&T) -> Option<Instant>) {
         loop {
@@ -159,6 +168,12 @@ mod tests {
         assert_eq!(streams.remove(first), "first");
         let third = streams.insert("third", at(30));
         assert_eq!(visit_due(17), ["second"], "the third has the first one's place, not its timer");
+
+        // What the next visits were set by has changed: in the place of those, not beside them.
+        streams.reschedule(at(18));
+        assert_eq!(visit_due(19), ["third", "second"]);
+        assert!(visit_due(28).is_empty());
+        assert_eq!(visit_due(30), ["third", "second"]);
 
         assert_eq!(streams.get(first), None);
         assert_eq!(streams.get(third), Some("third"));

@@ -33,6 +33,11 @@ impl<K> Timers<K> {
         self.due.entry(self.tick_of(at) + 1).or_default().push(key);
     }
 
+    /// Makes nothing due any more.
+    pub(super) fn clear(&mut self) {
+        self.due.clear();
+    }
+
     /// Takes the keys of the earliest tick that has passed; `None` when nothing is due.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Vec<K>> {
         let tick = self.tick_of(now);

@@ -19,12 +19,18 @@ pub(super) struct ClockSample {
 }
 
 impl ClockSample {
-    /// Reads the clock of a server from the `Date` of its response to a request that was sent at `before`.
-    pub(super) fn new(who: &str, date: Option<&HeaderValue>, before: SystemTime) -> Option<Self> {
+    /// Reads the clock of a server from the `Date` of its response to a request that was sent at `sent`, and whose
+    /// header came at `received`. The server may have written it at any time in between.
+    pub(super) fn new(
+        who: &str,
+        date: Option<&HeaderValue>,
+        (sent, received): (SystemTime, SystemTime),
+    ) -> Option<Self> {
         let theirs = httpdate::parse_http_date(date?.to_str().ok()?).ok()?;
-        let (apart, is_ahead) = match before.duration_since(theirs) {
+        let (apart, is_ahead) = match sent.duration_since(theirs) {
             Ok(apart) => (apart, true),
-            Err(error) => (error.duration(), false),
+            // Zero where it was written while this side waited.
+            Err(_later) => (theirs.duration_since(received).unwrap_or_default(), false),
         };
         Some(Self { who: who.to_owned(), apart, is_ahead })
     }
@@ -62,7 +68,7 @@ mod tests {
             let theirs = SystemTime::UNIX_EPOCH
                 + Duration::from_secs(1_777_636_800_u64.saturating_add_signed(seconds));
             let date = HeaderValue::from_str(&httpdate::fmt_http_date(theirs)).expect("a date");
-            ClockSample::new("a", Some(&date), now).expect("a sample")
+            ClockSample::new("a", Some(&date), (now, now)).expect("a sample")
         };
         for (seconds, level, said) in [
             (&[0][..], FindingLevel::Ok, "agrees with that of a"),
@@ -77,7 +83,27 @@ mod tests {
             assert!(finding.found.starts_with(said), "{finding:?}");
         }
         let nonsense = HeaderValue::from_static("yesterday");
-        assert_eq!(ClockSample::new("a", Some(&nonsense), now), None);
-        assert_eq!(ClockSample::new("a", None, now), None);
+        assert_eq!(ClockSample::new("a", Some(&nonsense), (now, now)), None);
+        assert_eq!(ClockSample::new("a", None, (now, now)), None);
+    }
+
+    #[test]
+    fn a_clock_is_right_if_it_was_so_at_any_time_of_a_slow_request() {
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_777_636_800);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        // A server may write `Date` when it begins, or when it has its response 30 s later.
+        for (date, level, said) in [
+            (60, FindingLevel::Ok, "agrees"),
+            (75, FindingLevel::Ok, "agrees"),
+            (94, FindingLevel::Ok, "agrees"),
+            (100, FindingLevel::Warning, "10 s behind that of a"),
+            (50, FindingLevel::Warning, "10 s ahead of that of a"),
+        ] {
+            let header = HeaderValue::from_str(&httpdate::fmt_http_date(at(date))).expect("a date");
+            let sample = ClockSample::new("a", Some(&header), (at(60), at(90))).expect("a sample");
+            let finding = finding(&[sample]);
+            assert_eq!(finding.level, level, "{date}");
+            assert!(finding.found.starts_with(said), "{finding:?}");
+        }
     }
 }

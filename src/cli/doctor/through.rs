@@ -34,7 +34,7 @@ pub(super) async fn findings(
 ) -> (Vec<Finding>, Option<ClockSample>) {
     let about = format!("through {url}");
     let client = HttpClient::new(move || trust::tls_client(insecure), LIMIT);
-    let (start, before) = (Instant::now(), SystemTime::now());
+    let (start, sent) = (Instant::now(), SystemTime::now());
     let opening = client.get(url, with_defaults(headers.clone()));
     let response = match tokio::time::timeout(2 * LIMIT, opening).await {
         Ok(Ok(response)) => response,
@@ -45,7 +45,8 @@ pub(super) async fn findings(
         }
         Err(_elapsed) => return (vec![no_header(settings, url, headers, about).await], None),
     };
-    let clock = ClockSample::new(&url.to_string(), response.http.headers().get(DATE), before);
+    let date = response.http.headers().get(DATE);
+    let clock = ClockSample::new(&url.to_string(), date, (sent, SystemTime::now()));
     let keep_alive = keep_alive(settings, url);
     (of_response(about, url, response, (start, keep_alive)).await, clock)
 }

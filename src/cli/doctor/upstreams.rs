@@ -84,13 +84,13 @@ pub(super) async fn findings(settings: &Settings) -> (Vec<Finding>, Vec<ClockSam
 
 async fn finding(backend: &Backend) -> (Finding, Option<ClockSample>) {
     let about = format!("upstream {}", backend.address);
-    let before = SystemTime::now();
+    let sent = SystemTime::now();
     let response = match backend.exchange(Method::HEAD, "/", HeaderMap::new(), LIMIT).await {
         Ok(response) => response,
         Err(error) => return (failure(about, backend, error), None),
     };
-    let clock =
-        ClockSample::new(&backend.address.to_string(), response.http.headers().get(DATE), before);
+    let date = response.http.headers().get(DATE);
+    let clock = ClockSample::new(&backend.address.to_string(), date, (sent, SystemTime::now()));
     let status = response.http.status();
     let protocol = if backend.is_http2 { "HTTP/2" } else { "HTTP/1.1" };
     let unverified = match backend.tls.is_unverified && backend.address.is_tls() {

@@ -49,6 +49,10 @@ impl SecretHider<'_> {
                 }
             }
             PlainValue::Scalar { text, is_bare } => {
+                if is_header_template(path, text) {
+                    (*text, *is_bare) = (self.template(text), false);
+                    return;
+                }
                 let is_key =
                     self.known.contains(path) || is_secret(path) || is_fixed_header(path, text);
                 // Of the URL of Redis the host is of use.
@@ -66,6 +70,23 @@ impl SecretHider<'_> {
                 }
             }
         }
+    }
+
+    /// A template without the text around its placeholders, which is the same for everybody.
+    fn template(&mut self, text: &str) -> String {
+        let mut shown = String::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let fixed = rest.find('{').unwrap_or(rest.len());
+            if fixed > 0 {
+                self.secrets.push(rest[..fixed].trim().to_owned());
+                shown.push_str(HIDDEN);
+            }
+            let end = rest[fixed..].find('}').map_or(rest.len(), |end| fixed + end + 1);
+            shown.push_str(&rest[fixed..end]);
+            rest = &rest[end..];
+        }
+        shown
     }
 
     /// A URL without the password, and without the values of its query.
@@ -103,7 +124,16 @@ impl SecretHider<'_> {
 
 /// Whether it is a header of `pass` that says the same for everybody, which may be the gateway's own credential.
 fn is_fixed_header(path: &str, text: &str) -> bool {
-    path.contains(".proxy.pass.") && !text.contains('{')
+    is_header(path) && !text.contains('{')
+}
+
+/// Whether it is a header of `pass` with values of who asks. What else is in it may be a credential as well.
+fn is_header_template(path: &str, text: &str) -> bool {
+    is_header(path) && text.contains('{')
+}
+
+fn is_header(path: &str) -> bool {
+    path.contains(".proxy.pass.")
 }
 
 /// Hides each value that has one of the secrets in it.

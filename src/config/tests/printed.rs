@@ -38,7 +38,10 @@ routes:
   - path: /{*rest}
     proxy:
       upstream: http://127.0.0.1:8000
-      pass: { x-user: "{auth.id}", x-api-key: planted-upstream-credential }
+      pass:
+        x-user: "{auth.id}"
+        x-api-key: planted-upstream-credential
+        x-both: "planted-key-{auth.id}-anted"
     handover: { key: planted-handover-key-of-thirty-two-bytes }
 "#;
 
@@ -97,6 +100,7 @@ fn no_secret_is_printed_and_the_rest_is() {
         "k1: \"(hidden)\"",
         "x-api-key: \"(hidden)\"",
         "x-user: \"{auth.id}\"",
+        "x-both: \"(hidden){auth.id}(hidden)\"",
         "control_channel: \"ssegate:c\"",
     ] {
         assert!(yaml.contains(kept), "{kept} is not in\n{yaml}");

@@ -33,7 +33,7 @@ pub struct Asked<'a> {
     pub target: &'a str,
     /// The version of HTTP.
     pub version: Version,
-    /// The path of the route in gateway.yaml; empty if none matched.
+    /// The label of the route: its path in gateway.yaml, behind its host if it has one; empty if none matched.
     pub route: &'a str,
     /// The page that the request came from.
     pub referer: &'a [u8],

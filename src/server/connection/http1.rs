@@ -22,8 +22,8 @@ use crate::server::body_error::BodyError;
 use crate::server::carrier::{Carrier, FramedBody, ResponseSlot, StreamResponse};
 use crate::server::handler::Handler;
 use crate::server::http1::exchange::Http1Exchange;
-use crate::server::http1::lingering;
 use crate::server::http1::socket::ClientSocket;
+use crate::server::http1::{lingering, refusal};
 use crate::server::interim::Interim;
 use crate::server::request_body::RequestBody;
 use crate::server::running::{RunningBody, RunningRequest};
@@ -80,7 +80,12 @@ pub(super) async fn serve_http1<H: Handler>(
             shard.metrics().connection_cut(CutReason::HeaderTimeout.as_str());
         }
         let is_refused = ended.as_ref().is_err_and(hyper::Error::is_parse);
-        let socket = parts.io.into_inner();
+        let mut socket = parts.io.into_inner();
+        if let (Some(refusal), Err(why)) = (socket.take_refusal(), &ended) {
+            let response = refusal::with_text(&refusal, &why.to_string());
+            // Boxed, as below.
+            Box::pin(lingering::write_last(socket.transport_mut(), &response, lingering)).await;
+        }
         let has_unread = !parts.read_buf.is_empty() || socket.has_unread();
         let is_unread = is_refused || exchange.has_unread_request() || has_unread;
         if is_unread && !is_late && !socket.is_at_end() {

@@ -24,6 +24,8 @@ const MAX_INTERIM_BYTES: usize = 64 << 10;
 pub(in crate::server) struct Http1Exchange {
     // Whether a request is being handled: hyper does not have the end of its response yet.
     is_handling: AtomicBool,
+    // Whether the handler was given a request whose response hyper has not written to its end.
+    owes_response: AtomicBool,
     // Whether the whole request was received.
     is_request_complete: AtomicBool,
     // Whether hyper has written all it had.
@@ -50,6 +52,7 @@ impl Http1Exchange {
     pub(in crate::server) fn new() -> Arc<Self> {
         Arc::new(Self {
             is_handling: AtomicBool::new(false),
+            owes_response: AtomicBool::new(false),
             is_request_complete: AtomicBool::new(true),
             is_flushed: AtomicBool::new(true),
             is_upgraded: AtomicBool::new(false),
@@ -66,6 +69,7 @@ impl Http1Exchange {
     pub(in crate::server) fn begin(self: &Arc<Self>, is_request_complete: bool) -> ResponseGuard {
         self.is_request_complete.store(is_request_complete, Ordering::Relaxed);
         self.is_handling.store(true, Ordering::Relaxed);
+        self.owes_response.store(true, Ordering::Relaxed);
         ResponseGuard(Arc::clone(self))
     }
 
@@ -190,6 +194,15 @@ impl Http1Exchange {
     /// Records whether hyper has written all it had.
     pub(super) fn set_flushed(&self, is_flushed: bool) {
         self.is_flushed.store(is_flushed, Ordering::Relaxed);
+        if is_flushed && !self.is_handling.load(Ordering::Relaxed) {
+            self.owes_response.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether what hyper writes next is of a response of the handler. Otherwise it is hyper's own, to a request that
+    /// the handler is not given.
+    pub(super) fn owes_response(&self) -> bool {
+        self.owes_response.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_flushed(&self) -> bool {

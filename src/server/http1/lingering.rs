@@ -81,6 +81,22 @@ impl UnreadBody {
     }
 }
 
+/// Writes the last response on a connection, and shuts down the sending side, within `at_most`. A client that is gone
+/// does not get it.
+pub(in crate::server) async fn write_last(
+    transport: &mut Transport,
+    response: &[u8],
+    at_most: Duration,
+) {
+    let writing = async {
+        transport.write_all(response).await?;
+        transport.flush().await?;
+        transport.shutdown().await
+    };
+    // It ends in the same way, whether or not the client could be told.
+    drop(tokio::time::timeout(at_most, writing).await);
+}
+
 /// Closes a connection whose client may still be sending: shuts down the sending side, then reads
 /// and discards until the client closes, for at most `at_most`. Returns whether the client closed.
 pub(in crate::server) async fn close_lingering(

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::exchange::Http1Exchange;
 use super::half_closed::{HalfCloseAction, HalfClosed};
 use super::head_filter::HeadLimits;
+use super::refusal;
 use super::request_splitter::{Piece, RequestSplitter};
 use crate::server::settings::Http1Settings;
 use crate::server::socket_state::SocketState;
@@ -46,6 +47,8 @@ pub(in crate::server) struct ClientSocket {
     state: Arc<SocketState>,
     // Interim responses, written before hyper's next bytes.
     interim: BytesMut,
+    // hyper's refusal of a request, which was not written: it has no text.
+    refusal: Option<Bytes>,
 }
 
 impl ClientSocket {
@@ -68,12 +71,24 @@ impl ClientSocket {
             half_closed: None,
             state,
             interim: BytesMut::new(),
+            refusal: None,
         }
+    }
+
+    /// hyper's refusal of the last request, if it has refused one. It is still to be written, and the connection to be
+    /// closed.
+    pub(in crate::server) fn take_refusal(&mut self) -> Option<Bytes> {
+        self.refusal.take()
     }
 
     /// Whether the client has closed its sending side.
     pub(in crate::server) fn is_at_end(&self) -> bool {
         self.is_at_end
+    }
+
+    /// The transport, to write to it beside hyper.
+    pub(in crate::server) fn transport_mut(&mut self) -> &mut Transport {
+        &mut self.transport
     }
 
     /// Returns the transport, to use it without hyper.
@@ -166,6 +181,16 @@ impl ClientSocket {
         written
     }
 
+    /// Takes bytes that hyper writes if they are its own refusal of a request, whose text is not known yet.
+    fn takes_refusal(&mut self, bytes: &[u8]) -> bool {
+        let is_of_hyper = !self.exchange.owes_response() && !self.exchange.is_upgraded();
+        let takes = is_of_hyper && self.refusal.is_none() && refusal::is_refusal(bytes);
+        if takes {
+            self.refusal = Some(Bytes::copy_from_slice(bytes));
+        }
+        takes
+    }
+
     /// Writes queued interim responses, where a response may begin.
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.exchange.is_flushed() {
@@ -238,6 +263,9 @@ impl AsyncWrite for ClientSocket {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_interim(cx))?;
+        if this.takes_refusal(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
         this.exchange.set_flushed(false);
         let written = Pin::new(&mut this.transport).poll_write(cx, buf);
         this.note_written(written)
@@ -250,6 +278,12 @@ impl AsyncWrite for ClientSocket {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_interim(cx))?;
+        // A refusal is one piece.
+        if let Some(first) = bufs.iter().find(|buf| !buf.is_empty())
+            && this.takes_refusal(first)
+        {
+            return Poll::Ready(Ok(first.len()));
+        }
         this.exchange.set_flushed(false);
         let written = Pin::new(&mut this.transport).poll_write_vectored(cx, bufs);
         this.note_written(written)
@@ -269,6 +303,11 @@ impl AsyncWrite for ClientSocket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().transport).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.refusal.is_some() {
+            // It is still to be written.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.transport).poll_shutdown(cx)
     }
 }

@@ -10,6 +10,7 @@ use super::control;
 use super::error::{SourceError, SourceErrorKind};
 use super::fleet::{self, FleetInspection};
 use super::location::ShownAddress;
+use super::problem::RedisProblem;
 use super::sentinel::Sentinels;
 use super::sentinel_watch;
 use super::server::RedisServer;
@@ -34,11 +35,11 @@ pub struct Inspection {
     /// Its name, version and protocol, such as `Redis 7.0.15, RESP3`; and which the master is, if sentinels know it.
     pub server: String,
     /// What it refuses that routes need, with its error replies. These routes do not work.
-    pub refused: Vec<String>,
+    pub refused: Vec<RedisProblem>,
     /// What else it refuses.
-    pub notes: Vec<String>,
+    pub notes: Vec<RedisProblem>,
     /// Whether clients can resume at another gateway, and why not; `None`: that was not asked for.
-    pub fleet: Option<Result<(), String>>,
+    pub fleet: Option<Result<(), RedisProblem>>,
 }
 
 /// Longer strings in replies are not of interest. In bytes.
@@ -50,8 +51,11 @@ const PROBE_CHANNEL: &str = "ssegate:check:inspect";
 ///
 /// # Errors
 /// Redis cannot be reached, authentication fails, or the connection is lost.
-pub async fn inspect(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspection, String> {
-    inspect_all(server, reads).await.map_err(|error| error.to_string())
+pub async fn inspect(
+    server: &RedisServer,
+    reads: &[RedisRead],
+) -> Result<Inspection, RedisProblem> {
+    inspect_all(server, reads).await.map_err(RedisProblem::from)
 }
 
 async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspection, SourceError> {
@@ -80,7 +84,8 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
     if let Some(sentinels) = server.sentinels()
         && let Err(problem) = sentinel_watch::inspect(sentinels).await
     {
-        inspection.notes.push(format!("sentinels: {problem}"));
+        let text = format!("sentinels: {problem}");
+        inspection.notes.push(RedisProblem { kind: Some(SourceErrorKind::Failover), text });
     }
     // First: in RESP2 a connection with subscriptions takes no INFO.
     if reads.contains(&RedisRead::Fleet) {
@@ -120,12 +125,12 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
 }
 
 /// An error reply is a finding; any other error ends the inspection.
-fn refusal(result: Result<(), SourceError>) -> Result<Option<String>, SourceError> {
+fn refusal(result: Result<(), SourceError>) -> Result<Option<RedisProblem>, SourceError> {
     match result {
         Ok(()) => Ok(None),
         Err(error @ SourceError::RefusedCommand { .. }) => match error.kind() {
             SourceErrorKind::Busy => Err(error),
-            _ => Ok(Some(error.to_string())),
+            _ => Ok(Some(error.into())),
         },
         Err(error) => Err(error),
     }

@@ -353,7 +353,7 @@ async fn payloads_that_would_be_fields() {
         })
         .await;
     assert!(forged.is_empty(), "{}", forged.join("\n"));
-    let malformed = scene.count("ssegate_events_dropped_total", "reason=\"malformed\"").await;
+    let malformed = scene.count("ssegate_events_malformed_total", "").await;
     assert!(malformed > 0.0, "what was no envelope, or had no sound name, is counted");
     let bounds = [("forged", 0.0, forged.len() as f64), ("MiB", 16.0, mib(toll.resident))];
     judge(&format!("{EVENTS} payloads that would be fields"), &toll, &bounds);

@@ -488,3 +488,25 @@ async fn a_client_of_the_time_before_an_update_is_told_a_gap() {
     let (read, _stream) = comes_to((&gateway, Via::Http1), &redis, &["news"], "abcdef-17").await;
     assert_eq!(read, [gap("unknown_id", "news"), "last".to_owned()]);
 }
+
+#[tokio::test]
+async fn what_another_gateway_no_longer_keeps_has_expired_there() {
+    let redis = Redis::start().await;
+    let routes = ROUTES.replace("patterns: true", "history: { count: 2 }");
+    let one = ready(Gateway::build(&redis).routes(&routes)).await;
+    let two = ready(Gateway::build(&redis).routes(&routes)).await;
+    let channels = ["news"];
+    let mut reader = open(&one, Via::Http1, &channels).await;
+    let mut follower = open(&two, Via::Http1, &channels).await;
+    redis.publish("news", "0").await;
+    let id = reader.next_event().await.id;
+    drop(reader);
+    for number in 1..=5 {
+        redis.publish("news", number.to_string()).await;
+    }
+    follower.read_until("5").await;
+    // The id is one of this fleet, and older than what is kept here.
+    let (read, _stream) = comes_to((&two, Via::Http1), &redis, &channels, &id).await;
+    assert_eq!(read, [&*gap("expired", "news"), "last"]);
+    assert_eq!(clients(&two, "gap").await, 1.0);
+}

@@ -7,8 +7,11 @@
 
 use std::rc::Weak;
 
+use super::channel::Channel;
 use super::hub_state::HubState;
 use crate::fleet::answer::StandsAt;
+use crate::fleet::name::FleetPosition;
+use crate::gap::GapReason;
 use crate::history::page::ReplayPage;
 use crate::position::event_id::EventId;
 use crate::position::resume::Resume;
@@ -24,6 +27,9 @@ enum ChannelPlace {
     CompleteBehindFence(u64),
     /// At this number, behind which something is missing.
     Incomplete(u64),
+    /// Before all that the history keeps. Where exactly is unknown: the message that the client saw last is gone, so that
+    /// its hash cannot be compared, and what is kept may be of another order.
+    Expired,
     Unknown,
 }
 
@@ -47,7 +53,7 @@ impl Located {
             ChannelPlace::Complete(number)
             | ChannelPlace::CompleteBehindFence(number)
             | ChannelPlace::Incomplete(number) => Some(number),
-            ChannelPlace::Unknown => None,
+            ChannelPlace::Expired | ChannelPlace::Unknown => None,
         }
     }
 }
@@ -79,7 +85,10 @@ impl HubState {
         self.observer.client_placed(places.iter().all(is_complete));
         let settled = self.numbers.settled();
         let Some(oldest) = places.iter().copied().filter_map(Located::number).min() else {
-            return ReplayPage::unknown_id(channels.len(), settled, Box::default());
+            return match places.iter().all(|place| *place == ChannelPlace::Expired) {
+                true => ReplayPage::expired(channels.len(), settled),
+                false => ReplayPage::unknown_id(channels.len(), settled, Box::default()),
+            };
         };
         let floors = places.iter().map(|place| Located::number(*place).unwrap_or(settled));
         let floors: Vec<u64> = floors.collect();
@@ -89,10 +98,15 @@ impl HubState {
             ..request.clone()
         };
         let mut page = self.page(&request, channels);
-        let is_unknown = |at: &usize| places[*at] == ChannelPlace::Unknown;
-        let unknown: Vec<usize> = (0..places.len()).filter(is_unknown).collect();
-        if !unknown.is_empty() {
-            page.begin_with_unknown(unknown);
+        for (without, reason) in [
+            (ChannelPlace::Expired, GapReason::Expired),
+            (ChannelPlace::Unknown, GapReason::UnknownId),
+        ] {
+            let channels = (0..places.len()).filter(|at| places[*at] == without);
+            let channels: Vec<usize> = channels.collect();
+            if !channels.is_empty() {
+                page.begin_without_place(reason, channels);
+            }
         }
         page
     }
@@ -138,8 +152,24 @@ impl HubState {
         match (behind_fence.or(mark), exact) {
             (Some(number), _) => ChannelPlace::CompleteBehindFence(number),
             (None, Some(number)) => ChannelPlace::Incomplete(number),
+            (None, None) if self.is_dropped(id, channel, channels) => ChannelPlace::Expired,
             (None, None) => ChannelPlace::Unknown,
         }
+    }
+
+    /// Whether a client with this id stood before the newest message that the history of `channel`, one of `channels`,
+    /// has dropped.
+    fn is_dropped(&self, id: &EventId, channel: &Channel, channels: &[ChannelIndex]) -> bool {
+        let place = id.place.filter(|_| self.own_tag(id, channels).is_some());
+        let dropped = channel.history.as_ref().and_then(|history| history.dropped().known());
+        let Some((FleetPosition { tag, name: seen }, dropped)) = place.zip(dropped) else {
+            return false;
+        };
+        if seen.mark == dropped.mark {
+            return tag == channel.tag && seen.k < dropped.k;
+        }
+        let numbers = [seen.mark, dropped.mark].map(|mark| self.fleet.mark_number(mark));
+        matches!(numbers, [Some(seen), Some(dropped)] if seen < dropped)
     }
 
     /// The number at which a client with this id stands, if this gateway has heard what it saw last.

@@ -13,6 +13,7 @@ use super::hub_state::HubState;
 use super::pending_log_read::{LogStart, PendingLogRead};
 use crate::EntryId;
 use crate::gap::GapReason;
+use crate::history::History;
 use crate::history::page::ReplayPage;
 use crate::position::cursor::LogEntry;
 use crate::position::resume::Resume;
@@ -64,10 +65,16 @@ impl HubState {
             }
             LogReadResult::Entries { gap, entries, is_all } => (gap, entries, is_all),
         };
+        let reached = request.resume.reached();
         let history = self.channels[channels[log] as usize].history.as_ref();
+        let gap = match range {
+            LogRange::After { after, until } if entries.is_empty() && is_all => {
+                gap.or_else(|| forgotten_loss(history?, after.max(until), reached))
+            }
+            _ => gap,
+        };
         let loss = gap.filter(|(reason, _)| reason.goes_back());
         let number = loss.zip(history).and_then(|((_, id), history)| history.loss_at(id));
-        let reached = request.resume.reached();
         let number = number
             .filter(|number| !self.has_earlier_loss((&channels, &starts), log, reached..*number));
         if let (LogRange::After { after, until }, None, true) = (range, gap, is_all) {
@@ -161,7 +168,8 @@ impl HubState {
     }
 
     /// The first of the logs whose history does not reach back to its start, or does not know it. The stream
-    /// has come up to the number `reached`, at the least.
+    /// has come up to the number `reached`, at the least. Of those that begin with a loss, that with the smallest
+    /// number comes first: the stream must not come past a loss that it is not told of.
     fn uncovered(
         &self,
         channels: &[ChannelIndex],
@@ -179,10 +187,20 @@ impl HubState {
                 LogStart::First(id) => (id, floor <= id),
                 LogStart::Now | LogStart::Newest(_) => return None,
             };
-            (!is_covered).then_some((log, LogRange::After { after, until: floor }))
+            let loss = history.and_then(|history| history.dropped_loss(after));
+            let number = loss.map_or(0, |(number, _)| number);
+            (!is_covered).then_some((number, (log, LogRange::After { after, until: floor })))
         };
-        channels.iter().zip(starts).enumerate().find_map(range)
+        let uncovered = channels.iter().zip(starts).enumerate().filter_map(range);
+        uncovered.min_by_key(|(number, _)| *number).map(|(_, read)| read)
     }
+}
+
+/// The gap for a stream that has everything up to `id` and has come up to the number `reached`, if the log lost what
+/// followed there. The source remembers some losses only, and says that nothing is missing where it has forgotten one.
+fn forgotten_loss(history: &History, id: EntryId, reached: u64) -> Option<(GapReason, EntryId)> {
+    let (number, reason) = history.dropped_loss(id)?;
+    (number > reached).then_some((reason, id))
 }
 
 /// A page of what the source has read again of one log. At least one entry goes with it; more follows.

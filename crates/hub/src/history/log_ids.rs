@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::History;
 use super::retention::HistorySettings;
 use crate::EntryId;
+use crate::gap::GapReason;
 
 /// Of a log, the ids of its records.
 #[derive(Debug)]
@@ -14,14 +15,14 @@ pub(super) struct LogIds {
     pub(super) ids: VecDeque<EntryId>,
     // Everything after this id is in `ids`; of what came before, something may be missing.
     pub(super) complete_after: EntryId,
-    // What followed that id was lost, and the record that says so was dropped.
-    pub(super) begins_with_loss: bool,
+    // Why what followed that id was lost, where the record that says so was dropped.
+    pub(super) dropped_loss: Option<GapReason>,
 }
 
 impl History {
     /// An empty history of a log that is read from the entry `id` on, which came before `number`.
     pub(crate) fn of_log(settings: HistorySettings, number: u64, id: EntryId) -> Self {
-        let log = LogIds { ids: VecDeque::new(), complete_after: id, begins_with_loss: false };
+        let log = LogIds { ids: VecDeque::new(), complete_after: id, dropped_loss: None };
         Self { log: Some(log), ..Self::new(settings, number) }
     }
 
@@ -66,7 +67,7 @@ impl History {
     pub(crate) fn knows(&self, id: EntryId, number: u64) -> bool {
         let Some(log) = &self.log else { return false };
         if id == log.complete_after {
-            return !log.begins_with_loss || self.complete_after <= number;
+            return log.dropped_loss.is_none() || self.complete_after <= number;
         }
         id > log.complete_after && log.ids.binary_search(&id).is_ok()
     }
@@ -78,8 +79,14 @@ impl History {
         let kept = self.records.range(..before).zip(log.ids.range(..before)).rev();
         let mut here = kept.take_while(|(_, known)| **known == id);
         let kept = here.find(|(record, _)| record.is_loss()).map(|(record, _)| record.number);
-        let is_floor = log.begins_with_loss && id == log.complete_after;
-        kept.or_else(|| is_floor.then_some(self.complete_after))
+        kept.or_else(|| self.dropped_loss(id).map(|(number, _)| number))
+    }
+
+    /// The loss of what followed `id`, if the history begins there and the record that said so was dropped: its
+    /// number, and why.
+    pub(crate) fn dropped_loss(&self, id: EntryId) -> Option<(u64, GapReason)> {
+        let log = self.log.as_ref().filter(|log| log.complete_after == id)?;
+        Some((self.complete_after, log.dropped_loss?))
     }
 
     /// The number after which the kept records come that follow `id` in the log, for a stream that has come

@@ -224,10 +224,10 @@ impl History {
         let newest_foreign = self.newest_foreign_id();
         let newest_id = self.log.as_ref().and_then(|log| log.ids.back().copied());
         if let Some(id) = newest_id {
-            let is_loss = self.records.back().is_some_and(HistoryRecord::is_loss);
+            let loss = self.records.back().and_then(HistoryRecord::loss);
             self.begin_log(newest, id);
             if let Some(log) = &mut self.log {
-                log.begins_with_loss = is_loss;
+                log.dropped_loss = loss;
             }
         } else {
             self.records = VecDeque::new();
@@ -317,7 +317,7 @@ impl History {
     }
 
     fn drop_oldest(&mut self) {
-        let mut is_loss = false;
+        let mut loss = None;
         if let Some(oldest) = self.records.pop_front() {
             self.bytes -= oldest.content.bytes();
             self.complete_after = oldest.number;
@@ -325,13 +325,13 @@ impl History {
             if let Some(foreign) = &mut self.foreign {
                 foreign.dropped = oldest.content.id().map(Into::into);
             }
-            is_loss = oldest.is_loss();
+            loss = oldest.loss();
         }
         if let Some(log) = &mut self.log
             && let Some(oldest) = log.ids.pop_front()
         {
             log.complete_after = oldest;
-            log.begins_with_loss = is_loss;
+            log.dropped_loss = loss;
         }
     }
 }

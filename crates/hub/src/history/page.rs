@@ -49,6 +49,7 @@ pub(crate) enum ReplayContent {
     ///
     /// It has no id: a client that is cut off before its next event comes back with the one that it has.
     UnknownPlace {
+        reason: GapReason,
         channels: Vec<usize>,
     },
 }
@@ -60,6 +61,13 @@ impl ReplayPage {
         let entry = start.first().copied().flatten().map(|id| LogEntry { log: 0, id });
         let mut page = Self { start, is_last: true, ..Self::default() };
         page.push_gap(number, entry, GapReason::UnknownId, (0..channels).collect());
+        page
+    }
+
+    /// The page for a client whose id is older than all that is kept, and of another gateway: one gap on all channels.
+    pub(crate) fn expired(channels: usize, number: u64) -> Self {
+        let mut page = Self { is_last: true, ..Self::default() };
+        page.push_gap(number, None, GapReason::Expired, (0..channels).collect());
         page
     }
 
@@ -100,9 +108,9 @@ impl ReplayPage {
         page
     }
 
-    /// Puts a gap first, on the channels on which the client's position is unknown.
-    pub(crate) fn begin_with_unknown(&mut self, channels: Vec<usize>) {
-        let content = ReplayContent::UnknownPlace { channels };
+    /// Puts a gap first, on the channels on which the client's position is unknown, and says why.
+    pub(crate) fn begin_without_place(&mut self, reason: GapReason, channels: Vec<usize>) {
+        let content = ReplayContent::UnknownPlace { reason, channels };
         self.records.insert(0, ReplayRecord { number: 0, entry: None, content });
     }
 
@@ -253,7 +261,7 @@ mod tests {
             ReplayContent::Gap { reason, channels } => {
                 format!("{} {} {channels:?}", record.number, reason.as_str())
             }
-            ReplayContent::UnknownPlace { channels } => format!("unknown {channels:?}"),
+            ReplayContent::UnknownPlace { channels, .. } => format!("unknown {channels:?}"),
         };
         page.records.iter().map(text).collect()
     }

@@ -30,9 +30,17 @@ impl HistoryRecord {
         matches!(self.content, RecordContent::Event(..))
     }
 
+    /// Why a log has lost there what clients may have, if it has.
+    pub(crate) fn loss(&self) -> Option<GapReason> {
+        match self.content {
+            RecordContent::Gap(reason) => Some(reason).filter(|reason| reason.goes_back()),
+            RecordContent::Event(..) => None,
+        }
+    }
+
     /// Whether a log has lost there what clients may have.
     pub(crate) fn is_loss(&self) -> bool {
-        matches!(self.content, RecordContent::Gap(reason) if reason.goes_back())
+        self.loss().is_some()
     }
 
     /// Whether it is of one message: an event, or one that was too large.

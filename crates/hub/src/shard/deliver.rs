@@ -9,7 +9,6 @@ use super::local_channel::{LocalChannel, OpenStream};
 use crate::EntryId;
 use crate::Topic;
 use crate::fleet::name::EventName;
-use crate::gap::GapReason;
 use crate::history::page::{ReplayContent, ReplayRecord};
 use crate::inbox::message::{ChannelStart, Message, ReplayMessage};
 use crate::mailbox::Mailbox;
@@ -223,11 +222,11 @@ impl Shard {
                 self.count_gap(reason);
                 mailbox.gap(reason, (number, entry), None, channels.iter().map(name), now);
             }
-            ReplayContent::UnknownPlace { channels } => {
+            ReplayContent::UnknownPlace { reason, channels } => {
                 mailbox.note_missing_past();
                 let name = |&channel: &usize| topics[channel].subscription.name.as_str();
-                self.count_gap(GapReason::UnknownId);
-                mailbox.gap_without_id(GapReason::UnknownId, channels.iter().map(name), now);
+                self.count_gap(reason);
+                mailbox.gap_without_id(reason, channels.iter().map(name), now);
             }
         }
     }

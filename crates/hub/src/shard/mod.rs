@@ -129,9 +129,11 @@ impl Shard {
         .await;
     }
 
-    /// Changes how long a stream may be unable to write before it is cut off.
+    /// Changes how long a stream may be unable to write before it is cut off. A shorter time holds at once.
     pub fn set_write_timeout(&self, write_timeout: Duration) {
-        self.0.write_timeout.set(write_timeout);
+        if write_timeout < self.0.write_timeout.replace(write_timeout) {
+            self.0.streams.reschedule(Instant::now());
+        }
     }
 
     /// How long a stream may be unable to write before it is cut off.

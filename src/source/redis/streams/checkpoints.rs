@@ -10,8 +10,9 @@ use ssegate_hub::EntryId;
 
 /// Checkpoints of one stream, at most.
 ///
-/// Few, because every followed stream has them in addition to its bounded history: 512 bytes, so 50
-/// MB for 100,000 streams.
+/// Few, because every followed stream has them, outside of `history_memory`: 512 bytes. With the hashes of
+/// [`RecentEntries`](super::recent_entries::RecentEntries), 2 KiB, that is 256 MB for 100,000 streams, as many as
+/// `max_channels` allows.
 const MAX_CHECKPOINTS: usize = 16;
 /// How many of them are the newest entries, without gaps.
 const NEWEST: usize = 7;

@@ -142,7 +142,7 @@ impl ForkSearch {
             Some(entry) if entry.id == id && checkpoint.trace.fits(entry.fingerprint) => {
                 return self.handle_found(checkpoint, trail);
             }
-            Some(entry) if entry.id < id && self.info.may_have_deleted(id) => {
+            Some(entry) if entry.id < id && self.may_be_deleted(id) => {
                 self.has_deleted = true;
             }
             Some(_) => self.is_lost = true,
@@ -155,6 +155,16 @@ impl ForkSearch {
             }
         }
         self.look(id.previous(), trail)
+    }
+
+    /// Whether an entry with this id, which is not there though older ones are, may have been deleted rather than
+    /// lost. Redis before 7 does not say what was deleted. There it was if the stream still ends with its id: a
+    /// stream that had lost it would end before that, or with an entry. Then older ones may be deleted as well.
+    fn may_be_deleted(&self, id: EntryId) -> bool {
+        if self.info.max_deleted.is_some() {
+            return self.info.may_have_deleted(id);
+        }
+        id == self.info.last || self.has_deleted || self.confirmed > 0
     }
 
     fn handle_found(mut self, checkpoint: Checkpoint, trail: &StreamTrail<'_>) -> SearchStep {

@@ -229,6 +229,41 @@ fn a_loss_in_a_quiet_log_is_told_when_the_history_no_longer_has_it() {
 }
 
 #[test]
+fn a_loss_that_the_source_has_forgotten_is_told_once_and_not_looked_up_again() {
+    run(async {
+        for (kept, reason) in
+            [(id("11-0"), GapReason::RolledBack), (EntryId::ZERO, GapReason::Reset)]
+        {
+            let test = TestHub::new(1, HubSettings::default());
+            let open = |id| {
+                let history = HistorySettings { count: 0, ..HistorySettings::default() };
+                test.open_topics(0, vec![log("a")], id, StreamSettings::default(), history)
+            };
+            let stream = open(None);
+            test.begin(&[("a", "10-0")]).await;
+            test.add(&[("a", "11-0"), ("a", "12-0")]).await;
+            drop(read(&stream));
+            test.hub.log_gap("a", reason, kept);
+            test.hub.flush();
+            settle().await;
+            let kept = kept.to_string();
+            let told = gap(&kept, reason.as_str(), "\"a\"");
+            assert_eq!(read(&stream), told);
+            // Its position is that after which entries were lost. The source remembers some losses only.
+            let away = open(Some(&kept));
+            drop(read(&away));
+            settle().await;
+            let request = test.log_read().await;
+            test.finish_read(&request, entries(&[], true)).await;
+            let mut text = read(&away);
+            settle().await;
+            text += &read(&away);
+            assert_eq!(text, format!("{told}id: {kept}\n: ready\n\n"));
+        }
+    });
+}
+
+#[test]
 fn a_loss_of_one_log_does_not_hide_that_of_another() {
     run(async {
         let test = TestHub::new(1, HubSettings::default());
@@ -256,6 +291,48 @@ fn a_loss_of_one_log_does_not_hide_that_of_another() {
             let is_told = |line: &&str| line.contains("rolled_back") && line.contains(lossy);
             assert!(text.lines().any(|line| is_told(&line)), "{lossy}: {text}");
         }
+    });
+}
+
+#[test]
+fn losses_of_two_logs_that_no_history_has_are_each_told_once() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let open = |id| {
+            let history = HistorySettings { count: 0, ..HistorySettings::default() };
+            let topics = vec![log("a"), log("b")];
+            test.open_topics(0, topics, id, StreamSettings::default(), history)
+        };
+        let stream = open(None);
+        test.begin(&[("a", "10-0"), ("b", "20-0")]).await;
+        test.add(&[("a", "11-0"), ("a", "12-0"), ("b", "21-0"), ("b", "22-0")]).await;
+        // That of `b` has the smaller number.
+        test.hub.log_gap("b", GapReason::RolledBack, id("21-0"));
+        test.hub.log_gap("a", GapReason::RolledBack, id("11-0"));
+        test.hub.flush();
+        settle().await;
+        drop(read(&stream));
+        let back = open(Some(&position("11-0~21-0")));
+        let mut text = read(&back);
+        settle().await;
+        // The source tells of a loss whenever it is asked.
+        for _ in 0..2 {
+            let request = test.log_read().await;
+            let LogRange::After { after, .. } = request.range else {
+                panic!("{:?}", request.range);
+            };
+            let gap = Some((GapReason::RolledBack, after));
+            let result = LogReadResult::Entries { gap, entries: vec![], is_all: true };
+            test.finish_read(&request, result).await;
+            text += &read(&back);
+            settle().await;
+            text += &read(&back);
+        }
+        for lossy in ["\"a\"", "\"b\""] {
+            let is_told = |line: &&str| line.contains("rolled_back") && line.contains(lossy);
+            assert_eq!(text.lines().filter(is_told).count(), 1, "{lossy}: {text}");
+        }
+        assert!(text.contains(": ready"), "{text}");
     });
 }
 

@@ -108,6 +108,8 @@ impl StreamProgress {
     /// that is known now.
     pub(super) fn record_entry(&mut self, id: EntryId, fingerprint: Option<u32>) -> Comparison {
         self.last = Some(id);
+        // First: what is missing came before this entry, and counts before it.
+        let comparison = self.reach_expected(id);
         self.count += 1;
         let count = self.count;
         self.checkpoints.push(Checkpoint { id, count, trace: Trace::of(fingerprint) });
@@ -115,14 +117,7 @@ impl StreamProgress {
         if let Some(unchecked) = &mut self.unchecked {
             unchecked.push((id, count));
         }
-        match self.expected {
-            Some((position, added)) if id >= position => {
-                self.expected = None;
-                // The entry itself was deleted: how many came before it is unknown.
-                if id == position { self.reconcile(count, added, id) } else { Comparison::Same }
-            }
-            _ => Comparison::Same,
-        }
+        comparison
     }
 
     /// What was read, for a search; `None` if reading has not started.
@@ -169,6 +164,21 @@ impl StreamProgress {
             self.expected = Some((info.last, added));
         }
         Comparison::Same
+    }
+
+    /// What is missing before the entry `id`, which is about to be recorded, if it is the one whose count is known.
+    fn reach_expected(&mut self, id: EntryId) -> Comparison {
+        match self.expected {
+            Some((position, added)) if id >= position => {
+                self.expected = None;
+                // The entry itself was deleted: how many came before it is unknown.
+                match id == position {
+                    true => self.reconcile(self.count + 1, added, id),
+                    false => Comparison::Same,
+                }
+            }
+            _ => Comparison::Same,
+        }
     }
 
     /// Compares the count up to `position` with the one that Redis reports.

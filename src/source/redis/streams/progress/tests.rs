@@ -43,6 +43,26 @@ fn entries_trimmed_before_they_were_read_are_detected() {
 }
 
 #[test]
+fn a_trimmed_gap_counts_before_the_entry_that_shows_it() {
+    // Of 16 entries four were trimmed unread: the last one shows it, while another check is pending.
+    let mut stream = ModelStream::of(1..=10);
+    let mut progress = read(&stream);
+    (11..=16).for_each(|ms| stream.add(id(ms), 0));
+    stream.trim(2);
+    assert_eq!(stream.check(&mut progress), Same);
+    progress.begin_check();
+    let info = stream.info();
+    assert_eq!(comparisons(stream.read(&mut progress, 9)), [Same, Missing(Trimmed, id(16))]);
+    assert_eq!(progress.compare(&info, false), Same, "told once");
+    // Another server lacks what followed: it has as many entries as were counted, and nothing more is missing.
+    let there = stream.clone();
+    (17..=19).for_each(|ms| stream.add(id(ms), 0));
+    assert_eq!(comparisons(stream.read(&mut progress, 9)), [Same; 3]);
+    assert_eq!(there.connect(&mut progress), Missing(RolledBack, id(16)));
+    assert_eq!(there.check(&mut progress), Same);
+}
+
+#[test]
 fn entries_read_while_xinfo_is_pending_are_no_difference() {
     let mut stream = ModelStream::of(1..=5);
     let mut progress = read(&stream);
@@ -157,6 +177,27 @@ fn deleted_and_trimmed_entries_are_no_other_stream() {
         there.add(id(21), 1);
         assert_eq!(moved(&before, &there), (Same, vec![21]), "{length}");
     }
+}
+
+#[test]
+fn what_redis_6_has_deleted_is_not_lost() {
+    let before = ModelStream { is_old: true, ..ModelStream::of(1..=20) };
+    for deleted in [&[20][..], &[19], &[19, 20], &[12, 18, 19, 20], &[1, 2, 3]] {
+        let mut there = before.clone();
+        deleted.iter().for_each(|&ms| there.delete(id(ms)));
+        assert_eq!(moved(&before, &there), (Same, vec![]), "{deleted:?}");
+        if !deleted.contains(&20) {
+            there.add(id(21), 1);
+            assert_eq!(moved(&before, &there), (Same, vec![21]), "{deleted:?}");
+        }
+    }
+    // What others wrote instead, up to the same id, is another stream.
+    let mut there = ModelStream { is_old: true, ..ModelStream::of(1..=15) };
+    for ms in [16, 18, 20] {
+        there.add(id(ms), 1000);
+    }
+    there.delete(id(20));
+    assert_eq!(moved(&before, &there), (Missing(RolledBack, id(15)), vec![16, 18]));
 }
 
 #[test]

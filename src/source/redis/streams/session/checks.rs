@@ -62,12 +62,21 @@ impl StreamSession {
     ) {
         let comparison = {
             let mut streams = self.state.streams.borrow_mut();
-            let stream = streams.get_mut(name.as_str());
+            let stream = streams.get_mut(name.as_str()).filter(|stream| stream.last.is_some());
             stream.map(|stream| stream.conclude(outcome, info, is_new_connection))
         };
         match comparison {
             Some(comparison) => self.follow(name, comparison),
-            None => self.end_check(name),
+            None => self.check_again(name),
+        }
+    }
+
+    /// Ends the check of a stream that was unfollowed meanwhile. If it was followed again, where it starts is still to
+    /// be asked: that waited for this check.
+    fn check_again(&mut self, name: &ChannelName) {
+        self.end_check(name);
+        if self.state.streams.borrow().contains_key(name.as_str()) {
+            self.send_info(name.clone());
         }
     }
 
@@ -110,12 +119,7 @@ impl StreamSession {
             Some(SearchStep::Done(outcome)) => {
                 self.conclude((&name, &info, is_new_connection), outcome);
             }
-            None => {
-                self.end_check(&name);
-                if self.state.streams.borrow().contains_key(name.as_str()) {
-                    self.send_info(name);
-                }
-            }
+            None => self.check_again(&name),
         }
     }
 

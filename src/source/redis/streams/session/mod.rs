@@ -5,6 +5,8 @@
 
 mod checks;
 mod ranges;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;

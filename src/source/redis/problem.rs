@@ -1,0 +1,26 @@
+//! What does not work at a Redis server, for an operator.
+
+use std::fmt;
+
+use super::error::{SourceError, SourceErrorKind};
+
+/// Something that does not work at a Redis server, in words for an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisProblem {
+    /// Of which kind the error is; `None`: it is none of a command or a connection.
+    pub kind: Option<SourceErrorKind>,
+    /// What is wrong, with the error reply of Redis where there is one. No secret is in it.
+    pub text: String,
+}
+
+impl fmt::Display for RedisProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<SourceError> for RedisProblem {
+    fn from(error: SourceError) -> Self {
+        Self { kind: Some(error.kind()), text: error.to_string() }
+    }
+}
