@@ -220,6 +220,8 @@ impl SharedPump {
         loop {
             // Backends of many streams are not asked for all of them at once.
             tokio::time::sleep(wait.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+            // Nor for nobody: whoever comes before the stream is left finds what is kept, and then what follows.
+            feed.read().await;
             if self.proxy.is_retired() {
                 return ControlFlow::Break(SharedEnd::Replaced);
             }
@@ -241,9 +243,11 @@ impl SharedPump {
     }
 }
 
-/// The event as readers are sent it. The encoder takes names that are field values only.
+/// The event as readers are sent it. The encoder takes names that are field values only. `retry` is for whoever comes
+/// back to the backend, which is the pump: readers come back to the gateway.
 fn sendable(mut event: Event) -> Event {
     event.name = event.name.filter(|name| is_field_value(name));
+    event.retry = None;
     event
 }
 

@@ -308,6 +308,11 @@ impl SharedFeed {
         drop(self.streams.0.pieces.send(SharedPiece { upstream, received, what }).await);
     }
 
+    /// Waits until the stream has a reader.
+    pub(super) async fn read(&self) {
+        self.upstream.readers.read().await;
+    }
+
     /// Waits until the stream had no reader for `leave`. No reader comes after that.
     pub(super) async fn unread(&self, leave: Duration) {
         let is_draining = &self.streams.0.is_draining;
