@@ -6,6 +6,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::header::{ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use ssegate_hub::{
@@ -204,7 +205,19 @@ impl SharedErrand<'_> {
         let body = ResponseBody::Stream(StreamBody::sharing(reader, subscriber, counted));
         let mut response = Response::new(body);
         *response.headers_mut() = opening.head.clone();
+        self.allow_origin(response.headers_mut());
         Ok(response)
+    }
+
+    /// Tells a reader of its own origin, where the route says which there are: the backend does not know it.
+    fn allow_origin(&self, headers: &mut HeaderMap) {
+        let (cors, origin) = (&self.route.settings.cors, self.info.origin.as_ref());
+        if cors.origins.is_empty() {
+            return;
+        }
+        headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
+        headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
+        cors::allow(cors, origin, headers);
     }
 }
 
