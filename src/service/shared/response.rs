@@ -10,6 +10,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::credential::is_credential;
 use super::question::SharedQuestion;
 use crate::server::event_stream::is_event_stream;
 use crate::service::backend_stream::is_encoded;
@@ -182,8 +183,11 @@ pub(in crate::service) fn shared_head(headers: &HeaderMap) -> HeaderMap {
     for (name, value) in headers {
         let is_for_gateway =
             ["grip-", "ssegate-"].iter().any(|begin| name.as_str().starts_with(begin));
+        // Such as the token of a session that the backend has begun: with it, readers would have one together.
+        let is_for_one =
+            is_credential(name.as_str()) && !name.as_str().starts_with("access-control-");
         let is_of_bytes = ["content-md5", "digest", "repr-digest"].contains(&name.as_str());
-        if !NOT_REPEATED.contains(name) && !is_of_bytes && !is_for_gateway {
+        if !NOT_REPEATED.contains(name) && !is_of_bytes && !is_for_gateway && !is_for_one {
             head.append(name, value.clone());
         }
     }
@@ -316,6 +320,7 @@ mod tests {
             ("x-own", "2"),
             ("vary", "accept"),
             ("access-control-allow-origin", "*"),
+            ("access-control-allow-credentials", "true"),
             ("set-cookie", "secret"),
             ("content-length", "3"),
             ("etag", "\"a\""),
@@ -326,6 +331,8 @@ mod tests {
             ("grip-hold", "stream"),
             ("ssegate-stream", "secret"),
             ("server-timing", "secret"),
+            ("x-auth-token", "secret"),
+            ("x-session-id", "secret"),
             ("cache-control", "public"),
         ]));
         let expected = headers(&[
@@ -334,6 +341,7 @@ mod tests {
             ("x-own", "2"),
             ("vary", "accept"),
             ("access-control-allow-origin", "*"),
+            ("access-control-allow-credentials", "true"),
             ("cache-control", "no-store"),
             ("x-accel-buffering", "no"),
         ]);
