@@ -20,6 +20,9 @@ const SET_COOKIE2: HeaderName = HeaderName::from_static("set-cookie2");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 
+/// Says to a gateway that a stream is no response of the backend: its client is sent away.
+const AWAY: HeaderName = HeaderName::from_static("ssegate-away");
+
 /// Why a response is not given to several readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) enum Unshared {
@@ -83,6 +86,16 @@ pub(in crate::service) fn may_be_shared(
     } else {
         Ok(())
     }
+}
+
+/// Notes that a response sends its client away, for a gateway that has sent the request: to it, 200 would be a stream.
+pub(in crate::service) fn note_away(headers: &mut HeaderMap) {
+    headers.insert(AWAY, HeaderValue::from_static("1"));
+}
+
+/// Whether another gateway could not ask the backend.
+pub(super) fn is_away(headers: &HeaderMap) -> bool {
+    headers.contains_key(AWAY)
 }
 
 /// Whether `Cache-Control` has `private`, also with the names of fields (RFC 9111, section 5.2.2.7), or is no list of

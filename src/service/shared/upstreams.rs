@@ -228,7 +228,7 @@ impl SharedStreams {
         SharedJoin::First(upstream, reader, feed)
     }
 
-    /// Whether the backend is being asked this just now.
+    /// Whether the backend is asked this, now or when the stream has ended.
     pub(in crate::service) fn is_asked(
         &self,
         key: &QuestionKey,
@@ -236,10 +236,7 @@ impl SharedStreams {
     ) -> bool {
         let table = self.lock();
         let begun = position.begun(key);
-        [Some(key), begun.as_ref()].into_iter().flatten().any(|key| {
-            let known = table.by_key.get(key);
-            known.is_some_and(|upstream| matches!(upstream.phase(), SharedPhase::Asked))
-        })
+        [Some(key), begun.as_ref()].into_iter().flatten().any(|key| table.by_key.contains_key(key))
     }
 
     /// The stream with this name.
