@@ -66,7 +66,14 @@ fn is_forwarding_field(name: &str) -> bool {
 
 /// The name of this process in `Via`. It is random: the names of two gateways in a row must differ, or the
 /// second would take each request for one that has come back.
-static PSEUDONYM: LazyLock<String> = LazyLock::new(|| format!("ssegate-{:08x}", fastrand::u32(..)));
+static PSEUDONYM: LazyLock<String> =
+    LazyLock::new(|| format!("{PSEUDONYM_PREFIX}{:08x}", fastrand::u32(..)));
+
+/// How the name of every gateway begins.
+const PSEUDONYM_PREFIX: &str = "ssegate-";
+
+/// The most gateways that a request of ours says that another one has passed.
+const MAX_GATEWAYS: usize = 16;
 
 /// The entries of this process in `Via`, for HTTP/1.0, HTTP/1.1 and HTTP/2. Made once, since every request gets one.
 static OWN_ENTRIES: LazyLock<[HeaderValue; 3]> = LazyLock::new(|| {
@@ -98,11 +105,28 @@ pub(super) fn is_in_loop(headers: &HeaderMap) -> bool {
 
 /// How often the request was here before, as `Via` says.
 pub(super) fn passes(headers: &HeaderMap) -> usize {
+    received_by(headers).filter(|name| *name == PSEUDONYM.as_str()).count()
+}
+
+/// The gateways that `Via` names, as a value of it; `None`: there are none.
+pub(super) fn gateways_passed(headers: &HeaderMap) -> Option<HeaderValue> {
+    let is_gateway = |name: &&str| {
+        name.strip_prefix(PSEUDONYM_PREFIX).is_some_and(|digits| {
+            digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+        })
+    };
+    let passed = received_by(headers).filter(is_gateway).take(MAX_GATEWAYS);
+    let passed: Vec<String> = passed.map(|name| format!("1.1 {name}")).collect();
+    let passed = Some(passed).filter(|passed| !passed.is_empty())?;
+    Some(HeaderValue::try_from(passed.join(", ")).expect("letters, digits, hyphens and commas"))
+}
+
+/// The names in `Via`.
+fn received_by(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let values = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
     let entries = values.flat_map(|value| value.split(','));
     // `received-protocol received-by [comment]`
-    let received_by = entries.filter_map(|entry| entry.split_ascii_whitespace().nth(1));
-    received_by.filter(|name| *name == PSEUDONYM.as_str()).count()
+    entries.filter_map(|entry| entry.split_ascii_whitespace().nth(1))
 }
 
 /// Appends a value to those present, and joins them into one field.
@@ -150,7 +174,28 @@ fn element(address: &str, host: Option<&HeaderValue>, scheme: &str) -> Vec<u8> {
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-    use super::{PSEUDONYM, Peer, append_via, is_in_loop, set_forwarded};
+    use super::{PSEUDONYM, Peer, append_via, gateways_passed, is_in_loop, set_forwarded};
+
+    #[test]
+    fn of_the_names_in_via_those_of_gateways_are_passed_on() {
+        for (via, expected) in [
+            ("1.1 fred, 2 ssegate-0123abcd (secret), 1.1 ssegate-1", Some("1.1 ssegate-0123abcd")),
+            (
+                "1.1 ssegate-0123abcd,1.0\tssegate-ffffffff",
+                Some("1.1 ssegate-0123abcd, 1.1 ssegate-ffffffff"),
+            ),
+            ("1.1 ssegate-0123abcx, ssegate-0123abcd, ", None),
+        ] {
+            let headers =
+                HeaderMap::from_iter([(http::header::VIA, HeaderValue::from_static(via))]);
+            let passed = gateways_passed(&headers);
+            assert_eq!(passed.as_ref().map(|value| value.to_str().expect("text")), expected);
+        }
+        let many = "1.1 ssegate-0123abcd, ".repeat(100).parse().expect("a value");
+        let headers = HeaderMap::from_iter([(http::header::VIA, many)]);
+        assert_eq!(gateways_passed(&headers).map(|value| value.len()), Some(16 * 22 - 2));
+        assert_eq!(gateways_passed(&HeaderMap::new()), None);
+    }
 
     #[test]
     fn a_request_that_was_here_three_times_is_in_a_loop() {

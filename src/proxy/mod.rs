@@ -98,6 +98,11 @@ pub fn has_been_here(headers: &HeaderMap) -> bool {
     forwarded::passes(headers) > 0
 }
 
+/// The gateways that a request has passed, as its `Via` names them; `None`: none.
+pub fn gateways_passed(headers: &HeaderMap) -> Option<HeaderValue> {
+    forwarded::gateways_passed(headers)
+}
+
 /// Forwards the requests of one route, over connections of the shard that owns it. A cheap handle.
 #[derive(Clone, Debug)]
 pub struct Proxy(Rc<ProxyShared>);

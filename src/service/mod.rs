@@ -308,10 +308,13 @@ impl Service {
             true => log.note_client_left(),
             false => log.note_error(rejection.cause()),
         });
+        let mut response = rejection.response(info);
         if rejection.ends_with_retry(info) {
             self.metrics().stream_sent_away(rejection.cause());
+            if info.is_via_gateway {
+                shared::response::note_away(response.headers_mut());
+            }
         }
-        let response = rejection.response(info);
         metrics.response_sent(response.status().as_u16());
         metrics.request_ended(info.received_at.elapsed());
         response

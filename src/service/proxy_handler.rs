@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::SystemTime;
 
+use http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 use ssegate_auth::Identity;
@@ -265,6 +266,13 @@ impl ProxyHandler {
             return Ok(response.map(ResponseBody::upstream));
         }
         stream_head::forbid_buffering(response.headers_mut());
+        // As to those who share a stream, unless the backend says who may read this one.
+        if route.settings.share.is_some()
+            && !response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN)
+        {
+            let (cors, origin) = (&route.settings.cors, info.origin.as_ref());
+            cors::allow(cors, origin, response.headers_mut());
+        }
         if info.method == Method::HEAD || response.body().is_end_stream() {
             return Ok(response.map(ResponseBody::upstream));
         }

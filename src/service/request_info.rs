@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::cors;
 use super::request_log::RequestLog;
+use crate::proxy::gateways_passed;
 
 /// The facts about a request that its response depends on.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(super) struct RequestInfo {
     pub(super) accepts_stream: bool,
     pub(super) accepts_json: bool,
     pub(super) accepts_html: bool,
+    // It has passed another gateway, or this one.
+    pub(super) is_via_gateway: bool,
     // Host is this machine, and no proxy has added a header.
     pub(super) is_local_host: bool,
     // `None`: it is not logged, or has become something else that is.
@@ -44,6 +47,7 @@ impl RequestInfo {
             accepts_stream: accepts(headers, "text/event-stream"),
             accepts_json: accepts(headers, "application/json"),
             accepts_html: accepts(headers, "text/html"),
+            is_via_gateway: gateways_passed(headers).is_some(),
             is_local_host: is_local_host(request),
             log: RefCell::default(),
         }

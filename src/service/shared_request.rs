@@ -6,6 +6,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::header::{ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use ssegate_hub::{
@@ -24,7 +25,7 @@ use super::shared::readers::SharedReader;
 use super::shared::upstream::{SharedEnd, SharedOpening, SharedPhase, SharedUpstream};
 use super::shared::upstreams::{SharedFeed, SharedJoin, SharedPosition};
 use super::{Service, cors, events};
-use crate::proxy::{Proxy, has_been_here};
+use crate::proxy::{Proxy, gateways_passed, has_been_here};
 use crate::route::{Route, ShareSettings};
 use crate::server::connection::ConnectionState;
 use crate::server::contain::Contained;
@@ -96,6 +97,7 @@ impl SharedErrand<'_> {
                 let last_id = position.clone().filter(|_| !is_ours);
                 let most = self.service.0.publisher.max_event_bytes();
                 let bounds = (share.leave, most.min(share.limits.bytes));
+                let question = (question, gateways_passed(request.headers()));
                 let pump = SharedPump::new(self.proxy.clone(), question, last_id, bounds);
                 self.start(pump, feed);
                 (upstream, reader, true)
@@ -139,7 +141,8 @@ impl SharedErrand<'_> {
         (question, seen): (&SharedQuestion, SharedPosition<'_>),
         headers: &HeaderMap,
     ) -> Option<Response<ResponseBody>> {
-        // A question of ours tells the backend of no client: this one would wait for its own response.
+        // A question of ours tells the backend of no client. This one would wait for its own response, or be the end of
+        // a stream that is open.
         let is_question = !headers.contains_key(X_FORWARDED_FOR);
         if is_question && self.service.shared().is_asked(question.key(), seen) {
             return Some(self.empty(StatusCode::LOOP_DETECTED));
@@ -204,7 +207,19 @@ impl SharedErrand<'_> {
         let body = ResponseBody::Stream(StreamBody::sharing(reader, subscriber, counted));
         let mut response = Response::new(body);
         *response.headers_mut() = opening.head.clone();
+        self.allow_origin(response.headers_mut());
         Ok(response)
+    }
+
+    /// Tells a reader of its own origin, where the route says which there are: the backend does not know it.
+    fn allow_origin(&self, headers: &mut HeaderMap) {
+        let (cors, origin) = (&self.route.settings.cors, self.info.origin.as_ref());
+        if cors.origins.is_empty() {
+            return;
+        }
+        headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
+        headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
+        cors::allow(cors, origin, headers);
     }
 }
 

@@ -30,8 +30,9 @@ mapping! {
     /// How much is shared on a route.
     #[schemars(rename = "ShareLimits")]
     pub(crate) struct ShareLimitsFile sets ShareLimits {
-        /// The most streams of the backend that are shared at once. Where there are so many, a request that needs
-        /// one more gets a stream of its own. Default: `1000`.
+        /// The most streams of the backend that are shared at once. Where there are so many, the one that has had no
+        /// reader for the longest time is left; where all are read, a request that needs one more gets a stream of
+        /// its own. Default: `1000`.
         upstreams: Count => upstreams,
         /// The most events that are kept of one stream, for readers that come later or come back. The oldest go
         /// first. Default: `1000`.

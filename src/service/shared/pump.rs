@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::VIA;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use ssegate_hub::{is_foreign_id, jittered};
@@ -14,7 +15,7 @@ use ssegate_sse::parse::{Parser, SseItem};
 
 use super::piece::SharedPieceKind;
 use super::question::SharedQuestion;
-use super::response::{may_be_shared, shared_head};
+use super::response::{is_away, may_be_shared, shared_head};
 use super::upstream::{SharedEnd, SharedOpening, SharedPhase};
 use super::upstreams::SharedFeed;
 use crate::proxy::{Proxy, ProxyError, UpstreamBody};
@@ -32,6 +33,9 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 pub(in crate::service) struct SharedPump {
     proxy: Proxy,
     question: SharedQuestion,
+    // The gateways that the request of the first reader has passed: a question that comes back to one of them is in a
+    // loop.
+    passed: Option<HeaderValue>,
     leave: Duration,
     max_event_bytes: usize,
     // The last id of the backend; empty: it sets none. As bytes: a client's may be no text.
@@ -62,16 +66,27 @@ enum SharedBodyEnd {
 }
 
 impl SharedPump {
-    /// A pump for this question. `last_id`: the reader that begins the stream has seen this of the backend.
+    /// A pump for this question, of which the first request has passed these gateways. `last_id`: the reader that
+    /// begins the stream has seen this of the backend.
     pub(in crate::service) fn new(
         proxy: Proxy,
-        question: SharedQuestion,
+        (question, passed): (SharedQuestion, Option<HeaderValue>),
         last_id: Option<Vec<u8>>,
         (leave, max_event_bytes): (Duration, usize),
     ) -> Self {
         let (is_readers, last_id) = (last_id.is_some(), last_id.unwrap_or_default());
         let (is_behind, retry) = (false, RETRY);
-        Self { proxy, question, leave, max_event_bytes, last_id, is_readers, is_behind, retry }
+        Self {
+            proxy,
+            question,
+            passed,
+            leave,
+            max_event_bytes,
+            last_id,
+            is_readers,
+            is_behind,
+            retry,
+        }
     }
 
     /// Reads until there is nothing more to come, or nobody to read it.
@@ -118,7 +133,11 @@ impl SharedPump {
 
     async fn ask(&self) -> SharedAnswer {
         let id = HeaderValue::from_bytes(&self.last_id).ok().filter(|id| !id.is_empty());
-        match self.proxy.ask(self.question.request(id.as_ref())).await {
+        let mut request = self.question.request(id.as_ref());
+        if let Some(passed) = &self.passed {
+            request.headers_mut().insert(VIA, passed.clone());
+        }
+        match self.proxy.ask(request).await {
             Ok(response) => self.judge(response),
             Err(error) => {
                 log(&self.proxy, &error);
@@ -131,7 +150,8 @@ impl SharedPump {
         let status = response.status();
         let is_temporary = status.is_server_error()
             || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
-            || status == StatusCode::TOO_EARLY;
+            || status == StatusCode::TOO_EARLY
+            || is_away(response.headers());
         if status == StatusCode::NO_CONTENT {
             SharedAnswer::NoContent
         } else if is_temporary {
@@ -220,6 +240,8 @@ impl SharedPump {
         loop {
             // Backends of many streams are not asked for all of them at once.
             tokio::time::sleep(wait.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+            // Nor for nobody: whoever comes before the stream is left finds what is kept, and then what follows.
+            feed.read().await;
             if self.proxy.is_retired() {
                 return ControlFlow::Break(SharedEnd::Replaced);
             }
@@ -241,9 +263,11 @@ impl SharedPump {
     }
 }
 
-/// The event as readers are sent it. The encoder takes names that are field values only.
+/// The event as readers are sent it. The encoder takes names that are field values only. `retry` is for whoever comes
+/// back to the backend, which is the pump: readers come back to the gateway.
 fn sendable(mut event: Event) -> Event {
     event.name = event.name.filter(|name| is_field_value(name));
+    event.retry = None;
     event
 }
 

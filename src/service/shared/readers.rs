@@ -13,6 +13,8 @@ use crate::metrics::Metrics;
 pub(super) struct SharedReaders {
     count: Mutex<ReaderCount>,
     changed: Notify,
+    // The first has come.
+    came: Notify,
     metrics: Metrics,
 }
 
@@ -33,7 +35,8 @@ impl SharedReaders {
     /// None so far.
     pub(super) fn new(metrics: Metrics) -> Arc<Self> {
         let count = ReaderCount { readers: 0, since: Instant::now(), is_closed: false };
-        Arc::new(Self { count: Mutex::new(count), changed: Notify::new(), metrics })
+        let (changed, came) = (Notify::new(), Notify::new());
+        Arc::new(Self { count: Mutex::new(count), changed, came, metrics })
     }
 
     fn lock(&self) -> MutexGuard<'_, ReaderCount> {
@@ -48,6 +51,7 @@ impl SharedReaders {
         }
         count.readers += 1;
         drop(count);
+        self.came.notify_one();
         self.metrics.shared_readers(1);
         Some(SharedReader(Arc::clone(self)))
     }
@@ -56,6 +60,19 @@ impl SharedReaders {
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.changed.notify_one();
+    }
+
+    /// Since when there is none; `None` while there is one, and for a stream that is closed.
+    pub(super) fn unread_since(&self) -> Option<Instant> {
+        let count = self.lock();
+        (count.readers == 0 && !count.is_closed).then_some(count.since)
+    }
+
+    /// Waits until there is one. For one task.
+    pub(super) async fn read(&self) {
+        while self.lock().readers == 0 {
+            self.came.notified().await;
+        }
     }
 
     /// What [`Self::unread`] waits for may have changed.
@@ -143,5 +160,21 @@ mod tests {
         unread().await;
         assert_eq!(begun.elapsed(), LEAVE);
         assert!(readers.add().is_none(), "it is closed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_known_since_when_nobody_reads() {
+        let readers = SharedReaders::new(Metrics::new().expect("metrics"));
+        let begun = Instant::now();
+        assert_eq!(readers.unread_since(), Some(begun));
+        assert!(timeout(LEAVE, readers.read()).await.is_err());
+        let reader = readers.add();
+        readers.read().await;
+        assert_eq!(readers.unread_since(), None);
+        drop(reader);
+        assert_eq!(readers.unread_since(), Some(begun + LEAVE));
+        assert!(timeout(LEAVE, readers.read()).await.is_err(), "the one before has left");
+        readers.close();
+        assert_eq!(readers.unread_since(), None, "it is closed");
     }
 }

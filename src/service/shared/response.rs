@@ -10,6 +10,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::credential::is_credential;
 use super::question::SharedQuestion;
 use crate::server::event_stream::is_event_stream;
 use crate::service::backend_stream::is_encoded;
@@ -18,6 +19,9 @@ use crate::service::stream_head::forbid_buffering;
 const SET_COOKIE2: HeaderName = HeaderName::from_static("set-cookie2");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// Says to a gateway that a stream is no response of the backend: its client is sent away.
+const AWAY: HeaderName = HeaderName::from_static("ssegate-away");
 
 /// Why a response is not given to several readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +86,16 @@ pub(in crate::service) fn may_be_shared(
     } else {
         Ok(())
     }
+}
+
+/// Notes that a response sends its client away, for a gateway that has sent the request: to it, 200 would be a stream.
+pub(in crate::service) fn note_away(headers: &mut HeaderMap) {
+    headers.insert(AWAY, HeaderValue::from_static("1"));
+}
+
+/// Whether another gateway could not ask the backend.
+pub(super) fn is_away(headers: &HeaderMap) -> bool {
+    headers.contains_key(AWAY)
 }
 
 /// Whether `Cache-Control` has `private`, also with the names of fields (RFC 9111, section 5.2.2.7), or is no list of
@@ -182,8 +196,11 @@ pub(in crate::service) fn shared_head(headers: &HeaderMap) -> HeaderMap {
     for (name, value) in headers {
         let is_for_gateway =
             ["grip-", "ssegate-"].iter().any(|begin| name.as_str().starts_with(begin));
+        // Such as the token of a session that the backend has begun: with it, readers would have one together.
+        let is_for_one =
+            is_credential(name.as_str()) && !name.as_str().starts_with("access-control-");
         let is_of_bytes = ["content-md5", "digest", "repr-digest"].contains(&name.as_str());
-        if !NOT_REPEATED.contains(name) && !is_of_bytes && !is_for_gateway {
+        if !NOT_REPEATED.contains(name) && !is_of_bytes && !is_for_gateway && !is_for_one {
             head.append(name, value.clone());
         }
     }
@@ -316,6 +333,7 @@ mod tests {
             ("x-own", "2"),
             ("vary", "accept"),
             ("access-control-allow-origin", "*"),
+            ("access-control-allow-credentials", "true"),
             ("set-cookie", "secret"),
             ("content-length", "3"),
             ("etag", "\"a\""),
@@ -326,6 +344,8 @@ mod tests {
             ("grip-hold", "stream"),
             ("ssegate-stream", "secret"),
             ("server-timing", "secret"),
+            ("x-auth-token", "secret"),
+            ("x-session-id", "secret"),
             ("cache-control", "public"),
         ]));
         let expected = headers(&[
@@ -334,6 +354,7 @@ mod tests {
             ("x-own", "2"),
             ("vary", "accept"),
             ("access-control-allow-origin", "*"),
+            ("access-control-allow-credentials", "true"),
             ("cache-control", "no-store"),
             ("x-accel-buffering", "no"),
         ]);

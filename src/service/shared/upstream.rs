@@ -30,6 +30,8 @@ pub(in crate::service) struct SharedUpstream {
     newest: AtomicU64,
     // Whether nothing more comes to the hub.
     is_complete: AtomicBool,
+    /// Whether it is one of those that its route may have.
+    pub(super) is_counted: AtomicBool,
 }
 
 /// How far a shared stream has come.
@@ -115,6 +117,7 @@ impl SharedUpstream {
             is_followed: watch::Sender::new(false),
             newest: AtomicU64::default(),
             is_complete: AtomicBool::default(),
+            is_counted: AtomicBool::new(true),
         }
     }
 

@@ -81,6 +81,32 @@ impl UpstreamTable {
         }
         known.holds_at(position).then_some(SharedJoin::Remembered(known.end))
     }
+
+    /// Closes the stream of a route that nobody has read for the longest time. Returns whether there was one.
+    fn close_unread(&mut self, scope: &Arc<str>) -> bool {
+        let of_route = self.by_name.values().filter(|upstream| upstream.scope == *scope);
+        let unread =
+            of_route.filter_map(|upstream| Some((upstream.readers.unread_since()?, upstream)));
+        let Some((_, oldest)) = unread.min_by_key(|(since, _)| *since) else { return false };
+        let oldest = Arc::clone(oldest);
+        // Its pump ends at once. Readers come under this lock only.
+        oldest.readers.close();
+        self.discount(&oldest);
+        true
+    }
+
+    /// A stream is none of those any more that its route may have.
+    fn discount(&mut self, upstream: &SharedUpstream) {
+        if !upstream.is_counted.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        if let Some(count) = self.counts.get_mut(&upstream.scope) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&upstream.scope);
+            }
+        }
+    }
 }
 
 /// Where a request is in its stream.
@@ -155,8 +181,8 @@ impl SharedStreams {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins the stream of a question, or begins one, if its route, which has this scope, has less than `most`.
-    /// One of another backend, which the route had before a reload, is left to its readers.
+    /// Joins the stream of a question, or begins one, if its route, which has this scope, has less than `most` that are
+    /// read: the others make room. One of another backend, which the route had before a reload, is left to its readers.
     pub(in crate::service) fn join(
         &self,
         key: &QuestionKey,
@@ -176,13 +202,13 @@ impl SharedStreams {
         {
             return joined;
         }
-        let count = table.counts.entry(Arc::clone(scope)).or_default();
-        if *count >= most {
+        let count = table.counts.get(scope).copied().unwrap_or_default();
+        if count >= most && !table.close_unread(scope) {
             return SharedJoin::Full;
         }
         let readers = SharedReaders::new(self.0.metrics.clone());
         let Some(reader) = readers.add() else { return SharedJoin::Full };
-        *count += 1;
+        *table.counts.entry(Arc::clone(scope)).or_default() += 1;
         table.newest += 1;
         let route = (Arc::clone(scope), Arc::clone(backend));
         let (own, name) = (begun.unwrap_or_else(|| key.clone()), (table.newest, path));
@@ -202,7 +228,7 @@ impl SharedStreams {
         SharedJoin::First(upstream, reader, feed)
     }
 
-    /// Whether the backend is being asked this just now.
+    /// Whether the backend is asked this, now or when the stream has ended.
     pub(in crate::service) fn is_asked(
         &self,
         key: &QuestionKey,
@@ -210,10 +236,7 @@ impl SharedStreams {
     ) -> bool {
         let table = self.lock();
         let begun = position.begun(key);
-        [Some(key), begun.as_ref()].into_iter().flatten().any(|key| {
-            let known = table.by_key.get(key);
-            known.is_some_and(|upstream| matches!(upstream.phase(), SharedPhase::Asked))
-        })
+        [Some(key), begun.as_ref()].into_iter().flatten().any(|key| table.by_key.contains_key(key))
     }
 
     /// The stream with this name.
@@ -244,12 +267,7 @@ impl SharedStreams {
         if table.by_key.get(&upstream.key).is_some_and(|known| Arc::ptr_eq(known, upstream)) {
             table.by_key.remove(&upstream.key);
         }
-        if let Some(count) = table.counts.get_mut(&upstream.scope) {
-            *count -= 1;
-            if *count == 0 {
-                table.counts.remove(&upstream.scope);
-            }
-        }
+        table.discount(upstream);
         if end.is_remembered() {
             let now = Instant::now();
             if table.remembered.len() >= MAX_REMEMBERED {
@@ -306,6 +324,11 @@ impl SharedFeed {
         let (upstream, received) = (Arc::clone(&self.upstream), Instant::now());
         // The source is gone: the gateway has stopped.
         drop(self.streams.0.pieces.send(SharedPiece { upstream, received, what }).await);
+    }
+
+    /// Waits until the stream has a reader.
+    pub(super) async fn read(&self) {
+        self.upstream.readers.read().await;
     }
 
     /// Waits until the stream had no reader for `leave`. No reader comes after that.

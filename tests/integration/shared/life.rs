@@ -169,6 +169,40 @@ async fn a_request_over_the_limit_goes_alone() {
     let _joined = join(&gateway, Via::Http1, get("/a")).await;
 }
 
+/// A stream that is open for whoever may come back makes room for one that somebody reads, the longest unread first.
+#[tokio::test]
+async fn streams_without_readers_make_room() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, "leave: 1h, limits: { upstreams: 3 }").start().await;
+    let unread = async |target: &str| {
+        let before = gateway.metrics().await.sum("ssegate_shared_readers", &[]);
+        let (reader, call) = first(&gateway, &upstream, target).await;
+        drop(reader);
+        eventually(SOON, "it is left", async || {
+            gateway.metrics().await.sum("ssegate_shared_readers", &[]) == before
+        })
+        .await;
+        call
+    };
+    let (_reader, _read) = first(&gateway, &upstream, "/read").await;
+    let oldest = unread("/a").await;
+    let older = unread("/b").await;
+    let newest = unread("/c").await;
+    oldest.closed().await;
+    let (_another, _call) = first(&gateway, &upstream, "/d").await;
+    older.closed().await;
+    let (_more, _call) = first(&gateway, &upstream, "/e").await;
+    newest.closed().await;
+    gateway.counts("ssegate_shared_ended_total", &["reason=\"left\""], 3.0).await;
+    assert_eq!(gateway.metrics().await.sum("ssegate_shared_upstreams", &[]), 3.0);
+    // All of them are read: one more goes alone.
+    let answer = async { upstream.call().await.answer("200 OK", "", "alone").await };
+    let (response, ()) = tokio::join!(gateway.send(Via::Http1, get("/f")), answer);
+    assert_eq!(response.text().await, "alone");
+    gateway.counts("ssegate_shared_alone_total", &["reason=\"max_upstreams\""], 1.0).await;
+}
+
 /// Each reader then asks for itself, and for a while without waiting for another.
 #[tokio::test]
 async fn what_cannot_be_shared_is_not() {

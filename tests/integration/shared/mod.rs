@@ -14,6 +14,8 @@ mod life;
 mod loops;
 /// In what two users differ, and what becomes of them.
 mod matrix;
+/// Pages of other origins.
+mod origins;
 /// php-fpm, whose workers are few.
 mod php;
 /// Clients that come back, and those that come late.

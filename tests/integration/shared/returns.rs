@@ -1,7 +1,7 @@
 //! What happens when the backend's stream ends or breaks: it is asked again, as a browser would, while readers stay.
 
 use super::{STREAM, build, data, end, first, get, join, open};
-use crate::support::{Redis, Upstream, Via};
+use crate::support::{Redis, SOON, Upstream, Via, eventually};
 
 /// With the last id of the backend; nothing is missing then, and readers are told nothing.
 #[tokio::test]
@@ -28,6 +28,55 @@ async fn a_stream_that_ends_goes_on_after_its_last_id() {
     gateway.counts("ssegate_shared_retries_total", &["reason=\"complete\""], 1.0).await;
     gateway.counts("ssegate_shared_retries_total", &["reason=\"broken\""], 1.0).await;
     assert_eq!(gateway.metrics().await.sum("ssegate_gaps_total", &[]), 0.0);
+}
+
+/// Whoever comes before the stream is left has what was kept, and then the backend is asked for what follows.
+#[tokio::test]
+async fn a_stream_that_ends_is_not_asked_for_again_for_nobody() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, "leave: 1h").start().await;
+    let (reader, mut call) = first(&gateway, &upstream, "/unread").await;
+    call.write_chunk("retry: 100\nid: 7\ndata: 1\n\nid: 8\ndata: 2\n\n").await;
+    drop(reader);
+    eventually(SOON, "nobody reads", async || {
+        gateway.metrics().await.sum("ssegate_shared_readers", &[]) == 0.0
+    })
+    .await;
+    end(&mut call).await;
+    drop(call);
+    gateway.counts("ssegate_shared_retries_total", &["reason=\"complete\""], 1.0).await;
+    // The next that is asked for ends later, and has to wait for longer.
+    let (_reader, mut call) = first(&gateway, &upstream, "/read").await;
+    call.write_chunk("retry: 400\n\n").await;
+    end(&mut call).await;
+    drop(call);
+    let mut call = upstream.call().await;
+    assert_eq!(call.line(), "GET /read HTTP/1.1");
+    call.write(STREAM).await;
+
+    let mut back = open(&gateway, Via::H2c, get("/unread").header("last-event-id", "7")).await;
+    assert_eq!(data(&mut back, 1).await, ["2"]);
+    let mut call = upstream.call().await;
+    assert_eq!((call.line(), call.header("last-event-id")), ("GET /unread HTTP/1.1", "8"));
+    call.write(STREAM).await;
+    call.write_chunk("id: 9\ndata: 3\n\n").await;
+    assert_eq!(data(&mut back, 1).await, ["3"]);
+}
+
+/// `retry` says when the pump comes back to the backend. Readers come back to the gateway.
+#[tokio::test]
+async fn readers_are_not_told_when_to_come_back_to_the_backend() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, "").start().await;
+    let (mut reader, mut call) = first(&gateway, &upstream, "/").await;
+    call.write_chunk("retry: 0\nid: 7\ndata: 1\n\nretry: 1\n\nid: 8\ndata: 2\n\n").await;
+    for expected in ["1", "2"] {
+        let block = reader.next_block().await;
+        let event = block.event.as_ref().map(|event| &*event.data);
+        assert_eq!((event, block.retry), (Some(expected), None), "{block:?}");
+    }
 }
 
 /// Without ids nobody knows what was missed.

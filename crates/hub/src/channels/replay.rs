@@ -31,8 +31,12 @@ impl HubState {
             return None;
         }
         self.touch(&channels);
+        let mut is_unsure = false;
         match &request.resume {
-            Resume::AfterId(id) => request.resume = self.after_id(id, &channels),
+            Resume::AfterId(id) => {
+                let (resume, is_certain) = self.after_id(id, &channels);
+                (request.resume, is_unsure) = (resume, !is_certain);
+            }
             Resume::Whole => request.resume = self.since_confirmed(&channels),
             Resume::After { .. } | Resume::Newest(_) | Resume::Foreign(_) | Resume::Unknown => {}
         }
@@ -50,7 +54,10 @@ impl HubState {
             self.replay_foreign(request, &ids, &channels);
             return None;
         }
-        let page = self.page(&request, &channels);
+        let mut page = self.page(&request, &channels);
+        if is_unsure {
+            page.begin_with_unknown(vec![0]);
+        }
         self.send_page(request, page);
         None
     }
@@ -139,19 +146,18 @@ impl HubState {
         page
     }
 
-    /// What follows the event that has this id on the one channel of a stream. One of ours may be that of an event
-    /// that is not kept any more.
-    fn after_id(&self, id: &[u8], channels: &[ChannelIndex]) -> Resume {
+    /// What follows the event that has this id on the one channel of a stream, and whether that is certain. One of
+    /// ours may be that of an event that is not kept any more.
+    fn after_id(&self, id: &[u8], channels: &[ChannelIndex]) -> (Resume, bool) {
         let history = channels.first().and_then(|&index| {
             let channel = self.channels.get(index as usize)?;
             channel.history.as_ref()
         });
-        let kept = history.and_then(|history| history.number_of_id(id));
-        let ours = || EventId::parse(id).filter(|id| id.run == self.run).map(|id| id.number);
-        match kept.or_else(ours) {
-            Some(number) => self.after_number(number),
-            None => Resume::Unknown,
+        if let Some(place) = history.and_then(|history| history.place_of_id(id)) {
+            return (self.after_number(place.number), place.is_certain);
         }
+        let ours = EventId::parse(id).filter(|id| id.run == self.run);
+        (ours.map_or(Resume::Unknown, |id| self.after_number(id.number)), true)
     }
 
     /// All that has come on the one channel of a stream. What was dropped since is missed.

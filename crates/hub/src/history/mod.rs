@@ -6,6 +6,7 @@
 //! together.
 
 pub(super) mod budget;
+pub(super) mod foreign_ids;
 mod log_ids;
 pub(super) mod merge;
 pub(super) mod page;
@@ -18,6 +19,7 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
+use self::foreign_ids::ForeignIds;
 use self::log_ids::LogIds;
 use self::record::{HistoryRecord, RecordContent};
 use self::retention::HistorySettings;
@@ -43,13 +45,6 @@ pub(super) struct History {
     dropped: EventName,
     log: Option<LogIds>,
     foreign: Option<ForeignIds>,
-}
-
-/// Of a channel whose publisher may give the ids, what is known of an event that is not kept any more.
-#[derive(Debug, Default)]
-struct ForeignIds {
-    /// The id of the newest record that was dropped.
-    dropped: Option<Box<str>>,
 }
 
 impl History {
@@ -91,7 +86,9 @@ impl History {
     /// The memory that it takes, in bytes.
     pub(super) fn held(&self) -> usize {
         let ids = self.log.as_ref().map_or(0, |log| log.ids.capacity());
+        let foreign = self.foreign.as_ref().map_or(0, ForeignIds::held);
         self.bytes
+            + foreign
             + self.records.len() * FRAME_BYTES
             + self.records.capacity() * size_of::<HistoryRecord>()
             + ids * size_of::<EntryId>()
@@ -189,6 +186,9 @@ impl History {
             debug_assert!(log.ids.back().is_none_or(|newest| *newest <= id));
             log.ids.push_back(id);
         }
+        if let Some(foreign) = &mut self.foreign {
+            foreign.add(content.id());
+        }
         self.bytes += content.bytes();
         self.records.push_back(HistoryRecord { number, received, name, content });
         self.drop_surplus();
@@ -236,7 +236,7 @@ impl History {
         }
         self.dropped = name;
         if let Some(foreign) = &mut self.foreign {
-            foreign.dropped = newest_foreign;
+            foreign.drop_all(newest_foreign);
         }
     }
 
@@ -263,25 +263,6 @@ impl History {
             usize::try_from(name.k).ok().and_then(|k| self.records.get(after + k.checked_sub(1)?));
         let record = there.filter(found).or_else(|| self.records.range(after..).find(found))?;
         Some(record.number)
-    }
-
-    /// The number of the newest event with this id, if it is kept, or the newest that was dropped.
-    ///
-    /// A scan, the newest first: clients that come back have seen one of the last, as a rule.
-    pub(super) fn number_of_id(&self, id: &[u8]) -> Option<u64> {
-        let mut newest = self.records.iter().rev();
-        let kept = newest.find(|record| record.content.id().is_some_and(|it| it.as_bytes() == id));
-        let dropped = || {
-            let dropped = self.foreign.as_ref()?.dropped.as_deref()?;
-            (dropped.as_bytes() == id).then_some(self.complete_after)
-        };
-        kept.map(|record| record.number).or_else(dropped)
-    }
-
-    /// The id of the newest record, where the publisher may give ids.
-    fn newest_foreign_id(&self) -> Option<Box<str>> {
-        self.foreign.as_ref()?;
-        self.records.back()?.content.id().map(Into::into)
     }
 
     /// Whether nothing has been kept or dropped after `number`.
@@ -323,7 +304,7 @@ impl History {
             self.complete_after = oldest.number;
             self.dropped = oldest.name;
             if let Some(foreign) = &mut self.foreign {
-                foreign.dropped = oldest.content.id().map(Into::into);
+                foreign.drop_oldest(oldest.content.id());
             }
             loss = oldest.loss();
         }

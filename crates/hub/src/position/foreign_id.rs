@@ -6,10 +6,11 @@ use ssegate_sse::encode::is_field_value;
 /// servers bound the length.
 pub const MAX_FOREIGN_ID: usize = 1024;
 
-/// Whether an event is sent with this id of its publisher. An empty one names nothing, and one with a control
-/// character cannot be a header field.
+/// Whether an event is sent with this id of its publisher. An empty one names nothing, one with a control character
+/// cannot be a header field, and spaces around one do not come back (RFC 9110, section 5.5).
 pub fn is_foreign_id(id: &str) -> bool {
-    !id.is_empty() && id.len() <= MAX_FOREIGN_ID && is_field_value(id)
+    let has_space_around = id.starts_with(' ') || id.ends_with(' ');
+    !id.is_empty() && id.len() <= MAX_FOREIGN_ID && is_field_value(id) && !has_space_around
 }
 
 #[cfg(test)]
@@ -28,6 +29,10 @@ mod tests {
             ("a\rb", false),
             ("a\nb", false),
             ("a\tb", false),
+            (" a", false),
+            ("a ", false),
+            (" ", false),
+            ("\u{a0}a", true),
         ] {
             assert_eq!(is_foreign_id(id), expected, "{id:?}");
         }

@@ -115,9 +115,23 @@ fn a_client_resumes_after_an_id_of_either_kind() {
         assert_eq!(back(&test, &id_of(&test, 1)).await, (all.to_vec(), history), "ours for it");
         assert_eq!(back(&test, &id_of(&test, 2)).await, (all[1..].to_vec(), history));
         assert_eq!(back(&test, "b").await, (Vec::new(), history));
-        // The newest event with an id counts: the publisher may repeat itself.
+    });
+}
+
+#[test]
+fn a_client_whose_id_several_events_have_is_told_so_or_sent_some_again() {
+    run(async {
+        let (test, _first) = begun(1).await;
+        publish(&test, &[(Some("a"), "1"), (Some("a"), "2"), (Some("b"), "3")]).await;
+        // It has the first or the second of them.
+        let rest = vec!["2@a".to_owned(), "3@b".to_owned()];
+        assert_eq!(back(&test, "a").await, (rest, Some(ResumedFrom::History)));
         publish(&test, &[(Some("a"), "4"), (None, "5")]).await;
-        assert_eq!(back(&test, "a").await, (vec!["5@R-5".to_owned()], history));
+        // Where it has the older, it has missed the one with another id between them.
+        let (events, from) = back(&test, "a").await;
+        let [gap, rest] = &events[..] else { panic!("{events:?}") };
+        assert!(gap.contains("unknown_id") && gap.ends_with('@'), "without an id: {gap}");
+        assert_eq!((&**rest, from), ("5@R-5", Some(ResumedFrom::Gap)));
     });
 }
 
