@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::channel::Confirmation;
 use super::hub_state::HubState;
 use crate::fleet::rules::FleetRule;
+use crate::gap::GapReason;
 use crate::history::merge::HistorySlice;
 use crate::history::page::ReplayPage;
 use crate::inbox::message::{Message, ReplayMessage};
@@ -56,7 +57,7 @@ impl HubState {
         }
         let mut page = self.page(&request, &channels);
         if is_unsure {
-            page.begin_with_unknown(vec![0]);
+            page.begin_without_place(GapReason::UnknownId, vec![0]);
         }
         self.send_page(request, page);
         None
