@@ -218,10 +218,10 @@ metrics! {
 
     // Certificates.
     certificate_expiry: GaugeVec = "ssegate_tls_certificate_expiry_timestamp_seconds",
-        "Expiry of the certificate of a listener, in Unix time." by ["listener"];
+        "Expiry of each certificate, by its file, of a listener, in Unix time." by ["listener", "certificate"];
     certificate_reloads: IntCounterVec = "ssegate_tls_certificate_reloads_total",
-        "Reloads of certificates, on SIGHUP or after their files changed, by result."
-        by ["result"];
+        "Reloads of each certificate, on SIGHUP or after its files changed, by result."
+        by ["listener", "certificate", "result"];
 
     // Backends.
     upstream_connections: IntGaugeVec = "ssegate_upstream_connections",
