@@ -19,6 +19,10 @@ const LATENCIES: &[f64] = &[
     1.0, 2.5, 5.0,
 ];
 
+/// The buckets of the time since an entry was published, in seconds. Ids have milliseconds.
+const PUBLISH_LATENCIES: &[f64] =
+    &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
+
 /// Declares [`Registered`]. A line has a metric's field and type, its name and its help; then the
 /// label names after `by`, and the buckets after `in`.
 macro_rules! metrics {
@@ -104,6 +108,9 @@ metrics! {
         "Events not delivered to at least one stream, by reason." by ["reason"];
     delivery_latency: Histogram = "ssegate_delivery_latency_seconds",
         "Time from receiving a message to writing its frame to a socket." in LATENCIES;
+    publish_latency: Histogram = "ssegate_publish_latency_seconds",
+        "Time from publishing an entry of a Redis Stream, as its id says, to giving it to the streams of a core; once for each core."
+        in PUBLISH_LATENCIES;
     queue_bytes: IntGauge = "ssegate_queue_bytes", "Bytes of events queued for clients.";
     history_bytes: IntGauge = "ssegate_history_bytes",
         "Memory used by the histories of all channels.";
@@ -342,7 +349,7 @@ What `/metrics` on the admin listener has, in the text format of Prometheus. Thi
 table in `src/metrics/table.rs`: `UPDATE_DOCS=1 cargo test metrics::table` writes it, and the test fails while the
 two differ.
 
-Beside these there are `ssegate_build_info` (a gauge that is always 1, with the label `version`) and the
+Beside these there are `ssegate_build_info` (a gauge that is always 1, with the labels `version` and `commit`) and the
 `process_*` metrics of every Prometheus client.
 
 | metric | type | labels | what it says |
