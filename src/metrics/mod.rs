@@ -7,6 +7,7 @@
 mod figures;
 mod hub;
 mod kept;
+mod process;
 mod route;
 mod shard;
 mod shared;
@@ -20,6 +21,7 @@ use std::time::SystemTime;
 use prometheus::{Gauge, Opts, TextEncoder};
 
 pub use self::figures::{CertificateFigure, Figures, LatencyBuckets, StreamFigure};
+use self::process::ProcessMetrics;
 pub use self::route::RouteMetrics;
 pub use self::shard::ShardMetrics;
 pub use self::shared::SharedHubMetrics;
@@ -321,16 +323,17 @@ impl Metrics {
     }
 
     fn register_build_info(&self) -> Result<(), prometheus::Error> {
-        let opts = Opts::new("ssegate_build_info", "Always 1; the label has the version.")
-            .const_label("version", env!("CARGO_PKG_VERSION"));
+        let help = "Always 1; the labels have the version, and the commit if it is known.";
+        let opts = Opts::new("ssegate_build_info", help)
+            .const_label("version", env!("CARGO_PKG_VERSION"))
+            .const_label("commit", env!("SSEGATE_COMMIT"));
         let info = Gauge::with_opts(opts)?;
         info.set(1.0);
         self.0.registry.register(Box::new(info))
     }
 
     fn register_process(&self) -> Result<(), prometheus::Error> {
-        let process = prometheus::process_collector::ProcessCollector::for_self();
-        self.0.registry.register(Box::new(process))
+        self.0.registry.register(Box::new(ProcessMetrics::new()?))
     }
 }
 

@@ -176,6 +176,8 @@ fn copy_context(to: &Path) {
 async fn the_context_of_docker_build_holds_all_that_cargo_reads() {
     let dir = TempDir::new().unwrap();
     copy_context(dir.path());
+    // Cargo does without a build script that is missing, and the compiler does not.
+    assert!(dir.path().join("build.rs").exists());
     // Reads every manifest of the workspace, and fails where one or its sources are missing.
     let output = Program::new(env!("CARGO"))
         .args(["metadata", "--locked", "--offline", "--no-deps", "--format-version", "1"])
@@ -184,4 +186,14 @@ async fn the_context_of_docker_build_holds_all_that_cargo_reads() {
         .output(SOON)
         .await;
     assert_eq!(output.code(), 0, "{output:?}");
+}
+
+/// git's files are not in an archive, and the program says of which commit it is all the same.
+#[tokio::test]
+async fn an_archive_of_the_sources_says_of_which_commit_it_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shell = |script: &str| Program::new("/bin/sh").args(["-c", script]).dir(root);
+    let archived = shell("git archive HEAD .commit | tar -xO").output(SOON).await.success();
+    let head = shell("git rev-parse HEAD").output(SOON).await.success();
+    assert_eq!(archived, head, ".gitattributes has to say so");
 }
