@@ -7,6 +7,8 @@
 FROM rust:1-slim-bookworm AS build
 WORKDIR /src
 COPY . .
+# git's files are not in the context: docker build --build-arg SSEGATE_COMMIT=$(git rev-parse HEAD) …
+ARG SSEGATE_COMMIT
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --bin ssegate \

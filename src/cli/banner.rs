@@ -20,7 +20,7 @@ pub(super) fn show(settings: &Settings, publish: Option<&str>) {
 }
 
 fn text(settings: &Settings, program: &str, publish: Option<&str>) -> String {
-    let mut text = format!("ssegate {}\n\n", env!("CARGO_PKG_VERSION"));
+    let mut text = format!("ssegate {}\n\n", env!("SSEGATE_VERSION"));
     let mut row = |name: &str, value: &str| text.push_str(&format!("  {name:<9} {value}\n"));
     let is_demo = |route: &Arc<RouteSettings>| matches!(route.target, Target::Demo);
     let name = if settings.routes.iter().any(is_demo) { "demo" } else { "open" };

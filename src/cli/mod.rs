@@ -51,7 +51,7 @@ pub(crate) use report::report;
 /// sends each message to browsers as a Server-Sent Event. All other requests are forwarded to the
 /// backend. Without a command, ssegate runs the gateway.
 #[derive(Debug, Parser)]
-#[command(name = "ssegate", version, after_long_help = AFTER_HELP)]
+#[command(name = "ssegate", version = env!("SSEGATE_VERSION"), after_long_help = AFTER_HELP)]
 #[command(subcommand_value_name = "COMMAND")]
 struct Arguments {
     #[command(subcommand)]

@@ -7,10 +7,8 @@ use std::io::Read;
 use std::time::Duration;
 
 use clap::Args;
-use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
-    RedisError,
+    Client, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError,
 };
 use ssegate::config;
 use ssegate::source::SourceLocation;
@@ -158,13 +156,14 @@ async fn publish(
     let address = info.addr().clone();
     let at = address.to_string();
     let hint = |error: &RedisError| hint(error, &address, is_embedded);
-    let connected = connect(info).await;
+    // It blocks: nothing else runs here.
+    let connected = connect(info);
     let mut connection = connected.map_err(|error| {
         let hint = hint(&error);
         PublishError::Connect(at.clone(), error, hint)
     })?;
     let mut command = redis::cmd("PUBLISH");
-    let receivers = command.arg(channel).arg(message).query_async(&mut connection).await;
+    let receivers = command.arg(channel).arg(message).query(&mut connection);
     Ok(receivers.map_err(|error| {
         let hint = hint(&error);
         PublishError::Publish(at, error, hint)
@@ -199,11 +198,11 @@ fn is_distrust(error: &RedisError) -> bool {
     error.to_string().contains("certificate")
 }
 
-async fn connect(info: ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(RESPONSE_TIMEOUT));
-    Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await
+fn connect(info: ConnectionInfo) -> Result<Connection, RedisError> {
+    let connection = Client::open(info)?.get_connection_with_timeout(CONNECT_TIMEOUT)?;
+    connection.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
+    connection.set_write_timeout(Some(RESPONSE_TIMEOUT))?;
+    Ok(connection)
 }
 
 #[cfg(test)]

@@ -1,54 +1,110 @@
 //! Watches the certificates of the listeners: reloads changed files, and warns before they expire.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::health::{Health, date};
 use crate::metrics::Metrics;
-use crate::server::certificate::{Certificate, ValidityStatus};
+use crate::server::certificate::{Certificate, CertificateReload, Validity, ValidityStatus};
 use crate::server::listener::Listener;
 
 /// The interval at which the files are checked for changes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Which certificate of which listener: the listener's address, and the certificate's file.
+type CertificateName = (String, String);
+
+/// What was last logged of a certificate.
+type Standing = (Option<Validity>, ValidityStatus);
+
+/// What the metrics, `/readyz` and the log know of the certificates in use.
+struct CertificateReports {
+    health: Health,
+    metrics: Metrics,
+    standings: BTreeMap<CertificateName, Standing>,
+}
+
 /// Runs as long as the gateway. A file that cannot be used is logged once; the certificate in use
 /// stays.
 pub(super) async fn watch(listeners: Vec<Listener>, health: Health, metrics: Metrics) {
     let mut interval = tokio::time::interval(CHECK_INTERVAL);
-    let mut reported = vec![(None, ValidityStatus::Valid); listeners.len()];
+    let mut reports = CertificateReports { health, metrics, standings: BTreeMap::new() };
     loop {
         interval.tick().await;
         let now = SystemTime::now();
-        for (listener, reported) in listeners.iter().zip(&mut reported) {
+        let mut seen = BTreeMap::new();
+        for listener in &listeners {
             let Some(tls) = &listener.tls else { continue };
-            let listener = listener.address.to_string();
-            renew(&tls.certificate, &listener, &metrics, now);
-            health.set_certificate(&listener, tls.certificate.problem(now));
-            let Some(validity) = tls.certificate.validity() else { continue };
-            let end = validity.not_after().duration_since(SystemTime::UNIX_EPOCH);
-            metrics.certificate_expiry(&listener, end.unwrap_or_default().as_secs_f64());
-            let standing = (Some(validity), validity.status(now));
-            if std::mem::replace(reported, standing) != standing {
-                warn(&tls.certificate, &listener, standing.1, now);
+            for reload in tls.certificates.reload(now) {
+                let name = name(listener.address, &reload.certificate.path());
+                reloaded(&name, &reload, &reports.metrics);
+                let standing = reports.report(&name, &reload.certificate, now);
+                seen.insert(name, standing);
             }
+        }
+        reports.forget_all_but(seen);
+    }
+}
+
+impl CertificateReports {
+    /// Tells the metrics, `/readyz` and the log of a certificate that is in use.
+    fn report(
+        &self,
+        name: &CertificateName,
+        certificate: &Certificate,
+        now: SystemTime,
+    ) -> Standing {
+        let (listener, file) = name;
+        self.health.set_certificate(&about(name), certificate.problem(now));
+        let validity = certificate.validity();
+        let end = validity.map(|validity| validity.not_after());
+        self.metrics.certificate_in_use(listener, file, end);
+        let standing = (validity, validity.map_or(ValidityStatus::Valid, |it| it.status(now)));
+        let before = self.standings.get(name).copied();
+        if before.unwrap_or((None, ValidityStatus::Valid)) != standing {
+            warn(name, standing, now);
+        }
+        standing
+    }
+
+    /// Forgets those that a reload has taken out of the configuration.
+    fn forget_all_but(&mut self, seen: BTreeMap<CertificateName, Standing>) {
+        for name in self.standings.keys().filter(|name| !seen.contains_key(*name)) {
+            self.health.set_certificate(&about(name), None);
+            self.metrics.certificate_gone(&name.0, &name.1);
+        }
+        self.standings = seen;
+    }
+}
+
+/// Logs and counts what a new configuration has done to the certificates of a listener.
+pub(super) fn replaced(address: SocketAddr, reloads: &[CertificateReload], metrics: &Metrics) {
+    for reload in reloads {
+        let (listener, file) = name(address, &reload.certificate.path());
+        metrics.certificate_reloaded(&listener, &file, reload.result.is_ok());
+        if let Err(error) = &reload.result {
+            tracing::error!(listener, file, %error, "the certificate stays unchanged");
         }
     }
 }
 
-fn renew(certificate: &Certificate, listener: &str, metrics: &Metrics, now: SystemTime) {
-    match certificate.reload(now) {
+fn reloaded((listener, file): &CertificateName, reload: &CertificateReload, metrics: &Metrics) {
+    let expires = || {
+        let validity = reload.certificate.validity();
+        validity.map(|validity| date(validity.not_after())).map(tracing::field::display)
+    };
+    match &reload.result {
         Ok(true) => {
-            metrics.certificate_reloaded(true);
-            let expires = certificate.validity().map(|validity| date(validity.not_after()));
-            let expires = expires.map(tracing::field::display);
-            tracing::info!(listener, expires, "certificate reloaded");
+            metrics.certificate_reloaded(listener, file, true);
+            tracing::info!(listener, file, expires = expires(), "certificate reloaded");
         }
         Ok(false) => {}
         Err(error) => {
-            metrics.certificate_reloaded(false);
-            let shown = certificate.validity().map(|validity| date(validity.not_after()));
-            let shown_expires = shown.map(tracing::field::display);
+            metrics.certificate_reloaded(listener, file, false);
             tracing::error!(
-                listener, %error, shown_expires,
+                listener, file, %error, shown_expires = expires(),
                 "cannot reload the certificate; the old one stays in use"
             );
         }
@@ -56,17 +112,23 @@ fn renew(certificate: &Certificate, listener: &str, metrics: &Metrics, now: Syst
 }
 
 /// Logs a change of the certificate's standing, including the first at start.
-fn warn(certificate: &Certificate, listener: &str, standing: ValidityStatus, now: SystemTime) {
-    let file = certificate.path();
-    let file = file.display();
-    let problem = certificate.validity().and_then(|validity| validity.problem(now));
-    match standing {
+fn warn((listener, file): &CertificateName, (validity, status): Standing, now: SystemTime) {
+    let problem = validity.and_then(|validity| validity.problem(now));
+    match status {
         ValidityStatus::Valid => {}
         ValidityStatus::ExpiresSoon | ValidityStatus::ExpiresVerySoon => {
-            tracing::warn!(listener, %file, problem, "the certificate expires soon");
+            tracing::warn!(listener, file, problem, "the certificate expires soon");
         }
         ValidityStatus::NotYetValid | ValidityStatus::Expired => {
-            tracing::error!(listener, %file, problem, "clients reject the certificate");
+            tracing::error!(listener, file, problem, "clients reject the certificate");
         }
     }
+}
+
+fn name(listener: SocketAddr, file: &Path) -> CertificateName {
+    (listener.to_string(), file.display().to_string())
+}
+
+fn about((listener, file): &CertificateName) -> String {
+    format!("{listener}, {file}")
 }

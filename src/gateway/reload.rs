@@ -15,6 +15,7 @@ use ssegate_hub::{Hub, HubSettings};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
 
+use super::certificates::replaced;
 use super::config_change::{ConfigChange, ConfigChanges};
 use super::config_loader::ConfigLoader;
 use super::duration_text::DurationText;
@@ -158,14 +159,10 @@ impl Reloader {
             tracing::warn!(key, "the change takes effect after a restart");
         }
         restore_fixed(&self.current, &mut new);
-        for (listener, certificate) in certificates {
+        for (listener, certificates) in certificates {
             let Some(tls) = &listener.tls else { continue };
-            let shown = tls.certificate.replace_with(certificate, SystemTime::now());
-            self.metrics.certificate_reloaded(shown.is_ok());
-            if let Err(error) = shown {
-                let listener = listener.address;
-                tracing::error!(%listener, %error, "the certificate stays unchanged");
-            }
+            let reloads = tls.certificates.replace_with(certificates, SystemTime::now());
+            replaced(listener.address, &reloads, &self.metrics);
         }
         let retention = Arc::new(router.retention());
         let admin = new.admin.as_ref().and_then(|admin| admin.auth.clone());
@@ -190,14 +187,14 @@ impl Reloader {
     fn certificates(
         &self,
         new: &[ListenerSettings],
-    ) -> Result<Vec<(&Listener, Certificate)>, ReloadError> {
+    ) -> Result<Vec<(&Listener, Vec<Certificate>)>, ReloadError> {
         let pairs = self.current.listeners.iter().zip(new).zip(&self.listeners);
         let stay = pairs.filter(|((old, new), _)| is_same_listener(old, new));
         stay.filter_map(|((_, new), listener)| Some((new.tls.as_ref()?, listener)))
             .map(|(settings, listener)| {
                 let address = listener.address;
-                tls::certificate(settings)
-                    .map(|certificate| (listener, certificate))
+                tls::certificates(settings)
+                    .map(|certificates| (listener, certificates))
                     .map_err(|cause| ReloadError::Certificate { address, cause: Box::new(cause) })
             })
             .collect()

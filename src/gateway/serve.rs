@@ -389,7 +389,7 @@ impl GatewayParts {
                 tracing::info!(target: OPENED, kind, %address, "listening");
             }
         }
-        let (version, shards) = (env!("CARGO_PKG_VERSION"), self.settings.shards);
+        let (version, shards) = (env!("SSEGATE_VERSION"), self.settings.shards);
         tracing::info!(target: OPENED, version, shards, "started");
     }
 

@@ -46,7 +46,7 @@ struct HealthState {
     draining_since: OnceLock<SystemTime>,
     shortage: Mutex<Option<Incident>>,
     backends: Mutex<BackendMap>,
-    // Problems of certificates, by the address of the listener.
+    // Problems of certificates, by listener and file.
     certificates: Mutex<BTreeMap<String, String>>,
     // Problems of the sets of keys, by their URLs.
     key_sets: Mutex<BTreeMap<String, String>>,
@@ -231,9 +231,9 @@ impl Health {
         backends.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Sets or clears the problem of a listener's certificate.
-    pub fn set_certificate(&self, listener: &str, problem: Option<String>) {
-        set_problem(&self.0.certificates, listener, problem);
+    /// Sets or clears the problem of a certificate. `of` says of which, and of which listener.
+    pub fn set_certificate(&self, of: &str, problem: Option<String>) {
+        set_problem(&self.0.certificates, of, problem);
     }
 
     /// Sets or clears the problem of the set of keys that is fetched from `url`.
@@ -340,8 +340,8 @@ impl Health {
                 warn(format!("backend {} of {}", backend.upstream(), backend.route()), incident);
             }
         }
-        for (listener, problem) in &*lock(&self.0.certificates) {
-            warn(format!("certificate of {listener}"), problem.clone());
+        for (of, problem) in &*lock(&self.0.certificates) {
+            warn(format!("certificate of {of}"), problem.clone());
         }
         for (url, problem) in &*lock(&self.0.key_sets) {
             warn(format!("keys of {url}"), problem.clone());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use prometheus::core::Collector;
-use prometheus::proto::MetricFamily;
+use prometheus::proto::{Metric, MetricFamily};
 
 use super::Metrics;
 
@@ -36,9 +36,9 @@ pub struct Figures {
     pub dropped: BTreeMap<String, f64>,
     /// Open client connections, by protocol.
     pub connections: BTreeMap<String, f64>,
-    /// The expiry of the certificate of each listener, in Unix time.
-    pub certificates: BTreeMap<String, f64>,
-    /// Reloads of certificates, by result.
+    /// The certificates of all listeners.
+    pub certificates: Vec<CertificateFigure>,
+    /// Reloads of all certificates, by result.
     pub certificate_reloads: BTreeMap<String, f64>,
     /// Kept streams, by state.
     pub kept: BTreeMap<String, f64>,
@@ -61,6 +61,17 @@ pub struct StreamFigure {
     pub protocol: String,
     /// Open streams.
     pub open: i64,
+}
+
+/// A certificate of a listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CertificateFigure {
+    /// The address of the listener.
+    pub listener: String,
+    /// The certificate's file.
+    pub file: String,
+    /// Its expiry, in Unix time.
+    pub ends: f64,
 }
 
 /// How many events were delivered within which time.
@@ -90,8 +101,8 @@ impl Metrics {
             gaps: by_label(&all.gaps.collect()),
             dropped: by_label(&all.events_dropped.collect()),
             connections: by_label(&all.connections.collect()),
-            certificates: by_label(&all.certificate_expiry.collect()),
-            certificate_reloads: by_label(&all.certificate_reloads.collect()),
+            certificates: certificates(&all.certificate_expiry.collect()),
+            certificate_reloads: sums(&all.certificate_reloads.collect(), "result"),
             kept: by_label(&all.kept_streams.collect()),
             kept_bytes: all.kept_bytes.get(),
             source_connected: all.source_connected.get(),
@@ -140,13 +151,37 @@ fn as_float(count: u64) -> f64 {
     count as f64
 }
 
-fn streams(families: &[MetricFamily]) -> Vec<StreamFigure> {
-    let label = |metric: &prometheus::proto::Metric, name: &str| {
-        let label = metric.get_label().iter().find(|label| label.name() == name);
-        label.map(|label| label.value().to_owned()).unwrap_or_default()
+/// The value of a metric's label; empty if it has none of this name.
+fn label(metric: &Metric, name: &str) -> String {
+    let label = metric.get_label().iter().find(|label| label.name() == name);
+    label.map(|label| label.value().to_owned()).unwrap_or_default()
+}
+
+fn certificates(families: &[MetricFamily]) -> Vec<CertificateFigure> {
+    let figure = |metric: &Metric| CertificateFigure {
+        listener: label(metric, "listener"),
+        file: label(metric, "certificate"),
+        ends: metric.get_gauge().get_value(),
     };
+    let metrics = families.iter().flat_map(MetricFamily::get_metric);
+    let mut figures: Vec<_> = metrics.map(figure).collect();
+    // Metrics come in no order.
+    figures.sort_by(|a, b| (&a.listener, &a.file).cmp(&(&b.listener, &b.file)));
+    figures
+}
+
+/// The sums of counters with the same value of this label.
+fn sums(families: &[MetricFamily], name: &str) -> BTreeMap<String, f64> {
+    let mut sums = BTreeMap::new();
+    for metric in families.iter().flat_map(MetricFamily::get_metric) {
+        *sums.entry(label(metric, name)).or_default() += metric.get_counter().get_value();
+    }
+    sums
+}
+
+fn streams(families: &[MetricFamily]) -> Vec<StreamFigure> {
     #[expect(clippy::cast_possible_truncation, reason = "the gauge is a whole number")]
-    let figure = |metric: &prometheus::proto::Metric| StreamFigure {
+    let figure = |metric: &Metric| StreamFigure {
         route: label(metric, "route"),
         protocol: label(metric, "protocol"),
         open: metric.get_gauge().get_value() as i64,
@@ -157,7 +192,7 @@ fn streams(families: &[MetricFamily]) -> Vec<StreamFigure> {
 /// The values of a metric with one label.
 fn by_label(families: &[MetricFamily]) -> BTreeMap<String, f64> {
     let metrics = families.iter().flat_map(MetricFamily::get_metric);
-    let pair = |metric: &prometheus::proto::Metric| {
+    let pair = |metric: &Metric| {
         let label = metric.get_label().first()?;
         // Absent is zero: a metric is a counter or a gauge.
         let value = metric.get_counter().get_value() + metric.get_gauge().get_value();
@@ -168,11 +203,11 @@ fn by_label(families: &[MetricFamily]) -> BTreeMap<String, f64> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use ssegate_hub::Observer as _;
 
-    use super::{LatencyBuckets, StreamFigure};
+    use super::{CertificateFigure, LatencyBuckets, StreamFigure};
     use crate::metrics::Metrics;
 
     #[test]
@@ -212,13 +247,25 @@ mod tests {
         let shard = metrics.for_shard();
         shard.event_sent(Duration::from_micros(70));
         shard.tick(12);
-        metrics.certificate_expiry("127.0.0.1:443", 1.5e9);
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_500_000_000);
+        for file in ["/a.pem", "/b.pem", "/gone.pem"] {
+            metrics.certificate_in_use("127.0.0.1:443", file, Some(end));
+            metrics.certificate_reloaded("127.0.0.1:443", file, file == "/a.pem");
+        }
+        metrics.certificate_gone("127.0.0.1:443", "/gone.pem");
         let figures = metrics.figures();
         let open = StreamFigure { route: "/events".into(), protocol: "h2".into(), open: 1 };
         assert_eq!(figures.streams, [open]);
         assert_eq!((figures.messages, figures.events, figures.queue_bytes), (7, 1, 12));
         assert_eq!(figures.streams_closed.get("lagged"), Some(&1.0));
-        assert_eq!(figures.certificates.get("127.0.0.1:443"), Some(&1.5e9));
+        let certificate = |file: &str| CertificateFigure {
+            listener: "127.0.0.1:443".into(),
+            file: file.into(),
+            ends: 1.5e9,
+        };
+        assert_eq!(figures.certificates, [certificate("/a.pem"), certificate("/b.pem")]);
+        let reloads = [("failure".to_owned(), 1.0), ("success".to_owned(), 1.0)];
+        assert_eq!(figures.certificate_reloads, reloads.into());
         let half = figures.latency.quantile(&LatencyBuckets::default(), 0.5);
         assert!(half.is_some_and(|half| (0.00005..=0.0001).contains(&half)), "{half:?}");
     }

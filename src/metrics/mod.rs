@@ -7,6 +7,7 @@
 mod figures;
 mod hub;
 mod kept;
+mod process;
 mod route;
 mod shard;
 mod shared;
@@ -19,11 +20,15 @@ use std::time::SystemTime;
 
 use prometheus::{Gauge, Opts, TextEncoder};
 
-pub use self::figures::{Figures, LatencyBuckets, StreamFigure};
+pub use self::figures::{CertificateFigure, Figures, LatencyBuckets, StreamFigure};
+use self::process::ProcessMetrics;
 pub use self::route::RouteMetrics;
 pub use self::shard::ShardMetrics;
 pub use self::shared::SharedHubMetrics;
 use self::table::Registered;
+
+/// How a reload of a certificate can end.
+const CERTIFICATE_RELOADS: [&str; 2] = ["failure", "success"];
 
 /// The metrics of this process. A cheap handle that can be sent to any thread.
 #[derive(Clone)]
@@ -57,7 +62,6 @@ impl Metrics {
             (&self.0.streams_closed, reasons.streams_closed),
             (&self.0.source_errors, reasons.source_errors),
             (&self.0.config_reloads, &["failure", "success"][..]),
-            (&self.0.certificate_reloads, &["failure", "success"][..]),
             (&self.0.jwks_fetches, reasons.jwks_fetches),
             (&self.0.auth_refused, &["expired", "missing", "revoked", "signature"][..]),
             (&self.0.revocations, reasons.revocations),
@@ -209,16 +213,31 @@ impl Metrics {
         reasons.iter().map(|reason| self.0.streams_closed.with_label_values(&[*reason]).get()).sum()
     }
 
-    /// The certificate of a listener was reloaded, on SIGHUP or because its files have changed.
-    /// `is_shown`: the new one is in use.
-    pub fn certificate_reloaded(&self, is_shown: bool) {
+    /// A certificate of a listener, by its file, was reloaded: on SIGHUP or because its files have
+    /// changed. `is_shown`: the new one is in use.
+    pub fn certificate_reloaded(&self, listener: &str, file: &str, is_shown: bool) {
         let result = if is_shown { "success" } else { "failure" };
-        self.0.certificate_reloads.with_label_values(&[result]).inc();
+        self.0.certificate_reloads.with_label_values(&[listener, file, result]).inc();
     }
 
-    /// Sets the expiry of a listener's certificate, in seconds of Unix time.
-    pub fn certificate_expiry(&self, listener: &str, timestamp: f64) {
-        self.0.certificate_expiry.with_label_values(&[listener]).set(timestamp);
+    /// A certificate is in use until `end`, if that is known.
+    pub fn certificate_in_use(&self, listener: &str, file: &str, end: Option<SystemTime>) {
+        for result in CERTIFICATE_RELOADS {
+            self.0.certificate_reloads.with_label_values(&[listener, file, result]).inc_by(0);
+        }
+        if let Some(end) = end {
+            let end = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.0.certificate_expiry.with_label_values(&[listener, file]).set(end.as_secs_f64());
+        }
+    }
+
+    /// A certificate is not configured any more: nobody has to be warned of its end.
+    pub fn certificate_gone(&self, listener: &str, file: &str) {
+        // An error says that there is no such series: so there is nothing to remove.
+        drop(self.0.certificate_expiry.remove_label_values(&[listener, file]));
+        for result in CERTIFICATE_RELOADS {
+            drop(self.0.certificate_reloads.remove_label_values(&[listener, file, result]));
+        }
     }
 
     /// The gateway has rejected a request.
@@ -304,16 +323,17 @@ impl Metrics {
     }
 
     fn register_build_info(&self) -> Result<(), prometheus::Error> {
-        let opts = Opts::new("ssegate_build_info", "Always 1; the label has the version.")
-            .const_label("version", env!("CARGO_PKG_VERSION"));
+        let help = "Always 1; the labels have the version, and the commit if it is known.";
+        let opts = Opts::new("ssegate_build_info", help)
+            .const_label("version", env!("CARGO_PKG_VERSION"))
+            .const_label("commit", env!("SSEGATE_COMMIT"));
         let info = Gauge::with_opts(opts)?;
         info.set(1.0);
         self.0.registry.register(Box::new(info))
     }
 
     fn register_process(&self) -> Result<(), prometheus::Error> {
-        let process = prometheus::process_collector::ProcessCollector::for_self();
-        self.0.registry.register(Box::new(process))
+        self.0.registry.register(Box::new(ProcessMetrics::new()?))
     }
 }
 

@@ -5,18 +5,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 use ssegate_hub::{GapReason, Observer};
 
 use super::{DropReason, Metrics, int};
 
+/// An entry whose id says that it was published longer ago than this has no time in its id.
+const MAX_PUBLISH_LATENCY: Duration = Duration::from_secs(86_400);
+
 /// The metrics of one shard.
 pub struct ShardMetrics {
     events_sent: RefCell<LocalIntCounter>,
     stream_bytes_sent: RefCell<LocalIntCounter>,
     delivery_latency: RefCell<LocalHistogram>,
+    publish_latency: RefCell<LocalHistogram>,
     queue_bytes: Cell<i64>,
     shared: Metrics,
 }
@@ -28,6 +32,7 @@ impl Metrics {
             events_sent: RefCell::new(self.0.events_sent.local()),
             stream_bytes_sent: RefCell::new(self.0.stream_bytes_sent.local()),
             delivery_latency: RefCell::new(self.0.delivery_latency.local()),
+            publish_latency: RefCell::new(self.0.publish_latency.local()),
             queue_bytes: Cell::new(0),
             shared: self.clone(),
         }
@@ -60,6 +65,12 @@ impl Observer for ShardMetrics {
         self.delivery_latency.borrow_mut().observe(latency.as_secs_f64());
     }
 
+    fn entry_delivered(&self, milliseconds: u64) {
+        if let Some(age) = published_ago(milliseconds, SystemTime::now()) {
+            self.publish_latency.borrow_mut().observe(age.as_secs_f64());
+        }
+    }
+
     /// Adds the local values to the shared counters.
     fn tick(&self, queue_bytes: usize) {
         let queue_bytes = int(queue_bytes);
@@ -67,11 +78,49 @@ impl Observer for ShardMetrics {
         self.events_sent.borrow_mut().flush();
         self.stream_bytes_sent.borrow_mut().flush();
         self.delivery_latency.borrow_mut().flush();
+        self.publish_latency.borrow_mut().flush();
+    }
+}
+
+/// How long ago an entry with these milliseconds in its id was published; `None` if they are no time. An id can be any
+/// number, so one that is more than a day from now is taken to be a number. One that is ahead of this machine's
+/// clock by less was published just now, by a machine whose clock differs.
+fn published_ago(milliseconds: u64, now: SystemTime) -> Option<Duration> {
+    let published = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds))?;
+    match now.duration_since(published) {
+        Ok(ago) => (ago <= MAX_PUBLISH_LATENCY).then_some(ago),
+        Err(ahead) => (ahead.duration() <= MAX_PUBLISH_LATENCY).then_some(Duration::ZERO),
     }
 }
 
 impl fmt::Debug for ShardMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ShardMetrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::published_ago;
+
+    #[test]
+    fn only_an_id_that_is_a_time_says_when_an_entry_was_published() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_800_000_000_000);
+        for (milliseconds, expected) in [
+            (1_799_999_999_990, Some(10)),
+            (1_800_000_000_000, Some(0)),
+            // The clock of Redis is ahead.
+            (1_800_000_000_500, Some(0)),
+            (1_799_913_600_000, Some(86_400_000)),
+            (1_799_913_599_999, None),
+            (1_800_086_400_001, None),
+            (1, None),
+            (u64::MAX, None),
+        ] {
+            let expected = expected.map(Duration::from_millis);
+            assert_eq!(published_ago(milliseconds, now), expected, "{milliseconds}");
+        }
     }
 }

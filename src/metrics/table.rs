@@ -19,6 +19,10 @@ const LATENCIES: &[f64] = &[
     1.0, 2.5, 5.0,
 ];
 
+/// The buckets of the time since an entry was published, in seconds. Ids have milliseconds.
+const PUBLISH_LATENCIES: &[f64] =
+    &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
+
 /// Declares [`Registered`]. A line has a metric's field and type, its name and its help; then the
 /// label names after `by`, and the buckets after `in`.
 macro_rules! metrics {
@@ -106,6 +110,9 @@ metrics! {
         "Events delivered though their message was not quite in the format of its route: without a name or an id that would forge a field, or a Redis Streams entry without data.";
     delivery_latency: Histogram = "ssegate_delivery_latency_seconds",
         "Time from receiving a message to writing its frame to a socket." in LATENCIES;
+    publish_latency: Histogram = "ssegate_publish_latency_seconds",
+        "Time from publishing an entry of a Redis Stream, as its id says, to giving it to the streams of a core; once for each core."
+        in PUBLISH_LATENCIES;
     queue_bytes: IntGauge = "ssegate_queue_bytes", "Bytes of events queued for clients.";
     history_bytes: IntGauge = "ssegate_history_bytes",
         "Memory used by the histories of all channels.";
@@ -220,10 +227,10 @@ metrics! {
 
     // Certificates.
     certificate_expiry: GaugeVec = "ssegate_tls_certificate_expiry_timestamp_seconds",
-        "Expiry of the certificate of a listener, in Unix time." by ["listener"];
+        "Expiry of each certificate, by its file, of a listener, in Unix time." by ["listener", "certificate"];
     certificate_reloads: IntCounterVec = "ssegate_tls_certificate_reloads_total",
-        "Reloads of certificates, on SIGHUP or after their files changed, by result."
-        by ["result"];
+        "Reloads of each certificate, on SIGHUP or after its files changed, by result."
+        by ["listener", "certificate", "result"];
 
     // Backends.
     upstream_connections: IntGaugeVec = "ssegate_upstream_connections",
@@ -344,7 +351,7 @@ What `/metrics` on the admin listener has, in the text format of Prometheus. Thi
 table in `src/metrics/table.rs`: `UPDATE_DOCS=1 cargo test metrics::table` writes it, and the test fails while the
 two differ.
 
-Beside these there are `ssegate_build_info` (a gauge that is always 1, with the label `version`) and the
+Beside these there are `ssegate_build_info` (a gauge that is always 1, with the labels `version` and `commit`) and the
 `process_*` metrics of every Prometheus client.
 
 The label `route` is the path of the route in gateway.yaml, behind its `host` if it has one:

@@ -46,4 +46,6 @@ mod transport;
 pub(crate) mod unread;
 pub mod upload_memory;
 
-pub use self::settings::{ConnectionSettings, Http1Settings, ListenerSettings, TlsSettings};
+pub use self::settings::{
+    CertificateFiles, ConnectionSettings, Http1Settings, ListenerSettings, TlsSettings,
+};

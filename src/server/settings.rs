@@ -20,18 +20,22 @@ pub struct ListenerSettings {
     pub proxy_protocol: bool,
 }
 
-/// Where a listener's certificate comes from.
+/// Where a listener's certificates come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsSettings {
     /// A self-signed certificate, generated once and kept in the state directory.
     SelfSigned,
-    /// PEM files.
-    Files {
-        /// The chain, the server's certificate first.
-        certificate: PathBuf,
-        /// The private key.
-        key: PathBuf,
-    },
+    /// PEM files of at least one certificate. Clients that ask for a name that none has get the first.
+    Files(Vec<CertificateFiles>),
+}
+
+/// The PEM files of one certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, the server's certificate first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
 }
 
 /// Limits and timeouts of client connections.

@@ -61,6 +61,9 @@ pub enum TlsError {
         /// What is wrong with it.
         problem: String,
     },
+    /// There is not one certificate.
+    #[error("no certificate")]
+    None,
     /// There is no state directory for the self-signed certificate.
     #[error(
         "no state directory for the self-signed certificate: set HOME, XDG_STATE_HOME or STATE_DIRECTORY"

@@ -52,6 +52,8 @@ redis: {{ url: "redis://127.0.0.1:{redis}" }}
 max_event_bytes: 1KiB
 timeouts: {{ first_request: 200ms }}
 routes:
+  - path: /entries/{{channel}}
+    events: {{ channels: ["{{channel}}"], source: stream }}
   - path: /events/{{channel}}
     events: {{ channels: ["{{channel}}"] }}
   - path: /dead
@@ -67,8 +69,9 @@ def traffic(stage, ports, redis):
     for url in (f"https://127.0.0.1:{tls}/events/news", f"http://127.0.0.1:{plain}/events/news"):
         stage.start("curl", "-sNk", "--http2", "--max-time", "120", url)
         stage.start("curl", "-sNk", "--max-time", "120", "-H", "Last-Event-ID: unknown-7", url)
-    open_streams = lambda: sum(v for n, v in metrics(admin) if n.startswith("ssegate_streams{")) == 4
-    eventually("four streams are open", open_streams)
+    stage.start("curl", "-sN", "--max-time", "120", f"http://127.0.0.1:{plain}/entries/orders")
+    open_streams = lambda: sum(v for n, v in metrics(admin) if n.startswith("ssegate_streams{")) == 5
+    eventually("five streams are open", open_streams)
 
     silent = []
 
@@ -78,6 +81,8 @@ def traffic(stage, ports, redis):
         for number in range(3):
             publish(redis, "news", f"event {number}")
         publish(redis, "news", "x" * 2000)
+        subprocess.run(["redis-cli", "-p", str(redis), "XADD", "orders", "*", "data", "shipped"], check=True,
+                       stdout=subprocess.DEVNULL)
         for path in ("/", "/broken", "/dead", "/events/news%00"):
             get(f"http://127.0.0.1:{plain}{path}")
         subprocess.run(["curl", "-sd", "hello", f"http://127.0.0.1:{admin}/publish/news"], check=True,

@@ -62,17 +62,21 @@ fn renew(lineage: &Path, number: u32) -> Pem {
 #[tokio::test]
 async fn a_certificate_that_certbot_renews_is_shown_without_a_restart_or_a_reload() {
     let redis = Redis::start().await;
-    let (lineage, tls) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let (lineage, tls) = (lineage.path(), tls.path().join("tls"));
+    let (live, tls) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let [lineage, other] = ["example.org", "shop.example"].map(|name| live.path().join(name));
     let group = rustix::process::getegid().as_raw();
-    let hook = async || {
+    let hook = async |lineage: &Path| {
         // As certbot calls it, which is root: others have no right to `live`.
-        let hook = Program::new(deploy("certbot-hook")).env("SSEGATE_TLS", &tls);
+        let hook = Program::new(deploy("certbot-hook")).env("SSEGATE_TLS", tls.path());
         let hook = hook.env("SSEGATE_GROUP", group.to_string()).env("RENEWED_LINEAGE", lineage);
         hook.output(SOON).await.success();
     };
-    let first = renew(lineage, 1);
-    hook().await;
+    let first = renew(&lineage, 1);
+    hook(&lineage).await;
+    // That of another site has files of its own.
+    renew(&other, 1);
+    hook(&other).await;
+    let tls = tls.path().join("example.org");
     let [certificate, key] = ["cert.pem", "key.pem"].map(|name| tls.join(name));
     for file in [&certificate, &key] {
         let metadata = std::fs::metadata(file).unwrap();
@@ -83,8 +87,8 @@ async fn a_certificate_that_certbot_renews_is_shown_without_a_restart_or_a_reloa
     assert_eq!(shown_certificate(gateway.address("https")).await, first.der);
     let mut stream = gateway.subscribe("/events/news").await;
 
-    let second = renew(lineage, 2);
-    hook().await;
+    let second = renew(&lineage, 2);
+    hook(&lineage).await;
     let is_shown = async || shown_certificate(gateway.address("https")).await == second.der;
     eventually(SOON, "the renewed certificate is shown", is_shown).await;
     redis.publish("news", "the same process").await;
@@ -172,6 +176,8 @@ fn copy_context(to: &Path) {
 async fn the_context_of_docker_build_holds_all_that_cargo_reads() {
     let dir = TempDir::new().unwrap();
     copy_context(dir.path());
+    // Cargo does without a build script that is missing, and the compiler does not.
+    assert!(dir.path().join("build.rs").exists());
     // Reads every manifest of the workspace, and fails where one or its sources are missing.
     let output = Program::new(env!("CARGO"))
         .args(["metadata", "--locked", "--offline", "--no-deps", "--format-version", "1"])
@@ -180,4 +186,14 @@ async fn the_context_of_docker_build_holds_all_that_cargo_reads() {
         .output(SOON)
         .await;
     assert_eq!(output.code(), 0, "{output:?}");
+}
+
+/// git's files are not in an archive, and the program says of which commit it is all the same.
+#[tokio::test]
+async fn an_archive_of_the_sources_says_of_which_commit_it_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shell = |script: &str| Program::new("/bin/sh").args(["-c", script]).dir(root);
+    let archived = shell("git archive HEAD .commit | tar -xO").output(SOON).await.success();
+    let head = shell("git rev-parse HEAD").output(SOON).await.success();
+    assert_eq!(archived, head, ".gitattributes has to say so");
 }

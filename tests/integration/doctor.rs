@@ -372,7 +372,7 @@ async fn certificates_are_judged_as_clients_would() {
     }
     let pem = Pem::write(dir.path());
     let route = "- { path: /x, host: app.example, events: { channels: [x] } }\n";
-    judged(&pem, route).await.says("warning", "listeners[0].tls ", "not for app.example");
+    judged(&pem, route).await.says("warning", "listeners[0].tls", "no certificate for app.example");
 
     // With its authority trusted and in the file.
     let read = |path: &Path| std::fs::read(path).unwrap();

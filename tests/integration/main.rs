@@ -31,6 +31,8 @@ mod basic;
 /// Bodies of any size, in constant memory.
 mod bodies;
 mod bus_logs;
+/// Several certificates on one listener, and their renewal.
+mod certificates;
 /// Pages of other origins.
 mod cors;
 /// Responses that come before the upload is complete.

@@ -15,11 +15,34 @@ const SSEGATE: &str = env!("CARGO_BIN_EXE_ssegate");
 /// What is written for contributors, whose commands build, measure and debug.
 const FOR_CONTRIBUTORS: [&str; 3] = ["ARCHITECTURE.md", "GLOSSARY.md", "STYLE.md"];
 /// Commands of the shell blocks that no test here runs, with what runs them.
-const RUN_ELSEWHERE: [(&str, &str); 4] = [
+const RUN_ELSEWHERE: [(&str, &str); 11] = [
     ("php -S 127.0.0.1:8000", "tests/browser/readme.test.js"),
     ("target/release/ssegate dev --to http://127.0.0.1:8000", "tests/browser/readme.test.js"),
     ("benches/compare --quick", "by hand: it measures the whole machine"),
     ("tests/run", "runs this test"),
+    // docs/CERTIFICATES.md
+    ("groupadd --system ssegate-tls", "by hand: it changes the machine"),
+    (
+        "install -m 0755 deploy/certbot-hook /usr/local/bin/ssegate-certbot-hook",
+        "by hand: it changes the machine",
+    ),
+    (
+        "certbot certonly -d example.org -d www.example.org --deploy-hook /usr/local/bin/ssegate-certbot-hook",
+        "nobody: it needs a domain; the hook is run by tests/integration/deploy.rs",
+    ),
+    (
+        "certbot certonly -d shop.example --deploy-hook /usr/local/bin/ssegate-certbot-hook",
+        "nobody: it needs a domain; the hook is run by tests/integration/deploy.rs",
+    ),
+    ("systemctl daemon-reload && systemctl restart ssegate", "by hand: it needs systemd as init"),
+    (
+        "openssl s_client -connect 127.0.0.1:443 -servername shop.example </dev/null | openssl x509 -noout -subject -ext subjectAltName -enddate",
+        "tests/integration/certificates.rs, on other ports",
+    ),
+    (
+        "curl --resolve shop.example:443:127.0.0.1 https://shop.example/",
+        "tests/integration/certificates.rs, on other ports",
+    ),
 ];
 
 /// A document: its name in the repository, and its text.
@@ -91,11 +114,13 @@ fn commands() -> BTreeSet<(Purpose, String)> {
     for document in documents() {
         let blocks = document.blocks("sh").join("\n");
         for line in blocks.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
-            if let Some(purpose) = purpose(line) {
-                commands.insert((purpose, line.to_owned()));
-            } else if !RUN_ELSEWHERE.iter().any(|(command, _)| *command == line) {
-                panic!("{}: no test runs `{line}`", document.name);
+            if RUN_ELSEWHERE.iter().any(|(command, _)| *command == line) {
+                continue;
             }
+            let purpose = purpose(line);
+            let purpose =
+                purpose.unwrap_or_else(|| panic!("{}: no test runs `{line}`", document.name));
+            commands.insert((purpose, line.to_owned()));
         }
     }
     commands
@@ -181,12 +206,19 @@ fn completed(yaml: &str) -> String {
 async fn the_configurations_of_the_documents_are_right() {
     let dir = TempDir::new().unwrap();
     let pem = Pem::write(dir.path());
+    // Where the hook for certbot puts them.
+    for name in ["example.org", "shop.example"] {
+        let directory = dir.path().join(name);
+        std::fs::create_dir(&directory).unwrap();
+        Pem::write(&directory);
+    }
     let mut checked = 0;
     for document in documents() {
         for yaml in document.blocks("yaml") {
             let yaml = completed(&yaml)
                 .replace("/etc/ssegate/cert.pem", pem.certificate.to_str().unwrap())
-                .replace("/etc/ssegate/key.pem", pem.key.to_str().unwrap());
+                .replace("/etc/ssegate/key.pem", pem.key.to_str().unwrap())
+                .replace("/etc/ssegate/tls/", &format!("{}/", dir.path().display()));
             std::fs::write(dir.path().join("gateway.yaml"), yaml).unwrap();
             let check = Program::new(SSEGATE).args(["check"]).dir(dir.path());
             let check = check.env("REDIS_URL", "redis://user:password@127.0.0.1:6379");

@@ -378,3 +378,41 @@ async fn a_redis_that_lost_thousands_of_entries_replays_none_of_those_it_kept() 
     assert_eq!(back.next_event().await.data, gap);
     assert_eq!(back.next_event().await.data, "new");
 }
+
+#[tokio::test]
+async fn the_time_since_an_entry_was_published_is_measured_where_its_id_says_when() {
+    let redis = Redis::start().await;
+    let gateway = gateway(&redis).await;
+    let mut stream = gateway.subscribe("/events/orders").await;
+    let mut other = gateway.subscribe("/events/numbers").await;
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    // Two were published just now, one waited for three seconds, and one has a number that is no time.
+    for (key, id) in [
+        ("numbers", "7-1".to_owned()),
+        ("orders", format!("{}-0", now - 3000)),
+        ("orders", "*".to_owned()),
+        ("orders", "*".to_owned()),
+    ] {
+        redis.command::<String>(&["XADD", key, &id, "data", "x"]).await;
+    }
+    for _ in 0..3 {
+        assert_eq!(stream.next_event().await.data, "x");
+    }
+    assert_eq!(other.next_event().await.data, "x");
+    const LATENCY: &str = "ssegate_publish_latency_seconds";
+    gateway.counts(&format!("{LATENCY}_count"), &[], 3.0).await;
+    let metrics = gateway.metrics().await;
+    let within = |le: &str| metrics.sum(&format!("{LATENCY}_bucket"), &[&format!("le=\"{le}\"")]);
+    assert_eq!(metrics.sum(&format!("{LATENCY}_count"), &[]), 3.0);
+    assert_eq!((within("2.5"), within("300")), (2.0, 3.0));
+    // What is replayed was not published just now, and does not count.
+    let mut back = gateway.resume(Via::Http1, "/events/orders", "0-0").await;
+    for _ in 0..3 {
+        assert_eq!(back.next_event().await.data, "x");
+    }
+    redis.add("orders", "the fourth").await;
+    assert_eq!(back.next_event().await.data, "the fourth");
+    let is_counted = format!("{LATENCY}_count");
+    gateway.counts(&is_counted, &[], 4.0).await;
+    assert_eq!(gateway.metrics().await.sum(&is_counted, &[]), 4.0);
+}

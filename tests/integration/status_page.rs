@@ -91,7 +91,10 @@ async fn it_reports_streams_channels_and_rates_while_somebody_looks() {
     assert_eq!(first["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!((&first["source"]["ready"], &first["channels"]), (&true.into(), &2.into()));
     assert_eq!(first["limits"]["channels"], 100_000);
-    assert!(first["certificates"].as_object().unwrap().values().all(|at| at.as_f64() > Some(1e9)));
+    let certificates = first["certificates"].as_array().unwrap();
+    assert!(certificates.iter().all(|of| of["ends"].as_f64() > Some(1e9)), "{certificates:?}");
+    let is_local = |of: &Value| of["file"].as_str().is_some_and(|it| it.ends_with("local.crt"));
+    assert_eq!(certificates.iter().filter(|of| is_local(of)).count(), 1, "{certificates:?}");
     viewers(&gateway, 1.0).await;
 
     // Until one report has seen them, at the latest a second later.

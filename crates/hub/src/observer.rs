@@ -42,6 +42,10 @@ pub trait Observer {
     /// A stream has taken an event, this long after it was received.
     fn event_sent(&self, _latency: Duration) {}
 
+    /// An entry of a log was given to the streams of a shard that follow it now. `milliseconds` are those of its id:
+    /// by default the Unix time at which it was published. Once for each entry and shard.
+    fn entry_delivered(&self, _milliseconds: u64) {}
+
     /// The tick of a shard, whose queues hold this many bytes now.
     fn tick(&self, _queue_bytes: usize) {}
 }

@@ -127,7 +127,9 @@ impl<'a> Reporter<'a> {
             "dropped": total(&figures.dropped),
             "queues": figures.queue_bytes,
             "histories": figures.history_bytes,
-            "certificates": figures.certificates,
+            "certificates": figures.certificates.iter().map(|of| {
+                json!({"listener": of.listener, "file": of.file, "ends": of.ends})
+            }).collect::<Vec<_>>(),
             "certificate_reloads": figures.certificate_reloads,
             "kept": {"states": figures.kept, "bytes": figures.kept_bytes},
             "fleet_received": figures.fleet_received,

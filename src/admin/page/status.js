@@ -196,12 +196,12 @@ function showRest(report) {
     `${route} ${upstream}`, upstream, route,
     problems.length || !reachable ? { text: problems.join('; ') || 'unreachable', kind: reachable ? 'wait' : 'bad' } : { text: 'up', kind: 'good' },
   ]));
-  tables.certificates.show(Object.entries(report.certificates).map(([listener, ends]) => {
+  tables.certificates.show(report.certificates.map(({ listener, file, ends }) => {
     const days = (ends - report.now) / 86400;
     let kind = days < NEAR_DAYS ? 'wait' : '';
     if (days < 3) kind = 'bad';
     const left = days < 0 ? 'expired' : `${format.count(Math.floor(days))} ${Math.floor(days) === 1 ? 'day' : 'days'}`;
-    return [listener, listener, format.date(ends), { text: left, kind }];
+    return [`${listener} ${file}`, file, listener, format.date(ends), { text: left, kind }];
   }));
   const { success, failure } = report.certificate_reloads;
   find('reloads').hidden = !success && !failure;

@@ -1,6 +1,5 @@
 //! Whether the certificates of the listeners are good: valid, with their key, with all names, with the whole chain.
 
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -11,10 +10,9 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 use ssegate::bounded_file;
 use ssegate::config::Settings;
-use ssegate::server::certificate::{Certificate, ValidityStatus};
-use ssegate::server::{TlsSettings, tls};
+use ssegate::server::certificate::{Certificate, ValidityStatus, conflicts};
+use ssegate::server::{CertificateFiles, TlsSettings, tls};
 use ssegate::tls_client::verify_server;
-use x509_parser::extensions::GeneralName;
 
 use super::finding::Finding;
 
@@ -27,9 +25,7 @@ pub(super) fn findings(settings: &Settings, now: SystemTime) -> Vec<Finding> {
         let key = format!("listeners[{index}].tls");
         match &listener.tls {
             None => {}
-            Some(TlsSettings::Files { certificate, key: private }) => {
-                findings.extend(of_files(&key, (certificate, private), &hosts, now));
-            }
+            Some(TlsSettings::Files(files)) => findings.extend(of_all(&key, files, &hosts, now)),
             Some(settings @ TlsSettings::SelfSigned) => {
                 findings.push(of_self_signed(key, settings, now));
             }
@@ -41,42 +37,66 @@ pub(super) fn findings(settings: &Settings, now: SystemTime) -> Vec<Finding> {
 fn of_self_signed(about: String, settings: &TlsSettings, now: SystemTime) -> Finding {
     const MEND: &str = "for others than yourself: certificate and key of an authority that browsers know \
                         (docs/OPERATING.md, \"Certificates and TLS\")";
-    match tls::check(settings, now) {
-        Ok(None) => Finding::warning(about, "self-signed: browsers warn of it", MEND),
-        Ok(Some(problem)) => Finding::warning(about, problem, MEND),
+    let found = tls::check(settings, now).map(|problems| problems.join("; "));
+    match found {
+        Ok(problems) if problems.is_empty() => {
+            Finding::warning(about, "self-signed: browsers warn of it", MEND)
+        }
+        Ok(problems) => Finding::warning(about, problems, MEND),
         Err(error) => Finding::error(about, error.to_string(), MEND),
     }
 }
 
-fn of_files(
-    key: &str,
-    (certificate, private): (&Path, &Path),
-    hosts: &[&str],
+/// The findings about each certificate of a listener, and about all of them together.
+fn of_all(key: &str, files: &[CertificateFiles], hosts: &[&str], now: SystemTime) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let (mut opened, mut chains) = (Vec::new(), Vec::new());
+    for CertificateFiles { certificate, key: private } in files {
+        let about = format!("{key} {}", certificate.display());
+        match Certificate::open(certificate, private) {
+            Ok(one) => {
+                let chain = chain(certificate);
+                findings.extend(of_one(&about, &one, &chain, now));
+                chains.push(chain);
+                opened.push(one);
+            }
+            // It says what to do.
+            Err(error) => findings.push(Finding::error(about, error.to_string(), "")),
+        }
+    }
+    if opened.len() == files.len() {
+        findings.extend(uncovered(key, &chains, hosts));
+    }
+    let mend = "take the name out of one of them, or one of them out of the list";
+    let conflict = |found: String| Finding::warning(key, found, mend);
+    findings.extend(conflicts(&opened).into_iter().map(conflict));
+    findings
+}
+
+fn chain(certificate: &Path) -> Vec<CertificateDer<'static>> {
+    let text = bounded_file::read(certificate).unwrap_or_default();
+    CertificateDer::pem_slice_iter(&text).filter_map(Result::ok).collect()
+}
+
+fn of_one(
+    about: &str,
+    opened: &Certificate,
+    chain: &[CertificateDer<'_>],
     now: SystemTime,
 ) -> Vec<Finding> {
-    let about = format!("{key} {}", certificate.display());
-    let opened = match Certificate::open(certificate, private) {
-        Ok(opened) => opened,
-        // It says what to do.
-        Err(error) => return vec![Finding::error(about, error.to_string(), "")],
-    };
-    let chain = bounded_file::read(certificate).unwrap_or_default();
-    let chain: Vec<CertificateDer<'_>> =
-        CertificateDer::pem_slice_iter(&chain).filter_map(Result::ok).collect();
-    let names = chain.first().map(names).unwrap_or_default();
+    let names = opened.names().all();
     let mut findings = Vec::new();
     if let Some(problem) = opened.problem(now) {
         let status = opened.validity().map(|validity| validity.status(now));
         let mend = "renew it; the gateway reads the new files by itself";
         findings.push(match status {
             Some(ValidityStatus::Expired | ValidityStatus::NotYetValid) => {
-                Finding::error(about.clone(), problem, mend)
+                Finding::error(about, problem, mend)
             }
-            _ => Finding::warning(about.clone(), problem, mend),
+            _ => Finding::warning(about, problem, mend),
         });
     }
-    findings.extend(uncovered(&about, &chain, hosts));
-    findings.extend(chain_problem(&about, &chain, &names));
+    findings.extend(chain_problem(about, chain, &names));
     if findings.is_empty() {
         let left =
             opened.validity().and_then(|validity| validity.not_after().duration_since(now).ok());
@@ -88,29 +108,13 @@ fn of_files(
     findings
 }
 
-/// The names that a certificate is for (RFC 5280, section 4.2.1.6).
-fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
-    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
-        return Vec::new();
-    };
-    let Ok(Some(names)) = parsed.subject_alternative_name() else { return Vec::new() };
-    let text = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
-            Ok(octets) => Some(IpAddr::from(octets).to_string()),
-            Err(_) => Some(IpAddr::from(<[u8; 16]>::try_from(*bytes).ok()?).to_string()),
-        },
-        _ => None,
-    };
-    names.value.general_names.iter().filter_map(text).collect()
-}
-
-/// The hosts of routes that the certificate is not for.
-fn uncovered(about: &str, chain: &[CertificateDer<'_>], hosts: &[&str]) -> Option<Finding> {
-    let first = chain.first()?;
-    let parsed = ParsedCertificate::try_from(first).ok()?;
+/// The hosts of routes that no certificate of the listener is for.
+fn uncovered(about: &str, chains: &[Vec<CertificateDer<'_>>], hosts: &[&str]) -> Option<Finding> {
+    let firsts = chains.iter().filter_map(|chain| chain.first());
+    let parsed: Vec<_> = firsts.filter_map(|it| ParsedCertificate::try_from(it).ok()).collect();
     let is_covered = |host: &str| {
-        ServerName::try_from(host).is_ok_and(|name| verify_server_name(&parsed, &name).is_ok())
+        ServerName::try_from(host)
+            .is_ok_and(|name| parsed.iter().any(|it| verify_server_name(it, &name).is_ok()))
     };
     let mut missing: Vec<&str> = hosts.iter().copied().filter(|host| !is_covered(host)).collect();
     missing.sort_unstable();
@@ -118,8 +122,8 @@ fn uncovered(about: &str, chain: &[CertificateDer<'_>], hosts: &[&str]) -> Optio
     (!missing.is_empty()).then(|| {
         Finding::warning(
             about,
-            format!("not for {}, which routes have as host", missing.join(", ")),
-            "get a certificate with all names, or a listener for each",
+            format!("no certificate for {}, which routes have as host", missing.join(", ")),
+            "get a certificate for them, and add it to `certificates`",
         )
     })
 }

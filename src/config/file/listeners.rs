@@ -22,13 +22,28 @@ pub(crate) struct ListenerFile {
     pub(crate) proxy_protocol: Field<bool>,
 }
 
-/// The certificate: `self_signed: true`, or `certificate` and `key`.
+/// The certificate: `self_signed: true`, or `certificate` and `key`, or several in `certificates`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Tls")]
 pub(crate) struct TlsFile {
     /// A self-signed certificate, generated once and stored in the state directory of the user.
     pub(crate) self_signed: Field<bool>,
+    /// A PEM file with the certificate and its chain, reloaded when it changes. Relative paths start at
+    /// the directory of this file.
+    pub(crate) certificate: Field<PathBuf>,
+    /// A PEM file with the private key.
+    pub(crate) key: Field<PathBuf>,
+    /// Several certificates, instead of one. A client is shown the one with the name that it asks for
+    /// (SNI), else one with a wildcard for it, else the first.
+    pub(crate) certificates: Field<Vec<Field<CertificateFile>>>,
+}
+
+/// One of several certificates.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Certificate", extend("required" = ["certificate", "key"]))]
+pub(crate) struct CertificateFile {
     /// A PEM file with the certificate and its chain, reloaded when it changes. Relative paths start at
     /// the directory of this file.
     pub(crate) certificate: Field<PathBuf>,

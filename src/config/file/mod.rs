@@ -27,7 +27,7 @@ pub(super) use auth::{
 pub(super) use fleet::FleetFile;
 pub(super) use keep::KeepFile;
 pub(super) use limits::{Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
-pub(super) use listeners::{AdminFile, ListenerFile, RedisFile, TlsFile};
+pub(super) use listeners::{AdminFile, CertificateFile, ListenerFile, RedisFile, TlsFile};
 pub(super) use log::LogFile;
 pub(super) use method::MethodFile;
 pub(super) use proxy::{ProxyFile, UpstreamTlsFile};

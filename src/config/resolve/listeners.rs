@@ -1,7 +1,6 @@
-//! Resolves `listeners`, `trusted_proxies` and `admin`: addresses and certificates.
+//! Resolves `listeners`, `trusted_proxies` and `admin`: addresses, and what is accepted there.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::PathBuf;
 
 use ipnet::IpNet;
 use ssegate_strict_yaml::{At, Field, KeyLocation, OrOff};
@@ -11,9 +10,8 @@ use super::authority;
 use super::resolver::Resolver;
 use crate::admin::AdminSettings;
 use crate::auth::MethodSettings;
-use crate::config::file::{AdminFile, AuthFile, ListenerFile, TlsFile};
-use crate::server::certificate::Certificate;
-use crate::server::{ListenerSettings, TlsSettings};
+use crate::config::file::{AdminFile, AuthFile, ListenerFile};
+use crate::server::ListenerSettings;
 
 /// The default address of the admin listener.
 pub(crate) const DEFAULT_ADMIN: SocketAddr =
@@ -111,58 +109,5 @@ impl Resolver<'_> {
         let address = self.parse(at, authority::address)?;
         self.claim_address(address, &at.location);
         Some(address)
-    }
-
-    fn tls(&self, At { location, value: file }: At<TlsFile>) -> Option<TlsSettings> {
-        if matches!(file.self_signed, Field::Invalid(_)) {
-            return None;
-        }
-        let self_signed = file.self_signed.or(false);
-        match (self_signed, file.certificate, file.key) {
-            (true, Field::Absent, Field::Absent) => Some(TlsSettings::SelfSigned),
-            (true, ..) => {
-                self.note(
-                    &location,
-                    "self_signed: true excludes certificate and key; use one or the other",
-                );
-                None
-            }
-            (false, Field::Absent, Field::Absent) => {
-                self.note(
-                    &location,
-                    "no certificate; set self_signed: true, or certificate and key",
-                );
-                None
-            }
-            (false, certificate, key) => self.certificate_files(certificate, key, &location),
-        }
-    }
-
-    fn certificate_files(
-        &self,
-        certificate: Field<PathBuf>,
-        key: Field<PathBuf>,
-        tls: &KeyLocation,
-    ) -> Option<TlsSettings> {
-        let certificate = self.required(
-            certificate,
-            tls,
-            "certificate",
-            "set the path of this key's certificate",
-        );
-        let key = self.required(key, tls, "key", "set the path of this certificate's private key");
-        // Checks both files before returning on a mistake in either.
-        let [certificate, key] =
-            [certificate, key].map(|at| at.map(|at| (at.location.clone(), self.readable_file(at))));
-        let ((certificate_location, certificate), (key_location, key)) = (certificate?, key?);
-        let (certificate, key) = (certificate?, key?);
-        if self.purpose.reads_files()
-            && let Err(error) = Certificate::open(&certificate, &key)
-        {
-            let location = if error.is_key_fault() { key_location } else { certificate_location };
-            self.note(&location, error.to_string());
-            return None;
-        }
-        Some(TlsSettings::Files { certificate, key })
     }
 }

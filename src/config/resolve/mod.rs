@@ -34,6 +34,7 @@ mod share;
 mod source;
 mod streams;
 mod template;
+mod tls;
 mod upstream_address;
 
 use std::cell::RefCell;

@@ -4,7 +4,7 @@ use insta::assert_snapshot;
 
 use super::{mistakes, settings, with};
 use crate::config::load;
-use crate::server::TlsSettings;
+use crate::server::{CertificateFiles, TlsSettings};
 
 /// A file that is valid if the `tls` of its listener is.
 fn with_tls(tls: &str) -> String {
@@ -12,7 +12,7 @@ fn with_tls(tls: &str) -> String {
 }
 
 #[test]
-fn tls_has_one_certificate() {
+fn tls_has_one_certificate_or_a_list_of_them() {
     const NONE: &str = "tls: no certificate; set self_signed: true, or certificate and key";
     for (tls, expected) in [
         ("", NONE),
@@ -29,6 +29,26 @@ fn tls_has_one_certificate() {
         ("{key: Cargo.toml}", "tls.certificate: missing; set the path of this key's certificate"),
         ("{key: Cargo.toml, certificate: c.pem}", "tls.certificate: no such file: c.pem"),
         ("{key: src, certificate: Cargo.toml}", "tls.key: not a file: src"),
+        (
+            "{self_signed: true, certificates: [{certificate: c.pem, key: k.pem}]}",
+            "tls: self_signed: true excludes certificates; use one or the other",
+        ),
+        (
+            "{certificates: [{certificate: c.pem, key: k.pem}], key: k.pem}",
+            "tls: certificates excludes certificate and key; put them first into the list",
+        ),
+        (
+            "{certificates: []}",
+            "tls.certificates: the list is empty; add a mapping with certificate and key",
+        ),
+        (
+            "{certificates: [{certificate: Cargo.toml}]}",
+            "tls.certificates[0].key: missing; set the path of this certificate's private key",
+        ),
+        (
+            "{certificates: [{certificate: c.pem, key: Cargo.toml}]}",
+            "tls.certificates[0].certificate: no such file: c.pem",
+        ),
     ] {
         let report = mistakes(&with_tls(tls));
         assert!(report.starts_with(&format!("listeners[0].{expected} (")), "{tls}: {report}");
@@ -57,7 +77,31 @@ fn relative_paths_start_at_the_directory_of_the_file() {
     write("k.pem", &made.signing_key.serialize_pem()).expect("written");
     let certificate = path.with_file_name("c.pem");
     let settings = load(&path).expect("valid");
-    assert_eq!(settings.listeners[0].tls, Some(TlsSettings::Files { certificate, key }));
+    let one = CertificateFiles { certificate, key };
+    assert_eq!(settings.listeners[0].tls, Some(TlsSettings::Files(vec![one.clone()])));
+
+    // In a list, each with its key, and each once.
+    let other = rcgen::generate_simple_self_signed(["other.example".into()]).expect("made");
+    write("d.pem", &other.cert.pem()).expect("written");
+    write("l.pem", &other.signing_key.serialize_pem()).expect("written");
+    let list =
+        |items: &str| write("gateway.yaml", &with_tls(&format!("{{certificates: [{items}]}}")));
+    list("{certificate: c.pem, key: k.pem}, {certificate: d.pem, key: l.pem}").expect("written");
+    let settings = load(&path).expect("valid");
+    let [certificate, key] = ["d.pem", "l.pem"].map(|name| path.with_file_name(name));
+    let two = vec![one, CertificateFiles { certificate, key }];
+    assert_eq!(settings.listeners[0].tls, Some(TlsSettings::Files(two)));
+    list(
+        "{certificate: c.pem, key: l.pem}, {certificate: d.pem, key: l.pem}, {certificate: d.pem, key: l.pem}",
+    )
+    .expect("written");
+    let report = load(&path).expect_err("two mistakes").to_string();
+    let [mismatch, twice] = report.lines().collect::<Vec<_>>()[..] else { panic!("{report}") };
+    assert!(mismatch.starts_with("listeners[0].tls.certificates[0].key: "), "{report}");
+    assert!(mismatch.contains("do not match: the key belongs to another certificate"), "{report}");
+    let expected =
+        "listeners[0].tls.certificates[2].certificate: it is already in the list; remove one (";
+    assert!(twice.starts_with(expected), "{report}");
 }
 
 #[test]

@@ -1,10 +1,12 @@
-//! A certificate in PEM files, reloaded when they change.
+//! A certificate in PEM files, reloaded when they change; [`set`] has those of a listener.
 //!
 //! Owns the certificate that new TLS handshakes present. The caller decides when to check the
 //! files. If they cannot be used, or their certificate is not valid now, the current one stays.
 
 pub(super) mod local;
+mod names;
 mod pem;
+mod set;
 mod validity;
 
 use std::fs;
@@ -12,23 +14,25 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+pub use self::names::CertificateNames;
+pub use self::set::{CertificateReload, CertificateSet, conflicts};
 pub use self::validity::{Validity, ValidityStatus};
 use super::tls_error::TlsError;
 
-/// A listener's certificate and private key.
+/// A certificate and its private key.
 #[derive(Debug)]
 pub struct Certificate {
     current: RwLock<LoadedCertificate>,
     files: Mutex<WatchedFiles>,
 }
 
-/// A chain with its key, and its validity period; `None`: that cannot be parsed.
+/// A chain with its key, its names, and its validity period; `None`: that cannot be parsed.
 #[derive(Clone, Debug)]
 struct LoadedCertificate {
     key: Arc<CertifiedKey>,
+    names: Arc<CertificateNames>,
     validity: Option<Validity>,
 }
 
@@ -51,8 +55,10 @@ type FileStamps = [Option<(SystemTime, u64)>; 2];
 impl LoadedCertificate {
     fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let key = pem::read(certificate, key)?;
-        let validity = key.cert.first().and_then(Validity::of);
-        Ok(Self { key: Arc::new(key), validity })
+        let first = key.cert.first();
+        let names = Arc::new(first.map(CertificateNames::of).unwrap_or_default());
+        let validity = first.and_then(Validity::of);
+        Ok(Self { key: Arc::new(key), names, validity })
     }
 
     fn is_valid(&self, now: SystemTime) -> bool {
@@ -119,6 +125,17 @@ impl Certificate {
     /// The validity period of the current certificate; `None` if it cannot be parsed.
     pub fn validity(&self) -> Option<Validity> {
         self.current().validity
+    }
+
+    /// The names of the current certificate.
+    pub fn names(&self) -> Arc<CertificateNames> {
+        self.current().names
+    }
+
+    /// The current chain with its key, and its names.
+    fn shown(&self) -> (Arc<CertifiedKey>, Arc<CertificateNames>) {
+        let LoadedCertificate { key, names, .. } = self.current();
+        (key, names)
     }
 
     /// The path of the certificate's file.
@@ -199,12 +216,6 @@ impl Certificate {
 
     fn files(&self) -> MutexGuard<'_, WatchedFiles> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ResolvesServerCert for Certificate {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current().key)
     }
 }
 

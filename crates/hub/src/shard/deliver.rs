@@ -84,6 +84,7 @@ impl Shard {
         channel.newest.set((event.number, name));
         if let Some(entry) = entry {
             channel.newest_entry.set(entry);
+            self.0.observer.entry_delivered(entry.milliseconds);
         }
         let (mut grown, mut dropped) = (0, 0);
         for subscriber in &*channel.subscribers.borrow() {
