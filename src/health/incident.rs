@@ -30,6 +30,16 @@ impl Incident {
         self.times += 1;
     }
 
+    /// Says anew what it is like, without another occurrence.
+    pub fn restate(&mut self, error: impl Into<String>) {
+        self.error = error.into();
+    }
+
+    /// Says anew what it is like, as of now: it goes on.
+    pub fn go_on(&mut self, error: impl Into<String>, now: SystemTime) {
+        (self.error, self.last) = (error.into(), now);
+    }
+
     /// Whether it occurred in the last ten seconds.
     pub fn is_recent(&self, now: SystemTime) -> bool {
         now.duration_since(self.last).is_ok_and(|ago| ago < RECENT)
@@ -49,7 +59,10 @@ impl fmt::Display for Incident {
         }
         write!(f, "{error}; since {}", date(*since))?;
         if *times > 1 {
-            write!(f, ", {times} times, last {}", date(*last))?;
+            write!(f, ", {times} times")?;
+        }
+        if *times > 1 || last > since {
+            write!(f, ", last {}", date(*last))?;
         }
         Ok(())
     }
@@ -115,6 +128,14 @@ mod tests {
         assert_eq!(
             incident.to_string(),
             "timeout: no response; since 2026-11-28T19:32:50Z, 2 times, last 2026-11-28T19:33:01Z"
+        );
+        let mut incident = Incident::new("lagged", "3 were closed", at(1_795_894_370));
+        incident.restate("4 were closed");
+        assert_eq!(incident.to_string(), "lagged: 4 were closed; since 2026-11-28T19:32:50Z");
+        incident.go_on("5 were closed", at(1_795_894_381));
+        assert_eq!(
+            incident.to_string(),
+            "lagged: 5 were closed; since 2026-11-28T19:32:50Z, last 2026-11-28T19:33:01Z"
         );
     }
 }

@@ -10,6 +10,7 @@ mod incident;
 mod latency_window;
 mod outages;
 mod response_times;
+mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,7 @@ pub use self::incident::{Incident, date};
 pub use self::outages::Outage;
 use self::outages::Outages;
 pub use self::response_times::ResponseTimes;
+pub use self::waiting::{BackendSilence, RequestWait};
 
 /// The health of the gateway. A cheap handle, shared by all threads.
 #[derive(Clone, Debug, Default)]
@@ -267,7 +269,7 @@ impl Health {
         self.0.is_source_embedded.load(Ordering::Relaxed)
     }
 
-    /// The last outages of the sources, each with the name of the source: of each source the newest first.
+    /// The last outages of the sources, each with the name of the source, the newest first.
     pub fn outages(&self) -> Vec<(&'static str, Outage)> {
         let HealthState { source, log_source, revocations, .. } = &*self.0;
         let named =
@@ -275,7 +277,9 @@ impl Health {
         let outages = |(source, name): (&SourceHealth, &'static str)| {
             lock(&source.outages).list().into_iter().map(move |outage| (name, outage))
         };
-        named.into_iter().flat_map(outages).collect()
+        let mut all: Vec<_> = named.into_iter().flat_map(outages).collect();
+        all.sort_by_key(|(_, outage)| std::cmp::Reverse(outage.began));
+        all
     }
 
     /// Whether the gateway is draining.
@@ -412,6 +416,11 @@ mod tests {
         let [(name, outage)] = &*outages else { panic!("one outage: {outages:?}") };
         assert_eq!((*name, outage.cause.as_deref()), ("Redis", Some("closed: by the server")));
         assert!(outage.ended.is_some());
+
+        health.set_log_source_ready(false);
+        health.set_log_source_ready(true);
+        let names: Vec<_> = health.outages().iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["Redis Streams", "Redis"], "the newest first");
     }
 
     #[test]

@@ -12,6 +12,8 @@ use super::Metrics;
 pub struct Figures {
     /// Open streams, by route and protocol.
     pub streams: Vec<StreamFigure>,
+    /// Responses, by route and class of status.
+    pub requests: Vec<RequestFigure>,
     /// The channels of all open streams.
     pub subscriptions: i64,
     /// Channels that are followed.
@@ -74,6 +76,17 @@ pub struct CertificateFigure {
     pub ends: f64,
 }
 
+/// The responses of one route with one class of status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestFigure {
+    /// The path of the route.
+    pub route: String,
+    /// The class: `2xx`.
+    pub status: String,
+    /// How many were sent.
+    pub responses: u64,
+}
+
 /// How many events were delivered within which time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LatencyBuckets {
@@ -89,6 +102,7 @@ impl Metrics {
         let all = &*self.0;
         Figures {
             streams: streams(&all.streams.collect()),
+            requests: requests(&all.requests.collect()),
             subscriptions: all.subscriptions.get(),
             channels: all.channels.get(),
             messages: all.source_messages.get(),
@@ -179,6 +193,20 @@ fn sums(families: &[MetricFamily], name: &str) -> BTreeMap<String, f64> {
     sums
 }
 
+fn requests(families: &[MetricFamily]) -> Vec<RequestFigure> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the counter is a whole number"
+    )]
+    let figure = |metric: &Metric| RequestFigure {
+        route: label(metric, "route"),
+        status: label(metric, "status"),
+        responses: metric.get_counter().get_value() as u64,
+    };
+    families.iter().flat_map(MetricFamily::get_metric).map(figure).collect()
+}
+
 fn streams(families: &[MetricFamily]) -> Vec<StreamFigure> {
     #[expect(clippy::cast_possible_truncation, reason = "the gauge is a whole number")]
     let figure = |metric: &Metric| StreamFigure {
@@ -207,7 +235,7 @@ mod tests {
 
     use ssegate_hub::Observer as _;
 
-    use super::{CertificateFigure, LatencyBuckets, StreamFigure};
+    use super::{CertificateFigure, LatencyBuckets, RequestFigure, StreamFigure};
     use crate::metrics::Metrics;
 
     #[test]
@@ -243,6 +271,7 @@ mod tests {
         route.stream_opened("h2");
         route.stream_opened("h2");
         route.stream_closed("h2", "lagged", Duration::from_secs(1));
+        route.response_sent(503);
         metrics.source_messages(7);
         let shard = metrics.for_shard();
         shard.event_sent(Duration::from_micros(70));
@@ -256,6 +285,8 @@ mod tests {
         let figures = metrics.figures();
         let open = StreamFigure { route: "/events".into(), protocol: "h2".into(), open: 1 };
         assert_eq!(figures.streams, [open]);
+        let failed = RequestFigure { route: "/events".into(), status: "5xx".into(), responses: 1 };
+        assert_eq!(figures.requests, [failed]);
         assert_eq!((figures.messages, figures.events, figures.queue_bytes), (7, 1, 12));
         assert_eq!(figures.streams_closed.get("lagged"), Some(&1.0));
         let certificate = |file: &str| CertificateFigure {

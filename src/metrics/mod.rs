@@ -20,7 +20,7 @@ use std::time::SystemTime;
 
 use prometheus::{Gauge, Opts, TextEncoder};
 
-pub use self::figures::{CertificateFigure, Figures, LatencyBuckets, StreamFigure};
+pub use self::figures::{CertificateFigure, Figures, LatencyBuckets, RequestFigure, StreamFigure};
 use self::process::ProcessMetrics;
 pub use self::route::RouteMetrics;
 pub use self::shard::ShardMetrics;
@@ -208,9 +208,9 @@ impl Metrics {
         self.0.handshake_failures.with_label_values(&[reason]).inc();
     }
 
-    /// The number of streams closed since the start for one of these reasons.
-    pub fn streams_closed(&self, reasons: &[&str]) -> u64 {
-        reasons.iter().map(|reason| self.0.streams_closed.with_label_values(&[*reason]).get()).sum()
+    /// The number of streams of each route that were closed since their clients read too slowly.
+    pub fn slow_streams_closed(&self) -> Vec<(String, u64)> {
+        self.0.routes.slow_streams_closed()
     }
 
     /// A certificate of a listener, by its file, was reloaded: on SIGHUP or because its files have

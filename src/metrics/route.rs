@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntGauge};
+use ssegate_hub::CloseReason;
 
 use super::Metrics;
 
@@ -35,6 +37,8 @@ pub struct RouteMetrics {
     streams: [OnceLock<(IntGauge, IntCounter)>; PROTOCOLS.len()],
     tunnels: OnceLock<IntGauge>,
     upstream_connections: OnceLock<IntGauge>,
+    // Streams closed since their clients read too slowly: for the log.
+    slow_streams_closed: AtomicU64,
     // The values of further labels in series of this route, needed to remove them.
     labels: Mutex<SeriesLabels>,
     all: Metrics,
@@ -64,6 +68,17 @@ impl RouteRegistry {
     fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Weak<RouteMetrics>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Of each route, how many of its streams were closed since their clients read too slowly.
+    pub(super) fn slow_streams_closed(&self) -> Vec<(String, u64)> {
+        // Handles are dropped when the lock is free again: the last one takes the lock.
+        let routes: Vec<_> = self.lock().values().filter_map(Weak::upgrade).collect();
+        let closed = |route: &Arc<RouteMetrics>| {
+            let closed = route.slow_streams_closed.load(Ordering::Relaxed);
+            (closed > 0).then(|| (route.label().to_owned(), closed))
+        };
+        routes.iter().filter_map(closed).collect()
+    }
 }
 
 impl Metrics {
@@ -87,6 +102,7 @@ impl RouteMetrics {
             streams: Default::default(),
             tunnels: OnceLock::new(),
             upstream_connections: OnceLock::new(),
+            slow_streams_closed: AtomicU64::new(0),
             labels: Mutex::default(),
             all,
         }
@@ -133,6 +149,9 @@ impl RouteMetrics {
         self.streams(protocol).0.dec();
         self.all.0.streams_closed.with_label_values(&[reason]).inc();
         self.all.0.stream_age.observe(age.as_secs_f64());
+        if CloseReason::SLOW.iter().any(|slow| slow.as_str() == reason) {
+            self.slow_streams_closed.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn streams(&self, protocol: &str) -> &(IntGauge, IntCounter) {
@@ -303,6 +322,10 @@ mod tests {
 
         drop(first);
         assert!(series(&metrics) > 9, "another handle exists");
+        assert_eq!(metrics.slow_streams_closed(), [], "none was slow");
+        second.stream_opened("h2");
+        second.stream_closed("h2", "stalled", Duration::ZERO);
+        assert_eq!(metrics.slow_streams_closed(), [("/gone".to_owned(), 1)]);
         second.stream_closed("h2", "drained", Duration::ZERO);
         drop(second);
         assert_eq!(series(&metrics), 0, "{}", metrics.render().expect("text"));

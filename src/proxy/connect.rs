@@ -16,6 +16,7 @@ use super::error::Failure;
 use crate::dial::{self, DialError, TcpTuning};
 use crate::health::BackendTls;
 use crate::route::{UpstreamAddress, UpstreamTls};
+use crate::server::descriptors;
 use crate::tls_client::{self, Trust};
 
 /// `SO_RCVBUF` in bytes (Linux doubles it for its bookkeeping). With autotuning (`tcp_rmem`) a fast
@@ -131,6 +132,11 @@ impl ConnectorTls {
 fn failure(error: DialError) -> Failure {
     match error {
         DialError::TimedOut => Failure::ConnectTimeout,
+        DialError::Resolve(error) | DialError::Connect(error)
+            if descriptors::is_out_of_descriptors(&error) =>
+        {
+            Failure::NoDescriptor
+        }
         error => Failure::connect(&error),
     }
 }
@@ -186,5 +192,26 @@ impl AsyncWrite for BackendSocket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         with_socket!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::failure;
+    use crate::dial::DialError;
+
+    #[test]
+    fn a_gateway_without_descriptors_does_not_blame_the_backend() {
+        for (number, kind, is_of_backend) in
+            [(24, "descriptors", false), (23, "descriptors", false), (111, "connect", true)]
+        {
+            let failure = failure(DialError::Connect(io::Error::from_raw_os_error(number)));
+            assert_eq!(failure.as_str(), kind);
+            assert_eq!(failure.is_unreachable(), is_of_backend, "{failure}");
+            assert_eq!(failure.marks_upstream_down(), is_of_backend, "{failure}");
+            assert_eq!(failure.is_health_neutral(), !is_of_backend, "{failure}");
+        }
     }
 }

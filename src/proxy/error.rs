@@ -84,6 +84,10 @@ pub(super) enum Failure {
     #[error("no connection within connect_timeout")]
     ConnectTimeout,
     #[error(
+        "this gateway has no file descriptor left for a connection to it: raise LimitNOFILE= or ulimit -n"
+    )]
+    NoDescriptor,
+    #[error(
         "the request came back to this gateway again and again: this upstream leads to the gateway itself; set \
          `upstream` to the address of the backend"
     )]
@@ -150,6 +154,7 @@ impl Failure {
         match self {
             Self::Connect(_) => "connect",
             Self::ConnectTimeout => "connect_timeout",
+            Self::NoDescriptor => "descriptors",
             Self::Loop => "loop",
             Self::MaxConnections => "max_connections",
             Self::MaxWaiting => "max_waiting",
@@ -170,7 +175,7 @@ impl Failure {
 
     fn class(&self) -> FailureClass {
         match self {
-            Self::Connect(_) => FailureClass::Unreachable,
+            Self::Connect(_) | Self::NoDescriptor => FailureClass::Unreachable,
             Self::Exchange(_) | Self::RetryBuffer => FailureClass::NoResponse,
             Self::InvalidResponse(_) | Self::TransferCoding | Self::UnexpectedSwitch => {
                 FailureClass::InvalidResponse
@@ -202,9 +207,9 @@ impl Failure {
         }
     }
 
-    /// Whether it does not count against the backend's health: any client can cause it.
+    /// Whether it does not count against the backend's health: any client can cause it, or it is the gateway's own.
     pub(super) fn is_health_neutral(&self) -> bool {
-        matches!(self, Self::Http2Only(_) | Self::Loop)
+        matches!(self, Self::Http2Only(_) | Self::Loop | Self::NoDescriptor)
     }
 
     /// Whether no connection could be opened.

@@ -98,6 +98,7 @@ impl Upstream {
         is_http2: bool,
     ) -> Result<(Response<BackendBody>, Lease), SendError> {
         let began = Instant::now();
+        let wait = self.backend.wait(began);
         // Pinned once: a future that is moved into another one takes space in both.
         let sending = pin!(async {
             match is_http2 {
@@ -111,6 +112,7 @@ impl Upstream {
         };
         if sent.is_ok() {
             self.down_until.set(None);
+            wait.responded(Instant::now());
             self.recorder.responded(&self.backend, began.elapsed());
         }
         sent

@@ -197,7 +197,7 @@ impl DescriptorLimit {
     }
 }
 
-/// Whether an error of accept(2) says that the process or the system is out of file descriptors
+/// Whether an error of accept(2) or socket(2) says that the process or the system is out of file descriptors
 /// (EMFILE, ENFILE).
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     let raw = error.raw_os_error();

@@ -105,6 +105,8 @@ pub struct SlowReader {
     pub client: u32,
     /// Bytes of events that wait for it.
     pub queued_bytes: usize,
+    /// The name of its first channel at the source.
+    pub channel: Option<String>,
     /// The number of its channels.
     pub channels: usize,
     /// How long the first of what waits was received ago.
@@ -236,12 +238,13 @@ impl Service {
 
 impl SlowReader {
     fn new(slow: SlowStream, router: &Router) -> Self {
-        let SlowStream { tag, queued_bytes, channels, behind } = slow;
+        let SlowStream { tag, queued_bytes, channel, channels, behind } = slow;
+        let channel = channel.map(|topic| topic.subscription.name.to_string());
         let [route, client] = [tag >> 32, tag & u64::from(u32::MAX)]
             .map(|half| u32::try_from(half).expect("a half of 64 bits has 32"));
         let mut labels = router.routes().iter().map(|route| &*route.label);
         let route = labels.find(|label| short_hash(label) == route).map(str::to_owned);
-        Self { route, client, queued_bytes, channels, behind }
+        Self { route, client, queued_bytes, channel, channels, behind }
     }
 }
 

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { connect } from 'node:http2';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -168,4 +169,51 @@ test('a hidden page costs nothing, and one that lost its gateway says since when
   await gateway.child.ended;
   await eventually('it says so again', async () => await page.locator('#lost').isVisible());
   assert.deepEqual(page.faults.filter((fault) => !/Failed to load|ERR_/.test(fault)), []);
+});
+
+test('the page says what a backend does: errors, silence, and when it was away', { timeout: 300_000 }, async (t) => {
+  const held = [];
+  let answer = (response) => { response.statusCode = 500; response.end(); };
+  const server = createServer((_, response) => answer(response));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => { server.close(); server.closeAllConnections(); });
+  const backend = `http://127.0.0.1:${server.address().port}`;
+  const gateway = await startGateway(t, { redis: await startRedis(t), backend });
+  const page = await openStatus(await openBrowser(t), admin(gateway));
+  const ask = async (path) => (await fetch(`${gateway.http}${path}`)).status;
+
+  await eventually('errors are a problem', async () => {
+    assert.equal(await ask('/x'), 500);
+    return await text(page, '#verdict') === 'Serving, with problems';
+  });
+  assert.match(await text(page, '#problem-list'), /^route \/\{\*rest\}: \d+ of \d+ responses in the last \d+ s were 5xx/);
+  assert.match(await text(page, '#requests tbody'), /100%/);
+
+  answer = (response) => held.push(response);
+  const asked = Array.from({ length: 12 }, (_, number) => ask(`/${number}`));
+  await eventually('silence is told', async () => /up; 12 wait, none was answered for \d+ s/.test(await text(page, '#upstreams tbody')));
+  await eventually('many that wait are a problem', async () => (await text(page, '#problem-list')).includes('it hangs: 12 requests wait'));
+  // As the clock of the reader has it.
+  assert.match(await text(page, '#problem-list'), /since \d\d:\d\d:\d\d/);
+  answer = (response) => response.end();
+  for (const response of held) response.end();
+  assert.deepEqual(await Promise.all(asked), Array(12).fill(200));
+  await eventually('all is well', async () => await text(page, '#verdict') === 'Serving');
+  assert.equal(await page.locator('#failures').isHidden(), true, 'it has never failed');
+
+  const { port } = server.address();
+  server.close();
+  server.closeAllConnections();
+  assert.equal(await ask('/x'), 502);
+  await eventually('it is away', async () => (await text(page, '#upstreams tbody')).includes('cannot connect'));
+  server.listen(port, '127.0.0.1');
+  await eventually('it is back', async () => /\nup$|\tup$/.test((await text(page, '#upstreams tbody')).trim()));
+  assert.match(await text(page, '#failures tbody'), /cannot connect.*; \d+ times/);
+  assert.equal(await page.locator('#failures td.bad').count(), 0, 'it is over');
+  await page.setViewportSize({ width: 360, height: 800 });
+  assert.deepEqual(await findings(page), []);
+  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth), 'it does not scroll sideways');
+  await page.screenshot({ path: join(ARTIFACTS, 'status-backends.png'), fullPage: true });
+  assert.deepEqual(page.faults, []);
 });

@@ -485,7 +485,8 @@ async fn redis_that_is_killed_or_hangs_is_told_with_its_cause() {
     all_is_well(&gateway).await;
 
     redis.kill();
-    verbose_says(&gateway, &["[-] redis failed: connection: ", "refused", "since 20"]).await;
+    verbose_says(&gateway, &["[-] redis failed: connection: 127.0.0.1:", "refused", "since 20"])
+        .await;
     let page = gateway.admin("/").await.text().await;
     assert!(page.contains("connection: "), "{page}");
 }
@@ -530,7 +531,11 @@ async fn readers_that_are_too_slow_are_told() {
         gateway.metrics().await.sum("ssegate_streams_closed_total", &reason) >= 1.0
     })
     .await;
-    verbose_says(&gateway, &["[!] slow readers: ", "1 streams were closed"]).await;
+    verbose_says(
+        &gateway,
+        &["[!] slow readers: ", "1 streams were closed", "; /events/{channel}: 1; since 20"],
+    )
+    .await;
     gateway.logs(SLOW).await;
     assert_eq!(lines(&gateway, "WARN", SLOW).len(), 1);
     drop(socket);

@@ -10,6 +10,7 @@
 
 mod feed;
 mod report;
+mod requests;
 
 use std::time::{Duration, SystemTime};
 

@@ -1,6 +1,7 @@
 //! What the gateway is like now, as JSON for the status page.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +11,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::StatusSetup;
-use crate::health::{Health, Outage};
+use super::requests::RequestWindow;
+use crate::health::{BackendHealth, BackendSilence, Health, Outage};
 use crate::metrics::{Figures, LatencyBuckets, Metrics};
 use crate::service::{HubQuestion, HubView, ShardQuestion, ShardView, SlowReader, TopicView};
 
@@ -20,6 +22,8 @@ const MAX_LISTED: usize = 10;
 const MAX_UPSTREAMS: usize = 50;
 /// How long a thread may take to answer; a report goes out without what is not there.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+/// The most failures of backends that are listed.
+const MAX_FAILURES: usize = 10;
 /// The delivery latency is that of so many seconds.
 const LATENCY_SECONDS: usize = 10;
 
@@ -33,6 +37,7 @@ pub(super) struct Reporter<'a> {
     before: Option<(Instant, Figures)>,
     // Of the last seconds, the newest last.
     latencies: VecDeque<LatencyBuckets>,
+    requests: RequestWindow,
     looked: Option<Instant>,
 }
 
@@ -43,7 +48,8 @@ impl<'a> Reporter<'a> {
         urls: &'a [String],
     ) -> Self {
         let (before, latencies, looked) = (None, VecDeque::new(), None);
-        Self { setup, health, metrics, urls, before, latencies, looked }
+        let requests = RequestWindow::default();
+        Self { setup, health, metrics, urls, before, latencies, requests, looked }
     }
 
     /// The report of now. What is a rate is null in the first one.
@@ -57,10 +63,12 @@ impl<'a> Reporter<'a> {
         let shards = self.ask_shards(&topics).await;
         let figures = self.metrics.figures();
         let mut report = self.figures(Instant::now(), &figures);
+        let (requests, failing_routes) = self.requests.feed(now, &figures.requests);
         let health = self.health;
         let checks = health.checks().into_iter();
         let problems = health.warnings().into_iter();
         let mut add = |name: &str, value: Value| report[name] = value;
+        add("requests", requests);
         add("version", env!("CARGO_PKG_VERSION").into());
         add("now", json!(unix(SystemTime::now())));
         add("draining", health.is_draining().into());
@@ -73,7 +81,10 @@ impl<'a> Reporter<'a> {
         }).collect());
         add(
             "warnings",
-            problems.map(|it| json!({"about": it.about, "detail": it.detail})).collect(),
+            problems
+                .map(|it| json!({"about": it.about, "detail": it.detail}))
+                .chain(failing_routes)
+                .collect(),
         );
         add(
             "source",
@@ -123,8 +134,8 @@ impl<'a> Reporter<'a> {
             "channels": figures.channels,
             "connections": figures.connections,
             "closed": figures.streams_closed,
-            "gaps": total(&figures.gaps),
-            "dropped": total(&figures.dropped),
+            "gaps": figures.gaps,
+            "dropped": figures.dropped,
             "queues": figures.queue_bytes,
             "histories": figures.history_bytes,
             "certificates": figures.certificates.iter().map(|of| {
@@ -182,12 +193,13 @@ fn busiest(busiest: &[BusyChannel], since: Option<Duration>, shards: &[ShardView
 
 fn slowest(shards: &[ShardView]) -> Value {
     let mut slow: Vec<&SlowReader> = shards.iter().flat_map(|shard| &shard.slowest).collect();
-    slow.sort_by_key(|reader| std::cmp::Reverse(reader.behind));
+    slow.sort_by_key(|reader| Reverse(reader.behind));
     let reader = |reader: &&SlowReader| {
         json!({
             "client": format!("{:08x}", reader.client),
             "route": reader.route,
             "queued": reader.queued_bytes,
+            "channel": reader.channel,
             "channels": reader.channels,
             "behind": reader.behind.as_secs_f64(),
         })
@@ -196,23 +208,39 @@ fn slowest(shards: &[ShardView]) -> Value {
 }
 
 fn upstreams(health: &Health) -> Value {
+    let now = Instant::now();
     let mut backends = health.backends();
     // Those that fail first.
     backends.sort_by_cached_key(|it| {
         let is_well = !it.is_unreachable() && it.incidents().is_empty();
         (is_well, it.route().to_owned(), it.upstream().to_owned())
     });
-    let upstream = |it: &Arc<crate::health::BackendHealth>| {
+    let upstream = |it: &Arc<BackendHealth>| {
+        let BackendSilence { requests, lasts } = it.silence(now);
         json!({
             "route": it.route(),
             "upstream": it.upstream(),
             "reachable": !it.is_unreachable(),
             "problems": it.incidents(),
+            "waiting": requests,
+            "silent": lasts.as_secs_f64(),
         })
+    };
+    let failures = |it: &Arc<BackendHealth>| {
+        let named = (it.route().to_owned(), it.upstream().to_owned());
+        it.outages().into_iter().map(move |outage| (named.clone(), outage)).collect::<Vec<_>>()
+    };
+    let mut failures: Vec<_> = backends.iter().flat_map(failures).collect();
+    failures.sort_by_key(|(_, outage)| Reverse(outage.began));
+    let failure = |((route, upstream), failure): &((String, String), Outage)| {
+        let mut value = outage(&("", failure.clone()));
+        (value["route"], value["upstream"]) = (json!(route), json!(upstream));
+        value
     };
     json!({
         "count": backends.len(),
         "list": backends.iter().take(MAX_UPSTREAMS).map(upstream).collect::<Vec<_>>(),
+        "failures": failures.iter().take(MAX_FAILURES).map(failure).collect::<Vec<_>>(),
     })
 }
 
@@ -224,10 +252,6 @@ fn outage((source, outage): &(&str, Outage)) -> Value {
         "cause": outage.cause,
         "failures": outage.failures,
     })
-}
-
-fn total(counts: &BTreeMap<String, f64>) -> f64 {
-    counts.values().sum()
 }
 
 fn unix(time: SystemTime) -> f64 {
@@ -242,6 +266,8 @@ fn per_second(count: u64, time: Duration) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use tokio::time::Instant;
 
     use super::Reporter;
     use crate::admin::{AdminAuth, AdminPrivacy, StatusSetup};
@@ -265,6 +291,7 @@ mod tests {
                         route: Some("/events".into()),
                         client: 0xab,
                         queued_bytes: 10,
+                        channel: Some("news".into()),
                         channels: 1,
                         behind: Duration::from_secs(1 + shard as u64),
                     };
@@ -291,7 +318,38 @@ mod tests {
         let behind = second["slowest"].as_array().expect("a list").iter();
         assert_eq!(behind.map(|it| it["behind"].clone()).collect::<Vec<_>>(), [2.0, 1.0]);
         assert_eq!(second["slowest"][0]["client"], "000000ab");
+        assert_eq!(second["slowest"][0]["channel"], "news");
         answers.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn backends_are_reported_with_what_waits_and_when_they_failed() {
+        let (inspection, _questions) = StatusInspection::new(1);
+        let (health, metrics) = (Health::default(), Metrics::new().expect("metrics"));
+        let privacy = AdminPrivacy::new(false, AdminAuth::default());
+        let setup = StatusSetup { inspection, privacy, publishes: false };
+        let mut reporter = Reporter::new(&setup, (&health, &metrics), &[]);
+        let [backend, other] = ["http://a", "http://b"].map(|it| health.backend("/", it));
+        let _wait = other.wait(Instant::now());
+        backend.failed("connect", "cannot connect: refused", Instant::now());
+        tokio::time::advance(Duration::from_secs(3)).await;
+        drop(reporter.report().await);
+        let route = metrics.route("/");
+        (0..20).for_each(|_| route.response_sent(500));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let report = reporter.report().await;
+        let list = &report["upstreams"]["list"];
+        assert_eq!((&list[1]["upstream"], &list[1]["waiting"]), (&"http://b".into(), &1.into()));
+        assert!(list[1]["silent"].as_f64() >= Some(4.0), "{list}");
+        let failures = &report["upstreams"]["failures"];
+        assert_eq!(failures[0]["cause"], "cannot connect: refused", "{failures}");
+        assert_eq!(
+            (&failures[0]["upstream"], failures.as_array().map(Vec::len)),
+            (&"http://a".into(), Some(1))
+        );
+        assert_eq!(report["requests"][0]["errors"], 1.0);
+        let warnings = report["warnings"].as_array().expect("a list");
+        assert!(warnings.iter().any(|it| it["about"] == "route /"), "{warnings:?}");
     }
 
     #[tokio::test(start_paused = true)]

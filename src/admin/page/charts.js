@@ -51,7 +51,7 @@ export class Chart {
     this.plot = new uPlot({
       ...this.size(),
       legend: { show: false },
-      padding: [8, 4, 0, 0],
+      padding: [8, 16, 0, 0],
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
       scales: {
         x: { time: true, range: (_, least, most) => [(most ?? SECONDS) - SECONDS, most ?? SECONDS] },

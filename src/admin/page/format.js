@@ -51,6 +51,9 @@ export function moment(unix) {
   return date.toDateString() === new Date().toDateString() ? clock.format(date) : both.format(date);
 }
 
+/** A text with the times in it (RFC 3339, UTC) as the clock of who reads it has them. */
+export const local = (text) => text.replaceAll(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g, (time) => moment(Date.parse(time) / 1000));
+
 /** The date of a moment. */
 export const date = (unix) => day.format(new Date(unix * 1000));
 

@@ -91,6 +91,8 @@ const tables = {
   streams: new Table('streams', 'No stream is open.'),
   closed: new Table('closed', 'No stream has been closed yet.'),
   outages: new Table('outages', ''),
+  requests: new Table('requests', 'No request in the last ten seconds.'),
+  failures: new Table('failures', ''),
   upstreams: new Table('upstreams', 'No request was forwarded yet, or no route has a backend.'),
   certificates: new Table('certificates', 'No listener has TLS.'),
   more: new Table('more', ''),
@@ -123,7 +125,7 @@ function showVerdict(report) {
     const line = document.createElement('li');
     const name = line.appendChild(document.createElement('b'));
     name.textContent = about;
-    line.append(`: ${detail ?? 'failed'}`);
+    line.append(`: ${format.local(detail ?? 'failed')}`);
     return line;
   });
   const list = find('problem-list');
@@ -161,9 +163,9 @@ function showChannels({ busiest, slowest, private: isPrivate }) {
     const press = name && { onPress: () => { box.follow(name, query); find('follow-title').scrollIntoView({ block: 'nearest' }); } };
     return [channel, { text: channel, title: name ? 'Follow this channel' : '', ...press }, format.rate(rate), format.count(readers)];
   }));
-  tables.slowest.show((slowest ?? []).map(({ client, route, behind, queued }, place) => [
+  tables.slowest.show((slowest ?? []).map(({ client, route, channel, channels, behind, queued }, place) => [
     `${client} ${route} ${place}`, { text: client, kind: 'mono', title: 'A hash of the address, the same for all streams of a client until the gateway is started again' },
-    route ?? 'removed by a reload', format.latency(behind).join(' '), size(queued),
+    route ?? 'removed by a reload', `${channel ?? '–'}${channels > 1 ? ` and ${channels - 1} more` : ''}`, format.latency(behind).join(' '), size(queued),
   ]));
 }
 
@@ -191,17 +193,48 @@ function showSource({ source, now, draining }) {
   ]));
 }
 
-function showRest(report) {
-  tables.upstreams.show(report.upstreams.list.map(({ upstream, route, reachable, problems }) => [
-    `${route} ${upstream}`, upstream, route,
-    problems.length || !reachable ? { text: problems.join('; ') || 'unreachable', kind: reachable ? 'wait' : 'bad' } : { text: 'up', kind: 'good' },
+/** What requests wait for is worth a word once nothing came for a while. */
+const waits = ({ waiting, silent }) => (waiting && silent >= 2 ? `${format.count(waiting)} wait, none was answered for ${format.span(silent)}` : '');
+
+function showBackends({ upstreams, requests, now }) {
+  tables.requests.show(requests.map(({ route, rate, errors }) => {
+    let kind = errors > 0.05 ? 'wait' : '';
+    if (errors > 0.5) kind = 'bad';
+    return [route, route, format.rate(rate), { text: share(errors, 1), kind }];
+  }));
+  tables.upstreams.show(upstreams.list.map((it) => {
+    const problems = it.problems.map(format.local).join('; ');
+    let state = { text: waits(it) ? `up; ${waits(it)}` : 'up', kind: 'good' };
+    if (problems || !it.reachable) state = { text: problems || 'unreachable', kind: it.reachable ? 'wait' : 'bad' };
+    return [`${it.route} ${it.upstream}`, it.upstream, it.route, state];
+  }));
+  tables.failures.show(upstreams.failures.map(({ upstream, route, began, ended, cause, failures }) => [
+    `${route} ${upstream} ${began}`, format.moment(began), { text: format.span((ended ?? now) - began), kind: ended ? '' : 'bad' },
+    `${upstream}, ${route}`, `${cause ?? 'unknown'}; ${format.count(failures)} times`,
   ]));
+}
+
+/** A sum, and what it is made of: `600: 590 redis away, 10 expired`. */
+function reasons(counts, empty) {
+  const some = Object.entries(counts).filter(([, count]) => count > 0).sort((one, other) => other[1] - one[1]);
+  const sum = some.reduce((all, [, count]) => all + count, 0);
+  return sum ? `${format.count(sum)}: ${some.map(([reason, count]) => `${format.count(count)} ${reason.replaceAll('_', ' ')}`).join(', ')}` : empty;
+}
+
+/** How long a certificate is valid: in hours where that is not long. */
+function left(seconds) {
+  if (seconds < 0) return 'expired';
+  const [unit, name] = seconds < 3 * 86400 ? [3600, 'hour'] : [86400, 'day'];
+  const whole = Math.floor(seconds / unit);
+  return `${format.count(whole)} ${name}${whole === 1 ? '' : 's'}`;
+}
+
+function showRest(report) {
   tables.certificates.show(report.certificates.map(({ listener, file, ends }) => {
     const days = (ends - report.now) / 86400;
     let kind = days < NEAR_DAYS ? 'wait' : '';
     if (days < 3) kind = 'bad';
-    const left = days < 0 ? 'expired' : `${format.count(Math.floor(days))} ${Math.floor(days) === 1 ? 'day' : 'days'}`;
-    return [`${listener} ${file}`, file, listener, format.date(ends), { text: left, kind }];
+    return [`${listener} ${file}`, file, listener, format.date(ends), { text: left(ends - report.now), kind }];
   }));
   const { success, failure } = report.certificate_reloads;
   find('reloads').hidden = !success && !failure;
@@ -211,8 +244,8 @@ function showRest(report) {
   const fleetProblem = report.warnings.find((warning) => warning.about === 'fleet');
   const rows = [
     ['Subscriptions', `${format.count(report.subscriptions)}: the channels of all open streams`],
-    ['Gaps', `${format.count(report.gaps)}: streams that were told that events may be missing`],
-    ['Events dropped', format.count(report.dropped)],
+    ['Gaps', reasons(report.gaps, 'no stream was told that events may be missing')],
+    ['Events dropped', reasons(report.dropped, 'none')],
     ['Kept streams', kept.length ? `${kept.map(([state, streams]) => `${format.count(streams)} ${state}`).join(', ')}; ${size(report.kept.bytes)}` : 'none'],
     ['Fleet', fleetProblem?.detail ?? fleet?.detail ?? 'on its own'],
     ['Connections', Object.entries(report.connections).filter(([, open]) => open).map(([protocol, open]) => `${format.count(open)} ${names[protocol] ?? protocol}`).join(', ') || 'none'],
@@ -228,6 +261,7 @@ function show(report) {
   showChannels(report);
   showStreams(report);
   showSource(report);
+  showBackends(report);
   showRest(report);
   box.allow({ publishes: report.publishes, isPrivate: report.private });
 }

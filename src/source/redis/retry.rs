@@ -62,7 +62,7 @@ impl FailureLog {
     pub(super) fn report(&mut self, error: &SourceError, what: &'static str) {
         let kind = error.kind();
         self.metrics.source_error(kind.as_str());
-        (self.record)(&self.health, kind.as_str(), &error.to_string());
+        (self.record)(&self.health, kind.as_str(), &format!("{}: {error}", self.address));
         if self.last_logged.get(&kind).is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
             self.last_logged.insert(kind, Instant::now());
             tracing::warn!(address = self.address, kind = kind.as_str(), %error, "{what}");

@@ -130,6 +130,11 @@ impl OpenStream {
         self.channels.borrow().iter().map(|channel| channel.topic.clone()).collect()
     }
 
+    /// The topic of its first channel; `None` once it is closed.
+    pub(crate) fn first_topic(&self) -> Option<Topic> {
+        self.channels.borrow().first().map(|channel| channel.topic.clone())
+    }
+
     pub(crate) fn channel_count(&self) -> usize {
         self.channels.borrow().len()
     }

@@ -16,12 +16,14 @@ use crate::top_list::TopList;
 const SLICE: usize = 512;
 
 /// A stream whose client reads slowly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlowStream {
     /// The tag with which the stream was opened.
     pub tag: u64,
     /// Bytes of events that wait to be written.
     pub queued_bytes: usize,
+    /// Its first channel; `None` where it has none.
+    pub channel: Option<Topic>,
     /// The number of its channels.
     pub channels: usize,
     /// How long the first of what waits was received ago.
@@ -37,10 +39,10 @@ impl Shard {
         while let Some(first) = next {
             let now = Instant::now();
             next = self.0.streams.visit_slice(first, SLICE, |stream| {
-                let slow = SlowStream::of(stream, now);
-                if let Some(slow) = slow.filter(|slow| slow.behind >= at_least) {
-                    let behind = u64::try_from(slow.behind.as_micros()).unwrap_or(u64::MAX);
-                    top.offer(behind, || slow);
+                let behind = behind(stream, now);
+                if let Some(behind) = behind.filter(|behind| *behind >= at_least) {
+                    let rank = u64::try_from(behind.as_micros()).unwrap_or(u64::MAX);
+                    top.offer(rank, || SlowStream::new(stream, behind));
                 }
             });
             tokio::task::yield_now().await;
@@ -56,15 +58,20 @@ impl Shard {
 }
 
 impl SlowStream {
-    /// `None` while nothing waits to be written, and once it is closed.
-    fn of(stream: &OpenStream, now: Instant) -> Option<Self> {
-        let queue = stream.mailbox.queue();
-        let first = queue.first().filter(|_| queue.bytes() > 0)?;
-        Some(Self {
+    fn new(stream: &OpenStream, behind: Duration) -> Self {
+        Self {
             tag: stream.tag,
-            queued_bytes: queue.bytes(),
+            queued_bytes: stream.mailbox.queue().bytes(),
+            channel: stream.first_topic(),
             channels: stream.channel_count(),
-            behind: now.saturating_duration_since(first.received),
-        })
+            behind,
+        }
     }
+}
+
+/// How long the first of what waits was received ago; `None` while nothing waits to be written, and once it is closed.
+fn behind(stream: &OpenStream, now: Instant) -> Option<Duration> {
+    let queue = stream.mailbox.queue();
+    let first = queue.first().filter(|_| queue.bytes() > 0)?;
+    Some(now.saturating_duration_since(first.received))
 }

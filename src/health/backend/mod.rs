@@ -13,7 +13,9 @@ use rustls_pki_types::ServerName;
 use tokio::time::Instant;
 
 use super::incident::Incident;
+use super::outages::{Outage, Outages};
 use super::response_times::ResponseTimes;
+use super::waiting::{BackendSilence, RequestWait, WaitingRequests};
 use crate::log_limit::LineLimit;
 
 /// An upstream has recovered when it has responded, and not failed for this long. Otherwise one
@@ -33,6 +35,7 @@ pub struct BackendHealth {
     // Whether it has responded since the last failure.
     has_responded: AtomicBool,
     is_unreachable: AtomicBool,
+    waiting: Arc<WaitingRequests>,
     state: Mutex<BackendState>,
 }
 
@@ -50,6 +53,9 @@ pub struct BackendTls {
 struct BackendState {
     failing: Option<Failing>,
     tls: Option<BackendTls>,
+    // Since when it responds to none of many requests; with the line that says so.
+    hang: Option<(Instant, Incident)>,
+    outages: Outages,
     kinds: Vec<FailureKind>,
     // By the index of the route; weak, so that it ends with the route.
     response_times: Vec<(usize, Weak<ResponseTimes>)>,
@@ -88,6 +94,7 @@ impl BackendHealth {
             is_failing: AtomicBool::new(false),
             has_responded: AtomicBool::new(false),
             is_unreachable: AtomicBool::new(false),
+            waiting: Arc::new(WaitingRequests::new(Instant::now())),
             state: Mutex::default(),
         }
     }
@@ -136,6 +143,21 @@ impl BackendHealth {
         self.lock().tls.clone()
     }
 
+    /// A request that waits for it from now on, until what is returned is dropped.
+    pub fn wait(&self, now: Instant) -> RequestWait {
+        RequestWait::new(Arc::clone(&self.waiting), now)
+    }
+
+    /// How many requests wait for it, and how long it has been silent meanwhile.
+    pub fn silence(&self, now: Instant) -> BackendSilence {
+        self.waiting.silence(now)
+    }
+
+    /// When it failed: the last times, the newest first.
+    pub fn outages(&self) -> Vec<Outage> {
+        self.lock().outages.list()
+    }
+
     /// Whether it is to be probed with a connection. Not if no handshake with it is possible.
     pub fn needs_probe(&self) -> bool {
         self.is_unreachable() && (!self.upstream.starts_with("https:") || self.tls().is_some())
@@ -180,9 +202,10 @@ impl BackendHealth {
     pub fn incidents(&self) -> Vec<String> {
         let state = self.lock();
         let failing = state.failing.as_ref().map(|failing| failing.incident.to_string());
+        let hang = state.hang.as_ref().map(|(_, incident)| incident.to_string());
         let slow =
             state.response_times().filter_map(|(_, response_times)| response_times.incident());
-        failing.into_iter().chain(slow).collect()
+        failing.into_iter().chain(hang).chain(slow).collect()
     }
 
     /// Logs suppressed failures, recoveries, and changes of the response times. Called once a
@@ -205,6 +228,7 @@ impl BackendHealth {
             }
             None => state.log_held_back(route, upstream, now),
         }
+        state.watch_silence(self.silence(now), (route, upstream), now);
         state.response_times.retain(|(_, response_times)| response_times.strong_count() > 0);
         state.response_times().for_each(|(_, response_times)| response_times.tick(route, upstream));
     }
@@ -220,6 +244,7 @@ impl BackendHealth {
             now >= failing.last + wait && (failing.responded.is_some() || !is_unreachable)
         };
         let Failing { incident, since, responded, .. } = state.failing.take_if(is_over)?;
+        state.outages.end(SystemTime::now());
         self.is_failing.store(false, Ordering::Relaxed);
         self.has_responded.store(false, Ordering::Relaxed);
         state.kinds.clear();
@@ -240,6 +265,43 @@ impl BackendState {
         })
     }
 
+    /// Logs when it begins to hang, and when that is over.
+    fn watch_silence(
+        &mut self,
+        silence: BackendSilence,
+        (route, upstream): (&str, &str),
+        now: Instant,
+    ) {
+        let BackendSilence { requests, lasts } = silence;
+        match (&mut self.hang, silence.is_hang()) {
+            (None, true) => {
+                tracing::warn!(
+                    route,
+                    upstream,
+                    requests,
+                    silent = ?truncate_to_millis(lasts),
+                    "the backend hangs: it responds to none of the requests that wait for it"
+                );
+                let since = SystemTime::now().checked_sub(lasts).unwrap_or(SystemTime::now());
+                let since_then = now.checked_sub(lasts).unwrap_or(now);
+                self.hang = Some((since_then, Incident::new("hangs", hang_text(requests), since)));
+            }
+            (Some((_, incident)), true) => incident.restate(hang_text(requests)),
+            (Some((since, _)), false) => {
+                let lasted = truncate_to_millis(now - *since);
+                tracing::info!(
+                    route,
+                    upstream,
+                    requests,
+                    ?lasted,
+                    "the backend hangs no longer: it has responded, or only few requests wait for it"
+                );
+                self.hang = None;
+            }
+            (None, false) => {}
+        }
+    }
+
     fn log_held_back(&mut self, route: &str, upstream: &str, now: Instant) {
         for FailureKind { name: kind, error, held } in &mut self.kinds {
             if let Some(requests) = held.due(now) {
@@ -250,6 +312,8 @@ impl BackendState {
 
     fn fail(&mut self, kind: &'static str, error: &str, now: Instant) -> Option<u64> {
         let wall = SystemTime::now();
+        self.outages.begin(wall);
+        self.outages.fail(kind, error);
         match &mut self.failing {
             Some(failing) => {
                 failing.incident.recur(kind, error, wall);
@@ -278,131 +342,14 @@ impl BackendState {
     }
 }
 
+fn hang_text(requests: usize) -> String {
+    format!("it hangs: {requests} requests wait, and none is responded to")
+}
+
 /// Truncates to milliseconds, for the log.
 fn truncate_to_millis(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use tokio::time::Instant;
-
-    use super::{BackendHealth, FORGOTTEN_AFTER, RECOVERED_AFTER, Recovery};
-    use crate::log_limit::LOG_INTERVAL;
-
-    #[test]
-    fn failures_are_rate_limited_by_kind_and_recovery_needs_five_quiet_seconds() {
-        let (backend, start) = (BackendHealth::new("/", "http://b:80"), Instant::now());
-        let recovered = |now| backend.recover(&mut backend.lock(), now);
-        assert_eq!(backend.incidents(), Vec::<String>::new());
-        assert_eq!(backend.failed("connect", "refused", start), Some(0));
-        for _ in 0..2000 {
-            assert_eq!(backend.failed("connect", "refused", start), None);
-        }
-        assert_eq!(backend.failed("exchange", "reset", start), Some(0), "another kind");
-        assert_eq!(backend.failed("connect", "refused", start + LOG_INTERVAL), Some(2000));
-        assert!(backend.incidents()[0].starts_with("connect: refused; since "));
-        assert!(backend.incidents()[0].contains(", 2003 times, "), "{:?}", backend.incidents());
-
-        let last = start + LOG_INTERVAL;
-        assert_eq!(recovered(last + RECOVERED_AFTER), None, "no response yet");
-        backend.responded_at(last);
-        assert_eq!(recovered(last + RECOVERED_AFTER / 2), None, "too early");
-        backend.failed("connect", "refused", last);
-        assert_eq!(recovered(last + RECOVERED_AFTER), None, "failed after the response");
-        let responds = last + Duration::from_micros(2_000_999);
-        backend.responded_at(responds);
-        let lasted = Some(LOG_INTERVAL + Duration::from_secs(2));
-        let recovery = Recovery { lasted, requests: 2004 };
-        assert_eq!(recovered(last + RECOVERED_AFTER), Some(recovery));
-        assert_eq!(backend.incidents(), Vec::<String>::new());
-        assert_eq!(recovered(last + 9 * RECOVERED_AFTER), None);
-    }
-
-    #[test]
-    fn a_new_outage_after_a_recovery_is_logged_at_once() {
-        let (backend, start) = (BackendHealth::new("/", "http://b:80"), Instant::now());
-        assert_eq!(backend.failed("connect", "refused", start), Some(0));
-        assert_eq!(backend.failed("connect", "refused", start), None);
-        backend.responded_at(start);
-        backend.tick(start + RECOVERED_AFTER);
-        assert_eq!(backend.failed("connect", "refused", start + RECOVERED_AFTER), Some(0));
-    }
-
-    #[test]
-    fn without_requests_a_failure_expires_unless_the_backend_is_unreachable() {
-        let (backend, start) = (BackendHealth::new("/", "http://b:80"), Instant::now());
-        backend.failed("exchange", "reset", start);
-        backend.tick(start + FORGOTTEN_AFTER / 2);
-        assert_eq!(backend.incidents().len(), 1);
-        backend.tick(start + FORGOTTEN_AFTER);
-        assert_eq!(backend.incidents(), Vec::<String>::new());
-
-        assert!(backend.set_unreachable(true));
-        backend.failed("connect", "refused", start);
-        backend.tick(start + 2 * FORGOTTEN_AFTER);
-        assert_eq!(backend.incidents().len(), 1);
-        assert!(backend.connected(), "it was unreachable");
-        assert!(!backend.connected());
-        backend.tick(start + 2 * FORGOTTEN_AFTER);
-        assert_eq!(backend.incidents(), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_backend_is_slow_above_one_percent_of_slow_responses() {
-        let backend = BackendHealth::new("/", "http://b:80");
-        let response_times = backend.response_times(0, Duration::from_millis(500));
-        // Other routes of the same path, with other limits or indexes.
-        let _others = [(1, 500), (0, 900), (2, 900)].map(|(route_index, limit)| {
-            backend.response_times(route_index, Duration::from_millis(limit))
-        });
-        let respond = |fast, slow| {
-            for response in 0..fast + slow {
-                if response < slow {
-                    response_times.record_slow();
-                }
-                response_times.record_response();
-            }
-            backend.tick(Instant::now());
-            backend.incidents()
-        };
-        assert_eq!(respond(396, 4), Vec::<String>::new(), "exactly 1%");
-        let slow = respond(0, 1);
-        assert_eq!(slow.len(), 1, "{slow:?}");
-        assert!(
-            slow[0].starts_with("slow: 5 of 401 responses in a minute took over 500ms"),
-            "{slow:?}"
-        );
-        for _ in 0..58 {
-            assert_eq!(respond(0, 0).len(), 1);
-        }
-        respond(0, 0);
-        assert_eq!(respond(0, 0), Vec::<String>::new(), "a minute later");
-    }
-
-    #[test]
-    fn response_times_are_shared_by_all_shards_and_end_with_the_route() {
-        let backend = BackendHealth::new("/", "http://b:80");
-        let limit = Duration::from_millis(500);
-        let (one, same) = (backend.response_times(0, limit), backend.response_times(0, limit));
-        assert!(Arc::ptr_eq(&one, &same));
-        assert!(!Arc::ptr_eq(&one, &backend.response_times(1, limit)));
-        (0..5).for_each(|_| one.record_slow());
-        backend.tick(Instant::now());
-        assert_eq!(backend.incidents().len(), 1);
-        drop((one, same));
-        assert_eq!(backend.incidents(), Vec::<String>::new(), "the route is gone");
-        backend.tick(Instant::now());
-        assert!(backend.lock().response_times.is_empty());
-    }
-
-    #[test]
-    fn set_unreachable_reports_changes_only() {
-        let backend = BackendHealth::new("/", "http://b:80");
-        let changes = [false, true, true, false].map(|is_down| backend.set_unreachable(is_down));
-        assert_eq!(changes, [false, true, false, true]);
-    }
-}
+mod tests;
