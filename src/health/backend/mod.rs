@@ -282,7 +282,7 @@ impl BackendState {
                     silent = ?truncate_to_millis(lasts),
                     "the backend hangs: it responds to none of the requests that wait for it"
                 );
-                let since = SystemTime::now().checked_sub(lasts).unwrap_or(SystemTime::now());
+                let since = SystemTime::now().checked_sub(lasts).unwrap_or_else(SystemTime::now);
                 let since_then = now.checked_sub(lasts).unwrap_or(now);
                 self.hang = Some((since_then, Incident::new("hangs", hang_text(requests), since)));
             }
