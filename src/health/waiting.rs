@@ -17,7 +17,7 @@ const LONG: Duration = Duration::from_secs(10);
 /// The requests that were sent to an upstream, or wait for a connection to it, and have no response yet. Shared by all
 /// shards.
 #[derive(Debug)]
-pub(super) struct WaitingRequests {
+pub(super) struct BackendQueue {
     requests: AtomicUsize,
     // When it last responded, or the first of these requests was sent: in milliseconds since `epoch`.
     heard: AtomicU64,
@@ -26,7 +26,7 @@ pub(super) struct WaitingRequests {
 
 /// A request that waits, as long as it lives.
 #[derive(Debug)]
-pub struct RequestWait(Arc<WaitingRequests>);
+pub struct RequestWait(Arc<BackendQueue>);
 
 /// How an upstream keeps its requests waiting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct BackendSilence {
     pub lasts: Duration,
 }
 
-impl WaitingRequests {
+impl BackendQueue {
     pub(super) fn new(now: Instant) -> Self {
         Self { requests: AtomicUsize::new(0), heard: AtomicU64::new(0), epoch: now }
     }
@@ -76,7 +76,7 @@ impl BackendSilence {
 }
 
 impl RequestWait {
-    pub(super) fn new(waiting: Arc<WaitingRequests>, now: Instant) -> Self {
+    pub(super) fn new(waiting: Arc<BackendQueue>, now: Instant) -> Self {
         waiting.begin(now);
         Self(waiting)
     }
@@ -100,12 +100,12 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{BackendSilence, LONG, MANY, RequestWait, WaitingRequests};
+    use super::{BackendQueue, BackendSilence, LONG, MANY, RequestWait};
 
     #[test]
     fn silence_begins_with_the_first_request_and_again_with_each_response() {
         let start = Instant::now();
-        let waiting = Arc::new(WaitingRequests::new(start));
+        let waiting = Arc::new(BackendQueue::new(start));
         let at = |seconds| start + Duration::from_secs(seconds);
         let silence = |now| {
             let BackendSilence { requests, lasts } = waiting.silence(now);

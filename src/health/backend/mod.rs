@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::incident::Incident;
 use super::outages::{Outage, Outages};
 use super::response_times::ResponseTimes;
-use super::waiting::{BackendSilence, RequestWait, WaitingRequests};
+use super::waiting::{BackendQueue, BackendSilence, RequestWait};
 use crate::log_limit::LineLimit;
 
 /// An upstream has recovered when it has responded, and not failed for this long. Otherwise one
@@ -35,7 +35,7 @@ pub struct BackendHealth {
     // Whether it has responded since the last failure.
     has_responded: AtomicBool,
     is_unreachable: AtomicBool,
-    waiting: Arc<WaitingRequests>,
+    waiting: Arc<BackendQueue>,
     state: Mutex<BackendState>,
 }
 
@@ -94,7 +94,7 @@ impl BackendHealth {
             is_failing: AtomicBool::new(false),
             has_responded: AtomicBool::new(false),
             is_unreachable: AtomicBool::new(false),
-            waiting: Arc::new(WaitingRequests::new(Instant::now())),
+            waiting: Arc::new(BackendQueue::new(Instant::now())),
             state: Mutex::default(),
         }
     }
