@@ -116,8 +116,10 @@ pub(super) async fn begin(
         origin: origin.clone(),
     };
     let candidates = match &last {
-        Some(_) => service.kept().of_owner(&owner.tag),
-        None => Vec::new(),
+        // Of nobody in particular: an id of the backend can be guessed, and is that of many streams. Ours has that of
+        // the stream.
+        Some(_) if owner.is_named || ours.is_some() => service.kept().of_owner(&owner.tag),
+        Some(_) | None => Vec::new(),
     };
     let might_be = candidates
         .iter()

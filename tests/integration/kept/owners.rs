@@ -266,3 +266,25 @@ async fn a_public_stream_is_for_everybody_who_knows_its_address() {
     assert!(text.starts_with("data: 1\n"), "{text}");
     drop(within(SOON, "the end", response.body.rest()).await);
 }
+
+/// An id of the backend does not tell whose stream it is: anybody may have seen one like it, or guess it.
+#[tokio::test]
+async fn a_public_stream_is_not_found_by_an_id_of_the_backend() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = build(&redis, &upstream, "public: true").start().await;
+    for method in ["GET", "POST"] {
+        let request = || Request::new(method, "/chat").body(b"the same question");
+        let (mut first, mut call) =
+            open(&gateway, &upstream, (Via::Http1, request()), STREAM).await;
+        call.write_chunk("id: 1\ndata: a secret\n\n").await;
+        drop(first.body.until("\n\n").await);
+        let again = request().header("last-event-id", "1");
+        let (mut other, mut asked) = open(&gateway, &upstream, (Via::H2c, again), STREAM).await;
+        assert_eq!(asked.header("last-event-id"), "1", "the backend knows it");
+        assert_ne!(other.header("location"), first.header("location"));
+        call.write_chunk("id: 2\ndata: another\n\n").await;
+        asked.write_chunk("id: 2\ndata: of the other\n\n").await;
+        assert_eq!(other.body.until("\n\n").await, "id: 2\ndata: of the other\n\n");
+    }
+}
