@@ -244,7 +244,9 @@ impl BackendHealth {
             now >= failing.last + wait && (failing.responded.is_some() || !is_unreachable)
         };
         let Failing { incident, since, responded, .. } = state.failing.take_if(is_over)?;
-        state.outages.end(SystemTime::now());
+        if state.hang.is_none() {
+            state.outages.end(SystemTime::now());
+        }
         self.is_failing.store(false, Ordering::Relaxed);
         self.has_responded.store(false, Ordering::Relaxed);
         state.kinds.clear();
@@ -283,6 +285,8 @@ impl BackendState {
                     "the backend hangs: it responds to none of the requests that wait for it"
                 );
                 let since = SystemTime::now().checked_sub(lasts).unwrap_or_else(SystemTime::now);
+                self.outages.begin(since);
+                self.outages.fail("hangs", &hang_text(requests));
                 let since_then = now.checked_sub(lasts).unwrap_or(now);
                 self.hang = Some((since_then, Incident::new("hangs", hang_text(requests), since)));
             }
@@ -297,6 +301,9 @@ impl BackendState {
                     "the backend hangs no longer: it has responded, or only few requests wait for it"
                 );
                 self.hang = None;
+                if self.failing.is_none() {
+                    self.outages.end(SystemTime::now());
+                }
             }
             (None, false) => {}
         }

@@ -81,9 +81,13 @@ fn a_backend_that_hangs_is_told_before_its_requests_time_out() {
     waits.truncate(15);
     backend.tick(at(12));
     assert!(backend.incidents()[0].starts_with("it hangs: 15 requests wait"));
+    assert!(backend.outages()[0].ended.is_none(), "{:?}", backend.outages());
     waits.pop().expect("it waits").responded(at(13));
     backend.tick(at(13));
     assert_eq!(backend.incidents(), Vec::<String>::new());
+    let [outage] = &*backend.outages() else { panic!("{:?}", backend.outages()) };
+    assert!(outage.cause.as_ref().is_some_and(|cause| cause.starts_with("it hangs: 20 requests")));
+    assert!(outage.ended.is_some(), "{outage:?}");
 }
 
 #[test]
