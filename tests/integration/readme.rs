@@ -15,11 +15,15 @@ const SSEGATE: &str = env!("CARGO_BIN_EXE_ssegate");
 /// What is written for contributors, whose commands build, measure and debug.
 const FOR_CONTRIBUTORS: [&str; 3] = ["ARCHITECTURE.md", "GLOSSARY.md", "STYLE.md"];
 /// Commands of the shell blocks that no test here runs, with what runs them.
-const RUN_ELSEWHERE: [(&str, &str); 11] = [
+const RUN_ELSEWHERE: [(&str, &str); 12] = [
     ("php -S 127.0.0.1:8000", "tests/browser/readme.test.js"),
     ("target/release/ssegate dev --to http://127.0.0.1:8000", "tests/browser/readme.test.js"),
     ("benches/compare --quick", "by hand: it measures the whole machine"),
     ("tests/run", "runs this test"),
+    (
+        "prlimit --pid \"$(systemctl show -P MainPID ssegate)\" --nofile=100000:100000",
+        "tests/integration/troubles.rs, without systemd and with a smaller number",
+    ),
     // docs/CERTIFICATES.md
     ("groupadd --system ssegate-tls", "by hand: it changes the machine"),
     (

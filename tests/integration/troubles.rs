@@ -14,7 +14,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::{
-    Gateway, Pem, Redis, Request, SOON, Upstream, Via, eventually, free_port, measured, within,
+    Gateway, Pem, Program, Redis, Request, SOON, Upstream, Via, eventually, free_port, measured,
+    within,
 };
 
 /// What `/readyz?verbose` says, and its status.
@@ -380,6 +381,34 @@ async fn a_backend_whose_certificate_is_right_again_is_reported_without_a_reques
 fn of_files(gateway: &Gateway) -> Vec<String> {
     let log = gateway.log();
     log.lines().filter(|line| line.contains("file descriptors")).map(str::to_owned).collect()
+}
+
+/// docs/RUNBOOK.md: what mends it at once.
+#[tokio::test]
+async fn a_limit_of_file_descriptors_that_is_raised_serves_all_who_wait_and_closes_nothing() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    gateway.becomes(200, SOON).await;
+    let pid = gateway.id().to_string();
+    let limit = async |most: &str| {
+        // With a colon: only the soft limit, which needs no root.
+        let arguments = ["--pid", &pid, &format!("--nofile={most}:")];
+        Program::new("/usr/bin/prlimit").args(arguments).output(SOON).await.success();
+    };
+    limit("160").await;
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let (request, to) = (Request::events("/events/news"), gateway.address("http"));
+        waiting.spawn(request.send_within(8 * SOON, Via::Http1, to));
+    }
+    gateway.becomes(503, SOON).await;
+    limit("2000").await;
+    let mut streams = Vec::new();
+    while let Some(stream) = within(SOON, "each is served", waiting.join_next()).await {
+        streams.push(stream.unwrap());
+    }
+    gateway.becomes(200, SOON).await;
+    gateway.counts("ssegate_streams", &[], 200.0).await;
 }
 
 #[tokio::test]
