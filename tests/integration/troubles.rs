@@ -293,7 +293,7 @@ async fn a_certificate_that_has_expired_or_will_is_told_at_the_start_and_by_chec
         verbose_says(&gateway, &["[!]", "certificate of", words]).await;
         assert_eq!(shown(&gateway).await, pem.der);
 
-        let check = crate::support::Program::new(env!("CARGO_BIN_EXE_ssegate"));
+        let check = Program::new(env!("CARGO_BIN_EXE_ssegate"));
         let check = check.args(["check"]).dir(gateway.dir()).env("HOME", dir.path());
         let output = check.output(SOON).await;
         assert_eq!(output.code(), 0, "a gateway runs with it: {output:?}");
