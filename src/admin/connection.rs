@@ -17,8 +17,8 @@ use crate::auth::{AuthRequest, origin};
 
 /// A connection is closed after this time.
 const MAX_AGE: Duration = Duration::from_secs(60);
-/// A live stream of which nothing was taken for so long is closed: a report comes each second, a keep-alive comment
-/// of a followed channel as its route says.
+/// A live stream is closed after this long without a successful write. There is always something to write: a report
+/// each second, or the keep-alive comments of the followed channel.
 const MAX_STALL: Duration = Duration::from_secs(120);
 const STALL_CHECK: Duration = Duration::from_secs(15);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);

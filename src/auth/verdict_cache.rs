@@ -1,8 +1,8 @@
 //! The verdicts of auth backends, kept for a short time and shared by all shards.
 //!
 //! The key is a keyed hash of everything that a question carries, so that no verdict serves another user:
-//! [`keyed_hash`](super::keyed_hash) says why nobody finds two questions with one key. A question of usual length is
-//! kept beside its verdict, for the streams that ask it again: those of one user share its memory.
+//! [`keyed_hash`](super::keyed_hash) says why nobody finds two questions with one key. The text of a
+//! question of up to 2 KiB is kept with its verdict, so that all streams that recheck it share one copy.
 //! Equal questions at the same time are asked once. Only permissions are kept: who was refused a moment ago may have
 //! logged in since.
 

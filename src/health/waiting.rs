@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// With so many requests that wait, silence is no long poll of some clients.
+/// The fewest waiting requests that count as a hang: a few may be long polls.
 const MANY: usize = 10;
 /// A backend that responds to none of many requests for this long hangs.
 const LONG: Duration = Duration::from_secs(10);

@@ -5,13 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
 use crate::support::{
     Gateway, Pem, Program, Redis, Request, SOON, Upstream, Via, eventually, free_port, measured,
@@ -328,16 +325,7 @@ async fn a_backend_that_is_back_is_reported_without_a_request() {
 
 /// A backend that shows this certificate and keeps its connections, until it is dropped.
 async fn serve_tls(port: u16, pem: &Pem) -> tokio::task::JoinSet<()> {
-    let certificate = CertificateDer::from_pem_file(&pem.certificate).unwrap();
-    let key = PrivateKeyDer::from_pem_file(&pem.key).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let acceptor = pem.acceptor();
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::metrics::RequestFigure;
 
-/// The figures are those of so many reports, of which there is one a second.
+/// The window of the figures, in reports: there is one each second.
 const REPORTS: usize = 10;
 /// With fewer responses, some errors are not yet a problem of the route.
 const MIN_RESPONSES: u64 = 10;

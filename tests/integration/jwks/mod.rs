@@ -3,14 +3,11 @@
 mod server;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio_rustls::TlsAcceptor;
 
 use self::server::{Answer, KeyServer};
 use crate::support::{
@@ -269,18 +266,8 @@ async fn a_reload_keeps_the_keys_of_a_url_and_forgets_one_that_is_gone() {
 async fn the_server_of_keys_is_trusted_by_the_authority_that_the_configuration_names() {
     let (redis, dir) = (Redis::start().await, TempDir::new().unwrap());
     let pem = Pem::write(dir.path());
-    let chain = CertificateDer::pem_file_iter(&pem.certificate).unwrap();
-    let key = PrivateKeyDer::from_pem_file(&pem.key).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain.map(Result::unwrap).collect(), key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let server = KeyServer::start_at(any, set("first"), Some(acceptor)).await;
+    let server = KeyServer::start_at(any, set("first"), Some(pem.acceptor())).await;
     let url = format!("https://localhost:{}/jwks?tenant=a", server.address.port());
     let ca = format!(", jwks_ca: {}", pem.authority.display());
     let trusting = Gateway::build(&redis).settings(&auth(&url, &ca)).start().await;

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme,
+    ClientConfig, ClientConnection, DigitallySignedStruct, ServerConfig, SignatureScheme,
     SupportedProtocolVersion,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// How to greet a TLS server.
 pub(crate) struct TlsClient {
@@ -130,6 +131,19 @@ pub(crate) struct Pem {
 }
 
 impl Pem {
+    /// Accepts TLS, and shows this certificate with its chain.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        let chain = CertificateDer::pem_file_iter(&self.certificate).unwrap();
+        let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain.map(Result::unwrap).collect(), key)
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
     /// Writes the three files into `dir`, over those that are there.
     pub(crate) fn write(dir: &Path) -> Self {
         Self::write_for(dir, -1, 365)

@@ -1,6 +1,6 @@
 //! The ids that a publisher has given: where a client that comes back with one stands.
 //!
-//! A publisher may give an id to several events. A client that has it has seen one of them, and nobody knows which.
+//! A publisher may give several events the same id. Which of them a client saw last cannot be told from its id.
 
 use std::hash::BuildHasher as _;
 

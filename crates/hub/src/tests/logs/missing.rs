@@ -315,7 +315,7 @@ fn losses_of_two_logs_that_no_history_has_are_each_told_once() {
         let back = open(Some(&position("11-0~21-0")));
         let mut text = read(&back);
         settle().await;
-        // The source tells of a loss whenever it is asked.
+        // The source reports the loss in each reply.
         for _ in 0..2 {
             let request = test.log_read().await;
             let LogRange::After { after, .. } = request.range else {
