@@ -10,12 +10,15 @@ use std::time::Duration;
 use ssegate::gateway;
 use ssegate::log::{LineForm, LogFormat, LogLevel, LogOutput, LogSettings};
 use ssegate::metrics::Metrics;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{Directive, LevelFilter};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{fmt, registry, reload};
 
 pub(super) use self::sink::Sink;
 
-/// The filter of log lines, in the syntax of `tracing_subscriber::EnvFilter`.
+/// The filter of log lines, in the syntax of `tracing_subscriber::filter::Targets`: a level, or `target=level` with commas
+/// between them.
 const VARIABLE: &str = "SSEGATE_LOG";
 /// How long a panic waits for its log line to be written: the process may end right after.
 const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_millis(50);
@@ -85,25 +88,21 @@ pub(super) fn start(settings: &LogSettings) -> io::Result<Logging> {
 }
 
 /// Changes the filter of the log.
-type SetFilter = Arc<dyn Fn(EnvFilter) + Send + Sync>;
+type SetFilter = Arc<dyn Fn(Targets) + Send + Sync>;
 
 /// Lets `tracing` write to `sink`. Returns what changes the filter.
-fn install(sink: Sink, first: EnvFilter, is_text: bool, has_colors: bool) -> SetFilter {
+fn install(sink: Sink, first: Targets, is_text: bool, has_colors: bool) -> SetFilter {
+    let (filter, handle) = reload::Layer::new(first);
     // By default a failed log line is reported on stderr, which may be what has failed.
-    let log = tracing_subscriber::fmt().log_internal_errors(false).with_writer(sink);
+    let lines = fmt::layer().log_internal_errors(false).with_writer(sink);
     if is_text {
-        let log = log.compact().with_target(false).with_ansi(has_colors);
-        let log = log.with_env_filter(first).with_filter_reloading();
-        let handle = log.reload_handle();
-        log.init();
-        // It fails only once the subscriber is gone.
-        Arc::new(move |filter| handle.reload(filter).unwrap_or_default())
+        let lines = lines.compact().with_target(false).with_ansi(has_colors);
+        registry().with(filter).with(lines).init();
     } else {
-        let log = log.json().with_env_filter(first).with_filter_reloading();
-        let handle = log.reload_handle();
-        log.init();
-        Arc::new(move |filter| handle.reload(filter).unwrap_or_default())
+        registry().with(filter).with(lines.json()).init();
     }
+    // It fails only once the subscriber is gone.
+    Arc::new(move |filter| handle.reload(filter).unwrap_or_default())
 }
 
 /// Waits until what was logged is written, for a few seconds at most.
@@ -122,11 +121,11 @@ fn is_text(settings: &LogSettings, is_terminal: bool) -> bool {
 }
 
 /// The filter of this text for stderr.
-fn stderr_filter(text: &str, is_terminal: bool) -> EnvFilter {
+fn stderr_filter(text: &str, is_terminal: bool) -> Targets {
     let filter = filter(text).0;
     match is_terminal {
         // In a terminal the banner shows the open addresses.
-        true => filter.add_directive(silence(gateway::OPENED)),
+        true => filter.with_target(gateway::OPENED, LevelFilter::OFF),
         false => filter,
     }
 }
@@ -137,20 +136,20 @@ pub(super) fn sink() -> Option<&'static Sink> {
 }
 
 /// Parses the filter. Returns the default filter and the error if it is not valid.
-fn filter(text: &str) -> (EnvFilter, Option<String>) {
-    let builder = || EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-    // Not `parse_lossy`: it writes the error to stderr itself, and panics if it cannot.
-    let (filter, error) = match level_or_filter(text).and_then(|()| Ok(builder().parse(text)?)) {
+fn filter(text: &str) -> (Targets, Option<String>) {
+    let default = || Targets::new().with_default(LevelFilter::INFO);
+    let parsed = level_or_filter(text).and_then(|()| match text.is_empty() {
+        true => Ok(default()),
+        false => Ok(text.parse::<Targets>()?),
+    });
+    let (filter, error) = match parsed {
         Ok(filter) => (filter, None),
-        Err(error) => {
-            let default = builder().parse("").expect("the empty filter is valid");
-            (default, Some(error.to_string()))
-        }
+        Err(error) => (default(), Some(error.to_string())),
     };
     // rustls warns of invalid TLS records. They are counted instead: clients could fill the log.
     match text.contains("rustls") {
         true => (filter, error),
-        false => (filter.add_directive(directive("rustls=error")), error),
+        false => (filter.with_target("rustls", LevelFilter::ERROR), error),
     }
 }
 
@@ -183,14 +182,6 @@ fn write_panic(cause: &str, place: &str) {
     tracing::error!(cause, place, thread = thread.name(), "panic: a bug; please report it");
 }
 
-fn silence(target: &str) -> Directive {
-    directive(&format!("{target}=off"))
-}
-
-fn directive(text: &str) -> Directive {
-    text.parse().expect("a target and a level are a valid directive")
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
@@ -217,6 +208,6 @@ mod tests {
         }
         let (default, error) = filter("ssegate=nonsense");
         assert!(error.is_some());
-        assert_eq!(default.to_string(), filter("").0.to_string());
+        assert_eq!(default, filter("").0);
     }
 }
