@@ -104,7 +104,10 @@ mod tests {
     #[test]
     fn each_message_is_appended_once_and_in_order() {
         let mut log = Entries::default();
-        let one = AppendRequest { may_gap: true, ..request(id(5, 0), &[(id(5, 1), 'a'), (id(5, 2), 'b')]) };
+        let one = AppendRequest {
+            may_gap: true,
+            ..request(id(5, 0), &[(id(5, 1), 'a'), (id(5, 2), 'b')])
+        };
         let two = request(id(5, 0), &[(id(5, 1), 'a'), (id(5, 2), 'b'), (id(6, 1), 'c')]);
         one.apply(&mut log);
         two.apply(&mut log);

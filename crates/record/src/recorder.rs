@@ -11,6 +11,8 @@ use crate::{AppendAnswer, AppendRequest, LogItem, RecordId, RecordRule};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Recorder<P> {
     runs: VecDeque<Run<P>>,
+    // Messages have names: nothing was missed since the mark.
+    is_named: bool,
     // The last run still grows.
     is_open: bool,
     // The newest mark before the newest message, and which message after that it was.
@@ -41,14 +43,14 @@ pub enum AppendKind {
 impl<P> Default for Recorder<P> {
     fn default() -> Self {
         let counted = RecordId::default();
-        Self { runs: VecDeque::new(), is_open: false, counted, is_asked: false }
+        Self { runs: VecDeque::new(), is_named: false, is_open: false, counted, is_asked: false }
     }
 }
 
 impl<P: Clone> Recorder<P> {
-    /// The mark was published after the subscription was confirmed, or after a hole: everything after it is
-    /// received.
+    /// A mark has come after the subscription was confirmed, or after a hole: everything after it is received.
     pub fn begin(&mut self, mark: u64) {
+        self.is_named = true;
         if !self.is_open {
             self.is_open = true;
             self.runs.push_back(Run { since: RecordId::start(mark), items: VecDeque::new() });
@@ -60,12 +62,25 @@ impl<P: Clone> Recorder<P> {
         self.is_open
     }
 
+    /// The place behind everything that was received, where `newest_mark` is the newest mark; `None` while nothing
+    /// has a name.
+    pub fn place(&self, newest_mark: u64) -> Option<RecordId> {
+        self.is_named.then(|| match self.counted.mark == newest_mark {
+            true => self.counted,
+            false => RecordId::start(newest_mark),
+        })
+    }
+
     /// A message has come. Returns its id; `None` if it cannot be named yet.
     pub fn receive(&mut self, newest_mark: u64, message: P) -> Option<RecordId> {
-        let run = self.runs.back_mut().filter(|_| self.is_open)?;
+        if !self.is_named {
+            return None;
+        }
         let k = if self.counted.mark == newest_mark { self.counted.k + 1 } else { 1 };
         self.counted = RecordId { mark: newest_mark, k };
-        run.items.push_back((self.counted, LogItem::Message(message)));
+        if let Some(run) = self.runs.back_mut().filter(|_| self.is_open) {
+            run.items.push_back((self.counted, LogItem::Message(message)));
+        }
         Some(self.counted)
     }
 
@@ -78,10 +93,13 @@ impl<P: Clone> Recorder<P> {
 
     /// From here on messages are missed, until [`Self::begin`].
     pub fn lose(&mut self) {
-        self.is_open = !RecordRule::NoNameOverHole.holds() && self.is_open;
+        if RecordRule::NoNameOverHole.holds() {
+            (self.is_named, self.is_open) = (false, false);
+        }
     }
 
-    /// Drops all that is not in the log yet, for lack of memory. Returns whether there was any.
+    /// Drops all that is not in the log yet, for lack of memory. Messages keep their names, and are kept again from
+    /// the next mark on ([`Self::begin`]). Returns whether there was any.
     pub fn overflow(&mut self) -> bool {
         let had_items = self.has_items();
         self.runs.clear();
@@ -244,6 +262,8 @@ mod tests {
         assert_eq!((look.items.len(), recorder.len()), (0, 1));
         assert!(recorder.overflow() && recorder.is_empty() && !recorder.is_open());
         recorder.answer(reached(5, 1));
-        assert!(!recorder.overflow(), "there is nothing left to drop");
+        assert_eq!(recorder.receive(5, 'b'), Some(id(5, 2)), "its clients are sent it");
+        assert!(!recorder.overflow(), "it was not kept");
+        assert_eq!((recorder.place(5), recorder.place(6)), (Some(id(5, 2)), Some(id(6, 0))));
     }
 }

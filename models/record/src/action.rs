@@ -17,6 +17,8 @@ pub enum Action {
     Break(u8),
     /// Its process ends.
     End(u8),
+    /// It drops what the log has not, for lack of memory.
+    Overflow(u8),
     /// The gateway sends a request.
     Request(u8, AppendKind),
     /// The same with a gap, though others could still append what is missing: they are too slow.
@@ -29,6 +31,6 @@ pub enum Action {
     Drop(usize),
     /// Redis comes back with so many entries of its log, and no marks; its clock has gone back. All connections are lost.
     Restore(usize),
-    /// The same, and nobody notices.
+    /// The same, but nobody notices, and its clock goes on: a key was deleted.
     Forget(usize),
 }

@@ -47,7 +47,7 @@ impl Gateway {
     }
 
     /// Reads the next of what was sent.
-    pub(crate) fn read(&mut self, own: u8, sent: &[Sent]) {
+    pub(crate) fn read(&mut self, sent: &[Sent]) {
         let Some(next) = &mut self.next else { return };
         let item = &sent[*next];
         *next += 1;
@@ -58,15 +58,13 @@ impl Gateway {
                     self.named.push(message);
                 }
             }
-            Sent::Mark { mark, by } => match self.timeline.receive(mark) {
+            Sent::Mark(mark) => match self.timeline.receive(mark) {
                 MarkReceived::Behind => {}
                 received => {
                     if received == MarkReceived::OtherTimeline {
                         self.recorder.lose();
-                        self.recorder.begin(mark);
-                    } else if by == (own, self.life) {
-                        self.recorder.begin(mark);
                     }
+                    self.recorder.begin(mark);
                     self.recorder.seal(mark);
                 }
             },

@@ -14,7 +14,9 @@ pub(crate) fn all() -> Vec<Property<RecordModel>> {
             world.has_no_silent_loss()
         }),
         Property::always("what a living gateway has named is not lost", |_, world: &World| {
-            world.spent.hurries > 0 || world.spent.has_lost() || world.is_complete()
+            world.spent.hurries + world.spent.overflows > 0
+                || world.spent.has_lost()
+                || world.is_complete()
         }),
         Property::sometimes("all messages are in the log", |model, world: &World| {
             world.messages().count() == usize::from(model.bounds.messages)
@@ -34,7 +36,7 @@ impl World {
 
     /// Where the message with this id was sent, or the mark.
     fn place_of(&self, id: RecordId) -> Option<usize> {
-        let is_mark = |sent: &Sent| matches!(sent, Sent::Mark { mark, .. } if *mark == id.mark);
+        let is_mark = |sent: &Sent| *sent == Sent::Mark(id.mark);
         let mark = self.sent.iter().position(is_mark)?;
         let Some(k) = usize::try_from(id.k).ok()?.checked_sub(1) else { return Some(mark) };
         let messages = self.sent.iter().enumerate().skip(mark);

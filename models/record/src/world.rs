@@ -1,8 +1,6 @@
 //! Redis, the gateways, and what is on its way between them.
 
-use ssegate_record::{
-    AppendAnswer, AppendKind, AppendRequest, LogStore, RecordId,
-};
+use ssegate_record::{AppendAnswer, AppendKind, AppendRequest, LogStore, RecordId};
 use stateright::{Model, Property};
 
 use crate::action::Action;
@@ -28,6 +26,8 @@ pub struct Bounds {
     pub hurries: u8,
     /// How often an answer or a request is lost.
     pub unseen: u8,
+    /// How often a gateway drops what it keeps, for lack of memory.
+    pub overflows: u8,
     /// How often Redis loses what it wrote last, and its connections.
     pub restores: u8,
     /// How often it loses that and keeps its connections.
@@ -38,8 +38,7 @@ pub struct Bounds {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Sent {
     Message(u8),
-    // `by`: the gateway, and which of its lives.
-    Mark { mark: u64, by: (u8, u8) },
+    Mark(u64),
 }
 
 /// The log: the messages, `None` for a gap.
@@ -96,6 +95,7 @@ pub(crate) struct Spent {
     unseen: u8,
     restores: u8,
     forgets: u8,
+    pub(crate) overflows: u8,
 }
 
 impl Spent {
@@ -137,7 +137,8 @@ impl Model for RecordModel {
             match gateway.next {
                 None => {
                     // Which of them is the first to connect makes no difference.
-                    if number == 0 || world.gateways[0].life > 0 || world.gateways[0].next.is_some() {
+                    if number == 0 || world.gateways[0].life > 0 || world.gateways[0].next.is_some()
+                    {
                         actions.push(Action::Connect(number));
                     }
                 }
@@ -156,6 +157,9 @@ impl Model for RecordModel {
                         actions.push(Action::Break(number));
                     }
                 }
+            }
+            if gateway.recorder.has_items() && spent.overflows < most.overflows {
+                actions.push(Action::Overflow(number));
             }
             if gateway.is_alive && spent.ends < most.ends {
                 actions.push(Action::End(number));
@@ -198,7 +202,7 @@ impl Model for RecordModel {
             Action::Mark(gateway) => world.mark(gateway),
             Action::Read(number) => {
                 let World { gateways, sent, .. } = &mut world;
-                gateways[usize::from(number)].read(number, sent);
+                gateways[usize::from(number)].read(sent);
             }
             Action::Connect(gateway) => {
                 let sent = world.sent.len();
@@ -212,6 +216,10 @@ impl Model for RecordModel {
                 world.spent.ends += 1;
                 world.lose(gateway);
                 world.gateway(gateway).end();
+            }
+            Action::Overflow(gateway) => {
+                world.spent.overflows += 1;
+                world.gateway(gateway).recorder.overflow();
             }
             Action::Request(gateway, kind) => world.request(gateway, kind)?,
             Action::Hurry(gateway) => {
@@ -239,6 +247,7 @@ impl Model for RecordModel {
             Action::Restore(kept) => {
                 world.spent.restores += 1;
                 world.restore(kept);
+                world.last_mark = 0;
                 (0..self.bounds.gateways).for_each(|gateway| world.lose(gateway));
             }
             Action::Forget(kept) => {
@@ -268,13 +277,12 @@ impl World {
         let floor = self.gateway(gateway).timeline.floor();
         let mut mark = self.last_mark.max(floor) + 1;
         // The clock has gone on: a number is never there twice.
-        let is_used = |sent: &Sent, mark| matches!(sent, Sent::Mark { mark: used, .. } if *used == mark);
+        let is_used = |sent: &Sent, mark| *sent == Sent::Mark(mark);
         while self.sent.iter().any(|sent| is_used(sent, mark)) {
             mark += 1;
         }
         self.last_mark = mark;
-        let by = (gateway, self.gateway(gateway).life);
-        self.sent.push(Sent::Mark { mark, by });
+        self.sent.push(Sent::Mark(mark));
     }
 
     fn lose(&mut self, gateway: u8) {
@@ -301,17 +309,17 @@ impl World {
     fn restore(&mut self, kept: usize) {
         self.log.entries.truncate(kept);
         self.log.top = self.log.entries.last().map(|(id, _)| *id).unwrap_or_default();
-        self.last_mark = 0;
     }
 
     /// Whether another gateway has what is missing before `since`, or will have it.
     fn can_others_help(&self, own: u8, since: RecordId) -> bool {
-        let mark = |sent: &Sent| matches!(sent, Sent::Mark { mark, .. } if *mark == since.mark);
+        let mark = |sent: &Sent| *sent == Sent::Mark(since.mark);
         let place = self.sent.iter().position(mark).unwrap_or(0);
         (0..).zip(&self.gateways).any(|(number, gateway)| {
             let is_other = number != own && gateway.is_alive;
             let has = gateway.recorder.oldest().is_some_and(|oldest| oldest < since);
-            let will_have = gateway.confirmed < place && gateway.next.is_some_and(|next| next <= place);
+            let will_have =
+                gateway.confirmed < place && gateway.next.is_some_and(|next| next <= place);
             is_other && (has || will_have)
         })
     }

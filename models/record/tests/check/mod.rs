@@ -17,6 +17,7 @@ pub const CALM: Bounds = Bounds {
     unseen: 0,
     restores: 0,
     forgets: 0,
+    overflows: 0,
 };
 
 /// Checks that all properties hold.
