@@ -8,7 +8,7 @@ mod timeline;
 
 pub use append::{AppendAnswer, AppendRequest, LogItem, LogStore};
 pub use id::RecordId;
-pub use recorder::{AppendKind, Recorder};
+pub use recorder::{AppendKind, ChannelRecorder};
 pub use rules::RecordRule;
 #[cfg(feature = "mutations")]
 pub use rules::without;

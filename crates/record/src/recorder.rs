@@ -9,7 +9,7 @@ use crate::{AppendAnswer, AppendRequest, LogItem, RecordId, RecordRule};
 /// Outlives the connections. What was received without a hole is a run; only the last run may still grow. `P` is a
 /// message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Recorder<P> {
+pub struct ChannelRecorder<P> {
     runs: VecDeque<Run<P>>,
     // Messages have names: nothing was missed since the mark.
     is_named: bool,
@@ -40,14 +40,14 @@ pub enum AppendKind {
     ItemsBehindGap,
 }
 
-impl<P> Default for Recorder<P> {
+impl<P> Default for ChannelRecorder<P> {
     fn default() -> Self {
         let counted = RecordId::default();
         Self { runs: VecDeque::new(), is_named: false, is_open: false, counted, is_asked: false }
     }
 }
 
-impl<P: Clone> Recorder<P> {
+impl<P: Clone> ChannelRecorder<P> {
     /// A mark has come after the subscription was confirmed, or after a hole: everything after it is received.
     pub fn begin(&mut self, mark: u64) {
         self.is_named = true;
@@ -96,6 +96,11 @@ impl<P: Clone> Recorder<P> {
         if RecordRule::NoNameOverHole.holds() {
             (self.is_named, self.is_open) = (false, false);
         }
+    }
+
+    /// The log has another order of marks: what was received so far is not complete there. [`Self::begin`] follows.
+    pub fn end_run(&mut self) {
+        self.is_open = false;
     }
 
     /// Drops all that is not in the log yet, for lack of memory. Messages keep their names, and are kept again from
@@ -152,22 +157,23 @@ impl<P: Clone> Recorder<P> {
         Some(AppendRequest { since: run.since, may_gap, items })
     }
 
-    /// Takes the answer to the request. Returns how many items the log has now.
-    pub fn answer(&mut self, answer: AppendAnswer) -> usize {
+    /// Takes the answer to the request, and hands over the items that need not be kept any more: those that the log
+    /// has, and those that it will never have, behind a gap.
+    pub fn answer(&mut self, answer: AppendAnswer, mut taken: impl FnMut(&LogItem<P>)) {
         self.is_asked = false;
-        let before = self.len();
         if answer.is_missing {
-            return 0;
+            return;
         }
         for run in &mut self.runs {
             while let Some((id, _)) = run.items.front()
                 && *id <= answer.top
             {
                 run.since = run.since.max(*id);
-                run.items.pop_front();
+                if let Some((_, item)) = run.items.pop_front() {
+                    taken(&item);
+                }
             }
         }
-        before - self.len()
     }
 
     /// The connection on which the request was sent is lost: whether it was carried out is not known.
@@ -192,7 +198,7 @@ impl<P: Clone> Recorder<P> {
 
 #[cfg(test)]
 mod tests {
-    use super::{AppendKind, Recorder};
+    use super::{AppendKind, ChannelRecorder};
     use crate::{AppendAnswer, AppendRequest, LogItem, RecordId};
 
     fn id(mark: u64, k: u64) -> RecordId {
@@ -207,9 +213,15 @@ mod tests {
         AppendAnswer { top: id(mark, k), is_missing: false }
     }
 
+    fn taken(recorder: &mut ChannelRecorder<char>, answer: AppendAnswer) -> usize {
+        let mut count = 0;
+        recorder.answer(answer, |_| count += 1);
+        count
+    }
+
     #[test]
     fn messages_are_counted_from_each_mark_on() {
-        let mut recorder = Recorder::default();
+        let mut recorder = ChannelRecorder::default();
         assert_eq!(recorder.receive(4, 'x'), None, "no mark has come since the confirmation");
         recorder.begin(5);
         let named = [5, 5, 7, 7].map(|mark| recorder.receive(mark, 'x'));
@@ -218,7 +230,7 @@ mod tests {
 
     #[test]
     fn what_the_log_has_is_dropped_and_the_rest_is_asked_again() {
-        let mut recorder = Recorder::default();
+        let mut recorder = ChannelRecorder::default();
         recorder.begin(5);
         for message in ['a', 'b', 'c'] {
             recorder.receive(5, message);
@@ -226,18 +238,19 @@ mod tests {
         let first = recorder.request(AppendKind::Items, 2);
         assert_eq!(ids(first), [id(5, 1), id(5, 2)]);
         assert_eq!(recorder.request(AppendKind::Items, 2), None, "one is on its way");
-        assert_eq!(recorder.answer(reached(5, 2)), 2);
+        assert_eq!(taken(&mut recorder, reached(5, 2)), 2);
         let next = recorder.request(AppendKind::Items, 2).expect("one is left");
         assert_eq!((next.since, next.items.len()), (id(5, 2), 1));
         recorder.forget_request();
         assert_eq!(ids(recorder.request(AppendKind::Items, 2)), [id(5, 3)]);
-        assert_eq!(recorder.answer(AppendAnswer { top: id(5, 2), is_missing: true }), 0);
+        let missing = AppendAnswer { top: id(5, 2), is_missing: true };
+        assert_eq!(taken(&mut recorder, missing), 0);
         assert_eq!(recorder.oldest(), Some(id(5, 3)));
     }
 
     #[test]
     fn what_came_before_a_hole_is_appended_first() {
-        let mut recorder = Recorder::default();
+        let mut recorder = ChannelRecorder::default();
         recorder.begin(5);
         recorder.receive(5, 'a');
         recorder.lose();
@@ -246,7 +259,7 @@ mod tests {
         recorder.receive(7, 'b');
         recorder.seal(8);
         assert_eq!(ids(recorder.request(AppendKind::Items, 9)), [id(5, 1)]);
-        recorder.answer(reached(5, 1));
+        taken(&mut recorder, reached(5, 1));
         let next = recorder.request(AppendKind::ItemsBehindGap, 9).expect("the next run");
         assert_eq!((next.since, next.may_gap), (id(7, 0), true));
         assert_eq!(next.items[1], (id(8, 0), LogItem::Seal));
@@ -254,14 +267,14 @@ mod tests {
 
     #[test]
     fn a_look_has_no_items_and_an_overflow_drops_them() {
-        let mut recorder = Recorder::default();
+        let mut recorder = ChannelRecorder::default();
         recorder.begin(5);
         assert!(recorder.request(AppendKind::Look, 9).is_none(), "there is nothing to look for");
         recorder.receive(5, 'a');
         let look = recorder.request(AppendKind::Look, 9).expect("one waits");
         assert_eq!((look.items.len(), recorder.len()), (0, 1));
         assert!(recorder.overflow() && recorder.is_empty() && !recorder.is_open());
-        recorder.answer(reached(5, 1));
+        taken(&mut recorder, reached(5, 1));
         assert_eq!(recorder.receive(5, 'b'), Some(id(5, 2)), "its clients are sent it");
         assert!(!recorder.overflow(), "it was not kept");
         assert_eq!((recorder.place(5), recorder.place(6)), (Some(id(5, 2)), Some(id(6, 0))));

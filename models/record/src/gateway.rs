@@ -1,6 +1,6 @@
 //! One gateway.
 
-use ssegate_record::{MarkReceived, Recorder, Timeline};
+use ssegate_record::{ChannelRecorder, MarkReceived, Timeline};
 
 use crate::world::Sent;
 
@@ -15,7 +15,7 @@ pub(crate) struct Gateway {
     // Where its subscription was confirmed.
     pub(crate) confirmed: usize,
     pub(crate) timeline: Timeline,
-    pub(crate) recorder: Recorder<u8>,
+    pub(crate) recorder: ChannelRecorder<u8>,
     // The messages that this life has given ids.
     pub(crate) named: Vec<u8>,
 }
@@ -62,7 +62,7 @@ impl Gateway {
                 MarkReceived::Behind => {}
                 received => {
                     if received == MarkReceived::OtherTimeline {
-                        self.recorder.lose();
+                        self.recorder.end_run();
                     }
                     self.recorder.begin(mark);
                     self.recorder.seal(mark);

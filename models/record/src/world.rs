@@ -230,7 +230,7 @@ impl Model for RecordModel {
                 if let Some((gateway, answer)) = world.execute(at) {
                     let gateway = world.gateway(gateway);
                     gateway.timeline.note_top(answer.top.mark);
-                    gateway.recorder.answer(answer);
+                    gateway.recorder.answer(answer, |_| {});
                 }
             }
             Action::ExecuteUnseen(at) => {

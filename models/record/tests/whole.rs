@@ -19,7 +19,8 @@ fn a_gateway_ends_and_another_one_comes_late() {
 
 #[test]
 fn a_connection_breaks() {
-    holds(Bounds { marks: 3, asks: 0, breaks: 1, ..CALM });
+    holds(Bounds { messages: 1, marks: 3, asks: 0, breaks: 1, ..CALM });
+    holds(Bounds { asks: 0, breaks: 1, ..CALM });
 }
 
 #[test]
