@@ -1,16 +1,19 @@
 //! Starts what reads from a Redis and publishes in it.
 
+use std::sync::Arc;
+
 use ssegate_hub::Hub;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::revoking::ControlParts;
 use super::tasks::Tasks;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::route::Router;
 use crate::source::SourceSettings;
 use crate::source::publishing::PublicationJob;
 use crate::source::redis::{
-    ControlChannel, PubSub, RedisLocation, RedisPublisher, RedisServer, SentinelWatch,
+    ControlChannel, PubSub, Recording, RedisLocation, RedisPublisher, RedisServer, SentinelWatch,
     StreamReader, StreamServer,
 };
 
@@ -20,6 +23,7 @@ pub(super) struct RedisParts {
     pub(super) source: SourceSettings,
     pub(super) publications: mpsc::Receiver<PublicationJob>,
     pub(super) hub: Hub,
+    pub(super) routes: watch::Receiver<Arc<Router>>,
     pub(super) control: Option<ControlParts>,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
@@ -28,7 +32,7 @@ pub(super) struct RedisParts {
 impl RedisParts {
     /// Starts the tasks.
     pub(super) fn start(self, tasks: &mut Tasks) {
-        let Self { location, source, publications, hub, control, health, metrics } = self;
+        let Self { location, source, publications, hub, routes, control, health, metrics } = self;
         let seen = || (health.clone(), metrics.clone());
         let server = RedisServer::new(location);
         for watch in SentinelWatch::all(&server, &health, &metrics) {
@@ -39,6 +43,9 @@ impl RedisParts {
         let (of_streams, counts) = seen();
         let reader = StreamReader::new(streams, most, hub.clone(), of_streams, counts);
         tasks.spawn("the stream reader", reader.run());
+        let recorded = (most, source.recorded);
+        let recording = Recording::new(server.clone(), recorded, (hub.clone(), routes), seen());
+        tasks.spawn("the recording of channels", recording.run());
         let (of_source, counts) = seen();
         let source = PubSub::new(server.clone(), (most, source.fleet), hub, of_source, counts);
         tasks.spawn("the source", source.run());

@@ -92,7 +92,8 @@ pub(super) async fn serve(
     }
     let member = hub.clone();
     tasks.spawn("the questions to the hub", inspection::answer(hub_questions, hub.clone()));
-    parts.start_source(&mut tasks, (bus, publications), (hub, control))?;
+    let for_source = (hub, control, current_routes.clone());
+    parts.start_source(&mut tasks, (bus, publications), for_source)?;
     sharing.start(&mut tasks);
     parts.start_watches(&mut tasks);
     let may_accept = CancellationToken::new();
@@ -272,7 +273,7 @@ impl GatewayParts {
         &self,
         tasks: &mut Tasks,
         (bus, publications): (Option<std::net::TcpListener>, mpsc::Receiver<PublicationJob>),
-        (hub, control): (Hub, Option<ControlParts>),
+        (hub, control, routes): (Hub, Option<ControlParts>, watch::Receiver<Arc<Router>>),
     ) -> Result<(), Error> {
         let runner = hub.clone();
         tasks.spawn("the hub", async move { runner.run().await });
@@ -297,8 +298,16 @@ impl GatewayParts {
             (SourceLocation::Redis(location), _) => {
                 let (location, source) = (location.clone(), self.settings.source.clone());
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
-                let redis =
-                    RedisParts { location, source, publications, hub, control, health, metrics };
+                let redis = RedisParts {
+                    location,
+                    source,
+                    publications,
+                    hub,
+                    routes,
+                    control,
+                    health,
+                    metrics,
+                };
                 redis.start(tasks);
             }
         }

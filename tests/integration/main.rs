@@ -113,6 +113,7 @@ mod history_memory;
 /// Ids over several Redis Streams, and who comes back with one.
 mod positions;
 /// The ways to reach Redis: TLS, a unix socket, a user with a password.
+mod recorded;
 mod redis_connections;
 /// Redis away, back, deaf.
 mod redis_failures;

@@ -11,6 +11,7 @@ mod listeners;
 mod log;
 mod method;
 mod proxy;
+mod recorded;
 mod revocation;
 mod routes;
 mod share;
@@ -31,6 +32,7 @@ pub(super) use listeners::{AdminFile, CertificateFile, ListenerFile, RedisFile, 
 pub(super) use log::LogFile;
 pub(super) use method::MethodFile;
 pub(super) use proxy::{ProxyFile, UpstreamTlsFile};
+pub(super) use recorded::RecordedFile;
 pub(super) use revocation::RevocationFile;
 pub(super) use routes::{CorsFile, EventsFile, HandoverFile, PublishFile, RouteFile};
 pub(super) use share::ShareFile;
@@ -58,6 +60,8 @@ mapping! {
         /// Several gateways at the same Redis, so that a client resumes at any of them. `off`: a client of
         /// another gateway is told a gap.
         fleet: OrOff<FleetFile>,
+        /// Channels with `source: recorded`.
+        recorded: RecordedFile,
         /// Defaults for all events routes.
         sse: SseFile,
         /// Who may make the requests of every route that has no `auth` of its own. `off`: everybody.
