@@ -17,7 +17,6 @@ mod forward;
 mod header_template;
 mod jwks;
 mod jwt;
-mod keyed_hash;
 pub mod laravel;
 pub mod origin;
 mod passwords;

@@ -1,7 +1,7 @@
 //! The verdicts of auth backends, kept for a short time and shared by all shards.
 //!
 //! The key is a keyed hash of everything that a question carries, so that no verdict serves another user:
-//! [`keyed_hash`](super::keyed_hash) says why nobody finds two questions with one key. The text of a
+//! [`keyed_hash`](ssegate_auth::keyed_hash) says why nobody finds two questions with one key. The text of a
 //! question of up to 2 KiB is kept with its verdict, so that all streams that recheck it share one copy.
 //! Equal questions at the same time are asked once. Only permissions are kept: who was refused a moment ago may have
 //! logged in since.
@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
+use ssegate_auth::keyed_hash::{HashSecret, KeyedHash};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::keyed_hash::{HashSecret, KeyedHash};
 use super::question_text::{QuestionText, WrittenQuestion};
 use super::verdict::Verdict;
 

@@ -5,6 +5,7 @@ mod credential;
 mod fingerprint;
 mod identity;
 pub mod jwt;
+pub mod keyed_hash;
 pub mod password;
 mod refusal;
 pub mod revocation;

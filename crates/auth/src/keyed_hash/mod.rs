@@ -29,7 +29,7 @@ type Pair = [u64; 2];
 
 /// What names depend on, and nobody may know.
 #[derive(Clone)]
-pub(super) struct HashSecret {
+pub struct HashSecret {
     // One more than a block has: the second sum begins one later.
     pairs: Box<[Pair; BLOCK + 1]>,
     prf: SipHasher24,
@@ -37,11 +37,14 @@ pub(super) struct HashSecret {
 
 /// The name of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct KeyedHash(u64, u64);
+pub struct KeyedHash(u64, u64);
 
 impl HashSecret {
     /// A new one, from the system's random numbers.
-    pub(super) fn random() -> Self {
+    ///
+    /// # Panics
+    /// The system has none.
+    pub fn random() -> Self {
         let mut bytes = [0; (BLOCK + 2) * 16];
         aws_lc_rs::rand::fill(&mut bytes).expect("the system has random numbers");
         Self::from_bytes(&bytes)
@@ -55,7 +58,7 @@ impl HashSecret {
     }
 
     /// The name of a text.
-    pub(super) fn hash(&self, text: &[u8]) -> KeyedHash {
+    pub fn hash(&self, text: &[u8]) -> KeyedHash {
         let mut prf = self.prf;
         for block in text.chunks(16 * BLOCK) {
             for sum in self.sums(block) {
