@@ -10,8 +10,8 @@ use crate::metrics::Metrics;
 use crate::source::SourceSettings;
 use crate::source::publishing::PublicationJob;
 use crate::source::redis::{
-    ControlChannel, PubSub, RedisLocation, RedisPublisher, RedisServer, SentinelWatch,
-    StreamReader, StreamServer,
+    ClusterWatch, ControlChannel, PubSub, RedisLocation, RedisPublisher, RedisServer,
+    SentinelWatch, StreamReader, StreamServer,
 };
 
 /// What the tasks of a Redis are started with.
@@ -33,6 +33,9 @@ impl RedisParts {
         let server = RedisServer::new(location);
         for watch in SentinelWatch::all(&server, &health, &metrics) {
             tasks.spawn("the watch of a sentinel", watch.run());
+        }
+        if let Some(watch) = ClusterWatch::new(&server) {
+            tasks.spawn("the watch of the Cluster", watch.run());
         }
         let most = source.max_event_bytes;
         let streams = StreamServer::Redis(server.clone());

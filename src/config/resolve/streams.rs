@@ -69,12 +69,6 @@ impl Resolver<'_> {
         if let Some(location) = keys.patterns.filter(|_| is_log && options.patterns) {
             self.note(location, "is not supported with source: stream, only with pubsub");
         }
-        if let Some(location) = keys.source.filter(|_| is_log && self.is_cluster) {
-            self.note(
-                location,
-                "is not supported with redis+cluster://, where each stream is at one of the nodes; only with pubsub",
-            );
-        }
         let keeps_nothing = !is_log && options.history.is_none();
         let is_useless = keeps_nothing && options.stream.replay != Replay::None;
         if let Some(location) = keys.replay.filter(|_| is_useless) {

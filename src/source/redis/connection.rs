@@ -171,10 +171,22 @@ impl RedisConnection {
         self.stream.register().map_err(SourceError::ConnectionLost)?;
         self.input.reserve(READ_BUFFER / 4);
         let exchanged = poll_fn(|cx| self.poll_exchange_or_move(cx)).await;
-        exchanged.map_err(|error| match &self.server {
+        exchanged.map_err(|error| self.at_its_server(error))
+    }
+
+    /// The same for who waits for several connections. One that is polled so does not [pause](Self::pause).
+    pub(super) fn poll_exchanged(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SourceError>> {
+        self.input.reserve(READ_BUFFER / 4);
+        let exchanged = ready!(self.poll_exchange_or_move(cx));
+        Poll::Ready(exchanged.map_err(|error| self.at_its_server(error)))
+    }
+
+    /// The error, with the address of the server if that is not configured.
+    fn at_its_server(&self, error: SourceError) -> SourceError {
+        match &self.server {
             Some(address) => error.at_server(address),
             None => error,
-        })
+        }
     }
 
     fn poll_exchange_or_move(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SourceError>> {

@@ -9,6 +9,7 @@ use super::connection::{ConnectionKind, RedisConnection};
 use super::control;
 use super::error::{SourceError, SourceErrorKind};
 use super::fleet::{self, FleetInspection};
+use super::keyed::KeyedConnection;
 use super::location::ShownAddress;
 use super::problem::RedisProblem;
 use super::sentinel::Sentinels;
@@ -61,6 +62,7 @@ pub async fn inspect(
 async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspection, SourceError> {
     let mut pubsub = RedisConnection::open(server, MAX_BYTES, ConnectionKind::PubSub).await?;
     let mut commands = RedisConnection::open(server, MAX_BYTES, ConnectionKind::Command).await?;
+    let mut keyed = KeyedConnection::open(server, MAX_BYTES).await?;
     let protocol = match pubsub.version {
         RespVersion::Resp2 => "RESP2",
         RespVersion::Resp3 => "RESP3",
@@ -97,11 +99,11 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
         let result = match read {
             RedisRead::Subscription(subscription) => subscribe(&mut pubsub, subscription).await,
             RedisRead::Fleet => Ok(()),
-            RedisRead::Stream(name) => read_stream(&mut commands, name).await,
+            RedisRead::Stream(name) => read_stream(&mut keyed, name).await,
             RedisRead::Control(name) => {
                 let followed = Subscription { name: name.clone(), is_pattern: false };
                 inspection.refused.extend(refusal(subscribe(&mut pubsub, &followed).await)?);
-                control::inspect(&mut commands, name).await
+                control::inspect(&mut keyed, name).await
             }
         };
         inspection.refused.extend(refusal(result)?);
@@ -146,7 +148,7 @@ async fn subscribe(
 
 /// Tries the commands that read a stream. A stream that does not exist yet is not an error.
 async fn read_stream(
-    connection: &mut RedisConnection,
+    connection: &mut KeyedConnection,
     name: &ChannelName,
 ) -> Result<(), SourceError> {
     let key = name.as_str();
@@ -156,7 +158,8 @@ async fn read_stream(
         &["XREVRANGE", key, "+", "-", "COUNT", "1"],
         &["XREAD", "COUNT", "1", "STREAMS", key, "$"],
     ] {
-        match connection.request(arguments[0], arguments[1..].iter().copied()).await {
+        let requested = connection.request(Some(key), arguments[0], arguments[1..].iter().copied());
+        match requested.await {
             Err(SourceError::Refused(message)) if message == "ERR no such key" => {}
             Err(error) => {
                 return Err(error.for_command(format!("{} of the stream {name:?}", arguments[0])));

@@ -5,10 +5,13 @@
 //! up. Small reads are coalesced ([`coalescing`]), with the [`socket`] deregistered meanwhile. All
 //! other commands use separate connections, and so does the control channel ([`control`]). What gateways of a
 //! fleet publish for each other comes on the pub/sub connection, in order with the messages ([`fleet`]). Where
-//! the server is ([`server`]) is configured, known by sentinels ([`sentinel`]), or one of the nodes of a [`cluster`].
+//! the server is ([`server`]) is configured, known by sentinels ([`sentinel`]), or one of the nodes of a [`cluster`], where
+//! each key is at the node that owns its slot ([`keyed`]).
 
 mod check;
 mod cluster;
+mod cluster_commands;
+mod cluster_watch;
 mod coalescing;
 mod connection;
 mod control;
@@ -17,6 +20,7 @@ mod feed;
 mod fleet;
 mod handshake;
 mod inspect;
+mod keyed;
 mod listening;
 mod location;
 mod pending;
@@ -32,6 +36,7 @@ mod silence;
 mod socket;
 mod streams;
 
+pub(crate) use cluster_watch::ClusterWatch;
 pub(crate) use control::ControlChannel;
 pub use control::publish_revocation;
 pub use error::SourceErrorKind;
