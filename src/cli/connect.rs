@@ -185,6 +185,7 @@ pub(super) fn reads(settings: &Settings) -> Result<Vec<RedisRead>, ssegate::rout
 fn read(Topic { subscription, ids, .. }: Topic) -> RedisRead {
     match ids {
         Ids::Entries => RedisRead::Stream(subscription.name),
+        _ if subscription.name.as_sharded().is_some() => RedisRead::Sharded(subscription.name),
         Ids::Ours | Ids::Publisher | Ids::Mixed => RedisRead::Subscription(subscription),
     }
 }

@@ -11,7 +11,7 @@ use crate::source::SourceSettings;
 use crate::source::publishing::PublicationJob;
 use crate::source::redis::{
     ClusterWatch, ControlChannel, PubSub, RedisLocation, RedisPublisher, RedisServer,
-    SentinelWatch, StreamReader, StreamServer,
+    SentinelWatch, ShardedPubSub, StreamReader, StreamServer,
 };
 
 /// What the tasks of a Redis are started with.
@@ -42,6 +42,9 @@ impl RedisParts {
         let (of_streams, counts) = seen();
         let reader = StreamReader::new(streams, most, hub.clone(), of_streams, counts);
         tasks.spawn("the stream reader", reader.run());
+        let (of_shards, counts) = seen();
+        let sharded = ShardedPubSub::new(server.clone(), most, hub.clone(), of_shards, counts);
+        tasks.spawn("the source of sharded channels", sharded.run());
         let (of_source, counts) = seen();
         let source = PubSub::new(server.clone(), (most, source.fleet), hub, of_source, counts);
         tasks.spawn("the source", source.run());

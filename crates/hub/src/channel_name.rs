@@ -43,6 +43,24 @@ impl ChannelName {
     /// not kept.
     pub const OF_GATEWAYS: &str = "ssegate:";
 
+    /// What the hub's name of a sharded channel begins with: in Redis a sharded channel is another than the one of the
+    /// same name without shards. Clients cannot name it so, since it begins as the names of gateways do.
+    pub const SHARDED: &str = "ssegate:sharded:";
+
+    /// The name of the sharded channel that is `name` in Redis.
+    ///
+    /// # Errors
+    /// That is no valid name, or too long with [`Self::SHARDED`] before it.
+    pub fn sharded(name: &str) -> Result<Self, InvalidChannelName> {
+        Self::new(name)?;
+        Self::new(&format!("{}{name}", Self::SHARDED))
+    }
+
+    /// The name in Redis, if it is a sharded channel.
+    pub fn as_sharded(&self) -> Option<&str> {
+        self.0.strip_prefix(Self::SHARDED)
+    }
+
     /// Validates `name`.
     pub fn new(name: &str) -> Result<Self, InvalidChannelName> {
         if name.is_empty() {

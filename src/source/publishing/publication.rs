@@ -19,6 +19,11 @@ impl Publication {
     pub fn is_entry(&self) -> bool {
         matches!(self.kind, PublicationKind::Entry { .. })
     }
+
+    /// Whether it belongs to one slot of a Cluster: an entry, or a message of a sharded channel.
+    pub fn has_slot(&self) -> bool {
+        !matches!(self.kind, PublicationKind::Message(_))
+    }
 }
 
 /// How a message is published.
@@ -26,6 +31,8 @@ impl Publication {
 pub enum PublicationKind {
     /// `PUBLISH` of this payload.
     Message(Bytes),
+    /// `SPUBLISH` of this payload.
+    Sharded(Bytes),
     /// `XADD` of an entry with these fields.
     Entry {
         /// The fields, in order.

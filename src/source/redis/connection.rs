@@ -137,13 +137,22 @@ impl RedisConnection {
         Subscription { name, is_pattern }: &Subscription,
     ) -> Result<(), SourceError> {
         let command = if *is_pattern { "PSUBSCRIBE" } else { "SUBSCRIBE" };
-        self.queue(command, [name.as_str()].into_iter());
+        self.subscribe_by(command, name.as_str()).await
+    }
+
+    /// The same by any command that subscribes.
+    pub(super) async fn subscribe_by(
+        &mut self,
+        command: &str,
+        name: &str,
+    ) -> Result<(), SourceError> {
+        self.queue(command, [name].into_iter());
         loop {
             match self.read_value().await? {
                 Value::Error(message) => {
                     return Err(SourceError::Refused(String::from_utf8_lossy(&message).into()));
                 }
-                Value::Push(parts) if confirms(&parts, command, name.as_str()) => return Ok(()),
+                Value::Push(parts) if confirms(&parts, command, name) => return Ok(()),
                 Value::Push(_) => {}
                 other => return Err(SourceError::Unexpected(format!("{other:?}"))),
             }

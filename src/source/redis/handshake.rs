@@ -127,20 +127,20 @@ impl RedisConnection {
         max_event_bytes: usize,
     ) -> Option<Self> {
         for node in server.cluster()?.others() {
-            if let Ok(connection) = Self::open_at_node(server, node, max_event_bytes).await {
+            let kind = (max_event_bytes, ConnectionKind::Command);
+            if let Ok(connection) = Self::open_at_node(server, node, kind).await {
                 return Some(connection);
             }
         }
         None
     }
 
-    /// Opens a connection for commands to this node of a Cluster.
+    /// Opens a connection to this node of a Cluster.
     pub(super) async fn open_at_node(
         server: &RedisServer,
         node: ConnectionAddr,
-        max_event_bytes: usize,
+        kind: (usize, ConnectionKind),
     ) -> Result<Self, SourceError> {
-        let kind = (max_event_bytes, ConnectionKind::Command);
         let opened = Self::open_server(server, &node, kind, None).await;
         let mut connection = opened.map_err(|error| error.at_server(&node))?;
         connection.server = Some(node);

@@ -5,6 +5,7 @@
 use ssegate_hub::{ChannelName, Subscription};
 use ssegate_resp::RespVersion;
 
+use super::cluster::slot_of;
 use super::connection::{ConnectionKind, RedisConnection};
 use super::control;
 use super::error::{SourceError, SourceErrorKind};
@@ -22,6 +23,8 @@ use super::session::describe;
 pub enum RedisRead {
     /// A pub/sub channel or pattern.
     Subscription(Subscription),
+    /// A sharded channel, by the name that the hub has for it.
+    Sharded(ChannelName),
     /// A Redis Stream.
     Stream(ChannelName),
     /// The control channel, with what is kept beside it.
@@ -98,6 +101,7 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
     for read in reads {
         let result = match read {
             RedisRead::Subscription(subscription) => subscribe(&mut pubsub, subscription).await,
+            RedisRead::Sharded(name) => subscribe_sharded(server, name).await,
             RedisRead::Fleet => Ok(()),
             RedisRead::Stream(name) => read_stream(&mut keyed, name).await,
             RedisRead::Control(name) => {
@@ -144,6 +148,19 @@ async fn subscribe(
 ) -> Result<(), SourceError> {
     let result = connection.subscribe(subscription).await;
     result.map_err(|error| error.for_command(describe(subscription)))
+}
+
+/// Tries `SSUBSCRIBE` at the node that owns the channel's slot.
+async fn subscribe_sharded(server: &RedisServer, name: &ChannelName) -> Result<(), SourceError> {
+    let channel = name.as_sharded().unwrap_or_default();
+    let owner = server.cluster().and_then(|cluster| cluster.owner(slot_of(channel.as_bytes())));
+    let kind = ConnectionKind::PubSub;
+    let mut connection = match owner {
+        Some(node) => RedisConnection::open_at_node(server, node, (MAX_BYTES, kind)).await?,
+        None => RedisConnection::open(server, MAX_BYTES, kind).await?,
+    };
+    let result = connection.subscribe_by("SSUBSCRIBE", channel).await;
+    result.map_err(|error| error.for_command(format!("SSUBSCRIBE to the channel {channel:?}")))
 }
 
 /// Tries the commands that read a stream. A stream that does not exist yet is not an error.

@@ -6,7 +6,7 @@
 //! other commands use separate connections, and so does the control channel ([`control`]). What gateways of a
 //! fleet publish for each other comes on the pub/sub connection, in order with the messages ([`fleet`]). Where
 //! the server is ([`server`]) is configured, known by sentinels ([`sentinel`]), or one of the nodes of a [`cluster`], where
-//! each key is at the node that owns its slot ([`keyed`]).
+//! each key is at the node that owns its slot ([`keyed`]), and so is each [`sharded`] channel.
 
 mod check;
 mod cluster;
@@ -32,6 +32,7 @@ mod sentinel;
 mod sentinel_watch;
 mod server;
 mod session;
+mod sharded;
 mod silence;
 mod socket;
 mod streams;
@@ -47,4 +48,5 @@ pub(crate) use publishing::RedisPublisher;
 pub(crate) use pubsub::PubSub;
 pub(crate) use sentinel_watch::SentinelWatch;
 pub use server::RedisServer;
+pub(crate) use sharded::ShardedPubSub;
 pub(crate) use streams::{StreamReader, StreamServer};

@@ -1,6 +1,8 @@
 //! A Redis Cluster: all channels through one node, and another when that is gone, cut off or deaf.
 
 mod keys;
+mod resharding;
+mod sharded;
 
 use crate::support::{ClusterSet, Gateway, Redis, Request, SOON, Via, eventually};
 

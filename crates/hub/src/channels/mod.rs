@@ -165,12 +165,20 @@ impl Hub {
             names
                 .keys()
                 .filter(|name| is_pattern || !state.followed.is_fed(name.as_str()))
+                .filter(|name| name.as_sharded().is_none())
                 .map(|name| Subscription { name: name.clone(), is_pattern })
                 .collect::<Vec<_>>()
         };
         let mut followed = subscriptions(&state.names.plain, false);
         followed.append(&mut subscriptions(&state.names.patterns, true));
         followed
+    }
+
+    /// Every sharded channel that is followed.
+    pub fn followed_sharded(&self) -> Vec<ChannelName> {
+        let state = self.state.borrow();
+        let names = state.names.plain.keys().filter(|name| name.as_sharded().is_some());
+        names.cloned().collect()
     }
 
     /// Whether this subscription is followed.
@@ -214,6 +222,17 @@ impl Hub {
         state.lose_fleet();
         drop(state);
         self.flush();
+    }
+
+    /// The source is not subscribed to these channels any more; others stay.
+    pub fn lose_channels<'n>(&self, names: impl IntoIterator<Item = &'n ChannelName>) {
+        self.state.borrow_mut().lose_channels(names);
+        self.flush();
+    }
+
+    /// These channels were lost and are confirmed again: sends one gap for all of them.
+    pub fn restored_channels<'n>(&self, names: impl IntoIterator<Item = &'n ChannelName>) {
+        self.state.borrow_mut().restored_channels(names);
     }
 
     /// All subscriptions that can be restored after a loss are: sends one gap for all of them.

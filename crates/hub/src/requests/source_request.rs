@@ -14,6 +14,8 @@ use crate::{ChannelName, EntryId, Ids, Subscription};
 pub enum SourceKind {
     /// Messages that are sent to subscribers once: Redis pub/sub, the embedded bus.
     PubSub,
+    /// The same from the shards of a server: Redis sharded pub/sub. The name begins with [`ChannelName::SHARDED`].
+    Sharded,
     /// Logs, whose entries can be read again: Redis Streams.
     Logs,
 }
@@ -82,6 +84,7 @@ impl SourceKind {
     pub(crate) fn of(topic: &Topic) -> Self {
         match topic.ids {
             Ids::Entries => Self::Logs,
+            _ if topic.is_sharded() => Self::Sharded,
             Ids::Ours | Ids::Publisher | Ids::Mixed => Self::PubSub,
         }
     }
@@ -98,6 +101,7 @@ impl LogRead {
 #[derive(Debug)]
 pub(crate) struct SourceRequests {
     pub_sub: CoalescingQueue<Subscription, SourceRequest>,
+    sharded: CoalescingQueue<Subscription, SourceRequest>,
     logs: CoalescingQueue<Subscription, SourceRequest>,
     /// One for each stream.
     pub(crate) log_reads: CoalescingQueue<StreamAddress, LogRead>,
@@ -107,6 +111,7 @@ impl Default for SourceRequests {
     fn default() -> Self {
         Self {
             pub_sub: CoalescingQueue::new(),
+            sharded: CoalescingQueue::new(),
             logs: CoalescingQueue::new(),
             log_reads: CoalescingQueue::new(),
         }
@@ -118,6 +123,7 @@ impl SourceRequests {
     pub(crate) fn of(&self, source: SourceKind) -> &CoalescingQueue<Subscription, SourceRequest> {
         match source {
             SourceKind::PubSub => &self.pub_sub,
+            SourceKind::Sharded => &self.sharded,
             SourceKind::Logs => &self.logs,
         }
     }

@@ -42,6 +42,8 @@ struct KnownNodes {
     // As a node has named them last.
     nodes: Vec<ConnectionAddr>,
     map: SlotMap,
+    // How often the map has changed.
+    version: u64,
     // The one that the gateway listens through.
     current: Option<ConnectionAddr>,
     // One that was left because it heard nothing: used again if there is no other.
@@ -99,8 +101,10 @@ impl Cluster {
         match view.slots {
             Some(slots) if !slots.nodes.is_empty() => {
                 known.nodes = slots.nodes;
-                if view.is_ok || known.map == SlotMap::default() {
+                let is_new = known.map != slots.map;
+                if is_new && (view.is_ok || known.map == SlotMap::default()) {
                     known.map = slots.map;
+                    known.version += 1;
                 }
             }
             Some(_) => {}
@@ -114,8 +118,16 @@ impl Cluster {
 
     /// A node has said that this one owns a slot.
     pub(super) fn moved(&self, slot: u16, owner: &ConnectionAddr) {
-        self.lock().map.set(slot..=slot, owner);
+        let mut known = self.lock();
+        known.map.set(slot..=slot, owner);
+        known.version += 1;
+        drop(known);
         self.outdate();
+    }
+
+    /// How often what is known of the slots has changed.
+    pub(super) fn version(&self) -> u64 {
+        self.lock().version
     }
 
     /// A node has executed a command about a slot: it owns that, where nothing else is known.

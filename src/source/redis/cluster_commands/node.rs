@@ -10,7 +10,7 @@ use redis::ConnectionAddr;
 use ssegate_resp::Value;
 use tokio::time::Instant;
 
-use super::super::connection::RedisConnection;
+use super::super::connection::{ConnectionKind, RedisConnection};
 use super::super::error::SourceError;
 use super::super::server::RedisServer;
 use super::RoutedCommand;
@@ -56,10 +56,10 @@ impl<T> CommandNode<T> {
         max_reply_bytes: usize,
     ) -> Self {
         let (server, node) = (server.clone(), address.clone());
-        let opening =
-            Box::pin(
-                async move { RedisConnection::open_at_node(&server, node, max_reply_bytes).await },
-            );
+        let opening = Box::pin(async move {
+            RedisConnection::open_at_node(&server, node, (max_reply_bytes, ConnectionKind::Command))
+                .await
+        });
         let link = NodeLink::Opening { opening, waiting: Vec::new() };
         Self { address, used: Instant::now(), link, ended: None }
     }

@@ -1,4 +1,5 @@
-//! Publishes in a Cluster: each entry at the owner of its log, and messages at any node.
+//! Publishes in a Cluster: each entry at the owner of its log, each sharded message at that of its channel, and other
+//! messages at any node.
 //!
 //! What a request publishes under an `Idempotency-Key` is divided by slots, since a script touches keys of one slot alone:
 //! each part is made once, and a repetition makes those parts that were not made.
@@ -169,7 +170,7 @@ impl DividedJob {
 type Part = (Vec<Bytes>, CommandTarget, Vec<usize>);
 
 fn single((index, publication): (usize, &Publication)) -> Part {
-    let target = match publication.is_entry() {
+    let target = match publication.has_slot() {
         true => CommandTarget::Slot(slot_of(publication.channel.as_str().as_bytes())),
         false => CommandTarget::AnyNode,
     };
@@ -180,7 +181,7 @@ fn single((index, publication): (usize, &Publication)) -> Part {
 fn scripts(key: &IdempotencyKey, publications: &[Publication]) -> Vec<Part> {
     let mut by_slot: BTreeMap<Option<u16>, Vec<usize>> = BTreeMap::new();
     for (index, publication) in publications.iter().enumerate() {
-        let slot = publication.is_entry().then(|| slot_of(publication.channel.as_str().as_bytes()));
+        let slot = publication.has_slot().then(|| slot_of(publication.channel.as_str().as_bytes()));
         by_slot.entry(slot).or_default().push(index);
     }
     let part = |(slot, indexes): (Option<u16>, Vec<usize>)| {

@@ -47,6 +47,7 @@ pub(super) fn words(Publication { channel, kind }: &Publication) -> Vec<Bytes> {
     let name = Bytes::copy_from_slice(channel.as_str().as_bytes());
     match kind {
         PublicationKind::Message(payload) => vec![word("PUBLISH"), name, payload.clone()],
+        PublicationKind::Sharded(payload) => vec![word("SPUBLISH"), name, payload.clone()],
         PublicationKind::Entry { fields, max_entries } => {
             let mut words = vec![word("XADD"), name];
             if let Some(most) = max_entries {
@@ -128,6 +129,7 @@ mod tests {
         let fields = vec![("data", data.clone()), ("event", Bytes::from_static(b"ping"))];
         let entry = |max_entries| PublicationKind::Entry { fields: fields.clone(), max_entries };
         for (kind, expected) in [
+            (PublicationKind::Sharded(data.clone()), "SPUBLISH news a\0b"),
             (PublicationKind::Message(data), "PUBLISH news a\0b"),
             (entry(None), "XADD news * data a\0b event ping"),
             (entry(Some(500)), "XADD news MAXLEN ~ 500 * data a\0b event ping"),

@@ -49,7 +49,8 @@ impl StreamServer {
         let (server, owner) = found
             .and_then(|(server, cluster)| Some((server, cluster.owner(slot)?)))
             .ok_or_else(|| SourceError::Redirected(format!("nobody owns the slot {slot} yet")))?;
-        RedisConnection::open_at_node(server, owner, max_event_bytes).await
+        RedisConnection::open_at_node(server, owner, (max_event_bytes, ConnectionKind::Command))
+            .await
     }
 
     /// The Cluster, if it is one.
