@@ -72,8 +72,8 @@ async fn reshard(slots: usize) {
     let is_done = std::sync::atomic::AtomicBool::new(false);
     let publishing = async {
         let mut number = 0;
-        // Twice after the last move, so that everybody hears the last one.
-        let mut left = 2;
+        // Three times after the last move, so that everybody hears the last one.
+        let mut left = 3;
         while left > 0 {
             number += 1;
             let data = number.to_string();

@@ -168,7 +168,9 @@ async fn six_moves(set: &ClusterSet, gateway: &Gateway) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sharded_channels_go_on_at_the_replica_of_a_node_that_was_reset_or_killed() {
     let mut set = ClusterSet::start().await;
-    let gateway = start(&set, &MASTERS).await;
+    let url = set.url_with_shipped_rights(&MASTERS).await;
+    let gateway = Gateway::build(&set.nodes[0]).redis_url(&url).routes(ROUTES).start().await;
+    gateway.becomes(200, SOON).await;
     // Of all three masters.
     let names = ["foo", "bar", "news"];
     let mut streams = Vec::new();

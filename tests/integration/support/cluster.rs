@@ -69,6 +69,17 @@ impl ClusterSet {
         format!("redis+cluster://{}", hosts.join(","))
     }
 
+    /// The same for the user of deploy/redis-users.acl, whom each node knows then.
+    pub(crate) async fn url_with_shipped_rights(&self, nodes: &[usize]) -> String {
+        let shipped = include_str!("../../../deploy/redis-users.acl");
+        let user = shipped.lines().find(|line| line.starts_with("user ssegate ")).unwrap();
+        for node in &self.nodes {
+            let words = ["ACL", "SETUSER"].into_iter().chain(user.split(' ').skip(1));
+            node.command::<String>(&words.collect::<Vec<_>>()).await;
+        }
+        self.url(nodes).replace("://", "://ssegate:listens@")
+    }
+
     /// The node that has this many listeners of a channel.
     pub(crate) async fn listening(&self, channel: &str, among: &[usize]) -> Vec<usize> {
         let mut listening = Vec::new();

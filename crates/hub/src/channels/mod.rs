@@ -28,6 +28,7 @@ mod numbers;
 mod pending_log_read;
 mod replay;
 mod retention;
+mod sharded_api;
 mod snapshot;
 mod warm_up;
 
@@ -174,13 +175,6 @@ impl Hub {
         followed
     }
 
-    /// Every sharded channel that is followed.
-    pub fn followed_sharded(&self) -> Vec<ChannelName> {
-        let state = self.state.borrow();
-        let names = state.names.plain.keys().filter(|name| name.as_sharded().is_some());
-        names.cloned().collect()
-    }
-
     /// Whether this subscription is followed.
     pub fn is_followed(&self, is_pattern: bool, name: &str) -> bool {
         let state = self.state.borrow();
@@ -222,17 +216,6 @@ impl Hub {
         state.lose_fleet();
         drop(state);
         self.flush();
-    }
-
-    /// The source is not subscribed to these channels any more; others stay.
-    pub fn lose_channels<'n>(&self, names: impl IntoIterator<Item = &'n ChannelName>) {
-        self.state.borrow_mut().lose_channels(names);
-        self.flush();
-    }
-
-    /// These channels were lost and are confirmed again: sends one gap for all of them.
-    pub fn restored_channels<'n>(&self, names: impl IntoIterator<Item = &'n ChannelName>) {
-        self.state.borrow_mut().restored_channels(names);
     }
 
     /// All subscriptions that can be restored after a loss are: sends one gap for all of them.

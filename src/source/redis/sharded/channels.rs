@@ -129,14 +129,17 @@ impl ShardedChannels {
         }
     }
 
-    /// The connection to a node is lost. Returns the channels that were subscribed to there; all that it was asked for are
-    /// to be asked for again when `due` says, which is given how often each was asked for in vain.
+    /// The connection to a node is lost. Returns the channels that were subscribed to there. All of them, and those that it
+    /// was asked for, are to be asked for again when `due` says, which is given how often they were asked for in vain:
+    /// those of one slot in one command.
     pub(super) fn lose_place(
         &mut self,
         place: &Place,
-        due: impl Fn(u32) -> Instant,
+        due: impl FnOnce(u32) -> Instant,
     ) -> Vec<ChannelName> {
         let here = Some(place);
+        let asked = self.0.values().filter(|channel| channel.asked.as_ref() == here);
+        let due = due(asked.map(|channel| channel.tries).max().unwrap_or_default());
         let mut lost = Vec::new();
         for (name, channel) in &mut self.0 {
             let was_asked = channel.asked.as_ref() == here;
@@ -150,7 +153,7 @@ impl ShardedChannels {
                 lost.push(name.clone());
             }
             if (was_asked || was_subscribed) && channel.asked.is_none() {
-                channel.due = Some(due(channel.tries));
+                channel.due = Some(due);
             }
         }
         lost
