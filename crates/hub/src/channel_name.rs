@@ -61,6 +61,11 @@ impl ChannelName {
         self.0.strip_prefix(Self::SHARDED)
     }
 
+    /// The name in Redis.
+    pub fn in_redis(&self) -> &str {
+        self.as_sharded().unwrap_or(&self.0)
+    }
+
     /// Validates `name`.
     pub fn new(name: &str) -> Result<Self, InvalidChannelName> {
         if name.is_empty() {

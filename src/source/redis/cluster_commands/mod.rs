@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::node::{CommandNode, LostCommand};
 use super::cluster::{Cluster, Redirect};
-use super::error::SourceError;
+use super::error::{SourceError, SourceErrorKind};
 use super::server::RedisServer;
 
 /// How long a node may take to reply. It replies in the order of the commands, so one that is late is stuck.
@@ -293,7 +293,7 @@ impl<T> ClusterCommands<T> {
     /// The connection to a node is lost, or could not be opened.
     fn lose(&mut self, at: usize, error: SourceError) {
         let node = self.nodes.swap_remove(at);
-        let is_timeout = matches!(error, SourceError::Timeout(_));
+        let is_timeout = error.kind() == SourceErrorKind::Timeout;
         let lost: Vec<LostCommand<T>> = node.into_commands();
         let was_idle = lost.is_empty();
         for LostCommand { command: routed, is_unsent } in lost {
