@@ -145,6 +145,22 @@ mod tests {
     }
 
     #[test]
+    fn a_sharded_channel_is_another_with_the_same_name_in_redis() {
+        let sharded = ChannelName::sharded("news").expect("valid");
+        let plain = ChannelName::new("news").expect("valid");
+        assert_ne!(sharded, plain);
+        assert_eq!((sharded.as_sharded(), plain.as_sharded()), (Some("news"), None));
+        assert_eq!((sharded.in_redis(), plain.in_redis()), ("news", "news"));
+        for (name, error) in [
+            ("", InvalidChannelName::Empty),
+            ("__keyspace@0__:x", InvalidChannelName::Reserved),
+            (&*"x".repeat(250), InvalidChannelName::TooLong),
+        ] {
+            assert_eq!(ChannelName::sharded(name), Err(error), "{name}");
+        }
+    }
+
+    #[test]
     fn glob_characters_are_detected() {
         for name in ["a*", "?", "[a]", "\\x"] {
             assert!(ChannelName::new(name).expect("valid").has_glob(), "{name}");

@@ -16,7 +16,7 @@ const CHANNELS: usize = 16;
 
 /// What the stream of one channel has read.
 #[derive(Default)]
-struct Heard {
+struct ReadNumbers {
     newest: u64,
     gaps: usize,
     unmarked: u64,
@@ -24,7 +24,7 @@ struct Heard {
     missing: u64,
 }
 
-impl Heard {
+impl ReadNumbers {
     /// Reads until `last` has come.
     async fn read(stream: &mut EventStream, last: u64) -> Self {
         let (mut heard, mut has_gap) = (Self::default(), false);
@@ -98,7 +98,7 @@ async fn reshard(slots: usize) {
     let mut figures: BTreeMap<&str, u64> = BTreeMap::new();
     for (kind, streams) in [("entries", &mut logs), ("messages", &mut shards)] {
         for stream in streams {
-            let heard = Heard::read(stream, last).await;
+            let heard = ReadNumbers::read(stream, last).await;
             assert_eq!((heard.repeated, heard.unmarked), (0, 0), "{kind}");
             if kind == "entries" {
                 assert_eq!((heard.missing, heard.gaps), (0, 0), "{kind}");

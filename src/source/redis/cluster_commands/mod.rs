@@ -91,6 +91,7 @@ pub(super) struct ClusterCommands<T> {
 /// A connection was lost, or could not be opened.
 #[derive(Debug)]
 pub(super) struct NodeFailure {
+    pub(super) node: ConnectionAddr,
     pub(super) error: SourceError,
     /// Nothing was pending on it.
     pub(super) was_idle: bool,
@@ -293,6 +294,7 @@ impl<T> ClusterCommands<T> {
     /// The connection to a node is lost, or could not be opened.
     fn lose(&mut self, at: usize, error: SourceError) {
         let node = self.nodes.swap_remove(at);
+        let address = node.address.clone();
         let is_timeout = error.kind() == SourceErrorKind::Timeout;
         let lost: Vec<LostCommand<T>> = node.into_commands();
         let was_idle = lost.is_empty();
@@ -309,7 +311,7 @@ impl<T> ClusterCommands<T> {
             }
         }
         self.any = self.any.wrapping_add(1);
-        self.failure = Some(NodeFailure { error, was_idle });
+        self.failure = Some(NodeFailure { node: address, error, was_idle });
         self.cluster.outdate();
     }
 

@@ -167,9 +167,9 @@ impl DividedJob {
     }
 }
 
-type Part = (Vec<Bytes>, CommandTarget, Vec<usize>);
+type JobCommand = (Vec<Bytes>, CommandTarget, Vec<usize>);
 
-fn single((index, publication): (usize, &Publication)) -> Part {
+fn single((index, publication): (usize, &Publication)) -> JobCommand {
     let target = match publication.has_slot() {
         true => CommandTarget::Slot(slot_of(publication.channel.as_str().as_bytes())),
         false => CommandTarget::AnyNode,
@@ -178,7 +178,7 @@ fn single((index, publication): (usize, &Publication)) -> Part {
 }
 
 /// One script for each slot of the logs, and one for all messages. Each keeps its result under a key in its slot.
-fn scripts(key: &IdempotencyKey, publications: &[Publication]) -> Vec<Part> {
+fn scripts(key: &IdempotencyKey, publications: &[Publication]) -> Vec<JobCommand> {
     let mut by_slot: BTreeMap<Option<u16>, Vec<usize>> = BTreeMap::new();
     for (index, publication) in publications.iter().enumerate() {
         let slot = publication.has_slot().then(|| slot_of(publication.channel.as_str().as_bytes()));

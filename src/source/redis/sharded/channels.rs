@@ -12,7 +12,7 @@ use super::super::cluster::slot_of;
 const MAX_NAMES: usize = 512;
 
 /// A node of a Cluster; `None`: the one server.
-pub(super) type Place = Option<ConnectionAddr>;
+pub(super) type ShardPlace = Option<ConnectionAddr>;
 
 /// The channels that are followed, by the names that the hub has for them.
 #[derive(Debug, Default)]
@@ -21,8 +21,8 @@ pub(super) struct ShardedChannels(HashMap<ChannelName, ShardedChannel>);
 #[derive(Debug)]
 struct ShardedChannel {
     slot: u16,
-    subscribed: Option<Place>,
-    asked: Option<Place>,
+    subscribed: Option<ShardPlace>,
+    asked: Option<ShardPlace>,
     // When it is to be asked for.
     due: Option<Instant>,
     // In a command of its own: together with others it was refused.
@@ -50,7 +50,7 @@ impl ShardedChannels {
     }
 
     /// Forgets a channel. Returns where it is subscribed to.
-    pub(super) fn leave(&mut self, name: &ChannelName) -> Option<Place> {
+    pub(super) fn leave(&mut self, name: &ChannelName) -> Option<ShardPlace> {
         self.0.remove(name)?.subscribed
     }
 
@@ -80,7 +80,7 @@ impl ShardedChannels {
     }
 
     /// They are asked for at this node.
-    pub(super) fn ask(&mut self, names: &[ChannelName], place: &Place) {
+    pub(super) fn ask(&mut self, names: &[ChannelName], place: &ShardPlace) {
         for name in names {
             if let Some(channel) = self.0.get_mut(name) {
                 channel.asked = Some(place.clone());
@@ -90,7 +90,11 @@ impl ShardedChannels {
 
     /// A channel is subscribed to at this node. Returns the other node at which it is still; `None`: it is not followed
     /// any more.
-    pub(super) fn confirm(&mut self, name: &ChannelName, place: &Place) -> Option<Option<Place>> {
+    pub(super) fn confirm(
+        &mut self,
+        name: &ChannelName,
+        place: &ShardPlace,
+    ) -> Option<Option<ShardPlace>> {
         let channel = self.0.get_mut(name)?;
         (channel.asked, channel.due, channel.is_alone, channel.tries) = (None, None, false, 0);
         let before = channel.subscribed.replace(place.clone());
@@ -98,7 +102,7 @@ impl ShardedChannels {
     }
 
     /// A channel is not subscribed to at this node any more. Returns whether it was there.
-    pub(super) fn lose(&mut self, name: &ChannelName, place: &Place, now: Instant) -> bool {
+    pub(super) fn lose(&mut self, name: &ChannelName, place: &ShardPlace, now: Instant) -> bool {
         let here = Some(place);
         let channel = self.0.get_mut(name).filter(|channel| channel.subscribed.as_ref() == here);
         channel.is_some_and(|channel| {
@@ -111,7 +115,7 @@ impl ShardedChannels {
     }
 
     /// A channel that was asked for at this node is to be asked for again then.
-    pub(super) fn retry(&mut self, name: &ChannelName, place: &Place, due: Instant) {
+    pub(super) fn retry(&mut self, name: &ChannelName, place: &ShardPlace, due: Instant) {
         let here = Some(place);
         if let Some(channel) = self.0.get_mut(name).filter(|channel| channel.asked.as_ref() == here)
         {
@@ -122,7 +126,7 @@ impl ShardedChannels {
     }
 
     /// The same, in a command of its own.
-    pub(super) fn retry_alone(&mut self, name: &ChannelName, place: &Place, due: Instant) {
+    pub(super) fn retry_alone(&mut self, name: &ChannelName, place: &ShardPlace, due: Instant) {
         self.retry(name, place, due);
         if let Some(channel) = self.0.get_mut(name) {
             channel.is_alone = true;
@@ -134,7 +138,7 @@ impl ShardedChannels {
     /// those of one slot in one command.
     pub(super) fn lose_place(
         &mut self,
-        place: &Place,
+        place: &ShardPlace,
         due: impl FnOnce(u32) -> Instant,
     ) -> Vec<ChannelName> {
         let here = Some(place);
@@ -160,7 +164,7 @@ impl ShardedChannels {
     }
 
     /// Asks for those channels at the owner of their slot that are subscribed to elsewhere.
-    pub(super) fn compare(&mut self, owner: impl Fn(u16) -> Place, now: Instant) {
+    pub(super) fn compare(&mut self, owner: impl Fn(u16) -> ShardPlace, now: Instant) {
         for channel in self.0.values_mut() {
             let Some(owner) = owner(channel.slot) else { continue };
             let is_elsewhere = channel.subscribed.as_ref().is_some_and(|at| *at != Some(owner));
@@ -171,7 +175,7 @@ impl ShardedChannels {
     }
 
     /// Whether any is subscribed to, or asked for, at this node.
-    pub(super) fn has_any_at(&self, place: &Place) -> bool {
+    pub(super) fn has_any_at(&self, place: &ShardPlace) -> bool {
         let here = Some(place);
         let mut channels = self.0.values();
         channels
@@ -187,9 +191,9 @@ mod tests {
     use ssegate_hub::ChannelName;
     use tokio::time::Instant;
 
-    use super::{Place, ShardedChannels};
+    use super::{ShardPlace, ShardedChannels};
 
-    fn at(port: u16) -> Place {
+    fn at(port: u16) -> ShardPlace {
         Some(ConnectionAddr::Tcp("10.0.0.1".to_owned(), port))
     }
 
@@ -197,7 +201,11 @@ mod tests {
         ChannelName::sharded(text).expect("a name")
     }
 
-    fn asked(channels: &mut ShardedChannels, place: &Place, now: Instant) -> Vec<Vec<ChannelName>> {
+    fn asked(
+        channels: &mut ShardedChannels,
+        place: &ShardPlace,
+        now: Instant,
+    ) -> Vec<Vec<ChannelName>> {
         let due = channels.take_due(now);
         due.iter().for_each(|(_, names)| channels.ask(names, place));
         let mut names: Vec<_> = due.into_iter().map(|(_, names)| names).collect();

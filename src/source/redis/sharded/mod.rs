@@ -17,7 +17,7 @@ use ssegate_hub::{ChannelName, Hub, SourceKind, SourceRequest};
 use ssegate_resp::{Payload, Value};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use self::channels::{Place, ShardedChannels};
+use self::channels::{ShardPlace, ShardedChannels};
 use self::node::{ShardCommand, ShardNode};
 use super::cluster::{Cluster, Redirect};
 use super::error::SourceError;
@@ -120,7 +120,7 @@ impl ShardedPubSub {
     }
 
     /// Where a slot is; where nothing is known of it, one node after the other.
-    fn owner(&self, slot: u16, names: &[ChannelName]) -> Place {
+    fn owner(&self, slot: u16, names: &[ChannelName]) -> ShardPlace {
         let cluster = self.cluster.as_ref()?;
         cluster.owner(slot).or_else(|| {
             let mut nodes = cluster.candidates();
@@ -129,7 +129,7 @@ impl ShardedPubSub {
         })
     }
 
-    fn send(&mut self, place: &Place, command: ShardCommand) {
+    fn send(&mut self, place: &ShardPlace, command: ShardCommand) {
         let at = self.nodes.iter().position(|node| node.place == *place).unwrap_or_else(|| {
             self.nodes.push(ShardNode::open(&self.server, place.clone(), self.max_event_bytes));
             self.nodes.len() - 1

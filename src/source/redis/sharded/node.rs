@@ -16,18 +16,18 @@ use super::super::connection::{ConnectionKind, RedisConnection};
 use super::super::error::SourceError;
 use super::super::server::RedisServer;
 use super::super::silence::Silence;
-use super::channels::Place;
+use super::channels::ShardPlace;
 
 /// A node that is listened to.
 pub(super) struct ShardNode {
-    pub(super) place: Place,
-    link: ShardLink,
+    pub(super) place: ShardPlace,
+    link: ShardNodeLink,
     // In the order of sending; before the connection is open they are sent with it.
     pending: VecDeque<PendingCommand>,
     silence: Silence,
 }
 
-enum ShardLink {
+enum ShardNodeLink {
     Opening(Pin<Box<dyn Future<Output = Result<RedisConnection, SourceError>>>>),
     Open(Box<RedisConnection>),
 }
@@ -51,7 +51,7 @@ struct PendingCommand {
 
 impl ShardNode {
     /// Connects to a node of `server`.
-    pub(super) fn open(server: &RedisServer, place: Place, max_event_bytes: usize) -> Self {
+    pub(super) fn open(server: &RedisServer, place: ShardPlace, max_event_bytes: usize) -> Self {
         let (server, node) = (server.clone(), place.clone());
         let opening = async move {
             let kind = ConnectionKind::PubSub;
@@ -62,7 +62,7 @@ impl ShardNode {
                 }
             }
         };
-        let (link, pending) = (ShardLink::Opening(Box::pin(opening)), VecDeque::new());
+        let (link, pending) = (ShardNodeLink::Opening(Box::pin(opening)), VecDeque::new());
         Self { place, link, pending, silence: Silence::new(Instant::now()) }
     }
 
@@ -82,7 +82,7 @@ impl ShardNode {
     }
 
     fn push(&mut self, command: ShardCommand) {
-        if let ShardLink::Open(connection) = &mut self.link {
+        if let ShardNodeLink::Open(connection) = &mut self.link {
             queue(connection, &command);
         }
         self.pending.push_back(PendingCommand { command, confirmed: 0 });
@@ -91,14 +91,14 @@ impl ShardNode {
     /// Goes on with connecting, or with reading: then values are there.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SourceError>> {
         match &mut self.link {
-            ShardLink::Opening(opening) => {
+            ShardNodeLink::Opening(opening) => {
                 let mut connection = Box::new(ready!(opening.as_mut().poll(cx))?);
                 self.pending.iter().for_each(|pending| queue(&mut connection, &pending.command));
-                self.link = ShardLink::Open(connection);
+                self.link = ShardNodeLink::Open(connection);
                 self.silence.end(Instant::now());
                 Poll::Ready(Ok(()))
             }
-            ShardLink::Open(connection) => {
+            ShardNodeLink::Open(connection) => {
                 ready!(connection.poll_exchanged(cx))?;
                 self.silence.end(Instant::now());
                 Poll::Ready(Ok(()))
@@ -109,8 +109,8 @@ impl ShardNode {
     /// The next value that was read.
     pub(super) fn next_value(&mut self) -> Result<Option<Value>, SourceError> {
         match &mut self.link {
-            ShardLink::Opening(_) => Ok(None),
-            ShardLink::Open(connection) => connection.next_value(),
+            ShardNodeLink::Opening(_) => Ok(None),
+            ShardNodeLink::Open(connection) => connection.next_value(),
         }
     }
 
@@ -166,7 +166,7 @@ impl ShardNode {
     /// # Errors
     /// It is silent for too long.
     pub(super) fn check_liveness(&mut self, now: Instant) -> Result<(), SourceError> {
-        if matches!(self.link, ShardLink::Open(_)) && self.silence.check(now)? {
+        if matches!(self.link, ShardNodeLink::Open(_)) && self.silence.check(now)? {
             let is_ping = |pending: &PendingCommand| matches!(pending.command, ShardCommand::Ping);
             if !self.pending.iter().any(is_ping) {
                 self.send(ShardCommand::Ping);

@@ -7,6 +7,7 @@ use ssegate_resp::Value;
 use tokio::time::Instant;
 
 use super::StreamSession;
+use crate::source::redis::cluster::slot_of;
 use crate::source::redis::error::SourceError;
 use crate::source::redis::streams::blocking_reader::parse_streams;
 use crate::source::redis::streams::command::StreamCommand;
@@ -47,7 +48,11 @@ impl StreamSession {
             const WHAT: &str = "lost the connection to a node of the Cluster";
             self.state.report(&failure.error, WHAT);
         }
-        let polled: Vec<ChannelName> = self.readers.polled.names().collect();
+        let Some((_, cluster)) = self.state.server.cluster() else { return };
+        let is_there = |name: &ChannelName| {
+            cluster.owner(slot_of(name.as_str().as_bytes())).as_ref() == Some(&failure.node)
+        };
+        let polled: Vec<ChannelName> = self.readers.polled.names().filter(is_there).collect();
         polled.into_iter().for_each(|name| self.recheck(name));
     }
 
