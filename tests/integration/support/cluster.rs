@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis::FromRedisValue;
+use redis::{FromRedisValue, RedisError};
 
 use super::{Redis, SOON, eventually, free_port, within};
 
@@ -101,8 +101,8 @@ impl ClusterSet {
                     Err(error) => error,
                 };
                 asking = error.code() == Some("ASK");
-                match error.redirect_node() {
-                    Some((address, _)) => at = self.at(address),
+                match self.redirected_to(&error) {
+                    Some(node) => at = node,
                     // It is not there, or the slot has no owner for now.
                     None => {
                         at = (at + 1) % self.nodes.len();
@@ -114,10 +114,13 @@ impl ClusterSet {
         within(4 * SOON, "a node executes the command", executed).await
     }
 
-    fn at(&self, address: &str) -> usize {
-        let port = address.rsplit(':').next().and_then(|port| port.parse().ok());
-        let at = self.nodes.iter().position(|node| Some(node.port()) == port);
-        at.expect("it is one of the nodes")
+    /// The node that an error names, if it is `MOVED` or `ASK`.
+    fn redirected_to(&self, error: &RedisError) -> Option<usize> {
+        let text = error.to_string();
+        let is_redirect = matches!(error.code(), Some("MOVED" | "ASK"));
+        let port = text.rsplit(':').next().filter(|_| is_redirect)?;
+        let port = port.trim_matches(|c: char| !c.is_ascii_digit()).parse().ok()?;
+        self.nodes.iter().position(|node| node.port() == port)
     }
 
     /// The slot of a key.

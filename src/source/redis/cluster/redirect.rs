@@ -14,7 +14,8 @@ pub(in super::super) enum Redirect {
     Ask(ConnectionAddr),
     /// Later: the keys of the command are at two nodes for now (`TRYAGAIN`).
     TryAgain,
-    /// Later: the Cluster has no owner of the slot, or a node is not ready.
+    /// Later: the Cluster has no owner of the slot, the node does not know the address of the owner (as after `CLUSTER
+    /// RESET HARD`: `MOVED 1 :0`), or it is not ready.
     Wait,
 }
 
@@ -24,11 +25,15 @@ impl Redirect {
         let message = str::from_utf8(message).ok()?;
         let mut words = message.split(' ');
         match words.next()? {
-            "MOVED" => {
-                let slot = words.next()?.parse().ok()?;
-                Some(Self::Moved(slot, node(words.next()?, asked)?))
+            kind @ ("MOVED" | "ASK") => {
+                let slot = words.next().and_then(|slot| slot.parse().ok());
+                let node = words.next().and_then(|text| node(text, asked));
+                Some(match (slot, node) {
+                    (Some(slot), Some(node)) if kind == "MOVED" => Self::Moved(slot, node),
+                    (Some(_), Some(node)) => Self::Ask(node),
+                    _ => Self::Wait,
+                })
             }
-            "ASK" => Some(Self::Ask(node(words.nth(1)?, asked)?)),
             "TRYAGAIN" => Some(Self::TryAgain),
             "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" => Some(Self::Wait),
             _ => None,
@@ -58,9 +63,9 @@ mod tests {
             ("TRYAGAIN Multiple keys request during rehashing of slot", Some(Redirect::TryAgain)),
             ("CLUSTERDOWN Hash slot not served", Some(Redirect::Wait)),
             ("LOADING Redis is loading the dataset in memory", Some(Redirect::Wait)),
-            ("MOVED", None),
-            ("MOVED x 10.0.0.2:1", None),
-            ("MOVED 1 10.0.0.2:99999", None),
+            ("MOVED 14517 :0", Some(Redirect::Wait)),
+            ("MOVED x 10.0.0.2:1", Some(Redirect::Wait)),
+            ("ASK 1 10.0.0.2:99999", Some(Redirect::Wait)),
             ("ERR MOVED 1 10.0.0.2:1", None),
             ("NOPERM", None),
         ] {
