@@ -188,12 +188,12 @@ async fn sharded_channels_go_on_at_the_replica_of_a_node_that_was_reset_or_kille
     owners.sort_unstable();
     assert_eq!(owners, MASTERS, "choose other names");
     let first = set.owner(set.slot("app:bar").await, &MASTERS).await;
+    let second = set.owner(set.slot("app:foo").await, &MASTERS).await;
     set.nodes[first].kill();
     let read = read_until_heard(&set, &mut streams[1], "app:bar").await;
     assert_eq!(read, [gap("bar"), "last".to_owned()]);
     // The seventh case: a master forgets the Cluster, and is another node from then on. The others know no address of the
     // owner: its replica passes on what is published there.
-    let second = set.owner(set.slot("app:foo").await, &MASTERS).await;
     set.nodes[second].command::<()>(&["CLUSTER", "RESET", "HARD"]).await;
     let read = read_until_heard(&set, &mut streams[0], "app:foo").await;
     assert_eq!(read, [gap("foo"), "last".to_owned()]);
