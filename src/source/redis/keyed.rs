@@ -14,7 +14,7 @@ use super::server::RedisServer;
 pub(super) enum KeyedConnection {
     Server(Box<RedisConnection>),
     /// The tag is the number of the request.
-    Cluster(ClusterCommands<u64>, u64),
+    Cluster(Box<ClusterCommands<u64>>, u64),
 }
 
 impl KeyedConnection {
@@ -28,7 +28,8 @@ impl KeyedConnection {
         Ok(match server.cluster() {
             None => Self::Server(Box::new(connection)),
             Some(cluster) => {
-                Self::Cluster(ClusterCommands::new(server, cluster, max_reply_bytes), 0)
+                let commands = ClusterCommands::new(server, cluster, max_reply_bytes);
+                Self::Cluster(Box::new(commands), 0)
             }
         })
     }

@@ -30,6 +30,9 @@ enum NodeLink<T> {
     Open { connection: Box<RedisConnection>, pending: VecDeque<OwedReply<T>>, queued_bytes: u64 },
 }
 
+/// Commands, each with its reply.
+type CommandReplies<T> = Vec<(RoutedCommand<T>, Value)>;
+
 type Opening = Pin<Box<dyn Future<Output = Result<RedisConnection, SourceError>>>>;
 
 /// A command whose reply is owed.
@@ -98,7 +101,7 @@ impl<T> CommandNode<T> {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Vec<(RoutedCommand<T>, Value)>, SourceError>> {
+    ) -> Poll<Result<CommandReplies<T>, SourceError>> {
         if let Some(error) = self.ended.take() {
             return Poll::Ready(Err(error));
         }
@@ -163,7 +166,7 @@ fn queue<T>(
 fn replies<T>(
     connection: &mut RedisConnection,
     pending: &mut VecDeque<OwedReply<T>>,
-) -> (Vec<(RoutedCommand<T>, Value)>, Option<SourceError>) {
+) -> (CommandReplies<T>, Option<SourceError>) {
     let mut replies = Vec::new();
     loop {
         let value = match connection.next_value() {

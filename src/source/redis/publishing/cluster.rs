@@ -102,15 +102,17 @@ impl ClusterPublisher {
 
     fn take(&mut self, (part, result): CommandDone<JobPart>) {
         let Some(divided) = self.pending.get_mut(&part.job) else { return };
-        let taken = match result {
-            Ok(reply) => divided.take(&part.indexes, &reply),
-            Err(NoReply::Unsent) => Ok(divided.fail(NotPublished::Away)),
-            Err(NoReply::Lost) => Ok(divided.fail(NotPublished::Lost)),
-            Err(NoReply::TimedOut) => Ok(divided.fail(NotPublished::TimedOut)),
-        };
-        if let Err(error) = taken {
-            self.failures.report(&error, "cannot read what Redis replied to a publication");
-            divided.fail(NotPublished::Lost);
+        match result {
+            Ok(reply) => {
+                if let Err(error) = divided.take(&part.indexes, &reply) {
+                    const WHAT: &str = "cannot read what Redis replied to a publication";
+                    self.failures.report(&error, WHAT);
+                    divided.fail(NotPublished::Lost);
+                }
+            }
+            Err(NoReply::Unsent) => divided.fail(NotPublished::Away),
+            Err(NoReply::Lost) => divided.fail(NotPublished::Lost),
+            Err(NoReply::TimedOut) => divided.fail(NotPublished::TimedOut),
         }
         divided.parts_left -= 1;
         if divided.parts_left == 0
