@@ -151,7 +151,7 @@ fn path_to<'a>(route: &'a RouteSettings, channel: &str) -> Option<(String, &'a E
 /// needed.
 fn fill(path: &str, template: &str, channel: &str) -> Option<String> {
     let TemplateText { literals, names } = TemplateText::new(template);
-    let (&[ref before, ref after], &[name]) = (&literals[..], &names[..]) else {
+    let ([before, after], &[name]) = (&literals[..], &names[..]) else {
         let is_literal = names.is_empty() && literals[0] == channel && !path.contains('{');
         return is_literal.then(|| path.to_owned());
     };

@@ -220,7 +220,7 @@ mod tests {
             (ShardedChannels::default(), Instant::now() + Duration::from_secs(1));
         ["{a}1", "{a}2", "b"].map(name).into_iter().for_each(|name| channels.follow(name));
         let both = vec![name("{a}1"), name("{a}2")];
-        assert_eq!(asked(&mut channels, &at(1), now), [both.clone(), vec![name("b")]]);
+        assert_eq!(asked(&mut channels, &at(1), now), [vec![name("b")], both.clone()]);
         assert!(asked(&mut channels, &at(1), now).is_empty(), "they are asked for");
         both.iter().for_each(|name| channels.retry_alone(name, &at(1), now));
         assert_eq!(asked(&mut channels, &at(1), now), [vec![name("{a}1")], vec![name("{a}2")]]);
