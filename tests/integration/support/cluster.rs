@@ -119,7 +119,7 @@ impl ClusterSet {
         let text = error.to_string();
         let is_redirect = matches!(error.code(), Some("MOVED" | "ASK"));
         let port = text.rsplit(':').next().filter(|_| is_redirect)?;
-        let port = port.trim_matches(|c: char| !c.is_ascii_digit()).parse().ok()?;
+        let port = port.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u16>().ok()?;
         self.nodes.iter().position(|node| node.port() == port)
     }
 
