@@ -195,7 +195,8 @@ impl Redis {
 
     /// Its reply to a command, if it is there; behind `ASKING`, where a slot moves to it.
     pub(crate) async fn reply(&self, words: &[&str], asking: bool) -> RedisResult<redis::Value> {
-        let mut connection = match self.cached().clone() {
+        let cached = self.cached().clone();
+        let mut connection = match cached {
             Some(connection) => connection,
             None => self.connect().await.ok_or((ErrorKind::Io, "it is not there"))?,
         };
