@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{ClusterSet, EventStream, Gateway, SOON, within};
+use crate::support::{ClusterSet, EventStream, Gateway, SOON, measured, within};
 
 const MASTERS: [usize; 3] = [0, 1, 2];
 
@@ -110,7 +110,7 @@ async fn reshard(slots: usize) {
         }
     }
     assert_eq!(set.owner(0, &MASTERS).await, 1, "it has moved");
-    println!("{slots} slots moved: {figures:?}");
+    measured(&format!("{slots} slots moved: {figures:?}"));
     assert_eq!(
         gateway.metrics().await.sum("ssegate_streams", &[]),
         2.0 * CHANNELS as f64,
@@ -120,11 +120,11 @@ async fn reshard(slots: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slots_move_under_load_and_no_message_is_missing_without_a_gap() {
-    reshard(16).await;
+    Box::pin(reshard(16)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "moves a hundred slots"]
 async fn long_a_hundred_slots_move_under_load() {
-    reshard(100).await;
+    Box::pin(reshard(100)).await;
 }
