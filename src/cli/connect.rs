@@ -140,6 +140,10 @@ pub(super) fn permitted(reads: &[RedisRead]) -> String {
     let counts = [
         ("channel", reads.iter().filter(|read| is_subscription(read, false)).count()),
         ("pattern", reads.iter().filter(|read| is_subscription(read, true)).count()),
+        (
+            "sharded channel",
+            reads.iter().filter(|read| matches!(read, RedisRead::Sharded(_))).count(),
+        ),
         ("stream", reads.iter().filter(|read| matches!(read, RedisRead::Stream(_))).count()),
         (
             "control channel",
@@ -185,6 +189,7 @@ pub(super) fn reads(settings: &Settings) -> Result<Vec<RedisRead>, ssegate::rout
 fn read(Topic { subscription, ids, .. }: Topic) -> RedisRead {
     match ids {
         Ids::Entries => RedisRead::Stream(subscription.name),
+        _ if subscription.name.as_sharded().is_some() => RedisRead::Sharded(subscription.name),
         Ids::Ours | Ids::Publisher | Ids::Mixed | Ids::Recorded => {
             RedisRead::Subscription(subscription)
         }
@@ -225,6 +230,10 @@ mod tests {
                 "it permits what the routes read (2 channels, 1 pattern tested)",
             ),
             (vec![RedisRead::Stream(name())], "it permits what the routes read (1 stream tested)"),
+            (
+                vec![RedisRead::Sharded(name())],
+                "it permits what the routes read (1 sharded channel tested)",
+            ),
             (
                 vec![RedisRead::Control(name())],
                 "it permits what the routes read (1 control channel tested)",

@@ -39,6 +39,13 @@ pub(super) fn warnings(settings: &Settings, channel: &str, is_envelope: bool) ->
     }
 }
 
+/// Whether those who follow the channel have it as a sharded one. Where some have and others have not, a message reaches
+/// those alone that have.
+pub(super) fn are_sharded(settings: &Settings, channel: &str) -> bool {
+    let mut all = settings.routes.iter().flat_map(|route| route::streams(route));
+    all.any(|one| one.events.sharded && may_follow(one.events, channel))
+}
+
 /// Whether a request can name the channel, which begins with the prefix of the route.
 fn may_follow(events: &EventsSettings, channel: &str) -> bool {
     let name = channel.strip_prefix(events.strip_prefix.as_str());

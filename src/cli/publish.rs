@@ -44,6 +44,10 @@ pub(crate) struct PublishCommand {
     /// The event id, also in an envelope; used only by routes with history: off
     #[arg(short, long)]
     id: Option<String>,
+    /// Publish to a sharded channel (SPUBLISH); by itself where a route of the configuration has
+    /// `sharded: true`
+    #[arg(long)]
+    sharded: bool,
     /// Publish to this Redis instead, for example redis://127.0.0.1:6379
     #[arg(long, value_name = "URL", conflicts_with = "file")]
     redis: Option<String>,
@@ -79,27 +83,30 @@ impl From<PublishError> for CliError {
 
 impl PublishCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let location = match &self.redis {
+        let (location, is_sharded) = match &self.redis {
             Some(_) if self.config.is_given() => {
                 return Err(CliError::Usage("-c and --redis exclude each other".into()));
             }
             Some(url) => {
                 let usage = |error| CliError::Usage(format!("--redis: {error}"));
-                config::source(url).map_err(usage)?
+                (config::source(url).map_err(usage)?, false)
             }
             None => self.configured()?,
         };
         let message = self.message()?;
-        let receivers = block_on(publish(location, &self.channel, &message))?;
+        let receivers =
+            block_on(publish(location, (&self.channel, self.sharded || is_sharded), &message))?;
         output::line(count(receivers, "receiver"))
     }
 
-    fn configured(&self) -> Result<SourceLocation, CliError> {
+    /// Where the configuration publishes, and whether to a sharded channel.
+    fn configured(&self) -> Result<(SourceLocation, bool), CliError> {
         let settings = self.config.load_or_dev()?;
         for warning in followers::warnings(&settings, &self.channel, self.is_envelope()) {
             output::to_stderr(format_args!("ssegate: warning: {warning}"));
         }
-        Ok(settings.source.location)
+        let is_sharded = followers::are_sharded(&settings, &self.channel);
+        Ok((settings.source.location, is_sharded))
     }
 
     fn message(&self) -> Result<Vec<u8>, CliError> {
@@ -147,12 +154,13 @@ fn stdin() -> Result<Vec<u8>, CliError> {
 
 async fn publish(
     location: SourceLocation,
-    channel: &str,
+    (channel, is_sharded): (&str, bool),
     message: &[u8],
 ) -> Result<usize, CliError> {
     let is_embedded = matches!(location, SourceLocation::Embedded(_));
     let server = RedisServer::new(redis_location(location));
-    let info = server.connection_info().await.map_err(PublishError::Find)?;
+    let info =
+        server.connection_info(is_sharded.then_some(channel)).await.map_err(PublishError::Find)?;
     let address = info.addr().clone();
     let at = address.to_string();
     let hint = |error: &RedisError| hint(error, &address, is_embedded);
@@ -162,7 +170,7 @@ async fn publish(
         let hint = hint(&error);
         PublishError::Connect(at.clone(), error, hint)
     })?;
-    let mut command = redis::cmd("PUBLISH");
+    let mut command = redis::cmd(if is_sharded { "SPUBLISH" } else { "PUBLISH" });
     let receivers = command.arg(channel).arg(message).query(&mut connection);
     Ok(receivers.map_err(|error| {
         let hint = hint(&error);

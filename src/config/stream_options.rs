@@ -26,6 +26,7 @@ pub(super) struct StreamOptions {
     pub(super) source: EventsSource,
     pub(super) format: Format,
     pub(super) patterns: bool,
+    pub(super) sharded: bool,
 }
 
 /// How long a channel stays subscribed after its last client has left.
@@ -48,6 +49,7 @@ impl Default for StreamOptions {
             source: EventsSource::default(),
             format: Format::default(),
             patterns: false,
+            sharded: false,
         }
     }
 }
@@ -73,6 +75,7 @@ impl StreamOptions {
             history: self.history,
             strip_prefix,
             patterns: self.patterns,
+            sharded: self.sharded,
             follow: Vec::new(),
             max_channels: self.max_channels,
             claim: None,

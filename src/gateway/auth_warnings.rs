@@ -7,7 +7,7 @@ use ssegate_auth::TokenPlace;
 use super::unfillable::unfillable;
 use crate::auth::{AuthSettings, JwtAuth, MethodSettings};
 use crate::config::Settings;
-use crate::route::{EventsSettings, RouteSettings, Target};
+use crate::route::{EventsSettings, RouteSettings, Target, TemplateText};
 
 /// The warnings, one line each.
 pub(super) fn auth_warnings(settings: &Settings) -> Vec<String> {
@@ -129,14 +129,13 @@ struct NameSet(Vec<NamePiece>);
 impl NameSet {
     fn new(prefix: &str, template: &str) -> Self {
         let mut pieces: Vec<_> = prefix.chars().map(NamePiece::Char).collect();
-        let mut rest = template;
-        while let Some((before, after)) = rest.split_once('{') {
-            pieces.extend(before.chars().map(NamePiece::Char));
-            // A value is not empty.
-            pieces.extend([NamePiece::One, NamePiece::Many]);
-            rest = after.split_once('}').map_or("", |(_, rest)| rest);
+        for (index, literal) in TemplateText::new(template).literals.iter().enumerate() {
+            if index > 0 {
+                // A value is not empty.
+                pieces.extend([NamePiece::One, NamePiece::Many]);
+            }
+            pieces.extend(literal.chars().map(NamePiece::Char));
         }
-        pieces.extend(rest.chars().map(NamePiece::Char));
         Self(pieces)
     }
 

@@ -13,8 +13,8 @@ use crate::route::Router;
 use crate::source::SourceSettings;
 use crate::source::publishing::PublicationJob;
 use crate::source::redis::{
-    ControlChannel, PubSub, Recording, RedisLocation, RedisPublisher, RedisServer, SentinelWatch,
-    StreamReader, StreamServer,
+    ClusterWatch, ControlChannel, PubSub, Recording, RedisLocation, RedisPublisher, RedisServer,
+    SentinelWatch, ShardedPubSub, StreamReader, StreamServer,
 };
 
 /// What the tasks of a Redis are started with.
@@ -38,11 +38,17 @@ impl RedisParts {
         for watch in SentinelWatch::all(&server, &health, &metrics) {
             tasks.spawn("the watch of a sentinel", watch.run());
         }
+        if let Some(watch) = ClusterWatch::new(&server) {
+            tasks.spawn("the watch of the Cluster", watch.run());
+        }
         let most = source.max_event_bytes;
         let streams = StreamServer::Redis(server.clone());
         let (of_streams, counts) = seen();
         let reader = StreamReader::new(streams, most, hub.clone(), of_streams, counts);
         tasks.spawn("the stream reader", reader.run());
+        let (of_shards, counts) = seen();
+        let sharded = ShardedPubSub::new(server.clone(), most, hub.clone(), of_shards, counts);
+        tasks.spawn("the source of sharded channels", sharded.run());
         let recorded = (most, source.recorded);
         let recording = Recording::new(server.clone(), recorded, (hub.clone(), routes), seen());
         tasks.spawn("the recording of channels", recording.run());

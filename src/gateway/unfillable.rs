@@ -3,7 +3,7 @@
 use ssegate_auth::AuthMethod;
 
 use crate::auth::{MethodSettings, Placeholder};
-use crate::route::{RouteSettings, Target};
+use crate::route::{RouteSettings, Target, TemplateText};
 
 /// The warnings of a route, one line each. `of` names it.
 pub(super) fn unfillable(of: &str, route: &RouteSettings) -> Vec<String> {
@@ -53,8 +53,7 @@ fn placeholders(target: &Target) -> Vec<(String, Placeholder, &'static str)> {
 }
 
 fn in_template(template: &str) -> impl Iterator<Item = Placeholder> {
-    let after_braces = template.split('{').skip(1);
-    after_braces.filter_map(|rest| Placeholder::parse(rest.split_once('}')?.0))
+    TemplateText::new(template).names.into_iter().filter_map(Placeholder::parse)
 }
 
 /// Why no method fills a placeholder; `None` if one may.

@@ -131,6 +131,7 @@ impl Channels {
     /// Returns the retention of the channels that a stream can have.
     pub(super) fn retention(&self) -> Vec<RetentionRule> {
         let EventsSettings { format, history, stream, strip_prefix, .. } = &self.settings;
+        let prefix = format!("{}{strip_prefix}", self.own_prefix());
         let rule = |names| RetentionRule {
             names,
             format: *format,
@@ -139,9 +140,9 @@ impl Channels {
         };
         if self.templates.is_empty() {
             // A handover: the backend can name any channel.
-            return vec![rule(NameShape::new(vec![strip_prefix.clone(), String::new()]))];
+            return vec![rule(NameShape::new(vec![prefix, String::new()]))];
         }
-        self.templates.iter().map(|template| rule(template.shape(strip_prefix))).collect()
+        self.templates.iter().map(|template| rule(template.shape(&prefix))).collect()
     }
 
     /// Returns the patterns that are followed before anybody asks.
@@ -182,7 +183,12 @@ impl Channels {
 
     /// The length of the prefix of each channel's name that clients do not see, in bytes.
     pub fn prefix_bytes(&self) -> usize {
-        self.settings.strip_prefix.len()
+        self.own_prefix().len() + self.settings.strip_prefix.len()
+    }
+
+    /// What the hub's name of each channel begins with, before that in Redis.
+    fn own_prefix(&self) -> &'static str {
+        if self.settings.sharded { ChannelName::SHARDED } else { "" }
     }
 
     /// Adds the channels that the claim lists. One with glob characters is a pattern, or refused: where
@@ -239,7 +245,11 @@ impl Channels {
             return Err(ChannelError::Missing);
         }
         let prefixed = format!("{}{name}", self.settings.strip_prefix);
-        let name = ChannelName::new(&prefixed).map_err(ChannelError::Invalid)?;
+        let made = match self.settings.sharded {
+            false => ChannelName::new(&prefixed),
+            true => ChannelName::sharded(&prefixed),
+        };
+        let name = made.map_err(ChannelError::Invalid)?;
         // Of what a pattern matches, the intake delivers none of these.
         if prefixed.starts_with(OWN_NAMES) {
             return Err(ChannelError::OwnName);
@@ -283,6 +293,7 @@ mod tests {
             source: EventsSource::PubSub,
             history: Some(HistorySettings::default()),
             strip_prefix: String::new(),
+            sharded: false,
             patterns: false,
             follow: Vec::new(),
             max_channels: 3,

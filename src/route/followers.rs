@@ -4,6 +4,7 @@
 //! HTTP.
 
 use super::settings::{EventsSettings, RouteSettings, Target};
+use super::template_text::TemplateText;
 
 /// A route that follows a channel.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +91,7 @@ impl EventsSettings {
 
     /// What a publisher has to know of it.
     fn reading(&self) -> impl PartialEq + use<'_> {
-        (&self.strip_prefix, self.source, self.format)
+        (&self.strip_prefix, self.source, self.format, self.sharded)
     }
 
     fn examples(&self) -> impl Iterator<Item = String> {
@@ -101,31 +102,25 @@ impl EventsSettings {
 
 /// Whether some values of its parameters, none of them empty, make `name` of `template`.
 fn fits(template: &str, name: &str) -> bool {
-    let Some((first, rest)) = template.split_once('{') else { return template == name };
-    let Some(mut name) = name.strip_prefix(first) else { return false };
-    let mut literals =
-        rest.split('{').map(|part| part.split_once('}').map_or("", |(_, text)| text));
-    let last = literals.next_back().unwrap_or_default();
-    for literal in literals {
+    let literals = TemplateText::new(template).literals;
+    let [first, between @ .., last] = &literals[..] else { return literals[0] == name };
+    let Some(mut name) = name.strip_prefix(first.as_str()) else { return false };
+    for literal in between {
         // Behind at least one character, which is the value of the parameter before it.
         let Some(start) = name.char_indices().nth(1).map(|(start, _)| start) else { return false };
-        let Some(at) = name[start..].find(literal) else { return false };
+        let Some(at) = name[start..].find(literal.as_str()) else { return false };
         name = &name[start + at + literal.len()..];
     }
-    name.len() > last.len() && name.ends_with(last)
+    name.len() > last.len() && name.ends_with(last.as_str())
 }
 
 fn literal_bytes(template: &str) -> usize {
-    let mut parts = template.split('{');
-    let first = parts.next().map_or(0, str::len);
-    first + parts.map(|part| part.split_once('}').map_or(0, |(_, text)| text.len())).sum::<usize>()
+    TemplateText::new(template).literals.iter().map(String::len).sum()
 }
 
 /// A name that the template can make.
 fn example(template: &str) -> String {
-    let mut parts = template.split('{');
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |name, part| name + "1" + part.split_once('}').map_or("", |(_, text)| text))
+    TemplateText::new(template).literals.join("1")
 }
 
 #[cfg(test)]
@@ -149,6 +144,8 @@ mod tests {
             ("{a}:{b}:end", "x:end", false),
             ("{a}{b}", "xy", true),
             ("{a}{b}", "x", false),
+            ("a-{{{id}}}", "a-{7}", true),
+            ("a-{{{id}}}", "a-7", false),
             ("{query.channel}", "ä", true),
         ] {
             assert_eq!(fits(template, name), expected, "{template} {name}");
@@ -162,6 +159,7 @@ mod tests {
             ("{channel}", 0, "1"),
             ("user:{auth.id}:x", 7, "user:1:x"),
             ("{a}{query.b}", 0, "11"),
+            ("a-{{{id}}}", 4, "a-{1}"),
         ] {
             assert_eq!((literal_bytes(template), example(template)), (bytes, name.to_owned()));
             assert!(fits(template, name), "{template}");

@@ -21,6 +21,7 @@ mod router;
 mod settings;
 mod share;
 mod template;
+mod template_text;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -51,6 +52,7 @@ pub use settings::{
     RouteSettings, Target,
 };
 pub use share::{ShareKeyPart, ShareLimits, ShareSettings};
+pub use template_text::TemplateText;
 
 /// What the names of channels and keys begin with that gateways use among themselves. Clients can neither
 /// subscribe to them nor publish to them over HTTP, and no pattern delivers them.

@@ -308,6 +308,7 @@ mod tests {
             source: crate::route::EventsSource::PubSub,
             history: None,
             strip_prefix: String::new(),
+            sharded: false,
             patterns: false,
             follow: Vec::new(),
             max_channels: 1,

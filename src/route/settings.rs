@@ -85,6 +85,8 @@ pub struct EventsSettings {
     pub strip_prefix: String,
     /// Whether a name with glob characters subscribes to a pattern.
     pub patterns: bool,
+    /// Whether its channels are sharded ones (`SSUBSCRIBE`).
+    pub sharded: bool,
     /// The patterns that are followed before anybody asks, as the source takes them.
     pub follow: Vec<ChannelName>,
     /// The most channels on one stream.

@@ -8,6 +8,7 @@ use ssegate_hub::NameShape;
 
 use super::channel_error::ChannelError;
 use super::parameters::Parameters;
+use super::template_text::TemplateText;
 use crate::auth::Placeholder;
 
 /// Why a value of a credential cannot stand in a name.
@@ -34,22 +35,19 @@ enum TemplatePart {
 impl Template {
     /// Parses a template. Unbalanced braces are literal text; the configuration rejects them.
     pub(super) fn new(text: &str) -> Self {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once('{') {
-            let Some((name, after)) = after.split_once('}') else { break };
-            if !before.is_empty() {
-                parts.push(TemplatePart::Literal(before.to_owned()));
+        let TemplateText { literals, names } = TemplateText::new(text);
+        let (mut parts, mut names) = (Vec::new(), names.into_iter());
+        for literal in literals {
+            if !literal.is_empty() {
+                parts.push(TemplatePart::Literal(literal));
             }
-            parts.push(match (name.strip_prefix("query."), Placeholder::parse(name)) {
-                (Some(key), _) => TemplatePart::Query(key.to_owned()),
-                (None, Some(placeholder)) => TemplatePart::Credential(placeholder),
-                (None, None) => TemplatePart::Path(name.to_owned()),
-            });
-            rest = after;
-        }
-        if !rest.is_empty() {
-            parts.push(TemplatePart::Literal(rest.to_owned()));
+            parts.extend(names.next().map(|name| {
+                match (name.strip_prefix("query."), Placeholder::parse(name)) {
+                    (Some(key), _) => TemplatePart::Query(key.to_owned()),
+                    (None, Some(placeholder)) => TemplatePart::Credential(placeholder),
+                    (None, None) => TemplatePart::Path(name.to_owned()),
+                }
+            }));
         }
         Self { parts }
     }
@@ -148,6 +146,7 @@ mod tests {
             ("user:{id}:{query.x}", vec!["user:7:1"]),
             ("{query.channel}", vec!["a", "b"]),
             ("{query.channel}-{query.channel}", vec!["a-a", "a-b", "b-a"]),
+            ("orders-{{{id}}}-{query.x}", vec!["orders-{7}-1"]),
             ("{query.none}", vec![]),
         ] {
             let names = Template::new(template).fill(&path, &query, None, 3).expect("text");

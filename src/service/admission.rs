@@ -53,7 +53,9 @@ impl Admission {
     /// The names of the channels that a stream keeps, so that they can be revoked; none where nothing can.
     pub(super) fn channels_to_keep(&self, topics: &[Topic]) -> Box<[ChannelName]> {
         let is_kept = self.revocable.is_some();
-        topics.iter().filter(|_| is_kept).map(|topic| topic.subscription.name.clone()).collect()
+        let names =
+            topics.iter().filter(|_| is_kept).map(|topic| topic.subscription.name.in_redis());
+        names.filter_map(|name| ChannelName::new(name).ok()).collect()
     }
 }
 

@@ -193,6 +193,7 @@ pub(super) mod tests {
                 history: None,
                 strip_prefix: String::new(),
                 patterns: false,
+                sharded: false,
                 follow: Vec::new(),
                 max_channels: 1,
                 claim: None,

@@ -193,7 +193,7 @@ impl Service {
         let reader = |slow: SlowStream| SlowReader::new(slow, routes.router());
         let view = |topic: &Topic| TopicView {
             readers: self.shard().readers(topic),
-            known_as: known_as(routes.router(), topic.subscription.name.as_str()),
+            known_as: known_as(routes.router(), topic.subscription.name.in_redis()),
         };
         ShardView {
             slowest: slowest.into_iter().map(reader).collect(),
@@ -239,7 +239,7 @@ impl Service {
 impl SlowReader {
     fn new(slow: SlowStream, router: &Router) -> Self {
         let SlowStream { tag, queued_bytes, channel, channels, behind } = slow;
-        let channel = channel.map(|topic| topic.subscription.name.to_string());
+        let channel = channel.map(|topic| topic.subscription.name.in_redis().to_owned());
         let [route, client] = [tag >> 32, tag & u64::from(u32::MAX)]
             .map(|half| u32::try_from(half).expect("a half of 64 bits has 32"));
         let mut labels = router.routes().iter().map(|route| &*route.label);

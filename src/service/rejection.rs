@@ -363,7 +363,6 @@ fn publish_status(refusal: &PublishRefusal) -> StatusCode {
             NotPublished::Lost => StatusCode::BAD_GATEWAY,
             NotPublished::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             NotPublished::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            NotPublished::KeyNotSupported => StatusCode::NOT_IMPLEMENTED,
         },
     }
 }

@@ -64,6 +64,22 @@ impl Intake {
         }
     }
 
+    /// Delivers a message of a sharded channel, which comes once.
+    pub(crate) fn sharded_message(&mut self, channel: &[u8], payload: &Payload) {
+        let name = [ChannelName::SHARDED.as_bytes(), channel].concat();
+        let whole = match payload {
+            Payload::Whole(payload) => Some(&payload[..]),
+            Payload::TooLarge(_) => None,
+        };
+        self.hub.begin_message(&name, whole);
+        self.messages += 1;
+        self.deliver(None, &name, payload);
+        self.hub.end_message();
+        if self.messages >= MAX_BATCH {
+            self.flush();
+        }
+    }
+
     /// Ends the current message: no further copy of it follows.
     pub(crate) fn end_message(&mut self) {
         self.last.payload = None;

@@ -9,6 +9,8 @@
 //!   has nothing more at hand. When its connection is lost it calls [`Hub::lose`], subscribes again to
 //!   [`Hub::followed`], then calls [`Hub::restored`]: streams are told that messages may be missing. The
 //!   smallest one is the embedded bus. A subscription that the server refuses is [`Hub::deny`].
+//!   That of sharded channels has several connections, and says with [`Hub::lose_channels`] and
+//!   [`Hub::restored_channels`] which channels it means.
 //! - **Logs**, which the server keeps, each entry with an id in ascending order. The source takes what to
 //!   follow from [`Hub::source_requests`], too. It calls [`Hub::begin_log`] with the id from which it
 //!   reads, [`Hub::publish_entry`] for each entry, and [`Hub::log_gap`] where entries are gone, and
@@ -42,6 +44,8 @@
 //! [`Hub::hear_for_all`]: ssegate_hub::Hub::hear_for_all
 //! [`Hub::hear_for_one`]: ssegate_hub::Hub::hear_for_one
 //! [`Hub::deny`]: ssegate_hub::Hub::deny
+//! [`Hub::lose_channels`]: ssegate_hub::Hub::lose_channels
+//! [`Hub::restored_channels`]: ssegate_hub::Hub::restored_channels
 //! [`Hub::flush`]: ssegate_hub::Hub::flush
 //! [`Hub::repeat_log_reads`]: ssegate_hub::Hub::repeat_log_reads
 

@@ -43,6 +43,29 @@ impl ChannelName {
     /// not kept.
     pub const OF_GATEWAYS: &str = "ssegate:";
 
+    /// What the hub's name of a sharded channel begins with: in Redis a sharded channel is another than the one of the
+    /// same name without shards. Clients cannot name it so, since it begins as the names of gateways do.
+    pub const SHARDED: &str = "ssegate:sharded:";
+
+    /// The name of the sharded channel that is `name` in Redis.
+    ///
+    /// # Errors
+    /// That is no valid name, or too long with [`Self::SHARDED`] before it.
+    pub fn sharded(name: &str) -> Result<Self, InvalidChannelName> {
+        Self::new(name)?;
+        Self::new(&format!("{}{name}", Self::SHARDED))
+    }
+
+    /// The name in Redis, if it is a sharded channel.
+    pub fn as_sharded(&self) -> Option<&str> {
+        self.0.strip_prefix(Self::SHARDED)
+    }
+
+    /// The name in Redis.
+    pub fn in_redis(&self) -> &str {
+        self.as_sharded().unwrap_or(&self.0)
+    }
+
     /// Validates `name`.
     pub fn new(name: &str) -> Result<Self, InvalidChannelName> {
         if name.is_empty() {
@@ -119,6 +142,22 @@ mod tests {
             assert_eq!(ChannelName::new(name), Err(InvalidChannelName::ControlCharacter));
         }
         assert_eq!(ChannelName::new("wörld:1/ä b").expect("valid").as_str(), "wörld:1/ä b");
+    }
+
+    #[test]
+    fn a_sharded_channel_is_another_with_the_same_name_in_redis() {
+        let sharded = ChannelName::sharded("news").expect("valid");
+        let plain = ChannelName::new("news").expect("valid");
+        assert_ne!(sharded, plain);
+        assert_eq!((sharded.as_sharded(), plain.as_sharded()), (Some("news"), None));
+        assert_eq!((sharded.in_redis(), plain.in_redis()), ("news", "news"));
+        for (name, error) in [
+            ("", InvalidChannelName::Empty),
+            ("__keyspace@0__:x", InvalidChannelName::Reserved),
+            (&*"x".repeat(250), InvalidChannelName::TooLong),
+        ] {
+            assert_eq!(ChannelName::sharded(name), Err(error), "{name}");
+        }
     }
 
     #[test]

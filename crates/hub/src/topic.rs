@@ -18,6 +18,13 @@ pub struct Topic {
     pub ids: Ids,
 }
 
+impl Topic {
+    /// Whether its source is one that reports for each channel whether it is lost.
+    pub(crate) fn is_sharded(&self) -> bool {
+        self.ids != Ids::Entries && self.subscription.name.as_sharded().is_some()
+    }
+}
+
 /// A subscription of the source: `SUBSCRIBE name` or `PSUBSCRIBE name`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Subscription {

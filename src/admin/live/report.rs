@@ -179,7 +179,7 @@ fn busiest(busiest: &[BusyChannel], since: Option<Duration>, shards: &[ShardView
         let known_as = views().find_map(|view: &TopicView| view.known_as.as_ref());
         let rate = since.and_then(|since| per_second(u64::from(busy.messages), since));
         json!({
-            "channel": busy.topic.subscription.name.as_str(),
+            "channel": busy.topic.subscription.name.in_redis(),
             "pattern": busy.topic.subscription.is_pattern,
             "rate": rate,
             "readers": views().map(|view| view.readers).sum::<usize>(),

@@ -6,7 +6,7 @@ use http::{Method, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ssegate::config::Settings;
 use ssegate::http_client;
-use ssegate::route::{EventsSettings, EventsSource, RouteSettings, Target};
+use ssegate::route::{EventsSettings, EventsSource, RouteSettings, Target, TemplateText};
 use ssegate::server::ListenerSettings;
 use ssegate_hub::ChannelName;
 
@@ -150,11 +150,12 @@ fn path_to<'a>(route: &'a RouteSettings, channel: &str) -> Option<(String, &'a E
 /// The path for which `template` expands to `channel`. `None` if more than one parameter would be
 /// needed.
 fn fill(path: &str, template: &str, channel: &str) -> Option<String> {
-    let Some((before, rest)) = template.split_once('{') else {
-        return (template == channel && !path.contains('{')).then(|| path.to_owned());
+    let TemplateText { literals, names } = TemplateText::new(template);
+    let ([before, after], &[name]) = (&literals[..], &names[..]) else {
+        let is_literal = names.is_empty() && literals[0] == channel && !path.contains('{');
+        return is_literal.then(|| path.to_owned());
     };
-    let (name, after) = rest.split_once('}')?;
-    let value = channel.strip_prefix(before)?.strip_suffix(after)?;
+    let value = channel.strip_prefix(before.as_str())?.strip_suffix(after.as_str())?;
     if value.is_empty() {
         return None;
     }
@@ -185,6 +186,7 @@ mod tests {
             ("/users/{id}", "user:{id}", "order:7", None),
             ("/a/{id}", "{id}:b", "x:b", Some("/a/x")),
             ("/all", "news", "news", Some("/all")),
+            ("/t/{id}", "orders-{{{id}}}", "orders-{7}", Some("/t/7")),
             ("/all", "news", "other", None),
             ("/{tenant}/{channel}", "{channel}", "news", None),
             ("/{tenant}", "{query.channel}", "news", None),

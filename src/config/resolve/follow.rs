@@ -17,6 +17,11 @@ impl Resolver<'_> {
         let Some(At { location, value }) = field.written() else { return Vec::new() };
         if settings.source == EventsSource::Log {
             self.note(&location, "is not needed with source: stream: Redis keeps the entries");
+        } else if settings.sharded {
+            self.note(
+                &location,
+                "is not supported with sharded: true: Redis has no patterns of sharded channels",
+            );
         } else if settings.source == EventsSource::PubSub && settings.history.is_none() {
             self.note(&location, "needs a history to keep what comes; remove history: off");
         }

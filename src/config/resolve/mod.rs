@@ -42,7 +42,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use listen_addresses::ListenAddresses;
-use resolver::Resolver;
+use resolver::{Resolver, SourceOrder};
 use ssegate_strict_yaml::{KeyLocation, Mistakes, Sets as _};
 
 use super::file::File;
@@ -76,8 +76,7 @@ pub(super) fn resolve(
         directory,
         addresses: ListenAddresses::default(),
         trusts_no_proxy: true,
-        is_cluster: false,
-        is_embedded: false,
+        order: SourceOrder::Unused,
         max_body: global.max_body,
         max_header_bytes: 0,
         secrets: RefCell::default(),

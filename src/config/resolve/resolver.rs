@@ -18,16 +18,27 @@ pub(super) struct Resolver<'a> {
     pub(super) addresses: ListenAddresses,
     /// Whether `trusted_proxies` is empty.
     pub(super) trusts_no_proxy: bool,
-    /// Whether `redis.url` is a Cluster.
-    pub(super) is_cluster: bool,
-    /// Whether `redis.url` is the embedded bus.
-    pub(super) is_embedded: bool,
+    /// Whether the messages of `redis.url` have one order.
+    pub(super) order: SourceOrder,
     /// The value of `limits.body`.
     pub(super) max_body: Option<u64>,
     /// The longest request header that every protocol accepts, in bytes.
     pub(super) max_header_bytes: usize,
     /// Where the file has secrets.
     pub(super) secrets: RefCell<Vec<KeyLocation>>,
+}
+
+/// Whether all messages of the source have one order, by which gateways of a fleet know each other's ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SourceOrder {
+    /// It is one server, and the gateway is one of a fleet.
+    Fleet,
+    /// It is one server, and the gateway is on its own, or nothing is known of it.
+    Unused,
+    /// There are several orders: it is a Cluster.
+    Cluster,
+    /// It is the embedded bus.
+    Bus,
 }
 
 impl Resolver<'_> {

@@ -27,12 +27,6 @@ impl Resolver<'_> {
             }
             return Some(settings);
         };
-        if self.is_cluster {
-            self.note(
-                &channel.location,
-                "is not supported with redis+cluster://: what is revoked is kept in keys, which are at several nodes",
-            );
-        }
         let channel = self.parse(&channel, control_channel);
         let what = "set the secret with which revocations are signed, such as \
                     ${REVOCATION_KEY:?openssl rand -base64 32}";

@@ -5,7 +5,7 @@ use ssegate_bus::BusSettings;
 use ssegate_strict_yaml::{Field, KeyLocation, Size, quoted, suggestion};
 
 use super::redis_url::{redis_info, with_tls};
-use super::resolver::Resolver;
+use super::resolver::{Resolver, SourceOrder};
 use super::{authority, cluster_url, sentinel_url};
 use crate::config::file::RedisFile;
 use crate::source::fleet::FleetSettings;
@@ -49,19 +49,23 @@ impl Resolver<'_> {
         let location = self.parse(&url, location)?;
         match &location {
             SourceLocation::Embedded(address) => {
-                self.is_embedded = true;
+                self.order = SourceOrder::Bus;
                 self.claim_address(*address, &url.location);
             }
             SourceLocation::Redis(redis) => {
                 self.check_not_own_redis(redis, &url.location);
-                self.is_cluster = redis.is_cluster();
+                self.order = match (redis.is_cluster(), &fleet) {
+                    (true, _) => SourceOrder::Cluster,
+                    (false, Some(_)) => SourceOrder::Fleet,
+                    (false, None) => SourceOrder::Unused,
+                };
                 if redis.has_password() {
                     self.has_secret(&url.location);
                 }
             }
         }
         // Each node has an order of its own.
-        let fleet = fleet.filter(|_| !self.is_cluster);
+        let fleet = fleet.filter(|_| self.order != SourceOrder::Cluster);
         Some(SourceSettings {
             location,
             max_event_bytes,

@@ -3,7 +3,7 @@
 use ssegate_hub::{ChannelName, Replay};
 use ssegate_strict_yaml::{Field, KeyLocation, Sets};
 
-use super::resolver::Resolver;
+use super::resolver::{Resolver, SourceOrder};
 use crate::config::file::{EventsFile, HandoverFile};
 use crate::config::stream_options::StreamOptions;
 use crate::route::{EventsSettings, EventsSource, OWN_NAMES};
@@ -13,6 +13,7 @@ pub(super) struct StreamKeys<'a> {
     source: Option<&'a KeyLocation>,
     replay: Option<&'a KeyLocation>,
     patterns: Option<&'a KeyLocation>,
+    sharded: Option<&'a KeyLocation>,
     max_channels: Option<&'a KeyLocation>,
     strip_prefix: &'a Field<String>,
 }
@@ -23,6 +24,7 @@ impl<'a> From<&'a EventsFile> for StreamKeys<'a> {
             source: file.source.location(),
             replay: file.replay.location(),
             patterns: file.patterns.location(),
+            sharded: file.sharded.location(),
             max_channels: file.max_channels.location(),
             strip_prefix: &file.strip_prefix,
         }
@@ -35,6 +37,7 @@ impl<'a> From<&'a HandoverFile> for StreamKeys<'a> {
             source: file.source.location(),
             replay: file.replay.location(),
             patterns: None,
+            sharded: None,
             max_channels: file.max_channels.location(),
             strip_prefix: &file.strip_prefix,
         }
@@ -73,23 +76,63 @@ impl Resolver<'_> {
             );
         }
         let is_recorded = options.source == EventsSource::Recorded;
-        if let Some(location) = keys.source.filter(|_| is_recorded && self.is_embedded) {
+        if let Some(location) =
+            keys.source.filter(|_| is_recorded && self.order == SourceOrder::Bus)
+        {
             self.note(
                 location,
                 "is not supported with embedded://, which keeps nothing over a restart; set redis.url to a Redis, or \
                  use pubsub",
             );
         }
-        if let Some(location) = keys.source.filter(|_| is_log && self.is_cluster) {
+        let is_cluster = self.order == SourceOrder::Cluster;
+        if let Some(location) = keys.source.filter(|_| is_recorded && is_cluster) {
             self.note(
                 location,
-                "is not supported with redis+cluster://, where each stream is at one of the nodes; only with pubsub",
+                "is not supported with redis+cluster://, where each log is at one of the nodes; set redis.url to one \
+                 Redis, or use stream or pubsub",
             );
+        }
+        if let Some(location) = keys.sharded.filter(|_| options.sharded) {
+            self.check_sharded(options, location);
         }
         let keeps_nothing = !is_log && options.history.is_none();
         let is_useless = keeps_nothing && options.stream.replay != Replay::None;
         if let Some(location) = keys.replay.filter(|_| is_useless) {
             self.note(location, "has no effect with history: off, since nothing is kept to replay");
+        }
+    }
+
+    /// Notes what sharded channels cannot have.
+    fn check_sharded(&self, options: &StreamOptions, location: &KeyLocation) {
+        match options.source {
+            EventsSource::PubSub => {}
+            EventsSource::Log => self.note(
+                location,
+                "is not supported with source: stream: each stream is at one node anyway",
+            ),
+            EventsSource::Recorded => self.note(
+                location,
+                "is not supported with source: recorded: marks are in the order of PUBLISH; remove one of them",
+            ),
+        }
+        if options.patterns {
+            self.note(
+                location,
+                "is not supported with patterns: true: Redis has no patterns of sharded channels; write one of them",
+            );
+        }
+        match self.order {
+            SourceOrder::Cluster | SourceOrder::Unused => {}
+            SourceOrder::Fleet => self.note(
+                location,
+                "needs redis+cluster://, or fleet: off: sharded channels are not in the order of all messages by which \
+                 gateways know each other's ids",
+            ),
+            SourceOrder::Bus => self.note(
+                location,
+                "is not supported with embedded://; with one server PUBLISH and SUBSCRIBE reach the same clients",
+            ),
         }
     }
 

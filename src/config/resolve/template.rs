@@ -7,7 +7,7 @@ use ssegate_hub::ChannelName;
 use ssegate_strict_yaml::{quoted, suggestion};
 
 use crate::auth::Placeholder;
-use crate::route::OWN_NAMES;
+use crate::route::{OWN_NAMES, TemplateText};
 
 /// A parsed path of a route.
 #[derive(Debug, PartialEq, Eq)]
@@ -124,27 +124,29 @@ pub(super) fn check(template: &str, parameters: &[String], has_auth: bool) -> Re
     if template.is_empty() {
         return Err("a channel name is empty".to_owned());
     }
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once('{') {
-        let inside = after.split_once('}').filter(|(name, _)| !name.contains('{'));
-        let (name, after) = inside.filter(|_| !before.contains('}')).ok_or_else(unbalanced)?;
-        check_name(name, parameters, has_auth)?;
-        rest = after;
-    }
-    if rest.contains('}') {
+    let TemplateText { literals, names } = TemplateText::new(template);
+    // Each brace of the text is written twice.
+    let braces = |text: &str| text.bytes().filter(|byte| matches!(byte, b'{' | b'}')).count();
+    let in_literals: usize = literals.iter().map(|literal| braces(literal)).sum();
+    if braces(template) != 2 * in_literals + 2 * names.len()
+        || names.iter().any(|name| braces(name) > 0)
+    {
         return Err(unbalanced());
+    }
+    for name in &names {
+        check_name(name, parameters, has_auth)?;
     }
     if template.starts_with(OWN_NAMES) {
         return Err(format!("names that begin with {OWN_NAMES} are reserved by the gateway"));
     }
-    if !template.contains('{') {
-        ChannelName::new(template).map_err(|error| error.to_string())?;
+    if names.is_empty() {
+        ChannelName::new(&literals[0]).map_err(|error| error.to_string())?;
     }
     Ok(())
 }
 
 fn unbalanced() -> String {
-    "unbalanced braces; write {name} or {query.name}".to_owned()
+    "unbalanced braces; write {name} or {query.name}, and {{ or }} for a brace".to_owned()
 }
 
 fn check_name(name: &str, parameters: &[String], has_auth: bool) -> Result<(), String> {
@@ -237,7 +239,15 @@ mod tests {
     #[test]
     fn a_template_may_use_parameters_of_the_path_and_the_query() {
         let parameters = ["channel".to_owned(), "id".to_owned()];
-        for template in ["news", "{channel}", "user:{id}:{query.kind}", "{query.channel}", "a*"] {
+        for template in [
+            "news",
+            "{channel}",
+            "user:{id}:{query.kind}",
+            "{query.channel}",
+            "a*",
+            "orders-{{{id}}}",
+            "{{eu}}",
+        ] {
             assert_eq!(check(template, &parameters, false), Ok(()), "{template}");
         }
         for template in ["user:{auth.id}", "{claim.org.name}:{id}"] {
@@ -248,7 +258,9 @@ mod tests {
             ("{", "unbalanced braces"),
             ("a}", "unbalanced braces"),
             ("}{id}", "unbalanced braces"),
-            ("{{id}}", "unbalanced braces"),
+            ("{{id}", "unbalanced braces"),
+            ("{{{id}}", "unbalanced braces"),
+            ("{i{d}", "unbalanced braces"),
             ("{}", "has no name"),
             ("{query.}", "has no name"),
             ("{chanel}", "did you mean {channel}?"),

@@ -244,7 +244,7 @@ fn a_mistake_in_a_route_says_how_to_fix_it() {
     routes[0].events.channels: expected a list; this is "news" (gateway.yaml:5:37)
     routes[1].path: a path segment can have only one {parameter} (gateway.yaml:6:10)
     routes[2].events.channels[0]: {c} is not a parameter of this route's path; write {query.c} to take it from the query (gateway.yaml:8:23)
-    routes[2].events.channels[2]: unbalanced braces; write {name} or {query.name} (gateway.yaml:8:43)
+    routes[2].events.channels[2]: unbalanced braces; write {name} or {query.name}, and {{ or }} for a brace (gateway.yaml:8:43)
     routes[2].events.channels[3]: a channel name is empty (gateway.yaml:8:49)
     routes[2].events.strip_prefix: not a valid prefix: channel names that start with __keyspace@, __keyevent@ or __sentinel__ are reserved by Redis (gateway.yaml:8:68)
     routes[3].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "GTE"; did you mean `GET`? (gateway.yaml:9:24)

@@ -48,7 +48,7 @@ pub(super) fn publication(
 /// The size of what is published, in bytes.
 pub(super) fn size(publication: &Publication) -> usize {
     match &publication.kind {
-        PublicationKind::Message(payload) => payload.len(),
+        PublicationKind::Message(payload) | PublicationKind::Sharded(payload) => payload.len(),
         PublicationKind::Entry { fields, .. } => {
             fields.iter().map(|(name, value)| name.len() + value.len()).sum()
         }
@@ -93,7 +93,10 @@ fn for_follower(
         )));
     }
     let payload = payload(events.format, data, event.as_deref(), id.as_deref())?;
-    Ok(PublicationKind::Message(payload))
+    Ok(match events.sharded {
+        false => PublicationKind::Message(payload),
+        true => PublicationKind::Sharded(payload),
+    })
 }
 
 /// A payload from which `format` reads exactly this event.
@@ -140,6 +143,7 @@ mod tests {
             source,
             history: has_history.then(HistorySettings::default),
             strip_prefix: "app:".into(),
+            sharded: false,
             patterns: false,
             follow: Vec::new(),
             max_channels: 3,

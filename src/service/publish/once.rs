@@ -47,6 +47,10 @@ pub(super) fn key(scope: &[&str], key: &str, publications: &[Publication]) -> Id
                 fingerprint.add(b"PUBLISH");
                 fingerprint.add(payload);
             }
+            PublicationKind::Sharded(payload) => {
+                fingerprint.add(b"SPUBLISH");
+                fingerprint.add(payload);
+            }
             PublicationKind::Entry { fields, .. } => {
                 fingerprint.add(b"XADD");
                 fingerprint.add(&fields.len().to_be_bytes());

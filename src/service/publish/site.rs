@@ -117,10 +117,7 @@ impl PublishSite<'_> {
     fn failed(&self, error: NotPublished, count: usize) -> PublishRefusal {
         match error {
             NotPublished::Lost | NotPublished::TimedOut => self.metrics.published("unknown", count),
-            NotPublished::Away
-            | NotPublished::Busy
-            | NotPublished::Stopping
-            | NotPublished::KeyNotSupported => {
+            NotPublished::Away | NotPublished::Busy | NotPublished::Stopping => {
                 self.metrics.published("unsent", count);
             }
             NotPublished::KeyReused => {}

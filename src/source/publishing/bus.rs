@@ -46,6 +46,8 @@ fn publish_one(broker: &Broker, Publication { channel, kind }: &Publication) -> 
             let receivers = broker.publish(channel.as_str().as_bytes(), &payload);
             Receipt::Receivers(receivers as u64)
         }
+        // No route of a gateway with the bus has sharded channels.
+        PublicationKind::Sharded(_) => Receipt::Refused("ERR no sharded channels".to_owned()),
         PublicationKind::Entry { fields, max_entries } => {
             let fields = fields.iter().map(|(name, value)| (name.as_bytes(), &value[..]));
             let fields: Vec<_> = fields.collect();

@@ -14,11 +14,25 @@ pub struct Publication {
     pub kind: PublicationKind,
 }
 
+impl Publication {
+    /// Whether it is an entry of a log, which is a key.
+    pub fn is_entry(&self) -> bool {
+        matches!(self.kind, PublicationKind::Entry { .. })
+    }
+
+    /// Whether it belongs to one slot of a Cluster: an entry, or a message of a sharded channel.
+    pub fn has_slot(&self) -> bool {
+        !matches!(self.kind, PublicationKind::Message(_))
+    }
+}
+
 /// How a message is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublicationKind {
     /// `PUBLISH` of this payload.
     Message(Bytes),
+    /// `SPUBLISH` of this payload.
+    Sharded(Bytes),
     /// `XADD` of an entry with these fields.
     Entry {
         /// The fields, in order.
@@ -86,7 +100,4 @@ pub enum NotPublished {
     /// The key has been used to publish something else.
     #[error("this Idempotency-Key was used for another message")]
     KeyReused,
-    /// The result would be kept under a key, and Redis is a Cluster, where that is at one of the nodes. Nothing was sent.
-    #[error("an Idempotency-Key is not supported with a Redis Cluster: nothing was published")]
-    KeyNotSupported,
 }

@@ -137,13 +137,22 @@ impl RedisConnection {
         Subscription { name, is_pattern }: &Subscription,
     ) -> Result<(), SourceError> {
         let command = if *is_pattern { "PSUBSCRIBE" } else { "SUBSCRIBE" };
-        self.queue(command, [name.as_str()].into_iter());
+        self.subscribe_by(command, name.as_str()).await
+    }
+
+    /// The same by any command that subscribes.
+    pub(super) async fn subscribe_by(
+        &mut self,
+        command: &str,
+        name: &str,
+    ) -> Result<(), SourceError> {
+        self.queue(command, [name].into_iter());
         loop {
             match self.read_value().await? {
                 Value::Error(message) => {
                     return Err(SourceError::Refused(String::from_utf8_lossy(&message).into()));
                 }
-                Value::Push(parts) if confirms(&parts, command, name.as_str()) => return Ok(()),
+                Value::Push(parts) if confirms(&parts, command, name) => return Ok(()),
                 Value::Push(_) => {}
                 other => return Err(SourceError::Unexpected(format!("{other:?}"))),
             }
@@ -171,10 +180,22 @@ impl RedisConnection {
         self.stream.register().map_err(SourceError::ConnectionLost)?;
         self.input.reserve(READ_BUFFER / 4);
         let exchanged = poll_fn(|cx| self.poll_exchange_or_move(cx)).await;
-        exchanged.map_err(|error| match &self.server {
+        exchanged.map_err(|error| self.at_its_server(error))
+    }
+
+    /// The same for who waits for several connections. One that is polled so does not [pause](Self::pause).
+    pub(super) fn poll_exchanged(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SourceError>> {
+        self.input.reserve(READ_BUFFER / 4);
+        let exchanged = ready!(self.poll_exchange_or_move(cx));
+        Poll::Ready(exchanged.map_err(|error| self.at_its_server(error)))
+    }
+
+    /// The error, with the address of the server if that is not configured.
+    fn at_its_server(&self, error: SourceError) -> SourceError {
+        match &self.server {
             Some(address) => error.at_server(address),
             None => error,
-        })
+        }
     }
 
     fn poll_exchange_or_move(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SourceError>> {

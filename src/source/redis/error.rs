@@ -58,6 +58,9 @@ pub(super) enum SourceError {
     /// What a sentinel replied has no address in it.
     #[error("it replied with no address of a master")]
     NoAddress,
+    /// A node of a Cluster does not serve the slot of a key, or not now.
+    #[error("the slot is not served there: {0}")]
+    Redirected(String),
     #[error("{0} is not a master, though sentinels name it")]
     NotMaster(String),
     #[error("the master is now {0}")]
@@ -163,7 +166,9 @@ impl SourceError {
             Self::UnknownMaster(_) | Self::IsSentinel | Self::NoSentinelThere | Self::NoCluster => {
                 SourceErrorKind::Refused
             }
-            Self::NotMaster(_) | Self::MasterMoved(_) => SourceErrorKind::Failover,
+            Self::NotMaster(_) | Self::MasterMoved(_) | Self::Redirected(_) => {
+                SourceErrorKind::Failover
+            }
             Self::NoReply(error) | Self::AtServer(_, error) => error.kind(),
             Self::Timeout(_) | Self::TlsTimeout(_) | Self::Unresponsive(_) => {
                 SourceErrorKind::Timeout

@@ -96,8 +96,9 @@ impl RedisConnection {
             let timed_out = SourceError::Timeout(CONNECT_TIMEOUT.as_secs());
             match tokio::time::timeout_at(deadline, opening).await.unwrap_or(Err(timed_out)) {
                 Ok((connection, view)) => {
-                    cluster.learn(view.nodes);
-                    if view.is_ok {
+                    let is_ok = view.is_ok;
+                    cluster.learn(view);
+                    if is_ok {
                         opened = Some((connection, node));
                         break;
                     }
@@ -127,11 +128,23 @@ impl RedisConnection {
     ) -> Option<Self> {
         for node in server.cluster()?.others() {
             let kind = (max_event_bytes, ConnectionKind::Command);
-            if let Ok(connection) = Self::open_server(server, &node, kind, None).await {
+            if let Ok(connection) = Self::open_at_node(server, node, kind).await {
                 return Some(connection);
             }
         }
         None
+    }
+
+    /// Opens a connection to this node of a Cluster.
+    pub(super) async fn open_at_node(
+        server: &RedisServer,
+        node: ConnectionAddr,
+        kind: (usize, ConnectionKind),
+    ) -> Result<Self, SourceError> {
+        let opened = Self::open_server(server, &node, kind, None).await;
+        let mut connection = opened.map_err(|error| error.at_server(&node))?;
+        connection.server = Some(node);
+        Ok(connection)
     }
 
     /// Connects to this server, and performs the handshake; of one that sentinels name, makes sure that it is a master,

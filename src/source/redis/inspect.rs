@@ -5,10 +5,12 @@
 use ssegate_hub::{ChannelName, Subscription};
 use ssegate_resp::RespVersion;
 
+use super::cluster::slot_of;
 use super::connection::{ConnectionKind, RedisConnection};
 use super::control;
 use super::error::{SourceError, SourceErrorKind};
 use super::fleet::{self, FleetInspection};
+use super::keyed::KeyedConnection;
 use super::location::ShownAddress;
 use super::problem::RedisProblem;
 use super::sentinel::Sentinels;
@@ -21,6 +23,8 @@ use super::session::describe;
 pub enum RedisRead {
     /// A pub/sub channel or pattern.
     Subscription(Subscription),
+    /// A sharded channel, by the name that the hub has for it.
+    Sharded(ChannelName),
     /// A Redis Stream.
     Stream(ChannelName),
     /// The control channel, with what is kept beside it.
@@ -61,6 +65,7 @@ pub async fn inspect(
 async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspection, SourceError> {
     let mut pubsub = RedisConnection::open(server, MAX_BYTES, ConnectionKind::PubSub).await?;
     let mut commands = RedisConnection::open(server, MAX_BYTES, ConnectionKind::Command).await?;
+    let mut keyed = KeyedConnection::open(server, MAX_BYTES).await?;
     let protocol = match pubsub.version {
         RespVersion::Resp2 => "RESP2",
         RespVersion::Resp3 => "RESP3",
@@ -96,12 +101,13 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
     for read in reads {
         let result = match read {
             RedisRead::Subscription(subscription) => subscribe(&mut pubsub, subscription).await,
+            RedisRead::Sharded(name) => subscribe_sharded(server, name).await,
             RedisRead::Fleet => Ok(()),
-            RedisRead::Stream(name) => read_stream(&mut commands, name).await,
+            RedisRead::Stream(name) => read_stream(&mut keyed, name).await,
             RedisRead::Control(name) => {
                 let followed = Subscription { name: name.clone(), is_pattern: false };
                 inspection.refused.extend(refusal(subscribe(&mut pubsub, &followed).await)?);
-                control::inspect(&mut commands, name).await
+                control::inspect(&mut keyed, name).await
             }
         };
         inspection.refused.extend(refusal(result)?);
@@ -144,9 +150,22 @@ async fn subscribe(
     result.map_err(|error| error.for_command(describe(subscription)))
 }
 
+/// Tries `SSUBSCRIBE` at the node that owns the channel's slot.
+async fn subscribe_sharded(server: &RedisServer, name: &ChannelName) -> Result<(), SourceError> {
+    let channel = name.as_sharded().unwrap_or_default();
+    let owner = server.cluster().and_then(|cluster| cluster.owner(slot_of(channel.as_bytes())));
+    let kind = ConnectionKind::PubSub;
+    let mut connection = match owner {
+        Some(node) => RedisConnection::open_at_node(server, node, (MAX_BYTES, kind)).await?,
+        None => RedisConnection::open(server, MAX_BYTES, kind).await?,
+    };
+    let result = connection.subscribe_by("SSUBSCRIBE", channel).await;
+    result.map_err(|error| error.for_command(format!("SSUBSCRIBE to the channel {channel:?}")))
+}
+
 /// Tries the commands that read a stream. A stream that does not exist yet is not an error.
 async fn read_stream(
-    connection: &mut RedisConnection,
+    connection: &mut KeyedConnection,
     name: &ChannelName,
 ) -> Result<(), SourceError> {
     let key = name.as_str();
@@ -156,7 +175,8 @@ async fn read_stream(
         &["XREVRANGE", key, "+", "-", "COUNT", "1"],
         &["XREAD", "COUNT", "1", "STREAMS", key, "$"],
     ] {
-        match connection.request(arguments[0], arguments[1..].iter().copied()).await {
+        let requested = connection.request(Some(key), arguments[0], arguments[1..].iter().copied());
+        match requested.await {
             Err(SourceError::Refused(message)) if message == "ERR no such key" => {}
             Err(error) => {
                 return Err(error.for_command(format!("{} of the stream {name:?}", arguments[0])));

@@ -6,10 +6,13 @@
 //! other commands use separate connections, and so does the control channel ([`control`]). What gateways of a
 //! fleet publish for each other comes on the pub/sub connection, in order with the messages ([`fleet`]). Channels
 //! that are [`recorded`] have two connections of their own. Where
-//! the server is ([`server`]) is configured, known by sentinels ([`sentinel`]), or one of the nodes of a [`cluster`].
+//! the server is ([`server`]) is configured, known by sentinels ([`sentinel`]), or one of the nodes of a [`cluster`], where
+//! each key is at the node that owns its slot ([`keyed`]), and so is each [`sharded`] channel.
 
 mod check;
 mod cluster;
+mod cluster_commands;
+mod cluster_watch;
 mod coalescing;
 mod connection;
 mod control;
@@ -18,6 +21,7 @@ mod feed;
 mod fleet;
 mod handshake;
 mod inspect;
+mod keyed;
 mod listening;
 mod location;
 mod pending;
@@ -30,10 +34,12 @@ mod sentinel;
 mod sentinel_watch;
 mod server;
 mod session;
+mod sharded;
 mod silence;
 mod socket;
 mod streams;
 
+pub(crate) use cluster_watch::ClusterWatch;
 pub(crate) use control::ControlChannel;
 pub use control::publish_revocation;
 pub use error::SourceErrorKind;
@@ -45,4 +51,5 @@ pub(crate) use pubsub::PubSub;
 pub(crate) use recorded::Recording;
 pub(crate) use sentinel_watch::SentinelWatch;
 pub use server::RedisServer;
+pub(crate) use sharded::ShardedPubSub;
 pub(crate) use streams::{StreamReader, StreamServer};

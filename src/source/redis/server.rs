@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, slot_of};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::location::{RedisAddress, RedisLocation, ShownAddress};
@@ -84,11 +84,11 @@ impl RedisServer {
     }
 
     /// Where it is now, and who the gateway is there, for a client library. Of a master that sentinels name it has shown
-    /// that it is one.
+    /// that it is one. In a Cluster it is the owner of the slot of `sharded`, where that is given.
     ///
     /// # Errors
     /// No sentinel leads to a master, or no node of a Cluster can be reached.
-    pub async fn connection_info(&self) -> Result<ConnectionInfo, String> {
+    pub async fn connection_info(&self, sharded: Option<&str>) -> Result<ConnectionInfo, String> {
         let address = match &self.way {
             ServerWay::Fixed(address) => address.clone(),
             ServerWay::Sentinels(sentinels) => {
@@ -96,10 +96,12 @@ impl RedisServer {
                 drop(opening.await.map_err(|error| error.to_string())?);
                 sentinels.master().ok_or("the master was not found")?
             }
-            ServerWay::Cluster(_) => {
+            ServerWay::Cluster(cluster) => {
                 let opening = RedisConnection::open(self, MAX_REPLY_BYTES, ConnectionKind::Command);
                 let connection = opening.await.map_err(|error| error.to_string())?;
-                connection.server.ok_or("no node was found")?
+                let slot = sharded.map(|channel| slot_of(channel.as_bytes()));
+                let owner = slot.and_then(|slot| cluster.owner(slot));
+                owner.or(connection.server).ok_or("no node was found")?
             }
         };
         let info = address.into_connection_info().map_err(|error| error.to_string())?;

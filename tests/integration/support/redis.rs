@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisResult};
 use tempfile::TempDir;
 
 use super::{Process, Program, SOON, eventually, free_port, within};
@@ -191,6 +191,25 @@ impl Redis {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query_async::<redis::Value>(&mut self.connection().await).await.is_ok()
+    }
+
+    /// Its reply to a command, if it is there; behind `ASKING`, where a slot moves to it.
+    pub(crate) async fn reply(&self, words: &[&str], asking: bool) -> RedisResult<redis::Value> {
+        let cached = self.cached().clone();
+        let mut connection = match cached {
+            Some(connection) => connection,
+            None => self.connect().await.ok_or((ErrorKind::Io, "it is not there"))?,
+        };
+        let mut pipeline = redis::pipe();
+        if asking {
+            pipeline.cmd("ASKING").ignore();
+        }
+        pipeline.cmd(words[0]).arg(&words[1..]);
+        let reply = pipeline.query_async::<(redis::Value,)>(&mut connection).await;
+        if reply.as_ref().is_err_and(|error| error.is_io_error()) {
+            *self.cached() = None;
+        }
+        reply.map(|(reply,)| reply)
     }
 
     /// What it is: `master` or `slave`. On a connection of its own: Redis ends those that it has when its role

@@ -5,11 +5,14 @@
 //! number, a client with the newest id of a channel that was closed and opened again would be taken for
 //! complete.
 
+use std::collections::HashSet;
+
 use tokio::time::Instant;
 
 use super::channel::Confirmation;
 use super::hub_state::HubState;
 use super::name_index::ChannelIndexes;
+use crate::ChannelName;
 use crate::fleet::rules::FleetRule;
 use crate::gap::GapReason;
 use crate::history::History;
@@ -111,15 +114,21 @@ impl HubState {
     pub(super) fn lose(&mut self) {
         self.end_message();
         for (_, channel) in &mut self.channels {
-            // A log is read on where it was left.
-            if channel.is_confirmed() && !channel.is_log() {
+            // A log is read on where it was left, and a sharded channel has another connection.
+            if channel.is_confirmed() && !channel.is_log() && !channel.topic.is_sharded() {
                 channel.confirmation = Confirmation::Withdrawn;
             }
         }
         // A gap that has not been sent yet is sent when they are confirmed again.
-        for index in self.restored.drain(..) {
-            self.channels[index as usize].confirmation = Confirmation::Withdrawn;
-        }
+        let channels = &mut self.channels;
+        self.restored.retain(|&index| {
+            let channel = &mut channels[index as usize];
+            let stays = channel.topic.is_sharded();
+            if !stays {
+                channel.confirmation = Confirmation::Withdrawn;
+            }
+            stays
+        });
         self.lose_followed();
         self.senders.send_to_all(&Message::SourceLost);
     }
@@ -127,9 +136,48 @@ impl HubState {
     /// All subscriptions that can be restored after a loss are.
     pub(super) fn restored(&mut self) {
         self.end_message();
-        let restored = std::mem::take(&mut self.restored);
+        let channels = &self.channels;
+        let restored =
+            self.restored.extract_if(.., |index| !channels[*index as usize].topic.is_sharded());
+        let restored: Vec<_> = restored.collect();
         self.gap(GapReason::RedisAway, &restored);
         self.followed.restored(self.numbers.newest());
+    }
+
+    /// The source has lost these channels, and no others.
+    pub(super) fn lose_channels<'n>(&mut self, names: impl IntoIterator<Item = &'n ChannelName>) {
+        self.end_message();
+        let mut lost = Vec::new();
+        for name in names {
+            for &index in self.names.of_subscription(false, name.as_str()) {
+                let channel = &mut self.channels[index as usize];
+                if channel.is_confirmed() {
+                    channel.confirmation = Confirmation::Withdrawn;
+                    lost.push(index);
+                }
+            }
+        }
+        // A gap that has not been sent yet is sent when they are confirmed again.
+        self.restored.retain(|index| !lost.contains(index));
+        if !lost.is_empty() {
+            self.senders.send_to_all(&Message::ChannelsLost(lost.into()));
+        }
+    }
+
+    /// These channels are confirmed again.
+    pub(super) fn restored_channels<'n>(
+        &mut self,
+        names: impl IntoIterator<Item = &'n ChannelName>,
+    ) {
+        self.end_message();
+        let named: HashSet<ChannelIndex> = names
+            .into_iter()
+            .flat_map(|name| self.names.of_subscription(false, name.as_str()))
+            .copied()
+            .collect();
+        let restored: Vec<_> =
+            self.restored.extract_if(.., |index| named.contains(index)).collect();
+        self.gap(GapReason::RedisAway, &restored);
     }
 
     fn unconfirmed(&self, is_pattern: bool, name: &str) -> ChannelIndexes {

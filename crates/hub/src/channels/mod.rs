@@ -28,6 +28,7 @@ mod numbers;
 mod pending_log_read;
 mod replay;
 mod retention;
+mod sharded_api;
 mod snapshot;
 mod warm_up;
 
@@ -165,6 +166,7 @@ impl Hub {
             names
                 .keys()
                 .filter(|name| is_pattern || !state.followed.is_fed(name.as_str()))
+                .filter(|name| name.as_sharded().is_none())
                 .map(|name| Subscription { name: name.clone(), is_pattern })
                 .collect::<Vec<_>>()
         };

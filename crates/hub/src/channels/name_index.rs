@@ -42,7 +42,7 @@ impl NameIndex {
     pub(super) fn of_log(&self, source: SourceKind, name: &str) -> &[ChannelIndex] {
         let names = match source {
             SourceKind::Recorded => &self.recorded,
-            SourceKind::PubSub | SourceKind::Logs => &self.logs,
+            SourceKind::PubSub | SourceKind::Sharded | SourceKind::Logs => &self.logs,
         };
         names.get(name).map_or(&[], SmallVec::as_slice)
     }

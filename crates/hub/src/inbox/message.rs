@@ -46,6 +46,8 @@ pub(crate) enum Message {
     /// The source has lost its connection: no channel is confirmed any more, except logs, which are read on
     /// where they were left.
     SourceLost,
+    /// The source has lost these channels.
+    ChannelsLost(Arc<[ChannelIndex]>),
     /// A page of the past, for a subscriber that has requested it.
     Replay(Box<ReplayMessage>),
     /// Events of these channels may be missing, up to `number`.
@@ -107,7 +109,7 @@ impl Message {
             | Self::Ended { number, .. } => Some(*number),
             Self::Replay(replay) => Some(replay.number),
             Self::Mark(mark) => Some(mark.number),
-            Self::Refused { .. } | Self::SourceLost => None,
+            Self::Refused { .. } | Self::SourceLost | Self::ChannelsLost(_) => None,
         }
     }
 

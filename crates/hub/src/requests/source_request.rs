@@ -14,6 +14,8 @@ use crate::{ChannelName, EntryId, Ids, Subscription};
 pub enum SourceKind {
     /// Messages that are sent to subscribers once: Redis pub/sub, the embedded bus.
     PubSub,
+    /// The same from the shards of a server: Redis sharded pub/sub. The name begins with [`ChannelName::SHARDED`].
+    Sharded,
     /// Logs, whose entries can be read again: Redis Streams.
     Logs,
     /// Messages that gateways write to logs: recorded channels.
@@ -86,6 +88,7 @@ impl SourceKind {
         match topic.ids {
             Ids::Entries => Self::Logs,
             Ids::Recorded => Self::Recorded,
+            _ if topic.is_sharded() => Self::Sharded,
             Ids::Ours | Ids::Publisher | Ids::Mixed => Self::PubSub,
         }
     }
@@ -102,6 +105,7 @@ impl LogRead {
 #[derive(Debug)]
 pub(crate) struct SourceRequests {
     pub_sub: CoalescingQueue<Subscription, SourceRequest>,
+    sharded: CoalescingQueue<Subscription, SourceRequest>,
     logs: CoalescingQueue<Subscription, SourceRequest>,
     recorded: CoalescingQueue<Subscription, SourceRequest>,
     // One for each stream.
@@ -113,6 +117,7 @@ impl Default for SourceRequests {
     fn default() -> Self {
         Self {
             pub_sub: CoalescingQueue::new(),
+            sharded: CoalescingQueue::new(),
             logs: CoalescingQueue::new(),
             recorded: CoalescingQueue::new(),
             log_reads: CoalescingQueue::new(),
@@ -126,6 +131,7 @@ impl SourceRequests {
     pub(crate) fn of(&self, source: SourceKind) -> &CoalescingQueue<Subscription, SourceRequest> {
         match source {
             SourceKind::PubSub => &self.pub_sub,
+            SourceKind::Sharded => &self.sharded,
             SourceKind::Logs => &self.logs,
             SourceKind::Recorded => &self.recorded,
         }
@@ -135,7 +141,7 @@ impl SourceRequests {
     pub(crate) fn reads_of(&self, source: SourceKind) -> &CoalescingQueue<StreamAddress, LogRead> {
         match source {
             SourceKind::Recorded => &self.recorded_reads,
-            SourceKind::PubSub | SourceKind::Logs => &self.log_reads,
+            SourceKind::PubSub | SourceKind::Sharded | SourceKind::Logs => &self.log_reads,
         }
     }
 

@@ -49,6 +49,12 @@ impl Shard {
                 }
                 Message::Mark(mark) => self.mark(mark, now),
                 Message::SourceLost => self.note_source_lost(),
+                Message::ChannelsLost(channels) => {
+                    channels
+                        .iter()
+                        .filter_map(|&index| self.channel(index))
+                        .for_each(|channel| channel.lose());
+                }
                 Message::Ended { channel, .. } => self.channel_ended(channel, now),
                 Message::Replay(replay) => self.replay(*replay, now),
                 Message::Gap { reason, channels, number, name, entry } => {
@@ -176,13 +182,11 @@ impl Shard {
 
     fn note_source_lost(&self) {
         self.0.mark.set(None);
-        for channel in self.0.channels.borrow().values().filter(|channel| !channel.is_log()) {
-            channel.is_confirmed.set(false);
-            for subscriber in &*channel.subscribers.borrow() {
-                let was_subscribed = !subscriber.is_unconfirmed.get();
-                subscriber.was_cut_off.set(subscriber.was_cut_off.get() || was_subscribed);
-            }
-        }
+        let channels = self.0.channels.borrow();
+        // Others are read on where they were left, or have connections of their own.
+        let lost =
+            channels.values().filter(|channel| !channel.is_log() && !channel.topic.is_sharded());
+        lost.for_each(|channel| channel.lose());
     }
 
     /// Gives a stream the page of the past that it has requested.

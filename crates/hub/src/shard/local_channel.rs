@@ -103,6 +103,15 @@ impl LocalChannel {
         self.topic.ids.is_log()
     }
 
+    /// The source has lost it: whoever was subscribed has a gap before it goes on.
+    pub(super) fn lose(&self) {
+        self.is_confirmed.set(false);
+        for subscriber in &*self.subscribers.borrow() {
+            let was_subscribed = !subscriber.is_unconfirmed.get();
+            subscriber.was_cut_off.set(subscriber.was_cut_off.get() || was_subscribed);
+        }
+    }
+
     /// Its newest entry; `None` where it is no log.
     pub(super) fn entry(&self) -> Option<EntryId> {
         self.is_log().then(|| self.newest_entry.get())

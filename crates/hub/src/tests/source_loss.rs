@@ -1,7 +1,7 @@
 //! A source that is away: each stream that may have missed something is sent one gap.
 
 use super::{TestHub, id_of, read, run, settle};
-use crate::{HubSettings, StreamSettings};
+use crate::{ChannelName, HubSettings, SourceKind, StreamSettings};
 
 #[test]
 fn a_loss_of_the_source_is_one_gap_for_each_subscriber() {
@@ -64,5 +64,55 @@ fn a_client_that_resumes_between_confirmation_and_gap_is_sent_the_gap() {
         settle().await;
         text += &read(&back);
         assert!(text.contains("redis_away"), "{text}");
+    });
+}
+
+#[test]
+fn a_sharded_channel_is_lost_alone() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let [first, second] = ["a", "b"].map(|name| ChannelName::sharded(name).expect("a name"));
+        let (one, other, plain) = (
+            test.open(0, &[first.as_str(), "plain"]),
+            test.open(0, &[second.as_str()]),
+            test.open(0, &["plain"]),
+        );
+        settle().await;
+        let requested = test.hub.source_requests(SourceKind::Sharded).await;
+        assert_eq!(requested.count(), 2, "the source of the plain one is another");
+        let mut followed = test.hub.followed_sharded();
+        followed.sort();
+        assert_eq!(followed, [first.clone(), second.clone()]);
+        assert_eq!(test.hub.followed().len(), 1);
+        for name in [first.as_str(), second.as_str(), "plain"] {
+            test.hub.confirm(false, name);
+        }
+        test.hub.flush();
+        settle().await;
+        [&one, &other, &plain].into_iter().for_each(|stream| drop(read(stream)));
+
+        // Its slot moves.
+        test.hub.lose_channels([&first]);
+        test.hub.confirm(false, first.as_str());
+        test.hub.restored_channels([&first]);
+        test.hub.flush();
+        settle().await;
+        let text = read(&one);
+        let gap =
+            format!("event: gap\ndata: {{\"reason\":\"redis_away\",\"channels\":[\"{first}\"]}}");
+        assert!(text.starts_with(&gap), "{text}");
+        assert_eq!((read(&other), read(&plain)), (String::new(), String::new()));
+
+        // The connection for all other channels is lost.
+        test.hub.lose();
+        test.hub.confirm(false, "plain");
+        test.hub.restored();
+        test.hub.flush();
+        settle().await;
+        assert_eq!(read(&other), "");
+        for stream in [&one, &plain] {
+            let text = read(stream);
+            assert!(text.contains("\"channels\":[\"plain\"]"), "{text}");
+        }
     });
 }

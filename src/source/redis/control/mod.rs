@@ -21,6 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use self::store::RevocationStore;
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
+use super::keyed::KeyedConnection;
 use super::listening::ListeningConnection;
 use super::retry::backoff;
 use super::server::RedisServer;
@@ -83,10 +84,11 @@ impl ControlChannel {
     }
 
     async fn follow(&mut self) -> Result<Infallible, SourceError> {
-        let pubsub = self.open(ConnectionKind::PubSub).await?;
+        let (server, kind) = (&self.server, ConnectionKind::PubSub);
+        let pubsub = RedisConnection::open(server, MAX_MESSAGE_BYTES, kind).await?;
         let followed = Subscription { name: self.channel.clone(), is_pattern: false };
         let mut pubsub = in_time(ListeningConnection::subscribe(pubsub, &followed)).await?;
-        let mut commands = self.open(ConnectionKind::Command).await?;
+        let mut commands = KeyedConnection::open(&self.server, MAX_MESSAGE_BYTES).await?;
         // Only now: a message that is published while this is read comes by the channel.
         self.store.forget_position();
         self.read_store(&mut commands).await?;
@@ -101,10 +103,6 @@ impl ControlChannel {
                 _ = read.tick() => self.read_store(&mut commands).await?,
             }
         }
-    }
-
-    async fn open(&self, kind: ConnectionKind) -> Result<RedisConnection, SourceError> {
-        RedisConnection::open(&self.server, MAX_MESSAGE_BYTES, kind).await
     }
 
     async fn message(&self, parts: Vec<Value>) {
@@ -122,7 +120,7 @@ impl ControlChannel {
 
     /// Acts upon what is new in the store. What Redis refuses is reported, and the channel is followed all
     /// the same.
-    async fn read_store(&mut self, commands: &mut RedisConnection) -> Result<(), SourceError> {
+    async fn read_store(&mut self, commands: &mut KeyedConnection) -> Result<(), SourceError> {
         loop {
             match in_time(self.store.next_page(commands)).await {
                 Ok(page) if page.is_empty() => break,
@@ -148,7 +146,7 @@ impl ControlChannel {
 
     async fn publish(
         &self,
-        commands: &mut RedisConnection,
+        commands: &mut KeyedConnection,
         outgoing: OutgoingRevocation,
     ) -> Result<(), SourceError> {
         let OutgoingRevocation { message, expires, reply } = outgoing;

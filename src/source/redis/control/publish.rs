@@ -6,8 +6,8 @@ use ssegate_auth::revocation::MAX_MESSAGE_BYTES;
 use ssegate_hub::ChannelName;
 use ssegate_resp::Value;
 
-use super::super::connection::{ConnectionKind, RedisConnection};
 use super::super::error::SourceError;
+use super::super::keyed::KeyedConnection;
 use super::super::server::RedisServer;
 use super::store::RevocationStore;
 use crate::source::control::PublishedRevocation;
@@ -24,8 +24,7 @@ pub async fn publish_revocation(
     expires: SystemTime,
 ) -> Result<PublishedRevocation, String> {
     let publishing = async {
-        let kind = ConnectionKind::Command;
-        let mut connection = RedisConnection::open(server, MAX_MESSAGE_BYTES, kind).await?;
+        let mut connection = KeyedConnection::open(server, MAX_MESSAGE_BYTES).await?;
         let store = is_kept.then(|| RevocationStore::new(channel));
         super::in_time(publish(&mut connection, (channel, store.as_ref()), (message, expires)))
             .await
@@ -36,7 +35,7 @@ pub async fn publish_revocation(
 /// Stores a message, and publishes it then: a gateway that hears it and starts anew finds it. What cannot be
 /// stored is published all the same.
 pub(super) async fn publish(
-    connection: &mut RedisConnection,
+    connection: &mut KeyedConnection,
     (channel, store): (&ChannelName, Option<&RevocationStore>),
     (message, expires): (&str, SystemTime),
 ) -> Result<PublishedRevocation, SourceError> {
@@ -50,7 +49,7 @@ pub(super) async fn publish(
         Err(error) => return Err(error),
     };
     let arguments = [channel.as_str(), message].into_iter();
-    let reply = connection.request("PUBLISH", arguments).await;
+    let reply = connection.request(None, "PUBLISH", arguments).await;
     let reply =
         reply.map_err(|error| error.for_command(format!("PUBLISH to the channel {channel:?}")))?;
     match reply {

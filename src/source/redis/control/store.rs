@@ -14,8 +14,8 @@ use ssegate_auth::revocation::{MAX_REMEMBERED, MAX_REVOCATIONS};
 use ssegate_hub::ChannelName;
 use ssegate_resp::Value;
 
-use super::super::connection::RedisConnection;
 use super::super::error::SourceError;
+use super::super::keyed::KeyedConnection;
 
 /// Messages in `CHANNEL:recent`, at most.
 const MAX_RECENT: usize = 1000;
@@ -52,7 +52,7 @@ impl RevocationStore {
     /// The next messages that may be new; empty: there are none.
     pub(super) async fn next_page(
         &mut self,
-        connection: &mut RedisConnection,
+        connection: &mut KeyedConnection,
     ) -> Result<Vec<Bytes>, SourceError> {
         if self.reading.is_none() {
             // Before what it numbers: what comes meanwhile is read the next time.
@@ -74,7 +74,7 @@ impl RevocationStore {
         self.list_page(connection).await
     }
 
-    async fn last_number(&self, connection: &mut RedisConnection) -> Result<u64, SourceError> {
+    async fn last_number(&self, connection: &mut KeyedConnection) -> Result<u64, SourceError> {
         match self.request(connection, "ZSCORE", &[&self.recent, LAST_NUMBER]).await? {
             Value::Null => Ok(0),
             reply => number(&reply),
@@ -84,7 +84,7 @@ impl RevocationStore {
     /// The messages with these numbers.
     async fn between(
         &self,
-        connection: &mut RedisConnection,
+        connection: &mut KeyedConnection,
         behind: u64,
         last: u64,
     ) -> Result<Vec<Bytes>, SourceError> {
@@ -100,7 +100,7 @@ impl RevocationStore {
     /// that none is passed over.
     async fn list_page(
         &mut self,
-        connection: &mut RedisConnection,
+        connection: &mut KeyedConnection,
     ) -> Result<Vec<Bytes>, SourceError> {
         let (number, offset) = self.reading.unwrap_or_default();
         let now = format!("({}", seconds(SystemTime::now()));
@@ -118,7 +118,7 @@ impl RevocationStore {
     /// Adds a message, and removes what has expired.
     pub(super) async fn add(
         &self,
-        connection: &mut RedisConnection,
+        connection: &mut KeyedConnection,
         message: &str,
         expires: SystemTime,
     ) -> Result<(), SourceError> {
@@ -141,19 +141,19 @@ impl RevocationStore {
 
     async fn request(
         &self,
-        connection: &mut RedisConnection,
+        connection: &mut KeyedConnection,
         command: &str,
         arguments: &[&str],
     ) -> Result<Value, SourceError> {
-        let reply = connection.request(command, arguments.iter().copied()).await;
         let key = arguments[0];
+        let reply = connection.request(Some(key), command, arguments.iter().copied()).await;
         reply.map_err(|error| error.for_command(format!("{command} of the key {key:?}")))
     }
 }
 
 /// Tries what a gateway needs, and changes nothing.
 pub(in super::super) async fn inspect(
-    connection: &mut RedisConnection,
+    connection: &mut KeyedConnection,
     channel: &ChannelName,
 ) -> Result<(), SourceError> {
     let store = RevocationStore::new(channel);
@@ -176,7 +176,7 @@ pub(in super::super) async fn inspect(
         store.request(connection, "EXPIRE", &[key, &kept]).await?;
     }
     // An empty message is ignored.
-    let published = connection.request("PUBLISH", [channel.as_str(), ""].into_iter()).await;
+    let published = connection.request(None, "PUBLISH", [channel.as_str(), ""].into_iter()).await;
     let what = format!("PUBLISH to the channel {channel:?}");
     published.map(drop).map_err(|error| error.for_command(what))
 }

@@ -7,27 +7,17 @@ use crate::source::publishing::{
     IdempotencyKey, JobResult, NotPublished, Publication, PublicationKind, PublicationOutcome,
     Receipt,
 };
-use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::SourceError;
 
 /// See the first lines of the script.
 const ONCE: &str = include_str!("once.lua");
 
-/// Queues a command for each publication. Each has one reply.
-pub(super) fn queue_each(connection: &mut RedisConnection, publications: &[Publication]) {
-    for publication in publications {
-        connection.queue_bytes(&words(publication));
-    }
-}
-
-/// Queues one script for all publications, which makes them unless the key has a result already. It has one
-/// reply.
-pub(super) fn queue_once(
-    connection: &mut RedisConnection,
+/// One script for all publications, which makes them unless the key has a result already. It has one reply.
+pub(super) fn once<'a>(
     key: &IdempotencyKey,
-    publications: &[Publication],
-) {
-    let logs = publications.iter().filter(|one| matches!(one.kind, PublicationKind::Entry { .. }));
+    publications: impl Iterator<Item = &'a Publication> + Clone,
+) -> Vec<Bytes> {
+    let logs = publications.clone().filter(|one| one.is_entry());
     let keys: Vec<&str> = [key.name.as_str()]
         .into_iter()
         .chain(logs.map(|publication| publication.channel.as_str()))
@@ -41,7 +31,7 @@ pub(super) fn queue_once(
         command.push(number(words.len()));
         command.extend(words);
     }
-    connection.queue_bytes(&command);
+    command
 }
 
 fn word(word: &'static str) -> Bytes {
@@ -52,10 +42,12 @@ fn number(number: impl ToString) -> Bytes {
     number.to_string().into()
 }
 
-fn words(Publication { channel, kind }: &Publication) -> Vec<Bytes> {
+/// The command of one publication. It has one reply.
+pub(super) fn words(Publication { channel, kind }: &Publication) -> Vec<Bytes> {
     let name = Bytes::copy_from_slice(channel.as_str().as_bytes());
     match kind {
         PublicationKind::Message(payload) => vec![word("PUBLISH"), name, payload.clone()],
+        PublicationKind::Sharded(payload) => vec![word("SPUBLISH"), name, payload.clone()],
         PublicationKind::Entry { fields, max_entries } => {
             let mut words = vec![word("XADD"), name];
             if let Some(most) = max_entries {
@@ -137,6 +129,7 @@ mod tests {
         let fields = vec![("data", data.clone()), ("event", Bytes::from_static(b"ping"))];
         let entry = |max_entries| PublicationKind::Entry { fields: fields.clone(), max_entries };
         for (kind, expected) in [
+            (PublicationKind::Sharded(data.clone()), "SPUBLISH news a\0b"),
             (PublicationKind::Message(data), "PUBLISH news a\0b"),
             (entry(None), "XADD news * data a\0b event ping"),
             (entry(Some(500)), "XADD news MAXLEN ~ 500 * data a\0b event ping"),

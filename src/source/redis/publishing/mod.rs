@@ -1,15 +1,19 @@
 //! The connection that publishes for requests over HTTP: opened when it is needed, closed when it was not for a while.
 //!
-//! [`command`] has the words of both sides, and [`session`] one connection after the other. A client library
+//! [`command`] has the words of both sides, and [`session`] one connection after the other; in a Cluster there is one for
+//! each node ([`cluster`]). A client library
 //! would not say what was sent before a connection was lost, and that is the difference between "publish it
 //! again" and "it may have been published".
 
+mod cluster;
 mod command;
 mod session;
 
 use tokio::sync::mpsc;
 
+use self::cluster::ClusterPublisher;
 use self::session::{PublishSession, PublishingEnd};
+use super::cluster_commands::ClusterCommands;
 use super::connection::{ConnectionKind, RedisConnection};
 use super::retry::{FailureLog, backoff};
 use super::server::RedisServer;
@@ -43,6 +47,10 @@ impl RedisPublisher {
     /// Runs for ever: connects with the first job, publishes, reconnects. Owned by the gateway, which drops
     /// it.
     pub(crate) async fn run(mut self) {
+        if let Some(cluster) = self.server.cluster() {
+            let commands = ClusterCommands::new(&self.server, cluster, MAX_REPLY_BYTES);
+            return ClusterPublisher::new(commands, self.jobs, self.failures).run().await;
+        }
         let mut attempt = 0;
         // One that is opened again because it was idle is nothing new.
         let mut is_told = false;
@@ -60,11 +68,7 @@ impl RedisPublisher {
                     if !std::mem::replace(&mut is_told, true) {
                         tracing::info!(address = %self.server, "connected to Redis to publish");
                     }
-                    let session = PublishSession::new(
-                        connection,
-                        self.server.cluster().is_some(),
-                        first.take(),
-                    );
+                    let session = PublishSession::new(connection, first.take());
                     match session.run(&mut self.jobs).await {
                         PublishingEnd::Idle => {
                             attempt = 0;

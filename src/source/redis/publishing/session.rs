@@ -28,8 +28,6 @@ pub(super) struct PublishSession {
     // All bytes that were queued on this connection.
     queued_bytes: u64,
     has_published: bool,
-    // Keys are at several nodes.
-    is_cluster: bool,
     // When a job last came, or was completed.
     used: Instant,
 }
@@ -52,15 +50,10 @@ struct PendingJob {
 
 impl PublishSession {
     /// A session that begins with `first`.
-    pub(super) fn new(
-        connection: RedisConnection,
-        is_cluster: bool,
-        first: Option<PublicationJob>,
-    ) -> Self {
+    pub(super) fn new(connection: RedisConnection, first: Option<PublicationJob>) -> Self {
         let pending = VecDeque::new();
         let (queued_bytes, has_published, used) = (0, false, Instant::now());
-        let mut session =
-            Self { connection, pending, queued_bytes, has_published, is_cluster, used };
+        let mut session = Self { connection, pending, queued_bytes, has_published, used };
         if let Some(first) = first {
             session.queue(first);
         }
@@ -98,14 +91,14 @@ impl PublishSession {
     }
 
     fn queue(&mut self, job: PublicationJob) {
-        if self.is_cluster && job.key.is_some() {
-            return job.complete(Err(NotPublished::KeyNotSupported));
-        }
         let starts_at = self.queued_bytes;
         let before = self.connection.unsent_bytes();
         match &job.key {
-            Some(key) => command::queue_once(&mut self.connection, key, &job.publications),
-            None => command::queue_each(&mut self.connection, &job.publications),
+            Some(key) => self.connection.queue_bytes(&command::once(key, job.publications.iter())),
+            None => {
+                let words = job.publications.iter().map(command::words);
+                words.for_each(|words| self.connection.queue_bytes(&words));
+            }
         }
         self.queued_bytes += (self.connection.unsent_bytes() - before) as u64;
         self.used = Instant::now();

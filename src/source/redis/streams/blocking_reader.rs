@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use redis::ConnectionAddr;
 use ssegate_hub::ChannelName;
 use ssegate_resp::Value;
 use tokio::sync::Notify;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 
 use super::ReaderState;
 use super::entry::{EntriesReply, ReplyBudget};
+use crate::source::redis::cluster::Redirect;
 use crate::source::redis::connection::{ConnectionKind, NO_ID, RedisConnection};
 use crate::source::redis::error::{SourceError, SourceErrorKind};
 use crate::source::redis::retry::RETRY_INTERVAL;
@@ -31,9 +33,16 @@ const MAX_ENTRIES_PER_STREAM: usize = 512;
 /// Entries delivered to the hub as one batch.
 const BATCH: usize = 512;
 
+/// The `BLOCK` timeout in a Cluster: nobody wakes a connection that waits for a stream that moves to another node.
+const CLUSTER_BLOCK: Duration = Duration::from_secs(1);
+
 /// The streams of one connection, and what it is doing.
 #[derive(Debug, Default)]
 pub(super) struct BlockingReader {
+    // In a Cluster, where one command may name streams of one slot alone.
+    slot: Option<u16>,
+    /// The node of a Cluster that it is connected to.
+    pub(super) node: RefCell<Option<ConnectionAddr>>,
     pub(super) names: RefCell<HashSet<ChannelName>>,
     // Incremented when the streams or their positions change.
     version: Cell<u64>,
@@ -42,13 +51,21 @@ pub(super) struct BlockingReader {
     changed: Notify,
     /// The id of the connection (`CLIENT ID`).
     pub(super) connection_id: Cell<i64>,
+    /// The slot of a Cluster is on its way to another node.
+    pub(super) is_moving: Cell<bool>,
     /// Redis refused the `XREAD`: one of the keys may not be a stream, or may be denied.
     pub(super) is_refused: Cell<bool>,
 }
 
 impl BlockingReader {
-    pub(super) fn has_capacity(&self) -> bool {
-        self.names.borrow().len() < MAX_STREAMS
+    /// One for streams of this slot of a Cluster.
+    pub(super) fn of_slot(slot: Option<u16>) -> Self {
+        Self { slot, ..Self::default() }
+    }
+
+    /// Whether it may read one more stream, of this slot.
+    pub(super) fn has_capacity(&self, slot: Option<u16>) -> bool {
+        self.slot == slot && self.names.borrow().len() < MAX_STREAMS
     }
 
     /// Records that the streams or their positions have changed.
@@ -64,11 +81,16 @@ impl BlockingReader {
 
     /// Reads until the connection fails.
     pub(super) async fn run(self: Rc<Self>, state: Rc<ReaderState>) -> SourceError {
-        let opening = state.open(ConnectionKind::Command);
-        let mut connection = match opening.await {
+        let most = state.max_event_bytes;
+        let opened = match self.slot {
+            None => state.server.open(most, ConnectionKind::Command).await,
+            Some(slot) => state.server.open_owner(slot, most).await,
+        };
+        let mut connection = match opened {
             Ok(connection) => connection,
             Err(error) => return error,
         };
+        self.node.replace(connection.server.clone());
         self.connection_id.set(connection.id());
         state.add_connections(1);
         let Err(error) = self.read_streams(&mut connection, &state).await;
@@ -86,6 +108,9 @@ impl BlockingReader {
         loop {
             let version = self.version.get();
             let (names, positions) = self.positions(state);
+            if names.is_empty() && self.slot.is_some() {
+                return Err(SourceError::Redirected("nothing is read any more".to_owned()));
+            }
             if names.is_empty() || self.is_refused.get() {
                 self.changed.notified().await;
                 continue;
@@ -93,7 +118,11 @@ impl BlockingReader {
             let count = max_entries.min(MAX_ENTRIES / names.len()).max(1);
             // A connection that cannot be unblocked returns more often, to include new streams.
             let can_unblock = connection.id() != NO_ID && state.can_unblock.get();
-            let block = if can_unblock { BLOCK } else { SHORT_BLOCK };
+            let block = match (can_unblock, self.slot) {
+                (false, _) => SHORT_BLOCK,
+                (true, None) => BLOCK,
+                (true, Some(_)) => CLUSTER_BLOCK,
+            };
             queue_xread(connection, (count, block), &names, &positions);
             self.blocked_version.set(Some(version));
             let reply = tokio::time::timeout(REPLY_TIMEOUT, connection.read_value()).await;
@@ -115,6 +144,7 @@ impl BlockingReader {
                     };
                 }
                 Value::Error(message) => {
+                    self.check_redirect(&message, state)?;
                     let error = SourceError::Refused(String::from_utf8_lossy(&message).into());
                     let error = error.for_command(describe(&names));
                     if matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Busy) {
@@ -180,6 +210,24 @@ impl BlockingReader {
         state.flush(delivered as u64);
         Ok(is_truncated)
     }
+
+    /// Whether an error of a node of a Cluster refuses nothing.
+    ///
+    /// # Errors
+    /// It says that the streams are to be read elsewhere, or later.
+    fn check_redirect(&self, message: &[u8], state: &ReaderState) -> Result<(), SourceError> {
+        let (node, cluster) = (self.node.borrow(), state.server.cluster());
+        let (Some(node), Some((_, cluster)), Some(_)) = (&*node, cluster, self.slot) else {
+            return Ok(());
+        };
+        match Redirect::of(message, node) {
+            None => return Ok(()),
+            Some(Redirect::Moved(slot, owner)) => cluster.moved(slot, &owner),
+            Some(Redirect::Wait) => cluster.outdate(),
+            Some(Redirect::Ask(_) | Redirect::TryAgain) => self.is_moving.set(true),
+        }
+        Err(SourceError::Redirected(String::from_utf8_lossy(message).into_owned()))
+    }
 }
 
 /// Describes a refused `XREAD`. Redis does not say which stream it means, so each is then tried
@@ -193,7 +241,7 @@ fn describe(names: &[ChannelName]) -> String {
 }
 
 /// The streams of a reply with their entries; in RESP2 each pair is an array.
-fn parse_streams(reply: Value) -> Option<Vec<(Value, Value)>> {
+pub(super) fn parse_streams(reply: Value) -> Option<Vec<(Value, Value)>> {
     let pair = |pair| match pair {
         Value::Array(pair) => {
             <[Value; 2]>::try_from(pair).ok().map(|[name, entries]| (name, entries))

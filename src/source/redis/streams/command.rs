@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use redis::ConnectionAddr;
 use ssegate_hub::ChannelName;
 
 use super::fork_search::ForkSearch;
@@ -18,12 +19,15 @@ pub(super) enum StreamCommand {
     /// A mark: the commands before it were sent when the connection was opened.
     Initialized,
     Ping,
-    Unblock,
+    /// `CLIENT UNBLOCK`, at this node of a Cluster.
+    Unblock(Option<ConnectionAddr>),
     Range(RangeRead),
     /// `XINFO STREAM` for a range read.
     RangeInfo(RangeRead),
     /// `XRANGE` or `XREVRANGE`, to find out whether a followed stream is still the same.
     Search(StreamSearch),
+    /// `XREAD` that does not wait, for a stream that no connection waits for; with the number of its assignment.
+    Poll(ChannelName, u64),
 }
 
 /// A search in a followed stream.
@@ -37,12 +41,24 @@ pub(super) struct StreamSearch {
     pub(super) fork: ForkSearch,
 }
 
+impl StreamCommand {
+    /// The stream that it is about.
+    pub(super) fn stream(&self) -> Option<&ChannelName> {
+        match self {
+            Self::Info(name) | Self::Probe(name) | Self::Poll(name, _) => Some(name),
+            Self::Range(range) | Self::RangeInfo(range) => Some(&range.call.log),
+            Self::Search(search) => Some(&search.name),
+            Self::Initialized | Self::Ping | Self::Unblock(_) => None,
+        }
+    }
+}
+
 /// The command and the stream, for error messages: Redis does not say which stream it means.
 impl fmt::Display for StreamCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Info(name) => write!(f, "XINFO of the stream {name:?}"),
-            Self::Probe(name) => write!(f, "XREAD of the stream {name:?}"),
+            Self::Probe(name) | Self::Poll(name, _) => write!(f, "XREAD of the stream {name:?}"),
             Self::RangeInfo(range) => write!(f, "XINFO of the stream {:?}", range.call.log),
             Self::Range(range) => {
                 write!(f, "{} of the stream {:?}", range.command().0, range.call.log)
@@ -56,7 +72,7 @@ impl fmt::Display for StreamCommand {
                 )
             }
             Self::Initialized | Self::Ping => f.write_str("PING"),
-            Self::Unblock => f.write_str("CLIENT UNBLOCK"),
+            Self::Unblock(_) => f.write_str("CLIENT UNBLOCK"),
         }
     }
 }

@@ -3,7 +3,9 @@
 //! Each set of streams ([`readers`]) has a connection that blocks in `XREAD BLOCK` ([`blocking_reader`]). One
 //! more connection ([`session`]) sends all other commands: to learn where a stream starts, what it
 //! contains and whether it is still the same ([`progress`], [`info`]), and to unblock a connection
-//! when its set has changed. All connections are opened and closed together. The streams and the
+//! when its set has changed. All connections are opened and closed together. In a Cluster each slot is at one of the
+//! nodes: a connection waits for the streams of one slot, some streams are [`polled`], all other commands go to the owner
+//! of their stream ([`link`]), and each connection is opened again by itself. The streams and the
 //! ids up to which they were read outlive them, so nothing that Redis still has is missed in
 //! between.
 
@@ -14,10 +16,12 @@ mod command;
 mod entry;
 mod fork_search;
 mod info;
+mod link;
 #[cfg(test)]
 mod model_stream;
 #[cfg(test)]
 mod oracle;
+mod polled;
 mod progress;
 mod range;
 mod readers;
@@ -41,7 +45,6 @@ use self::entry::StreamEntry;
 use self::progress::{Comparison, StreamProgress};
 pub(crate) use self::server::StreamServer;
 use self::session::StreamSession;
-use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::retry::{FailureLog, backoff};
 use crate::health::Health;
@@ -102,11 +105,12 @@ impl StreamReader {
         let mut attempt = 0;
         loop {
             state.health.set_log_source_ready(false);
-            match state.recording_changes(state.open(ConnectionKind::Command)).await {
-                Ok(connection) => {
+            let opening = state.server.open_link(state.max_event_bytes);
+            match state.recording_changes(opening).await {
+                Ok(link) => {
                     state.log_connected();
                     let (error, is_initialized) =
-                        StreamSession::new(connection, Rc::clone(&state)).run().await;
+                        StreamSession::new(link, Rc::clone(&state)).run().await;
                     state.connections.set(0);
                     state.add_connections(0);
                     // Range reads that are pending are sent again on the next connection.
@@ -128,10 +132,6 @@ impl StreamReader {
 }
 
 impl ReaderState {
-    async fn open(&self, kind: ConnectionKind) -> Result<RedisConnection, SourceError> {
-        self.server.open(self.max_event_bytes, kind).await
-    }
-
     fn log_connected(&self) {
         // The embedded bus cannot be away.
         if let StreamServer::Redis(server) = &self.server {

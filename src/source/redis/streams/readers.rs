@@ -1,45 +1,89 @@
-//! Which blocking reader reads which stream.
+//! Which streams are read, and how: a connection waits for them, or, in a Cluster, they are polled.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use ssegate_hub::ChannelName;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::ReaderState;
 use super::blocking_reader::BlockingReader;
+use super::polled::PolledStreams;
+use crate::source::redis::cluster::slot_of;
 use crate::source::redis::connection::NO_ID;
 use crate::source::redis::error::SourceError;
 
-/// The blocking readers beside one command connection. They end when it is dropped.
+/// Slots of a Cluster for which a connection waits, at most: each needs one of its own. Streams of further slots are
+/// polled.
+const MAX_SLOTS: usize = 64;
+
+/// How long streams are polled whose slot is on its way to another node.
+const MOVING: Duration = Duration::from_secs(2);
+
+/// What reads the streams of one session. Ends when it is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Readers {
+    is_cluster: bool,
     all: Vec<Rc<BlockingReader>>,
-    tasks: JoinSet<SourceError>,
+    tasks: JoinSet<EndedReader>,
     by_stream: HashMap<ChannelName, Rc<BlockingReader>>,
+    pub(super) polled: PolledStreams,
+}
+
+/// A reader that has failed.
+#[derive(Debug)]
+pub(super) struct EndedReader {
+    /// `None`: its task has panicked.
+    pub(super) reader: Option<Rc<BlockingReader>>,
+    pub(super) error: SourceError,
 }
 
 impl Readers {
+    /// Of streams in a Cluster, or at one server.
+    pub(super) fn new(is_cluster: bool) -> Self {
+        Self { is_cluster, ..Self::default() }
+    }
+
     /// Whether no stream is being read.
     pub(super) fn is_empty(&self) -> bool {
-        self.by_stream.is_empty()
+        self.by_stream.is_empty() && self.polled.is_empty()
     }
 
     /// The streams that are being read.
     pub(super) fn streams(&self) -> Vec<ChannelName> {
-        self.by_stream.keys().cloned().collect()
+        self.by_stream.keys().cloned().chain(self.polled.names()).collect()
     }
 
-    /// Waits until a reader fails. Returns its error; `None` if there are no readers. Cancel safe.
-    pub(super) async fn failed(&mut self) -> Option<SourceError> {
+    /// Waits until a reader fails; `None` if there are no readers. Cancel safe.
+    pub(super) async fn failed(&mut self) -> Option<EndedReader> {
         let ended = self.tasks.join_next().await?;
-        Some(ended.unwrap_or_else(|error| SourceError::Unexpected(error.to_string())))
+        Some(ended.unwrap_or_else(|error| EndedReader {
+            reader: None,
+            error: SourceError::Unexpected(error.to_string()),
+        }))
+    }
+
+    /// A reader in a Cluster has failed. Returns its streams, which are not read any more.
+    pub(super) fn remove_ended(&mut self, ended: &Rc<BlockingReader>) -> HashSet<ChannelName> {
+        self.all.retain(|reader| !Rc::ptr_eq(reader, ended));
+        let names = ended.names.take();
+        for name in &names {
+            self.by_stream.remove(name);
+        }
+        if ended.is_moving.get() {
+            let until = Instant::now() + MOVING;
+            names.iter().for_each(|name| self.polled.expect(name.clone(), until));
+        }
+        names
     }
 
     /// Lets a reader read this stream, a new one if all are full. If one reads it already, it starts
     /// again from where the stream stands now if `has_moved`.
     pub(super) fn read(&mut self, name: ChannelName, has_moved: bool, state: &Rc<ReaderState>) {
         match self.by_stream.get(&name) {
+            None if self.polled.has(&name) => self.polled.restart(&name, has_moved),
             None => self.assign(name, state),
             Some(reader) if has_moved => reader.mark_changed(),
             Some(_) => {}
@@ -47,11 +91,19 @@ impl Readers {
     }
 
     fn assign(&mut self, name: ChannelName, state: &Rc<ReaderState>) {
-        let reader = match self.all.iter().find(|reader| reader.has_capacity()) {
+        let slot = self.is_cluster.then(|| slot_of(name.as_str().as_bytes()));
+        let with_room = self.all.iter().find(|reader| reader.has_capacity(slot));
+        let reader = match with_room {
+            _ if self.polled.is_expected(&name) => return self.polled.add(name),
             Some(reader) => Rc::clone(reader),
+            None if self.is_cluster && self.all.len() >= MAX_SLOTS => return self.polled.add(name),
             None => {
-                let reader = Rc::new(BlockingReader::default());
-                self.tasks.spawn_local(Rc::clone(&reader).run(Rc::clone(state)));
+                let reader = Rc::new(BlockingReader::of_slot(slot));
+                let (running, state) = (Rc::clone(&reader), Rc::clone(state));
+                self.tasks.spawn_local(async move {
+                    let error = Rc::clone(&running).run(state).await;
+                    EndedReader { reader: Some(running), error }
+                });
                 self.all.push(Rc::clone(&reader));
                 reader
             }
@@ -61,8 +113,16 @@ impl Readers {
         self.by_stream.insert(name, reader);
     }
 
+    /// Waits again for streams that were polled while their slot moved.
+    pub(super) fn end_moves(&mut self, state: &Rc<ReaderState>) {
+        for name in self.polled.take_settled(Instant::now()) {
+            self.assign(name, state);
+        }
+    }
+
     /// Stops reading a stream. No effect if it is not being read.
     pub(super) fn remove(&mut self, name: &ChannelName) {
+        self.polled.remove(name);
         if let Some(reader) = self.by_stream.remove(name) {
             reader.names.borrow_mut().remove(name);
             reader.mark_changed();
@@ -82,10 +142,12 @@ impl Readers {
         self.all.iter().any(|reader| reader.is_outdated())
     }
 
-    /// The ids of the connections whose `XREAD` is outdated.
-    pub(super) fn outdated_connections(&self) -> Vec<String> {
-        let outdated = self.all.iter().filter(|reader| reader.is_outdated());
-        let ids = outdated.map(|reader| reader.connection_id.get());
-        ids.filter(|id| *id != NO_ID).map(|id| id.to_string()).collect()
+    /// The readers whose `XREAD` is outdated and can be unblocked.
+    pub(super) fn outdated(&self) -> Vec<Rc<BlockingReader>> {
+        let outdated = self
+            .all
+            .iter()
+            .filter(|reader| reader.is_outdated() && reader.connection_id.get() != NO_ID);
+        outdated.cloned().collect()
     }
 }

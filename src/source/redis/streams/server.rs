@@ -5,6 +5,9 @@ use std::io;
 
 use ssegate_bus::{Broker, BusConnection};
 
+use super::link::StreamLink;
+use crate::source::redis::cluster::Cluster;
+use crate::source::redis::cluster_commands::ClusterCommands;
 use crate::source::redis::connection::{ConnectionKind, RedisConnection};
 use crate::source::redis::error::SourceError;
 use crate::source::redis::server::RedisServer;
@@ -19,6 +22,45 @@ pub(crate) enum StreamServer {
 }
 
 impl StreamServer {
+    /// Where the commands of a session go.
+    pub(super) async fn open_link(
+        &self,
+        max_event_bytes: usize,
+    ) -> Result<StreamLink, SourceError> {
+        // In a Cluster this asks which node owns what.
+        let connection = self.open(max_event_bytes, ConnectionKind::Command).await?;
+        Ok(match self.cluster() {
+            Some((server, cluster)) => StreamLink::Cluster(Box::new(ClusterCommands::new(
+                server,
+                cluster,
+                max_event_bytes,
+            ))),
+            None => StreamLink::server(connection),
+        })
+    }
+
+    /// Connects to the node that owns a slot of a Cluster.
+    pub(super) async fn open_owner(
+        &self,
+        slot: u16,
+        max_event_bytes: usize,
+    ) -> Result<RedisConnection, SourceError> {
+        let found = self.cluster();
+        let (server, owner) = found
+            .and_then(|(server, cluster)| Some((server, cluster.owner(slot)?)))
+            .ok_or_else(|| SourceError::Redirected(format!("nobody owns the slot {slot} yet")))?;
+        RedisConnection::open_at_node(server, owner, (max_event_bytes, ConnectionKind::Command))
+            .await
+    }
+
+    /// The Cluster, if it is one.
+    pub(super) fn cluster(&self) -> Option<(&RedisServer, &Cluster)> {
+        match self {
+            Self::Redis(server) => Some((server, server.cluster()?)),
+            Self::Bus(_) => None,
+        }
+    }
+
     /// Connects, and completes the handshake.
     pub(super) async fn open(
         &self,

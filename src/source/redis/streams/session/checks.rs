@@ -15,6 +15,9 @@ impl StreamSession {
     /// Compares the progress of a stream with the reply to `XINFO STREAM`, and reads the stream
     /// from there; or finds out first whether it is still the same.
     pub(super) fn compare(&mut self, name: ChannelName, info: &StreamInfo) {
+        if self.is_stale(&name) {
+            return;
+        }
         let is_new_connection = self.unchecked.remove(&name);
         self.refused.remove(&name);
         let comparison = {
@@ -60,6 +63,9 @@ impl StreamSession {
         (name, info, is_new_connection): (&ChannelName, &StreamInfo, bool),
         outcome: ForkOutcome,
     ) {
+        if self.is_stale(name) {
+            return;
+        }
         let comparison = {
             let mut streams = self.state.streams.borrow_mut();
             let stream = streams.get_mut(name.as_str()).filter(|stream| stream.last.is_some());

@@ -1,9 +1,10 @@
 //! The command connection for streams, and the readers that run beside it.
 //!
 //! Replies arrive in the order of the commands. What is done with those about a followed stream is in
-//! [`checks`], with those for a client's past in [`ranges`].
+//! [`checks`], with those for a client's past in [`ranges`], and when streams of a Cluster move in [`moves`].
 
 mod checks;
+mod moves;
 mod ranges;
 #[cfg(test)]
 mod tests;
@@ -23,9 +24,9 @@ use super::check_pace::CheckPace;
 use super::command::{StreamCommand, StreamSearch};
 use super::fork_search::ForkOutcome;
 use super::info::StreamInfo;
+use super::link::StreamLink;
 use super::range::RangeRead;
 use super::readers::Readers;
-use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::{SourceError, SourceErrorKind, with_others};
 use crate::source::redis::retry::{RETRY_INTERVAL, sample_to_retry};
 use crate::source::redis::silence::{SILENCE_INTERVAL, Silence};
@@ -35,15 +36,20 @@ const UNBLOCK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// One command connection after its handshake.
 pub(super) struct StreamSession {
-    connection: RedisConnection,
+    link: StreamLink,
     state: Rc<ReaderState>,
-    pending: VecDeque<StreamCommand>,
     // Streams with a pending `StreamCommand::Info`, one at most: its reply is compared with the
     // progress when it was sent. Also those with a search that it has begun.
     pending_info: HashSet<ChannelName>,
     // Streams of which a search finds out whether they are still the same.
     searching: HashSet<ChannelName>,
     readers: Readers,
+    // Streams of a Cluster whose pending check is of what was read before they were at another node.
+    stale: HashSet<ChannelName>,
+    // Streams of a Cluster that are checked again soon: what reads them has failed.
+    to_recheck: HashSet<ChannelName>,
+    // Streams of a Cluster that were checked again just now, since they are at another node.
+    moved: HashSet<ChannelName>,
     // Streams that Redis refused to read.
     refused: HashSet<ChannelName>,
     // Streams without a reply on this connection yet: entries may have been missed while
@@ -61,15 +67,17 @@ pub(super) struct StreamSession {
 }
 
 impl StreamSession {
-    pub(super) fn new(connection: RedisConnection, state: Rc<ReaderState>) -> Self {
-        let now = Instant::now();
+    pub(super) fn new(link: StreamLink, state: Rc<ReaderState>) -> Self {
+        let (now, readers) = (Instant::now(), Readers::new(link.is_cluster()));
         Self {
-            connection,
+            link,
             state,
-            pending: VecDeque::new(),
             pending_info: HashSet::new(),
             searching: HashSet::new(),
-            readers: Readers::default(),
+            readers,
+            stale: HashSet::new(),
+            to_recheck: HashSet::new(),
+            moved: HashSet::new(),
             refused: HashSet::new(),
             unchecked: HashSet::new(),
             waiting_ranges: VecDeque::new(),
@@ -101,15 +109,19 @@ impl StreamSession {
             self.update_readiness();
             let needs_unblock = state.can_unblock.get() && self.readers.needs_unblock();
             let unblock_at = self.last_unblock + UNBLOCK_INTERVAL;
+            let poll_at = self.readers.polled.due();
             tokio::select! {
-                read = self.connection.exchange() => {
+                read = self.link.exchange() => {
                     read?;
                     self.silence.end(Instant::now());
                     self.handle_replies()?;
                 }
                 changes = state.hub.source_requests(SourceKind::Logs) => self.apply_changes(changes),
                 calls = state.hub.log_reads(SourceKind::Logs) => self.waiting_ranges.extend(calls.map(RangeRead::new)),
-                Some(error) = self.readers.failed() => return Err(error),
+                Some(ended) = self.readers.failed() => self.replace_reader(ended)?,
+                () = tokio::time::sleep_until(poll_at.unwrap_or(unblock_at)), if poll_at.is_some() => {
+                    self.poll_streams();
+                }
                 () = state.reader_refused.notified() => self.probe_refused_readers(),
                 () = tokio::time::sleep_until(unblock_at), if needs_unblock => self.unblock(),
                 _ = timers.tick() => self.check_timers()?,
@@ -126,17 +138,17 @@ impl StreamSession {
         for name in names {
             self.send_info(name);
         }
-        self.send("PING", [].into_iter(), StreamCommand::Initialized);
+        if !self.link.is_cluster() {
+            self.send("PING", [].into_iter(), StreamCommand::Initialized);
+        }
     }
 
     /// Handles everything that was read.
     fn handle_replies(&mut self) -> Result<(), SourceError> {
-        while let Some(value) = self.connection.next_value()? {
-            let Some(command) = self.pending.pop_front() else {
-                return Err(SourceError::Unexpected(format!("{value:?}")));
-            };
-            self.handle(command, value)?;
+        while let Some((command, reply)) = self.link.next()? {
+            self.handle(command, reply)?;
         }
+        self.handle_failure();
         Ok(())
     }
 
@@ -149,11 +161,6 @@ impl StreamSession {
                     return self.handle_error(command, message);
                 }
                 Ok(StreamInfo::ABSENT)
-            }
-            Value::Push(_) => {
-                // Not a reply.
-                self.pending.push_front(command);
-                return Ok(());
             }
             reply => Err(reply),
         };
@@ -177,9 +184,12 @@ impl StreamSession {
             (StreamCommand::Range(_) | StreamCommand::Search(_), Ok(_)) => {
                 return Err(SourceError::Unexpected("invalid reply to XRANGE".into()));
             }
+            (StreamCommand::Poll(name, number), reply) => {
+                self.handle_poll(&name, number, reply.err().unwrap_or(Value::Null))?;
+            }
             (StreamCommand::Probe(name), _) => self.send_info(name),
             (StreamCommand::Initialized, _) => self.is_initialized = true,
-            (StreamCommand::Ping | StreamCommand::Unblock, _) => {}
+            (StreamCommand::Ping | StreamCommand::Unblock(_), _) => {}
         }
         Ok(())
     }
@@ -197,7 +207,7 @@ impl StreamSession {
         if matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Busy) {
             return Err(error);
         }
-        if matches!(command, StreamCommand::Unblock) {
+        if matches!(command, StreamCommand::Unblock(_)) {
             self.state.refuse_unblock(&error);
             return Ok(());
         }
@@ -222,8 +232,15 @@ impl StreamSession {
             StreamCommand::Search(StreamSearch { name, info, is_new_connection, .. }) => {
                 self.conclude((&name, &info, is_new_connection), ForkOutcome::Whole);
             }
+            StreamCommand::Poll(name, number) => {
+                if self.readers.polled.end(&name, number) {
+                    self.forget(&name);
+                    self.unchecked.insert(name.clone());
+                    self.refused.insert(name);
+                }
+            }
             StreamCommand::Initialized => self.is_initialized = true,
-            StreamCommand::Ping | StreamCommand::Unblock => {}
+            StreamCommand::Ping | StreamCommand::Unblock(_) => {}
         }
         Ok(())
     }
@@ -233,6 +250,7 @@ impl StreamSession {
         self.readers.remove(name);
         self.refused.remove(name);
         self.unchecked.remove(name);
+        self.to_recheck.remove(name);
     }
 
     fn apply_changes(&mut self, changes: impl Iterator<Item = (Subscription, SourceRequest)>) {
@@ -266,44 +284,43 @@ impl StreamSession {
             stream.begin_check();
         }
         let arguments = ["STREAM", name.as_str()];
-        self.connection.queue("XINFO", arguments.into_iter());
-        self.pending.push_back(StreamCommand::Info(name));
+        self.link.send("XINFO", arguments.into_iter(), StreamCommand::Info(name.clone()));
     }
 
     /// Sends `XREAD` to find out whether the stream may be read, then `XINFO`: an ACL may allow one
     /// of them only.
     fn send_probe(&mut self, name: ChannelName) {
         let arguments = ["COUNT", "1", "STREAMS", name.as_str(), "$"];
-        self.connection.queue("XREAD", arguments.into_iter());
-        self.pending.push_back(StreamCommand::Probe(name));
+        self.link.send("XREAD", arguments.into_iter(), StreamCommand::Probe(name.clone()));
     }
 
     fn send<'a>(
         &mut self,
-        name: &str,
+        name: &'a str,
         arguments: impl ExactSizeIterator<Item = &'a str>,
         command: StreamCommand,
     ) {
-        self.connection.queue(name, arguments);
-        self.pending.push_back(command);
+        self.link.send(name, arguments, command);
     }
 
     /// Unblocks the connections whose `XREAD` is outdated.
     fn unblock(&mut self) {
         self.last_unblock = Instant::now();
-        for connection in self.readers.outdated_connections() {
-            let arguments = ["UNBLOCK", connection.as_str()];
-            self.send("CLIENT", arguments.into_iter(), StreamCommand::Unblock);
+        for reader in self.readers.outdated() {
+            let (id, node) = (reader.connection_id.get().to_string(), reader.node.borrow().clone());
+            let arguments = ["UNBLOCK", id.as_str()];
+            self.send("CLIENT", arguments.into_iter(), StreamCommand::Unblock(node));
         }
     }
 
     fn check_timers(&mut self) -> Result<(), SourceError> {
         let now = Instant::now();
-        let is_ping_due = self.silence.check(now)?;
+        // In a Cluster each connection has a time limit of its own.
+        let is_ping_due = !self.link.is_cluster() && self.silence.check(now)?;
         if self.check_pace.is_due(now) && self.pending_info.is_empty() {
             self.check_streams();
         }
-        if is_ping_due && self.pending.is_empty() {
+        if is_ping_due && self.link.is_idle() {
             self.send("PING", [].into_iter(), StreamCommand::Ping);
         }
         Ok(())
@@ -319,6 +336,11 @@ impl StreamSession {
     }
 
     fn retry_refused(&mut self) {
+        self.moved.clear();
+        for name in std::mem::take(&mut self.to_recheck) {
+            self.recheck(name);
+        }
+        self.readers.end_moves(&Rc::clone(&self.state));
         for name in sample_to_retry(&self.refused) {
             self.send_probe(name);
         }
@@ -327,7 +349,10 @@ impl StreamSession {
         }
     }
 
-    fn update_readiness(&self) {
+    fn update_readiness(&mut self) {
+        if self.link.is_cluster() {
+            self.is_initialized |= self.unchecked.iter().all(|name| self.refused.contains(name));
+        }
         // One key that a client asks for and that is not a stream must not make the gateway unready
         // for all other clients; if Redis refuses every stream, it is unready.
         let is_refused = !self.refused.is_empty() && self.readers.is_empty();

@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::source::redis::connection::{ConnectionKind, RedisConnection};
 use crate::source::redis::streams::command::{StreamCommand, StreamSearch};
 use crate::source::redis::streams::fork_search::{ForkSearch, SearchStep};
+use crate::source::redis::streams::link::StreamLink;
 use crate::source::redis::streams::model_stream::ModelStream;
 use crate::source::redis::streams::progress::StreamProgress;
 use crate::source::redis::streams::{ReaderState, StreamReader, StreamServer};
@@ -26,7 +27,7 @@ fn session() -> (StreamSession, Rc<ReaderState>) {
     let metrics = Metrics::new().expect("metrics");
     let server = StreamServer::Bus(broker);
     let reader = StreamReader::new(server, MAX_EVENT_BYTES, hub, Health::default(), metrics);
-    (StreamSession::new(connection, Rc::clone(&reader.0)), reader.0)
+    (StreamSession::new(StreamLink::server(connection), Rc::clone(&reader.0)), reader.0)
 }
 
 #[tokio::test]
@@ -47,7 +48,7 @@ async fn a_stream_that_is_followed_again_while_its_search_is_refused_is_read() {
         let refused = session.handle_error(StreamCommand::Search(search), "NOPERM".to_owned());
         refused.expect("the session goes on");
         let is_asked = |command: &&StreamCommand| matches!(command, StreamCommand::Info(asked) if *asked == name);
-        assert_eq!(session.pending.iter().filter(is_asked).count(), 1, "where it stands");
+        assert_eq!(session.link.pending().iter().filter(is_asked).count(), 1, "where it stands");
         assert_eq!(session.readers.streams(), []);
         session.compare(name.clone(), &stream.info());
         assert_eq!(session.readers.streams(), std::slice::from_ref(&name));

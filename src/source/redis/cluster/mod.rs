@@ -1,22 +1,30 @@
-//! A Redis Cluster: through which of its nodes the gateway listens.
+//! A Redis Cluster: through which of its nodes the gateway listens, and which of them owns a key.
 //!
 //! Each node passes on what is published at any other, to all of its own subscribers ("Publish/Subscribe" of
 //! <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>). So all channels are heard through one
 //! node, once, and another takes its place when that cannot be reached, is cut off from the rest, or hears nothing.
+//!
+//! A key belongs to a [`slot`], and that to one node: what the nodes say of it is kept ([`slot_map`]), asked for again
+//! ([`cluster_watch`](super::cluster_watch)), and corrected by each [`redirect`].
+//! [`cluster_commands`](super::cluster_commands) sends each command to the owner of its key.
+
+mod redirect;
+mod slot;
+mod slot_map;
+
+pub(super) use self::redirect::Redirect;
+pub(super) use self::slot::{slot_of, tag_of};
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redis::ConnectionAddr;
-use ssegate_resp::Value;
+use tokio::sync::Notify;
 
+use self::slot_map::{ClusterSlots, SlotMap};
 use super::connection::RedisConnection;
 use super::error::SourceError;
 use super::location::{ClusterAddress, ShownAddress};
-use super::sentinel::{at_same_tls, host_and_port};
-
-/// Nodes that are remembered, at most: a Cluster has 1,000.
-const MAX_NODES: usize = 1000;
 
 /// The nodes of a Cluster. A cheap handle.
 #[derive(Clone)]
@@ -25,12 +33,17 @@ pub(crate) struct Cluster(Arc<ClusterShared>);
 struct ClusterShared {
     address: ClusterAddress,
     known: Mutex<KnownNodes>,
+    // Notified when what is known of the slots has shown to be wrong.
+    outdated: Notify,
 }
 
 #[derive(Default)]
 struct KnownNodes {
     // As a node has named them last.
     nodes: Vec<ConnectionAddr>,
+    map: SlotMap,
+    // How often the map has changed.
+    version: u64,
     // The one that the gateway listens through.
     current: Option<ConnectionAddr>,
     // One that was left because it heard nothing: used again if there is no other.
@@ -39,17 +52,18 @@ struct KnownNodes {
 }
 
 /// What one node says of the Cluster.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct ClusterView {
     /// It takes part in the Cluster, and sees enough of it.
     pub(super) is_ok: bool,
-    /// All nodes that it knows; `None`: the gateway may not ask.
-    pub(super) nodes: Option<Vec<ConnectionAddr>>,
+    /// All nodes that it knows, and what they own; `None`: the gateway may not ask.
+    pub(super) slots: Option<ClusterSlots>,
 }
 
 impl Cluster {
     pub(super) fn new(address: ClusterAddress) -> Self {
-        Self(Arc::new(ClusterShared { address, known: Mutex::default() }))
+        let (known, outdated) = (Mutex::default(), Notify::new());
+        Self(Arc::new(ClusterShared { address, known, outdated }))
     }
 
     /// The node that the gateway listens through, or did last.
@@ -80,11 +94,19 @@ impl Cluster {
         candidates
     }
 
-    /// A node has named all nodes; `None`: it may not be asked, which is said once.
-    pub(super) fn learn(&self, nodes: Option<Vec<ConnectionAddr>>) {
+    /// A node has said what it knows. Whether it may not be asked is said once. One that is cut off from the rest is
+    /// believed about the slots only if nothing is known of them.
+    pub(super) fn learn(&self, view: ClusterView) {
         let mut known = self.lock();
-        match nodes {
-            Some(nodes) if !nodes.is_empty() => known.nodes = nodes,
+        match view.slots {
+            Some(slots) if !slots.nodes.is_empty() => {
+                known.nodes = slots.nodes;
+                let is_new = known.map != slots.map;
+                if is_new && (view.is_ok || known.map == SlotMap::default()) {
+                    known.map = slots.map;
+                    known.version += 1;
+                }
+            }
             Some(_) => {}
             None if std::mem::replace(&mut known.is_refusal_told, true) => {}
             None => tracing::info!(
@@ -92,6 +114,43 @@ impl Cluster {
                  redis.url"
             ),
         }
+    }
+
+    /// A node has said that this one owns a slot.
+    pub(super) fn moved(&self, slot: u16, owner: &ConnectionAddr) {
+        let mut known = self.lock();
+        known.map.set(slot..=slot, owner);
+        known.version += 1;
+        drop(known);
+        self.outdate();
+    }
+
+    /// How often what is known of the slots has changed.
+    pub(super) fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// A node has executed a command about a slot: it owns that, where nothing else is known.
+    pub(super) fn serves(&self, slot: u16, node: &ConnectionAddr) {
+        let mut known = self.lock();
+        if known.map.owner(slot).is_none() {
+            known.map.set(slot..=slot, node);
+        }
+    }
+
+    /// What is known of the slots may be wrong: nodes are to be asked soon.
+    pub(super) fn outdate(&self) {
+        self.0.outdated.notify_one();
+    }
+
+    /// Waits until what is known may be wrong. Cancel safe.
+    pub(super) async fn outdated(&self) {
+        self.0.outdated.notified().await;
+    }
+
+    /// The node that owns a slot, if that is known.
+    pub(super) fn owner(&self, slot: u16) -> Option<ConnectionAddr> {
+        self.lock().map.owner(slot).cloned()
     }
 
     /// The gateway listens through this node.
@@ -131,12 +190,12 @@ impl RedisConnection {
         address: &ConnectionAddr,
     ) -> Result<ClusterView, SourceError> {
         let is_ok = self.sees_cluster().await?;
-        let nodes = match self.request("CLUSTER", ["SLOTS"].into_iter()).await {
-            Ok(slots) => Some(nodes(&slots, address)),
+        let slots = match self.request("CLUSTER", ["SLOTS"].into_iter()).await {
+            Ok(slots) => Some(ClusterSlots::parse(&slots, address)),
             Err(error) if error.is_unavailable() => None,
             Err(error) => return Err(error.for_command("CLUSTER SLOTS")),
         };
-        Ok(ClusterView { is_ok, nodes })
+        Ok(ClusterView { is_ok, slots })
     }
 
     /// Whether the node sees enough of its Cluster to serve. One that does not say is taken to.
@@ -159,37 +218,6 @@ impl RedisConnection {
 
 const STATE_FAIL: &[u8] = b"cluster_state:fail";
 
-/// The nodes of a reply to `CLUSTER SLOTS`: `[[first, last, [host, port, id, …], …], …]`, masters and replicas. A node that
-/// does not know its own host is where it was asked.
-fn nodes(slots: &Value, asked: &ConnectionAddr) -> Vec<ConnectionAddr> {
-    let mut nodes = Vec::new();
-    for range in array(slots) {
-        for node in array(range).iter().skip(2) {
-            let [host, Value::Integer(port), ..] = array(node) else { continue };
-            let host = match host.as_bytes().and_then(|host| str::from_utf8(host).ok()) {
-                None | Some("" | "?") => match asked {
-                    ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host,
-                    _ => continue,
-                },
-                Some(host) => host,
-            };
-            let Some((host, port)) = host_and_port(host, &port.to_string()) else { continue };
-            let node = at_same_tls(asked, host, port);
-            if nodes.len() < MAX_NODES && !nodes.contains(&node) {
-                nodes.push(node);
-            }
-        }
-    }
-    nodes
-}
-
-fn array(value: &Value) -> &[Value] {
-    match value {
-        Value::Array(parts) => parts,
-        _ => &[],
-    }
-}
-
 /// The node that it listens through, for people.
 impl fmt::Display for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -202,11 +230,9 @@ impl fmt::Display for Cluster {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use redis::ConnectionAddr;
-    use ssegate_resp::Value;
 
-    use super::{Cluster, ClusterAddress, nodes};
+    use super::{Cluster, ClusterAddress, ClusterSlots, ClusterView, SlotMap};
 
     fn at(port: u16) -> ConnectionAddr {
         ConnectionAddr::Tcp("10.0.0.1".to_owned(), port)
@@ -217,52 +243,43 @@ mod tests {
         Cluster::new(ClusterAddress::new(seeds).expect("a node"))
     }
 
+    fn learn(cluster: &Cluster, is_ok: bool, nodes: &[u16]) {
+        let nodes: Vec<_> = nodes.iter().map(|port| at(*port)).collect();
+        let mut map = SlotMap::default();
+        nodes.iter().take(1).for_each(|node| map.set(0..=16_383, node));
+        cluster.learn(ClusterView { is_ok, slots: Some(ClusterSlots { nodes, map }) });
+    }
+
+    #[test]
+    fn a_node_that_is_cut_off_is_believed_about_slots_only_if_nothing_is_known() {
+        let cluster = cluster(&[1]);
+        assert_eq!(cluster.owner(7), None);
+        learn(&cluster, false, &[2]);
+        assert_eq!(cluster.owner(7), Some(at(2)));
+        learn(&cluster, true, &[3]);
+        learn(&cluster, false, &[4]);
+        assert_eq!(cluster.owner(7), Some(at(3)));
+        cluster.moved(7, &at(5));
+        assert_eq!((cluster.owner(7), cluster.owner(8)), (Some(at(5)), Some(at(3))));
+    }
+
     #[test]
     fn the_node_that_is_used_is_tried_first_and_one_that_hears_nothing_last() {
         let cluster = cluster(&[1, 2]);
         assert_eq!(cluster.candidates(), [at(1), at(2)]);
-        cluster.learn(Some(vec![at(2), at(3), at(1)]));
+        learn(&cluster, true, &[2, 3, 1]);
         cluster.listens_through(&at(3));
         assert_eq!(cluster.candidates(), [at(3), at(2), at(1)]);
         assert_eq!(cluster.others(), [at(2), at(1)]);
         cluster.leave();
         assert_eq!(cluster.candidates(), [at(2), at(1), at(3)]);
         // One that says nothing of the others.
-        cluster.learn(Some(Vec::new()));
-        cluster.learn(None);
+        learn(&cluster, true, &[]);
+        cluster.learn(ClusterView { is_ok: true, slots: None });
         cluster.listens_through(&at(2));
         cluster.leave();
         assert_eq!(cluster.candidates(), [at(3), at(1), at(2)]);
         cluster.listens_through(&at(2));
         assert_eq!(cluster.candidates()[0], at(2), "it is used again");
-    }
-
-    #[test]
-    fn nodes_are_read_from_what_redis_replies() {
-        let text = |text: &'static str| Value::Bulk(Bytes::from_static(text.as_bytes()));
-        let node = |host: Value, port| Value::Array(vec![host, Value::Integer(port), text("id")]);
-        let range = |nodes: Vec<Value>| {
-            let ends = vec![Value::Integer(0), Value::Integer(100)];
-            Value::Array(ends.into_iter().chain(nodes).collect())
-        };
-        let slots = Value::Array(vec![
-            range(vec![node(text("10.0.0.1"), 7), node(text("10.0.0.1"), 8)]),
-            range(vec![node(text("10.0.0.1"), 7), node(text("a b"), 9), node(text("x"), 0)]),
-            range(vec![node(Value::Null, 10), node(text(""), 11), node(text("?"), 12)]),
-            Value::Null,
-            range(vec![Value::Null]),
-        ]);
-        assert_eq!(nodes(&slots, &at(7)), [at(7), at(8), at(10), at(11), at(12)]);
-        let tls = ConnectionAddr::TcpTls {
-            host: "a".to_owned(),
-            port: 1,
-            insecure: true,
-            tls_params: None,
-        };
-        let found = nodes(&slots, &tls);
-        assert!(
-            found.iter().all(|node| matches!(node, ConnectionAddr::TcpTls { insecure: true, .. }))
-        );
-        assert_eq!(nodes(&Value::Null, &at(7)), []);
     }
 }

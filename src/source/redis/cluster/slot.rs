@@ -1,0 +1,92 @@
+//! Hash slots: which key, and which sharded channel, belongs to which of the 16,384 parts of a Cluster
+//! (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#key-distribution-model>).
+
+/// How many slots a Cluster has.
+pub(in super::super) const SLOTS: u16 = 16_384;
+
+/// The slot of a key: the CRC16 of its hash tag, or of all of it.
+pub(in super::super) fn slot_of(key: &[u8]) -> u16 {
+    crc16(hashed_part(key)) % SLOTS
+}
+
+/// A hash tag, without its braces, that belongs to this slot: a name with it in braces does so, too.
+pub(in super::super) fn tag_of(slot: u16) -> String {
+    // Every slot has one among these: the test below finds them.
+    let mut tags = (0..MAX_TAG).map(|number: u32| number.to_string());
+    tags.find(|tag| slot_of(tag.as_bytes()) == slot).unwrap_or_default()
+}
+
+/// Numbers below this have all slots.
+const MAX_TAG: u32 = 1 << 20;
+
+/// What is between the first opening brace and the first closing one behind it, unless that is nothing.
+fn hashed_part(key: &[u8]) -> &[u8] {
+    let tag = key.iter().position(|&byte| byte == b'{').and_then(|open| {
+        let behind = &key[open + 1..];
+        let close = behind.iter().position(|&byte| byte == b'}')?;
+        Some(&behind[..close]).filter(|tag| !tag.is_empty())
+    });
+    tag.unwrap_or(key)
+}
+
+/// CRC-16/XMODEM: polynomial 0x1021, starting at zero, without reflection.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, &byte| (crc << 8) ^ TABLE[usize::from(crc.to_be_bytes()[0] ^ byte)])
+}
+
+const TABLE: [u16; 256] = table();
+
+const fn table() -> [u16; 256] {
+    let mut table = [0; 256];
+    let mut at: usize = 0;
+    while at < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
+        let mut crc = (at as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            bit += 1;
+        }
+        table[at] = crc;
+        at += 1;
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_TAG, SLOTS, crc16, slot_of, tag_of};
+
+    #[test]
+    fn slots_are_those_of_redis() {
+        // The check value of the specification, and what CLUSTER KEYSLOT replies.
+        assert_eq!(crc16(b"123456789"), 0x31C3);
+        for (key, slot) in [
+            ("123456789", 12739),
+            ("foo", 12182),
+            ("bar", 5061),
+            ("", 0),
+            ("user1000", 3443),
+            ("{user1000}.following", 3443),
+            ("foo{user1000}{bar}", 3443),
+        ] {
+            assert_eq!(slot_of(key.as_bytes()), slot, "{key}");
+        }
+        // No tag, a brace in the tag, an empty one before another.
+        assert_eq!(slot_of(b"foo{}{bar}"), crc16(b"foo{}{bar}") % SLOTS);
+        assert_eq!(slot_of(b"foo{{bar}}zap"), slot_of(b"{bar"));
+        assert_eq!(slot_of(b"foo{bar"), crc16(b"foo{bar") % SLOTS);
+    }
+
+    #[test]
+    fn each_slot_has_a_tag() {
+        let mut found = vec![false; usize::from(SLOTS)];
+        for number in 0..MAX_TAG {
+            found[usize::from(slot_of(number.to_string().as_bytes()))] = true;
+        }
+        assert!(found.iter().all(|found| *found));
+        for slot in [0, 1, 5460, SLOTS - 1] {
+            assert_eq!(slot_of(format!("key{{{}}}", tag_of(slot)).as_bytes()), slot);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Which node owns which slot, as the nodes say it.
+
+use redis::ConnectionAddr;
+use ssegate_resp::Value;
+
+use super::super::sentinel::{at_same_tls, host_and_port};
+use super::slot::SLOTS;
+
+/// Nodes that are remembered, at most: a Cluster has 1,000.
+const MAX_NODES: usize = 1000;
+
+/// A slot without an owner.
+const NOBODY: u16 = u16::MAX;
+
+/// The owner of each slot. Empty: nothing is known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct SlotMap {
+    owners: Vec<ConnectionAddr>,
+    // For each slot where its owner is in `owners`.
+    by_slot: Vec<u16>,
+}
+
+/// What a node says of all nodes: masters and replicas, and who owns what.
+#[derive(Debug, Default, PartialEq)]
+pub(in super::super) struct ClusterSlots {
+    pub(super) nodes: Vec<ConnectionAddr>,
+    pub(super) map: SlotMap,
+}
+
+impl SlotMap {
+    /// The owner of this slot, if it is known.
+    pub(super) fn owner(&self, slot: u16) -> Option<&ConnectionAddr> {
+        self.owners.get(usize::from(*self.by_slot.get(usize::from(slot))?))
+    }
+
+    /// This node owns these slots. No effect for a slot that does not exist.
+    pub(super) fn set(&mut self, slots: std::ops::RangeInclusive<u16>, owner: &ConnectionAddr) {
+        let known = self.owners.iter().position(|known| known == owner);
+        if known.is_none() && self.owners.len() >= MAX_NODES {
+            return;
+        }
+        let at = known.unwrap_or_else(|| {
+            self.owners.push(owner.clone());
+            self.owners.len() - 1
+        });
+        self.by_slot.resize(usize::from(SLOTS), NOBODY);
+        let (first, last) = (usize::from(*slots.start()), usize::from(*slots.end()));
+        if let (Some(range), Ok(at)) = (self.by_slot.get_mut(first..=last), u16::try_from(at)) {
+            range.fill(at);
+        }
+    }
+}
+
+impl ClusterSlots {
+    /// Reads a reply to `CLUSTER SLOTS`: `[[first, last, [host, port, id, …], …], …]`, the master before its replicas. A
+    /// node that does not know its own host is where it was asked.
+    pub(super) fn parse(slots: &Value, asked: &ConnectionAddr) -> Self {
+        let mut parsed = Self::default();
+        for range in array(slots) {
+            let range = array(range);
+            for (at, node) in range.iter().skip(2).enumerate() {
+                let Some(node) = address(array(node), asked) else { continue };
+                if at == 0
+                    && let [Value::Integer(first), Value::Integer(last), ..] = range
+                    && let (Ok(first), Ok(last)) = (u16::try_from(*first), u16::try_from(*last))
+                    && first <= last
+                {
+                    parsed.map.set(first..=last, &node);
+                }
+                if parsed.nodes.len() < MAX_NODES && !parsed.nodes.contains(&node) {
+                    parsed.nodes.push(node);
+                }
+            }
+        }
+        parsed
+    }
+}
+
+fn address(node: &[Value], asked: &ConnectionAddr) -> Option<ConnectionAddr> {
+    let [host, Value::Integer(port), ..] = node else { return None };
+    let host = host.as_bytes().and_then(|host| str::from_utf8(host).ok());
+    node_address(host.unwrap_or_default(), &port.to_string(), asked)
+}
+
+/// The address of a node that another one names, which was asked at `asked`: without a host it is the same one.
+pub(super) fn node_address(
+    host: &str,
+    port: &str,
+    asked: &ConnectionAddr,
+) -> Option<ConnectionAddr> {
+    let host = match (host, asked) {
+        ("" | "?", ConnectionAddr::Tcp(own, _) | ConnectionAddr::TcpTls { host: own, .. }) => own,
+        ("" | "?", _) => return None,
+        (host, _) => host,
+    };
+    let (host, port) = host_and_port(host, port)?;
+    Some(at_same_tls(asked, host, port))
+}
+
+fn array(value: &Value) -> &[Value] {
+    match value {
+        Value::Array(parts) => parts,
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use redis::ConnectionAddr;
+    use ssegate_resp::Value;
+
+    use super::{ClusterSlots, SlotMap};
+
+    fn at(port: u16) -> ConnectionAddr {
+        ConnectionAddr::Tcp("10.0.0.1".to_owned(), port)
+    }
+
+    #[test]
+    fn nodes_and_owners_are_read_from_what_redis_replies() {
+        let text = |text: &'static str| Value::Bulk(Bytes::from_static(text.as_bytes()));
+        let node = |host: Value, port| Value::Array(vec![host, Value::Integer(port), text("id")]);
+        let range = |first, nodes: Vec<Value>| {
+            let ends = vec![Value::Integer(first), Value::Integer(first + 99)];
+            Value::Array(ends.into_iter().chain(nodes).collect())
+        };
+        let slots = Value::Array(vec![
+            range(0, vec![node(text("10.0.0.1"), 7), node(text("10.0.0.1"), 8)]),
+            range(100, vec![node(text("10.0.0.1"), 7), node(text("a b"), 9), node(text("x"), 0)]),
+            range(200, vec![node(Value::Null, 10), node(text(""), 11), node(text("?"), 12)]),
+            range(70_000, vec![node(text("10.0.0.1"), 7)]),
+            Value::Null,
+            range(300, vec![Value::Null]),
+        ]);
+        let parsed = ClusterSlots::parse(&slots, &at(7));
+        assert_eq!(parsed.nodes, [at(7), at(8), at(10), at(11), at(12)]);
+        for (slot, owner) in [(0, Some(7)), (199, Some(7)), (200, Some(10)), (300, None)] {
+            assert_eq!(parsed.map.owner(slot).cloned(), owner.map(at), "{slot}");
+        }
+        let tls = ConnectionAddr::TcpTls {
+            host: "a".to_owned(),
+            port: 1,
+            insecure: true,
+            tls_params: None,
+        };
+        let found = ClusterSlots::parse(&slots, &tls).nodes;
+        assert!(
+            found.iter().all(|node| matches!(node, ConnectionAddr::TcpTls { insecure: true, .. }))
+        );
+        assert_eq!(ClusterSlots::parse(&Value::Null, &at(7)), ClusterSlots::default());
+    }
+
+    #[test]
+    fn one_slot_moves_alone() {
+        let mut map = SlotMap::default();
+        assert_eq!(map.owner(5), None);
+        map.set(0..=100, &at(1));
+        map.set(5..=5, &at(2));
+        map.set(16_384..=16_384, &at(3));
+        assert_eq!(
+            [4, 5, 6].map(|slot| map.owner(slot)),
+            [Some(&at(1)), Some(&at(2)), Some(&at(1))]
+        );
+        assert_eq!(map.owner(101), None);
+    }
+}

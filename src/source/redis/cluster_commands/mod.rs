@@ -1,0 +1,361 @@
+//! Commands to the nodes of a Cluster: each goes to the owner of its slot, by one connection for each node.
+//!
+//! A node that does not serve a slot says where or when that is served, and the command is sent again: nothing of that is
+//! seen from outside. The commands of one slot are executed in the order in which they were given, also while it moves:
+//! once a node has not executed one of them, no other is sent until all replies for the slot are there, and then those
+//! that are left are sent in their order.
+
+mod node;
+
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::ConnectionAddr;
+use ssegate_resp::Value;
+use tokio::time::{Instant, sleep_until};
+
+use self::node::{CommandNode, LostCommand};
+use super::cluster::{Cluster, Redirect};
+use super::error::{SourceError, SourceErrorKind};
+use super::server::RedisServer;
+
+/// How long a node may take to reply. It replies in the order of the commands, so one that is late is stuck.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// When a command is sent again that no node could serve.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// Times that a command is sent elsewhere at once, at most: two nodes may each name the other for a moment.
+const MAX_REDIRECTS: u32 = 5;
+/// A connection that was not used for so long is closed: services cut one after some minutes, some without a word.
+const IDLE: Duration = Duration::from_secs(30);
+/// How often it is looked for what is late.
+const TICK: Duration = Duration::from_millis(25);
+
+/// A command, and what names it in its result.
+#[derive(Debug)]
+pub(super) struct KeyCommand<T> {
+    /// The command and its arguments.
+    pub(super) words: Vec<Bytes>,
+    /// Where it belongs.
+    pub(super) target: CommandTarget,
+    /// What it does twice is what it does once: it is sent again after a connection was lost.
+    pub(super) is_repeatable: bool,
+    /// It is not sent any more from then on.
+    pub(super) deadline: Option<Instant>,
+    /// Comes back with the result.
+    pub(super) tag: T,
+}
+
+/// Which node executes a command.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum CommandTarget {
+    /// The owner of this slot.
+    Slot(u16),
+    /// Any.
+    AnyNode,
+    /// This one, if it is connected.
+    Node(ConnectionAddr),
+}
+
+/// Why there is no reply to a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoReply {
+    /// It was not sent, and will not be.
+    Unsent,
+    /// It was sent, and the connection was lost: it may have been executed.
+    Lost,
+    /// It was sent, and there was no reply in time.
+    TimedOut,
+}
+
+/// The tag of a command, and its reply, which may be an error reply.
+pub(super) type CommandDone<T> = (T, Result<Value, NoReply>);
+
+/// Sends commands to the nodes of a Cluster. Connects when there is something to send.
+pub(super) struct ClusterCommands<T> {
+    server: RedisServer,
+    cluster: Cluster,
+    max_reply_bytes: usize,
+    nodes: Vec<CommandNode<T>>,
+    // `None`: the commands that any node may execute.
+    slots: HashMap<Option<u16>, SlotCommands<T>>,
+    done: VecDeque<CommandDone<T>>,
+    next_number: u64,
+    // Which of the nodes is any.
+    any: usize,
+    failure: Option<NodeFailure>,
+}
+
+/// A connection was lost, or could not be opened.
+#[derive(Debug)]
+pub(super) struct NodeFailure {
+    pub(super) node: ConnectionAddr,
+    pub(super) error: SourceError,
+    /// Nothing was pending on it.
+    pub(super) was_idle: bool,
+}
+
+/// The commands of one slot.
+struct SlotCommands<T> {
+    in_flight: usize,
+    // Not in any order. While there are some, no other is sent.
+    waiting: Vec<RoutedCommand<T>>,
+    resume_at: Instant,
+}
+
+/// A command on its way.
+struct RoutedCommand<T> {
+    command: KeyCommand<T>,
+    // In which order it was given.
+    number: u64,
+    // The node that its slot is moving to.
+    asks: Option<ConnectionAddr>,
+    redirects: u32,
+}
+
+impl<T> ClusterCommands<T> {
+    /// Sends to the nodes of `cluster`, which is that of `server`. Longer strings in replies are skipped.
+    pub(super) fn new(server: &RedisServer, cluster: &Cluster, max_reply_bytes: usize) -> Self {
+        Self {
+            server: server.clone(),
+            cluster: cluster.clone(),
+            max_reply_bytes,
+            nodes: Vec::new(),
+            slots: HashMap::new(),
+            done: VecDeque::new(),
+            next_number: 0,
+            any: 0,
+            failure: None,
+        }
+    }
+
+    /// Sends a command.
+    pub(super) fn send(&mut self, command: KeyCommand<T>) {
+        let number = self.next_number;
+        self.next_number += 1;
+        let routed = RoutedCommand { command, number, asks: None, redirects: 0 };
+        match self.slots.get_mut(&routed.slot()).filter(|slot| !slot.waiting.is_empty()) {
+            Some(slot) => slot.waiting.push(routed),
+            None => self.dispatch(routed),
+        }
+    }
+
+    /// Whether nothing is pending.
+    pub(super) fn is_idle(&self) -> bool {
+        self.slots.is_empty() && self.done.is_empty()
+    }
+
+    /// Takes the next result.
+    pub(super) fn take_done(&mut self) -> Option<CommandDone<T>> {
+        self.done.pop_front()
+    }
+
+    /// Takes the newest failure.
+    pub(super) fn take_failure(&mut self) -> Option<NodeFailure> {
+        self.failure.take()
+    }
+
+    /// Waits until there is a result or a failure. Cancel safe.
+    pub(super) async fn exchange(&mut self) {
+        loop {
+            self.maintain(Instant::now());
+            if !self.done.is_empty() || self.failure.is_some() {
+                return;
+            }
+            let until = self.next_look();
+            tokio::select! {
+                () = poll_fn(|cx| self.poll_nodes(cx)) => {}
+                () = async {
+                    match until {
+                        Some(until) => sleep_until(until).await,
+                        None => std::future::pending().await,
+                    }
+                } => {}
+            }
+        }
+    }
+
+    fn next_look(&self) -> Option<Instant> {
+        match self.slots.is_empty() {
+            false => Some(Instant::now() + TICK),
+            true => self.nodes.iter().map(|node| node.used + IDLE).min(),
+        }
+    }
+
+    fn poll_nodes(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut has_progressed = false;
+        let mut at = 0;
+        while let Some(node) = self.nodes.get_mut(at) {
+            let Poll::Ready(polled) = node.poll(cx) else {
+                at += 1;
+                continue;
+            };
+            has_progressed = true;
+            let from = node.address.clone();
+            match polled {
+                Ok(replies) => {
+                    at += 1;
+                    replies.into_iter().for_each(|(sent, reply)| self.handle(sent, reply, &from));
+                }
+                Err(error) => self.lose(at, error),
+            }
+        }
+        if has_progressed { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Takes the reply of a node.
+    fn handle(&mut self, mut sent: RoutedCommand<T>, reply: Value, from: &ConnectionAddr) {
+        self.end_flight(sent.slot());
+        let redirect = match &reply {
+            Value::Error(message) if !sent.is_for_one_node() => Redirect::of(message, from),
+            _ => None,
+        };
+        let has_asked = sent.asks.is_some() || matches!(reply, Value::Error(_));
+        if let Some(slot) = sent.slot().filter(|_| !has_asked) {
+            self.cluster.serves(slot, from);
+        }
+        let Some(redirect) = redirect else {
+            self.done.push_back((sent.command.tag, Ok(reply)));
+            return;
+        };
+        sent.redirects += 1;
+        let mut is_later = sent.redirects.is_multiple_of(MAX_REDIRECTS);
+        sent.asks = None;
+        match redirect {
+            Redirect::Moved(slot, owner) => self.cluster.moved(slot, &owner),
+            Redirect::Ask(node) => sent.asks = Some(node),
+            Redirect::TryAgain => is_later = true,
+            Redirect::Wait => {
+                self.cluster.outdate();
+                is_later = true;
+            }
+        }
+        self.hold(sent, is_later);
+    }
+
+    /// Sends a command again once no other of its slot is in flight.
+    fn hold(&mut self, routed: RoutedCommand<T>, is_later: bool) {
+        let now = Instant::now();
+        let resume_at = if is_later { now + RETRY_DELAY } else { now };
+        let slot = self.slot(routed.slot());
+        slot.resume_at = slot.resume_at.max(resume_at);
+        slot.waiting.push(routed);
+    }
+
+    fn dispatch(&mut self, routed: RoutedCommand<T>) {
+        let address = match (&routed.asks, &routed.command.target) {
+            (Some(node), _) => Some(node.clone()),
+            (None, CommandTarget::Node(node)) => {
+                let is_connected = self.nodes.iter().any(|known| known.address == *node);
+                Some(node.clone()).filter(|_| is_connected)
+            }
+            (None, CommandTarget::Slot(slot)) => {
+                self.cluster.owner(*slot).or_else(|| self.any_node())
+            }
+            (None, CommandTarget::AnyNode) => self.any_node(),
+        };
+        let Some(address) = address else {
+            return self.done.push_back((routed.command.tag, Err(NoReply::Unsent)));
+        };
+        self.slot(routed.slot()).in_flight += 1;
+        let at = self.nodes.iter().position(|node| node.address == address);
+        let at = at.unwrap_or_else(|| {
+            self.nodes.push(CommandNode::open(&self.server, address, self.max_reply_bytes));
+            self.nodes.len() - 1
+        });
+        self.nodes[at].send(routed);
+    }
+
+    /// One of the nodes, and after a failure another.
+    fn any_node(&self) -> Option<ConnectionAddr> {
+        let mut nodes = self.cluster.candidates();
+        (!nodes.is_empty()).then(|| nodes.swap_remove(self.any % nodes.len()))
+    }
+
+    fn slot(&mut self, slot: Option<u16>) -> &mut SlotCommands<T> {
+        self.slots.entry(slot).or_insert_with(|| SlotCommands {
+            in_flight: 0,
+            waiting: Vec::new(),
+            resume_at: Instant::now(),
+        })
+    }
+
+    fn end_flight(&mut self, slot: Option<u16>) {
+        if let Some(commands) = self.slots.get_mut(&slot) {
+            commands.in_flight -= 1;
+            if commands.in_flight == 0 && commands.waiting.is_empty() {
+                self.slots.remove(&slot);
+            }
+        }
+    }
+
+    /// The connection to a node is lost, or could not be opened.
+    fn lose(&mut self, at: usize, error: SourceError) {
+        let node = self.nodes.swap_remove(at);
+        let address = node.address.clone();
+        let is_timeout = error.kind() == SourceErrorKind::Timeout;
+        let lost: Vec<LostCommand<T>> = node.into_commands();
+        let was_idle = lost.is_empty();
+        for LostCommand { command: routed, is_unsent } in lost {
+            self.end_flight(routed.slot());
+            let no_reply = match (is_unsent, is_timeout) {
+                (true, _) => NoReply::Unsent,
+                (false, true) => NoReply::TimedOut,
+                (false, false) => NoReply::Lost,
+            };
+            match (is_unsent || routed.command.is_repeatable) && !routed.is_for_one_node() {
+                true => self.hold(RoutedCommand { asks: None, ..routed }, true),
+                false => self.done.push_back((routed.command.tag, Err(no_reply))),
+            }
+        }
+        self.any = self.any.wrapping_add(1);
+        self.failure = Some(NodeFailure { node: address, error, was_idle });
+        self.cluster.outdate();
+    }
+
+    /// Looks for what is late, and for slots whose commands can be sent again.
+    fn maintain(&mut self, now: Instant) {
+        while let Some(at) = self.nodes.iter().position(|node| node.is_late(now, REPLY_TIMEOUT)) {
+            let error = SourceError::Timeout(REPLY_TIMEOUT.as_secs());
+            let error = error.at_server(&self.nodes[at].address);
+            self.lose(at, error);
+        }
+        self.nodes.retain(|node| !node.is_idle() || now < node.used + IDLE);
+        let Self { slots, done, .. } = self;
+        let mut due = Vec::new();
+        for commands in slots.values_mut() {
+            let is_late = |routed: &mut RoutedCommand<T>| {
+                routed.command.deadline.is_some_and(|deadline| deadline <= now)
+            };
+            let late = commands.waiting.extract_if(.., is_late);
+            done.extend(late.map(|routed| (routed.command.tag, Err(NoReply::Unsent))));
+            if commands.in_flight == 0 && commands.resume_at <= now {
+                due.append(&mut commands.waiting);
+            }
+        }
+        slots.retain(|_, commands| commands.in_flight > 0 || !commands.waiting.is_empty());
+        due.sort_by_key(|routed| routed.number);
+        due.into_iter().for_each(|routed| self.dispatch(routed));
+    }
+}
+
+impl<T> RoutedCommand<T> {
+    fn slot(&self) -> Option<u16> {
+        match self.command.target {
+            CommandTarget::Slot(slot) => Some(slot),
+            CommandTarget::AnyNode | CommandTarget::Node(_) => None,
+        }
+    }
+
+    fn is_for_one_node(&self) -> bool {
+        matches!(self.command.target, CommandTarget::Node(_))
+    }
+}
+
+impl<T> std::fmt::Debug for ClusterCommands<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterCommands").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,229 @@
+//! The connection to one node that only listens to sharded channels, and the commands whose replies it owes.
+//!
+//! What a node sends by itself is told from replies by what was sent: a reply that fits no command ends the connection, so
+//! that none is ever taken for another's.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use ssegate_hub::ChannelName;
+use ssegate_resp::Value;
+use tokio::time::Instant;
+
+use super::super::connection::{ConnectionKind, RedisConnection};
+use super::super::error::SourceError;
+use super::super::server::RedisServer;
+use super::super::silence::Silence;
+use super::channels::ShardPlace;
+
+/// A node that is listened to.
+pub(super) struct ShardNode {
+    pub(super) place: ShardPlace,
+    link: ShardNodeLink,
+    // In the order of sending; before the connection is open they are sent with it.
+    pending: VecDeque<PendingCommand>,
+    silence: Silence,
+}
+
+enum ShardNodeLink {
+    Opening(Pin<Box<dyn Future<Output = Result<RedisConnection, SourceError>>>>),
+    Open(Box<RedisConnection>),
+}
+
+/// A command about sharded channels.
+#[derive(Debug)]
+pub(super) enum ShardCommand {
+    /// `SSUBSCRIBE`, for channels of one slot.
+    Subscribe(Vec<ChannelName>),
+    /// `SUNSUBSCRIBE`.
+    Unsubscribe(ChannelName),
+    /// `PING`.
+    Ping,
+}
+
+struct PendingCommand {
+    command: ShardCommand,
+    // Of its names, how many are confirmed.
+    confirmed: usize,
+}
+
+impl ShardNode {
+    /// Connects to a node of `server`.
+    pub(super) fn open(server: &RedisServer, place: ShardPlace, max_event_bytes: usize) -> Self {
+        let (server, node) = (server.clone(), place.clone());
+        let opening = async move {
+            let kind = ConnectionKind::PubSub;
+            match node {
+                None => RedisConnection::open(&server, max_event_bytes, kind).await,
+                Some(node) => {
+                    RedisConnection::open_at_node(&server, node, (max_event_bytes, kind)).await
+                }
+            }
+        };
+        let (link, pending) = (ShardNodeLink::Opening(Box::pin(opening)), VecDeque::new());
+        Self { place, link, pending, silence: Silence::new(Instant::now()) }
+    }
+
+    /// Whether nothing is pending.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Sends a command, once the connection is open. Behind a `SUNSUBSCRIBE` comes a `PING`: its reply ends what may be
+    /// said of that.
+    pub(super) fn send(&mut self, command: ShardCommand) {
+        let is_last = !matches!(command, ShardCommand::Unsubscribe(_));
+        self.push(command);
+        if !is_last {
+            self.push(ShardCommand::Ping);
+        }
+    }
+
+    fn push(&mut self, command: ShardCommand) {
+        if let ShardNodeLink::Open(connection) = &mut self.link {
+            queue(connection, &command);
+        }
+        self.pending.push_back(PendingCommand { command, confirmed: 0 });
+    }
+
+    /// Goes on with connecting, or with reading: then values are there.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SourceError>> {
+        match &mut self.link {
+            ShardNodeLink::Opening(opening) => {
+                let mut connection = Box::new(ready!(opening.as_mut().poll(cx))?);
+                self.pending.iter().for_each(|pending| queue(&mut connection, &pending.command));
+                self.link = ShardNodeLink::Open(connection);
+                self.silence.end(Instant::now());
+                Poll::Ready(Ok(()))
+            }
+            ShardNodeLink::Open(connection) => {
+                ready!(connection.poll_exchanged(cx))?;
+                self.silence.end(Instant::now());
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// The next value that was read.
+    pub(super) fn next_value(&mut self) -> Result<Option<Value>, SourceError> {
+        match &mut self.link {
+            ShardNodeLink::Opening(_) => Ok(None),
+            ShardNodeLink::Open(connection) => connection.next_value(),
+        }
+    }
+
+    /// Takes the command that the next reply belongs to.
+    pub(super) fn pop(&mut self) -> Option<ShardCommand> {
+        self.pending.pop_front().map(|pending| pending.command)
+    }
+
+    /// Takes the command that an error belongs to. A `PING` is not refused: that is the reply to the `SUNSUBSCRIBE` before
+    /// it, whose message was one that the node had sent by itself (<https://github.com/valkey-io/valkey/issues/1066>).
+    pub(super) fn take_refused(&mut self) -> Option<ShardCommand> {
+        let front = self.pending.front().map(|pending| &pending.command);
+        match front {
+            Some(ShardCommand::Ping) => None,
+            _ => self.pop(),
+        }
+    }
+
+    /// One name of the next command is subscribed to. Returns all of its names, if it is the last one.
+    ///
+    /// # Errors
+    /// Nobody has asked for it.
+    pub(super) fn confirm(
+        &mut self,
+        name: &ChannelName,
+    ) -> Result<Option<Vec<ChannelName>>, SourceError> {
+        let unexpected = || SourceError::Unexpected(format!("ssubscribe of {name:?}"));
+        let front = self.pending.front_mut().ok_or_else(unexpected)?;
+        let ShardCommand::Subscribe(names) = &front.command else { return Err(unexpected()) };
+        if names.get(front.confirmed) != Some(name) {
+            return Err(unexpected());
+        }
+        front.confirmed += 1;
+        let is_last = front.confirmed == names.len();
+        Ok(match is_last.then(|| self.pop()).flatten() {
+            Some(ShardCommand::Subscribe(names)) => Some(names),
+            _ => None,
+        })
+    }
+
+    /// Whether the next command has asked to unsubscribe from this channel: it is done then.
+    pub(super) fn take_unsubscribed(&mut self, name: &ChannelName) -> bool {
+        let front = self.pending.front().map(|pending| &pending.command);
+        let is_asked = matches!(front, Some(ShardCommand::Unsubscribe(left)) if left == name);
+        if is_asked {
+            self.pop();
+        }
+        is_asked
+    }
+
+    /// Sends a `PING` if the connection is silent.
+    ///
+    /// # Errors
+    /// It is silent for too long.
+    pub(super) fn check_liveness(&mut self, now: Instant) -> Result<(), SourceError> {
+        if matches!(self.link, ShardNodeLink::Open(_)) && self.silence.check(now)? {
+            let is_ping = |pending: &PendingCommand| matches!(pending.command, ShardCommand::Ping);
+            if !self.pending.iter().any(is_ping) {
+                self.send(ShardCommand::Ping);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Queues a command with the names that Redis has.
+fn queue(connection: &mut RedisConnection, command: &ShardCommand) {
+    let names = |names: &[ChannelName]| -> Vec<String> {
+        names.iter().filter_map(|name| name.as_sharded()).map(str::to_owned).collect()
+    };
+    let (word, names) = match command {
+        ShardCommand::Subscribe(all) => ("SSUBSCRIBE", names(all)),
+        ShardCommand::Unsubscribe(name) => ("SUNSUBSCRIBE", names(std::slice::from_ref(name))),
+        ShardCommand::Ping => ("PING", Vec::new()),
+    };
+    connection.queue(word, names.iter().map(String::as_str));
+}
+
+impl fmt::Debug for ShardNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardNode").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::IntoConnectionInfo as _;
+    use ssegate_hub::ChannelName;
+
+    use super::{RedisServer, ShardCommand, ShardNode};
+    use crate::source::redis::location::RedisLocation;
+
+    #[test]
+    fn what_a_node_unsubscribes_by_itself_is_no_reply() {
+        let info = "redis://127.0.0.1:1".into_connection_info().expect("a URL");
+        let server = RedisServer::new(RedisLocation::server(&info));
+        let [a, b] = ["a", "b"].map(|name| ChannelName::sharded(name).expect("a name"));
+        let mut node = ShardNode::open(&server, None, 1);
+        node.send(ShardCommand::Subscribe(vec![a.clone()]));
+        assert!(!node.take_unsubscribed(&a), "nobody has asked for it");
+        assert_eq!(node.confirm(&a).expect("asked"), Some(vec![a.clone()]));
+        assert!(node.confirm(&a).is_err());
+        // It says so by itself, then refuses the command, and none of it belongs to what was sent behind.
+        node.send(ShardCommand::Unsubscribe(a.clone()));
+        node.send(ShardCommand::Subscribe(vec![b.clone()]));
+        assert!(node.take_unsubscribed(&a));
+        assert!(node.take_refused().is_none());
+        assert!(matches!(node.pop(), Some(ShardCommand::Ping)));
+        assert_eq!(node.confirm(&b).expect("asked"), Some(vec![b]));
+        // It only refuses.
+        node.send(ShardCommand::Unsubscribe(a));
+        assert!(matches!(node.take_refused(), Some(ShardCommand::Unsubscribe(_))));
+        assert!(matches!(node.pop(), Some(ShardCommand::Ping)));
+        assert!(node.is_idle());
+    }
+}

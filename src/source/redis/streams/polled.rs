@@ -1,0 +1,169 @@
+//! Streams of a Cluster for which no connection waits: they are asked for new entries again and again.
+//!
+//! Those of slots beyond as many as have connections, and those whose slot moves to another node: there a waiting
+//! connection would not be woken. Pure: time is passed in.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use ssegate_hub::ChannelName;
+use tokio::time::Instant;
+
+/// How often each is asked for at most; less often where there are many.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// Entries of one stream that are asked for together, at most.
+const MAX_ENTRIES: usize = 512;
+/// How many are asked for in a second, at most.
+const MAX_PER_SECOND: u32 = 20_000;
+
+/// The streams that are polled.
+#[derive(Debug, Default)]
+pub(super) struct PolledStreams {
+    names: HashMap<ChannelName, PolledStream>,
+    // Streams whose slots are moving, and until when they are polled for that.
+    moving: HashMap<ChannelName, Instant>,
+    next_number: u64,
+    due: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct PolledStream {
+    // A reply to a poll of an earlier assignment is of no use.
+    number: u64,
+    is_pending: bool,
+    // Entries that are asked for together.
+    most: usize,
+}
+
+impl PolledStreams {
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    pub(super) fn has(&self, name: &ChannelName) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// All of them.
+    pub(super) fn names(&self) -> impl Iterator<Item = ChannelName> {
+        self.names.keys().cloned()
+    }
+
+    /// The stream is to be polled until then, once it is read.
+    pub(super) fn expect(&mut self, name: ChannelName, until: Instant) {
+        self.moving.insert(name, until);
+    }
+
+    /// Whether it is to be polled, because its slot is moving.
+    pub(super) fn is_expected(&self, name: &ChannelName) -> bool {
+        self.moving.contains_key(name)
+    }
+
+    /// Polls a stream from now on.
+    pub(super) fn add(&mut self, name: ChannelName) {
+        self.next_number += 1;
+        self.names.insert(
+            name,
+            PolledStream { number: self.next_number, is_pending: false, most: MAX_ENTRIES },
+        );
+        self.due.get_or_insert_with(Instant::now);
+    }
+
+    /// Reads it from where it stands now, if that has moved.
+    pub(super) fn restart(&mut self, name: &ChannelName, has_moved: bool) {
+        if has_moved {
+            self.add(name.clone());
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &ChannelName) {
+        self.names.remove(name);
+        if self.names.is_empty() {
+            self.due = None;
+        }
+    }
+
+    /// When the next ones are to be asked for; `None`: there are none.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Begins to ask for all that are not being asked for. Returns each with the number of its assignment, and with how
+    /// many entries are to be asked for.
+    pub(super) fn begin(&mut self, now: Instant) -> Vec<(ChannelName, u64, usize)> {
+        let count = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        let interval = INTERVAL.max(Duration::from_secs(1) * count / MAX_PER_SECOND);
+        self.due = (count > 0).then(|| now + interval);
+        let idle = self.names.iter_mut().filter(|(_, stream)| !stream.is_pending);
+        idle.map(|(name, stream)| {
+            stream.is_pending = true;
+            (name.clone(), stream.number, stream.most)
+        })
+        .collect()
+    }
+
+    /// The reply has come to a poll of this assignment. Returns whether that still counts.
+    pub(super) fn end(&mut self, name: &ChannelName, number: u64) -> bool {
+        let stream = self.names.get_mut(name).filter(|stream| stream.number == number);
+        stream.is_some_and(|stream| {
+            stream.is_pending = false;
+            true
+        })
+    }
+
+    /// Entries have come: there may be more. After a reply that was too long fewer are asked for: most of it was
+    /// discarded.
+    pub(super) fn hurry(&mut self, name: &ChannelName, is_truncated: bool, now: Instant) {
+        if let Some(stream) = self.names.get_mut(name) {
+            stream.most = match is_truncated {
+                true => (stream.most / 4).max(1),
+                false => (stream.most * 2).min(MAX_ENTRIES),
+            };
+            self.due = Some(now);
+        }
+    }
+
+    /// Removes those whose slot was moving for long enough.
+    pub(super) fn take_settled(&mut self, now: Instant) -> Vec<ChannelName> {
+        let settled: Vec<_> =
+            self.moving.extract_if(|_, until| *until <= now).map(|(name, _)| name).collect();
+        let read = settled.into_iter().filter(|name| self.names.remove(name).is_some());
+        read.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ssegate_hub::ChannelName;
+    use tokio::time::Instant;
+
+    use super::PolledStreams;
+
+    #[test]
+    fn streams_are_polled_in_turn_and_waited_for_once_their_slot_has_moved() {
+        let (mut polled, now) = (PolledStreams::default(), Instant::now());
+        let name = |text: &str| ChannelName::new(text).expect("a name");
+        assert_eq!(polled.due(), None);
+        polled.expect(name("a"), now + Duration::from_secs(2));
+        assert!(polled.is_expected(&name("a")) && !polled.has(&name("a")));
+        polled.add(name("a"));
+        let asked = polled.begin(now);
+        assert_eq!(asked.len(), 1);
+        assert!(polled.begin(now).is_empty(), "the reply is owed");
+        assert_eq!(polled.due(), Some(now + Duration::from_millis(50)));
+        // It starts again elsewhere: what was asked for before is of no use.
+        polled.restart(&name("a"), true);
+        assert!(!polled.end(&name("a"), asked[0].1));
+        let again = polled.begin(now);
+        assert!(polled.end(&name("a"), again[0].1));
+        assert!(polled.take_settled(now).is_empty());
+        assert_eq!(polled.take_settled(now + Duration::from_secs(2)), [name("a")]);
+        assert!(polled.is_empty() && !polled.is_expected(&name("a")));
+        // Many are asked for less often each.
+        (0..40_000).for_each(|number| polled.add(name(&number.to_string())));
+        assert_eq!(polled.begin(now).len(), 40_000);
+        assert_eq!(polled.due(), Some(now + Duration::from_secs(2)));
+    }
+}
