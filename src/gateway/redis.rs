@@ -1,34 +1,24 @@
 //! Starts what reads from a Redis and publishes in it.
 
-use ssegate_hub::Hub;
-use tokio::sync::mpsc;
-
 use super::revoking::ControlParts;
+use super::source_parts::SourceParts;
 use super::tasks::Tasks;
-use crate::health::Health;
-use crate::metrics::Metrics;
-use crate::source::SourceSettings;
-use crate::source::publishing::PublicationJob;
 use crate::source::redis::{
-    ControlChannel, PubSub, RedisLocation, RedisPublisher, RedisServer, SentinelWatch,
-    StreamReader, StreamServer,
+    ControlChannel, PubSub, RedisLocation, RedisPresence, RedisPublisher, RedisServer,
+    SentinelWatch, StreamReader, StreamServer,
 };
 
 /// What the tasks of a Redis are started with.
 pub(super) struct RedisParts {
     pub(super) location: RedisLocation,
-    pub(super) source: SourceSettings,
-    pub(super) publications: mpsc::Receiver<PublicationJob>,
-    pub(super) hub: Hub,
-    pub(super) control: Option<ControlParts>,
-    pub(super) health: Health,
-    pub(super) metrics: Metrics,
+    pub(super) parts: SourceParts,
 }
 
 impl RedisParts {
     /// Starts the tasks.
     pub(super) fn start(self, tasks: &mut Tasks) {
-        let Self { location, source, publications, hub, control, health, metrics } = self;
+        let Self { location, parts } = self;
+        let SourceParts { source, publications, hub, control, presence, health, metrics } = parts;
         let seen = || (health.clone(), metrics.clone());
         let server = RedisServer::new(location);
         for watch in SentinelWatch::all(&server, &health, &metrics) {
@@ -47,6 +37,11 @@ impl RedisParts {
             let ends = (reader, outgoing);
             let control = ControlChannel::new(server.clone(), channel, ends, of_control, counts);
             tasks.spawn("the control channel", control.run());
+        }
+        if let Some(work) = presence.work(true) {
+            let (of_presence, counts) = seen();
+            let presence = RedisPresence::new(server.clone(), work, of_presence, counts);
+            tasks.spawn("the presence", presence.run());
         }
         let publisher = RedisPublisher::new(server, publications, health, metrics);
         tasks.spawn("the publisher", publisher.run());

@@ -174,6 +174,7 @@ pub(super) mod tests {
     use crate::server::listener::{Acceptor, Listener, ShardHandle};
     use crate::server::shard_server::ShardServer;
     use crate::service::{KeptStreams, RequestSettings, Service, SharedStreams};
+    use crate::source::presence::Presence;
     use crate::source::publishing::Publisher;
 
     /// The path of a request whose handler panics, in unit tests.
@@ -204,6 +205,7 @@ pub(super) mod tests {
             handover: None,
             keep: None,
             share: None,
+            presence: None,
         }
     }
 
@@ -237,7 +239,7 @@ pub(super) mod tests {
                 router,
                 requests,
                 (shard.clone(), sharing),
-                (Publisher::new(1 << 20).0, kept, shared),
+                (Publisher::new(1 << 20).0, kept, shared, Presence::new(metrics.clone())),
                 health,
                 (metrics.clone(), access),
                 memory,

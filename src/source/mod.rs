@@ -22,7 +22,7 @@
 //! gateways publish for each other to [`Hub::hear_for_all`] and [`Hub::hear_for_one`].
 //!
 //! Beside the events there is the [control channel](control), on which gateways tell each other of
-//! revocations.
+//! revocations, and [who listens](presence).
 //!
 //! [`Hub::source_requests`]: ssegate_hub::Hub::source_requests
 //! [`Hub::confirm`]: ssegate_hub::Hub::confirm
@@ -46,6 +46,7 @@ pub(crate) mod bus_feed;
 pub mod control;
 pub mod fleet;
 pub(crate) mod intake;
+pub mod presence;
 pub mod publishing;
 pub mod redis;
 

@@ -1,0 +1,22 @@
+//! What the tasks of a source are started with, whichever source it is.
+
+use ssegate_hub::Hub;
+use tokio::sync::mpsc;
+
+use super::revoking::ControlParts;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::source::SourceSettings;
+use crate::source::presence::Presence;
+use crate::source::publishing::PublicationJob;
+
+/// What the tasks of a source are started with.
+pub(super) struct SourceParts {
+    pub(super) source: SourceSettings,
+    pub(super) publications: mpsc::Receiver<PublicationJob>,
+    pub(super) hub: Hub,
+    pub(super) control: Option<ControlParts>,
+    pub(super) presence: Presence,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
+}
