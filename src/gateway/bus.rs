@@ -30,7 +30,9 @@ impl BusParts {
     /// The socket cannot be used.
     pub(super) fn start(self, tasks: &mut Tasks) -> Result<(), Error> {
         let Self { socket, parts, stop } = self;
-        let SourceParts { source, publications, hub, control, presence, health, metrics } = parts;
+        let webhooks = parts.start_webhooks(tasks);
+        let SourceParts { source, publications, hub, control, presence, .. } = parts;
+        let SourceParts { health, metrics, .. } = parts;
         let max_event_bytes = source.max_event_bytes;
         let broker = Broker::new(BusSettings {
             max_event_bytes,
@@ -55,7 +57,7 @@ impl BusParts {
             tasks.spawn("the control channel", control);
         }
         if let Some(work) = presence.work(false) {
-            tasks.spawn("the presence", keep_presence(work, broker.clone()));
+            tasks.spawn("the presence", keep_presence(work, broker.clone(), webhooks));
         }
         let intake = Intake::new(hub.clone(), metrics.clone());
         tasks.spawn("the source", feed_hub(broker, hub, intake));

@@ -18,7 +18,9 @@ impl RedisParts {
     /// Starts the tasks.
     pub(super) fn start(self, tasks: &mut Tasks) {
         let Self { location, parts } = self;
-        let SourceParts { source, publications, hub, control, presence, health, metrics } = parts;
+        let webhooks = parts.start_webhooks(tasks);
+        let SourceParts { source, publications, hub, control, presence, .. } = parts;
+        let SourceParts { health, metrics, .. } = parts;
         let seen = || (health.clone(), metrics.clone());
         let server = RedisServer::new(location);
         for watch in SentinelWatch::all(&server, &health, &metrics) {
@@ -40,7 +42,7 @@ impl RedisParts {
         }
         if let Some(work) = presence.work(true) {
             let (of_presence, counts) = seen();
-            let presence = RedisPresence::new(server.clone(), work, of_presence, counts);
+            let presence = RedisPresence::new(server.clone(), work, webhooks, of_presence, counts);
             tasks.spawn("the presence", presence.run());
         }
         let publisher = RedisPublisher::new(server, publications, health, metrics);

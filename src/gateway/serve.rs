@@ -171,12 +171,12 @@ impl GatewayParts {
         let access = AccessLog::new(&settings.log, &output, metrics.clone());
         let health = Health::default();
         Self {
+            presence: Presence::new(&router, metrics.clone()),
             router,
             listeners,
             shortage: DescriptorShortage::new(health.clone(), metrics.clone()),
             health,
             kept: KeptStreams::new(metrics.clone()),
-            presence: Presence::new(metrics.clone()),
             metrics,
             access,
             level: LevelControl::new(settings.log.level, output),

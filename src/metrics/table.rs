@@ -98,10 +98,14 @@ metrics! {
     revocations_evicted: IntCounter = "ssegate_revocations_evicted_total",
         "Revocations forgotten before they expired, because there were more than 100,000.";
     presence_members: IntGauge = "ssegate_presence_members",
-        "Listeners of this gateway that are known, once for each of their channels, on routes with presence.";
+        "Members of this gateway that are known, once for each of their channels, on routes with presence.";
     presence_refused: IntCounterVec = "ssegate_presence_refused_total",
-        "Listeners that are not known, by reason: the channel has as many as it may have, or the credential does not say who it is."
+        "Members that are not known, by reason: the channel has as many as it may have, or the credential does not say who it is."
         by ["reason"];
+    webhooks: IntCounterVec = "ssegate_webhooks_total",
+        "Webhooks, by result: delivered, given up, and each attempt that is made again." by ["result"];
+    webhooks_waiting: IntGauge = "ssegate_webhooks_waiting",
+        "Webhooks that wait for others to the same URL, at most 1,000 for each.";
     streams_encoded: IntCounterVec = "ssegate_streams_encoded_total",
         "Event streams of backends with a Content-Encoding, which get no keep-alive comments."
         by ["route"];

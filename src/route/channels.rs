@@ -143,6 +143,7 @@ impl Channels {
             ids: self.ids(),
         });
         topics.extend(followed);
+        self.add_presence(&mut topics);
         topics.dedup();
         topics
     }

@@ -6,18 +6,23 @@ use std::time::Duration;
 use ssegate_auth::Identity;
 
 use super::template::Template;
+use crate::webhook::Webhook;
 
 /// Who listens to the channels of an events route is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceSettings {
-    /// The template of what a listener is called, from its credential: `{auth.id}`.
+    /// The template of what a member is called, from its credential: `{auth.id}`.
     pub identify: String,
     /// Whether streams are sent who joins and leaves.
     pub has_events: bool,
-    /// How long a listener stays after its last stream has ended, so that one that reconnects does not leave.
+    /// How long a member stays after its last stream has ended, so that one that reconnects does not leave.
     pub grace: Duration,
-    /// The most listeners of one channel; more are not known.
+    /// The most members of one channel; more are not known.
     pub max_members: usize,
+    /// Who is told that the first member of a channel has come; `None`: nobody.
+    pub on_occupied: Option<Arc<Webhook>>,
+    /// Who is told that the last one has left.
+    pub on_vacated: Option<Arc<Webhook>>,
 }
 
 impl Default for PresenceSettings {
@@ -27,6 +32,8 @@ impl Default for PresenceSettings {
             has_events: false,
             grace: Duration::from_secs(5),
             max_members: 10_000,
+            on_occupied: None,
+            on_vacated: None,
         }
     }
 }
@@ -39,7 +46,7 @@ pub struct RoutePresence {
 }
 
 impl RoutePresence {
-    /// The longest name of a listener, in bytes.
+    /// The longest name of a member, in bytes.
     pub const MAX_ID_BYTES: usize = 256;
 
     pub(super) fn new(settings: Arc<PresenceSettings>) -> Self {
@@ -52,7 +59,7 @@ impl RoutePresence {
         &self.settings
     }
 
-    /// What a listener with this credential is called; `None` where the credential does not say, or says something
+    /// What a member with this credential is called; `None` where the credential does not say, or says something
     /// longer than [`Self::MAX_ID_BYTES`].
     pub fn member(&self, identity: Option<&Identity>) -> Option<String> {
         let member = self.identify.of_identity(identity?)?;

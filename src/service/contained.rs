@@ -235,11 +235,12 @@ pub(super) mod tests {
             let memory = limits.upload_memory.clone();
             let access =
                 AccessLog::new(&LogSettings::default(), &LogOutput::none(), metrics.clone());
+            let presence = Presence::new(&router, metrics.clone());
             let service = Service::new(
                 router,
                 requests,
                 (shard.clone(), sharing),
-                (Publisher::new(1 << 20).0, kept, shared, Presence::new(metrics.clone())),
+                (Publisher::new(1 << 20).0, kept, shared, presence),
                 health,
                 (metrics.clone(), access),
                 memory,

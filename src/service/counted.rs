@@ -43,9 +43,9 @@ impl CountedStream {
         }
     }
 
-    /// Its listener is known for as long as it is open.
+    /// Its member is known for as long as it is open.
     pub(super) fn keep(&mut self, present: PresentStream) {
-        self.guard = Some(StreamGuard::of_listener(self.guard.take(), present));
+        self.guard = Some(StreamGuard::of_member(self.guard.take(), present));
     }
 
     /// Its lines in the access log.

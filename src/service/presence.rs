@@ -93,7 +93,7 @@ fn names(topics: &[Topic]) -> impl Iterator<Item = ChannelName> {
     topics.iter().map(|topic| topic.subscription.name.clone())
 }
 
-/// A stream of these topics is open: its listener joins them, until the stream ends.
+/// A stream of these topics is open: its member joins them, until the stream ends.
 pub(super) fn join(
     service: &Service,
     (route, channels): (&Route, &Channels),
@@ -105,7 +105,7 @@ pub(super) fn join(
     let Some(member) = presence.member(admission.identity.as_ref()) else {
         service.metrics().presence_refused("id", 1);
         return route.warn("presence_id", |held_back| {
-            const MESSAGE: &str = "a client is not known as a listener: its credential has no value for \
+            const MESSAGE: &str = "a client is not known as a member: its credential has no value for \
                                    presence.identify, or one of more than 256 bytes";
             tracing::warn!(route = &*route.label, held_back, "{MESSAGE}");
         });

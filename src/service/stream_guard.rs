@@ -1,4 +1,4 @@
-//! What authentication keeps for an open stream or tunnel, and that its listener is there.
+//! What authentication keeps for an open stream or tunnel, and that its member is there.
 
 use std::rc::Rc;
 
@@ -22,8 +22,8 @@ enum Guarded {
     Question(Rc<AuthQuestion>, Rechecks),
     /// Boxed: keeps streams small.
     Several(Box<GuardedBySeveral>),
-    /// Its listener is known, besides what else is kept.
-    Listener(Box<(Option<StreamGuard>, PresentStream)>),
+    /// Its member is known, besides what else is kept.
+    Member(Box<(Option<StreamGuard>, PresentStream)>),
 }
 
 #[derive(Debug)]
@@ -57,9 +57,9 @@ impl StreamGuard {
         }))))
     }
 
-    /// `guard`, for a stream whose listener is known.
-    pub(super) fn of_listener(guard: Option<Self>, present: PresentStream) -> Self {
-        Self(Guarded::Listener(Box::new((guard, present))))
+    /// `guard`, for a stream whose member is known.
+    pub(super) fn of_member(guard: Option<Self>, present: PresentStream) -> Self {
+        Self(Guarded::Member(Box::new((guard, present))))
     }
 
     /// The stream is open, and follows `channels`: `stopper` ends it.
@@ -74,8 +74,8 @@ impl StreamGuard {
                     revocable.open(channels, stopper);
                 }
             }
-            Guarded::Listener(listener) => {
-                if let (Some(guard), _) = &**listener {
+            Guarded::Member(member) => {
+                if let (Some(guard), _) = &**member {
                     guard.watch(channels, stopper);
                 }
             }
@@ -93,7 +93,7 @@ impl Drop for StreamGuard {
                 }
             }
             // What is in it is dropped after this.
-            Guarded::Listener(_) => {}
+            Guarded::Member(_) => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// A listener has come or gone.
+/// A member has come or gone.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum PresenceChange {
@@ -18,7 +18,7 @@ pub(super) struct PresenceData<'a> {
     pub(super) id: &'a str,
     /// When it came, in milliseconds since 1970.
     pub(super) since: u64,
-    /// How many listeners the channel has now.
+    /// How many members the channel has now.
     pub(super) count: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The listeners of this gateway: which streams they have, and what the store has been told of it.
+//! The members of this gateway: which streams they have, and what the store has been told of it.
 //!
 //! Pure: time is passed in. Its size is bounded by the streams that are open or have just ended.
 
@@ -19,10 +19,10 @@ const RENEWAL: Duration = Duration::from_secs(6);
 /// Members of one channel in one change, at most, so that a large channel does not hold up the others.
 const MAX_MEMBERS: usize = 200;
 
-/// The listeners of this gateway.
+/// The members of this gateway.
 #[derive(Debug, Default)]
 pub(super) struct LocalTable {
-    channels: HashMap<ChannelName, LocalChannel>,
+    channels: HashMap<ChannelName, PresentChannel>,
     // The channels with something to tell, each once.
     changed: VecDeque<ChannelName>,
     // When members without streams leave, each once.
@@ -35,7 +35,7 @@ pub(super) struct LocalTable {
 }
 
 #[derive(Debug)]
-struct LocalChannel {
+struct PresentChannel {
     settings: Arc<PresenceSettings>,
     prefix_bytes: usize,
     members: HashMap<Arc<str>, LocalMember>,
@@ -58,7 +58,7 @@ impl LocalTable {
         (settings, prefix_bytes): (&Arc<PresenceSettings>, usize),
         now: Instant,
     ) {
-        let channel = self.channels.entry(name.clone()).or_insert_with(|| LocalChannel {
+        let channel = self.channels.entry(name.clone()).or_insert_with(|| PresentChannel {
             settings: Arc::clone(settings),
             prefix_bytes,
             members: HashMap::new(),
@@ -278,7 +278,7 @@ impl LocalTable {
     }
 }
 
-impl LocalChannel {
+impl PresentChannel {
     fn change(&self, name: &ChannelName, members: Vec<MemberChange>) -> ChannelChange {
         let leaves = |change: &MemberChange| change.streams.is_none();
         let gone = members.iter().filter(|member| leaves(member)).count();

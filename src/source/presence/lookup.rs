@@ -12,7 +12,7 @@ pub struct ChannelPresence {
     pub members: Vec<PresentMember>,
 }
 
-/// A listener.
+/// A member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresentMember {
     /// What it is called.

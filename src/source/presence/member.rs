@@ -1,8 +1,8 @@
-//! One listener of a channel at this gateway.
+//! One member of a channel at this gateway.
 
 use tokio::time::Instant;
 
-/// A listener of a channel, with its streams at this gateway.
+/// A member of a channel, with its streams at this gateway.
 #[derive(Debug)]
 pub(super) struct LocalMember {
     /// Its open streams.

@@ -1,4 +1,4 @@
-//! The listeners in the memory of this process, beside the embedded bus: this gateway is the only one.
+//! The members in the memory of this process, beside the embedded bus: this gateway is the only one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use super::change::{ChangeOutcome, ChannelChange, MemberChange};
 use super::event::{PresenceChange, PresenceData, payload, shown_name};
 use super::lookup::{ChannelPresence, PresentMember};
 use super::registry::{PresenceLookups, PresenceWork};
+use crate::webhook::{WebhookEvent, Webhooks};
 
 /// Channels and members that are changed in one turn, at most: the source is on this thread, too.
 const MAX_IN_TURN: usize = 1000;
@@ -24,14 +25,15 @@ type MemoryMembers = HashMap<Arc<str>, PresentMember>;
 pub(crate) async fn keep_presence(
     (work, mut lookups): (PresenceWork, PresenceLookups),
     broker: Broker,
+    webhooks: Webhooks,
 ) {
     let mut known = HashMap::new();
     loop {
         tokio::select! {
-            () = work.news() => follow(&work, &broker, &mut known),
+            () = work.news() => follow(&work, (&broker, &webhooks), &mut known),
             Some(lookup) = lookups.recv() => {
                 // It may be of a client whose stream has just been opened.
-                follow(&work, &broker, &mut known);
+                follow(&work, (&broker, &webhooks), &mut known);
                 let channels = lookup.channels.iter();
                 let found = channels.map(|name| find(&known, name, lookup.is_count)).collect();
                 lookup.complete(Ok(found));
@@ -41,10 +43,23 @@ pub(crate) async fn keep_presence(
     }
 }
 
-fn follow(work: &PresenceWork, broker: &Broker, known: &mut HashMap<ChannelName, MemoryMembers>) {
+fn follow(
+    work: &PresenceWork,
+    (broker, webhooks): (&Broker, &Webhooks),
+    known: &mut HashMap<ChannelName, MemoryMembers>,
+) {
     for change in work.take(MAX_IN_TURN) {
         let members = known.entry(change.name.clone()).or_default();
+        let is_empty = members.is_empty();
         let refused = apply(broker, members, &change);
+        let event = match (is_empty, members.is_empty()) {
+            (true, false) => Some(WebhookEvent::Occupied),
+            (false, true) => Some(WebhookEvent::Vacated),
+            _ => None,
+        };
+        if let Some(event) = event {
+            change.tell(webhooks, event, millis_of(Instant::now()));
+        }
         if members.is_empty() {
             known.remove(&change.name);
         }

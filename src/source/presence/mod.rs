@@ -14,11 +14,14 @@ mod lookup;
 mod member;
 mod memory;
 mod registry;
+mod transition;
+mod watched;
 
-pub(crate) use change::{ChangeOutcome, ChannelChange};
+pub(crate) use change::{ChangeOutcome, ChannelChange, MemberChange};
 pub(crate) use event::shown_name;
 pub(crate) use lookup::PresenceLookup;
 pub use lookup::{ChannelPresence, PresenceAway, PresentMember};
 pub(crate) use memory::keep_presence;
 pub use registry::{Presence, PresentStream};
 pub(crate) use registry::{PresenceLookups, PresenceWork};
+pub(crate) use watched::WatchedRoute;

@@ -10,8 +10,9 @@ use tokio::time::{Instant, timeout};
 use super::change::{ChangeOutcome, ChannelChange};
 use super::local::LocalTable;
 use super::lookup::{ChannelPresence, PresenceAway, PresenceLookup};
+use super::watched::{WatchedRoute, WatchedRoutes};
 use crate::metrics::Metrics;
-use crate::route::PresenceSettings;
+use crate::route::{PresenceSettings, Router};
 
 /// Questions that wait, at most.
 const MAX_LOOKUPS: usize = 256;
@@ -25,6 +26,7 @@ pub struct Presence(Arc<PresenceShared>);
 
 struct PresenceShared {
     table: Mutex<LocalTable>,
+    watched: Mutex<WatchedRoutes>,
     // The table has something to tell, or will have at another time than before.
     news: Notify,
     lookups: mpsc::Sender<PresenceLookup>,
@@ -39,7 +41,7 @@ pub(crate) struct PresenceWork(Presence);
 /// What requests want to know of the store.
 pub(crate) type PresenceLookups = mpsc::Receiver<PresenceLookup>;
 
-/// An open stream of a listener. It leaves its channels when it is dropped.
+/// An open stream of a member. It leaves its channels when it is dropped.
 pub struct PresentStream {
     presence: Presence,
     channels: Box<[ChannelName]>,
@@ -47,11 +49,12 @@ pub struct PresentStream {
 }
 
 impl Presence {
-    /// Nobody is there.
-    pub(crate) fn new(metrics: Metrics) -> Self {
+    /// Nobody is there. `router` has the routes of the start.
+    pub(crate) fn new(router: &Router, metrics: Metrics) -> Self {
         let (lookups, asked) = mpsc::channel(MAX_LOOKUPS);
         Self(Arc::new(PresenceShared {
             table: Mutex::default(),
+            watched: Mutex::new(WatchedRoutes::of(router)),
             news: Notify::new(),
             lookups,
             asked: Mutex::new(Some(asked)),
@@ -77,6 +80,10 @@ impl Presence {
         (settings, prefix_bytes): (&Arc<PresenceSettings>, usize),
     ) -> PresentStream {
         let (now, member) = (Instant::now(), Arc::from(member));
+        if settings.on_vacated.is_some() {
+            let mut watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            watched.add(settings, prefix_bytes);
+        }
         self.change(|table| {
             for channel in &channels {
                 table.join(channel, &member, (settings, prefix_bytes), now);
@@ -152,9 +159,21 @@ impl PresenceWork {
         }
     }
 
-    /// Whether anybody is there.
+    /// Whether nobody is there, and nobody is waited for.
     pub(crate) fn is_idle(&self) -> bool {
-        self.0.lock().is_empty()
+        self.0.lock().is_empty() && !self.is_watching()
+    }
+
+    /// Whether channels are watched for gateways that have died.
+    pub(crate) fn is_watching(&self) -> bool {
+        let watched = self.0.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        !watched.all().is_empty()
+    }
+
+    /// The routes whose channels are watched.
+    pub(crate) fn watched(&self) -> Vec<WatchedRoute> {
+        let watched = self.0.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.all().to_vec()
     }
 
     /// What the store has to be told now, for at most so many channels and members. Each has to be

@@ -9,15 +9,19 @@ use crate::source::presence::{
 };
 use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::SourceError;
+use crate::webhook::WebhookEvent;
 
 /// See the first lines of the script.
 const UPDATE: &str = include_str!("update.lua");
 
 /// How long a gateway is taken to live after it was heard.
-const LEASE_MILLIS: u64 = 18_000;
+pub(super) const LEASE_MILLIS: u64 = 18_000;
 
 /// How long a channel is kept that no gateway speaks of.
 const KEPT_MILLIS: u64 = 60_000;
+
+/// The same where somebody has to be told when it is vacated: the next gateway may come late.
+const KEPT_TO_TELL_MILLIS: u64 = 86_400_000;
 
 /// Channels in one script, at most.
 const MAX_CHANNELS: usize = 50;
@@ -35,6 +39,10 @@ pub(super) struct PresenceTeller<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct UpdateReply {
     pub(super) outcome: ChangeOutcome,
+    /// What it has made of the channel.
+    pub(super) event: Option<WebhookEvent>,
+    /// When, in milliseconds since 1970 by the clock of Redis.
+    pub(super) time_ms: u64,
     /// Why who joins and leaves could not be published.
     pub(super) fault: Option<String>,
 }
@@ -58,14 +66,19 @@ pub(super) fn queue_update(
     let mut words = vec![word("EVAL"), word(UPDATE), text(changes.len())];
     words.extend(changes.iter().map(|change| text(key(&change.name))));
     let gateway = Bytes::copy_from_slice(teller.gateway.as_bytes());
-    words.extend([gateway, text(LEASE_MILLIS), flag(teller.may_end), text(KEPT_MILLIS)]);
+    words.extend([gateway, text(LEASE_MILLIS), flag(teller.may_end)]);
     for change in changes {
         let topic = change.name.of_presence().filter(|_| change.settings.has_events);
+        let kept = match change.settings.on_vacated {
+            Some(_) => KEPT_TO_TELL_MILLIS,
+            None => KEPT_MILLIS,
+        };
         let shown = shown_name(change.name.as_str(), change.prefix_bytes);
         words.extend([
             flag(change.is_beginning),
             flag(change.is_ending),
             text(change.settings.max_members),
+            text(kept),
             topic.map_or_else(Bytes::new, text),
             serde_json::to_vec(shown).expect("text is always JSON").into(),
             text(change.members.len()),
@@ -97,8 +110,14 @@ pub(super) fn update_replies(reply: &Value, count: usize) -> Result<Vec<UpdateRe
 
 fn update_reply(reply: &Value) -> Option<UpdateReply> {
     let mut parts = array(reply).iter().map(|part| str::from_utf8(part.as_bytes()?).ok());
-    let (state, _change, fault) = (parts.next()??, parts.next()??, parts.next()??);
-    let _time = parts.next()??;
+    let (state, change, fault) = (parts.next()??, parts.next()??, parts.next()??);
+    let time_ms = parts.next()??.parse().ok()?;
+    let event = match change {
+        "" => None,
+        "o" => Some(WebhookEvent::Occupied),
+        "v" => Some(WebhookEvent::Vacated),
+        _ => return None,
+    };
     let outcome = match state {
         "L" => ChangeOutcome::Lost,
         "K" => {
@@ -108,7 +127,7 @@ fn update_reply(reply: &Value) -> Option<UpdateReply> {
         _ => return None,
     };
     let fault = (!fault.is_empty()).then(|| fault.to_owned());
-    Some(UpdateReply { outcome, fault })
+    Some(UpdateReply { outcome, event, time_ms, fault })
 }
 
 /// Replies to [`queue_count`] and [`queue_members`].
@@ -128,20 +147,20 @@ pub(super) fn queue_members(connection: &mut RedisConnection, name: &ChannelName
     connection.queue("HGETALL", [key(name).as_str()].into_iter());
 }
 
-/// Reads how many listen from the replies to [`queue_count`]. `None`: some gateway has ended, and whose listeners are
+/// Reads how many listen from the replies to [`queue_count`]. `None`: some gateway has ended, and whose members are
 /// left only the members say.
 ///
 /// # Errors
 /// They were refused, or are those of other commands.
 pub(super) fn count(replies: &[Value]) -> Result<Option<usize>, SourceError> {
-    let [time, leases, length] = replies else { return Err(no_listeners()) };
+    let [time, leases, length] = replies else { return Err(no_members()) };
     refusal(replies, "to say how many listen (TIME, HGET, HLEN)")?;
-    let now = millis(time).ok_or_else(no_listeners)?;
+    let now = millis(time).ok_or_else(no_members)?;
     let leases = match leases {
         Value::Null => return Ok(Some(0)),
-        leases => lossy(leases).ok_or_else(no_listeners)?,
+        leases => lossy(leases).ok_or_else(no_members)?,
     };
-    let Value::Integer(length) = length else { return Err(no_listeners()) };
+    let Value::Integer(length) = length else { return Err(no_members()) };
     let members = usize::try_from(*length).unwrap_or_default().saturating_sub(1);
     Ok((ends(&leases).all(|(_, end)| end > now)).then_some(members))
 }
@@ -151,10 +170,10 @@ pub(super) fn count(replies: &[Value]) -> Result<Option<usize>, SourceError> {
 /// # Errors
 /// They were refused, or are those of other commands.
 pub(super) fn members(replies: &[Value]) -> Result<ChannelPresence, SourceError> {
-    let [time, hash] = replies else { return Err(no_listeners()) };
+    let [time, hash] = replies else { return Err(no_members()) };
     refusal(replies, "to say who listens (TIME, HGETALL)")?;
-    let now = millis(time).ok_or_else(no_listeners)?;
-    let fields = fields(hash).ok_or_else(no_listeners)?;
+    let now = millis(time).ok_or_else(no_members)?;
+    let fields = fields(hash).ok_or_else(no_members)?;
     let leases = fields.iter().find(|(field, _)| field == "g").map_or("", |(_, leases)| leases);
     let live = ends(leases).filter(|(_, end)| *end > now);
     let live: Vec<&str> = live.map(|(gateway, _)| gateway).collect();
@@ -166,8 +185,8 @@ pub(super) fn members(replies: &[Value]) -> Result<ChannelPresence, SourceError>
     Ok(ChannelPresence { count: members.len(), members })
 }
 
-fn no_listeners() -> SourceError {
-    SourceError::Unexpected("no hash of listeners".to_owned())
+fn no_members() -> SourceError {
+    SourceError::Unexpected("no hash of members".to_owned())
 }
 
 fn refusal(replies: &[Value], what: &str) -> Result<(), SourceError> {
@@ -188,7 +207,7 @@ fn lossy(value: &Value) -> Option<String> {
     Some(String::from_utf8_lossy(value.as_bytes()?).into_owned())
 }
 
-/// Reads `since gateway:streams …`; `None` if no gateway of a listener lives.
+/// Reads `since gateway:streams …`; `None` if no gateway of a member lives.
 fn member(id: &str, value: &str, live: &[&str]) -> Option<PresentMember> {
     let mut parts = value.split(' ');
     let since = parts.next()?.parse().ok()?;
@@ -203,7 +222,7 @@ fn member(id: &str, value: &str, live: &[&str]) -> Option<PresentMember> {
 }
 
 /// The milliseconds of `TIME`: seconds and microseconds.
-fn millis(time: &Value) -> Option<u64> {
+pub(super) fn millis(time: &Value) -> Option<u64> {
     let [seconds, micros] = array(time) else { return None };
     let number = |value: &Value| str::from_utf8(value.as_bytes()?).ok()?.parse::<u64>().ok();
     number(seconds)?.checked_mul(1000)?.checked_add(number(micros)? / 1000)
@@ -221,6 +240,16 @@ fn fields(hash: &Value) -> Option<Vec<(String, String)>> {
         }
         Value::Null => Some(Vec::new()),
         _ => None,
+    }
+}
+
+/// Reads the next reply. What Redis sends unasked is none.
+pub(super) async fn read_reply(connection: &mut RedisConnection) -> Result<Value, SourceError> {
+    loop {
+        match connection.read_value().await? {
+            Value::Push(_) => {}
+            reply => return Ok(reply),
+        }
     }
 }
 
@@ -251,6 +280,7 @@ mod tests {
 
     use super::{UpdateReply, count, key, members, update_replies};
     use crate::source::presence::ChangeOutcome;
+    use crate::webhook::WebhookEvent;
 
     fn bulk(text: &'static str) -> Value {
         Value::Bulk(Bytes::from_static(text.as_bytes()))
@@ -268,19 +298,22 @@ mod tests {
             bulks(&["K", "", "NOPERM no", "1000"]),
         ]);
         let known = |places: &[usize]| ChangeOutcome::Known(places.to_vec());
+        let time_ms = 1000;
         let fault = Some("NOPERM no".to_owned());
+        let event = Some(WebhookEvent::Occupied);
         assert_eq!(
             update_replies(&replies, 3).expect("replies"),
             [
-                UpdateReply { outcome: known(&[0, 7]), fault: None },
-                UpdateReply { outcome: ChangeOutcome::Lost, fault: None },
-                UpdateReply { outcome: known(&[]), fault },
+                UpdateReply { outcome: known(&[0, 7]), event, time_ms, fault: None },
+                UpdateReply { outcome: ChangeOutcome::Lost, event: None, time_ms, fault: None },
+                UpdateReply { outcome: known(&[]), event: None, time_ms, fault },
             ]
         );
         for (reply, count) in [
             (Value::Array(Vec::new()), 1),
             (Value::Array(vec![bulks(&["K", "o"])]), 1),
             (Value::Array(vec![bulks(&["X", "", "", "1"])]), 1),
+            (Value::Array(vec![bulks(&["K", "x", "", "1"])]), 1),
             (Value::Array(vec![bulks(&["K", "", "", "1", "x"])]), 1),
             (Value::Array(vec![Value::Null]), 1),
             (Value::Integer(1), 0),

@@ -8,6 +8,8 @@
 //! Streams know nothing of it. While Redis is away requests are told so at once, and what Redis has lost is said again.
 
 mod command;
+mod due;
+mod inspect;
 
 use std::time::Duration;
 
@@ -15,7 +17,8 @@ use ssegate_hub::ChannelName;
 use ssegate_resp::Value;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use self::command::{PresenceTeller, REPLIES};
+use self::command::{PresenceTeller, REPLIES, read_reply};
+pub(super) use self::inspect::inspect;
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
 use super::retry::{FailureLog, backoff};
@@ -25,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::source::presence::{
     ChangeOutcome, ChannelPresence, PresenceAway, PresenceLookup, PresenceLookups, PresenceWork,
 };
+use crate::webhook::Webhooks;
 
 /// The least time between two turns.
 const TURN: Duration = Duration::from_millis(25);
@@ -40,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(10);
 /// A connection that was not used for so long is closed, before a service in between cuts it.
 const IDLE: Duration = Duration::from_secs(30);
-/// The longest string in a reply: the streams of one listener at each gateway.
+/// The longest string in a reply: the streams of one member at each gateway.
 const MAX_REPLY_BYTES: usize = 1 << 20;
 
 /// Tells Redis who listens at this gateway, and asks who does at all.
@@ -48,6 +52,7 @@ pub(crate) struct RedisPresence {
     server: RedisServer,
     work: PresenceWork,
     lookups: PresenceLookups,
+    webhooks: Webhooks,
     // What this gateway is called.
     gateway: String,
     failures: FailureLog,
@@ -62,6 +67,7 @@ impl RedisPresence {
     pub(crate) fn new(
         server: RedisServer,
         (work, lookups): (PresenceWork, PresenceLookups),
+        webhooks: Webhooks,
         health: Health,
         metrics: Metrics,
     ) -> Self {
@@ -69,7 +75,7 @@ impl RedisPresence {
         let failures = FailureLog::new(&server, metrics.clone(), (health, |_, _, _| {}));
         let gateway = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
         let (refused, fault) = (None, None);
-        Self { server, work, lookups, gateway, failures, metrics, refused, fault }
+        Self { server, work, lookups, webhooks, gateway, failures, metrics, refused, fault }
     }
 
     /// Runs for ever: connects when somebody is there, or is asked for. Owned by the gateway, which drops it.
@@ -88,6 +94,7 @@ impl RedisPresence {
             // The backoff is not reset by a server that completes the handshake and then fails.
             if connected.elapsed() >= PATIENCE {
                 attempt = 0;
+                self.refused = None;
             }
             let pause = self.report(&error, attempt);
             attempt += 1;
@@ -106,10 +113,11 @@ impl RedisPresence {
         let connected = Instant::now();
         // Of the last connection it is not known how far it came.
         self.work.begin_anew();
-        let mut used = connected;
+        let (mut used, mut looked) = (connected, connected);
         loop {
             if asked.is_empty() {
                 tokio::select! {
+                    () = sleep_until(looked + due::INTERVAL), if self.work.is_watching() => {}
                     () = self.work.news() => {}
                     Some(lookup) = self.lookups.recv() => asked.push(lookup),
                     ended = connection.exchange() => match ended {
@@ -127,9 +135,18 @@ impl RedisPresence {
             }
             let teller =
                 PresenceTeller { gateway: &self.gateway, may_end: connected.elapsed() >= PATIENCE };
-            let turn = take_turn(&mut connection, (&self.work, teller), asked);
+            let turn = take_turn(&mut connection, (&self.work, teller, &self.webhooks), asked);
             let timed_out = SourceError::Timeout(REPLY_TIMEOUT.as_secs());
             let fault = timeout(REPLY_TIMEOUT, turn).await.unwrap_or(Err(timed_out))?;
+            if teller.may_end && looked.elapsed() >= due::INTERVAL {
+                let routes = self.work.watched();
+                let ending = due::end_due(&mut connection, (&routes, teller, &self.webhooks));
+                let timed_out = SourceError::Timeout(REPLY_TIMEOUT.as_secs());
+                timeout(REPLY_TIMEOUT, ending).await.unwrap_or(Err(timed_out))?;
+            }
+            if looked.elapsed() >= due::INTERVAL {
+                looked = Instant::now();
+            }
             self.note_fault(fault);
             used = Instant::now();
             sleep_until(used + TURN).await;
@@ -191,7 +208,7 @@ impl RedisPresence {
 /// Tells what is new, and asks. Returns why who joins and leaves could not be published, if so.
 async fn take_turn(
     connection: &mut RedisConnection,
-    (work, teller): (&PresenceWork, PresenceTeller<'_>),
+    (work, teller, webhooks): (&PresenceWork, PresenceTeller<'_>, &Webhooks),
     asked: &mut Vec<PresenceLookup>,
 ) -> Result<Option<String>, SourceError> {
     let changes = work.take(MAX_IN_TURN);
@@ -212,7 +229,7 @@ async fn take_turn(
             false => command::queue_members(connection, name),
         }
     }
-    let mut fault = None;
+    let (mut fault, mut told) = (None, Vec::with_capacity(changes.len()));
     for batch in command::batches(&changes) {
         let reply = read_reply(connection).await?;
         let replies = command::update_replies(&reply, batch.len())?;
@@ -221,19 +238,24 @@ async fn take_turn(
             if is_lost {
                 tracing::debug!(channel = %change.name, "Redis has lost who listens");
             }
+            if let Some(event) = reply.event {
+                change.tell(webhooks, event, reply.time_ms);
+            }
             work.settle(change, &reply.outcome);
             fault = fault.or(reply.fault);
+            if !is_lost {
+                told.push((change, reply.event, reply.time_ms));
+            }
         }
     }
     let mut found = Vec::with_capacity(names.len());
-    for (name, is_count) in &names {
+    for (_, is_count) in &names {
         let replies = read_replies(connection, REPLIES[usize::from(!is_count)]).await?;
         found.push(match is_count {
             true => command::count(&replies)?
                 .map(|count| ChannelPresence { count, members: Vec::new() }),
             false => Some(command::members(&replies)?),
         });
-        debug_assert!(!name.as_str().is_empty(), "a channel has a name");
     }
     for ((name, _), found) in names.iter().zip(&mut found) {
         if found.is_none() {
@@ -241,6 +263,10 @@ async fn take_turn(
             let counted = command::members(&read_replies(connection, REPLIES[1]).await?)?;
             *found = Some(ChannelPresence { members: Vec::new(), ..counted });
         }
+    }
+    let notes = due::queue_notes(connection, told.into_iter());
+    for reply in read_replies(connection, notes).await? {
+        due::refused(reply)?;
     }
     let of = |name: &ChannelName, is_count: bool| {
         let place = names.binary_search(&(name, is_count)).ok();
@@ -265,16 +291,6 @@ async fn read_replies(
         replies.push(read_reply(connection).await?);
     }
     Ok(replies)
-}
-
-/// Reads the next reply. What Redis sends unasked is none.
-async fn read_reply(connection: &mut RedisConnection) -> Result<Value, SourceError> {
-    loop {
-        match connection.read_value().await? {
-            Value::Push(_) => {}
-            reply => return Ok(reply),
-        }
-    }
 }
 
 /// Between two turns no reply is due.

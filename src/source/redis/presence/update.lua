@@ -1,23 +1,23 @@
--- Tells Redis of the listeners of one gateway, in one step for each channel: who came and went is decided here,
+-- Tells Redis of the members of one gateway, in one step for each channel: who came and went is decided here,
 -- once for the whole fleet.
--- KEYS: a hash for each channel. Its field "g" has the leases of the gateways that have listeners there, as
--- gateway=end. Its fields "m" + name have the listeners: since, then gateway:streams for each gateway.
--- ARGV: the gateway, its lease in milliseconds, whether leases of others may end, the milliseconds for which a
--- channel is kept; then for each channel: whether it may be unknown here that this gateway has listeners, whether
--- it has none after this, the most listeners, the channel of events or nothing, its name in JSON, the number of
--- listeners, and for each its name, its streams or "-", and the milliseconds since it came.
+-- KEYS: a hash for each channel. Its field "g" has the leases of the gateways that have members there, as
+-- gateway=end. Its fields "m" + name have the members: since, then gateway:streams for each gateway.
+-- ARGV: the gateway, its lease in milliseconds, whether leases of others may end; then for each channel: whether
+-- it may be unknown here that this gateway has members, whether it has none after this, the most members, the
+-- milliseconds for which it is kept when nobody speaks of it, the channel of events or nothing, its name in JSON,
+-- the number of members, and for each its name, its streams or "-", and the milliseconds since it came.
 -- Returns for each channel: "L" if what this gateway has said is lost, and nothing was changed; else "K", with
 -- "o" if the first came or "v" if the last left, or nothing, the error of PUBLISH or nothing, the time, and the
--- places of the listeners for which there is no room.
+-- places of the members for which there is no room.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function text(number) return string.format('%.0f', number) end
-local gateway, lease, may_end, kept = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1', ARGV[4]
-local replies, at = {}, 5
+local gateway, lease, may_end = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local replies, at = {}, 4
 for place, key in ipairs(KEYS) do
   local begins, ends, most = ARGV[at] == '1', ARGV[at + 1] == '1', tonumber(ARGV[at + 2])
-  local topic, shown, changes = ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5])
-  at = at + 6
+  local kept, topic, shown, changes = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], tonumber(ARGV[at + 6])
+  at = at + 7
   local leases, ended, has_ended, known = {}, {}, false, false
   for name, till in string.gmatch(redis.call('HGET', key, 'g') or '', '(%w+)=(%d+)') do
     if name == gateway then known = true
@@ -36,7 +36,7 @@ for place, key in ipairs(KEYS) do
         ',"count":' .. text(count) .. '}}')
       if type(told) == 'table' and told.err then fault = told.err end
     end
-    -- The others of a listener's gateways, as they are written.
+    -- The others of a member's gateways, as they are written.
     local function others(value, is_left_out)
       local rest = {}
       for name, streams in string.gmatch(value, '(%w+):(%d+)') do
