@@ -149,9 +149,10 @@ impl Router {
         }
         // The path of a route may end in a slash.
         let with_slash = &path[..=stream.len()];
-        [stream, with_slash].into_iter().filter(|path| !path.is_empty()).find_map(|stream| {
-            let (route, parameters) = find(stream)?;
-            route.presence.is_some().then_some((route, parameters, stream))
+        [stream, with_slash].into_iter().filter(|path| !path.is_empty()).find_map(|path| {
+            let (route, parameters) = find(path)?;
+            let is_meant = path == stream || route.settings.path.ends_with('/');
+            (is_meant && route.presence.is_some()).then_some((route, parameters, path))
         })
     }
 

@@ -2,25 +2,32 @@
 
 use serde_json::Value;
 
-use super::{build, by, listen};
+use super::{becomes, build, by, listen};
 use crate::auth::jwt;
-use crate::support::{EventStream, Gateway, Redis, Request, Via};
+use crate::support::{EventStream, Gateway, Redis, Request, SOON, Via, eventually};
 
 const ROUTES: &str = "\
 - path: /room/{channel}
   events: { channels: [\"{channel}\"], strip_prefix: \"room:\" }
-  presence: { identify: \"{auth.id}\", grace: 2s, events: true }
+  presence: { identify: \"{auth.id}\", grace: 4s, events: true }
 - path: /quiet/{channel}
   events: { channels: [\"{channel}\"], strip_prefix: \"room:\" }
 ";
 
-/// What the next event says: a change and whose it is, or the data of a message.
-async fn next(stream: &mut EventStream) -> String {
-    let event = stream.next_event().await;
-    if event.name != "presence" {
-        return event.data;
-    }
-    let data: Value = serde_json::from_str(&event.data).expect("JSON");
+/// What the next event says: a change and whose it is, or the data of a message. Not the stream's own join: that may have been
+/// told before the stream was ready.
+async fn next(stream: &mut EventStream, own: &str) -> String {
+    let (event, data) = loop {
+        let event = stream.next_event().await;
+        if event.name != "presence" {
+            return event.data;
+        }
+        let data: Value = serde_json::from_str(&event.data).expect("JSON");
+        if data["event"] != "join" || data["id"] != own {
+            break (event, data);
+        }
+    };
+    assert!(!event.id.is_empty(), "a position");
     assert_eq!(data["channel"], "one", "{data}");
     assert!(data["since"].as_u64().is_some_and(|since| since > 1_000_000_000_000), "{data}");
     format!(
@@ -41,14 +48,14 @@ async fn tabs(redis: &Redis, url: &str, count: usize) {
     }
     let (first, last) = (&gateways[0], &gateways[count - 1]);
     let mut watcher = listen(first, "watcher", "/room/one").await;
-    assert_eq!(next(&mut watcher).await, "join watcher 1");
+    becomes(first, "/room/one/presence", &[("watcher", 1)]).await;
     let mut tabs = Vec::new();
     for number in 0..5 {
         tabs.push(listen([first, last][number % 2], "ann", "/room/one").await);
     }
     let _bob = listen(last, "bob", "/room/one").await;
-    assert_eq!(next(&mut watcher).await, "join ann 2");
-    assert_eq!(next(&mut watcher).await, "join bob 3");
+    assert_eq!(next(&mut watcher, "watcher").await, "join ann 2");
+    assert_eq!(next(&mut watcher, "watcher").await, "join bob 3");
     // All five reconnect, some at another gateway.
     tabs.clear();
     for number in 0..5 {
@@ -56,15 +63,18 @@ async fn tabs(redis: &Redis, url: &str, count: usize) {
     }
     tabs.truncate(1);
     let _cat = listen(first, "cat", "/room/one").await;
-    assert_eq!(next(&mut watcher).await, "join cat 4");
-    // Longer than the grace of those that have left.
-    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    assert_eq!(next(&mut watcher, "watcher").await, "join cat 4");
+    // Where she is no more, her grace is over.
+    let members = async || first.metrics().await.sum("ssegate_presence_members", &[]);
+    if count == 2 {
+        eventually(SOON, "the grace is over", async || members().await == 2.0).await;
+    }
     let dan = listen(first, "dan", "/room/one").await;
-    assert_eq!(next(&mut watcher).await, "join dan 5");
+    assert_eq!(next(&mut watcher, "watcher").await, "join dan 5");
     drop(tabs);
-    assert_eq!(next(&mut watcher).await, "leave ann 4");
+    assert_eq!(next(&mut watcher, "watcher").await, "leave ann 4");
     drop(dan);
-    assert_eq!(next(&mut watcher).await, "leave dan 3");
+    assert_eq!(next(&mut watcher, "watcher").await, "leave dan 3");
 }
 
 #[tokio::test]
@@ -84,22 +94,22 @@ async fn who_comes_back_is_sent_the_joins_that_it_missed_among_the_messages() {
     let start = async || Gateway::build(&redis).settings(&jwt("")).routes(ROUTES).start().await;
     let (one, two) = (start().await, start().await);
     let mut watcher = listen(&one, "watcher", "/room/one").await;
-    assert_eq!(next(&mut watcher).await, "join watcher 1");
+    becomes(&one, "/room/one/presence", &[("watcher", 1)]).await;
     let mut quiet = listen(&two, "quiet", "/quiet/one").await;
     redis.publish("room:one", "before").await;
-    assert_eq!(next(&mut watcher).await, "before");
+    assert_eq!(next(&mut watcher, "watcher").await, "before");
     let last = watcher.last_id().to_owned();
     let kept = listen(&one, "keeper", "/room/one").await;
     drop(watcher);
     let mut ann = listen(&two, "ann", "/room/one").await;
-    assert_eq!(next(&mut ann).await, "join ann 3");
+    becomes(&two, "/room/one/presence", &[("ann", 1), ("keeper", 1), ("watcher", 1)]).await;
     redis.publish("room:one", "after").await;
-    assert_eq!(next(&mut ann).await, "after");
+    assert_eq!(next(&mut ann, "ann").await, "after");
     let request = by("watcher", Request::events("/room/one")).header("last-event-id", &last);
     let mut back = one.send(Via::Http1, request).await.stream();
-    assert_eq!(next(&mut back).await, "join keeper 2");
-    assert_eq!(next(&mut back).await, "join ann 3");
-    assert_eq!(next(&mut back).await, "after");
+    assert_eq!(next(&mut back, "watcher").await, "join keeper 2");
+    assert_eq!(next(&mut back, "watcher").await, "join ann 3");
+    assert_eq!(next(&mut back, "watcher").await, "after");
     // Who has not asked for them is sent messages alone.
     for expected in ["before", "after"] {
         assert_eq!(quiet.next_event().await.data, expected);
