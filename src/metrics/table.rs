@@ -105,7 +105,7 @@ metrics! {
     webhooks: IntCounterVec = "ssegate_webhooks_total",
         "Webhooks, by result: delivered, given up, and each attempt that is made again." by ["result"];
     webhooks_waiting: IntGauge = "ssegate_webhooks_waiting",
-        "Webhooks that wait for others to the same URL, at most 1,000 for each.";
+        "Webhooks that wait for others of the same route, at most 1,000 for each pair of URLs.";
     streams_encoded: IntCounterVec = "ssegate_streams_encoded_total",
         "Event streams of backends with a Content-Encoding, which get no keep-alive comments."
         by ["route"];

@@ -33,6 +33,8 @@ pub enum WebhookEvent {
 pub(crate) struct WebhookCall {
     /// Where.
     pub(crate) webhook: Arc<Webhook>,
+    /// Whose turn it takes: calls of one lane and one channel come in order.
+    pub(crate) lane: Arc<str>,
     /// What has happened.
     pub(crate) event: WebhookEvent,
     /// The channel, as clients know it.
@@ -45,12 +47,13 @@ pub(crate) struct WebhookCall {
 
 impl WebhookCall {
     pub(crate) fn new(
-        webhook: &Arc<Webhook>,
+        (webhook, lane): (&Arc<Webhook>, &str),
         event: WebhookEvent,
         (channel, time_ms): (&str, u64),
     ) -> Self {
         let id = std::iter::repeat_with(fastrand::alphanumeric).take(20).collect();
-        Self { webhook: Arc::clone(webhook), event, channel: channel.into(), time_ms, id }
+        let (webhook, lane) = (Arc::clone(webhook), lane.into());
+        Self { webhook, lane, event, channel: channel.into(), time_ms, id }
     }
 
     /// The body of the request.

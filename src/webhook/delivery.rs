@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::call::WebhookCall;
-use super::queue::{WebhookQueue, url};
+use super::queue::WebhookQueue;
 use super::signature::{SIGNATURE, sign};
 use crate::http_client::{HttpClient, HttpError};
 use crate::log_limit::LogLimit;
@@ -95,7 +95,7 @@ impl WebhookSender {
         loop {
             let changed = tokio::select! {
                 Some(call) = self.calls.recv() => {
-                    let changed = url(&call);
+                    let changed = std::sync::Arc::clone(&call.lane);
                     if let Some(call) = self.queue.push(call) {
                         self.given_up.note(&call, "too many wait");
                     }
@@ -109,7 +109,7 @@ impl WebhookSender {
                         Err(error) => self.given_up.note(&call, &error.to_string()),
                     }
                     self.queue.finish(&call);
-                    url(&call)
+                    call.lane
                 }
                 // Nobody tells anything any more: the gateway is shutting down.
                 else => std::future::pending().await,

@@ -12,9 +12,13 @@ impl ChannelChange {
             WebhookEvent::Occupied => &self.settings.on_occupied,
             WebhookEvent::Vacated => &self.settings.on_vacated,
         };
+        // The URLs of a route share a lane, so that what is told of a channel comes in order also if they differ.
+        let both = [&self.settings.on_occupied, &self.settings.on_vacated];
+        let urls = both.map(|webhook| webhook.as_ref().map(|it| it.url.to_string()));
+        let lane = urls.map(Option::unwrap_or_default).join(" ");
         if let Some(webhook) = webhook {
             let channel = shown_name(self.name.as_str(), self.prefix_bytes);
-            webhooks.tell(WebhookCall::new(webhook, event, (channel, time_ms)));
+            webhooks.tell(WebhookCall::new((webhook, &lane), event, (channel, time_ms)));
         }
     }
 }
