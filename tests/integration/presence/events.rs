@@ -94,13 +94,15 @@ async fn who_comes_back_is_sent_the_joins_that_it_missed_among_the_messages() {
     let start = async || Gateway::build(&redis).settings(&jwt("")).routes(ROUTES).start().await;
     let (one, two) = (start().await, start().await);
     let mut watcher = listen(&one, "watcher", "/room/one").await;
-    becomes(&one, "/room/one/presence", &[("watcher", 1)]).await;
+    let stays = listen(&one, "watcher", "/room/one").await;
+    becomes(&one, "/room/one/presence", &[("watcher", 2)]).await;
     let mut quiet = listen(&two, "quiet", "/quiet/one").await;
     redis.publish("room:one", "before").await;
     assert_eq!(next(&mut watcher, "watcher").await, "before");
     let last = watcher.last_id().to_owned();
     let kept = listen(&one, "keeper", "/room/one").await;
     drop(watcher);
+    becomes(&two, "/room/one/presence", &[("keeper", 1), ("watcher", 1)]).await;
     let mut ann = listen(&two, "ann", "/room/one").await;
     becomes(&two, "/room/one/presence", &[("ann", 1), ("keeper", 1), ("watcher", 1)]).await;
     redis.publish("room:one", "after").await;
@@ -114,7 +116,7 @@ async fn who_comes_back_is_sent_the_joins_that_it_missed_among_the_messages() {
     for expected in ["before", "after"] {
         assert_eq!(quiet.next_event().await.data, expected);
     }
-    drop(kept);
+    drop((kept, stays));
 }
 
 #[tokio::test]
