@@ -1,10 +1,11 @@
 //! Gateways that are killed, and a Redis that is away.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::{ask, becomes, build, by, listen, members};
 use crate::support::{

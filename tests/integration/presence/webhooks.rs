@@ -1,11 +1,12 @@
 //! Webhooks: the first listener of a channel has come, the last one has left.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use super::{becomes, listen};
 use crate::auth::jwt;
