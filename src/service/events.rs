@@ -12,7 +12,7 @@ use super::body::{ResponseBody, StreamBody};
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::stream_head::stream_response;
-use super::{Service, cors, presence};
+use super::{Service, cors, present};
 use crate::query;
 use crate::route::{Channels, Parameters, Ready, Route, STREAM_METHODS};
 use crate::server::connection::ConnectionState;
@@ -57,7 +57,7 @@ pub(super) fn open<B>(
         info.note(|log| log.note_last_event_id());
     }
     let followed = admission.channels_to_keep(&topics);
-    presence::join(service, (route, channels), &topics, admission, &mut counted);
+    present::join(service, (route, channels), &topics, admission, &mut counted);
     channels.add_presence(&mut topics);
     let subscriber = service.shard().subscribe(StreamRequest {
         topics,

@@ -37,6 +37,7 @@ mod max_forwards;
 #[cfg(debug_assertions)]
 mod panic_injection;
 mod presence;
+mod present;
 mod prologue;
 mod proxy_handler;
 mod publish;

@@ -1,5 +1,4 @@
-//! Who listens: a stream joins its channels, and a request at the path of a stream with `/presence` behind it is told
-//! who has.
+//! A request at the path of a stream with `/presence` behind it is told who listens.
 //!
 //! Such a request becomes the one that would open the stream, before it is admitted: who may not listen is refused
 //! as there, whoever is there.
@@ -8,11 +7,11 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri};
 use serde::Serialize;
-use ssegate_hub::{ChannelName, Topic};
+use ssegate_hub::ChannelName;
 
 use super::admission::Admission;
 use super::body::ResponseBody;
-use super::counted::CountedStream;
+use super::present::names;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::route_table::RouteTable;
@@ -87,31 +86,6 @@ pub(super) async fn respond<B>(
     let names: Vec<ChannelName> = names(&topics).collect();
     let found = service.presence().look_up(names.clone(), errand.is_count).await?;
     Ok(json(&names, channels.prefix_bytes(), &found, errand.is_count))
-}
-
-fn names(topics: &[Topic]) -> impl Iterator<Item = ChannelName> {
-    topics.iter().map(|topic| topic.subscription.name.clone())
-}
-
-/// A stream of these topics is open: its member joins them, until the stream ends.
-pub(super) fn join(
-    service: &Service,
-    (route, channels): (&Route, &Channels),
-    topics: &[Topic],
-    admission: &Admission,
-    counted: &mut CountedStream,
-) {
-    let Some(presence) = &route.presence else { return };
-    let Some(member) = presence.member(admission.identity.as_ref()) else {
-        service.metrics().presence_refused("id", 1);
-        return route.warn("presence_id", |held_back| {
-            const MESSAGE: &str = "a client is not known as a member: its credential has no value for \
-                                   presence.identify, or one of more than 256 bytes";
-            tracing::warn!(route = &*route.label, held_back, "{MESSAGE}");
-        });
-    };
-    let of_route = (presence.settings(), channels.prefix_bytes());
-    counted.keep(service.presence().join(names(topics).collect(), &member, of_route));
 }
 
 #[derive(Serialize)]
