@@ -97,7 +97,7 @@ async fn who_listens_is_known_at_every_gateway() {
     let first = listen(&one, "ann", "/events/news").await;
     assert_eq!(members(&one, "/events/news/presence").await, [("ann".to_owned(), 1)]);
     let second = listen(&two, "ann", "/events/news").await;
-    let _third = listen(&two, "bob", "/deep/news").await;
+    let third = listen(&two, "bob", "/deep/news").await;
     let both = [("ann", 2), ("bob", 1)];
     for gateway in [&one, &two] {
         becomes(gateway, "/events/news/presence", &both).await;
@@ -117,7 +117,7 @@ async fn who_listens_is_known_at_every_gateway() {
     drop(second);
     becomes(&one, "/events/news/presence", &[("bob", 1)]).await;
     // A channel that was left leaves nothing in Redis.
-    drop(_third);
+    drop(third);
     let keys = async || redis.command::<Vec<String>>(&["KEYS", "*"]).await.is_empty();
     eventually(SOON, "no key is left", keys).await;
     let is_empty = async || one.metrics().await.sum("ssegate_presence_members", &[]) == 0.0;

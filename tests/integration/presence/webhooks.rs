@@ -185,8 +185,8 @@ async fn the_code_of_the_guide_verifies_what_is_sent() {
         ),
     ] {
         let begin = format!("```{language}\n");
-        let blocks = guide.split(&begin).skip(1).map(|rest| rest.split("```").next().unwrap());
-        let block = blocks.into_iter().find(|block| block.contains("verify(")).expect(language);
+        let mut blocks = guide.split(&begin).skip(1).map(|rest| rest.split("```").next().unwrap());
+        let block = blocks.find(|block| block.contains("verify(")).expect(language);
         assert!(block.lines().count() <= 10, "ten lines of {language}");
         let head = if language == "php" { "<?php\n" } else { "" };
         let path = dir.path().join(file);
