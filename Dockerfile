@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# An image with only ssegate: one binary, no shell, an unprivileged user.
+# An image with only ssegate: one static binary, no shell, an unprivileged user.
 #
 #   docker build -t ssegate .
 #   docker run -p 8443:8443 -e REDIS_URL=redis://… -v ./gateway.yaml:/etc/ssegate/gateway.yaml:ro ssegate
@@ -9,15 +9,18 @@ WORKDIR /src
 COPY . .
 # git's files are not in the context: docker build --build-arg SSEGATE_COMMIT=$(git rev-parse HEAD) …
 ARG SSEGATE_COMMIT
+# Static. With --target, the flags do not apply to build scripts and procedural macros.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin ssegate \
-    && install -D target/release/ssegate /out/usr/local/bin/ssegate \
+    target=$(rustc -vV | sed -n 's/^host: //p') \
+    && RUSTFLAGS='-C target-feature=+crt-static' \
+       cargo build --release --locked --bin ssegate --target "$target" \
+    && install -D "target/$target/release/ssegate" /out/usr/local/bin/ssegate \
     && install -D -m 0644 deploy/container.yaml /out/etc/ssegate/gateway.yaml \
     && install -d /state
 
-# Has glibc, CA certificates, and a user 65532.
-FROM gcr.io/distroless/cc-debian12:nonroot
+# Has CA certificates, nsswitch.conf, and a user 65532.
+FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /out/ /
 # The directory of the self-signed certificate, and of the histories while the service restarts. A volume keeps it across containers, with this owner.
 COPY --from=build --chown=65532:65532 /state /var/lib/ssegate

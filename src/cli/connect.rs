@@ -193,7 +193,9 @@ pub(super) fn reads(settings: &Settings) -> Result<Vec<RedisRead>, ssegate::rout
 fn read(Topic { subscription, ids, .. }: Topic) -> RedisRead {
     match ids {
         Ids::Entries => RedisRead::Stream(subscription.name),
-        Ids::Ours | Ids::Publisher | Ids::Mixed => RedisRead::Subscription(subscription),
+        Ids::Ours | Ids::Publisher | Ids::Mixed | Ids::Recorded => {
+            RedisRead::Subscription(subscription)
+        }
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn warnings(settings: &Settings, channel: &str, is_envelope: bool) ->
             "no stream can follow {channel:?}: no route in the configuration has such a channel"
         )];
     }
-    let is_told = |follower: &ChannelFollower<'_>| follower.events.source == EventsSource::PubSub;
+    let is_told = |follower: &ChannelFollower<'_>| follower.events.source != EventsSource::Log;
     let told: Vec<_> = followers.into_iter().filter(is_told).collect();
     if told.is_empty() {
         return vec![format!(

@@ -45,6 +45,7 @@ impl Settings {
                 max_event_bytes: global.max_event_bytes,
                 max_bus_memory: BusSettings::default().max_memory,
                 max_bus_streams: BusSettings::default().max_stream_bytes,
+                recorded: crate::source::recorded::RecordedSettings::default(),
                 fleet: Some(FleetSettings::default()),
             },
             hub: global.hub,

@@ -1,10 +1,15 @@
 //! Starts what reads from a Redis and publishes in it.
 
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
 use super::revoking::ControlParts;
 use super::source_parts::SourceParts;
 use super::tasks::Tasks;
+use crate::route::Router;
 use crate::source::redis::{
-    ControlChannel, PubSub, RedisLocation, RedisPresence, RedisPublisher, RedisServer,
+    ControlChannel, PubSub, Recording, RedisLocation, RedisPresence, RedisPublisher, RedisServer,
     SentinelWatch, StreamReader, StreamServer,
 };
 
@@ -12,12 +17,13 @@ use crate::source::redis::{
 pub(super) struct RedisParts {
     pub(super) location: RedisLocation,
     pub(super) parts: SourceParts,
+    pub(super) routes: watch::Receiver<Arc<Router>>,
 }
 
 impl RedisParts {
     /// Starts the tasks.
     pub(super) fn start(self, tasks: &mut Tasks) {
-        let Self { location, parts } = self;
+        let Self { location, parts, routes } = self;
         let webhooks = parts.start_webhooks(tasks);
         let SourceParts { source, publications, hub, control, presence, .. } = parts;
         let SourceParts { health, metrics, .. } = parts;
@@ -31,6 +37,9 @@ impl RedisParts {
         let (of_streams, counts) = seen();
         let reader = StreamReader::new(streams, most, hub.clone(), of_streams, counts);
         tasks.spawn("the stream reader", reader.run());
+        let recorded = (most, source.recorded);
+        let recording = Recording::new(server.clone(), recorded, (hub.clone(), routes), seen());
+        tasks.spawn("the recording of channels", recording.run());
         let (of_source, counts) = seen();
         let source = PubSub::new(server.clone(), (most, source.fleet), hub, of_source, counts);
         tasks.spawn("the source", source.run());

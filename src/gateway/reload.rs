@@ -274,6 +274,7 @@ fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("limits.bus_memory", old.source.max_bus_memory != new.source.max_bus_memory),
         ("limits.bus_streams", old.source.max_bus_streams != new.source.max_bus_streams),
         ("fleet", old.source.fleet != new.source.fleet),
+        ("recorded", old.source.recorded != new.source.recorded),
         ("revocation", old.revocation != new.revocation),
         ("shards", old.shards != new.shards),
         ("sockets.send_buffer", old.connections.send_buffer != new.connections.send_buffer),
@@ -369,13 +370,14 @@ mod tests {
         new.source.max_bus_memory += 1;
         new.source.max_bus_streams += 1;
         new.source.fleet = None;
+        new.source.recorded.count += 1;
         new.revocation = Some(crate::auth::RevocationSettings::default());
         new.shards += 1;
         new.connections.send_buffer += 1;
         new.connections.backlog += 1;
         new.log.format = crate::log::LogFormat::Text;
         let keys = fixed_keys_changed(&old, &new);
-        assert_eq!(keys.len(), 12, "{keys:?}");
+        assert_eq!(keys.len(), 13, "{keys:?}");
         super::restore_fixed(&old, &mut new);
         assert_eq!(fixed_keys_changed(&old, &new), [""; 0], "all are restored");
         let guide = include_str!("../../docs/OPERATING.md");

@@ -94,7 +94,8 @@ pub(super) async fn serve(
     }
     let member = hub.clone();
     tasks.spawn("the questions to the hub", inspection::answer(hub_questions, hub.clone()));
-    parts.start_source(&mut tasks, (bus, publications), (hub, control))?;
+    let for_source = (hub, control, current_routes.clone());
+    parts.start_source(&mut tasks, (bus, publications), for_source)?;
     sharing.start(&mut tasks);
     parts.start_watches(&mut tasks);
     let may_accept = CancellationToken::new();
@@ -277,7 +278,7 @@ impl GatewayParts {
         &self,
         tasks: &mut Tasks,
         (bus, publications): (Option<std::net::TcpListener>, mpsc::Receiver<PublicationJob>),
-        (hub, control): (Hub, Option<ControlParts>),
+        (hub, control, routes): (Hub, Option<ControlParts>, watch::Receiver<Arc<Router>>),
     ) -> Result<(), Error> {
         let runner = hub.clone();
         tasks.spawn("the hub", async move { runner.run().await });
@@ -297,7 +298,7 @@ impl GatewayParts {
             }
             (SourceLocation::Embedded(_), None) => unreachable!("the bus has a socket"),
             (SourceLocation::Redis(location), _) => {
-                RedisParts { location: location.clone(), parts }.start(tasks);
+                RedisParts { location: location.clone(), parts, routes }.start(tasks);
             }
         }
         Ok(())

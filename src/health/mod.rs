@@ -36,6 +36,9 @@ struct HealthState {
     source: SourceHealth,
     // Redis Streams, if any route reads one.
     log_source: SourceHealth,
+    // What records channels, if any route has such.
+    recording: SourceHealth,
+    has_recording: AtomicBool,
     // The source is the bus inside the gateway: no Redis is involved.
     is_source_embedded: AtomicBool,
     has_log_source: AtomicBool,
@@ -153,6 +156,17 @@ impl Health {
         self.0.log_source.failed(kind, error);
     }
 
+    /// Sets whether the channels that are recorded are subscribed.
+    pub fn set_recording_ready(&self, is_ready: bool) {
+        self.0.has_recording.store(true, Ordering::Relaxed);
+        self.0.recording.set_ready(is_ready);
+    }
+
+    /// Records a failure of what records channels.
+    pub fn recording_failed(&self, kind: &'static str, error: &str) {
+        self.0.recording.failed(kind, error);
+    }
+
     /// Sets whether the revocations that Redis keeps were read.
     pub fn set_revocations_ready(&self, is_ready: bool) {
         self.0.has_revocations.store(true, Ordering::Relaxed);
@@ -256,11 +270,12 @@ impl Health {
 
     /// Whether all sources are ready.
     pub fn is_source_ready(&self) -> bool {
-        let HealthState { source, log_source, revocations, .. } = &*self.0;
-        let HealthState { has_log_source, has_revocations, .. } = &*self.0;
+        let HealthState { source, log_source, recording, revocations, .. } = &*self.0;
+        let HealthState { has_log_source, has_recording, has_revocations, .. } = &*self.0;
         let is_ready = |source: &SourceHealth| source.is_ready.load(Ordering::Relaxed);
         is_ready(source)
             && (!has_log_source.load(Ordering::Relaxed) || is_ready(log_source))
+            && (!has_recording.load(Ordering::Relaxed) || is_ready(recording))
             && (!has_revocations.load(Ordering::Relaxed) || is_ready(revocations))
     }
 
@@ -271,9 +286,13 @@ impl Health {
 
     /// The last outages of the sources, each with the name of the source, the newest first.
     pub fn outages(&self) -> Vec<(&'static str, Outage)> {
-        let HealthState { source, log_source, revocations, .. } = &*self.0;
-        let named =
-            [(source, "Redis"), (log_source, "Redis Streams"), (revocations, "control channel")];
+        let HealthState { source, log_source, recording, revocations, .. } = &*self.0;
+        let named = [
+            (source, "Redis"),
+            (log_source, "Redis Streams"),
+            (recording, "recorded channels"),
+            (revocations, "control channel"),
+        ];
         let outages = |(source, name): (&SourceHealth, &'static str)| {
             lock(&source.outages).list().into_iter().map(move |outage| (name, outage))
         };
@@ -319,9 +338,13 @@ impl Health {
     }
 
     fn source_incidents(&self) -> Option<String> {
-        let HealthState { source, log_source, revocations, .. } = &*self.0;
-        let sources =
-            [(source, ""), (log_source, "Redis Streams: "), (revocations, "control channel: ")];
+        let HealthState { source, log_source, recording, revocations, .. } = &*self.0;
+        let sources = [
+            (source, ""),
+            (log_source, "Redis Streams: "),
+            (recording, "recorded channels: "),
+            (revocations, "control channel: "),
+        ];
         let incidents = sources
             .into_iter()
             .filter_map(|(source, prefix)| Some(format!("{prefix}{}", source.incident()?)));

@@ -35,6 +35,22 @@ impl Metrics {
         self.0.master_changes.inc_by(changes);
     }
 
+    /// Entries were added to the logs of recorded channels, some of them gaps.
+    pub fn recorded_appended(&self, entries: u64, gaps: u64) {
+        self.0.recorded_entries.inc_by(entries);
+        self.0.recorded_gaps.inc_by(gaps);
+    }
+
+    /// Messages of a recorded channel will not be recorded.
+    pub fn recorded_dropped(&self, messages: usize) {
+        self.0.recorded_dropped.inc_by(messages as u64);
+    }
+
+    /// Sets what waits to be recorded, in bytes.
+    pub fn recorded_waiting(&self, bytes: usize) {
+        self.0.recorded_waiting.set(int(bytes));
+    }
+
     /// The source has received messages.
     pub fn source_messages(&self, messages: u64) {
         self.0.source_messages.inc_by(messages);

@@ -190,6 +190,14 @@ metrics! {
     fleet_clients: IntCounterVec = "ssegate_fleet_clients_total",
         "Streams opened with the id of another gateway or of an earlier run, by whether they are complete."
         by ["result"];
+    recorded_entries: IntCounter = "ssegate_recorded_entries_total",
+        "Entries that this gateway has added to the logs of recorded channels.";
+    recorded_gaps: IntCounter = "ssegate_recorded_gaps_total",
+        "Of these, gaps: what was published before them, nobody has recorded.";
+    recorded_dropped: IntCounter = "ssegate_recorded_dropped_total",
+        "Messages of recorded channels that were delivered and not recorded, since Redis was too slow.";
+    recorded_waiting: IntGauge = "ssegate_recorded_waiting_bytes",
+        "What waits to be recorded, in bytes.";
     bus_connections: IntGauge = "ssegate_bus_connections", "Open connections of the embedded bus.";
     bus_memory: IntGauge = "ssegate_bus_memory_bytes",
         "Memory used by all connections of the embedded bus.";

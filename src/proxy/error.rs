@@ -5,6 +5,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 use crate::route::UpstreamAddress;
 
@@ -96,10 +97,10 @@ pub(super) enum Failure {
     MaxConnections,
     #[error("max_waiting reached: too many requests wait for a connection")]
     MaxWaiting,
-    #[error("no response within response_timeout")]
-    ResponseTimeout,
-    #[error("it read nothing of the request body for idle_timeout")]
-    UploadTimeout,
+    #[error("no response within response_timeout ({0:?})")]
+    ResponseTimeout(Duration),
+    #[error("it read nothing of the request body for idle_timeout ({0:?})")]
+    UploadTimeout(Duration),
     #[error("no response: {0}")]
     Exchange(String),
     #[error(
@@ -158,8 +159,8 @@ impl Failure {
             Self::Loop => "loop",
             Self::MaxConnections => "max_connections",
             Self::MaxWaiting => "max_waiting",
-            Self::ResponseTimeout => "response_timeout",
-            Self::UploadTimeout => "upload_timeout",
+            Self::ResponseTimeout(_) => "response_timeout",
+            Self::UploadTimeout(_) => "upload_timeout",
             Self::Exchange(_) => "exchange",
             Self::RetryBuffer => "retry_buffer",
             Self::InvalidResponse(_) => "invalid_response",
@@ -184,7 +185,7 @@ impl Failure {
             Self::LargeResponse => FailureClass::LargeResponse,
             Self::Loop => FailureClass::Loop,
             Self::MaxConnections | Self::MaxWaiting => FailureClass::Busy,
-            Self::ConnectTimeout | Self::ResponseTimeout | Self::UploadTimeout => {
+            Self::ConnectTimeout | Self::ResponseTimeout(_) | Self::UploadTimeout(_) => {
                 FailureClass::TooSlow
             }
             Self::BrokenRequest => FailureClass::BrokenRequest,
@@ -221,7 +222,10 @@ impl Failure {
     pub(super) fn marks_upstream_down(&self) -> bool {
         matches!(
             self,
-            Self::Connect(_) | Self::ConnectTimeout | Self::ResponseTimeout | Self::UploadTimeout
+            Self::Connect(_)
+                | Self::ConnectTimeout
+                | Self::ResponseTimeout(_)
+                | Self::UploadTimeout(_)
         )
     }
 }

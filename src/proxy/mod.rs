@@ -266,7 +266,10 @@ impl Proxy {
         let upgraded = match switched {
             Ok(Ok(upgraded)) => upgraded,
             Ok(Err(error)) => return Err(self.failed(upstream, Failure::http1(&error))),
-            Err(_elapsed) => return Err(self.failed(upstream, Failure::ResponseTimeout)),
+            Err(_elapsed) => {
+                let failure = Failure::ResponseTimeout(settings.response_timeout);
+                return Err(self.failed(upstream, failure));
+            }
         };
         let tunnel = self.0.recorder.tunnel();
         let backend = TunnelBackend { upgraded, slot: lease.into_slot(), tunnel, expires_at };

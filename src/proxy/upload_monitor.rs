@@ -138,8 +138,8 @@ impl UploadMonitor {
             let deadline = self.deadline();
             if deadline <= Instant::now() {
                 return Err(match self.stage.get() {
-                    UploadStage::Complete => Failure::ResponseTimeout,
-                    _ => Failure::UploadTimeout,
+                    UploadStage::Complete => Failure::ResponseTimeout(self.response_timeout),
+                    _ => Failure::UploadTimeout(self.idle_timeout),
                 });
             }
             timer.as_mut().reset(self.next_check());
@@ -176,7 +176,7 @@ mod tests {
             let began = Instant::now();
             let failure = monitor.await_response(sleep(Duration::from_secs(4))).await.err();
             assert!(
-                matches!(failure, Some(Failure::ResponseTimeout | Failure::UploadTimeout)),
+                matches!(failure, Some(Failure::ResponseTimeout(_) | Failure::UploadTimeout(_))),
                 "{stage:?}: {failure:?}"
             );
             assert_eq!(began.elapsed().as_secs(), 3, "{stage:?}");

@@ -177,10 +177,17 @@ impl Channels {
     /// Returns the patterns that are followed before anybody asks.
     pub(super) fn followed(&self) -> impl Iterator<Item = FollowedPattern> {
         let format = self.settings.format;
-        self.settings
-            .follow
-            .iter()
-            .map(move |pattern| FollowedPattern { pattern: pattern.clone(), format })
+        let is_recorded = self.settings.source == EventsSource::Recorded;
+        let patterns = self.settings.follow.iter().filter(move |_| !is_recorded);
+        patterns.map(move |pattern| FollowedPattern { pattern: pattern.clone(), format })
+    }
+
+    /// Returns the patterns whose channels are recorded before anybody asks.
+    pub(super) fn recorded_patterns(&self) -> &[ChannelName] {
+        match self.settings.source {
+            EventsSource::Recorded => &self.settings.follow,
+            EventsSource::PubSub | EventsSource::Log => &[],
+        }
     }
 
     /// The kind of source.
@@ -281,6 +288,7 @@ impl Channels {
     fn ids(&self) -> Ids {
         match self.settings.source {
             EventsSource::Log => Ids::Entries,
+            EventsSource::Recorded => Ids::Recorded,
             EventsSource::PubSub if self.settings.history.is_some() => Ids::Ours,
             EventsSource::PubSub => Ids::Publisher,
         }

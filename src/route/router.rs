@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::Method;
 use ssegate_auth::TokenPlace;
-use ssegate_hub::{FollowedPattern, RetentionRules};
+use ssegate_hub::{ChannelName, FollowedPattern, RetentionRules};
 
 use super::Route;
 use super::channels::Channels;
@@ -233,6 +233,16 @@ impl Router {
             }
         }
         followed
+    }
+
+    /// Returns the patterns whose channels are recorded before anybody asks, each once.
+    pub fn recorded_patterns(&self) -> Vec<ChannelName> {
+        let channels = self.routes.iter().filter_map(|route| route.channels.as_ref());
+        let mut patterns: Vec<ChannelName> =
+            channels.flat_map(Channels::recorded_patterns).cloned().collect();
+        let mut known = std::collections::HashSet::new();
+        patterns.retain(|pattern| known.insert(pattern.clone()));
+        patterns
     }
 
     /// The header fields that only the gateway may send to backends.

@@ -121,6 +121,15 @@ pub enum EventsSource {
     PubSub,
     /// Logs, whose entries are kept: Redis Streams.
     Log,
+    /// Redis pub/sub, which gateways record: a log whose messages reach the current subscribers at once.
+    Recorded,
+}
+
+impl EventsSource {
+    /// Whether Redis keeps the past of the channels.
+    pub fn is_log(self) -> bool {
+        matches!(self, Self::Log | Self::Recorded)
+    }
 }
 
 /// Which other origins may read responses (CORS protocol, Fetch standard).

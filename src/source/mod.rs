@@ -21,6 +21,9 @@
 //! publishes into it: it calls [`Hub::begin_fleet`], does what [`Hub::fleet_requests`] says, and hands what
 //! gateways publish for each other to [`Hub::hear_for_all`] and [`Hub::hear_for_one`].
 //!
+//! Messages can also be **recorded**: then they are a log that gateways write themselves, beside the delivery.
+//! [`recorded`] channels come on a connection of their own.
+//!
 //! Beside the events there is the [control channel](control), on which gateways tell each other of
 //! revocations, and [who listens](presence).
 //!
@@ -48,11 +51,13 @@ pub mod fleet;
 pub(crate) mod intake;
 pub mod presence;
 pub mod publishing;
+pub mod recorded;
 pub mod redis;
 
 use std::net::SocketAddr;
 
 use self::fleet::FleetSettings;
+use self::recorded::RecordedSettings;
 use self::redis::RedisLocation;
 
 /// The settings of the source.
@@ -69,6 +74,8 @@ pub struct SourceSettings {
     pub max_bus_streams: usize,
     /// Of a gateway that is one of several at the same Redis; `None`: it is on its own.
     pub fleet: Option<FleetSettings>,
+    /// Of recorded channels.
+    pub recorded: RecordedSettings,
 }
 
 /// Where messages come from.

@@ -114,6 +114,7 @@ mod history_memory;
 mod positions;
 mod presence;
 /// The ways to reach Redis: TLS, a unix socket, a user with a password.
+mod recorded;
 mod redis_connections;
 /// Redis away, back, deaf.
 mod redis_failures;

@@ -26,13 +26,15 @@ pub enum GapReason {
     Trimmed,
     /// The client's id is not one of this gateway's, or not of this run.
     UnknownId,
+    /// Nobody recorded what was published meanwhile, or nobody can know.
+    Unrecorded,
     /// The stream of a backend that readers share was away: what the backend sent meanwhile is not known.
     UpstreamAway,
 }
 
 impl GapReason {
     /// Every reason, for a metric that has them all from the start.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Expired,
         Self::Overload,
         Self::Overflow,
@@ -42,6 +44,7 @@ impl GapReason {
         Self::TooLarge,
         Self::Trimmed,
         Self::UnknownId,
+        Self::Unrecorded,
         Self::UpstreamAway,
     ];
 
@@ -62,6 +65,7 @@ impl GapReason {
             Self::TooLarge => "too_large",
             Self::Trimmed => "trimmed",
             Self::UnknownId => "unknown_id",
+            Self::Unrecorded => "unrecorded",
             Self::UpstreamAway => "upstream_away",
         }
     }

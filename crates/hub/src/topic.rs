@@ -36,7 +36,17 @@ pub enum Ids {
     Publisher,
     /// The source assigns them: the channel is a log, whose source stores and numbers its entries.
     Entries,
+    /// The source assigns them to messages as it receives them: the channel is a log that gateways write of what is
+    /// published, and whose past the source reads again.
+    Recorded,
     /// The publisher may set them, and the hub numbers the events that have none: the channel is the event stream of
     /// another server, with a history. A client may resume from either. It must be the only channel of a stream.
     Mixed,
+}
+
+impl Ids {
+    /// Whether the channel is a log, whose source keeps its past.
+    pub fn is_log(self) -> bool {
+        matches!(self, Self::Entries | Self::Recorded)
+    }
 }

@@ -12,6 +12,7 @@ mod log;
 mod method;
 mod presence;
 mod proxy;
+mod recorded;
 mod revocation;
 mod routes;
 mod share;
@@ -33,6 +34,7 @@ pub(super) use log::LogFile;
 pub(super) use method::MethodFile;
 pub(super) use presence::PresenceFile;
 pub(super) use proxy::{ProxyFile, UpstreamTlsFile};
+pub(super) use recorded::RecordedFile;
 pub(super) use revocation::RevocationFile;
 pub(super) use routes::{CorsFile, EventsFile, HandoverFile, PublishFile, RouteFile};
 pub(super) use share::ShareFile;
@@ -60,6 +62,8 @@ mapping! {
         /// Several gateways at the same Redis, so that a client resumes at any of them. `off`: a client of
         /// another gateway is told a gap.
         fleet: OrOff<FleetFile>,
+        /// Channels with `source: recorded`.
+        recorded: RecordedFile,
         /// Defaults for all events routes.
         sse: SseFile,
         /// Who may make the requests of every route that has no `auth` of its own. `off`: everybody.

@@ -72,7 +72,8 @@ stream_mapping! {
         patterns: bool => patterns,
         /// Patterns of channels that are subscribed from the start: what is published to these channels is kept
         /// in their histories, also while no client has them. A channel stays until `max_channels` is reached,
-        /// the longest unused first. Without the `strip_prefix`; needs a history.
+        /// the longest unused first. With `source: recorded` they are recorded instead. Without the
+        /// `strip_prefix`; needs a history.
         #[schemars(length(min = 1))]
         follow: Vec<Field<String>>,
         /// The claim of the token that lists the channels which its bearer may have: names, or patterns of
@@ -130,6 +131,9 @@ pub(crate) enum SourceFile {
     Pubsub,
     /// XADD: Redis keeps the entries, and a client that reconnects misses none that is still there.
     Stream,
+    /// PUBLISH: a message reaches the current subscribers, and gateways record it in Redis for clients that
+    /// reconnect.
+    Recorded,
 }
 
 /// Which other origins may read the responses.
@@ -147,5 +151,6 @@ sets! {
     SourceFile => EventsSource = |word| match word {
         SourceFile::Pubsub => EventsSource::PubSub,
         SourceFile::Stream => EventsSource::Log,
+        SourceFile::Recorded => EventsSource::Recorded,
     };
 }

@@ -17,7 +17,7 @@ impl Resolver<'_> {
         let Some(At { location, value }) = field.written() else { return Vec::new() };
         if settings.source == EventsSource::Log {
             self.note(&location, "is not needed with source: stream: Redis keeps the entries");
-        } else if settings.history.is_none() {
+        } else if settings.source == EventsSource::PubSub && settings.history.is_none() {
             self.note(&location, "needs a history to keep what comes; remove history: off");
         }
         if value.is_empty() {

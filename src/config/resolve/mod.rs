@@ -25,6 +25,7 @@ mod positions;
 mod presence;
 mod proxy;
 mod publish;
+mod recorded;
 mod redis_url;
 mod resolver;
 mod revocation;
@@ -77,6 +78,7 @@ pub(super) fn resolve(
         addresses: ListenAddresses::default(),
         trusts_no_proxy: true,
         is_cluster: false,
+        is_embedded: false,
         max_body: global.max_body,
         max_header_bytes: 0,
         secrets: RefCell::default(),
@@ -93,7 +95,9 @@ pub(super) fn resolve(
     let limits = file.limits.or_default();
     let bus = (&limits.bus_memory, &limits.bus_streams);
     let fleet = resolver.fleet(file.fleet);
-    let source = resolver.source(file.redis, (global.max_event_bytes, fleet), bus);
+    let recorded = resolver.recorded(file.recorded);
+    let gateways = (fleet, recorded);
+    let source = resolver.source(file.redis, (global.max_event_bytes, gateways), bus);
     let auth = resolver.auth(file.auth, &Some(None));
     let revocation = resolver.revocation(file.revocation);
     Some(Settings {

@@ -7,7 +7,7 @@ use ssegate_hub::{MAX_LOGS, max_position_bytes};
 use ssegate_strict_yaml::{KeyLocation, Size};
 
 use super::resolver::Resolver;
-use crate::route::{EventsSettings, EventsSource};
+use crate::route::EventsSettings;
 
 /// What is left for the rest of a request's header, in bytes; at most half of the limit.
 const REST: usize = 2 << 10;
@@ -25,8 +25,7 @@ impl Resolver<'_> {
         let is_open = channels.is_empty() || channels.iter().any(|name| name.contains("{query."));
         let max_channels = settings.max_channels;
         let named = if is_open { max_channels } else { channels.len().min(max_channels) };
-        let Some(location) = location.filter(|_| settings.source == EventsSource::Log && named > 1)
-        else {
+        let Some(location) = location.filter(|_| settings.source.is_log() && named > 1) else {
             return;
         };
         let header = self.max_header_bytes;

@@ -20,6 +20,8 @@ pub(super) struct Resolver<'a> {
     pub(super) trusts_no_proxy: bool,
     /// Whether `redis.url` is a Cluster.
     pub(super) is_cluster: bool,
+    /// Whether `redis.url` is the embedded bus.
+    pub(super) is_embedded: bool,
     /// The value of `limits.body`.
     pub(super) max_body: Option<u64>,
     /// The longest request header that every protocol accepts, in bytes.

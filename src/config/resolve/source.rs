@@ -9,6 +9,7 @@ use super::resolver::Resolver;
 use super::{authority, cluster_url, sentinel_url};
 use crate::config::file::RedisFile;
 use crate::source::fleet::FleetSettings;
+use crate::source::recorded::RecordedSettings;
 use crate::source::redis::{RedisAddress, RedisLocation};
 use crate::source::{SourceLocation, SourceSettings};
 
@@ -28,7 +29,7 @@ impl Resolver<'_> {
     pub(super) fn source(
         &mut self,
         redis: Field<RedisFile>,
-        (max_event_bytes, fleet): (usize, Option<FleetSettings>),
+        (max_event_bytes, (fleet, recorded)): (usize, (Option<FleetSettings>, RecordedSettings)),
         (bus_memory, bus_streams): (&Field<Size>, &Field<Size>),
     ) -> Option<SourceSettings> {
         const WHAT: &str = "set the source of events, such as redis://127.0.0.1:6379, or \
@@ -47,7 +48,10 @@ impl Resolver<'_> {
         let url = self.required(redis.value.url, &redis.location, "url", WHAT)?;
         let location = self.parse(&url, location)?;
         match &location {
-            SourceLocation::Embedded(address) => self.claim_address(*address, &url.location),
+            SourceLocation::Embedded(address) => {
+                self.is_embedded = true;
+                self.claim_address(*address, &url.location);
+            }
             SourceLocation::Redis(redis) => {
                 self.check_not_own_redis(redis, &url.location);
                 self.is_cluster = redis.is_cluster();
@@ -58,7 +62,14 @@ impl Resolver<'_> {
         }
         // Each node has an order of its own.
         let fleet = fleet.filter(|_| !self.is_cluster);
-        Some(SourceSettings { location, max_event_bytes, max_bus_memory, max_bus_streams, fleet })
+        Some(SourceSettings {
+            location,
+            max_event_bytes,
+            max_bus_memory,
+            max_bus_streams,
+            fleet,
+            recorded,
+        })
     }
 
     /// Notes a URL that points to this gateway, which would receive RESP on an HTTP listener.

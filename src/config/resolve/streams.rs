@@ -65,9 +65,20 @@ impl Resolver<'_> {
 
     /// Notes keys of a stream that exclude each other.
     fn check_stream(&self, options: &StreamOptions, keys: &StreamKeys<'_>) {
-        let is_log = options.source == EventsSource::Log;
+        let is_log = options.source.is_log();
         if let Some(location) = keys.patterns.filter(|_| is_log && options.patterns) {
-            self.note(location, "is not supported with source: stream, only with pubsub");
+            self.note(
+                location,
+                "is not supported with source: stream or recorded, only with pubsub",
+            );
+        }
+        let is_recorded = options.source == EventsSource::Recorded;
+        if let Some(location) = keys.source.filter(|_| is_recorded && self.is_embedded) {
+            self.note(
+                location,
+                "is not supported with embedded://, which keeps nothing over a restart; set redis.url to a Redis, or \
+                 use pubsub",
+            );
         }
         if let Some(location) = keys.source.filter(|_| is_log && self.is_cluster) {
             self.note(

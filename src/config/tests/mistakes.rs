@@ -51,7 +51,7 @@ drain: 10
     sse.queue.bytes: "1MB" is not a size; did you mean 1MiB? (gateway.yaml:12:19)
     sse.queue.when_full: expected disconnect, drop_oldest or latest; this is "drop-oldest"; did you mean `drop_oldest`? (gateway.yaml:12:35)
     routes[0].events.channels[0]: {chanel} is not a parameter of this route's path; did you mean {channel}? (gateway.yaml:16:18)
-    routes[0].events.source: expected pubsub or stream; this is "streams"; did you mean `stream`? (gateway.yaml:17:15)
+    routes[0].events.source: expected pubsub, stream or recorded; this is "streams"; did you mean `stream`? (gateway.yaml:17:15)
     routes[0].events.history.age: "5 parsecs" is not a duration; use forms like 30s or 5m (gateway.yaml:19:14)
     routes[0].events.history.count: expected a whole number of at least 1; this is "1000" in quotes; remove the quotes (gateway.yaml:20:16)
     routes[0].events.replay: expected none, last, all or a number from 1 to 10000; this is "0" (gateway.yaml:21:15)
@@ -79,7 +79,7 @@ fn an_unknown_format_is_answered_with_all_of_them() {
 fn an_unknown_key_is_an_error_with_a_suggestion() {
     let more = "rout: 1\nrediss: {}\nhttp2: {idle: 3s}\ntimeouts: {idel: 3s}\n";
     assert_snapshot!(mistakes(&with(more)), @"
-    rout: unknown key; the valid keys are listeners, trusted_proxies, admin, redis, fleet, sse, auth, revocation, routes, shards, max_channels, history_memory, history_handover, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2, sockets and log (gateway.yaml:6:1)
+    rout: unknown key; the valid keys are listeners, trusted_proxies, admin, redis, fleet, recorded, sse, auth, revocation, routes, shards, max_channels, history_memory, history_handover, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2, sockets and log (gateway.yaml:6:1)
     rediss: unknown key; did you mean `redis`? (gateway.yaml:7:1)
     http2.idle: unknown key; the valid keys are max_concurrent_streams, header_list, stream_window, max_stream_window, connection_window, header_timeout, keep_alive_interval and keep_alive_timeout (gateway.yaml:8:9)
     timeouts.idel: unknown key; did you mean `idle`? (gateway.yaml:9:12)
@@ -94,7 +94,7 @@ fn a_missing_key_is_reported_once() {
     routes: missing; add a route, such as `- path: /events/{channel}` (gateway.yaml)
     ");
     assert_snapshot!(mistakes("just text"), @r#"
-    expected a mapping with listeners, trusted_proxies, admin, redis, fleet, sse, auth, revocation, routes, shards, max_channels, history_memory, history_handover, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2, sockets and log; this is "just text" (gateway.yaml:1:1)
+    expected a mapping with listeners, trusted_proxies, admin, redis, fleet, recorded, sse, auth, revocation, routes, shards, max_channels, history_memory, history_handover, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2, sockets and log; this is "just text" (gateway.yaml:1:1)
     "#);
     let empty = "listeners: [{}]\nredis:\nroutes:\n- events:\n- proxy: {}\n  path: /\n- path: /a\n";
     assert_snapshot!(mistakes(empty), @r#"

@@ -69,6 +69,9 @@ fn for_follower(
     if id.is_some() {
         let why = match (events.format, events.history) {
             _ if is_log => Some("has source: stream, whose entries have ids of their own"),
+            _ if events.source.is_log() => {
+                Some("has source: recorded, whose messages have ids of their own")
+            }
             (Format::Envelope, None) => None,
             (Format::Envelope, Some(_)) => {
                 Some("gives events its own ids; set history: off on it, or leave the id out")

@@ -4,7 +4,8 @@
 //! connection), because a client library would hide a lost connection, queue without bound, or give
 //! up. Small reads are coalesced ([`coalescing`]), with the [`socket`] deregistered meanwhile. All
 //! other commands use separate connections, and so does the control channel ([`control`]). What gateways of a
-//! fleet publish for each other comes on the pub/sub connection, in order with the messages ([`fleet`]). Where
+//! fleet publish for each other comes on the pub/sub connection, in order with the messages ([`fleet`]). Channels
+//! that are [`recorded`] have two connections of their own. Where
 //! the server is ([`server`]) is configured, known by sentinels ([`sentinel`]), or one of the nodes of a [`cluster`].
 
 mod check;
@@ -24,6 +25,7 @@ mod presence;
 mod problem;
 mod publishing;
 mod pubsub;
+mod recorded;
 mod retry;
 mod sentinel;
 mod sentinel_watch;
@@ -42,6 +44,7 @@ pub(crate) use presence::RedisPresence;
 pub use problem::RedisProblem;
 pub(crate) use publishing::RedisPublisher;
 pub(crate) use pubsub::PubSub;
+pub(crate) use recorded::Recording;
 pub(crate) use sentinel_watch::SentinelWatch;
 pub use server::RedisServer;
 pub(crate) use streams::{StreamReader, StreamServer};

@@ -8,7 +8,11 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use ssegate_hub::Subscription;
 
+use super::connection::RedisConnection;
 use super::error::SourceError;
+
+/// Names in one `SUBSCRIBE`, at most.
+const MAX_NAMES: usize = 512;
 
 /// A command whose reply is pending.
 #[derive(Debug)]
@@ -31,6 +35,24 @@ impl PendingCommands {
     /// A command was sent.
     pub(super) fn push(&mut self, command: PubSubCommand) {
         self.0.push_back(command);
+    }
+
+    /// Queues a command, or several, for these subscriptions: `plain` for channels and `pattern` for patterns.
+    pub(super) fn queue(
+        &mut self,
+        connection: &mut RedisConnection,
+        subscriptions: Vec<Subscription>,
+        [plain, pattern]: [&str; 2],
+        command: fn(VecDeque<Subscription>) -> PubSubCommand,
+    ) {
+        let (patterns, channels): (Vec<_>, Vec<_>) =
+            subscriptions.into_iter().partition(|subscription| subscription.is_pattern);
+        for (name, subscriptions) in [(plain, channels), (pattern, patterns)] {
+            for chunk in subscriptions.chunks(MAX_NAMES) {
+                connection.queue(name, chunk.iter().map(|one| one.name.as_str()));
+                self.push(command(chunk.iter().cloned().collect()));
+            }
+        }
     }
 
     /// Takes the command that the next reply belongs to.

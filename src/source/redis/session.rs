@@ -22,8 +22,6 @@ use super::retry::{RETRY_INTERVAL, sample_to_retry};
 use super::silence::{SILENCE_INTERVAL, Silence};
 use crate::source::fleet::is_of_fleet;
 
-/// Names in one `SUBSCRIBE`, at most.
-const MAX_NAMES: usize = 512;
 /// How often it is looked whether a gateway that starts follows what its fleet follows.
 const WARM_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -357,14 +355,7 @@ impl<'a> PubSubSession<'a> {
         [plain, pattern]: [&str; 2],
         command: fn(VecDeque<Subscription>) -> PubSubCommand,
     ) {
-        let (patterns, channels): (Vec<_>, Vec<_>) =
-            subscriptions.into_iter().partition(|subscription| subscription.is_pattern);
-        for (name, subscriptions) in [(plain, channels), (pattern, patterns)] {
-            for chunk in subscriptions.chunks(MAX_NAMES) {
-                self.connection.queue(name, chunk.iter().map(|s| s.name.as_str()));
-                self.pending.push(command(chunk.iter().cloned().collect()));
-            }
-        }
+        self.pending.queue(&mut self.connection, subscriptions, [plain, pattern], command);
     }
 
     fn check_liveness(&mut self) -> Result<(), SourceError> {

@@ -167,7 +167,9 @@ mod tests {
     use crate::inbox::shard_sender::{ShardSender, ShardSenders};
     use crate::position::event_id::RunTag;
     use crate::requests::shard_request::JoinRequest;
-    use crate::{ChannelName, EntryId, HistorySettings, HubSettings, Ids, Subscription, Topic};
+    use crate::{
+        ChannelName, EntryId, HistorySettings, HubSettings, Ids, SourceKind, Subscription, Topic,
+    };
 
     #[test]
     fn a_part_is_within_its_bound_however_many_logs_have_lost_entries() {
@@ -186,10 +188,12 @@ mod tests {
             let linger = Duration::ZERO;
             state.join(JoinRequest { shard: 0, topic: topic.clone(), linger, history, ticket: 0 });
             let name = topic.subscription.name.as_str();
-            state.begin_log(name, EntryId::ZERO);
+            state.begin_log((SourceKind::Logs, name), EntryId::ZERO);
             for milliseconds in 1..=2 {
                 let id = EntryId { milliseconds, sequence: 0 };
-                state.publish_entry(name, id, Instant::now(), |_| Some(Event::default()));
+                state.publish_entry((SourceKind::Logs, name), id, Instant::now(), |_| {
+                    Some(Event::default())
+                });
             }
             backlog.channels.insert(state.by_topic[&topic]);
         }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::hole::Hole;
 use super::lingering::Linger;
+use crate::EntryId;
 use crate::Topic;
 use crate::fleet::answer::Answer;
 use crate::fleet::marks::HeardMark;
@@ -22,7 +23,6 @@ use crate::inbox::message::Message;
 use crate::inbox::shard_sender::ShardSenders;
 use crate::requests::shard_request::StreamAddress;
 use crate::subject::{ChannelIndex, Subject};
-use crate::{EntryId, Ids};
 
 pub(super) struct Channel {
     pub(super) topic: Topic,
@@ -85,7 +85,7 @@ pub(super) struct NewEvent {
 
 impl Channel {
     pub(super) fn is_log(&self) -> bool {
-        self.topic.ids == Ids::Entries
+        self.topic.ids.is_log()
     }
 
     pub(super) fn is_confirmed(&self) -> bool {

@@ -53,7 +53,9 @@ impl MessageDelivery<'_> {
                 Some(id) => encode::frame(&event, Some(id)),
                 None => encode::frame(&event, Some(&self.run.at(number).text())),
             },
-            Ids::Publisher | Ids::Entries => encode::frame(&event, event.id.as_deref()),
+            Ids::Publisher | Ids::Entries | Ids::Recorded => {
+                encode::frame(&event, event.id.as_deref())
+            }
         };
         let event = NewEvent { number, name, subject, frame, received };
         channel.publish(event, self.senders, self.budget);

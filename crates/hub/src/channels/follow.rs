@@ -93,7 +93,7 @@ impl HubState {
     pub(super) fn origin(&self, topic: &Topic, sibling: Option<ChannelIndex>) -> ChannelOrigin {
         let name = &topic.subscription.name;
         let is_feedable = !self.followed.is_empty()
-            && topic.ids != Ids::Entries
+            && !topic.ids.is_log()
             && !topic.subscription.is_pattern
             && (sibling.is_none() || self.followed.is_fed(name.as_str()));
         let format = (topic.ids == Ids::Ours).then_some(topic.format);
@@ -228,7 +228,7 @@ impl HubState {
             return true;
         }
         self.names.of(topic).remove(name);
-        if *is_pattern || topic.ids == Ids::Entries || self.followed.is_empty() {
+        if *is_pattern || topic.ids.is_log() || self.followed.is_empty() {
             return false;
         }
         let was_fed = self.followed.note_closed(name);

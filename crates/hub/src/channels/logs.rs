@@ -11,17 +11,21 @@ use crate::fleet::name::EventName;
 use crate::gap::GapReason;
 use crate::history::record::RecordContent;
 use crate::inbox::message::Message;
-use crate::requests::source_request::LogRead;
+use crate::requests::source_request::{LogRead, SourceKind};
 use crate::subject::Subject;
 
 impl HubState {
     /// The source reads this log, from the entry `id` on. Returns what it must read again for streams that
     /// were waiting for the log.
-    pub(super) fn begin_log(&mut self, name: &str, id: EntryId) -> Vec<LogRead> {
+    pub(super) fn begin_log(
+        &mut self,
+        (source, name): (SourceKind, &str),
+        id: EntryId,
+    ) -> Vec<LogRead> {
         let mut waiting = Vec::new();
         // Another copy of a message may follow.
         let (number, settled) = (self.numbers.newest(), self.numbers.settled());
-        for &index in self.names.of_log(name) {
+        for &index in self.names.of_log(source, name) {
             let channel = &mut self.channels[index as usize];
             if channel.is_confirmed() {
                 continue;
@@ -44,13 +48,13 @@ impl HubState {
     /// returns `None` if it is too large.
     pub(super) fn publish_entry(
         &mut self,
-        name: &str,
+        (source, name): (SourceKind, &str),
         id: EntryId,
         received: Instant,
         mut decode: impl FnMut(Format) -> Option<Event>,
     ) {
         let number = self.numbers.take_for_log();
-        for &index in self.names.of_log(name) {
+        for &index in self.names.of_log(source, name) {
             let channel = &mut self.channels[index as usize];
             if !channel.is_confirmed() || id <= channel.newest_entry {
                 continue;
@@ -76,11 +80,16 @@ impl HubState {
 
     /// Entries of the log are missing up to `entry`. After a reset, the log was begun anew there; after a
     /// rollback, it has come back without what followed.
-    pub(super) fn log_gap(&mut self, name: &str, reason: GapReason, entry: EntryId) {
+    pub(super) fn log_gap(
+        &mut self,
+        (source, name): (SourceKind, &str),
+        reason: GapReason,
+        entry: EntryId,
+    ) {
         let number = self.numbers.take_for_log();
         let before = number.saturating_sub(1);
         let now = Instant::now();
-        for &index in self.names.of_log(name) {
+        for &index in self.names.of_log(source, name) {
             let channel = &mut self.channels[index as usize];
             if !channel.is_confirmed() {
                 continue;

@@ -261,8 +261,8 @@ impl Hub {
     // For sources of logs.
 
     /// The source reads this log, from the entry `id` on.
-    pub fn begin_log(&self, name: &str, id: EntryId) {
-        let reads = self.state.borrow_mut().begin_log(name, id);
+    pub fn begin_log(&self, log: (SourceKind, &str), id: EntryId) {
+        let reads = self.state.borrow_mut().begin_log(log, id);
         self.source_requests.read_logs(reads);
     }
 
@@ -270,31 +270,32 @@ impl Hub {
     /// read, or returns `None` if it is too large.
     pub fn publish_entry(
         &self,
-        name: &str,
+        log: (SourceKind, &str),
         id: EntryId,
         received: Instant,
         decode: impl FnMut(Format) -> Option<Event>,
     ) {
-        self.state.borrow_mut().publish_entry(name, id, received, decode);
+        self.state.borrow_mut().publish_entry(log, id, received, decode);
     }
 
     /// Entries of the log may be missing, up to `entry`. After a [`GapReason::Reset`] the log has new
     /// entries, after `entry`; after a [`GapReason::RolledBack`] it still has those up to `entry`.
-    pub fn log_gap(&self, name: &str, reason: GapReason, entry: EntryId) {
-        self.state.borrow_mut().log_gap(name, reason, entry);
+    pub fn log_gap(&self, log: (SourceKind, &str), reason: GapReason, entry: EntryId) {
+        self.state.borrow_mut().log_gap(log, reason, entry);
     }
 
     /// Takes the parts of logs that are to be read again, one for each stream; waits until there are any.
     /// Cancel safe.
-    pub async fn log_reads(&self) -> impl Iterator<Item = LogRead> + use<> {
-        let reads = &self.source_requests.log_reads;
+    pub async fn log_reads(&self, source: SourceKind) -> impl Iterator<Item = LogRead> + use<> {
+        let reads = self.source_requests.reads_of(source);
         reads.wait().await;
         reads.take().into_values()
     }
 
     /// Requests again what was not finished with [`Hub::finish_log_read`]: the responses are lost.
-    pub fn repeat_log_reads(&self) {
+    pub fn repeat_log_reads(&self, source: SourceKind) {
         let unfinished = self.state.borrow().unfinished_log_reads();
+        let unfinished = unfinished.into_iter().filter(|read| read.source == source);
         self.source_requests.read_logs(unfinished);
     }
 
@@ -342,7 +343,7 @@ impl Hub {
                     state.cancel_replay(stream);
                     state.fleet.cancel(stream);
                     drop(state);
-                    self.source_requests.log_reads.remove(&stream);
+                    self.source_requests.cancel_read(&stream);
                 }
             }
         }
@@ -391,7 +392,7 @@ impl Hub {
 
     /// Parts of logs that no source has taken.
     pub(super) fn untaken_log_reads(&self) -> usize {
-        self.source_requests.log_reads.take().len()
+        self.source_requests.reads_of(SourceKind::Logs).take().len()
     }
 }
 

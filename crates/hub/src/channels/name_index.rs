@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::Topic;
 use crate::subject::ChannelIndex;
-use crate::{ChannelName, Ids};
+use crate::{ChannelName, Ids, SourceKind};
 
 /// The channels of each subscription of a source. There are several where routes read one subscription
 /// in different formats, or with other ids.
@@ -14,7 +14,8 @@ use crate::{ChannelName, Ids};
 pub(super) struct NameIndex {
     pub(super) plain: HashMap<ChannelName, ChannelIndexes>,
     pub(super) patterns: HashMap<ChannelName, ChannelIndexes>,
-    pub(super) logs: HashMap<ChannelName, ChannelIndexes>,
+    logs: HashMap<ChannelName, ChannelIndexes>,
+    recorded: HashMap<ChannelName, ChannelIndexes>,
 }
 
 // As a rule one, which takes no allocation.
@@ -25,6 +26,7 @@ impl NameIndex {
     pub(super) fn of(&mut self, topic: &Topic) -> &mut HashMap<ChannelName, ChannelIndexes> {
         match topic.ids {
             Ids::Entries => &mut self.logs,
+            Ids::Recorded => &mut self.recorded,
             _ if topic.subscription.is_pattern => &mut self.patterns,
             _ => &mut self.plain,
         }
@@ -37,7 +39,11 @@ impl NameIndex {
     }
 
     /// The channels of a log; empty if it is not followed.
-    pub(super) fn of_log(&self, name: &str) -> &[ChannelIndex] {
-        self.logs.get(name).map_or(&[], SmallVec::as_slice)
+    pub(super) fn of_log(&self, source: SourceKind, name: &str) -> &[ChannelIndex] {
+        let names = match source {
+            SourceKind::Recorded => &self.recorded,
+            SourceKind::PubSub | SourceKind::Logs => &self.logs,
+        };
+        names.get(name).map_or(&[], SmallVec::as_slice)
     }
 }

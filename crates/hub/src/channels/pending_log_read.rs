@@ -2,7 +2,7 @@
 
 use crate::EntryId;
 use crate::requests::shard_request::ReplayRequest;
-use crate::requests::source_request::{LogRange, LogRead, LogReadKey};
+use crate::requests::source_request::{LogRange, LogRead, LogReadKey, SourceKind};
 
 /// Where a replay begins in one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,7 @@ impl PendingLogRead {
             log: topic.subscription.name.clone(),
             format: topic.format,
             range: self.range,
+            source: SourceKind::of(topic),
             key: LogReadKey { stream: self.request.stream, ticket: self.request.ticket },
         }
     }

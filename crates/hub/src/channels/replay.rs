@@ -47,7 +47,7 @@ impl HubState {
             self.send_page(request, page);
             return None;
         }
-        if request.topics.first().is_some_and(|topic| topic.ids == Ids::Entries) {
+        if request.topics.first().is_some_and(|topic| topic.ids.is_log()) {
             return self.replay_logs(request, &channels);
         }
         if let Resume::Foreign(ids) = &request.resume {

@@ -60,7 +60,7 @@ impl HubState {
         if let Some(settings) = history {
             if channel.history.is_none() {
                 channel.history = Some(match channel.topic.ids {
-                    Ids::Entries => {
+                    Ids::Entries | Ids::Recorded => {
                         History::of_log(settings, self.numbers.newest(), channel.newest_entry)
                     }
                     Ids::Ours | Ids::Publisher => History::new(settings, number),

@@ -50,7 +50,7 @@ impl Cursor {
 
     /// Whether the channels are logs.
     pub(crate) fn is_of_logs(&self) -> bool {
-        self.ids == Ids::Entries
+        self.ids.is_log()
     }
 
     pub(crate) fn ids(&self) -> Ids {
@@ -133,7 +133,7 @@ impl Cursor {
             // What has no id of its publisher has one of ours, and there is no fleet.
             Ids::Mixed => Some(self.run.at(number).text()),
             Ids::Publisher => None,
-            Ids::Entries => self.logs.borrow().text(),
+            Ids::Entries | Ids::Recorded => self.logs.borrow().text(),
         }
     }
 

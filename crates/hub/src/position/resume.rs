@@ -100,7 +100,7 @@ impl Resume {
                 Some(id) if id.len() <= MAX_FOREIGN_ID => Self::AfterId(id.as_slice().into()),
                 _ => Self::Unknown,
             }),
-            Ids::Entries => {
+            Ids::Entries | Ids::Recorded => {
                 let mut logs = beginning.logs();
                 let is_known = seen.read_positions(&mut logs);
                 Some(match is_known {

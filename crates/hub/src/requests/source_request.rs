@@ -16,6 +16,8 @@ pub enum SourceKind {
     PubSub,
     /// Logs, whose entries can be read again: Redis Streams.
     Logs,
+    /// Messages that gateways write to logs: recorded channels.
+    Recorded,
 }
 
 /// What the hub requests for one subscription.
@@ -36,6 +38,7 @@ pub struct LogRead {
     pub format: Format,
     /// Which of its entries.
     pub range: LogRange,
+    pub(crate) source: SourceKind,
     pub(crate) key: LogReadKey,
 }
 
@@ -82,6 +85,7 @@ impl SourceKind {
     pub(crate) fn of(topic: &Topic) -> Self {
         match topic.ids {
             Ids::Entries => Self::Logs,
+            Ids::Recorded => Self::Recorded,
             Ids::Ours | Ids::Publisher | Ids::Mixed => Self::PubSub,
         }
     }
@@ -99,8 +103,10 @@ impl LogRead {
 pub(crate) struct SourceRequests {
     pub_sub: CoalescingQueue<Subscription, SourceRequest>,
     logs: CoalescingQueue<Subscription, SourceRequest>,
-    /// One for each stream.
-    pub(crate) log_reads: CoalescingQueue<StreamAddress, LogRead>,
+    recorded: CoalescingQueue<Subscription, SourceRequest>,
+    // One for each stream.
+    log_reads: CoalescingQueue<StreamAddress, LogRead>,
+    recorded_reads: CoalescingQueue<StreamAddress, LogRead>,
 }
 
 impl Default for SourceRequests {
@@ -108,7 +114,9 @@ impl Default for SourceRequests {
         Self {
             pub_sub: CoalescingQueue::new(),
             logs: CoalescingQueue::new(),
+            recorded: CoalescingQueue::new(),
             log_reads: CoalescingQueue::new(),
+            recorded_reads: CoalescingQueue::new(),
         }
     }
 }
@@ -119,7 +127,22 @@ impl SourceRequests {
         match source {
             SourceKind::PubSub => &self.pub_sub,
             SourceKind::Logs => &self.logs,
+            SourceKind::Recorded => &self.recorded,
         }
+    }
+
+    /// What one source has to read again: one request for each stream.
+    pub(crate) fn reads_of(&self, source: SourceKind) -> &CoalescingQueue<StreamAddress, LogRead> {
+        match source {
+            SourceKind::Recorded => &self.recorded_reads,
+            SourceKind::PubSub | SourceKind::Logs => &self.log_reads,
+        }
+    }
+
+    /// The stream needs nothing of the past any more.
+    pub(crate) fn cancel_read(&self, stream: &StreamAddress) {
+        self.log_reads.remove(stream);
+        self.recorded_reads.remove(stream);
     }
 
     pub(crate) fn put(&self, topic: Topic, request: SourceRequest) {
@@ -128,7 +151,7 @@ impl SourceRequests {
 
     pub(crate) fn read_logs(&self, reads: impl IntoIterator<Item = LogRead>) {
         for read in reads {
-            self.log_reads.put(read.key.stream, read);
+            self.reads_of(read.source).put(read.key.stream, read);
         }
     }
 }

@@ -6,13 +6,13 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+use crate::EntryId;
 use crate::Topic;
 use crate::fleet::name::{EventName, FleetPosition, SubscriptionTag};
 use crate::mailbox::Mailbox;
 use crate::position::cursor::LogEntry;
 use crate::subject::ChannelIndex;
 use crate::timed_streams::StreamKey;
-use crate::{EntryId, Ids};
 
 /// A channel that has subscribers on this core.
 pub(super) struct LocalChannel {
@@ -100,7 +100,7 @@ impl LocalChannel {
     }
 
     pub(super) fn is_log(&self) -> bool {
-        self.topic.ids == Ids::Entries
+        self.topic.ids.is_log()
     }
 
     /// Its newest entry; `None` where it is no log.

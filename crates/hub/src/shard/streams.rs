@@ -123,7 +123,7 @@ impl Shard {
     /// Before the first event of these channels.
     fn beginning(&self, topics: &[Topic]) -> Cursor {
         let ids = topics.first().map_or(Ids::Publisher, |topic| topic.ids);
-        let logs = topics.iter().filter(|topic| topic.ids == Ids::Entries);
+        let logs = topics.iter().filter(|topic| topic.ids.is_log());
         let logs = logs.map(|topic| topic.subscription.name.as_str());
         Cursor::new(ids, self.0.link.run, logs)
     }

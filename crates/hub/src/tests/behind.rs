@@ -107,7 +107,7 @@ async fn news_and_log() -> (TestHub, Subscriber, Subscriber) {
     settle().await;
     test.follow().await;
     for (Subscription { name, .. }, _) in test.hub.source_requests(SourceKind::Logs).await {
-        test.hub.begin_log(name.as_str(), EntryId::ZERO);
+        test.hub.begin_log((SourceKind::Logs, name.as_str()), EntryId::ZERO);
     }
     test.hub.flush();
     settle().await;
@@ -125,12 +125,14 @@ fn a_message_that_is_too_large_while_a_shard_is_behind_is_a_gap_in_its_place() {
             if number == 90_000 {
                 test.hub.begin_message(b"news", None);
                 test.hub.skip(false, "news");
-                test.hub.publish_entry("a", id, Instant::now(), |_| None);
+                test.hub.publish_entry((SourceKind::Logs, "a"), id, Instant::now(), |_| None);
             } else {
                 let number = usize::try_from(number).expect("it is small");
                 publish(&test.hub, "news", number);
                 let event = Event { data, ..Event::default() };
-                test.hub.publish_entry("a", id, Instant::now(), |_| Some(event.clone()));
+                test.hub.publish_entry((SourceKind::Logs, "a"), id, Instant::now(), |_| {
+                    Some(event.clone())
+                });
             }
             if number % 500 == 0 {
                 test.hub.flush();
@@ -196,7 +198,7 @@ fn a_shard_that_fell_behind_in_a_log_catches_up_while_a_copy_of_a_message_may_fo
         for number in 0..140_000 {
             let entry = EntryId { milliseconds: number + 1, sequence: 0 };
             let data = Bytes::from(number.to_string());
-            test.hub.publish_entry("a", entry, Instant::now(), |_| {
+            test.hub.publish_entry((SourceKind::Logs, "a"), entry, Instant::now(), |_| {
                 Some(Event { data: data.clone(), ..Event::default() })
             });
             if number % 500 == 499 {

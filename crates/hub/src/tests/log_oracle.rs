@@ -55,12 +55,14 @@ impl Source {
                     SourceRequest::Follow => {
                         let newest = self.newest(name.as_str());
                         let at = *self.followed.entry(name.clone()).or_insert(newest);
-                        test.hub.begin_log(name.as_str(), at);
+                        test.hub.begin_log((SourceKind::Logs, name.as_str()), at);
                     }
                 }
             }
         }
-        if let Poll::Ready(reads) = std::pin::pin!(test.hub.log_reads()).poll(&mut context) {
+        if let Poll::Ready(reads) =
+            std::pin::pin!(test.hub.log_reads(SourceKind::Logs)).poll(&mut context)
+        {
             for read in reads {
                 let result = self.read(&read);
                 test.hub.finish_log_read(read.key(), result);
@@ -70,9 +72,12 @@ impl Source {
             let entries = self.entries.get(name.as_str()).map_or(&[][..], Vec::as_slice);
             for &id in &entries[entries.partition_point(|id| *id <= *at)..] {
                 *at = id;
-                test.hub.publish_entry(name.as_str(), id, Instant::now(), |_| {
-                    Some(event(name.as_str(), id))
-                });
+                test.hub.publish_entry(
+                    (SourceKind::Logs, name.as_str()),
+                    id,
+                    Instant::now(),
+                    |_| Some(event(name.as_str(), id)),
+                );
             }
         }
         test.hub.flush();

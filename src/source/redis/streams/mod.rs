@@ -110,7 +110,7 @@ impl StreamReader {
                     state.connections.set(0);
                     state.add_connections(0);
                     // Range reads that are pending are sent again on the next connection.
-                    state.hub.repeat_log_reads();
+                    state.hub.repeat_log_reads(SourceKind::Logs);
                     if is_initialized {
                         attempt = 0;
                     }
@@ -187,7 +187,7 @@ impl ReaderState {
             SourceRequest::Follow => match streams.get(&name).and_then(|stream| stream.last) {
                 // It was unfollowed and followed again before the change was taken.
                 Some(last) => {
-                    self.hub.begin_log(name.as_str(), last);
+                    self.hub.begin_log((SourceKind::Logs, name.as_str()), last);
                     None
                 }
                 None => {
@@ -207,7 +207,9 @@ impl ReaderState {
             }
             _ => return,
         };
-        self.hub.publish_entry(name, entry.id, received, |format| self.decode(format, entry));
+        self.hub.publish_entry((SourceKind::Logs, name), entry.id, received, |format| {
+            self.decode(format, entry)
+        });
         self.report_comparison(name, comparison);
     }
 
@@ -227,14 +229,14 @@ impl ReaderState {
     fn report_comparison(&self, name: &str, comparison: Comparison) {
         match comparison {
             Comparison::Same | Comparison::Doubtful => {}
-            Comparison::Starts(id) => self.hub.begin_log(name, id),
+            Comparison::Starts(id) => self.hub.begin_log((SourceKind::Logs, name), id),
             Comparison::Missing(reason, id) => {
                 tracing::info!(
                     stream = name,
                     reason = reason.as_str(),
                     "entries of a stream are missing"
                 );
-                self.hub.log_gap(name, reason, id);
+                self.hub.log_gap((SourceKind::Logs, name), reason, id);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Entries that are missing: trimmed, dropped, or gone with a log that was begun anew or restored.
 
 use super::{entries, event, gap, id, log, position, read};
+use crate::SourceKind;
 use crate::tests::{TestHub, run, settle};
 use crate::{
     EntryId, GapReason, HistorySettings, HubSettings, LogRange, LogReadResult, StreamSettings,
@@ -77,7 +78,7 @@ fn a_log_that_was_begun_anew_has_a_gap_and_goes_on_with_lower_ids() {
         drop(read(&back));
         settle().await;
         let request = test.log_read().await;
-        test.hub.log_gap("a", GapReason::Reset, EntryId::ZERO);
+        test.hub.log_gap((SourceKind::Logs, "a"), GapReason::Reset, EntryId::ZERO);
         test.add(&[("a", "1-0")]).await;
         assert_eq!(read(&stream), gap("0-0", "reset", "\"a\"") + "data: 1-0\nid: 1-0\n\n");
         let reset = Some((GapReason::Reset, EntryId::ZERO));
@@ -100,7 +101,7 @@ fn a_client_that_was_away_while_its_log_was_begun_anew_has_a_gap() {
             let stream = test.open_log(&["a"], None);
             test.begin(&[("a", "4-0")]).await;
             test.add(&[("a", "5-0"), ("a", "6-0")]).await;
-            test.hub.log_gap("a", GapReason::Reset, EntryId::ZERO);
+            test.hub.log_gap((SourceKind::Logs, "a"), GapReason::Reset, EntryId::ZERO);
             test.add(&[("a", newest)]).await;
             drop(read(&stream));
             for last in ["5-0", "6-0"] {
@@ -147,7 +148,7 @@ fn a_log_restored_from_an_older_state_has_one_gap_and_goes_on_at_its_end() {
         drop(read(&back));
         settle().await;
         let request = test.log_read().await;
-        test.hub.log_gap("a", GapReason::RolledBack, id("11-0"));
+        test.hub.log_gap((SourceKind::Logs, "a"), GapReason::RolledBack, id("11-0"));
         test.add(&[("a", "14-0")]).await;
         assert_eq!(read(&stream), gap("11-0", "rolled_back", "\"a\"") + "data: 14-0\nid: 14-0\n\n");
         test.finish_read(&request, entries(&["10-0"], true)).await;
@@ -203,7 +204,7 @@ fn a_loss_in_a_quiet_log_is_told_when_the_history_no_longer_has_it() {
         test.begin(&[("a", "10-0")]).await;
         test.add(&[("a", "11-0"), ("a", "12-0")]).await;
         drop(read(&stream));
-        test.hub.log_gap("a", GapReason::RolledBack, id("11-0"));
+        test.hub.log_gap((SourceKind::Logs, "a"), GapReason::RolledBack, id("11-0"));
         test.hub.flush();
         settle().await;
         let told = gap("11-0", "rolled_back", "\"a\"");
@@ -243,7 +244,7 @@ fn a_loss_that_the_source_has_forgotten_is_told_once_and_not_looked_up_again() {
             test.begin(&[("a", "10-0")]).await;
             test.add(&[("a", "11-0"), ("a", "12-0")]).await;
             drop(read(&stream));
-            test.hub.log_gap("a", reason, kept);
+            test.hub.log_gap((SourceKind::Logs, "a"), reason, kept);
             test.hub.flush();
             settle().await;
             let kept = kept.to_string();
@@ -271,8 +272,8 @@ fn a_loss_of_one_log_does_not_hide_that_of_another() {
         test.begin(&[("a", "10-0"), ("b", "20-0")]).await;
         test.add(&[("a", "11-0"), ("a", "12-0"), ("b", "21-0"), ("b", "22-0")]).await;
         // That of `b` has the smaller number.
-        test.hub.log_gap("b", GapReason::RolledBack, id("21-0"));
-        test.hub.log_gap("a", GapReason::RolledBack, id("11-0"));
+        test.hub.log_gap((SourceKind::Logs, "b"), GapReason::RolledBack, id("21-0"));
+        test.hub.log_gap((SourceKind::Logs, "a"), GapReason::RolledBack, id("11-0"));
         test.add(&[("a", "14-0"), ("b", "24-0")]).await;
         drop(read(&stream));
         // A client that has had the lost entry of `a`, and not that of `b`.
@@ -307,8 +308,8 @@ fn losses_of_two_logs_that_no_history_has_are_each_told_once() {
         test.begin(&[("a", "10-0"), ("b", "20-0")]).await;
         test.add(&[("a", "11-0"), ("a", "12-0"), ("b", "21-0"), ("b", "22-0")]).await;
         // That of `b` has the smaller number.
-        test.hub.log_gap("b", GapReason::RolledBack, id("21-0"));
-        test.hub.log_gap("a", GapReason::RolledBack, id("11-0"));
+        test.hub.log_gap((SourceKind::Logs, "b"), GapReason::RolledBack, id("21-0"));
+        test.hub.log_gap((SourceKind::Logs, "a"), GapReason::RolledBack, id("11-0"));
         test.hub.flush();
         settle().await;
         drop(read(&stream));

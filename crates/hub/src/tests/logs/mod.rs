@@ -94,7 +94,7 @@ impl TestHub {
         assert!(followed.iter().all(|(_, request)| *request == SourceRequest::Follow));
         for (name, newest) in logs {
             assert!(followed.iter().any(|(known, _)| known.name.as_str() == *name));
-            self.hub.begin_log(name, id(newest));
+            self.hub.begin_log((SourceKind::Logs, name), id(newest));
         }
         self.hub.flush();
         settle().await;
@@ -102,14 +102,18 @@ impl TestHub {
 
     async fn add(&self, entries: &[(&str, &str)]) {
         for (name, entry) in entries {
-            self.hub.publish_entry(name, id(entry), Instant::now(), |_| Some(event(entry)));
+            self.hub.publish_entry((SourceKind::Logs, name), id(entry), Instant::now(), |_| {
+                Some(event(entry))
+            });
         }
         self.hub.flush();
         settle().await;
     }
 
     async fn log_read(&self) -> LogRead {
-        let reads = tokio::time::timeout(Duration::from_secs(1), self.hub.log_reads()).await;
+        let reads =
+            tokio::time::timeout(Duration::from_secs(1), self.hub.log_reads(SourceKind::Logs))
+                .await;
         let mut reads = reads.expect("a request");
         let read = reads.next().expect("a request");
         assert!(reads.next().is_none());
@@ -228,7 +232,7 @@ fn an_id_in_several_logs_is_a_position_in_each() {
         test.begin(&[("a", "5-0")]).await;
         test.add(&[("a", "6-0")]).await;
         assert_eq!(read(&stream), "data: 6-0\nid: 6-0~\n\n", "it has no position in b yet");
-        test.hub.begin_log("b", id("0-0"));
+        test.hub.begin_log((SourceKind::Logs, "b"), id("0-0"));
         test.hub.flush();
         settle().await;
         assert_eq!(read(&stream), "id: 6-0~0-0\n: ready\n\n");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{entries, event, gap, id, read};
+use crate::SourceKind;
 use crate::tests::{TestHub, run, settle};
 use crate::{EntryId, GapReason, HubSettings, LogRange, LogReadResult, Replay, StreamSettings};
 
@@ -90,9 +91,14 @@ fn a_client_ahead_of_this_gateway_is_not_sent_a_gap_that_it_is_past() {
             assert_eq!(read(&back), "id: 12-0\n: ready\n\n");
             let missing = |entry| match reason {
                 GapReason::TooLarge => {
-                    test.hub.publish_entry("a", id(entry), Instant::now(), |_| None);
+                    test.hub.publish_entry(
+                        (SourceKind::Logs, "a"),
+                        id(entry),
+                        Instant::now(),
+                        |_| None,
+                    );
                 }
-                _ => test.hub.log_gap("a", reason, id(entry)),
+                _ => test.hub.log_gap((SourceKind::Logs, "a"), reason, id(entry)),
             };
             missing("11-0");
             test.add(&[("a", "12-0"), ("a", "13-0")]).await;
@@ -102,7 +108,7 @@ fn a_client_ahead_of_this_gateway_is_not_sent_a_gap_that_it_is_past() {
             let at_14 = gap("14-0", reason.as_str(), "\"a\"");
             assert_eq!(read(&back), at_14 + "data: 15-0\nid: 15-0\n\n");
             // Found out with the entry after those that are missing.
-            test.hub.log_gap("a", GapReason::Trimmed, id("15-0"));
+            test.hub.log_gap((SourceKind::Logs, "a"), GapReason::Trimmed, id("15-0"));
             test.hub.flush();
             settle().await;
             assert_eq!(read(&back), gap("15-0", "trimmed", "\"a\""));
@@ -173,7 +179,8 @@ fn a_shard_that_fell_behind_reads_its_logs_again() {
         // The shard does not run meanwhile, and three are kept.
         for number in 1..=70_000 {
             let id = EntryId { milliseconds: number, sequence: 0 };
-            test.hub.publish_entry("a", id, Instant::now(), |_| Some(event("x")));
+            test.hub
+                .publish_entry((SourceKind::Logs, "a"), id, Instant::now(), |_| Some(event("x")));
             if number % 500 == 0 {
                 test.hub.flush();
             }

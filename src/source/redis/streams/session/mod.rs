@@ -108,7 +108,7 @@ impl StreamSession {
                     self.handle_replies()?;
                 }
                 changes = state.hub.source_requests(SourceKind::Logs) => self.apply_changes(changes),
-                calls = state.hub.log_reads() => self.waiting_ranges.extend(calls.map(RangeRead::new)),
+                calls = state.hub.log_reads(SourceKind::Logs) => self.waiting_ranges.extend(calls.map(RangeRead::new)),
                 Some(error) = self.readers.failed() => return Err(error),
                 () = state.reader_refused.notified() => self.probe_refused_readers(),
                 () = tokio::time::sleep_until(unblock_at), if needs_unblock => self.unblock(),
@@ -323,7 +323,7 @@ impl StreamSession {
             self.send_probe(name);
         }
         if std::mem::take(&mut self.is_range_refused) {
-            self.state.hub.repeat_log_reads();
+            self.state.hub.repeat_log_reads(SourceKind::Logs);
         }
     }
 

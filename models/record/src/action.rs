@@ -1,0 +1,36 @@
+//! What can happen next.
+
+use ssegate_record::AppendKind;
+
+/// One step of the world. A gateway is named by its number, a request by its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// The application publishes the next message.
+    Publish,
+    /// The gateway publishes a mark.
+    Mark(u8),
+    /// The gateway reads what was sent to it next.
+    Read(u8),
+    /// The gateway starts or reconnects, and its subscription is confirmed.
+    Connect(u8),
+    /// Its connections are lost, with what it has not read. A request that is on its way may still arrive.
+    Break(u8),
+    /// Its process ends.
+    End(u8),
+    /// It drops what the log has not, for lack of memory.
+    Overflow(u8),
+    /// The gateway sends a request.
+    Request(u8, AppendKind),
+    /// The same with a gap, though others could still append what is missing: they are too slow.
+    Hurry(u8),
+    /// Redis carries the request out, and the gateway has the answer.
+    Execute(usize),
+    /// Redis carries the request out, and the answer is lost with the connection for commands.
+    ExecuteUnseen(usize),
+    /// The request is lost on its way, and the gateway has learned it.
+    Drop(usize),
+    /// Redis comes back with so many entries of its log, and no marks; its clock has gone back. All connections are lost.
+    Restore(usize),
+    /// The same, but nobody notices, and its clock goes on: a key was deleted.
+    Forget(usize),
+}

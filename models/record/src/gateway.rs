@@ -1,0 +1,73 @@
+//! One gateway.
+
+use ssegate_record::{ChannelRecorder, MarkReceived, Timeline};
+
+use crate::world::Sent;
+
+/// A gateway, and its connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Gateway {
+    pub(crate) is_alive: bool,
+    // Counts its lives.
+    pub(crate) life: u8,
+    // What of the sent it reads next; `None`: it has no connection.
+    pub(crate) next: Option<usize>,
+    // Where its subscription was confirmed.
+    pub(crate) confirmed: usize,
+    pub(crate) timeline: Timeline,
+    pub(crate) recorder: ChannelRecorder<u8>,
+    // The messages that this life has given ids.
+    pub(crate) named: Vec<u8>,
+}
+
+impl Gateway {
+    /// The subscription is confirmed, behind all that was sent.
+    pub(crate) fn connect(&mut self, sent: usize) {
+        self.is_alive = true;
+        self.next = Some(sent);
+        self.confirmed = sent;
+        self.timeline = Timeline::default();
+        if let Some(mark) = self.recorder.is_open().then_some(0) {
+            // Without the rule that a hole ends names, the gateway goes on with what it knew.
+            let newest = self.recorder.oldest().map_or(mark, |id| id.mark);
+            self.timeline.receive(newest);
+        }
+    }
+
+    /// The connection is lost.
+    pub(crate) fn lose(&mut self) {
+        self.next = None;
+        self.recorder.lose();
+        self.recorder.forget_request();
+    }
+
+    /// The process has ended.
+    pub(crate) fn end(&mut self) {
+        *self = Self { life: self.life + 1, ..Self::default() };
+    }
+
+    /// Reads the next of what was sent.
+    pub(crate) fn read(&mut self, sent: &[Sent]) {
+        let Some(next) = &mut self.next else { return };
+        let item = &sent[*next];
+        *next += 1;
+        match *item {
+            Sent::Message(message) => {
+                let newest = self.timeline.newest().unwrap_or(0);
+                if self.recorder.receive(newest, message).is_some() {
+                    self.named.push(message);
+                }
+            }
+            Sent::Mark(mark) => match self.timeline.receive(mark) {
+                MarkReceived::Behind => {}
+                received => {
+                    if received == MarkReceived::OtherTimeline {
+                        self.recorder.end_run();
+                    }
+                    self.recorder.begin(mark);
+                    self.recorder.seal(mark);
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Redis, the gateways, and what is on its way between them.
+
+use ssegate_record::{AppendAnswer, AppendKind, AppendRequest, LogStore, RecordId};
+use stateright::{Model, Property};
+
+use crate::action::Action;
+use crate::gateway::Gateway;
+use crate::properties;
+
+/// What is explored.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Gateways.
+    pub gateways: u8,
+    /// Messages that the application publishes.
+    pub messages: u8,
+    /// Marks that gateways publish because they have none since they connected.
+    pub marks: u8,
+    /// Further marks.
+    pub asks: u8,
+    /// How often a process ends.
+    pub ends: u8,
+    /// How often a connection breaks.
+    pub breaks: u8,
+    /// How often a gap is appended although another gateway could have helped.
+    pub hurries: u8,
+    /// How often an answer or a request is lost.
+    pub unseen: u8,
+    /// How often a gateway drops what it keeps, for lack of memory.
+    pub overflows: u8,
+    /// How often Redis loses what it wrote last, and its connections.
+    pub restores: u8,
+    /// How often it loses that and keeps its connections.
+    pub forgets: u8,
+}
+
+/// What Redis has sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Sent {
+    Message(u8),
+    Mark(u64),
+}
+
+/// The log: the messages, `None` for a gap.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Log {
+    pub(crate) entries: Vec<(RecordId, Option<u8>)>,
+    pub(crate) top: RecordId,
+}
+
+impl LogStore<u8> for Log {
+    fn top(&self) -> RecordId {
+        self.top
+    }
+
+    fn add(&mut self, id: RecordId, message: Option<&u8>) {
+        self.entries.push((id, message.copied()));
+        self.top = id;
+    }
+
+    fn seal(&mut self, id: RecordId) {
+        self.top = id;
+    }
+}
+
+/// A request on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Travelling {
+    pub(crate) by: (u8, u8),
+    pub(crate) request: AppendRequest<u8>,
+    // The gateway waits for its answer.
+    pub(crate) is_awaited: bool,
+}
+
+/// Everything there is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct World {
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) last_mark: u64,
+    pub(crate) log: Log,
+    pub(crate) gateways: Vec<Gateway>,
+    pub(crate) travelling: Vec<Travelling>,
+    pub(crate) spent: Spent,
+}
+
+/// What was used of the bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Spent {
+    pub(crate) messages: u8,
+    marks: u8,
+    asks: u8,
+    ends: u8,
+    breaks: u8,
+    pub(crate) hurries: u8,
+    unseen: u8,
+    restores: u8,
+    forgets: u8,
+    pub(crate) overflows: u8,
+}
+
+impl Spent {
+    /// Whether Redis has lost anything.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.restores + self.forgets > 0
+    }
+}
+
+/// The model.
+#[derive(Clone, Debug)]
+pub struct RecordModel {
+    /// How far it goes.
+    pub bounds: Bounds,
+}
+
+impl Model for RecordModel {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World {
+            sent: Vec::new(),
+            // Room for the marks of a server whose clock has gone back.
+            last_mark: 10,
+            log: Log::default(),
+            gateways: vec![Gateway::default(); self.bounds.gateways.into()],
+            travelling: Vec::new(),
+            spent: Spent::default(),
+        }]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        let (most, spent) = (&self.bounds, &world.spent);
+        if spent.messages < most.messages {
+            actions.push(Action::Publish);
+        }
+        for (number, gateway) in (0..).zip(&world.gateways) {
+            match gateway.next {
+                None => {
+                    // Which of them is the first to connect makes no difference.
+                    if number == 0 || world.gateways[0].life > 0 || world.gateways[0].next.is_some()
+                    {
+                        actions.push(Action::Connect(number));
+                    }
+                }
+                Some(next) => {
+                    let (spent, most) = match gateway.recorder.is_open() {
+                        true => (spent.asks, most.asks),
+                        false => (spent.marks, most.marks),
+                    };
+                    if spent < most {
+                        actions.push(Action::Mark(number));
+                    }
+                    if next < world.sent.len() {
+                        actions.push(Action::Read(number));
+                    }
+                    if world.spent.breaks < self.bounds.breaks {
+                        actions.push(Action::Break(number));
+                    }
+                }
+            }
+            if gateway.recorder.has_items() && spent.overflows < most.overflows {
+                actions.push(Action::Overflow(number));
+            }
+            if gateway.is_alive && spent.ends < most.ends {
+                actions.push(Action::End(number));
+            }
+            if let Some(request) = gateway.recorder.clone().request(AppendKind::Items, usize::MAX) {
+                actions.push(Action::Request(number, AppendKind::Items));
+                let is_missing = world.log.top < request.since;
+                let can_wait = world.can_others_help(number, request.since);
+                if is_missing && !can_wait {
+                    actions.push(Action::Request(number, AppendKind::ItemsBehindGap));
+                } else if is_missing && spent.hurries < most.hurries {
+                    actions.push(Action::Hurry(number));
+                }
+            }
+        }
+        for (at, travelling) in world.travelling.iter().enumerate() {
+            actions.push(Action::Execute(at));
+            if travelling.is_awaited && spent.unseen < most.unseen {
+                actions.push(Action::ExecuteUnseen(at));
+                actions.push(Action::Drop(at));
+            }
+        }
+        for kept in 0..=world.log.entries.len() {
+            if spent.restores < most.restores {
+                actions.push(Action::Restore(kept));
+            }
+            if spent.forgets < most.forgets {
+                actions.push(Action::Forget(kept));
+            }
+        }
+    }
+
+    fn next_state(&self, world: &World, action: Action) -> Option<World> {
+        let mut world = world.clone();
+        match action {
+            Action::Publish => {
+                world.spent.messages += 1;
+                world.sent.push(Sent::Message(world.spent.messages));
+            }
+            Action::Mark(gateway) => world.mark(gateway),
+            Action::Read(number) => {
+                let World { gateways, sent, .. } = &mut world;
+                gateways[usize::from(number)].read(sent);
+            }
+            Action::Connect(gateway) => {
+                let sent = world.sent.len();
+                world.gateway(gateway).connect(sent);
+            }
+            Action::Break(gateway) => {
+                world.spent.breaks += 1;
+                world.lose(gateway);
+            }
+            Action::End(gateway) => {
+                world.spent.ends += 1;
+                world.lose(gateway);
+                world.gateway(gateway).end();
+            }
+            Action::Overflow(gateway) => {
+                world.spent.overflows += 1;
+                world.gateway(gateway).recorder.overflow();
+            }
+            Action::Request(gateway, kind) => world.request(gateway, kind)?,
+            Action::Hurry(gateway) => {
+                world.spent.hurries += 1;
+                world.request(gateway, AppendKind::ItemsBehindGap)?;
+            }
+            Action::Execute(at) => {
+                if let Some((gateway, answer)) = world.execute(at) {
+                    let gateway = world.gateway(gateway);
+                    gateway.timeline.note_top(answer.top.mark);
+                    gateway.recorder.answer(answer, |_| {});
+                }
+            }
+            Action::ExecuteUnseen(at) => {
+                world.spent.unseen += 1;
+                if let Some((gateway, _lost)) = world.execute(at) {
+                    world.gateway(gateway).recorder.forget_request();
+                }
+            }
+            Action::Drop(at) => {
+                world.spent.unseen += 1;
+                let dropped = world.travelling.remove(at);
+                world.gateway(dropped.by.0).recorder.forget_request();
+            }
+            Action::Restore(kept) => {
+                world.spent.restores += 1;
+                world.restore(kept);
+                world.last_mark = 0;
+                (0..self.bounds.gateways).for_each(|gateway| world.lose(gateway));
+            }
+            Action::Forget(kept) => {
+                world.spent.forgets += 1;
+                world.restore(kept);
+            }
+        }
+        Some(world)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        properties::all()
+    }
+}
+
+impl World {
+    fn gateway(&mut self, gateway: u8) -> &mut Gateway {
+        &mut self.gateways[usize::from(gateway)]
+    }
+
+    /// Does what the script of marks does.
+    fn mark(&mut self, gateway: u8) {
+        match self.gateway(gateway).recorder.is_open() {
+            true => self.spent.asks += 1,
+            false => self.spent.marks += 1,
+        }
+        let floor = self.gateway(gateway).timeline.floor();
+        let mut mark = self.last_mark.max(floor) + 1;
+        // The clock has gone on: a number is never there twice.
+        let is_used = |sent: &Sent, mark| *sent == Sent::Mark(mark);
+        while self.sent.iter().any(|sent| is_used(sent, mark)) {
+            mark += 1;
+        }
+        self.last_mark = mark;
+        self.sent.push(Sent::Mark(mark));
+    }
+
+    fn lose(&mut self, gateway: u8) {
+        self.gateway(gateway).lose();
+        for travelling in &mut self.travelling {
+            travelling.is_awaited &= travelling.by.0 != gateway;
+        }
+    }
+
+    fn request(&mut self, number: u8, kind: AppendKind) -> Option<()> {
+        let gateway = self.gateway(number);
+        let (by, request) = ((number, gateway.life), gateway.recorder.request(kind, usize::MAX)?);
+        self.travelling.push(Travelling { by, request, is_awaited: true });
+        Some(())
+    }
+
+    /// Returns the answer, and the gateway that waits for it.
+    fn execute(&mut self, at: usize) -> Option<(u8, AppendAnswer)> {
+        let Travelling { by, request, is_awaited } = self.travelling.remove(at);
+        let answer = request.apply(&mut self.log);
+        is_awaited.then_some((by.0, answer))
+    }
+
+    fn restore(&mut self, kept: usize) {
+        self.log.entries.truncate(kept);
+        self.log.top = self.log.entries.last().map(|(id, _)| *id).unwrap_or_default();
+    }
+
+    /// Whether another gateway has what is missing before `since`, or will have it.
+    fn can_others_help(&self, own: u8, since: RecordId) -> bool {
+        let mark = |sent: &Sent| *sent == Sent::Mark(since.mark);
+        let place = self.sent.iter().position(mark).unwrap_or(0);
+        (0..).zip(&self.gateways).any(|(number, gateway)| {
+            let is_other = number != own && gateway.is_alive;
+            let has = gateway.recorder.oldest().is_some_and(|oldest| oldest < since);
+            let will_have =
+                gateway.confirmed < place && gateway.next.is_some_and(|next| next <= place);
+            is_other && (has || will_have)
+        })
+    }
+}

@@ -1,0 +1,166 @@
+//! Marks: what they name and begin, and when this gateway publishes one.
+
+use std::time::Duration;
+
+use ssegate_hub::{ChannelName, SourceKind};
+use ssegate_record::{MarkReceived, RecordId};
+use tokio::time::Instant;
+
+use super::RecordBook;
+use crate::source::redis::recorded::channel::{CatchUp, RecordedChannel, entry_id};
+use crate::source::redis::recorded::past::PastRead;
+
+/// A mark waits for others that ask for one.
+const MARK_DELAY: Duration = Duration::from_millis(3);
+/// Each gateway publishes a mark after this long, at the latest.
+const MARK_INTERVAL: Duration = Duration::from_secs(2);
+/// Names that one mark asks for, at most.
+const MAX_ASKED: usize = 512;
+
+impl RecordBook {
+    /// Takes a mark.
+    pub(in super::super) fn receive_mark(&mut self, text: &str, now: Instant) {
+        let mut lines = text.split('\n');
+        let head = lines.next().and_then(|line| line.split_once(' '));
+        let Some((mark, member)) = head else { return };
+        let Ok(mark) = mark.parse::<u64>() else { return };
+        if self.members.note(member, now) {
+            // It learns of this gateway.
+            self.request_mark(now);
+        }
+        match self.timeline.receive(mark) {
+            MarkReceived::Behind => return self.request_mark(now),
+            MarkReceived::OtherTimeline => {
+                let open = self.channels.iter_mut().filter(|(_, c)| c.is_confirmed || c.is_fed);
+                for (name, channel) in open {
+                    channel.recorder.end_run();
+                    self.unopened.insert(name.clone());
+                }
+            }
+            MarkReceived::Newer => {}
+        }
+        self.first_mark.get_or_insert(now);
+        let is_any_new = self.brought_since.values().any(Option::is_none);
+        for since in self.brought_since.values_mut() {
+            *since = since.or(Some(mark));
+        }
+        if is_any_new {
+            let fed = self.fed_and_closed();
+            self.unopened.extend(fed);
+        }
+        for name in std::mem::take(&mut self.unopened) {
+            self.open(&name, mark, now);
+        }
+        for name in lines {
+            self.seal(name, mark, now);
+        }
+        if member == self.members.own() {
+            self.members.forget_gone(now);
+            let is_idle = |channel: &RecordedChannel| channel.is_idle(mark);
+            self.channels.retain(|_, channel| !is_idle(channel));
+        }
+    }
+
+    /// The mark that is due: the number that it has to be above, and what stands behind it.
+    pub(in super::super) fn take_mark(&mut self, now: Instant) -> Option<(u64, String)> {
+        self.mark_due.filter(|due| *due <= now)?;
+        let mut text = self.members.own().to_owned();
+        for _ in 0..MAX_ASKED {
+            let Some(name) = self.asked.pop_first() else { break };
+            text.push('\n');
+            text.push_str(name.as_str());
+        }
+        let next = if self.asked.is_empty() { MARK_INTERVAL } else { MARK_DELAY };
+        self.mark_due = Some(now + next);
+        Some((self.timeline.floor(), text))
+    }
+
+    /// When the next mark is due.
+    pub(in super::super) fn mark_due(&self) -> Option<Instant> {
+        self.mark_due
+    }
+
+    /// A mark is needed soon.
+    pub(in super::super) fn request_mark(&mut self, now: Instant) {
+        let at = now + MARK_DELAY;
+        self.mark_due = Some(self.mark_due.map_or(at, |due| due.min(at)));
+    }
+
+    /// Asks at the next mark whoever can to complete this log.
+    pub(in super::super) fn ask(&mut self, name: &ChannelName, now: Instant) {
+        self.asked.insert(name.clone());
+        self.request_mark(now);
+    }
+
+    fn fed_and_closed(&self) -> Vec<ChannelName> {
+        let brought = |name: &ChannelName| {
+            let pattern = self.bringing(name.as_str());
+            pattern.is_some_and(|pattern| self.brought_since.contains_key(pattern))
+        };
+        let closed = self.channels.iter().filter(|(_, c)| c.is_fed && !c.recorder.is_open());
+        closed.filter(|(name, _)| brought(name)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// From this mark on everything is received.
+    fn open(&mut self, name: &ChannelName, mark: u64, now: Instant) {
+        let Some(channel) = self.channels.get_mut(name) else { return };
+        channel.is_confirmed = true;
+        let is_whole = channel.recorder.place(mark).is_some();
+        channel.recorder.begin(mark);
+        let until = entry_id(RecordId::start(mark));
+        match channel.newest {
+            // It was followed before, and has missed something.
+            Some(after) if !is_whole && after < until => {
+                channel.catch_up = Some(CatchUp::new(until));
+                self.reads.push(PastRead::catch_up(name.clone(), (after, until), now));
+            }
+            Some(_) => {}
+            None => self.begin(name),
+        }
+    }
+
+    /// A channel that a pattern brings is complete since the pattern's mark.
+    pub(super) fn begin_fed(&mut self, name: &ChannelName) {
+        let Some(pattern) = self.bringing(name.as_str()) else { return };
+        let Some(Some(since)) = self.brought_since.get(pattern) else { return };
+        let since = *since;
+        if let Some(channel) = self.channels.get_mut(name)
+            && !channel.is_confirmed
+        {
+            channel.is_confirmed = true;
+            channel.recorder.begin(since);
+        }
+    }
+
+    /// Tells the hub from where on it gets the messages, if that is known.
+    pub(super) fn begin(&mut self, name: &ChannelName) {
+        let Some(mark) = self.timeline.newest() else { return };
+        let Some(channel) = self.channels.get_mut(name).filter(|c| c.is_followed) else { return };
+        let Some(place) = channel.recorder.place(mark) else { return };
+        let id = *channel.newest.get_or_insert_with(|| entry_id(place));
+        self.hub.begin_log((SourceKind::Recorded, name.as_str()), id);
+    }
+
+    /// Whoever has received everything up to this mark says so in the log.
+    fn seal(&mut self, name: &str, mark: u64, now: Instant) {
+        let is_brought = self
+            .bringing(name)
+            .is_some_and(|pattern| matches!(self.brought_since.get(pattern), Some(Some(_))));
+        if is_brought
+            && !self.channels.contains_key(name)
+            && let Ok(name) = ChannelName::new(name)
+        {
+            self.channels
+                .insert(name.clone(), RecordedChannel { is_fed: true, ..Default::default() });
+            self.begin_fed(&name);
+        }
+        let Some((name, _)) = self.channels.get_key_value(name) else { return };
+        let name = name.clone();
+        let Some(channel) = self.channels.get_mut(&name) else { return };
+        if channel.recorder.is_open() {
+            channel.recorder.seal(mark);
+            channel.pace.begin(now);
+            self.active.insert(name);
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! What is recorded: the channels, the marks, and the other gateways.
+//!
+//! Decides; the connections that it needs belong to [`listener`](super::listener) and [`writer`](super::writer).
+
+mod catching_up;
+mod marks;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use ssegate_hub::{ChannelName, EntryId, GapReason, Hub, SourceKind, Subscription};
+use ssegate_record::{AppendAnswer, AppendRequest, LogItem, Timeline};
+use ssegate_resp::Payload;
+use tokio::time::Instant;
+
+use super::channel::{RecordedChannel, RecordedPayload, entry_id};
+use super::members::RecordMembers;
+use super::pace::RecordTurn;
+use super::past::PastRead;
+use crate::metrics::Metrics;
+use crate::route::OWN_NAMES;
+
+/// Items in one request, at most.
+const MAX_ITEMS: usize = 256;
+/// Other gateways respond to the first mark of a new one; until then it is not known whether there are any.
+const OTHERS_RESPOND: Duration = Duration::from_millis(500);
+/// So far a clock may have gone back, in milliseconds.
+const MAX_AHEAD: u64 = 24 * 60 * 60 * 1000;
+
+/// Everything that is recorded.
+#[derive(Debug)]
+pub(super) struct RecordBook {
+    pub(super) hub: Hub,
+    pub(super) metrics: Metrics,
+    max_waiting_bytes: usize,
+    pub(super) channels: HashMap<ChannelName, RecordedChannel>,
+    /// Patterns that are followed from the start; the first that matches a channel brings it.
+    pub(super) patterns: Vec<ChannelName>,
+    // The mark since which each pattern brings everything on this connection.
+    brought_since: HashMap<ChannelName, Option<u64>>,
+    timeline: Timeline,
+    members: RecordMembers,
+    // When the first mark came on this connection.
+    first_mark: Option<Instant>,
+    // Whose logs are to be completed at the next mark, by whoever can.
+    asked: BTreeSet<ChannelName>,
+    mark_due: Option<Instant>,
+    // Channels with something to append, and those that do not keep what comes yet.
+    active: HashSet<ChannelName>,
+    unopened: HashSet<ChannelName>,
+    /// What waits to be appended, in bytes.
+    pub(super) waiting_bytes: usize,
+    pub(super) reads: Vec<PastRead>,
+}
+
+impl RecordBook {
+    pub(super) fn new(hub: Hub, metrics: Metrics, max_waiting_bytes: usize) -> Self {
+        let members = RecordMembers::new(hub.run_text());
+        Self {
+            hub,
+            metrics,
+            max_waiting_bytes,
+            channels: HashMap::new(),
+            patterns: Vec::new(),
+            brought_since: HashMap::new(),
+            timeline: Timeline::default(),
+            members,
+            first_mark: None,
+            asked: BTreeSet::new(),
+            mark_due: None,
+            active: HashSet::new(),
+            unopened: HashSet::new(),
+            waiting_bytes: 0,
+            reads: Vec::new(),
+        }
+    }
+
+    /// Follows these patterns, on the next connection. A channel that is followed has a subscription of its own unless
+    /// one of them brings it.
+    pub(super) fn change_patterns(&mut self, patterns: Vec<ChannelName>) {
+        self.patterns = patterns;
+        let names: Vec<ChannelName> = self.channels.keys().cloned().collect();
+        for name in names {
+            let is_fed = self.bringing(name.as_str()).is_some();
+            if let Some(channel) = self.channels.get_mut(&name) {
+                channel.is_fed = is_fed;
+            }
+        }
+    }
+
+    /// Whether anything is to be recorded.
+    pub(super) fn is_needed(&self) -> bool {
+        !self.patterns.is_empty() || !self.channels.is_empty()
+    }
+
+    /// What a new connection subscribes to.
+    pub(super) fn subscriptions(&self) -> Vec<Subscription> {
+        let subscription =
+            |name: &ChannelName, is_pattern| Subscription { name: name.clone(), is_pattern };
+        let followed = self.channels.iter().filter(|(_, c)| c.is_followed && !c.is_fed);
+        let patterns = self.patterns.iter().map(|name| subscription(name, true));
+        patterns.chain(followed.map(|(name, _)| subscription(name, false))).collect()
+    }
+
+    /// The listening connection is lost.
+    pub(super) fn lose(&mut self) {
+        self.timeline = Timeline::default();
+        self.first_mark = None;
+        self.brought_since.clear();
+        self.unopened.clear();
+        self.mark_due = None;
+        self.reads.retain(|read| !read.is_catch_up());
+        self.channels.values_mut().for_each(RecordedChannel::lose);
+    }
+
+    /// The hub wants a channel. Returns whether it needs a subscription of its own.
+    pub(super) fn follow(&mut self, name: &ChannelName) -> bool {
+        let is_fed = self.bringing(name.as_str()).is_some();
+        let channel = self.channels.entry(name.clone()).or_default();
+        let was_subscribed = channel.is_followed;
+        channel.is_followed = true;
+        channel.is_fed = is_fed;
+        if is_fed {
+            self.begin_fed(name);
+        }
+        self.begin(name);
+        !is_fed && !was_subscribed
+    }
+
+    /// The hub needs a channel no longer. Returns whether its subscription is to be left.
+    pub(super) fn leave(&mut self, name: &ChannelName) -> bool {
+        let Some(channel) = self.channels.get_mut(name) else { return false };
+        (channel.is_followed, channel.newest, channel.catch_up) = (false, None, None);
+        self.unopened.remove(name);
+        if channel.is_fed {
+            return false;
+        }
+        channel.lose();
+        self.forget_idle(name);
+        true
+    }
+
+    /// The server has confirmed a subscription.
+    pub(super) fn confirm(
+        &mut self,
+        Subscription { name, is_pattern }: &Subscription,
+        now: Instant,
+    ) {
+        if *is_pattern {
+            self.brought_since.insert(name.clone(), None);
+        } else if let Some(channel) = self.channels.get_mut(name) {
+            channel.is_confirmed = true;
+            self.unopened.insert(name.clone());
+            self.ask(name, now);
+        }
+        self.request_mark(now);
+    }
+
+    /// Takes a message.
+    pub(super) fn receive(
+        &mut self,
+        pattern: Option<&str>,
+        name: &str,
+        payload: &Payload,
+        now: Instant,
+    ) {
+        let is_reserved = ChannelName::RESERVED.iter().any(|own| name.starts_with(own));
+        if name.starts_with(OWN_NAMES) || is_reserved {
+            return;
+        }
+        // Of several copies that of the first pattern counts.
+        if pattern != self.bringing(name).map(ChannelName::as_str) {
+            return;
+        }
+        let Some(mark) = self.timeline.newest() else { return };
+        if pattern.is_some() && !self.channels.contains_key(name) {
+            let Ok(name) = ChannelName::new(name) else { return };
+            self.channels
+                .insert(name.clone(), RecordedChannel { is_fed: true, ..Default::default() });
+            self.begin_fed(&name);
+        }
+        let Some((name, channel)) = self.channels.get_key_value(name) else { return };
+        let (name, is_open) = (name.clone(), channel.recorder.is_open());
+        let message = RecordedPayload::copy(payload);
+        let held = message.held();
+        let Some(channel) = self.channels.get_mut(&name) else { return };
+        let Some(id) = channel.recorder.receive(mark, message.clone()) else { return };
+        if is_open {
+            channel.pace.begin(now);
+            channel.held += held;
+            self.waiting_bytes += held;
+            self.active.insert(name.clone());
+        }
+        self.deliver(&name, entry_id(id), message, now);
+        if self.waiting_bytes > self.max_waiting_bytes {
+            self.overflow(&name);
+        }
+    }
+
+    /// Requests that are due now.
+    pub(super) fn requests(
+        &mut self,
+        now: Instant,
+    ) -> Vec<(ChannelName, AppendRequest<RecordedPayload>)> {
+        let is_settled = self.first_mark.is_some_and(|first| now >= first + OTHERS_RESPOND);
+        let has_others = self.members.has_others() || !is_settled;
+        let mut requests = Vec::new();
+        for name in &self.active {
+            let Some(channel) = self.channels.get_mut(name) else { continue };
+            let turn = RecordTurn { is_first: self.members.is_first(name.as_str()), has_others };
+            let kind = channel.pace.due(turn, now);
+            let request = kind.and_then(|kind| channel.recorder.request(kind, MAX_ITEMS));
+            requests.extend(request.map(|request| (name.clone(), request)));
+        }
+        requests
+    }
+
+    /// Whether anything waits to be appended.
+    pub(super) fn is_active(&self) -> bool {
+        !self.active.is_empty()
+    }
+
+    /// The log of a channel was asked.
+    pub(super) fn answered(&mut self, name: &ChannelName, answer: AppendAnswer, now: Instant) {
+        // An id of the far future is no mark: somebody else has added to the log.
+        let newest = self.timeline.newest().unwrap_or_default();
+        let is_mark = answer.top.mark < newest.saturating_add(MAX_AHEAD);
+        if is_mark && self.timeline.note_top(answer.top.mark) {
+            self.request_mark(now);
+        }
+        self.change(name, |channel| {
+            let (mut taken, mut held) = (0, 0);
+            channel.recorder.answer(answer, |item| {
+                taken += 1;
+                if let LogItem::Message(message) = item {
+                    held += message.held();
+                }
+            });
+            channel.held = channel.held.saturating_sub(held);
+            let state = (answer.is_missing, taken, channel.recorder.has_items());
+            channel.pace.answered(state, now);
+        });
+    }
+
+    /// It is not known whether a request was carried out, or it was refused.
+    pub(super) fn failed(&mut self, name: &ChannelName, is_refused: bool, now: Instant) {
+        self.change(name, |channel| {
+            channel.recorder.forget_request();
+            if is_refused {
+                channel.pace.failed(now);
+            }
+        });
+    }
+
+    /// Whether a mark has come on this connection.
+    pub(super) fn has_mark(&self) -> bool {
+        self.first_mark.is_some()
+    }
+
+    /// Whether everything up to this id has come on this connection, if it is one of this order of marks.
+    pub(super) fn has_come(&self, id: EntryId) -> bool {
+        self.timeline.newest().is_some_and(|newest| id.milliseconds <= newest)
+    }
+
+    /// Hands a message to the hub, or holds it until those before it were read.
+    pub(super) fn deliver(
+        &mut self,
+        name: &ChannelName,
+        id: EntryId,
+        message: RecordedPayload,
+        received: Instant,
+    ) {
+        let Some(channel) = self.channels.get_mut(name) else { return };
+        if let Some(catch_up) = &mut channel.catch_up {
+            let until = catch_up.until;
+            if !catch_up.hold(id, message) {
+                self.miss(name, GapReason::Unrecorded, until);
+                self.end_catch_up(name, received);
+            }
+        } else if channel.newest.is_some() {
+            channel.newest = Some(id);
+            self.publish(name, id, &message, received);
+        }
+    }
+
+    /// Hands a message to the hub.
+    pub(super) fn publish(
+        &self,
+        name: &ChannelName,
+        id: EntryId,
+        message: &RecordedPayload,
+        received: Instant,
+    ) {
+        let metrics = &self.metrics;
+        let log = (SourceKind::Recorded, name.as_str());
+        self.hub.publish_entry(log, id, received, |format| match message {
+            RecordedPayload::Whole(payload) => {
+                let decoded = format.decode(payload);
+                if decoded.is_malformed {
+                    metrics.event_malformed();
+                }
+                Some(decoded.event)
+            }
+            RecordedPayload::TooLarge => {
+                metrics.event_too_large();
+                None
+            }
+        });
+    }
+
+    /// The first pattern that matches the channel.
+    fn bringing(&self, name: &str) -> Option<&ChannelName> {
+        let matches = |pattern: &&ChannelName| {
+            ssegate_glob::matches(pattern.as_str().as_bytes(), name.as_bytes())
+        };
+        self.patterns.iter().find(matches)
+    }
+
+    /// Drops what waits of a channel.
+    fn overflow(&mut self, name: &ChannelName) {
+        let mut dropped = 0;
+        self.change(name, |channel| {
+            dropped = channel.recorder.len();
+            channel.recorder.overflow();
+            channel.held = 0;
+            channel.pace = Default::default();
+        });
+        self.unopened.insert(name.clone());
+        self.metrics.recorded_dropped(dropped);
+        tracing::warn!(
+            channel = name.as_str(),
+            dropped,
+            "Redis records too slowly; messages of a channel will not be recorded"
+        );
+    }
+
+    fn change(&mut self, name: &ChannelName, change: impl FnOnce(&mut RecordedChannel)) {
+        let Some(channel) = self.channels.get_mut(name) else { return };
+        let before = channel.held;
+        change(channel);
+        let after = channel.held;
+        self.waiting_bytes = (self.waiting_bytes + after).saturating_sub(before);
+        if !channel.recorder.has_items() {
+            self.active.remove(name);
+            self.forget_idle(name);
+        }
+    }
+
+    fn forget_idle(&mut self, name: &ChannelName) {
+        let newest = self.timeline.newest().unwrap_or_default();
+        if self.channels.get(name).is_some_and(|channel| channel.is_idle(newest)) {
+            self.channels.remove(name);
+            self.unopened.remove(name);
+        }
+    }
+}

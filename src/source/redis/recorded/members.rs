@@ -1,0 +1,108 @@
+//! Which gateways record, and which of them writes a channel at once. Pure, but for the clock.
+//!
+//! Who is wrong about it costs a request or a moment: nothing is lost, since the others append what has not appeared.
+
+use std::collections::HashMap;
+use std::hash::Hasher as _;
+use std::time::Duration;
+
+use siphasher::sip::SipHasher13;
+use tokio::time::Instant;
+
+/// A gateway of which nothing came for so long is gone.
+const GONE_AFTER: Duration = Duration::from_secs(7);
+
+/// The gateways that record at one server.
+#[derive(Debug)]
+pub(super) struct RecordMembers {
+    own: String,
+    others: HashMap<String, Instant>,
+}
+
+impl RecordMembers {
+    pub(super) fn new(own: String) -> Self {
+        Self { own, others: HashMap::new() }
+    }
+
+    pub(super) fn own(&self) -> &str {
+        &self.own
+    }
+
+    /// A mark of this gateway has come. Returns whether it was unknown.
+    pub(super) fn note(&mut self, member: &str, now: Instant) -> bool {
+        if member == self.own {
+            return false;
+        }
+        self.others.insert(member.to_owned(), now).is_none()
+    }
+
+    /// Forgets those of which nothing came for a while.
+    pub(super) fn forget_gone(&mut self, now: Instant) {
+        self.others.retain(|_, last| now.saturating_duration_since(*last) < GONE_AFTER);
+    }
+
+    /// Whether there are others.
+    pub(super) fn has_others(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// Whether this gateway writes the channel at once: of all gateways it has the highest hash with the channel
+    /// (rendezvous hashing), so that one that leaves changes nothing for the channels of the others.
+    pub(super) fn is_first(&self, channel: &str) -> bool {
+        let own = weight(&self.own, channel);
+        self.others.keys().all(|other| (weight(other, channel), &**other) < (own, &*self.own))
+    }
+}
+
+fn weight(member: &str, channel: &str) -> u64 {
+    // Without keys: all gateways have to find the same.
+    let mut hasher = SipHasher13::new_with_keys(0, 0);
+    hasher.write(member.as_bytes());
+    hasher.write_u8(0);
+    hasher.write(channel.as_bytes());
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{GONE_AFTER, RecordMembers};
+
+    #[test]
+    fn each_channel_has_one_first_writer_and_keeps_it_when_another_one_leaves() {
+        let (now, names) = (Instant::now(), ["a", "b", "c"]);
+        let members = |own: &str| {
+            let mut members = RecordMembers::new(own.to_owned());
+            for name in names {
+                members.note(name, now);
+            }
+            members
+        };
+        let mut all = names.map(members);
+        let mut counts = [0; 3];
+        for channel in 0..300 {
+            let channel = format!("channel{channel}");
+            let first: Vec<usize> =
+                (0..3).filter(|&member| all[member].is_first(&channel)).collect();
+            assert_eq!(first.len(), 1, "{channel}");
+            counts[first[0]] += 1;
+        }
+        assert!(counts.iter().all(|count| *count > 60), "{counts:?}");
+        let later = now + GONE_AFTER;
+        let [one, two, _] = &mut all;
+        let kept = |one: &RecordMembers| {
+            (0..300).filter(|channel| one.is_first(&format!("channel{channel}"))).count()
+        };
+        let before = kept(one);
+        for member in [&mut *one, two] {
+            member.note("a", later - Duration::from_secs(1));
+            member.note("b", later - Duration::from_secs(1));
+            member.forget_gone(later);
+        }
+        assert!(one.has_others() && kept(one) >= before);
+        assert_eq!(kept(one) + kept(two), 300);
+    }
+}

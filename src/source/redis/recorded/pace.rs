@@ -1,0 +1,130 @@
+//! When a gateway asks the log of one channel. Pure, but for the clock.
+
+use std::time::Duration;
+
+use ssegate_record::AppendKind;
+use tokio::time::Instant;
+
+/// What another gateway writes at once should be there after this.
+pub(super) const OTHERS_APPEND: Duration = Duration::from_millis(300);
+/// So long others may take to append what is missing, before a gap stands for it.
+pub(super) const OTHERS_HELP: Duration = Duration::from_secs(2);
+/// A log that lacks what came before is looked at again after this.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// After an error.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// When the next request is due.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RecordPace {
+    // Since when the oldest item waits.
+    waiting_since: Option<Instant>,
+    // Another gateway should have appended it, and has not.
+    is_overdue: bool,
+    // Since when it is known that the log lacks what came before.
+    missing_since: Option<Instant>,
+    not_before: Option<Instant>,
+}
+
+/// What is known of the other gateways.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecordTurn {
+    /// This gateway writes the channel at once.
+    pub(super) is_first: bool,
+    /// There may be others that can append what this one has not received.
+    pub(super) has_others: bool,
+}
+
+impl RecordPace {
+    /// There is something to append.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.waiting_since.get_or_insert(now);
+    }
+
+    /// What is to be asked now.
+    pub(super) fn due(&self, turn: RecordTurn, now: Instant) -> Option<AppendKind> {
+        let waiting_since = self.waiting_since?;
+        if self.not_before.is_some_and(|at| now < at) {
+            return None;
+        }
+        if let Some(since) = self.missing_since {
+            let is_over = !turn.has_others || now >= since + OTHERS_HELP;
+            return Some(if is_over { AppendKind::ItemsBehindGap } else { AppendKind::Items });
+        }
+        match turn.is_first || self.is_overdue {
+            true => Some(AppendKind::Items),
+            false => (now >= waiting_since + OTHERS_APPEND).then_some(AppendKind::Look),
+        }
+    }
+
+    /// The log was asked. `taken`: items that it has now; `has_more`: that some are left.
+    pub(super) fn answered(
+        &mut self,
+        (is_missing, taken, has_more): (bool, usize, bool),
+        now: Instant,
+    ) {
+        self.not_before = is_missing.then_some(now + LOOK_AGAIN);
+        if is_missing {
+            self.missing_since.get_or_insert(now);
+            return;
+        }
+        self.missing_since = None;
+        self.is_overdue = has_more && taken == 0;
+        if taken > 0 || !has_more {
+            self.waiting_since = has_more.then_some(now);
+        }
+    }
+
+    /// The request failed.
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.not_before = Some(now + RETRY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ssegate_record::AppendKind::{Items, ItemsBehindGap, Look};
+    use tokio::time::Instant;
+
+    use super::{LOOK_AGAIN, OTHERS_APPEND, OTHERS_HELP, RETRY, RecordPace, RecordTurn};
+
+    const FIRST: RecordTurn = RecordTurn { is_first: true, has_others: true };
+    const SECOND: RecordTurn = RecordTurn { is_first: false, has_others: true };
+    const ALONE: RecordTurn = RecordTurn { is_first: true, has_others: false };
+
+    #[test]
+    fn one_writes_at_once_and_the_others_look_first() {
+        let now = Instant::now();
+        let mut pace = RecordPace::default();
+        assert_eq!(pace.due(FIRST, now), None);
+        pace.begin(now);
+        assert_eq!((pace.due(FIRST, now), pace.due(SECOND, now)), (Some(Items), None));
+        let later = now + OTHERS_APPEND;
+        assert_eq!(pace.due(SECOND, later), Some(Look));
+        // The first one has appended a part of it.
+        let mut partly = pace.clone();
+        partly.answered((false, 2, true), later);
+        assert_eq!(partly.due(SECOND, later), None);
+        partly.answered((false, 1, false), later);
+        assert_eq!(partly.due(FIRST, later), None, "all is there");
+        // It has not.
+        pace.answered((false, 0, true), later);
+        assert_eq!(pace.due(SECOND, later), Some(Items));
+    }
+
+    #[test]
+    fn a_gap_waits_for_others() {
+        let now = Instant::now();
+        let mut pace = RecordPace::default();
+        pace.begin(now);
+        pace.answered((true, 0, true), now);
+        assert_eq!(pace.due(FIRST, now), None);
+        assert_eq!(pace.due(FIRST, now + LOOK_AGAIN), Some(Items));
+        assert_eq!(pace.due(ALONE, now + LOOK_AGAIN), Some(ItemsBehindGap));
+        pace.answered((true, 0, true), now + LOOK_AGAIN);
+        assert_eq!(pace.due(FIRST, now + OTHERS_HELP), Some(ItemsBehindGap));
+        pace.failed(now + OTHERS_HELP);
+        assert_eq!(pace.due(FIRST, now + OTHERS_HELP), None);
+        assert_eq!(pace.due(FIRST, now + OTHERS_HELP + RETRY), Some(ItemsBehindGap));
+    }
+}
