@@ -1,4 +1,4 @@
-//! A small HTTP client: one request without a body per connection. For the commands, and for sets of keys.
+//! A small HTTP client: one request per connection. For the commands, sets of keys, and webhooks.
 //!
 //! Owns the choice of HTTP/2 or HTTP/1.1 by ALPN. Does not know events, retries or redirects, nor the proxies
 //! that environment variables name: these are the caller's.
@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -150,17 +150,33 @@ impl HttpClient {
         uri: &Uri,
         headers: HeaderMap,
     ) -> Result<ClientResponse, HttpError> {
-        let (is_tls, host, port) = endpoint(uri)?;
+        self.exchange(request(method, uri, (headers, Bytes::new()))).await
+    }
+
+    /// Sends a POST request with this body.
+    ///
+    /// # Errors
+    /// There is no response.
+    pub async fn post(
+        &self,
+        uri: &Uri,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<ClientResponse, HttpError> {
+        self.exchange(request(&Method::POST, uri, (headers, body))).await
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<ClientResponse, HttpError> {
+        let uri = request.uri().clone();
+        let (is_tls, host, port) = endpoint(&uri)?;
         let at = format!("{host}:{port}");
         let stream = self.connect(is_tls, host, port).await?;
         let exchange = match stream {
-            MaybeTlsStream::Plain(stream) => {
-                over_http1(stream, request(method, uri, headers)).await
-            }
+            MaybeTlsStream::Plain(stream) => over_http1(stream, request).await,
             MaybeTlsStream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                over_http2(*stream, request(method, uri, headers)).await
+                over_http2(*stream, request).await
             }
-            MaybeTlsStream::Tls(stream) => over_http1(*stream, request(method, uri, headers)).await,
+            MaybeTlsStream::Tls(stream) => over_http1(*stream, request).await,
         };
         exchange.map_err(|error| HttpError::Http(at, describe(&error)))
     }
@@ -224,7 +240,7 @@ pub fn invalid_port(uri: &Uri) -> Option<&str> {
     (uri.port_u16().is_none() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(port)
 }
 
-async fn over_http2<S>(stream: S, request: Request<Empty<Bytes>>) -> hyper::Result<ClientResponse>
+async fn over_http2<S>(stream: S, request: Request<Full<Bytes>>) -> hyper::Result<ClientResponse>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -241,7 +257,7 @@ where
 
 async fn over_http1<S>(
     stream: S,
-    mut request: Request<Empty<Bytes>>,
+    mut request: Request<Full<Bytes>>,
 ) -> hyper::Result<ClientResponse>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -263,8 +279,12 @@ fn host_header(uri: &Uri) -> HeaderValue {
     HeaderValue::from_str(host).expect("an authority is visible ASCII")
 }
 
-fn request(method: &Method, uri: &Uri, headers: HeaderMap) -> Request<Empty<Bytes>> {
-    let mut request = Request::new(Empty::new());
+fn request(
+    method: &Method,
+    uri: &Uri,
+    (headers, body): (HeaderMap, Bytes),
+) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body));
     request.method_mut().clone_from(method);
     *request.uri_mut() = uri.clone();
     *request.headers_mut() = headers;

@@ -44,10 +44,11 @@
 //! | [`proxy`] | forwards requests to a backend | events |
 //! | [`source`] | where events come from: Redis pub/sub and Streams, the embedded bus | HTTP |
 //! | [`route`] | request to route, route to channels | bodies, sockets |
+//! | [`webhook`] | tells a server what has happened: signed, in order, again after a failure | who has something to tell |
 //! | [`grip`] | the headers by which a backend hands a stream over | what happens to the stream |
 //! | [`auth`] | who may make a request: its credential, and what it says | routes, channels, responses |
 //! | [`server`] | sockets: listeners, TLS, connections and their deadlines | channels, routes |
-//! | [`http_client`] | one GET request over a connection of its own | what is fetched, and why |
+//! | [`http_client`] | one request over a connection of its own | what is fetched, and why |
 //! | [`dial`] | outgoing connections: resolve, connect, TLS handshake | what is sent |
 //! | [`tls_client`] | which server certificates outgoing connections trust | why we connect |
 //! | [`log`] | the level of the log, and the access log | where lines are written |
@@ -89,3 +90,4 @@ pub mod service;
 pub mod source;
 pub mod tls_client;
 pub mod upstream_address;
+pub mod webhook;

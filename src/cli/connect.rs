@@ -149,6 +149,7 @@ pub(super) fn permitted(reads: &[RedisRead]) -> String {
             "control channel",
             reads.iter().filter(|read| matches!(read, RedisRead::Control(_))).count(),
         ),
+        ("presence", usize::from(reads.iter().any(|read| matches!(read, RedisRead::Presence(_))))),
     ];
     let needed = counts.into_iter().filter(|(_, number)| *number > 0);
     let needed: Vec<_> = needed.map(|(thing, number)| count(number, thing)).collect();
@@ -171,6 +172,13 @@ pub(super) fn reads(settings: &Settings) -> Result<Vec<RedisRead>, ssegate::rout
         let handover = route.handover.as_ref().map(|handover| &handover.channels);
         for topic in route.channels.iter().chain(handover).flat_map(Channels::samples) {
             let read = read(topic);
+            if !reads.contains(&read) {
+                reads.push(read);
+            }
+        }
+        let presence =
+            route.settings.presence.iter().map(|settings| RedisRead::Presence(settings.clone()));
+        for read in presence {
             if !reads.contains(&read) {
                 reads.push(read);
             }

@@ -78,6 +78,7 @@ fn route(path: &str, target: Target) -> Arc<RouteSettings> {
         handover: None,
         keep: None,
         share: None,
+        presence: None,
     })
 }
 

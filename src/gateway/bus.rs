@@ -1,31 +1,24 @@
 //! Starts the embedded bus, and what reads from it and publishes on it.
 
 use ssegate_bus::{Broker, BusSettings};
-use ssegate_hub::Hub;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::revoking::ControlParts;
+use super::source_parts::SourceParts;
 use super::tasks::Tasks;
 use super::{Error, monitor};
-use crate::health::Health;
-use crate::metrics::Metrics;
 use crate::source::bus_feed::feed_hub;
+use crate::source::control;
 use crate::source::intake::Intake;
-use crate::source::publishing::{PublicationJob, publish_on_bus};
+use crate::source::presence::keep_presence;
+use crate::source::publishing::publish_on_bus;
 use crate::source::redis::{StreamReader, StreamServer};
-use crate::source::{SourceSettings, control};
 
 /// What the bus is started with.
 pub(super) struct BusParts {
-    pub(super) source: SourceSettings,
     pub(super) socket: std::net::TcpListener,
-    pub(super) publications: mpsc::Receiver<PublicationJob>,
-    pub(super) hub: Hub,
-    pub(super) control: Option<ControlParts>,
-    pub(super) health: Health,
-    pub(super) metrics: Metrics,
+    pub(super) parts: SourceParts,
     /// Ends the connections of clients; the gateway still reads from the bus while it drains.
     pub(super) stop: CancellationToken,
 }
@@ -36,7 +29,10 @@ impl BusParts {
     /// # Errors
     /// The socket cannot be used.
     pub(super) fn start(self, tasks: &mut Tasks) -> Result<(), Error> {
-        let Self { source, socket, publications, hub, control, health, metrics, stop } = self;
+        let Self { socket, parts, stop } = self;
+        let webhooks = parts.start_webhooks(tasks);
+        let SourceParts { source, publications, hub, control, presence, .. } = parts;
+        let SourceParts { health, metrics, .. } = parts;
         let max_event_bytes = source.max_event_bytes;
         let broker = Broker::new(BusSettings {
             max_event_bytes,
@@ -59,6 +55,9 @@ impl BusParts {
         if let Some(ControlParts { channel, reader, .. }) = control {
             let control = control::bus::follow(broker.clone(), channel, reader);
             tasks.spawn("the control channel", control);
+        }
+        if let Some(work) = presence.work(false) {
+            tasks.spawn("the presence", keep_presence(work, broker.clone(), webhooks));
         }
         let intake = Intake::new(hub.clone(), metrics.clone());
         tasks.spawn("the source", feed_hub(broker, hub, intake));

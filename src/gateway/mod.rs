@@ -32,6 +32,7 @@ mod shard;
 mod share_warnings;
 mod shared;
 mod sockets;
+mod source_parts;
 mod state_file;
 mod stop;
 mod systemd;

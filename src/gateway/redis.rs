@@ -2,37 +2,31 @@
 
 use std::sync::Arc;
 
-use ssegate_hub::Hub;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::revoking::ControlParts;
+use super::source_parts::SourceParts;
 use super::tasks::Tasks;
-use crate::health::Health;
-use crate::metrics::Metrics;
 use crate::route::Router;
-use crate::source::SourceSettings;
-use crate::source::publishing::PublicationJob;
 use crate::source::redis::{
-    ClusterWatch, ControlChannel, PubSub, Recording, RedisLocation, RedisPublisher, RedisServer,
-    SentinelWatch, ShardedPubSub, StreamReader, StreamServer,
+    ClusterWatch, ControlChannel, PubSub, Recording, RedisLocation, RedisPresence, RedisPublisher,
+    RedisServer, SentinelWatch, ShardedPubSub, StreamReader, StreamServer,
 };
 
 /// What the tasks of a Redis are started with.
 pub(super) struct RedisParts {
     pub(super) location: RedisLocation,
-    pub(super) source: SourceSettings,
-    pub(super) publications: mpsc::Receiver<PublicationJob>,
-    pub(super) hub: Hub,
+    pub(super) parts: SourceParts,
     pub(super) routes: watch::Receiver<Arc<Router>>,
-    pub(super) control: Option<ControlParts>,
-    pub(super) health: Health,
-    pub(super) metrics: Metrics,
 }
 
 impl RedisParts {
     /// Starts the tasks.
     pub(super) fn start(self, tasks: &mut Tasks) {
-        let Self { location, source, publications, hub, routes, control, health, metrics } = self;
+        let Self { location, parts, routes } = self;
+        let webhooks = parts.start_webhooks(tasks);
+        let SourceParts { source, publications, hub, control, presence, .. } = parts;
+        let SourceParts { health, metrics, .. } = parts;
         let seen = || (health.clone(), metrics.clone());
         let server = RedisServer::new(location);
         for watch in SentinelWatch::all(&server, &health, &metrics) {
@@ -60,6 +54,11 @@ impl RedisParts {
             let ends = (reader, outgoing);
             let control = ControlChannel::new(server.clone(), channel, ends, of_control, counts);
             tasks.spawn("the control channel", control.run());
+        }
+        if let Some(work) = presence.work(true) {
+            let (of_presence, counts) = seen();
+            let presence = RedisPresence::new(server.clone(), work, webhooks, of_presence, counts);
+            tasks.spawn("the presence", presence.run());
         }
         let publisher = RedisPublisher::new(server, publications, health, metrics);
         tasks.spawn("the publisher", publisher.run());

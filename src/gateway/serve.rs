@@ -21,6 +21,7 @@ use super::revoking::{ControlParts, RevocationParts};
 use super::shard::{ShardParts, ShardThread};
 use super::shared::SharedParts;
 use super::sockets::Sockets;
+use super::source_parts::SourceParts;
 use super::state_file::StateFile;
 use super::takeover::{Predecessor, run_takeovers};
 use super::tasks::Tasks;
@@ -41,6 +42,7 @@ use crate::service::{
     AdminPublishing, KeptStreams, ShardQuestion, SharedStreams, StatusInspection,
 };
 use crate::source::SourceLocation;
+use crate::source::presence::Presence;
 use crate::source::publishing::{PublicationJob, Publisher};
 
 /// The capacity of the channel of accepted connections to each shard.
@@ -149,6 +151,7 @@ struct GatewayParts {
     shortage: DescriptorShortage,
     auth: SharedAuth,
     kept: KeptStreams,
+    presence: Presence,
     admin_auth: AdminAuth,
     // A reload changes both.
     max_connections: Rc<Cell<usize>>,
@@ -169,6 +172,7 @@ impl GatewayParts {
         let access = AccessLog::new(&settings.log, &output, metrics.clone());
         let health = Health::default();
         Self {
+            presence: Presence::new(&router, metrics.clone()),
             router,
             listeners,
             shortage: DescriptorShortage::new(health.clone(), metrics.clone()),
@@ -232,6 +236,7 @@ impl GatewayParts {
                 revoked,
                 publisher: publisher.clone(),
                 kept: self.kept.clone(),
+                presence: self.presence.clone(),
                 shared: shared.clone(),
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
@@ -277,38 +282,23 @@ impl GatewayParts {
     ) -> Result<(), Error> {
         let runner = hub.clone();
         tasks.spawn("the hub", async move { runner.run().await });
+        let parts = SourceParts {
+            source: self.settings.source.clone(),
+            publications,
+            hub,
+            control,
+            presence: self.presence.clone(),
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
+        };
         match (&self.settings.source.location, bus) {
-            (SourceLocation::Embedded(_), Some(bus)) => {
-                let source = self.settings.source.clone();
-                let (health, metrics) = (self.health.clone(), self.metrics.clone());
+            (SourceLocation::Embedded(_), Some(socket)) => {
                 let stop = self.stop_accepting.clone();
-                let bus = BusParts {
-                    source,
-                    socket: bus,
-                    publications,
-                    hub,
-                    control,
-                    health,
-                    metrics,
-                    stop,
-                };
-                bus.start(tasks)?;
+                BusParts { socket, parts, stop }.start(tasks)?;
             }
             (SourceLocation::Embedded(_), None) => unreachable!("the bus has a socket"),
             (SourceLocation::Redis(location), _) => {
-                let (location, source) = (location.clone(), self.settings.source.clone());
-                let (health, metrics) = (self.health.clone(), self.metrics.clone());
-                let redis = RedisParts {
-                    location,
-                    source,
-                    publications,
-                    hub,
-                    routes,
-                    control,
-                    health,
-                    metrics,
-                };
-                redis.start(tasks);
+                RedisParts { location: location.clone(), parts, routes }.start(tasks);
             }
         }
         Ok(())

@@ -24,6 +24,7 @@ use crate::server::limits::GlobalLimits;
 use crate::server::listener::{Accepted, Listener};
 use crate::server::shard_server::ShardServer;
 use crate::service::{KeptStreams, RequestSettings, Service, ShardQuestion, SharedStreams};
+use crate::source::presence::Presence;
 use crate::source::publishing::Publisher;
 
 /// What a shard's thread is started with.
@@ -43,6 +44,7 @@ pub(super) struct ShardParts {
     pub(super) revoked: Option<mpsc::Receiver<RevocationNotice>>,
     pub(super) publisher: Publisher,
     pub(super) kept: KeptStreams,
+    pub(super) presence: Presence,
     pub(super) shared: SharedStreams,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
@@ -103,6 +105,7 @@ async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Res
     let ShardParts {
         publisher,
         kept,
+        presence,
         shared,
         health,
         metrics,
@@ -124,7 +127,7 @@ async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Res
         router,
         requests,
         (shard.clone(), sharing.clone()),
-        (publisher, kept, shared),
+        (publisher, kept, shared, presence),
         health,
         observed,
         memory,

@@ -29,6 +29,11 @@ impl Secret {
     pub fn new(bytes: Vec<u8>) -> Option<Self> {
         (bytes.len() >= Self::MIN_BYTES).then_some(Self(bytes))
     }
+
+    /// The bytes, for whoever signs with them.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Secret {

@@ -7,6 +7,7 @@
 mod figures;
 mod hub;
 mod kept;
+mod presence;
 mod process;
 mod route;
 mod shard;
@@ -75,6 +76,8 @@ impl Metrics {
             (&self.0.kept_resumed, reasons.kept_resumed),
             (&self.0.kept_cancelled, reasons.kept_cancelled),
             (&self.0.kept_lost, &["age", "backend", "drained", "history"][..]),
+            (&self.0.presence_refused, &["full", "id"][..]),
+            (&self.0.webhooks, &["delivered", "given_up", "retried"][..]),
             (&self.0.panics, &["body", "connection", "request", "shared"][..]),
             (&self.0.shared_requests, &["first", "joined", "no_content"][..]),
             (&self.0.shared_retries, &["broken", "complete", "failed"][..]),

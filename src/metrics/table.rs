@@ -97,6 +97,15 @@ metrics! {
         "Revocations that are remembered, at most 100,000.";
     revocations_evicted: IntCounter = "ssegate_revocations_evicted_total",
         "Revocations forgotten before they expired, because there were more than 100,000.";
+    presence_members: IntGauge = "ssegate_presence_members",
+        "Members of this gateway that are known, once for each of their channels, on routes with presence.";
+    presence_refused: IntCounterVec = "ssegate_presence_refused_total",
+        "Members that are not known, by reason: the channel has as many as it may have, or the credential does not say who it is."
+        by ["reason"];
+    webhooks: IntCounterVec = "ssegate_webhooks_total",
+        "Webhooks, by result: delivered, given up, and each attempt that is made again." by ["result"];
+    webhooks_waiting: IntGauge = "ssegate_webhooks_waiting",
+        "Webhooks that wait for others of the same route, at most 1,000 for each pair of URLs.";
     streams_encoded: IntCounterVec = "ssegate_streams_encoded_total",
         "Event streams of backends with a Content-Encoding, which get no keep-alive comments."
         by ["route"];

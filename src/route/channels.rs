@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ssegate_auth::Identity;
+use ssegate_format::Format;
 use ssegate_hub::{ChannelName, FollowedPattern, Ids, Subscription, Topic};
 use ssegate_hub::{HistorySettings, NameShape, Retention, RetentionRule, StreamSettings};
 
@@ -20,11 +21,15 @@ pub struct Channels {
     templates: Vec<Template>,
     settings: EventsSettings,
     stream: Arc<StreamSettings>,
+    // Whether streams are sent who joins and leaves.
+    has_presence: bool,
 }
 
 impl Channels {
-    pub(super) fn new(settings: EventsSettings) -> Self {
+    /// `has_presence`: streams are sent who joins and leaves.
+    pub(super) fn new(settings: EventsSettings, has_presence: bool) -> Self {
         Self {
+            has_presence,
             templates: settings.channels.iter().map(|text| Template::new(text)).collect(),
             stream: Arc::new(settings.stream.clone()),
             settings,
@@ -69,6 +74,20 @@ impl Channels {
             return Err(ChannelError::Missing);
         }
         Ok(topics)
+    }
+
+    /// Adds the topics on which a stream of `topics` is sent who joins and leaves, where the route has them.
+    pub fn add_presence(&self, topics: &mut Vec<Topic>) {
+        if !self.has_presence {
+            return;
+        }
+        let of = |topic: &Topic| topic.subscription.name.of_presence();
+        let names: Vec<_> = topics.iter().filter_map(of).collect();
+        topics.extend(names.into_iter().map(|name| Topic {
+            subscription: Subscription { name, is_pattern: false },
+            format: Format::Envelope,
+            ids: self.ids(),
+        }));
     }
 
     /// Returns the names of the channels that a request asks for, without duplicates, for an auth backend that
@@ -124,6 +143,7 @@ impl Channels {
             ids: self.ids(),
         });
         topics.extend(followed);
+        self.add_presence(&mut topics);
         topics.dedup();
         topics
     }
@@ -131,18 +151,27 @@ impl Channels {
     /// Returns the retention of the channels that a stream can have.
     pub(super) fn retention(&self) -> Vec<RetentionRule> {
         let EventsSettings { format, history, stream, strip_prefix, .. } = &self.settings;
-        let prefix = format!("{}{strip_prefix}", self.own_prefix());
-        let rule = |names| RetentionRule {
+        let rule_for = |names, format| RetentionRule {
             names,
-            format: *format,
+            format,
             ids: self.ids(),
             retention: Retention { history: *history, linger: stream.linger },
         };
-        if self.templates.is_empty() {
-            // A handover: the backend can name any channel.
-            return vec![rule(NameShape::new(vec![prefix, String::new()]))];
+        let rules = |prefix: &str, format| -> Vec<RetentionRule> {
+            if self.templates.is_empty() {
+                // A handover, or a claim: any channel can be named.
+                let any = NameShape::new(vec![prefix.to_owned(), String::new()]);
+                return vec![rule_for(any, format)];
+            }
+            let shapes = self.templates.iter().map(|template| template.shape(prefix));
+            shapes.map(|shape| rule_for(shape, format)).collect()
+        };
+        let mut all = rules(&format!("{}{strip_prefix}", self.own_prefix()), *format);
+        if self.has_presence {
+            let prefix = format!("{}{strip_prefix}", ChannelName::OF_PRESENCE);
+            all.extend(rules(&prefix, Format::Envelope));
         }
-        self.templates.iter().map(|template| rule(template.shape(&prefix))).collect()
+        all
     }
 
     /// Returns the patterns that are followed before anybody asks.
@@ -302,7 +331,7 @@ mod tests {
             ready: Ready::Auto,
         };
         change(&mut settings);
-        Channels::new(settings)
+        Channels::new(settings, false)
     }
 
     fn names(channels: &Channels, query: &str) -> Result<Vec<(String, bool)>, ChannelError> {

@@ -14,6 +14,6 @@ pub struct RouteHandover {
 
 impl RouteHandover {
     pub(super) fn new(settings: HandoverSettings) -> Self {
-        Self { channels: Channels::new(settings.events.clone()), settings }
+        Self { channels: Channels::new(settings.events.clone(), false), settings }
     }
 }

@@ -14,6 +14,7 @@ mod handover;
 mod keep;
 mod parameters;
 mod path_readings;
+mod presence;
 mod proxy;
 mod publish;
 mod reserved_headers;
@@ -43,6 +44,7 @@ pub use keep::{
     SameKey, WhenNobody,
 };
 pub use parameters::Parameters;
+pub use presence::{PresenceSettings, RoutePresence};
 pub use proxy::ProxySettings;
 pub use publish::{PublishChannels, PublishRoute};
 pub use reserved_headers::ReservedHeaders;
@@ -76,6 +78,8 @@ pub struct Route {
     pub scope: Arc<str>,
     /// The channels of an events route.
     pub channels: Option<Channels>,
+    /// Who listens to the channels of an events route, where that is known.
+    pub presence: Option<RoutePresence>,
     /// The channels of a publish route.
     pub publish: Option<PublishRoute>,
     /// The handover of a proxy route whose backend may hand streams over.
@@ -92,13 +96,16 @@ pub struct Route {
 impl Route {
     fn new(index: usize, settings: Arc<RouteSettings>) -> Self {
         let channels = match &settings.target {
-            Target::Events(events) => Some(Channels::new(events.clone())),
+            Target::Events(events) => {
+                Some(Channels::new(events.clone(), has_presence_events(&settings)))
+            }
             Target::Proxy(_) | Target::Publish(_) | Target::Demo => None,
         };
         let publish = match &settings.target {
             Target::Publish(publish) => Some(PublishRoute::new(publish.clone())),
             Target::Events(_) | Target::Proxy(_) | Target::Demo => None,
         };
+        let presence = settings.presence.clone().map(RoutePresence::new);
         let handover = settings.handover.clone().map(RouteHandover::new);
         let parameters = match channels.is_some() || publish.is_some() {
             true => parameters::parameter_names(&settings.path),
@@ -119,6 +126,7 @@ impl Route {
             parameters,
             settings,
             channels,
+            presence,
             publish,
             handover,
             upstream_connections,
@@ -172,4 +180,8 @@ impl Route {
     fn has_catch_all(&self) -> bool {
         self.settings.path.contains("{*")
     }
+}
+
+fn has_presence_events(settings: &RouteSettings) -> bool {
+    settings.presence.as_ref().is_some_and(|presence| presence.has_events)
 }

@@ -30,7 +30,12 @@ pub struct Router {
     secrets: SecretParameters,
     // Whether routes differ in who may use them.
     has_private_routes: bool,
+    // Whether of some route it is known who listens.
+    has_presence: bool,
 }
+
+/// What is behind the path of a stream to ask who listens to its channels.
+const PRESENCE: &str = "/presence";
 
 /// The paths of one host, each with the indices of its routes.
 type Paths = matchit::Router<Vec<usize>>;
@@ -97,7 +102,8 @@ impl Router {
         let has_private_routes = routes.windows(2).any(|two| auth(&two[0]) != auth(&two[1]));
         let secrets = routes.iter().flat_map(|route| query_tokens(&route.settings));
         let secrets = SecretParameters::new(secrets);
-        Ok(Self { routes, by_host, any_host, reserved, secrets, has_private_routes })
+        let has_presence = routes.iter().any(|route| route.presence.is_some());
+        Ok(Self { routes, by_host, any_host, reserved, secrets, has_private_routes, has_presence })
     }
 
     /// Finds the route of a request. `host` is without port and in lower case. `preflight` is the method
@@ -118,6 +124,36 @@ impl Router {
             Matched::Route(route, _) if !self.is_safe(route, path, find) => Matched::Ambiguous,
             matched => matched,
         }
+    }
+
+    /// Whether a request for this path may ask who listens.
+    pub fn may_ask_presence(&self, path: &str) -> bool {
+        self.has_presence && path.ends_with(PRESENCE)
+    }
+
+    /// Finds the route of a request that asks who listens: at the path of a stream with `/presence` behind it. Returns
+    /// the path of the stream, too. `None` if it is no such request, or a route has that path as its own.
+    pub fn find_presence<'p>(
+        &self,
+        host: Option<&str>,
+        path: &'p str,
+        preflight: Option<&Method>,
+    ) -> Option<(&Route, Parameters, &'p str)> {
+        let stream = path.strip_suffix(PRESENCE)?;
+        let find = |path| match self.find_as_written(host, path, &Method::GET, preflight) {
+            Matched::Route(route, parameters) => Some((route, parameters)),
+            _ => None,
+        };
+        if find(path).is_some_and(|(route, _)| route.settings.path.ends_with(PRESENCE)) {
+            return None;
+        }
+        // The path of a route may end in a slash.
+        let with_slash = &path[..=stream.len()];
+        [stream, with_slash].into_iter().filter(|path| !path.is_empty()).find_map(|path| {
+            let (route, parameters) = find(path)?;
+            let is_meant = path == stream || route.settings.path.ends_with('/');
+            (is_meant && route.presence.is_some()).then_some((route, parameters, path))
+        })
     }
 
     /// Whether a backend finds nothing behind `path` that is not for those who may use `route`.
@@ -298,6 +334,7 @@ mod tests {
             handover: None,
             keep: None,
             share: None,
+            presence: None,
         }
     }
 

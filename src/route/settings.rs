@@ -7,6 +7,7 @@ use ssegate_format::Format;
 use ssegate_hub::{ChannelName, HistorySettings, StreamSettings};
 
 use super::keep::KeepSettings;
+use super::presence::PresenceSettings;
 use super::proxy::ProxySettings;
 use super::share::ShareSettings;
 use crate::auth::AuthSettings;
@@ -33,6 +34,8 @@ pub struct RouteSettings {
     pub keep: Option<Arc<KeepSettings>>,
     /// Which event streams of the backend several readers have together; `None`: none.
     pub share: Option<Arc<ShareSettings>>,
+    /// Who listens to the channels of an events route is known; `None`: it is not.
+    pub presence: Option<Arc<PresenceSettings>>,
 }
 
 /// What handles the requests of a route.

@@ -89,6 +89,19 @@ impl Template {
         self.parts.iter().any(|part| matches!(part, TemplatePart::Credential(_)))
     }
 
+    /// Fills the template from a credential alone; `None` where it does not have a value, or a part comes from
+    /// elsewhere.
+    pub(super) fn of_identity(&self, identity: &Identity) -> Option<String> {
+        let value = |part: &TemplatePart| match part {
+            TemplatePart::Literal(text) => Some(text.clone()),
+            TemplatePart::Credential(placeholder) => {
+                placeholder.value(identity).filter(|value| !value.is_empty())
+            }
+            TemplatePart::Path(_) | TemplatePart::Query(_) => None,
+        };
+        self.parts.iter().map(value).collect()
+    }
+
     /// Fills the template from a request. Returns a name for each combination of the query's values, and
     /// none where a value is missing. Stops after `limit` names.
     ///

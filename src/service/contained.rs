@@ -174,6 +174,7 @@ pub(super) mod tests {
     use crate::server::listener::{Acceptor, Listener, ShardHandle};
     use crate::server::shard_server::ShardServer;
     use crate::service::{KeptStreams, RequestSettings, Service, SharedStreams};
+    use crate::source::presence::Presence;
     use crate::source::publishing::Publisher;
 
     /// The path of a request whose handler panics, in unit tests.
@@ -205,6 +206,7 @@ pub(super) mod tests {
             handover: None,
             keep: None,
             share: None,
+            presence: None,
         }
     }
 
@@ -234,11 +236,12 @@ pub(super) mod tests {
             let memory = limits.upload_memory.clone();
             let access =
                 AccessLog::new(&LogSettings::default(), &LogOutput::none(), metrics.clone());
+            let presence = Presence::new(&router, metrics.clone());
             let service = Service::new(
                 router,
                 requests,
                 (shard.clone(), sharing),
-                (Publisher::new(1 << 20).0, kept, shared),
+                (Publisher::new(1 << 20).0, kept, shared, presence),
                 health,
                 (metrics.clone(), access),
                 memory,

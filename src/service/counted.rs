@@ -11,6 +11,7 @@ use super::stream_guard::StreamGuard;
 use super::stream_stopper::StreamStopper;
 use crate::metrics::RouteMetrics;
 use crate::server::connection::{ConnectionState, HttpProtocol};
+use crate::source::presence::PresentStream;
 
 /// An open stream, counted under its route and protocol.
 #[derive(Debug)]
@@ -40,6 +41,11 @@ impl CountedStream {
         if let Some(guard) = &self.guard {
             guard.watch(channels, stopper);
         }
+    }
+
+    /// Its member is known for as long as it is open.
+    pub(super) fn keep(&mut self, present: PresentStream) {
+        self.guard = Some(StreamGuard::of_member(self.guard.take(), present));
     }
 
     /// Its lines in the access log.

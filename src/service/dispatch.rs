@@ -9,13 +9,15 @@ use super::admission::{Admission, Applicant};
 #[cfg(test)]
 use super::contained;
 use super::kept_address::KeptErrand;
+use super::presence::PresenceErrand;
 use super::proxy_handler::ProxyHandler;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::response_end::time;
 use super::route_auth::RouteAuth;
 use super::{
-    ResponseBody, Service, cors, demo, events, kept_address, publish, screening, start_page,
+    ResponseBody, Service, cors, demo, events, kept_address, presence, publish, screening,
+    start_page,
 };
 use crate::metrics::RouteMetrics;
 use crate::route::{ChannelError, Parameters, Route};
@@ -28,13 +30,17 @@ enum Errand {
     Route(Parameters),
     /// A kept stream of the route.
     Kept(KeptErrand),
+    /// Who listens to the channels of the route.
+    Presence(PresenceErrand),
 }
 
 impl Errand {
     /// The parameters of the path of the route.
     fn parameters(&self) -> Option<&Parameters> {
         match self {
-            Self::Route(parameters) => Some(parameters),
+            Self::Route(parameters) | Self::Presence(PresenceErrand { parameters, .. }) => {
+                Some(parameters)
+            }
             Self::Kept(_) => None,
         }
     }
@@ -44,7 +50,7 @@ impl Service {
     /// Responds to a request.
     pub(super) async fn respond(
         &self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         info: &RequestInfo,
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
@@ -54,13 +60,19 @@ impl Service {
         let found = self.limit(&request, &connection);
         let found = found.and_then(|()| match kept_address::find(self, &routes, &request, info) {
             Some(found) => found.map(|(route, errand)| (route, Errand::Kept(errand))),
-            None => {
-                let found = routes.find(&request, info);
-                found.map(|(route, parameters)| (route, Errand::Route(parameters)))
-            }
+            None => match presence::find(&routes, &request, info) {
+                Some((route, errand)) => Ok((route, Errand::Presence(errand))),
+                None => {
+                    let found = routes.find(&request, info);
+                    found.map(|(route, parameters)| (route, Errand::Route(parameters)))
+                }
+            },
         });
         match found {
             Ok((route, errand)) => {
+                if let Errand::Presence(errand) = &errand {
+                    request.uri_mut().clone_from(&errand.stream);
+                }
                 let found = (route, routes.backend(route), routes.auth(route));
                 self.dispatch(found, &errand, request, info, connection).await
             }
@@ -175,6 +187,12 @@ impl Service {
                 let proxy = backend.ok_or(Rejection::NotFound)?.proxy();
                 let request = (&request, info, admission);
                 return kept_address::respond(self, (route, proxy), errand, request, connection);
+            }
+            Errand::Presence(errand) => {
+                let channels = route.channels.as_ref().ok_or(Rejection::NotFound)?;
+                let request = (request, info, admission);
+                // Boxed: keeps the future of other requests small.
+                return Box::pin(presence::respond(self, (route, channels), errand, request)).await;
             }
         };
         if let Some(channels) = &route.channels {

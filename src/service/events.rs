@@ -12,7 +12,7 @@ use super::body::{ResponseBody, StreamBody};
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::stream_head::stream_response;
-use super::{Service, cors};
+use super::{Service, cors, present};
 use crate::query;
 use crate::route::{Channels, Parameters, Ready, Route, STREAM_METHODS};
 use crate::server::connection::ConnectionState;
@@ -42,7 +42,7 @@ pub(super) fn open<B>(
         return Err(Rejection::Method(STREAM_METHODS.into()));
     }
     let query = request.uri().query().unwrap_or_default();
-    let topics = channels.topics(parameters, query, admission.identity.as_ref())?;
+    let mut topics = channels.topics(parameters, query, admission.identity.as_ref())?;
     if service.health().is_draining() {
         return Err(Rejection::Draining);
     }
@@ -50,13 +50,15 @@ pub(super) fn open<B>(
         return Ok(stream_response(ResponseBody::empty()));
     }
     service.limit_channels(&topics, request, &connection)?;
-    let counted = service.count_stream(route, admission, Rc::clone(&connection))?;
+    let mut counted = service.count_stream(route, admission, Rc::clone(&connection))?;
     let last_event_id = last_event_id(request);
     if last_event_id.is_some() {
         service.metrics().stream_resumed();
         info.note(|log| log.note_last_event_id());
     }
     let followed = admission.channels_to_keep(&topics);
+    present::join(service, (route, channels), &topics, admission, &mut counted);
+    channels.add_presence(&mut topics);
     let subscriber = service.shard().subscribe(StreamRequest {
         topics,
         settings: channels.stream().clone(),

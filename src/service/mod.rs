@@ -36,6 +36,8 @@ mod logged_request;
 mod max_forwards;
 #[cfg(debug_assertions)]
 mod panic_injection;
+mod presence;
+mod present;
 mod prologue;
 mod proxy_handler;
 mod publish;
@@ -101,6 +103,7 @@ use crate::server::connection::{ConnectionState, Handler};
 use crate::server::contain::Contained;
 use crate::server::request_body::RequestBody;
 use crate::server::upload_memory::UploadMemory;
+use crate::source::presence::Presence;
 use crate::source::publishing::Publisher;
 
 /// Handles the requests of one shard. A cheap handle.
@@ -120,6 +123,7 @@ struct ServiceShared {
     rechecks: Rechecks,
     publisher: Publisher,
     kept: KeptStreams,
+    presence: Presence,
     // Ends when no pump of a kept stream runs on this shard.
     pumps: TaskTracker,
     health: Health,
@@ -137,7 +141,7 @@ impl Service {
         router: Arc<Router>,
         (requests, clients, auth): (RequestSettings, Clients, SharedAuth),
         (shard, sharing): (Shard, Shard),
-        (publisher, kept, shared): (Publisher, KeptStreams, SharedStreams),
+        (publisher, kept, shared, presence): (Publisher, KeptStreams, SharedStreams, Presence),
         health: Health,
         (metrics, access): (Metrics, AccessLog),
         memory: UploadMemory,
@@ -159,6 +163,7 @@ impl Service {
             rechecks: Rechecks::new(),
             publisher,
             kept,
+            presence,
             pumps: TaskTracker::new(),
             health,
             metrics,
@@ -237,6 +242,10 @@ impl Service {
 
     fn kept(&self) -> &KeptStreams {
         &self.0.kept
+    }
+
+    fn presence(&self) -> &Presence {
+        &self.0.presence
     }
 
     /// The pumps of kept and shared streams that run on this shard.

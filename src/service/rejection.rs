@@ -25,6 +25,7 @@ use super::stream_head::stream_response;
 use crate::auth::AuthResponse;
 use crate::proxy::{FailureClass, ProxyError};
 use crate::route::ChannelError;
+use crate::source::presence::PresenceAway;
 use crate::source::publishing::NotPublished;
 
 /// The `retry:` of a stream that is temporarily not available; jittered up to twice this. Also the
@@ -102,6 +103,8 @@ pub(super) enum Rejection {
     /// What decides is away.
     #[error("{0}")]
     CannotVerify(&'static str),
+    #[error("{0}")]
+    Presence(#[from] PresenceAway),
     #[error("too many passwords wait to be verified")]
     PasswordsBusy,
     #[error("the credential names nobody, so that its streams cannot be counted")]
@@ -141,6 +144,7 @@ impl Rejection {
             Self::Panicked => "panic",
             Self::PasswordsBusy => "passwords_busy",
             Self::Path => "path",
+            Self::Presence(_) => "presence",
             Self::Publish | Self::Publishing(_) => "publish",
             Self::Rate => "requests_per_address",
             Self::Renewal => "renewal",
@@ -178,9 +182,11 @@ impl Rejection {
             }
             Self::Unfit(RequestError::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::OfAuthBackend(response) => response.status,
-            Self::CannotVerify(_) | Self::Draining | Self::KeptMemory | Self::SharedAway => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::CannotVerify(_)
+            | Self::Draining
+            | Self::KeptMemory
+            | Self::Presence(_)
+            | Self::SharedAway => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignOrigin | Self::Nameless => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NewChannels | Self::PasswordsBusy | Self::Rate | Self::StreamsOfIdentity(_) => {

@@ -1,4 +1,4 @@
-//! What authentication keeps for an open stream or tunnel.
+//! What authentication keeps for an open stream or tunnel, and that its member is there.
 
 use std::rc::Rc;
 
@@ -10,6 +10,7 @@ use super::recheck::Rechecks;
 use super::revocable::RevocableRequest;
 use super::stream_stopper::StreamStopper;
 use crate::auth::QuotaGuard;
+use crate::source::presence::PresentStream;
 
 /// What authentication keeps for an open stream or tunnel, until that is dropped.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ enum Guarded {
     Question(Rc<AuthQuestion>, Rechecks),
     /// Boxed: keeps streams small.
     Several(Box<GuardedBySeveral>),
+    /// Its member is known, besides what else is kept.
+    Member(Box<(Option<StreamGuard>, PresentStream)>),
 }
 
 #[derive(Debug)]
@@ -54,6 +57,11 @@ impl StreamGuard {
         }))))
     }
 
+    /// `guard`, for a stream whose member is known.
+    pub(super) fn of_member(guard: Option<Self>, present: PresentStream) -> Self {
+        Self(Guarded::Member(Box::new((guard, present))))
+    }
+
     /// The stream is open, and follows `channels`: `stopper` ends it.
     pub(super) fn watch(&self, channels: Box<[ChannelName]>, stopper: StreamStopper) {
         match &self.0 {
@@ -64,6 +72,11 @@ impl StreamGuard {
                 }
                 if let Some(revocable) = &several.revocable {
                     revocable.open(channels, stopper);
+                }
+            }
+            Guarded::Member(member) => {
+                if let (Some(guard), _) = &**member {
+                    guard.watch(channels, stopper);
                 }
             }
         }
@@ -79,6 +92,8 @@ impl Drop for StreamGuard {
                     several.rechecks.remove(question);
                 }
             }
+            // What is in it is dropped after this.
+            Guarded::Member(_) => {}
         }
     }
 }

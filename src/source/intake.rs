@@ -45,7 +45,7 @@ impl Intake {
     /// Delivers a message received on `channel`, through a subscription to it or through `pattern`.
     pub(crate) fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
         // What gateways tell each other, such as revocations, is for no client, whatever a pattern matches.
-        if channel.starts_with(OWN_NAMES.as_bytes()) {
+        if channel.starts_with(OWN_NAMES.as_bytes()) && !is_presence(pattern, channel) {
             return;
         }
         // Behind a confirmation, for example, the same once more is another message.
@@ -134,6 +134,11 @@ impl Intake {
             }
         }
     }
+}
+
+/// Whether a stream may have asked for this channel of the gateways: for who joins and leaves.
+fn is_presence(pattern: Option<&[u8]>, channel: &[u8]) -> bool {
+    pattern.is_none() && channel.starts_with(ChannelName::OF_PRESENCE.as_bytes())
 }
 
 impl LastMessage {

@@ -27,7 +27,7 @@
 //! [`recorded`] channels come on a connection of their own.
 //!
 //! Beside the events there is the [control channel](control), on which gateways tell each other of
-//! revocations.
+//! revocations, and [who listens](presence).
 //!
 //! [`Hub::source_requests`]: ssegate_hub::Hub::source_requests
 //! [`Hub::confirm`]: ssegate_hub::Hub::confirm
@@ -53,6 +53,7 @@ pub(crate) mod bus_feed;
 pub mod control;
 pub mod fleet;
 pub(crate) mod intake;
+pub mod presence;
 pub mod publishing;
 pub mod recorded;
 pub mod redis;

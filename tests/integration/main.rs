@@ -112,6 +112,7 @@ mod histories;
 mod history_memory;
 /// Ids over several Redis Streams, and who comes back with one.
 mod positions;
+mod presence;
 /// The ways to reach Redis: TLS, a unix socket, a user with a password.
 mod recorded;
 mod redis_connections;

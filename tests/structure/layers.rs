@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::source::rust_files;
 
 /// From the top down, as the crate's documentation lists them.
-const LAYERS: [&str; 20] = [
+const LAYERS: [&str; 21] = [
     "gateway",
     "config",
     "admin",
@@ -14,6 +14,7 @@ const LAYERS: [&str; 20] = [
     "proxy",
     "source",
     "route",
+    "webhook",
     "grip",
     "auth",
     "server",

@@ -66,6 +66,22 @@ impl ChannelName {
         self.as_sharded().unwrap_or(&self.0)
     }
 
+    /// Prefix of the channels on which gateways publish who joins and leaves another one: of the names of gateways
+    /// the only ones that streams have, where their route says so.
+    pub const OF_PRESENCE: &str = "ssegate:presence:";
+
+    /// Returns the channel on which gateways publish who joins and leaves this one; `None` if its name would be too
+    /// long.
+    #[must_use]
+    pub fn of_presence(&self) -> Option<Self> {
+        Self::new(&format!("{}{}", Self::OF_PRESENCE, self.0)).ok()
+    }
+
+    /// Whether the name is one of gateways that no stream has.
+    pub fn is_hidden(name: &str) -> bool {
+        name.starts_with(Self::OF_GATEWAYS) && !name.starts_with(Self::OF_PRESENCE)
+    }
+
     /// Validates `name`.
     pub fn new(name: &str) -> Result<Self, InvalidChannelName> {
         if name.is_empty() {

@@ -10,6 +10,7 @@ mod limits;
 mod listeners;
 mod log;
 mod method;
+mod presence;
 mod proxy;
 mod recorded;
 mod revocation;
@@ -31,6 +32,7 @@ pub(super) use limits::{Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsF
 pub(super) use listeners::{AdminFile, CertificateFile, ListenerFile, RedisFile, TlsFile};
 pub(super) use log::LogFile;
 pub(super) use method::MethodFile;
+pub(super) use presence::PresenceFile;
 pub(super) use proxy::{ProxyFile, UpstreamTlsFile};
 pub(super) use recorded::RecordedFile;
 pub(super) use revocation::RevocationFile;

@@ -8,6 +8,7 @@ use ssegate_strict_yaml::{Count, Field, OrOff, Size, mapping, sets};
 use super::auth::AuthFile;
 use super::keep::KeepFile;
 use super::method::MethodFile;
+use super::presence::PresenceFile;
 use super::proxy::ProxyFile;
 use super::share::ShareFile;
 use super::stream::stream_mapping;
@@ -39,6 +40,8 @@ pub(crate) struct RouteFile {
     pub(crate) auth: Field<OrOff<Box<AuthFile>>>,
     /// Which other origins may read the responses.
     pub(crate) cors: Field<CorsFile>,
+    /// With `events`: who listens to the channels is known.
+    pub(crate) presence: Field<PresenceFile>,
     /// With `proxy`: streams that the backend hands over.
     pub(crate) handover: Field<HandoverFile>,
     /// With `proxy`: event streams of the backend that survive their readers.

@@ -7,7 +7,6 @@ use super::resolver::Resolver;
 use super::secret;
 use crate::config::file::HandoverFile;
 use crate::config::stream_options::StreamOptions;
-use crate::grip::signature::Secret;
 use crate::route::HandoverSettings;
 
 /// The default `iss` claim of `Grip-Sig`.
@@ -33,7 +32,7 @@ impl Resolver<'_> {
                     ${HANDOVER_KEY:?openssl rand -base64 32}";
         let key = self.required(file.key, &location, "key", what)?;
         self.has_secret(&key.location);
-        Some(HandoverSettings { key: self.parse(&key, grip_key)?, issuer, events })
+        Some(HandoverSettings { key: self.parse(&key, secret::shared)?, issuer, events })
     }
 
     fn issuer(&self, field: Field<String>) -> String {
@@ -42,37 +41,5 @@ impl Resolver<'_> {
             self.note(&location, "is empty; remove it, or set the issuer");
         }
         value
-    }
-}
-
-fn grip_key(text: &str) -> Result<Secret, String> {
-    let bytes = secret::bytes(text)?;
-    let length = bytes.len();
-    Secret::new(bytes).ok_or_else(|| secret::too_short(length, Secret::MIN_BYTES))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::grip_key;
-
-    #[test]
-    fn a_short_key_is_rejected_and_no_message_contains_it() {
-        let long = "hunter2-hunter2-hunter2-hunter2-";
-        assert!(grip_key(long).is_ok());
-        assert_eq!(
-            grip_key("base64:aHVudGVyMi1odW50ZXIyLWh1bnRlcjItaHVudGVyMi0="),
-            grip_key(long),
-            "the same bytes"
-        );
-        for (text, hint) in [
-            ("", "has 0 bytes"),
-            ("hunter2", "has 7 bytes, at least 32 are required"),
-            ("base64:aHVudGVyMg==", "has 7 bytes"),
-            ("base64:hunter2!", "is not valid base64"),
-        ] {
-            let message = grip_key(text).expect_err(text);
-            assert!(message.contains(hint), "{text}: {message}");
-            assert!(!message.contains("hunter2"), "{message}");
-        }
     }
 }

@@ -22,6 +22,7 @@ mod listen_addresses;
 mod listeners;
 mod matches;
 mod positions;
+mod presence;
 mod proxy;
 mod publish;
 mod recorded;

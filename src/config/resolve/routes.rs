@@ -66,6 +66,7 @@ impl Resolver<'_> {
         let request = (pattern.as_ref(), has_auth);
         let targets = (file.events, file.proxy, file.publish);
         let target = self.target(targets, request, defaults, &location);
+        let presence = self.presence(file.presence, target.as_ref(), has_auth);
         let cors = self.cors(file.cors);
         let beside = [("keep", file.keep.is_absent()), ("handover", file.handover.is_absent())];
         let beside = beside.into_iter().find(|(_, is_absent)| !is_absent).map(|(key, _)| key);
@@ -91,7 +92,18 @@ impl Resolver<'_> {
         if let Some(message) = unusable_auth(auth.as_deref(), &target) {
             self.note(&auth_location, message);
         }
-        Some(RouteSettings { path, host, methods, target, auth, cors, handover, keep, share })
+        Some(RouteSettings {
+            path,
+            host,
+            methods,
+            target,
+            auth,
+            cors,
+            handover,
+            keep,
+            share,
+            presence,
+        })
     }
 
     fn target(

@@ -260,7 +260,7 @@ fn a_mistake_in_a_route_says_how_to_fix_it() {
     routes[8].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "GTE"; did you mean `GET`? (gateway.yaml:21:24)
     routes[9].events.channels: missing; set the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:22:22)
     routes[9].events.strip_prefix: not a valid prefix: the channel name contains a control character (gateway.yaml:22:37)
-    routes[10]: expected a mapping with path, host, methods, events, proxy, publish, auth, cors, handover, keep and share; this is "off" (gateway.yaml:23:3)
+    routes[10]: expected a mapping with path, host, methods, events, proxy, publish, auth, cors, presence, handover, keep and share; this is "off" (gateway.yaml:23:3)
     "#);
 }
 

@@ -6,6 +6,7 @@ mod fleet;
 mod keep;
 mod listeners;
 mod mistakes;
+mod presence;
 mod printed;
 mod publish;
 mod reference;

@@ -167,6 +167,7 @@ mod tests {
             handover: None,
             keep: None,
             share: None,
+            presence: None,
         };
         let follower = ChannelFollower { route: &route, events };
         let publication = publication(message, "news", Some(follower), Some(7));

@@ -2,6 +2,8 @@
 //!
 //! Writes nothing except one message, published to a channel of our own, as the self-check does.
 
+use std::sync::Arc;
+
 use ssegate_hub::{ChannelName, Subscription};
 use ssegate_resp::RespVersion;
 
@@ -12,14 +14,16 @@ use super::error::{SourceError, SourceErrorKind};
 use super::fleet::{self, FleetInspection};
 use super::keyed::KeyedConnection;
 use super::location::ShownAddress;
+use super::presence;
 use super::problem::RedisProblem;
 use super::sentinel::Sentinels;
 use super::sentinel_watch;
 use super::server::RedisServer;
 use super::session::describe;
+use crate::route::PresenceSettings;
 
 /// What the gateway reads from Redis.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisRead {
     /// A pub/sub channel or pattern.
     Subscription(Subscription),
@@ -31,6 +35,8 @@ pub enum RedisRead {
     Control(ChannelName),
     /// What gateways of a fleet publish for each other.
     Fleet,
+    /// Who listens, on a route with these settings.
+    Presence(Arc<PresenceSettings>),
 }
 
 /// What was found out about a Redis server.
@@ -103,6 +109,7 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
             RedisRead::Subscription(subscription) => subscribe(&mut pubsub, subscription).await,
             RedisRead::Sharded(name) => subscribe_sharded(server, name).await,
             RedisRead::Fleet => Ok(()),
+            RedisRead::Presence(settings) => presence::inspect(&mut commands, settings).await,
             RedisRead::Stream(name) => read_stream(&mut keyed, name).await,
             RedisRead::Control(name) => {
                 let followed = Subscription { name: name.clone(), is_pattern: false };

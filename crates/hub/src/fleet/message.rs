@@ -140,7 +140,7 @@ pub(crate) fn topic((kind, name, format): TopicText) -> Option<Topic> {
     let name = &subscription.name;
     let is_reserved = match subscription.is_pattern {
         true => ChannelName::RESERVED.iter().any(|reserved| name.may_match(reserved)),
-        false => name.as_str().starts_with(ChannelName::OF_GATEWAYS),
+        false => ChannelName::is_hidden(name.as_str()),
     };
     (!is_reserved).then_some(Topic { subscription, format, ids: Ids::Ours })
 }

@@ -1,5 +1,6 @@
 //! What the gateway itself says on a stream, from `ready` to its end.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use ssegate_sse::encode;
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 use super::Mailbox;
 use super::close_reason::{CloseReason, jittered};
 use super::watchdog::{CLOSE_GRACE, VisitAction};
+use crate::channel_name::ChannelName;
 use crate::fleet::name::FleetPosition;
 use crate::gap::{self, GapReason};
 use crate::position::cursor::LogEntry;
@@ -143,7 +145,13 @@ impl Mailbox {
         channels: impl Iterator<Item = &'a str>,
         id: Option<&str>,
     ) -> Frame {
-        gap::frame(reason, channels.map(|name| &name[self.prefix_bytes as usize..]), id)
+        // Who came and left is told on a channel of the gateways, which clients do not know by its name.
+        let of_client = |name: &'a str| name.strip_prefix(ChannelName::OF_PRESENCE).unwrap_or(name);
+        let mut names: Vec<&str> =
+            channels.map(|name| &of_client(name)[self.prefix_bytes as usize..]).collect();
+        let mut seen = HashSet::with_capacity(names.len());
+        names.retain(|name| seen.insert(*name));
+        gap::frame(reason, names.into_iter(), id)
     }
 
     /// Closes the stream. What is queued is still written, within [`CLOSE_GRACE`].

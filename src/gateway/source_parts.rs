@@ -1,0 +1,33 @@
+//! What the tasks of a source are started with, whichever source it is.
+
+use ssegate_hub::Hub;
+use tokio::sync::mpsc;
+
+use super::revoking::ControlParts;
+use super::tasks::Tasks;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::source::SourceSettings;
+use crate::source::presence::Presence;
+use crate::source::publishing::PublicationJob;
+use crate::webhook::Webhooks;
+
+/// What the tasks of a source are started with.
+pub(super) struct SourceParts {
+    pub(super) source: SourceSettings,
+    pub(super) publications: mpsc::Receiver<PublicationJob>,
+    pub(super) hub: Hub,
+    pub(super) control: Option<ControlParts>,
+    pub(super) presence: Presence,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
+}
+
+impl SourceParts {
+    /// Starts what sends webhooks.
+    pub(super) fn start_webhooks(&self, tasks: &mut Tasks) -> Webhooks {
+        let (webhooks, sender) = Webhooks::new(self.metrics.clone());
+        tasks.spawn("the webhooks", sender.run());
+        webhooks
+    }
+}

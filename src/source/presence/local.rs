@@ -1,0 +1,492 @@
+//! The members of this gateway: which streams they have, and what the store has been told of it.
+//!
+//! Pure: time is passed in. Its size is bounded by the streams that are open or have just ended.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ssegate_hub::ChannelName;
+use tokio::time::Instant;
+
+use super::change::{ChangeOutcome, ChannelChange, MemberChange};
+use super::member::LocalMember;
+use crate::route::PresenceSettings;
+
+/// How often the store is told that this gateway still lives: three times within a lease.
+const RENEWAL: Duration = Duration::from_secs(6);
+
+/// Members of one channel in one change, at most, so that a large channel does not hold up the others.
+const MAX_MEMBERS: usize = 200;
+
+/// The members of this gateway.
+#[derive(Debug, Default)]
+pub(super) struct LocalTable {
+    channels: HashMap<ChannelName, PresentChannel>,
+    // The channels with something to tell, each once.
+    changed: VecDeque<ChannelName>,
+    // When members without streams leave, each once.
+    graces: BTreeSet<(Instant, ChannelName, Arc<str>)>,
+    // When the channels that the store knows are said again, each once, the first first.
+    renewals: VecDeque<(Instant, ChannelName)>,
+    members: usize,
+    // Whether the store forgets what is not said again.
+    renews: bool,
+}
+
+#[derive(Debug)]
+struct PresentChannel {
+    settings: Arc<PresenceSettings>,
+    prefix_bytes: usize,
+    members: HashMap<Arc<str>, LocalMember>,
+    // The members with something to tell, each once.
+    changed: VecDeque<Arc<str>>,
+    is_changed: bool,
+    // The store knows that this gateway has members here.
+    is_known: bool,
+    is_renewed: bool,
+    // The store had no room for some members.
+    has_refused: bool,
+}
+
+impl LocalTable {
+    /// A stream of `member` has been opened.
+    pub(super) fn join(
+        &mut self,
+        name: &ChannelName,
+        member: &Arc<str>,
+        (settings, prefix_bytes): (&Arc<PresenceSettings>, usize),
+        now: Instant,
+    ) {
+        let channel = self.channels.entry(name.clone()).or_insert_with(|| PresentChannel {
+            settings: Arc::clone(settings),
+            prefix_bytes,
+            members: HashMap::new(),
+            changed: VecDeque::new(),
+            is_changed: false,
+            is_known: false,
+            is_renewed: false,
+            has_refused: false,
+        });
+        // After a reload the newest settings count.
+        channel.settings = Arc::clone(settings);
+        let members = &mut self.members;
+        let known = channel.members.entry(Arc::clone(member)).or_insert_with(|| {
+            *members += 1;
+            LocalMember::new(now)
+        });
+        known.streams += 1;
+        known.is_gone = false;
+        self.note(name, member);
+    }
+
+    /// A stream of `member` has ended.
+    pub(super) fn leave(&mut self, name: &ChannelName, member: &Arc<str>, now: Instant) {
+        let Some(channel) = self.channels.get_mut(name) else { return };
+        let grace = channel.settings.grace;
+        let Some(known) = channel.members.get_mut(member) else { return };
+        known.streams = known.streams.saturating_sub(1);
+        if known.streams > 0 {
+            return self.note(name, member);
+        }
+        known.leaves_at = now + grace;
+        if !std::mem::replace(&mut known.is_in_grace, true) {
+            self.graces.insert((known.leaves_at, name.clone(), Arc::clone(member)));
+        }
+    }
+
+    /// Members whose grace is over leave.
+    pub(super) fn end_graces(&mut self, now: Instant) {
+        while self.graces.first().is_some_and(|(at, ..)| *at <= now) {
+            let Some((_, name, id)) = self.graces.pop_first() else { return };
+            let channel = self.channels.get_mut(&name);
+            let Some(member) = channel.and_then(|channel| channel.members.get_mut(&id)) else {
+                continue;
+            };
+            if member.streams > 0 {
+                member.is_in_grace = false;
+            } else if member.leaves_at > now {
+                self.graces.insert((member.leaves_at, name, id));
+            } else {
+                (member.is_in_grace, member.is_gone) = (false, true);
+                self.note(&name, &id);
+            }
+        }
+    }
+
+    /// When there is something to tell: `None`: never; the inner `None`: now.
+    pub(super) fn wakes_at(&self) -> Option<Option<Instant>> {
+        if !self.changed.is_empty() {
+            return Some(None);
+        }
+        let grace = self.graces.first().map(|(at, ..)| *at);
+        let renewal = self.renewals.front().map(|(at, _)| *at);
+        grace.into_iter().chain(renewal).min().map(Some)
+    }
+
+    /// The store forgets what is not said again.
+    pub(super) fn renew(&mut self) {
+        self.renews = true;
+    }
+
+    /// Whether it has no channel.
+    pub(super) fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
+    /// The members of all channels.
+    pub(super) fn members(&self) -> usize {
+        self.members
+    }
+
+    /// Takes what the store has to be told, for at most `most` channels and members together.
+    pub(super) fn take(&mut self, most: usize, now: Instant) -> Vec<ChannelChange> {
+        let (mut left, mut changes) = (most, Vec::new());
+        while left > 0
+            && let Some(name) = self.changed.pop_front()
+        {
+            if let Some(change) = self.take_channel(&name, left) {
+                left = left.saturating_sub(1 + change.members.len());
+                changes.push(change);
+            }
+        }
+        while left > 0 && self.renewals.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, name)) = self.renewals.pop_front() else { break };
+            let Some(channel) = self.channels.get_mut(&name) else { continue };
+            channel.is_renewed = false;
+            if channel.is_known {
+                left -= 1;
+                changes.push(channel.change(&name, Vec::new()));
+                self.note_refused(&name);
+            }
+        }
+        changes
+    }
+
+    fn take_channel(&mut self, name: &ChannelName, most: usize) -> Option<ChannelChange> {
+        let channel = self.channels.get_mut(name)?;
+        channel.is_changed = false;
+        let mut members = Vec::new();
+        while members.len() < most.min(MAX_MEMBERS)
+            && let Some(id) = channel.changed.pop_front()
+        {
+            let Some(member) = channel.members.get_mut(&id) else { continue };
+            member.is_changed = false;
+            match member.news() {
+                Some(streams) => members.push(MemberChange { id, streams, since: member.since }),
+                // The store never knew it.
+                None if member.is_gone => {
+                    channel.members.remove(&id);
+                    self.members -= 1;
+                }
+                None => {}
+            }
+        }
+        if !channel.changed.is_empty() {
+            channel.is_changed = true;
+            self.changed.push_back(name.clone());
+        }
+        if channel.members.is_empty() && !channel.is_known {
+            self.channels.remove(name);
+            return None;
+        }
+        let is_news = !members.is_empty() || channel.members.is_empty() || !channel.is_known;
+        is_news.then(|| channel.change(name, members))
+    }
+
+    /// The store has taken a change.
+    pub(super) fn settle(&mut self, change: &ChannelChange, outcome: &ChangeOutcome, now: Instant) {
+        let Some(channel) = self.channels.get_mut(&change.name) else { return };
+        let refused = match outcome {
+            ChangeOutcome::Known(refused) => refused,
+            ChangeOutcome::Lost => return self.say_again(&change.name),
+        };
+        channel.is_known = !change.is_ending;
+        channel.has_refused |= !refused.is_empty();
+        let mut changed = Vec::new();
+        for (place, MemberChange { id, streams, .. }) in change.members.iter().enumerate() {
+            let Some(member) = channel.members.get_mut(id) else { continue };
+            member.told = streams.filter(|_| !refused.contains(&place));
+            if streams.is_none() && member.is_gone {
+                channel.members.remove(id);
+                self.members -= 1;
+            } else if member.news().is_some() && !refused.contains(&place) {
+                // It has come or gone meanwhile.
+                changed.push(Arc::clone(id));
+            }
+        }
+        let (is_empty, is_known) = (channel.members.is_empty(), channel.is_known);
+        if is_empty && !is_known {
+            self.channels.remove(&change.name);
+        } else if is_empty {
+            self.note_channel(&change.name);
+        } else if is_known && self.renews && !std::mem::replace(&mut channel.is_renewed, true) {
+            self.renewals.push_back((now + RENEWAL, change.name.clone()));
+        }
+        changed.iter().for_each(|id| self.note(&change.name, id));
+    }
+
+    /// What the store knows is not certain.
+    pub(super) fn begin_anew(&mut self) {
+        let names: Vec<ChannelName> = self.channels.keys().cloned().collect();
+        names.iter().for_each(|name| self.say_again(name));
+    }
+
+    fn say_again(&mut self, name: &ChannelName) {
+        let Some(channel) = self.channels.get_mut(name) else { return };
+        channel.is_known = false;
+        let mut ids = Vec::with_capacity(channel.members.len());
+        for (id, member) in &mut channel.members {
+            if !member.is_gone {
+                member.told = None;
+                ids.push(Arc::clone(id));
+            } else if member.told.is_some() {
+                ids.push(Arc::clone(id));
+            }
+        }
+        ids.iter().for_each(|id| self.note(name, id));
+        self.note_channel(name);
+    }
+
+    /// Tries again to tell of members for which there was no room.
+    fn note_refused(&mut self, name: &ChannelName) {
+        let Some(channel) = self.channels.get_mut(name) else { return };
+        if !std::mem::take(&mut channel.has_refused) {
+            return;
+        }
+        let unknown = channel.members.iter().filter(|(_, member)| member.told.is_none());
+        let ids: Vec<_> = unknown.map(|(id, _)| Arc::clone(id)).take(MAX_MEMBERS).collect();
+        ids.iter().for_each(|id| self.note(name, id));
+    }
+
+    /// There is something to tell of a member.
+    fn note(&mut self, name: &ChannelName, id: &Arc<str>) {
+        let Some(channel) = self.channels.get_mut(name) else { return };
+        let Some(member) = channel.members.get_mut(id) else { return };
+        let is_news = member.news().is_some() || member.is_gone;
+        if is_news && !std::mem::replace(&mut member.is_changed, true) {
+            channel.changed.push_back(Arc::clone(id));
+            self.note_channel(name);
+        }
+    }
+
+    fn note_channel(&mut self, name: &ChannelName) {
+        let Some(channel) = self.channels.get_mut(name) else { return };
+        if !std::mem::replace(&mut channel.is_changed, true) {
+            self.changed.push_back(name.clone());
+        }
+    }
+}
+
+impl PresentChannel {
+    fn change(&self, name: &ChannelName, members: Vec<MemberChange>) -> ChannelChange {
+        let leaves = |change: &MemberChange| change.streams.is_none();
+        let gone = members.iter().filter(|member| leaves(member)).count();
+        ChannelChange {
+            name: name.clone(),
+            prefix_bytes: self.prefix_bytes,
+            settings: Arc::clone(&self.settings),
+            is_beginning: !self.is_known,
+            is_ending: gone == self.members.len(),
+            members,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use ssegate_hub::ChannelName;
+    use tokio::time::Instant;
+
+    use super::{LocalTable, MAX_MEMBERS, RENEWAL};
+    use crate::route::PresenceSettings;
+    use crate::source::presence::change::{ChangeOutcome, ChannelChange};
+
+    const GRACE: Duration = Duration::from_secs(5);
+
+    struct Desk {
+        table: LocalTable,
+        settings: Arc<PresenceSettings>,
+        name: ChannelName,
+        now: Instant,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            let settings =
+                Arc::new(PresenceSettings { grace: GRACE, ..PresenceSettings::default() });
+            let name = ChannelName::new("news").expect("a name");
+            let mut table = LocalTable::default();
+            table.renew();
+            Self { table, settings, name, now: Instant::now() }
+        }
+
+        fn join(&mut self, id: &str) {
+            self.table.join(&self.name, &id.into(), (&self.settings, 0), self.now);
+        }
+
+        fn leave(&mut self, id: &str) {
+            self.table.leave(&self.name, &id.into(), self.now);
+        }
+
+        fn pass(&mut self, time: Duration) {
+            self.now += time;
+            self.table.end_graces(self.now);
+        }
+
+        fn take(&mut self) -> Vec<ChannelChange> {
+            self.table.take(1000, self.now)
+        }
+
+        /// What the store is told, which it takes: `+` where it begins, `-` where it ends.
+        fn tell(&mut self) -> String {
+            let changes = self.take();
+            for change in &changes {
+                self.table.settle(change, &ChangeOutcome::Known(Vec::new()), self.now);
+            }
+            told(&changes)
+        }
+    }
+
+    fn told(changes: &[ChannelChange]) -> String {
+        let one = |change: &ChannelChange| {
+            let mut members: Vec<String> = change
+                .members
+                .iter()
+                .map(|member| match member.streams {
+                    Some(streams) => format!(" {}={streams}", member.id),
+                    None => format!(" {}=gone", member.id),
+                })
+                .collect();
+            members.sort();
+            let begins = if change.is_beginning { "+" } else { "" };
+            let ends = if change.is_ending { "-" } else { "" };
+            format!("{begins}{}{ends}{}", change.name, members.concat())
+        };
+        changes.iter().map(one).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn five_streams_of_a_listener_are_one_that_comes_once_and_goes_once() {
+        let mut desk = Desk::new();
+        for _ in 0..5 {
+            desk.join("a");
+        }
+        assert_eq!(desk.tell(), "+news a=5");
+        for _ in 0..4 {
+            desk.leave("a");
+        }
+        assert_eq!(desk.tell(), "news a=1");
+        desk.leave("a");
+        assert_eq!(desk.tell(), "", "it may come back");
+        desk.pass(GRACE - Duration::from_millis(1));
+        assert_eq!(desk.tell(), "");
+        desk.pass(Duration::from_millis(1));
+        assert_eq!(desk.tell(), "news- a=gone");
+        assert!(desk.table.is_empty() && desk.table.members() == 0);
+        desk.pass(RENEWAL);
+        assert_eq!((desk.tell().as_str(), desk.table.wakes_at()), ("", None));
+    }
+
+    #[test]
+    fn who_reconnects_within_the_grace_costs_nothing() {
+        let mut desk = Desk::new();
+        desk.join("a");
+        assert_eq!(desk.tell(), "+news a=1");
+        for _ in 0..10 {
+            desk.leave("a");
+            desk.pass(Duration::from_secs(1));
+            desk.join("a");
+            desk.pass(Duration::from_secs(1));
+            assert!(matches!(desk.tell().as_str(), "" | "news"), "at most a renewal");
+        }
+        desk.leave("a");
+        desk.pass(Duration::from_secs(4));
+        assert!(!desk.tell().contains('a'));
+        desk.pass(GRACE);
+        assert_eq!(desk.tell(), "news- a=gone");
+    }
+
+    #[test]
+    fn who_comes_and_goes_before_the_store_is_told_was_never_there() {
+        let mut desk = Desk::new();
+        desk.join("a");
+        desk.leave("a");
+        desk.pass(GRACE);
+        assert_eq!(desk.tell(), "");
+        assert!(desk.table.is_empty() && desk.table.members() == 0);
+    }
+
+    #[test]
+    fn who_comes_back_while_the_store_is_told_that_it_left_is_told_again() {
+        let mut desk = Desk::new();
+        desk.join("a");
+        desk.tell();
+        desk.leave("a");
+        desk.pass(GRACE);
+        let leaving = desk.take();
+        assert_eq!(told(&leaving), "news- a=gone");
+        desk.join("a");
+        desk.table.settle(&leaving[0], &ChangeOutcome::Known(Vec::new()), desk.now);
+        assert_eq!(desk.tell(), "+news a=1");
+    }
+
+    #[test]
+    fn a_lease_is_renewed_and_what_the_store_has_lost_is_said_again() {
+        let mut desk = Desk::new();
+        desk.join("a");
+        desk.join("b");
+        assert_eq!(desk.tell(), "+news a=1 b=1");
+        desk.pass(RENEWAL - Duration::from_millis(1));
+        assert_eq!(desk.tell(), "");
+        assert_eq!(desk.table.wakes_at(), Some(Some(desk.now + Duration::from_millis(1))));
+        desk.pass(Duration::from_millis(1));
+        let renewal = desk.take();
+        assert_eq!(told(&renewal), "news");
+        desk.leave("b");
+        desk.pass(GRACE);
+        desk.table.settle(&renewal[0], &ChangeOutcome::Lost, desk.now);
+        assert_eq!(desk.tell(), "+news a=1 b=gone");
+        desk.table.begin_anew();
+        assert_eq!(desk.tell(), "+news a=1");
+        desk.pass(RENEWAL);
+        assert_eq!(desk.tell(), "news", "one renewal");
+    }
+
+    #[test]
+    fn who_had_no_room_is_tried_again_with_the_renewal() {
+        let mut desk = Desk::new();
+        desk.join("a");
+        let first = desk.take();
+        desk.table.settle(&first[0], &ChangeOutcome::Known(vec![0]), desk.now);
+        assert_eq!(desk.tell(), "");
+        desk.pass(RENEWAL);
+        assert_eq!(desk.tell(), "news");
+        assert_eq!(desk.tell(), "news a=1");
+    }
+
+    #[test]
+    fn a_large_channel_is_told_in_parts() {
+        let mut desk = Desk::new();
+        for id in 0..=MAX_MEMBERS {
+            desk.join(&id.to_string());
+        }
+        let changes = desk.take();
+        let sizes: Vec<usize> = changes.iter().map(|change| change.members.len()).collect();
+        assert_eq!(sizes, [MAX_MEMBERS, 1]);
+        assert!(changes.iter().all(|change| !change.is_ending));
+        for change in &changes {
+            desk.table.settle(change, &ChangeOutcome::Known(Vec::new()), desk.now);
+        }
+        for id in 0..=MAX_MEMBERS {
+            desk.leave(&id.to_string());
+        }
+        desk.pass(GRACE);
+        desk.tell();
+        assert_eq!(desk.tell(), "news-", "nobody is left");
+        assert!(desk.table.is_empty());
+    }
+}

@@ -1,0 +1,24 @@
+//! A channel that got its first member, or lost its last one: who is told.
+
+use super::change::ChannelChange;
+use super::event::shown_name;
+use crate::webhook::{WebhookCall, WebhookEvent, Webhooks};
+
+impl ChannelChange {
+    /// Tells whoever the route names that this change has occupied or vacated the channel, at this time in milliseconds
+    /// since 1970.
+    pub(crate) fn tell(&self, webhooks: &Webhooks, event: WebhookEvent, time_ms: u64) {
+        let webhook = match event {
+            WebhookEvent::Occupied => &self.settings.on_occupied,
+            WebhookEvent::Vacated => &self.settings.on_vacated,
+        };
+        // The URLs of a route share a lane, so that what is told of a channel comes in order also if they differ.
+        let both = [&self.settings.on_occupied, &self.settings.on_vacated];
+        let urls = both.map(|webhook| webhook.as_ref().map(|it| it.url.to_string()));
+        let lane = urls.map(Option::unwrap_or_default).join(" ");
+        if let Some(webhook) = webhook {
+            let channel = shown_name(self.name.as_str(), self.prefix_bytes);
+            webhooks.tell(WebhookCall::new((webhook, &lane), event, (channel, time_ms)));
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The commands that tell Redis who listens, and that ask it; and what it replies.
+
+use bytes::Bytes;
+use ssegate_hub::ChannelName;
+use ssegate_resp::Value;
+
+use crate::source::presence::{
+    ChangeOutcome, ChannelChange, ChannelPresence, PresentMember, shown_name,
+};
+use crate::source::redis::connection::RedisConnection;
+use crate::source::redis::error::SourceError;
+use crate::webhook::WebhookEvent;
+
+/// See the first lines of the script.
+const UPDATE: &str = include_str!("update.lua");
+
+/// How long a gateway is taken to live after it was heard.
+pub(super) const LEASE_MILLIS: u64 = 18_000;
+
+/// How long a channel is kept that no gateway speaks of.
+const KEPT_MILLIS: u64 = 60_000;
+
+/// The same where somebody has to be told when it is vacated: the next gateway may come late.
+const KEPT_TO_TELL_MILLIS: u64 = 86_400_000;
+
+/// Channels in one script, at most.
+const MAX_CHANNELS: usize = 50;
+
+/// Who tells it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PresenceTeller<'a> {
+    /// This gateway, in letters and digits.
+    pub(super) gateway: &'a str,
+    /// Whether those that were not heard for the time of a lease have ended.
+    pub(super) may_end: bool,
+}
+
+/// What became of one change.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct UpdateReply {
+    pub(super) outcome: ChangeOutcome,
+    /// What it has made of the channel.
+    pub(super) event: Option<WebhookEvent>,
+    /// When, in milliseconds since 1970 by the clock of Redis.
+    pub(super) time_ms: u64,
+    /// Why who joins and leaves could not be published.
+    pub(super) fault: Option<String>,
+}
+
+/// The key of a channel. The braces keep all that is of one channel at one node of a Cluster.
+pub(super) fn key(name: &ChannelName) -> String {
+    format!("ssegate:presence:{{{name}}}")
+}
+
+/// The changes that one script makes.
+pub(super) fn batches(changes: &[ChannelChange]) -> impl Iterator<Item = &[ChannelChange]> {
+    changes.chunks(MAX_CHANNELS)
+}
+
+/// Queues one script for these changes. It has one reply.
+pub(super) fn queue_update(
+    connection: &mut RedisConnection,
+    teller: PresenceTeller<'_>,
+    changes: &[ChannelChange],
+) {
+    let mut words = vec![word("EVAL"), word(UPDATE), text(changes.len())];
+    words.extend(changes.iter().map(|change| text(key(&change.name))));
+    let gateway = Bytes::copy_from_slice(teller.gateway.as_bytes());
+    words.extend([gateway, text(LEASE_MILLIS), flag(teller.may_end)]);
+    for change in changes {
+        let topic = change.name.of_presence().filter(|_| change.settings.has_events);
+        let kept = match change.settings.on_vacated {
+            Some(_) => KEPT_TO_TELL_MILLIS,
+            None => KEPT_MILLIS,
+        };
+        let shown = shown_name(change.name.as_str(), change.prefix_bytes);
+        words.extend([
+            flag(change.is_beginning),
+            flag(change.is_ending),
+            text(change.settings.max_members),
+            text(kept),
+            topic.map_or_else(Bytes::new, text),
+            serde_json::to_vec(shown).expect("text is always JSON").into(),
+            text(change.members.len()),
+        ]);
+        for member in &change.members {
+            words.extend([
+                Bytes::copy_from_slice(member.id.as_bytes()),
+                member.streams.map_or_else(|| word("-"), text),
+                text(member.since.elapsed().as_millis()),
+            ]);
+        }
+    }
+    connection.queue_bytes(&words);
+}
+
+/// Reads what the script returns for `count` changes.
+///
+/// # Errors
+/// It was refused, or returns something else.
+pub(super) fn update_replies(reply: &Value, count: usize) -> Result<Vec<UpdateReply>, SourceError> {
+    if let Value::Error(message) = reply {
+        let message = String::from_utf8_lossy(message).into();
+        return Err(SourceError::Refused(message).for_command("to keep who listens (EVAL)"));
+    }
+    let replies: Option<Vec<_>> = array(reply).iter().map(update_reply).collect();
+    let replies = replies.filter(|replies| replies.len() == count);
+    replies.ok_or_else(|| SourceError::Unexpected(format!("{reply:?}")))
+}
+
+fn update_reply(reply: &Value) -> Option<UpdateReply> {
+    let mut parts = array(reply).iter().map(|part| str::from_utf8(part.as_bytes()?).ok());
+    let (state, change, fault) = (parts.next()??, parts.next()??, parts.next()??);
+    let time_ms = parts.next()??.parse().ok()?;
+    let event = match change {
+        "" => None,
+        "o" => Some(WebhookEvent::Occupied),
+        "v" => Some(WebhookEvent::Vacated),
+        _ => return None,
+    };
+    let outcome = match state {
+        "L" => ChangeOutcome::Lost,
+        "K" => {
+            let places = parts.map(|place| place?.parse().ok());
+            ChangeOutcome::Known(places.collect::<Option<_>>()?)
+        }
+        _ => return None,
+    };
+    let fault = (!fault.is_empty()).then(|| fault.to_owned());
+    Some(UpdateReply { outcome, event, time_ms, fault })
+}
+
+/// Replies to [`queue_count`] and [`queue_members`].
+pub(super) const REPLIES: [usize; 2] = [3, 2];
+
+/// Queues what says how many listen to a channel.
+pub(super) fn queue_count(connection: &mut RedisConnection, name: &ChannelName) {
+    let key = key(name);
+    connection.queue("TIME", [].into_iter());
+    connection.queue("HGET", [key.as_str(), "g"].into_iter());
+    connection.queue("HLEN", [key.as_str()].into_iter());
+}
+
+/// Queues what says who listens to a channel.
+pub(super) fn queue_members(connection: &mut RedisConnection, name: &ChannelName) {
+    connection.queue("TIME", [].into_iter());
+    connection.queue("HGETALL", [key(name).as_str()].into_iter());
+}
+
+/// Reads how many listen from the replies to [`queue_count`]. `None`: some gateway has ended, and whose members are
+/// left only the members say.
+///
+/// # Errors
+/// They were refused, or are those of other commands.
+pub(super) fn count(replies: &[Value]) -> Result<Option<usize>, SourceError> {
+    let [time, leases, length] = replies else { return Err(no_members()) };
+    refusal(replies, "to say how many listen (TIME, HGET, HLEN)")?;
+    let now = millis(time).ok_or_else(no_members)?;
+    let leases = match leases {
+        Value::Null => return Ok(Some(0)),
+        leases => lossy(leases).ok_or_else(no_members)?,
+    };
+    let Value::Integer(length) = length else { return Err(no_members()) };
+    let members = usize::try_from(*length).unwrap_or_default().saturating_sub(1);
+    Ok((ends(&leases).all(|(_, end)| end > now)).then_some(members))
+}
+
+/// Reads who listens from the replies to [`queue_members`].
+///
+/// # Errors
+/// They were refused, or are those of other commands.
+pub(super) fn members(replies: &[Value]) -> Result<ChannelPresence, SourceError> {
+    let [time, hash] = replies else { return Err(no_members()) };
+    refusal(replies, "to say who listens (TIME, HGETALL)")?;
+    let now = millis(time).ok_or_else(no_members)?;
+    let fields = fields(hash).ok_or_else(no_members)?;
+    let leases = fields.iter().find(|(field, _)| field == "g").map_or("", |(_, leases)| leases);
+    let live = ends(leases).filter(|(_, end)| *end > now);
+    let live: Vec<&str> = live.map(|(gateway, _)| gateway).collect();
+    let members =
+        fields.iter().filter_map(|(field, value)| Some((field.strip_prefix('m')?, value)));
+    let mut members: Vec<PresentMember> =
+        members.filter_map(|(id, value)| member(id, value, &live)).collect();
+    members.sort_by(|a, b| (a.since, &a.id).cmp(&(b.since, &b.id)));
+    Ok(ChannelPresence { count: members.len(), members })
+}
+
+fn no_members() -> SourceError {
+    SourceError::Unexpected("no hash of members".to_owned())
+}
+
+fn refusal(replies: &[Value], what: &str) -> Result<(), SourceError> {
+    let errors = replies.iter().filter_map(|reply| match reply {
+        Value::Error(message) => Some(String::from_utf8_lossy(message).into_owned()),
+        _ => None,
+    });
+    errors.take(1).try_for_each(|error| Err(SourceError::Refused(error).for_command(what)))
+}
+
+/// The gateways in `gateway=end …`.
+fn ends(leases: &str) -> impl Iterator<Item = (&str, u64)> {
+    let leases = leases.split(' ').filter_map(|lease| lease.split_once('='));
+    leases.filter_map(|(gateway, end)| Some((gateway, end.parse().ok()?)))
+}
+
+fn lossy(value: &Value) -> Option<String> {
+    Some(String::from_utf8_lossy(value.as_bytes()?).into_owned())
+}
+
+/// Reads `since gateway:streams …`; `None` if no gateway of a member lives.
+fn member(id: &str, value: &str, live: &[&str]) -> Option<PresentMember> {
+    let mut parts = value.split(' ');
+    let since = parts.next()?.parse().ok()?;
+    let streams = parts.filter_map(|part| part.split_once(':'));
+    let streams = streams.filter(|(gateway, _)| live.contains(gateway));
+    let streams: Vec<u64> = streams.filter_map(|(_, streams)| streams.parse().ok()).collect();
+    (!streams.is_empty()).then(|| PresentMember {
+        id: id.to_owned(),
+        since,
+        connections: streams.iter().fold(0, |sum, streams| sum.saturating_add(*streams)),
+    })
+}
+
+/// The milliseconds of `TIME`: seconds and microseconds.
+pub(super) fn millis(time: &Value) -> Option<u64> {
+    let [seconds, micros] = array(time) else { return None };
+    let number = |value: &Value| str::from_utf8(value.as_bytes()?).ok()?.parse::<u64>().ok();
+    number(seconds)?.checked_mul(1000)?.checked_add(number(micros)? / 1000)
+}
+
+/// The fields of a hash: a map of RESP3, or their list in RESP2.
+fn fields(hash: &Value) -> Option<Vec<(String, String)>> {
+    match hash {
+        Value::Map(pairs) => {
+            pairs.iter().map(|(field, value)| Some((lossy(field)?, lossy(value)?))).collect()
+        }
+        Value::Array(parts) => {
+            let pairs = parts.chunks_exact(2);
+            pairs.map(|pair| Some((lossy(&pair[0])?, lossy(&pair[1])?))).collect()
+        }
+        Value::Null => Some(Vec::new()),
+        _ => None,
+    }
+}
+
+/// Reads the next reply. What Redis sends unasked is none.
+pub(super) async fn read_reply(connection: &mut RedisConnection) -> Result<Value, SourceError> {
+    loop {
+        match connection.read_value().await? {
+            Value::Push(_) => {}
+            reply => return Ok(reply),
+        }
+    }
+}
+
+fn array(value: &Value) -> &[Value] {
+    match value {
+        Value::Array(parts) => parts,
+        _ => &[],
+    }
+}
+
+fn word(word: &'static str) -> Bytes {
+    Bytes::from_static(word.as_bytes())
+}
+
+fn text(value: impl ToString) -> Bytes {
+    value.to_string().into()
+}
+
+fn flag(is_set: bool) -> Bytes {
+    word(if is_set { "1" } else { "0" })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use ssegate_hub::ChannelName;
+    use ssegate_resp::Value;
+
+    use super::{UpdateReply, count, key, members, update_replies};
+    use crate::source::presence::ChangeOutcome;
+    use crate::webhook::WebhookEvent;
+
+    fn bulk(text: &'static str) -> Value {
+        Value::Bulk(Bytes::from_static(text.as_bytes()))
+    }
+
+    fn bulks(texts: &[&'static str]) -> Value {
+        Value::Array(texts.iter().map(|text| bulk(text)).collect())
+    }
+
+    #[test]
+    fn what_the_script_returns_is_read_or_ends_the_connection() {
+        let replies = Value::Array(vec![
+            bulks(&["K", "o", "", "1000", "0", "7"]),
+            bulks(&["L", "", "", "1000"]),
+            bulks(&["K", "", "NOPERM no", "1000"]),
+        ]);
+        let known = |places: &[usize]| ChangeOutcome::Known(places.to_vec());
+        let time_ms = 1000;
+        let fault = Some("NOPERM no".to_owned());
+        let event = Some(WebhookEvent::Occupied);
+        assert_eq!(
+            update_replies(&replies, 3).expect("replies"),
+            [
+                UpdateReply { outcome: known(&[0, 7]), event, time_ms, fault: None },
+                UpdateReply { outcome: ChangeOutcome::Lost, event: None, time_ms, fault: None },
+                UpdateReply { outcome: known(&[]), event: None, time_ms, fault },
+            ]
+        );
+        for (reply, count) in [
+            (Value::Array(Vec::new()), 1),
+            (Value::Array(vec![bulks(&["K", "o"])]), 1),
+            (Value::Array(vec![bulks(&["X", "", "", "1"])]), 1),
+            (Value::Array(vec![bulks(&["K", "x", "", "1"])]), 1),
+            (Value::Array(vec![bulks(&["K", "", "", "1", "x"])]), 1),
+            (Value::Array(vec![Value::Null]), 1),
+            (Value::Integer(1), 0),
+            (Value::Error(Bytes::from_static(b"NOPERM")), 1),
+        ] {
+            let is_wrong = update_replies(&reply, count).is_err();
+            assert!(is_wrong || (reply == Value::Integer(1) && count == 0), "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn who_listens_is_who_a_live_gateway_has() {
+        let time = bulks(&["2", "500000"]);
+        let hash = bulks(&[
+            "g",
+            "aa=2501 bb=2500",
+            "mx",
+            "100 aa:1 bb:2",
+            "my",
+            "50 bb:1",
+            "mz",
+            "70 aa:2",
+            "mw",
+            "wrong",
+        ]);
+        let found = members(&[time.clone(), hash.clone()]).expect("a hash");
+        let shown: Vec<_> =
+            found.members.iter().map(|it| (&*it.id, it.since, it.connections)).collect();
+        assert_eq!((found.count, shown), (2, vec![("z", 70, 2), ("x", 100, 1)]));
+        let pairs = vec![(bulk("g"), bulk("aa=2501")), (bulk("m"), bulk("1 aa:1"))];
+        let found = members(&[time.clone(), Value::Map(pairs)]).expect("a map");
+        assert_eq!(found.members[0].id, "");
+        assert_eq!(members(&[time.clone(), Value::Null]).expect("nothing").count, 0);
+        assert!(members(&[time.clone(), Value::Error(Bytes::from_static(b"NOPERM"))]).is_err());
+        assert!(members(&[Value::Null, hash]).is_err());
+        let length = Value::Integer(4);
+        for (leases, expected) in [
+            (bulk("aa=2501"), Some(3)),
+            (bulk("aa=2501 bb=2500"), None),
+            (bulk(""), Some(3)),
+            (Value::Null, Some(0)),
+        ] {
+            let replies = [time.clone(), leases, length.clone()];
+            assert_eq!(count(&replies).expect("replies"), expected, "{replies:?}");
+        }
+    }
+
+    #[test]
+    fn a_channel_has_a_slot_of_its_own() {
+        let name = ChannelName::new("user:{1}").expect("a name");
+        assert_eq!(key(&name), "ssegate:presence:{user:{1}}");
+    }
+}

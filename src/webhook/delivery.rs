@@ -1,0 +1,183 @@
+//! Sends webhooks, and again after a failure.
+
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::call::WebhookCall;
+use super::queue::WebhookQueue;
+use super::signature::{SIGNATURE, sign};
+use crate::http_client::{HttpClient, HttpError};
+use crate::log_limit::LogLimit;
+use crate::metrics::Metrics;
+use crate::tls_client::{self, Trust};
+
+/// Calls on their way to the task, at most.
+const MAX_HANDED_OVER: usize = 4096;
+
+/// How long a server may take to respond.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait before each further attempt, on average. After the last one a call is given up.
+const WAITS: [Duration; 6] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(20),
+];
+
+/// Takes what is to be told. A cheap handle, which never waits.
+#[derive(Clone, Debug)]
+pub(crate) struct Webhooks {
+    calls: mpsc::Sender<WebhookCall>,
+    given_up: Rc<GivenUp>,
+}
+
+/// The task that sends.
+#[derive(Debug)]
+pub(crate) struct WebhookSender {
+    calls: mpsc::Receiver<WebhookCall>,
+    given_up: Rc<GivenUp>,
+    client: std::sync::Arc<HttpClient>,
+    queue: WebhookQueue,
+    metrics: Metrics,
+}
+
+/// Counts and logs what is given up.
+#[derive(Debug)]
+struct GivenUp {
+    metrics: Metrics,
+    log: LogLimit,
+}
+
+/// Why a call was not taken.
+#[derive(Debug, thiserror::Error)]
+enum WebhookError {
+    #[error("{0}")]
+    Http(#[from] HttpError),
+    #[error("no response within {RESPONSE_TIMEOUT:?}")]
+    TimedOut,
+    #[error("its status is {0}")]
+    Status(StatusCode),
+}
+
+impl Webhooks {
+    /// The handle, and the task.
+    pub(crate) fn new(metrics: Metrics) -> (Self, WebhookSender) {
+        let (sender, calls) = mpsc::channel(MAX_HANDED_OVER);
+        let given_up = Rc::new(GivenUp { metrics: metrics.clone(), log: LogLimit::new() });
+        let trust = || tls_client::client_config(Trust::SystemRootsAnd(Vec::new()));
+        let client = HttpClient::new(trust, RESPONSE_TIMEOUT).into();
+        let queue = WebhookQueue::default();
+        let handle = Self { calls: sender, given_up: Rc::clone(&given_up) };
+        (handle, WebhookSender { calls, given_up, client, queue, metrics })
+    }
+
+    /// Tells it, as soon as its turn comes.
+    pub(crate) fn tell(&self, call: WebhookCall) {
+        if let Err(error) = self.calls.try_send(call) {
+            self.given_up.note(&error.into_inner(), "too many wait");
+        }
+    }
+}
+
+impl WebhookSender {
+    /// Sends for ever. Owned by the gateway, which drops it.
+    pub(crate) async fn run(mut self) {
+        let mut running: JoinSet<(WebhookCall, Result<(), WebhookError>)> = JoinSet::new();
+        loop {
+            let changed = tokio::select! {
+                Some(call) = self.calls.recv() => {
+                    let changed = std::sync::Arc::clone(&call.lane);
+                    if let Some(call) = self.queue.push(call) {
+                        self.given_up.note(&call, "too many wait");
+                    }
+                    changed
+                }
+                Some(ended) = running.join_next() => {
+                    // A panic of a delivery is none that goes on.
+                    let Ok((call, result)) = ended else { continue };
+                    match result {
+                        Ok(()) => self.metrics.webhook("delivered"),
+                        Err(error) => self.given_up.note(&call, &error.to_string()),
+                    }
+                    self.queue.finish(&call);
+                    call.lane
+                }
+                // Nobody tells anything any more: the gateway is shutting down.
+                else => std::future::pending().await,
+            };
+            while let Some(call) = self.queue.start(&changed) {
+                let (client, metrics) = (std::sync::Arc::clone(&self.client), self.metrics.clone());
+                running.spawn_local(async move {
+                    let result = deliver(&client, &call, &metrics).await;
+                    (call, result)
+                });
+            }
+            self.metrics.webhooks_waiting(self.queue.waiting());
+        }
+    }
+}
+
+/// Tries until the server takes it.
+async fn deliver(
+    client: &std::sync::Arc<HttpClient>,
+    call: &WebhookCall,
+    metrics: &Metrics,
+) -> Result<(), WebhookError> {
+    for wait in WAITS {
+        match attempt(client, call).await {
+            Ok(()) => return Ok(()),
+            Err(error) => tracing::debug!(url = %call.webhook, %error, "a webhook is tried again"),
+        }
+        metrics.webhook("retried");
+        // Between half of it and one and a half: the calls of a server that was away do not come all at once.
+        tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
+    }
+    attempt(client, call).await
+}
+
+async fn attempt(
+    client: &std::sync::Arc<HttpClient>,
+    call: &WebhookCall,
+) -> Result<(), WebhookError> {
+    let exchange = async {
+        if call.webhook.url.scheme_str() == Some("https") {
+            // Loading the system's certificates blocks: not on this thread, on which events arrive.
+            let client = std::sync::Arc::clone(client);
+            let loading = tokio::task::spawn_blocking(move || client.load_trust());
+            loading.await.unwrap_or_default();
+        }
+        let body = call.body();
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let agent = concat!("ssegate/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        headers.insert(SIGNATURE, sign(&call.webhook.key, SystemTime::now(), &body));
+        // Boxed, as the handshake takes much room.
+        let response = Box::pin(client.post(&call.webhook.url, headers, body.into())).await?;
+        // Its body is of no interest.
+        match response.http.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(WebhookError::Status(status)),
+        }
+    };
+    timeout(RESPONSE_TIMEOUT, exchange).await.unwrap_or(Err(WebhookError::TimedOut))
+}
+
+impl GivenUp {
+    fn note(&self, call: &WebhookCall, error: &str) {
+        self.metrics.webhook("given_up");
+        if let Some(held_back) = self.log.pass("webhook", Instant::now()) {
+            let (url, event, channel) = (&call.webhook, call.event, &call.channel);
+            tracing::warn!(%url, ?event, %channel, error, held_back, "gave up a webhook");
+        }
+    }
+}
