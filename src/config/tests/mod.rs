@@ -14,6 +14,7 @@ mod revocation;
 mod routes;
 mod secrets;
 mod share;
+mod sources;
 
 use super::parse;
 use super::settings::Settings;

@@ -78,6 +78,7 @@ fn its_mistakes_are_explained() {
             "\"/hooks\" is not a URL; use a form like https://app.example/hooks/presence",
         ),
         (events("patterns: true", ""), "remove patterns: true of events"),
+        (events("sharded: true", ""), "presence: is not supported with sharded: true"),
         (events("source: stream", "events: true"), "can send events only with source: pubsub"),
         (
             with_routes(&format!(
