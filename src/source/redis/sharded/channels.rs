@@ -16,7 +16,11 @@ pub(super) type ShardPlace = Option<ConnectionAddr>;
 
 /// The channels that are followed, by the names that the hub has for them.
 #[derive(Debug, Default)]
-pub(super) struct ShardedChannels(HashMap<ChannelName, ShardedChannel>);
+pub(super) struct ShardedChannels {
+    all: HashMap<ChannelName, ShardedChannel>,
+    // None is due before; `None`: none is due. So a message does not look at each of them.
+    next_due: Option<Instant>,
+}
 
 #[derive(Debug)]
 struct ShardedChannel {
@@ -33,38 +37,51 @@ struct ShardedChannel {
 
 impl ShardedChannels {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     /// Subscribes to a channel. No effect if it is followed.
     pub(super) fn follow(&mut self, name: ChannelName) {
         let slot = slot_of(name.as_sharded().unwrap_or_default().as_bytes());
-        self.0.entry(name).or_insert_with(|| ShardedChannel {
+        let now = Instant::now();
+        self.all.entry(name).or_insert_with(|| ShardedChannel {
             slot,
             subscribed: None,
             asked: None,
-            due: Some(Instant::now()),
+            due: Some(now),
             is_alone: false,
             tries: 0,
         });
+        self.wake(now);
     }
 
     /// Forgets a channel. Returns where it is subscribed to.
     pub(super) fn leave(&mut self, name: &ChannelName) -> Option<ShardPlace> {
-        self.0.remove(name)?.subscribed
+        self.all.remove(name)?.subscribed
     }
 
     /// How often it was asked for in vain.
     pub(super) fn tries(&self, name: &ChannelName) -> u32 {
-        self.0.get(name).map_or(0, |channel| channel.tries)
+        self.all.get(name).map_or(0, |channel| channel.tries)
+    }
+
+    /// Some channel is due then.
+    fn wake(&mut self, due: Instant) {
+        self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
     }
 
     /// The channels that are to be asked for now, for each command those of one slot.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<(u16, Vec<ChannelName>)> {
+        if self.next_due.is_none_or(|due| due > now) {
+            return Vec::new();
+        }
         let mut by_slot: BTreeMap<u16, Vec<ChannelName>> = BTreeMap::new();
         let mut commands = Vec::new();
-        for (name, channel) in &mut self.0 {
-            if channel.due.is_none_or(|due| due > now) {
+        self.next_due = None;
+        for (name, channel) in &mut self.all {
+            let Some(due) = channel.due else { continue };
+            if due > now {
+                self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
                 continue;
             }
             channel.due = None;
@@ -82,7 +99,7 @@ impl ShardedChannels {
     /// They are asked for at this node.
     pub(super) fn ask(&mut self, names: &[ChannelName], place: &ShardPlace) {
         for name in names {
-            if let Some(channel) = self.0.get_mut(name) {
+            if let Some(channel) = self.all.get_mut(name) {
                 channel.asked = Some(place.clone());
             }
         }
@@ -95,7 +112,7 @@ impl ShardedChannels {
         name: &ChannelName,
         place: &ShardPlace,
     ) -> Option<Option<ShardPlace>> {
-        let channel = self.0.get_mut(name)?;
+        let channel = self.all.get_mut(name)?;
         (channel.asked, channel.due, channel.is_alone, channel.tries) = (None, None, false, 0);
         let before = channel.subscribed.replace(place.clone());
         Some(before.filter(|before| before != place))
@@ -104,31 +121,33 @@ impl ShardedChannels {
     /// A channel is not subscribed to at this node any more. Returns whether it was there.
     pub(super) fn lose(&mut self, name: &ChannelName, place: &ShardPlace, now: Instant) -> bool {
         let here = Some(place);
-        let channel = self.0.get_mut(name).filter(|channel| channel.subscribed.as_ref() == here);
-        channel.is_some_and(|channel| {
-            channel.subscribed = None;
-            if channel.asked.is_none() {
-                channel.due = Some(now);
-            }
-            true
-        })
+        let channel = self.all.get_mut(name).filter(|channel| channel.subscribed.as_ref() == here);
+        let Some(channel) = channel else { return false };
+        channel.subscribed = None;
+        if channel.asked.is_none() {
+            channel.due = Some(now);
+            self.wake(now);
+        }
+        true
     }
 
     /// A channel that was asked for at this node is to be asked for again then.
     pub(super) fn retry(&mut self, name: &ChannelName, place: &ShardPlace, due: Instant) {
         let here = Some(place);
-        if let Some(channel) = self.0.get_mut(name).filter(|channel| channel.asked.as_ref() == here)
+        if let Some(channel) =
+            self.all.get_mut(name).filter(|channel| channel.asked.as_ref() == here)
         {
             channel.asked = None;
             channel.tries = channel.tries.saturating_add(1);
             channel.due = Some(due);
+            self.wake(due);
         }
     }
 
     /// The same, in a command of its own.
     pub(super) fn retry_alone(&mut self, name: &ChannelName, place: &ShardPlace, due: Instant) {
         self.retry(name, place, due);
-        if let Some(channel) = self.0.get_mut(name) {
+        if let Some(channel) = self.all.get_mut(name) {
             channel.is_alone = true;
         }
     }
@@ -142,10 +161,10 @@ impl ShardedChannels {
         due: impl FnOnce(u32) -> Instant,
     ) -> Vec<ChannelName> {
         let here = Some(place);
-        let asked = self.0.values().filter(|channel| channel.asked.as_ref() == here);
+        let asked = self.all.values().filter(|channel| channel.asked.as_ref() == here);
         let due = due(asked.map(|channel| channel.tries).max().unwrap_or_default());
         let mut lost = Vec::new();
-        for (name, channel) in &mut self.0 {
+        for (name, channel) in &mut self.all {
             let was_asked = channel.asked.as_ref() == here;
             let was_subscribed = channel.subscribed.as_ref() == here;
             if was_asked {
@@ -160,24 +179,26 @@ impl ShardedChannels {
                 channel.due = Some(due);
             }
         }
+        self.wake(due);
         lost
     }
 
     /// Asks for those channels at the owner of their slot that are subscribed to elsewhere.
     pub(super) fn compare(&mut self, owner: impl Fn(u16) -> ShardPlace, now: Instant) {
-        for channel in self.0.values_mut() {
+        for channel in self.all.values_mut() {
             let Some(owner) = owner(channel.slot) else { continue };
             let is_elsewhere = channel.subscribed.as_ref().is_some_and(|at| *at != Some(owner));
             if is_elsewhere && channel.asked.is_none() {
                 channel.due.get_or_insert(now);
             }
         }
+        self.wake(now);
     }
 
     /// Whether any is subscribed to, or asked for, at this node.
     pub(super) fn has_any_at(&self, place: &ShardPlace) -> bool {
         let here = Some(place);
-        let mut channels = self.0.values();
+        let mut channels = self.all.values();
         channels
             .any(|channel| channel.subscribed.as_ref() == here || channel.asked.as_ref() == here)
     }
