@@ -81,6 +81,8 @@ pub(super) struct ClusterCommands<T> {
     nodes: Vec<CommandNode<T>>,
     // `None`: the commands that any node may execute.
     slots: HashMap<Option<u16>, SlotCommands<T>>,
+    // How many commands wait in them.
+    held: usize,
     done: VecDeque<CommandDone<T>>,
     next_number: u64,
     // Which of the nodes is any.
@@ -124,6 +126,7 @@ impl<T> ClusterCommands<T> {
             max_reply_bytes,
             nodes: Vec::new(),
             slots: HashMap::new(),
+            held: 0,
             done: VecDeque::new(),
             next_number: 0,
             any: 0,
@@ -137,7 +140,10 @@ impl<T> ClusterCommands<T> {
         self.next_number += 1;
         let routed = RoutedCommand { command, number, asks: None, redirects: 0 };
         match self.slots.get_mut(&routed.slot()).filter(|slot| !slot.waiting.is_empty()) {
-            Some(slot) => slot.waiting.push(routed),
+            Some(slot) => {
+                slot.waiting.push(routed);
+                self.held += 1;
+            }
             None => self.dispatch(routed),
         }
     }
@@ -242,6 +248,7 @@ impl<T> ClusterCommands<T> {
         let slot = self.slot(routed.slot());
         slot.resume_at = slot.resume_at.max(resume_at);
         slot.waiting.push(routed);
+        self.held += 1;
     }
 
     fn dispatch(&mut self, routed: RoutedCommand<T>) {
@@ -323,6 +330,10 @@ impl<T> ClusterCommands<T> {
             self.lose(at, error);
         }
         self.nodes.retain(|node| !node.is_idle() || now < node.used + IDLE);
+        // Most of the time none waits, and many slots may have commands in flight.
+        if self.held == 0 {
+            return;
+        }
         let Self { slots, done, .. } = self;
         let mut due = Vec::new();
         for commands in slots.values_mut() {
@@ -336,6 +347,7 @@ impl<T> ClusterCommands<T> {
             }
         }
         slots.retain(|_, commands| commands.in_flight > 0 || !commands.waiting.is_empty());
+        self.held = slots.values().map(|commands| commands.waiting.len()).sum();
         due.sort_by_key(|routed| routed.number);
         due.into_iter().for_each(|routed| self.dispatch(routed));
     }

@@ -20,6 +20,8 @@ pub(super) struct ShardedChannels {
     all: HashMap<ChannelName, ShardedChannel>,
     // None is due before; `None`: none is due. So a message does not look at each of them.
     next_due: Option<Instant>,
+    // How many are asked for in commands of their own.
+    alone: u32,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,9 @@ impl ShardedChannels {
 
     /// Forgets a channel. Returns where it is subscribed to.
     pub(super) fn leave(&mut self, name: &ChannelName) -> Option<ShardPlace> {
-        self.all.remove(name)?.subscribed
+        let left = self.all.remove(name)?;
+        self.alone -= u32::from(left.is_alone);
+        left.subscribed
     }
 
     /// How often it was asked for in vain.
@@ -113,6 +117,7 @@ impl ShardedChannels {
         place: &ShardPlace,
     ) -> Option<Option<ShardPlace>> {
         let channel = self.all.get_mut(name)?;
+        self.alone -= u32::from(channel.is_alone);
         (channel.asked, channel.due, channel.is_alone, channel.tries) = (None, None, false, 0);
         let before = channel.subscribed.replace(place.clone());
         Some(before.filter(|before| before != place))
@@ -148,8 +153,14 @@ impl ShardedChannels {
     pub(super) fn retry_alone(&mut self, name: &ChannelName, place: &ShardPlace, due: Instant) {
         self.retry(name, place, due);
         if let Some(channel) = self.all.get_mut(name) {
+            self.alone += u32::from(!channel.is_alone);
             channel.is_alone = true;
         }
+    }
+
+    /// How many are asked for in commands of their own, since they were refused.
+    pub(super) fn refused(&self) -> u32 {
+        self.alone
     }
 
     /// The connection to a node is lost. Returns the channels that were subscribed to there. All of them, and those that it
@@ -245,10 +256,13 @@ mod tests {
         assert!(asked(&mut channels, &at(1), now).is_empty(), "they are asked for");
         both.iter().for_each(|name| channels.retry_alone(name, &at(1), now));
         assert_eq!(asked(&mut channels, &at(1), now), [vec![name("{a}1")], vec![name("{a}2")]]);
+        both.iter().for_each(|name| channels.retry_alone(name, &at(1), now));
+        assert_eq!((asked(&mut channels, &at(1), now).len(), channels.refused()), (2, 2));
         assert_eq!(channels.confirm(&name("{a}1"), &at(1)), Some(None));
         assert_eq!(channels.leave(&name("{a}1")), Some(at(1)));
         assert_eq!(channels.leave(&name("{a}2")), None);
         assert_eq!(channels.confirm(&name("{a}2"), &at(1)), None, "it was left meanwhile");
+        assert_eq!(channels.refused(), 0);
     }
 
     #[test]

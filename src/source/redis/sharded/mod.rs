@@ -31,6 +31,8 @@ use crate::source::intake::Intake;
 const TICK: Duration = Duration::from_millis(50);
 /// When a slot is asked for again that nobody owns for the moment.
 const NO_OWNER_DELAY: Duration = Duration::from_millis(100);
+/// Channels that were refused, and are asked for again within [`RETRY_INTERVAL`]; more take longer.
+const RETRIED_AT_ONCE: u32 = 64;
 /// Times that a channel is asked for elsewhere at once: two nodes may each name the other for a moment.
 const MAX_REDIRECTS: u32 = 5;
 
@@ -273,7 +275,8 @@ impl ShardedPubSub {
                     let error = SourceError::Refused(message.clone()).for_command(what(name));
                     self.failures.report(&error, "Redis refused to subscribe to a sharded channel");
                     self.hub.deny(false, name.as_str());
-                    self.channels.retry_alone(name, &place, now + RETRY_INTERVAL);
+                    let wait = RETRY_INTERVAL * (1 + self.channels.refused() / RETRIED_AT_ONCE);
+                    self.channels.retry_alone(name, &place, now + wait);
                 }
             }
         }

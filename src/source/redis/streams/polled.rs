@@ -3,7 +3,7 @@
 //! Those of slots beyond as many as have connections, and those whose slot moves to another node: there a waiting
 //! connection would not be woken. Pure: time is passed in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use ssegate_hub::ChannelName;
@@ -24,6 +24,9 @@ pub(super) struct PolledStreams {
     moving: HashMap<ChannelName, Instant>,
     next_number: u64,
     due: Option<Instant>,
+    // Those that had entries a moment ago, and when the first of them did: they are asked for before the others.
+    hurried: HashSet<ChannelName>,
+    hurried_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -78,6 +81,7 @@ impl PolledStreams {
 
     pub(super) fn remove(&mut self, name: &ChannelName) {
         self.names.remove(name);
+        self.hurried.remove(name);
         if self.names.is_empty() {
             self.due = None;
         }
@@ -85,21 +89,29 @@ impl PolledStreams {
 
     /// When the next ones are to be asked for; `None`: there are none.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.due
+        self.hurried_at.filter(|_| self.due.is_some()).or(self.due)
     }
 
-    /// Begins to ask for all that are not being asked for. Returns each with the number of its assignment, and with how
+    /// Begins to ask for those that are due and are not being asked for. Returns each with the number of its assignment, and with how
     /// many entries are to be asked for.
     pub(super) fn begin(&mut self, now: Instant) -> Vec<(ChannelName, u64, usize)> {
+        let hurried = std::mem::take(&mut self.hurried);
+        let begin = |name: &ChannelName, stream: &mut PolledStream| {
+            let is_idle = !std::mem::replace(&mut stream.is_pending, true);
+            is_idle.then(|| (name.clone(), stream.number, stream.most))
+        };
+        if self.hurried_at.take().is_some() && self.due.is_some_and(|due| due > now) {
+            let hurried = hurried.into_iter();
+            return hurried
+                .filter_map(|name| {
+                    self.names.get_mut(&name).and_then(|stream| begin(&name, stream))
+                })
+                .collect();
+        }
         let count = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
         let interval = INTERVAL.max(Duration::from_secs(1) * count / MAX_PER_SECOND);
         self.due = (count > 0).then(|| now + interval);
-        let idle = self.names.iter_mut().filter(|(_, stream)| !stream.is_pending);
-        idle.map(|(name, stream)| {
-            stream.is_pending = true;
-            (name.clone(), stream.number, stream.most)
-        })
-        .collect()
+        self.names.iter_mut().filter_map(|(name, stream)| begin(name, stream)).collect()
     }
 
     /// The reply has come to a poll of this assignment. Returns whether that still counts.
@@ -119,7 +131,8 @@ impl PolledStreams {
                 true => (stream.most / 4).max(1),
                 false => (stream.most * 2).min(MAX_ENTRIES),
             };
-            self.due = Some(now);
+            self.hurried.insert(name.clone());
+            self.hurried_at.get_or_insert(now);
         }
     }
 
@@ -127,7 +140,10 @@ impl PolledStreams {
     pub(super) fn take_settled(&mut self, now: Instant) -> Vec<ChannelName> {
         let settled: Vec<_> =
             self.moving.extract_if(|_, until| *until <= now).map(|(name, _)| name).collect();
-        let read = settled.into_iter().filter(|name| self.names.remove(name).is_some());
+        let read = settled.into_iter().filter(|name| {
+            self.hurried.remove(name);
+            self.names.remove(name).is_some()
+        });
         read.collect()
     }
 }
@@ -161,6 +177,18 @@ mod tests {
         assert!(polled.take_settled(now).is_empty());
         assert_eq!(polled.take_settled(now + Duration::from_secs(2)), [name("a")]);
         assert!(polled.is_empty() && !polled.is_expected(&name("a")));
+        // One with entries is asked for at once, and the others are not.
+        ["a", "b"].map(name).into_iter().for_each(|name| polled.add(name));
+        let both = polled.begin(now);
+        both.iter().for_each(|(name, number, _)| assert!(polled.end(name, *number)));
+        polled.hurry(&name("b"), false, now);
+        assert_eq!(polled.due(), Some(now));
+        let hurried = polled.begin(now);
+        assert_eq!(hurried.iter().map(|(name, ..)| name).collect::<Vec<_>>(), [&name("b")]);
+        assert_eq!(polled.due(), Some(now + Duration::from_millis(50)));
+        assert_eq!(polled.begin(now + Duration::from_millis(50)).len(), 1, "one is asked for");
+        ["a", "b"].map(name).iter().for_each(|name| polled.remove(name));
+        assert_eq!(polled.due(), None);
         // Many are asked for less often each.
         (0..40_000).for_each(|number| polled.add(name(&number.to_string())));
         assert_eq!(polled.begin(now).len(), 40_000);
