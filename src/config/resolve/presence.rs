@@ -112,10 +112,14 @@ fn unfit(events: &EventsSettings, settings: &PresenceSettings) -> Option<&'stati
 fn identify_of(text: &str) -> Result<String, String> {
     const FORM: &str =
         "use {auth.id} or {claim.name}: what a client says of itself alone could be anybody";
-    template::check(text, &[], true)?;
     if !text.contains("{auth.") && !text.contains("{claim.") {
-        return Err(format!("{} is the same for everybody; {FORM}", quoted(text)));
+        let why = match text.contains('{') {
+            true => "is not of the credential",
+            false => "is the same for everybody",
+        };
+        return Err(format!("{} {why}; {FORM}", quoted(text)));
     }
+    template::check(text, &[], true)?;
     match text.contains("{query.") {
         true => Err(format!("{} has a part of the query; {FORM}", quoted(text))),
         false => Ok(text.to_owned()),
