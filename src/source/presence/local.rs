@@ -173,7 +173,11 @@ impl LocalTable {
             let Some(member) = channel.members.get_mut(&id) else { continue };
             member.is_changed = false;
             match member.news() {
-                Some(streams) => members.push(MemberChange { id, streams, since: member.since }),
+                Some(streams) => {
+                    // Until it has taken this.
+                    member.is_unsure = true;
+                    members.push(MemberChange { id, streams, since: member.since });
+                }
                 // The store never knew it.
                 None if member.is_gone => {
                     channel.members.remove(&id);
@@ -207,6 +211,7 @@ impl LocalTable {
         for (place, MemberChange { id, streams, .. }) in change.members.iter().enumerate() {
             let Some(member) = channel.members.get_mut(id) else { continue };
             member.told = streams.filter(|_| !refused.contains(&place));
+            member.is_unsure = false;
             if streams.is_none() && member.is_gone {
                 channel.members.remove(id);
                 self.members -= 1;
@@ -237,10 +242,8 @@ impl LocalTable {
         channel.is_known = false;
         let mut ids = Vec::with_capacity(channel.members.len());
         for (id, member) in &mut channel.members {
-            if !member.is_gone {
-                member.told = None;
-                ids.push(Arc::clone(id));
-            } else if member.told.is_some() {
+            member.is_unsure |= member.told.take().is_some();
+            if !member.is_gone || member.is_unsure {
                 ids.push(Arc::clone(id));
             }
         }
@@ -454,6 +457,28 @@ mod tests {
         assert_eq!(desk.tell(), "+news a=1");
         desk.pass(RENEWAL);
         assert_eq!(desk.tell(), "news", "one renewal");
+    }
+
+    #[test]
+    fn who_leaves_while_the_store_is_away_is_told_to_have_left() {
+        let mut desk = Desk::new();
+        desk.join("a");
+        desk.tell();
+        desk.leave("a");
+        // The connection is lost, and there again before and after the grace ends.
+        desk.table.begin_anew();
+        desk.pass(GRACE);
+        desk.table.begin_anew();
+        assert_eq!(desk.tell(), "+news- a=gone");
+        assert!(desk.table.is_empty());
+        // The store may have taken what it did not confirm.
+        desk.join("b");
+        assert_eq!(told(&desk.take()), "+news b=1");
+        desk.leave("b");
+        desk.pass(GRACE);
+        desk.table.begin_anew();
+        assert_eq!(desk.tell(), "+news- b=gone");
+        assert!(desk.table.is_empty());
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub(super) struct LocalMember {
     pub(super) since: Instant,
     /// The number of streams that the store knows; `None`: it does not know the member.
     pub(super) told: Option<u32>,
+    /// The store may know it, with a number that is not known here.
+    pub(super) is_unsure: bool,
     /// It waits in the list of members that have changed.
     pub(super) is_changed: bool,
     /// It waits among those whose grace ends.
@@ -27,6 +29,7 @@ impl LocalMember {
             streams: 0,
             since: now,
             told: None,
+            is_unsure: false,
             is_changed: false,
             is_in_grace: false,
             leaves_at: now,
@@ -37,7 +40,7 @@ impl LocalMember {
     /// What the store has to be told; `None`: nothing. The inner `None`: that it has left.
     pub(super) fn news(&self) -> Option<Option<u32>> {
         match (self.is_gone, self.told) {
-            (true, told) => told.map(|_| None),
+            (true, told) => (told.is_some() || self.is_unsure).then_some(None),
             // In its grace it stays as it was.
             (false, Some(_)) if self.streams == 0 => None,
             (false, told) if told == Some(self.streams) => None,

@@ -25,7 +25,8 @@ local added, gaps = 0, 0
 local sinceMark, sinceK = parse(ARGV[1])
 if isAfterTop(sinceMark, sinceK) then
   if ARGV[2] ~= '1' then return {top, 1, 0, 0} end
-  redis.call('XADD', key, ARGV[1], 'g', '')
+  -- With the newest id before it: what follows that is missing, up to here.
+  redis.call('XADD', key, ARGV[1], 'g', top)
   top, topMark, topK, added, gaps = ARGV[1], sinceMark, sinceK, 1, 1
 end
 for i = 5, #ARGV, 3 do

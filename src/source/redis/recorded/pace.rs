@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ssegate_record::AppendKind;
+use ssegate_record::{AppendKind, RecordId};
 use tokio::time::Instant;
 
 /// What another gateway writes at once should be there after this.
@@ -11,6 +11,8 @@ pub(super) const OTHERS_APPEND: Duration = Duration::from_millis(300);
 pub(super) const OTHERS_HELP: Duration = Duration::from_secs(2);
 /// A log that lacks what came before is looked at again after this.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// More items than this are left behind only by a gateway that does not append any more.
+const BACKLOG: usize = 64;
 /// After an error.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -21,8 +23,10 @@ pub(super) struct RecordPace {
     waiting_since: Option<Instant>,
     // Another gateway should have appended it, and has not.
     is_overdue: bool,
-    // Since when it is known that the log lacks what came before.
+    // Since when it is known that the log lacks what came before, and has not grown.
     missing_since: Option<Instant>,
+    // How far the log reached when it was asked.
+    top: RecordId,
     not_before: Option<Instant>,
 }
 
@@ -57,19 +61,27 @@ impl RecordPace {
         }
     }
 
-    /// The log was asked. `taken`: items that it has now; `has_more`: that some are left.
+    /// The log was asked, and reaches up to `top`. `taken`: items that it has now; `left`: those that it has not.
     pub(super) fn answered(
         &mut self,
-        (is_missing, taken, has_more): (bool, usize, bool),
+        (is_missing, taken, left): (bool, usize, usize),
+        top: RecordId,
         now: Instant,
     ) {
+        let has_grown = std::mem::replace(&mut self.top, top) < top;
         self.not_before = is_missing.then_some(now + LOOK_AGAIN);
         if is_missing {
+            // Others are appending what is missing.
+            if has_grown {
+                self.missing_since = None;
+            }
             self.missing_since.get_or_insert(now);
             return;
         }
         self.missing_since = None;
-        self.is_overdue = has_more && taken == 0;
+        let has_more = left > 0;
+        // Where much is left, whoever should have appended it is gone: this gateway goes on.
+        self.is_overdue = has_more && (taken == 0 || (self.is_overdue && left > BACKLOG));
         if taken > 0 || !has_more {
             self.waiting_since = has_more.then_some(now);
         }
@@ -84,6 +96,7 @@ impl RecordPace {
 #[cfg(test)]
 mod tests {
     use ssegate_record::AppendKind::{Items, ItemsBehindGap, Look};
+    use ssegate_record::RecordId;
     use tokio::time::Instant;
 
     use super::{LOOK_AGAIN, OTHERS_APPEND, OTHERS_HELP, RETRY, RecordPace, RecordTurn};
@@ -91,6 +104,10 @@ mod tests {
     const FIRST: RecordTurn = RecordTurn { is_first: true, has_others: true };
     const SECOND: RecordTurn = RecordTurn { is_first: false, has_others: true };
     const ALONE: RecordTurn = RecordTurn { is_first: true, has_others: false };
+
+    fn top(k: u64) -> RecordId {
+        RecordId { mark: 1, k }
+    }
 
     #[test]
     fn one_writes_at_once_and_the_others_look_first() {
@@ -103,13 +120,18 @@ mod tests {
         assert_eq!(pace.due(SECOND, later), Some(Look));
         // The first one has appended a part of it.
         let mut partly = pace.clone();
-        partly.answered((false, 2, true), later);
+        partly.answered((false, 2, 1), top(2), later);
         assert_eq!(partly.due(SECOND, later), None);
-        partly.answered((false, 1, false), later);
+        partly.answered((false, 1, 0), top(3), later);
         assert_eq!(partly.due(FIRST, later), None, "all is there");
         // It has not.
-        pace.answered((false, 0, true), later);
+        pace.answered((false, 0, 1000), top(0), later);
         assert_eq!(pace.due(SECOND, later), Some(Items));
+        // It is gone: this one goes on with what has come meanwhile, until little is left.
+        pace.answered((false, 256, 744), top(256), later);
+        assert_eq!(pace.due(SECOND, later), Some(Items));
+        pace.answered((false, 700, 44), top(956), later);
+        assert_eq!(pace.due(SECOND, later), None);
     }
 
     #[test]
@@ -117,12 +139,16 @@ mod tests {
         let now = Instant::now();
         let mut pace = RecordPace::default();
         pace.begin(now);
-        pace.answered((true, 0, true), now);
+        pace.answered((true, 0, 1), top(0), now);
         assert_eq!(pace.due(FIRST, now), None);
         assert_eq!(pace.due(FIRST, now + LOOK_AGAIN), Some(Items));
         assert_eq!(pace.due(ALONE, now + LOOK_AGAIN), Some(ItemsBehindGap));
-        pace.answered((true, 0, true), now + LOOK_AGAIN);
+        pace.answered((true, 0, 1), top(0), now + LOOK_AGAIN);
+        let mut helped = pace.clone();
         assert_eq!(pace.due(FIRST, now + OTHERS_HELP), Some(ItemsBehindGap));
+        // The log grows: they are about to.
+        helped.answered((true, 0, 1), top(1), now + OTHERS_HELP - LOOK_AGAIN);
+        assert_eq!(helped.due(FIRST, now + OTHERS_HELP), Some(Items));
         pace.failed(now + OTHERS_HELP);
         assert_eq!(pace.due(FIRST, now + OTHERS_HELP), None);
         assert_eq!(pace.due(FIRST, now + OTHERS_HELP + RETRY), Some(ItemsBehindGap));

@@ -104,7 +104,7 @@ impl ReadPast {
     ) -> Option<(EntryId, Option<Self>)> {
         let Value::Array(parts) = reply else { return None };
         let top = EntryId::parse(parts.first()?.as_bytes()?)?;
-        let [_, first, is_trimmed, is_all, Value::Array(list)] = &parts[..] else {
+        let [_, first, is_trimmed, is_all, Value::Array(list), is_cut] = &parts[..] else {
             return Some((top, None));
         };
         let first = EntryId::parse(first.as_bytes()?);
@@ -129,6 +129,15 @@ impl ReadPast {
                     is_all = false;
                     break;
                 }
+            }
+        }
+        if is_all && *is_cut == Value::Integer(1) {
+            match entries.is_empty() {
+                // A gap stands behind what is read, and begins before its end.
+                true if after != EntryId::ZERO => gap = Some((GapReason::Unrecorded, until)),
+                true => {}
+                // It stands at the beginning of what is read next.
+                false => is_all = false,
             }
         }
         Some((top, Some(Self { gap, entries, is_all })))
@@ -181,12 +190,17 @@ mod tests {
     }
 
     fn reply(first: &str, is_trimmed: i64, entries: Vec<Value>) -> Value {
+        cut(first, is_trimmed, entries, 0)
+    }
+
+    fn cut(first: &str, is_trimmed: i64, entries: Vec<Value>, is_cut: i64) -> Value {
         Value::Array(vec![
             bulk("9-0"),
             bulk(first),
             Value::Integer(is_trimmed),
             Value::Integer(1),
             Value::Array(entries),
+            Value::Integer(is_cut),
         ])
     }
 
@@ -206,6 +220,9 @@ mod tests {
             (reply("6-1", 1, vec![m("6-1")]), (trimmed("6-1"), 1, true)),
             (reply("6-0", 0, vec![g("6-0"), m("6-1")]), (unrecorded("6-0"), 1, true)),
             (reply("4-0", 0, vec![m("5-2"), g("7-0"), m("7-1")]), (None, 1, false)),
+            (cut("4-0", 0, vec![m("5-2")], 1), (None, 1, false)),
+            (cut("4-0", 0, vec![], 1), (unrecorded("8-0"), 0, true)),
+            (cut("9-0", 0, vec![], 1), (unrecorded("8-0"), 0, true)),
             (reply("", 1, vec![]), (Some((GapReason::Trimmed, id("8-0"))), 0, true)),
         ] {
             assert_eq!(read(&reply), expected, "{reply:?}");

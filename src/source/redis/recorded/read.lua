@@ -1,7 +1,8 @@
 -- Reads a part of the log of a recorded channel, once the log reaches up to its end.
 -- KEYS: the log. ARGV: the id after which to read, the last one, the most entries, their most bytes.
 -- Returns the newest id; behind it, if that is not below the last one, the oldest id that is there, whether older ones
--- were ever removed, whether all is returned, and the entries.
+-- were ever removed, whether all is returned, the entries, and whether some may be missing at the end: the next entry is
+-- a gap that begins before the last id.
 local key = KEYS[1]
 local function parse(id)
   local mark, k = string.match(id, '^(%d+)-(%d+)$')
@@ -36,4 +37,10 @@ for i, entry in ipairs(entries) do
 end
 local isTrimmed = 1
 if ever == length then isTrimmed = 0 end
-return {top, first, isTrimmed, isAll, entries}
+local isCut = 0
+local behind = redis.call('XRANGE', key, '(' .. ARGV[2], '+', 'COUNT', 1)[1]
+if behind and behind[2][1] == 'g' then
+  local mark, k = parse(behind[2][2])
+  if mark and (mark < lastMark or (mark == lastMark and k < lastK)) then isCut = 1 end
+end
+return {top, first, isTrimmed, isAll, entries, isCut}

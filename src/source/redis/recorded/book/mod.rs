@@ -229,7 +229,7 @@ impl RecordBook {
             self.request_mark(now);
         }
         self.change(name, |channel| {
-            let (mut taken, mut held) = (0, 0);
+            let (mut taken, mut held, top) = (0, 0, answer.top);
             channel.recorder.answer(answer, |item| {
                 taken += 1;
                 if let LogItem::Message(message) = item {
@@ -237,8 +237,8 @@ impl RecordBook {
                 }
             });
             channel.held = channel.held.saturating_sub(held);
-            let state = (answer.is_missing, taken, channel.recorder.has_items());
-            channel.pace.answered(state, now);
+            let state = (answer.is_missing, taken, channel.recorder.len());
+            channel.pace.answered(state, top, now);
         });
     }
 
