@@ -101,12 +101,19 @@ impl RecordWriter {
         let (now, book) = (Instant::now(), self.state.book.borrow());
         let is_waiting = book.is_active() || !book.reads.is_empty();
         let tick = if is_waiting { now + TICK } else { now + REPLY_TIMEOUT };
-        [book.mark_due(), self.deadline].into_iter().flatten().fold(tick, Instant::min)
+        // A mark that cannot be sent yet is no reason to wake.
+        let mark_due = book.mark_due().filter(|_| !self.is_behind());
+        [mark_due, self.deadline].into_iter().flatten().fold(tick, Instant::min)
+    }
+
+    /// Whether so much waits to be written that nothing is added.
+    fn is_behind(&self) -> bool {
+        self.connection.unsent_bytes() > MAX_UNSENT
     }
 
     fn send_due(&mut self) {
         let now = Instant::now();
-        if self.connection.unsent_bytes() > MAX_UNSENT {
+        if self.is_behind() {
             return;
         }
         let mark = self.state.book.borrow_mut().take_mark(now);
