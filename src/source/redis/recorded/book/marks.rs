@@ -36,6 +36,8 @@ impl RecordBook {
                     channel.recorder.end_run();
                     self.unopened.insert(name.clone());
                 }
+                // What patterns brought before cannot be appended to such a log either.
+                self.brought_since.values_mut().flatten().for_each(|since| *since = mark);
             }
             MarkReceived::Newer => {}
         }
@@ -107,6 +109,12 @@ impl RecordBook {
         channel.is_confirmed = true;
         let is_whole = channel.recorder.place(mark).is_some();
         channel.recorder.begin(mark);
+        if std::mem::take(&mut channel.is_dropped) {
+            // Else a channel that only a pattern brings is forgotten, and what was dropped with it.
+            channel.recorder.seal(mark);
+            channel.pace.begin(now);
+            self.active.insert(name.clone());
+        }
         let until = entry_id(RecordId::start(mark));
         match channel.newest {
             // It was followed before, and has missed something.

@@ -4,6 +4,8 @@
 
 mod catching_up;
 mod marks;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -322,7 +324,7 @@ impl RecordBook {
         self.change(name, |channel| {
             dropped = channel.recorder.len();
             channel.recorder.overflow();
-            channel.held = 0;
+            (channel.held, channel.is_dropped) = (0, true);
             channel.pace = Default::default();
         });
         self.unopened.insert(name.clone());

@@ -1,0 +1,94 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use ssegate_hub::{ChannelName, Hub, HubSettings, Subscription};
+use ssegate_record::{AppendAnswer, LogItem, RecordId};
+use ssegate_resp::Payload;
+use tokio::time::Instant;
+
+use super::RecordBook;
+use crate::metrics::Metrics;
+
+/// What the log has after an answer.
+fn top(mark: u64, k: u64) -> AppendAnswer {
+    AppendAnswer { top: RecordId { mark, k }, is_missing: false }
+}
+
+fn name(name: &str) -> ChannelName {
+    ChannelName::new(name).expect("a name")
+}
+
+/// A book that follows `a:*` with so much memory, and when it began.
+fn following(max_waiting_bytes: usize) -> (RecordBook, Instant) {
+    let (hub, _links) = Hub::new(HubSettings::default(), 1, ());
+    let metrics = Metrics::new().expect("metrics");
+    let mut book = RecordBook::new(hub, metrics, max_waiting_bytes);
+    book.change_patterns(vec![name("a:*")]);
+    let now = Instant::now();
+    book.confirm(&Subscription { name: name("a:*"), is_pattern: true }, now);
+    (book, now)
+}
+
+/// The book publishes a mark, and it comes back.
+fn own_mark(book: &mut RecordBook, mark: u64, now: Instant) {
+    let text = format!("{mark} {}", book.members.own());
+    book.receive_mark(&text, now);
+}
+
+fn publish(book: &mut RecordBook, channel: &str, length: usize, now: Instant) {
+    let payload = Payload::Whole(Bytes::from(vec![b'x'; length]));
+    book.receive(Some("a:*"), channel, &payload, now);
+}
+
+/// Sends the requests that are due, of which there is one. Returns from where on it is whole, and its messages.
+fn request(book: &mut RecordBook, now: Instant) -> (RecordId, usize) {
+    let mut requests = book.requests(now);
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    let (_, request) = requests.remove(0);
+    let is_message = |item: &&(RecordId, _)| matches!(item.1, LogItem::Message(_));
+    (request.since, request.items.iter().filter(is_message).count())
+}
+
+#[test]
+fn what_was_dropped_of_a_channel_that_a_pattern_brings_is_a_gap() {
+    let (mut book, now) = following(1000);
+    let base = 1_764_511_200_000;
+    let at = |mark: u64| base + mark;
+    own_mark(&mut book, at(0), now);
+    publish(&mut book, "a:1", 1, now);
+    assert_eq!(request(&mut book, now), (RecordId::start(at(0)), 1));
+    book.answered(&name("a:1"), top(at(0), 1), now);
+    own_mark(&mut book, at(1), now);
+    assert!(book.channels.is_empty(), "the log has all of it");
+    // More than the memory holds.
+    publish(&mut book, "a:1", 2000, now);
+    publish(&mut book, "a:1", 1, now);
+    assert_eq!(book.waiting_bytes, 0, "it was dropped");
+    own_mark(&mut book, at(2), now);
+    own_mark(&mut book, at(3), now);
+    assert_eq!(request(&mut book, now), (RecordId::start(at(2)), 0), "it has to be a gap");
+    // Others do not have it either: there is a gap at the mark.
+    book.answered(&name("a:1"), top(at(2), 0), now);
+    own_mark(&mut book, at(4), now);
+    assert!(book.channels.is_empty(), "the gap is there");
+    publish(&mut book, "a:1", 1, now);
+    let (since, messages) = request(&mut book, now);
+    assert!(since <= RecordId::start(at(2)) && messages == 1);
+}
+
+#[test]
+fn a_log_of_another_order_of_marks_begins_what_a_pattern_brings_anew() {
+    let (mut book, now) = following(1 << 20);
+    let base = 1_764_511_200_000;
+    own_mark(&mut book, base, now);
+    publish(&mut book, "a:1", 1, now);
+    request(&mut book, now);
+    // The log is of marks that never came here.
+    book.answered(&name("a:1"), top(base + 500, 1), now);
+    own_mark(&mut book, base + 501, now);
+    own_mark(&mut book, base + 502, now);
+    assert!(book.channels.is_empty());
+    let later = now + Duration::from_secs(1);
+    publish(&mut book, "a:1", 1, later);
+    assert_eq!(request(&mut book, later), (RecordId::start(base + 501), 1));
+}
