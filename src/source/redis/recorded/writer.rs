@@ -12,6 +12,7 @@ use ssegate_resp::Value;
 use tokio::time::{Instant, sleep_until};
 
 use super::RecordingState;
+use super::book::MAX_AHEAD;
 use super::channel::{RecordedPayload, entry_id, record_id};
 use super::past::{PastRead, ReadPast, parse_newest};
 use super::script::{APPEND, MARK, NEWEST, READ, RecordScript, is_unknown};
@@ -118,8 +119,12 @@ impl RecordWriter {
         }
         let mark = self.state.book.borrow_mut().take_mark(now);
         if let Some((floor, text)) = mark {
-            let arguments =
-                vec![Bytes::from_static(MARKS.as_bytes()), floor.to_string().into(), text.into()];
+            let arguments = vec![
+                Bytes::from_static(MARKS.as_bytes()),
+                floor.to_string().into(),
+                text.into(),
+                MAX_AHEAD.to_string().into(),
+            ];
             self.call(&MARK, self.state.settings.mark_key(), arguments, CallPurpose::Mark);
         }
         let requests = self.state.book.borrow_mut().requests(now);
@@ -213,7 +218,10 @@ impl RecordWriter {
         let malformed = |name: &str| SourceError::Unexpected(format!("invalid reply of {name}"));
         let now = Instant::now();
         match call.what {
-            CallPurpose::Mark => {}
+            CallPurpose::Mark => {
+                let time = redis_time(reply).ok_or_else(|| malformed("mark.lua"))?;
+                self.state.book.borrow_mut().note_redis_time(time);
+            }
             CallPurpose::Append(name) => {
                 let (answer, added, gaps) = answer(reply).ok_or_else(|| malformed("append.lua"))?;
                 let metrics = &self.state.metrics;
@@ -267,6 +275,13 @@ impl RecordWriter {
         }
         Ok(())
     }
+}
+
+/// Parses the reply of the script that publishes a mark: the clock of Redis, in milliseconds since 1970.
+fn redis_time(reply: &Value) -> Option<u64> {
+    let Value::Array(parts) = reply else { return None };
+    let [_, Value::Integer(time)] = &parts[..] else { return None };
+    u64::try_from(*time).ok()
 }
 
 /// Parses the reply of the script that appends: the answer, how many entries were added, and of them gaps.

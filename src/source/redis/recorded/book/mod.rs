@@ -19,6 +19,7 @@ use super::channel::{RecordedChannel, RecordedPayload, entry_id};
 use super::members::RecordMembers;
 use super::pace::RecordTurn;
 use super::past::PastRead;
+use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::route::OWN_NAMES;
 
@@ -26,8 +27,8 @@ use crate::route::OWN_NAMES;
 const MAX_ITEMS: usize = 256;
 /// Other gateways respond to the first mark of a new one; until then it is not known whether there are any.
 const OTHERS_RESPOND: Duration = Duration::from_millis(500);
-/// So far a clock may have gone back, in milliseconds.
-const MAX_AHEAD: u64 = 24 * 60 * 60 * 1000;
+/// So far marks may be ahead of the clock of Redis, which may have gone back, in milliseconds.
+pub(super) const MAX_AHEAD: u64 = 24 * 60 * 60 * 1000;
 
 /// Everything that is recorded.
 #[derive(Debug)]
@@ -44,6 +45,9 @@ pub(super) struct RecordBook {
     members: RecordMembers,
     // When the first mark came on this connection.
     first_mark: Option<Instant>,
+    // The clock of Redis as of the newest reply to a mark, in milliseconds since 1970; the clock here before that.
+    redis_time: Option<u64>,
+    log: LogLimit,
     // Whose logs are to be completed at the next mark, by whoever can.
     asked: BTreeSet<ChannelName>,
     mark_due: Option<Instant>,
@@ -68,6 +72,8 @@ impl RecordBook {
             timeline: Timeline::default(),
             members,
             first_mark: None,
+            redis_time: None,
+            log: LogLimit::new(),
             asked: BTreeSet::new(),
             mark_due: None,
             active: HashSet::new(),
@@ -225,9 +231,7 @@ impl RecordBook {
     /// The log of a channel was asked.
     pub(super) fn answered(&mut self, name: &ChannelName, answer: AppendAnswer, now: Instant) {
         // An id of the far future is no mark: somebody else has added to the log.
-        let newest = self.timeline.newest().unwrap_or_default();
-        let is_mark = answer.top.mark < newest.saturating_add(MAX_AHEAD);
-        if is_mark && self.timeline.note_top(answer.top.mark) {
+        if self.may_be_mark(answer.top.mark) && self.timeline.note_top(answer.top.mark) {
             self.request_mark(now);
         }
         self.change(name, |channel| {

@@ -92,3 +92,30 @@ fn a_log_of_another_order_of_marks_begins_what_a_pattern_brings_anew() {
     publish(&mut book, "a:1", 1, later);
     assert_eq!(request(&mut book, later), (RecordId::start(base + 501), 1));
 }
+
+#[test]
+fn a_mark_of_the_far_future_names_nothing() {
+    let (mut book, now) = following(1 << 20);
+    let time = 1_764_511_200_000;
+    book.note_redis_time(time);
+    for forged in ["9007199254740992000 x", "18446744073709551616 x", "1764597600001 x"] {
+        book.receive_mark(forged, now);
+        assert!(!book.has_mark(), "{forged}");
+    }
+    // Neither does a log that ends there raise the next mark.
+    own_mark(&mut book, time, now);
+    publish(&mut book, "a:1", 1, now);
+    request(&mut book, now);
+    book.answered(&name("a:1"), top(9_007_199_254_740_992_000, 1), now);
+    let later = now + Duration::from_secs(3);
+    let (floor, _) = book.take_mark(later).expect("one is due");
+    assert_eq!(floor, time);
+    // A day ahead is possible: a clock went back.
+    book.receive_mark("1764597600000 x", later);
+    assert_eq!(book.timeline.newest(), Some(1_764_597_600_000));
+    // It went back by more: the next mark is not above that one, nor is the one after it asked for at once.
+    book.note_redis_time(time - 1);
+    book.take_mark(later + Duration::from_secs(1));
+    own_mark(&mut book, time - 1, later + Duration::from_secs(1));
+    assert!(book.take_mark(later + Duration::from_secs(2)).is_none());
+}
