@@ -66,12 +66,13 @@ impl RecordListener {
         mut self,
         routes: &mut watch::Receiver<Arc<Router>>,
     ) -> (ListeningEnd, bool) {
+        let state = Rc::clone(&self.state);
         let end = tokio::select! {
             ended = self.serve() => match ended {
                 Err(error) => ListeningEnd::Failed(error),
                 Ok(never) => match never {},
             },
-            () = patterns_changed(routes) => ListeningEnd::PatternsChanged,
+            () = patterns_changed(&state, routes) => ListeningEnd::PatternsChanged,
         };
         // On the next connection they are placed anew.
         let mut book = self.state.book.borrow_mut();
@@ -305,16 +306,12 @@ impl RecordListener {
     }
 }
 
-/// Waits until a reload follows other patterns.
-async fn patterns_changed(routes: &mut watch::Receiver<Arc<Router>>) {
-    let before = routes.borrow_and_update().recorded_patterns();
-    loop {
+/// Waits until a reload follows other patterns than this connection does.
+async fn patterns_changed(state: &RecordingState, routes: &mut watch::Receiver<Arc<Router>>) {
+    while routes.borrow_and_update().recorded_patterns() == state.book.borrow().patterns {
         if routes.changed().await.is_err() {
             // The gateway stops.
             return std::future::pending().await;
-        }
-        if routes.borrow_and_update().recorded_patterns() != before {
-            return;
         }
     }
 }

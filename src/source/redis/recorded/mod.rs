@@ -100,6 +100,8 @@ impl Recording {
         let mut attempt = 0;
         loop {
             self.state.health.set_recording_ready(false);
+            // A reload may have changed them, also while there was no connection.
+            self.follow_patterns();
             let kind = ConnectionKind::PubSub;
             let opening = RedisConnection::open(&self.server, self.max_event_bytes, kind);
             match self.state.taking_changes(opening).await {
@@ -117,10 +119,7 @@ impl Recording {
                             let what = "lost the connection to Redis while recording channels";
                             self.state.report(&error, what);
                         }
-                        ListeningEnd::PatternsChanged => {
-                            self.follow_patterns();
-                            continue;
-                        }
+                        ListeningEnd::PatternsChanged => continue,
                     }
                 }
                 Err(error) => {
