@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use ssegate_hub::{ChannelName, EntryId, GapReason, Hub, SourceKind, Subscription};
-use ssegate_record::{AppendAnswer, AppendRequest, LogItem, Timeline};
+use ssegate_record::{AppendAnswer, AppendRequest, LogItem, RecordId, Timeline};
 use ssegate_resp::Payload;
 use tokio::time::Instant;
 
@@ -198,6 +198,9 @@ impl RecordBook {
             channel.held += held;
             self.waiting_bytes += held;
             self.active.insert(name.clone());
+        } else {
+            // Others of the channel were dropped, and no mark has come since.
+            self.metrics.recorded_dropped(1);
         }
         self.deliver(&name, entry_id(id), message, now);
         if self.waiting_bytes > self.max_waiting_bytes {
@@ -326,7 +329,9 @@ impl RecordBook {
     fn overflow(&mut self, name: &ChannelName) {
         let mut dropped = 0;
         self.change(name, |channel| {
-            dropped = channel.recorder.len();
+            let is_message =
+                |(_, item): &&(RecordId, LogItem<_>)| matches!(item, LogItem::Message(_));
+            dropped = channel.recorder.items().filter(is_message).count();
             channel.recorder.overflow();
             (channel.held, channel.is_dropped) = (0, true);
             channel.pace = Default::default();

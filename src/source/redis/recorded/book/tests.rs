@@ -49,6 +49,13 @@ fn request(book: &mut RecordBook, now: Instant) -> (RecordId, usize) {
     (request.since, request.items.iter().filter(is_message).count())
 }
 
+/// Messages that were dropped.
+fn dropped(book: &RecordBook) -> u64 {
+    let text = book.metrics.render().expect("metrics");
+    let line = text.lines().find_map(|line| line.strip_prefix("ssegate_recorded_dropped_total "));
+    line.and_then(|count| count.parse().ok()).expect("a number")
+}
+
 #[test]
 fn what_was_dropped_of_a_channel_that_a_pattern_brings_is_a_gap() {
     let (mut book, now) = following(1000);
@@ -64,6 +71,7 @@ fn what_was_dropped_of_a_channel_that_a_pattern_brings_is_a_gap() {
     publish(&mut book, "a:1", 2000, now);
     publish(&mut book, "a:1", 1, now);
     assert_eq!(book.waiting_bytes, 0, "it was dropped");
+    assert_eq!(dropped(&book), 2);
     own_mark(&mut book, at(2), now);
     own_mark(&mut book, at(3), now);
     assert_eq!(request(&mut book, now), (RecordId::start(at(2)), 0), "it has to be a gap");
