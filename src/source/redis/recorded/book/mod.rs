@@ -204,7 +204,7 @@ impl RecordBook {
         }
         self.deliver(&name, entry_id(id), message, now);
         if self.waiting_bytes > self.max_waiting_bytes {
-            self.overflow(&name);
+            self.overflow(&name, now);
         }
     }
 
@@ -326,7 +326,7 @@ impl RecordBook {
     }
 
     /// Drops what waits of a channel.
-    fn overflow(&mut self, name: &ChannelName) {
+    fn overflow(&mut self, name: &ChannelName, now: Instant) {
         let mut dropped = 0;
         self.change(name, |channel| {
             let is_message =
@@ -338,11 +338,14 @@ impl RecordBook {
         });
         self.unopened.insert(name.clone());
         self.metrics.recorded_dropped(dropped);
-        tracing::warn!(
-            channel = name.as_str(),
-            dropped,
-            "Redis records too slowly; messages of a channel will not be recorded"
-        );
+        if let Some(similar) = self.log.pass("overflow", now) {
+            tracing::warn!(
+                channel = name.as_str(),
+                dropped,
+                similar,
+                "Redis records too slowly; messages of a channel will not be recorded"
+            );
+        }
     }
 
     fn change(&mut self, name: &ChannelName, change: impl FnOnce(&mut RecordedChannel)) {
