@@ -110,6 +110,7 @@ impl RecordListener {
                 _ = retry.tick() => self.retry_refused(),
             }
             hub.flush();
+            self.state.metrics.recorded_waiting(self.state.book.borrow().waiting_bytes);
             self.state.work.notify_one();
         }
     }
