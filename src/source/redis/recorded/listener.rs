@@ -11,7 +11,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::RecordingState;
-use super::past::PastRead;
 use crate::route::Router;
 use crate::source::recorded::MARKS;
 use crate::source::redis::coalescing::ReadCoalescer;
@@ -75,9 +74,7 @@ impl RecordListener {
             () = patterns_changed(&state, routes) => ListeningEnd::PatternsChanged,
         };
         // On the next connection they are placed anew.
-        let mut book = self.state.book.borrow_mut();
-        let fenced = self.fenced.into_values();
-        book.reads.extend(fenced.map(|call| PastRead::of_client(call, Instant::now())));
+        self.state.unplaced.borrow_mut().extend(self.fenced.into_values());
         (end, self.is_ready)
     }
 
@@ -108,6 +105,10 @@ impl RecordListener {
                     }
                 }
                 _ = retry.tick() => self.retry_refused(),
+            }
+            if self.state.book.borrow().has_mark() {
+                let unplaced = std::mem::take(&mut *self.state.unplaced.borrow_mut());
+                self.place(unplaced.into_iter());
             }
             hub.flush();
             self.state.metrics.recorded_waiting(self.state.book.borrow().waiting_bytes);
@@ -274,6 +275,9 @@ impl RecordListener {
             };
             if is_placed {
                 self.state.read_past(call, Instant::now());
+            } else if !self.state.book.borrow().has_mark() {
+                // Until then every id looks like one of another Redis.
+                self.state.unplaced.borrow_mut().push(call);
             } else {
                 self.next_fence += 1;
                 self.fenced.insert(self.next_fence, call);

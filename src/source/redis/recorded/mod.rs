@@ -51,6 +51,8 @@ pub(crate) struct Recording {
 struct RecordingState {
     settings: RecordedSettings,
     book: RefCell<RecordBook>,
+    /// Reads that are to be placed once a mark has come.
+    unplaced: RefCell<Vec<LogRead>>,
     /// Notified when something may be due.
     work: Notify,
     health: Health,
@@ -69,8 +71,8 @@ impl Recording {
         let record = (health.clone(), Health::recording_failed as _);
         let failures = RefCell::new(FailureLog::new(&server, metrics.clone(), record));
         let book = RefCell::new(RecordBook::new(hub, metrics.clone(), settings.memory));
-        let work = Notify::new();
-        let state = RecordingState { settings, book, work, health, metrics, failures };
+        let (unplaced, work) = (RefCell::default(), Notify::new());
+        let state = RecordingState { settings, book, unplaced, work, health, metrics, failures };
         Self { server, max_event_bytes, state: Rc::new(state), routes }
     }
 
