@@ -68,7 +68,9 @@ impl RecordWriter {
         for call in self.pending {
             match call.what {
                 CallPurpose::Append(name) => book.failed(&name, false, Instant::now()),
-                CallPurpose::Mark => book.request_mark(Instant::now()),
+                CallPurpose::Mark => {
+                    book.mark_failed(mark_text(&call.arguments), false, Instant::now())
+                }
                 CallPurpose::Past(read) => book.reads.push(read),
             }
         }
@@ -267,7 +269,10 @@ impl RecordWriter {
         let now = Instant::now();
         match call.what {
             CallPurpose::Append(name) => self.state.book.borrow_mut().failed(&name, true, now),
-            CallPurpose::Mark => {}
+            CallPurpose::Mark => {
+                let text = mark_text(&call.arguments);
+                self.state.book.borrow_mut().mark_failed(text, true, now);
+            }
             CallPurpose::Past(read) => {
                 self.reads_in_flight = self.reads_in_flight.saturating_sub(1);
                 self.state.finish_past(read, None, now);
@@ -275,6 +280,11 @@ impl RecordWriter {
         }
         Ok(())
     }
+}
+
+/// What stands behind the mark that a call publishes.
+fn mark_text(arguments: &[Bytes]) -> &str {
+    arguments.get(2).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
 }
 
 /// Parses the reply of the script that publishes a mark: the clock of Redis, in milliseconds since 1970.

@@ -103,6 +103,16 @@ impl RecordBook {
         Some((self.timeline.floor(), text))
     }
 
+    /// A mark, with what stood behind it, was refused, or may not have been published: the next one asks for the same.
+    pub(in super::super) fn mark_failed(&mut self, text: &str, is_refused: bool, now: Instant) {
+        let names = text.split('\n').skip(1).filter_map(|name| ChannelName::new(name).ok());
+        self.asked.extend(names);
+        match is_refused {
+            true => self.mark_due = Some(now + MARK_INTERVAL),
+            false => self.request_mark(now),
+        }
+    }
+
     /// When the next mark is due.
     pub(in super::super) fn mark_due(&self) -> Option<Instant> {
         self.mark_due

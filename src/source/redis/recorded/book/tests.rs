@@ -127,3 +127,20 @@ fn a_mark_of_the_far_future_names_nothing() {
     own_mark(&mut book, time - 1, later + Duration::from_secs(1));
     assert!(book.take_mark(later + Duration::from_secs(2)).is_none());
 }
+
+#[test]
+fn a_mark_that_failed_is_asked_for_again_with_its_names() {
+    let (mut book, now) = following(1 << 20);
+    book.ask(&name("b"), now);
+    let soon = now + Duration::from_millis(10);
+    let (_, text) = book.take_mark(soon).expect("one is due");
+    assert!(text.ends_with("\nb"), "{text}");
+    // The connection was lost.
+    book.mark_failed(&text, false, soon);
+    let soon = soon + Duration::from_millis(10);
+    assert_eq!(book.take_mark(soon).map(|(_, text)| text).as_ref(), Some(&text));
+    // Redis refused it.
+    book.mark_failed(&text, true, soon);
+    assert_eq!(book.take_mark(soon + Duration::from_secs(1)), None);
+    assert_eq!(book.take_mark(soon + Duration::from_secs(3)).map(|(_, text)| text), Some(text));
+}
