@@ -90,9 +90,13 @@ async fn the_script_that_appends_does_what_the_model_checks() {
 #[tokio::test]
 async fn marks_ascend_whatever_the_clock_says() {
     let redis = Redis::start().await;
+    let day = "86400000";
     let mark = async |floor: &str| -> u64 {
-        let text: String = redis.command(&["EVAL", MARK, "1", "m", "marks", floor, "run"]).await;
-        text.parse().expect("a number")
+        let call = ["EVAL", MARK, "1", "m", "marks", floor, "run", day];
+        let (text, time): (String, u64) = redis.command(&call).await;
+        let mark = text.parse().expect("a number");
+        assert!(time <= mark, "{time} is about now");
+        mark
     };
     let first = mark("0").await;
     assert!(first > 1_700_000_000_000, "{first} is about now");
@@ -101,4 +105,8 @@ async fn marks_ascend_whatever_the_clock_says() {
     let raised = mark(&(second + 1_000_000).to_string()).await;
     assert_eq!(raised, second + 1_000_001);
     assert_eq!(mark("0").await, raised + 1, "the clock is behind");
+    // Neither a floor nor a last mark of the far future.
+    assert_eq!(mark("9007199254740992000").await, raised + 2);
+    let () = redis.command(&["SET", "m", "9007199254740992000"]).await;
+    assert!(mark("0").await < second + 1_000_000);
 }

@@ -29,6 +29,8 @@ pub(super) struct RecordedChannel {
     pub(super) catch_up: Option<CatchUp>,
     /// What its recorder keeps, in bytes.
     pub(super) held: usize,
+    /// Messages were dropped for lack of memory, and the next mark is to be in the log: behind a gap.
+    pub(super) is_dropped: bool,
 }
 
 /// Messages that wait until those before them were read from the log.
@@ -89,7 +91,8 @@ impl RecordedPayload {
 impl RecordedChannel {
     /// The connection is lost.
     pub(super) fn lose(&mut self) {
-        self.is_confirmed = false;
+        // The next run begins behind the loss of the connection, and so behind what was dropped.
+        (self.is_confirmed, self.is_dropped) = (false, false);
         self.recorder.lose();
         // What is held comes again out of the log.
         self.catch_up = None;
@@ -99,7 +102,8 @@ impl RecordedChannel {
     pub(super) fn is_idle(&self, newest_mark: u64) -> bool {
         // While it has been counted since the newest mark, the next message is named by that count.
         let is_counted = self.recorder.place(newest_mark).is_some_and(|place| place.k > 0);
-        !(self.is_followed || self.recorder.has_items() || self.is_fed && is_counted)
+        let is_waiting = self.recorder.has_items() || self.is_dropped;
+        !(self.is_followed || is_waiting || self.is_fed && is_counted)
     }
 }
 

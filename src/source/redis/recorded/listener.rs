@@ -11,7 +11,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::RecordingState;
-use super::past::PastRead;
 use crate::route::Router;
 use crate::source::recorded::MARKS;
 use crate::source::redis::coalescing::ReadCoalescer;
@@ -66,17 +65,16 @@ impl RecordListener {
         mut self,
         routes: &mut watch::Receiver<Arc<Router>>,
     ) -> (ListeningEnd, bool) {
+        let state = Rc::clone(&self.state);
         let end = tokio::select! {
             ended = self.serve() => match ended {
                 Err(error) => ListeningEnd::Failed(error),
                 Ok(never) => match never {},
             },
-            () = patterns_changed(routes) => ListeningEnd::PatternsChanged,
+            () = patterns_changed(&state, routes) => ListeningEnd::PatternsChanged,
         };
         // On the next connection they are placed anew.
-        let mut book = self.state.book.borrow_mut();
-        let fenced = self.fenced.into_values();
-        book.reads.extend(fenced.map(|call| PastRead::of_client(call, Instant::now())));
+        self.state.unplaced.borrow_mut().extend(self.fenced.into_values());
         (end, self.is_ready)
     }
 
@@ -108,7 +106,12 @@ impl RecordListener {
                 }
                 _ = retry.tick() => self.retry_refused(),
             }
+            if self.state.book.borrow().has_mark() {
+                let unplaced = std::mem::take(&mut *self.state.unplaced.borrow_mut());
+                self.place(unplaced.into_iter());
+            }
             hub.flush();
+            self.state.metrics.recorded_waiting(self.state.book.borrow().waiting_bytes);
             self.state.work.notify_one();
         }
     }
@@ -272,6 +275,9 @@ impl RecordListener {
             };
             if is_placed {
                 self.state.read_past(call, Instant::now());
+            } else if !self.state.book.borrow().has_mark() {
+                // Until then every id looks like one of another Redis.
+                self.state.unplaced.borrow_mut().push(call);
             } else {
                 self.next_fence += 1;
                 self.fenced.insert(self.next_fence, call);
@@ -305,16 +311,12 @@ impl RecordListener {
     }
 }
 
-/// Waits until a reload follows other patterns.
-async fn patterns_changed(routes: &mut watch::Receiver<Arc<Router>>) {
-    let before = routes.borrow_and_update().recorded_patterns();
-    loop {
+/// Waits until a reload follows other patterns than this connection does.
+async fn patterns_changed(state: &RecordingState, routes: &mut watch::Receiver<Arc<Router>>) {
+    while routes.borrow_and_update().recorded_patterns() == state.book.borrow().patterns {
         if routes.changed().await.is_err() {
             // The gateway stops.
             return std::future::pending().await;
-        }
-        if routes.borrow_and_update().recorded_patterns() != before {
-            return;
         }
     }
 }

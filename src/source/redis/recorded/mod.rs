@@ -51,6 +51,8 @@ pub(crate) struct Recording {
 struct RecordingState {
     settings: RecordedSettings,
     book: RefCell<RecordBook>,
+    /// Reads that are to be placed once a mark has come.
+    unplaced: RefCell<Vec<LogRead>>,
     /// Notified when something may be due.
     work: Notify,
     health: Health,
@@ -69,8 +71,8 @@ impl Recording {
         let record = (health.clone(), Health::recording_failed as _);
         let failures = RefCell::new(FailureLog::new(&server, metrics.clone(), record));
         let book = RefCell::new(RecordBook::new(hub, metrics.clone(), settings.memory));
-        let work = Notify::new();
-        let state = RecordingState { settings, book, work, health, metrics, failures };
+        let (unplaced, work) = (RefCell::default(), Notify::new());
+        let state = RecordingState { settings, book, unplaced, work, health, metrics, failures };
         Self { server, max_event_bytes, state: Rc::new(state), routes }
     }
 
@@ -100,6 +102,8 @@ impl Recording {
         let mut attempt = 0;
         loop {
             self.state.health.set_recording_ready(false);
+            // A reload may have changed them, also while there was no connection.
+            self.follow_patterns();
             let kind = ConnectionKind::PubSub;
             let opening = RedisConnection::open(&self.server, self.max_event_bytes, kind);
             match self.state.taking_changes(opening).await {
@@ -117,10 +121,7 @@ impl Recording {
                             let what = "lost the connection to Redis while recording channels";
                             self.state.report(&error, what);
                         }
-                        ListeningEnd::PatternsChanged => {
-                            self.follow_patterns();
-                            continue;
-                        }
+                        ListeningEnd::PatternsChanged => continue,
                     }
                 }
                 Err(error) => {

@@ -12,6 +12,7 @@ use ssegate_resp::Value;
 use tokio::time::{Instant, sleep_until};
 
 use super::RecordingState;
+use super::book::MAX_AHEAD;
 use super::channel::{RecordedPayload, entry_id, record_id};
 use super::past::{PastRead, ReadPast, parse_newest};
 use super::script::{APPEND, MARK, NEWEST, READ, RecordScript, is_unknown};
@@ -67,7 +68,9 @@ impl RecordWriter {
         for call in self.pending {
             match call.what {
                 CallPurpose::Append(name) => book.failed(&name, false, Instant::now()),
-                CallPurpose::Mark => book.request_mark(Instant::now()),
+                CallPurpose::Mark => {
+                    book.mark_failed(mark_text(&call.arguments), false, Instant::now())
+                }
                 CallPurpose::Past(read) => book.reads.push(read),
             }
         }
@@ -101,18 +104,29 @@ impl RecordWriter {
         let (now, book) = (Instant::now(), self.state.book.borrow());
         let is_waiting = book.is_active() || !book.reads.is_empty();
         let tick = if is_waiting { now + TICK } else { now + REPLY_TIMEOUT };
-        [book.mark_due(), self.deadline].into_iter().flatten().fold(tick, Instant::min)
+        // A mark that cannot be sent yet is no reason to wake.
+        let mark_due = book.mark_due().filter(|_| !self.is_behind());
+        [mark_due, self.deadline].into_iter().flatten().fold(tick, Instant::min)
+    }
+
+    /// Whether so much waits to be written that nothing is added.
+    fn is_behind(&self) -> bool {
+        self.connection.unsent_bytes() > MAX_UNSENT
     }
 
     fn send_due(&mut self) {
         let now = Instant::now();
-        if self.connection.unsent_bytes() > MAX_UNSENT {
+        if self.is_behind() {
             return;
         }
         let mark = self.state.book.borrow_mut().take_mark(now);
         if let Some((floor, text)) = mark {
-            let arguments =
-                vec![Bytes::from_static(MARKS.as_bytes()), floor.to_string().into(), text.into()];
+            let arguments = vec![
+                Bytes::from_static(MARKS.as_bytes()),
+                floor.to_string().into(),
+                text.into(),
+                MAX_AHEAD.to_string().into(),
+            ];
             self.call(&MARK, self.state.settings.mark_key(), arguments, CallPurpose::Mark);
         }
         let requests = self.state.book.borrow_mut().requests(now);
@@ -206,7 +220,10 @@ impl RecordWriter {
         let malformed = |name: &str| SourceError::Unexpected(format!("invalid reply of {name}"));
         let now = Instant::now();
         match call.what {
-            CallPurpose::Mark => {}
+            CallPurpose::Mark => {
+                let time = redis_time(reply).ok_or_else(|| malformed("mark.lua"))?;
+                self.state.book.borrow_mut().note_redis_time(time);
+            }
             CallPurpose::Append(name) => {
                 let (answer, added, gaps) = answer(reply).ok_or_else(|| malformed("append.lua"))?;
                 let metrics = &self.state.metrics;
@@ -252,7 +269,10 @@ impl RecordWriter {
         let now = Instant::now();
         match call.what {
             CallPurpose::Append(name) => self.state.book.borrow_mut().failed(&name, true, now),
-            CallPurpose::Mark => {}
+            CallPurpose::Mark => {
+                let text = mark_text(&call.arguments);
+                self.state.book.borrow_mut().mark_failed(text, true, now);
+            }
             CallPurpose::Past(read) => {
                 self.reads_in_flight = self.reads_in_flight.saturating_sub(1);
                 self.state.finish_past(read, None, now);
@@ -260,6 +280,18 @@ impl RecordWriter {
         }
         Ok(())
     }
+}
+
+/// What stands behind the mark that a call publishes.
+fn mark_text(arguments: &[Bytes]) -> &str {
+    arguments.get(2).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+}
+
+/// Parses the reply of the script that publishes a mark: the clock of Redis, in milliseconds since 1970.
+fn redis_time(reply: &Value) -> Option<u64> {
+    let Value::Array(parts) = reply else { return None };
+    let [_, Value::Integer(time)] = &parts[..] else { return None };
+    u64::try_from(*time).ok()
 }
 
 /// Parses the reply of the script that appends: the answer, how many entries were added, and of them gaps.

@@ -1,12 +1,13 @@
 //! Marks: what they name and begin, and when this gateway publishes one.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ssegate_hub::{ChannelName, SourceKind};
 use ssegate_record::{MarkReceived, RecordId};
 use tokio::time::Instant;
 
-use super::RecordBook;
+use super::{MAX_AHEAD, RecordBook};
+use crate::source::recorded::MARKS;
 use crate::source::redis::recorded::channel::{CatchUp, RecordedChannel, entry_id};
 use crate::source::redis::recorded::past::PastRead;
 
@@ -24,11 +25,22 @@ impl RecordBook {
         let head = lines.next().and_then(|line| line.split_once(' '));
         let Some((mark, member)) = head else { return };
         let Ok(mark) = mark.parse::<u64>() else { return };
+        if !self.may_be_mark(mark) {
+            if self.log.pass("mark", now).is_some() {
+                tracing::warn!(
+                    mark,
+                    "ignored a mark that is far ahead of the clock of Redis; does anybody else publish to {MARKS}?"
+                );
+            }
+            return;
+        }
         if self.members.note(member, now) {
             // It learns of this gateway.
             self.request_mark(now);
         }
         match self.timeline.receive(mark) {
+            // If the clock has gone back by more than marks may be ahead, another one would not be above it either.
+            MarkReceived::Behind if !self.may_be_mark(self.timeline.floor()) => return,
             MarkReceived::Behind => return self.request_mark(now),
             MarkReceived::OtherTimeline => {
                 let open = self.channels.iter_mut().filter(|(_, c)| c.is_confirmed || c.is_fed);
@@ -36,6 +48,8 @@ impl RecordBook {
                     channel.recorder.end_run();
                     self.unopened.insert(name.clone());
                 }
+                // What patterns brought before cannot be appended to such a log either.
+                self.brought_since.values_mut().flatten().for_each(|since| *since = mark);
             }
             MarkReceived::Newer => {}
         }
@@ -61,6 +75,20 @@ impl RecordBook {
         }
     }
 
+    /// Redis has published a mark, and its clock was at this time, in milliseconds since 1970.
+    pub(in super::super) fn note_redis_time(&mut self, time: u64) {
+        self.redis_time = Some(time);
+    }
+
+    /// Whether this number is not further ahead of the clock of Redis than marks are.
+    pub(super) fn may_be_mark(&self, mark: u64) -> bool {
+        let time = self.redis_time.unwrap_or_else(|| {
+            let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            since_1970.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+        });
+        mark <= time.saturating_add(MAX_AHEAD)
+    }
+
     /// The mark that is due: the number that it has to be above, and what stands behind it.
     pub(in super::super) fn take_mark(&mut self, now: Instant) -> Option<(u64, String)> {
         self.mark_due.filter(|due| *due <= now)?;
@@ -73,6 +101,16 @@ impl RecordBook {
         let next = if self.asked.is_empty() { MARK_INTERVAL } else { MARK_DELAY };
         self.mark_due = Some(now + next);
         Some((self.timeline.floor(), text))
+    }
+
+    /// A mark, with what stood behind it, was refused, or may not have been published: the next one asks for the same.
+    pub(in super::super) fn mark_failed(&mut self, text: &str, is_refused: bool, now: Instant) {
+        let names = text.split('\n').skip(1).filter_map(|name| ChannelName::new(name).ok());
+        self.asked.extend(names);
+        match is_refused {
+            true => self.mark_due = Some(now + MARK_INTERVAL),
+            false => self.request_mark(now),
+        }
     }
 
     /// When the next mark is due.
@@ -107,6 +145,12 @@ impl RecordBook {
         channel.is_confirmed = true;
         let is_whole = channel.recorder.place(mark).is_some();
         channel.recorder.begin(mark);
+        if std::mem::take(&mut channel.is_dropped) {
+            // Else a channel that only a pattern brings is forgotten, and what was dropped with it.
+            channel.recorder.seal(mark);
+            channel.pace.begin(now);
+            self.active.insert(name.clone());
+        }
         let until = entry_id(RecordId::start(mark));
         match channel.newest {
             // It was followed before, and has missed something.

@@ -4,12 +4,14 @@
 
 mod catching_up;
 mod marks;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use ssegate_hub::{ChannelName, EntryId, GapReason, Hub, SourceKind, Subscription};
-use ssegate_record::{AppendAnswer, AppendRequest, LogItem, Timeline};
+use ssegate_record::{AppendAnswer, AppendRequest, LogItem, RecordId, Timeline};
 use ssegate_resp::Payload;
 use tokio::time::Instant;
 
@@ -17,6 +19,7 @@ use super::channel::{RecordedChannel, RecordedPayload, entry_id};
 use super::members::RecordMembers;
 use super::pace::RecordTurn;
 use super::past::PastRead;
+use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::route::OWN_NAMES;
 
@@ -24,8 +27,8 @@ use crate::route::OWN_NAMES;
 const MAX_ITEMS: usize = 256;
 /// Other gateways respond to the first mark of a new one; until then it is not known whether there are any.
 const OTHERS_RESPOND: Duration = Duration::from_millis(500);
-/// So far a clock may have gone back, in milliseconds.
-const MAX_AHEAD: u64 = 24 * 60 * 60 * 1000;
+/// So far marks may be ahead of the clock of Redis, which may have gone back, in milliseconds.
+pub(super) const MAX_AHEAD: u64 = 24 * 60 * 60 * 1000;
 
 /// Everything that is recorded.
 #[derive(Debug)]
@@ -42,6 +45,9 @@ pub(super) struct RecordBook {
     members: RecordMembers,
     // When the first mark came on this connection.
     first_mark: Option<Instant>,
+    // The clock of Redis as of the newest reply to a mark, in milliseconds since 1970; the clock here before that.
+    redis_time: Option<u64>,
+    log: LogLimit,
     // Whose logs are to be completed at the next mark, by whoever can.
     asked: BTreeSet<ChannelName>,
     mark_due: Option<Instant>,
@@ -66,6 +72,8 @@ impl RecordBook {
             timeline: Timeline::default(),
             members,
             first_mark: None,
+            redis_time: None,
+            log: LogLimit::new(),
             asked: BTreeSet::new(),
             mark_due: None,
             active: HashSet::new(),
@@ -190,10 +198,13 @@ impl RecordBook {
             channel.held += held;
             self.waiting_bytes += held;
             self.active.insert(name.clone());
+        } else {
+            // Others of the channel were dropped, and no mark has come since.
+            self.metrics.recorded_dropped(1);
         }
         self.deliver(&name, entry_id(id), message, now);
         if self.waiting_bytes > self.max_waiting_bytes {
-            self.overflow(&name);
+            self.overflow(&name, now);
         }
     }
 
@@ -223,9 +234,7 @@ impl RecordBook {
     /// The log of a channel was asked.
     pub(super) fn answered(&mut self, name: &ChannelName, answer: AppendAnswer, now: Instant) {
         // An id of the far future is no mark: somebody else has added to the log.
-        let newest = self.timeline.newest().unwrap_or_default();
-        let is_mark = answer.top.mark < newest.saturating_add(MAX_AHEAD);
-        if is_mark && self.timeline.note_top(answer.top.mark) {
+        if self.may_be_mark(answer.top.mark) && self.timeline.note_top(answer.top.mark) {
             self.request_mark(now);
         }
         self.change(name, |channel| {
@@ -317,21 +326,26 @@ impl RecordBook {
     }
 
     /// Drops what waits of a channel.
-    fn overflow(&mut self, name: &ChannelName) {
+    fn overflow(&mut self, name: &ChannelName, now: Instant) {
         let mut dropped = 0;
         self.change(name, |channel| {
-            dropped = channel.recorder.len();
+            let is_message =
+                |(_, item): &&(RecordId, LogItem<_>)| matches!(item, LogItem::Message(_));
+            dropped = channel.recorder.items().filter(is_message).count();
             channel.recorder.overflow();
-            channel.held = 0;
+            (channel.held, channel.is_dropped) = (0, true);
             channel.pace = Default::default();
         });
         self.unopened.insert(name.clone());
         self.metrics.recorded_dropped(dropped);
-        tracing::warn!(
-            channel = name.as_str(),
-            dropped,
-            "Redis records too slowly; messages of a channel will not be recorded"
-        );
+        if let Some(similar) = self.log.pass("overflow", now) {
+            tracing::warn!(
+                channel = name.as_str(),
+                dropped,
+                similar,
+                "Redis records too slowly; messages of a channel will not be recorded"
+            );
+        }
     }
 
     fn change(&mut self, name: &ChannelName, change: impl FnOnce(&mut RecordedChannel)) {

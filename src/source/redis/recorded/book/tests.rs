@@ -1,0 +1,146 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use ssegate_hub::{ChannelName, Hub, HubSettings, Subscription};
+use ssegate_record::{AppendAnswer, LogItem, RecordId};
+use ssegate_resp::Payload;
+use tokio::time::Instant;
+
+use super::RecordBook;
+use crate::metrics::Metrics;
+
+/// What the log has after an answer.
+fn top(mark: u64, k: u64) -> AppendAnswer {
+    AppendAnswer { top: RecordId { mark, k }, is_missing: false }
+}
+
+fn name(name: &str) -> ChannelName {
+    ChannelName::new(name).expect("a name")
+}
+
+/// A book that follows `a:*` with so much memory, and when it began.
+fn following(max_waiting_bytes: usize) -> (RecordBook, Instant) {
+    let (hub, _links) = Hub::new(HubSettings::default(), 1, ());
+    let metrics = Metrics::new().expect("metrics");
+    let mut book = RecordBook::new(hub, metrics, max_waiting_bytes);
+    book.change_patterns(vec![name("a:*")]);
+    let now = Instant::now();
+    book.confirm(&Subscription { name: name("a:*"), is_pattern: true }, now);
+    (book, now)
+}
+
+/// The book publishes a mark, and it comes back.
+fn own_mark(book: &mut RecordBook, mark: u64, now: Instant) {
+    let text = format!("{mark} {}", book.members.own());
+    book.receive_mark(&text, now);
+}
+
+fn publish(book: &mut RecordBook, channel: &str, length: usize, now: Instant) {
+    let payload = Payload::Whole(Bytes::from(vec![b'x'; length]));
+    book.receive(Some("a:*"), channel, &payload, now);
+}
+
+/// Sends the requests that are due, of which there is one. Returns from where on it is whole, and its messages.
+fn request(book: &mut RecordBook, now: Instant) -> (RecordId, usize) {
+    let mut requests = book.requests(now);
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    let (_, request) = requests.remove(0);
+    let is_message = |item: &&(RecordId, _)| matches!(item.1, LogItem::Message(_));
+    (request.since, request.items.iter().filter(is_message).count())
+}
+
+/// Messages that were dropped.
+fn dropped(book: &RecordBook) -> u64 {
+    let text = book.metrics.render().expect("metrics");
+    let line = text.lines().find_map(|line| line.strip_prefix("ssegate_recorded_dropped_total "));
+    line.and_then(|count| count.parse().ok()).expect("a number")
+}
+
+#[test]
+fn what_was_dropped_of_a_channel_that_a_pattern_brings_is_a_gap() {
+    let (mut book, now) = following(1000);
+    let base = 1_764_511_200_000;
+    let at = |mark: u64| base + mark;
+    own_mark(&mut book, at(0), now);
+    publish(&mut book, "a:1", 1, now);
+    assert_eq!(request(&mut book, now), (RecordId::start(at(0)), 1));
+    book.answered(&name("a:1"), top(at(0), 1), now);
+    own_mark(&mut book, at(1), now);
+    assert!(book.channels.is_empty(), "the log has all of it");
+    // More than the memory holds.
+    publish(&mut book, "a:1", 2000, now);
+    publish(&mut book, "a:1", 1, now);
+    assert_eq!(book.waiting_bytes, 0, "it was dropped");
+    assert_eq!(dropped(&book), 2);
+    own_mark(&mut book, at(2), now);
+    own_mark(&mut book, at(3), now);
+    assert_eq!(request(&mut book, now), (RecordId::start(at(2)), 0), "it has to be a gap");
+    // Others do not have it either: there is a gap at the mark.
+    book.answered(&name("a:1"), top(at(2), 0), now);
+    own_mark(&mut book, at(4), now);
+    assert!(book.channels.is_empty(), "the gap is there");
+    publish(&mut book, "a:1", 1, now);
+    let (since, messages) = request(&mut book, now);
+    assert!(since <= RecordId::start(at(2)) && messages == 1);
+}
+
+#[test]
+fn a_log_of_another_order_of_marks_begins_what_a_pattern_brings_anew() {
+    let (mut book, now) = following(1 << 20);
+    let base = 1_764_511_200_000;
+    own_mark(&mut book, base, now);
+    publish(&mut book, "a:1", 1, now);
+    request(&mut book, now);
+    // The log is of marks that never came here.
+    book.answered(&name("a:1"), top(base + 500, 1), now);
+    own_mark(&mut book, base + 501, now);
+    own_mark(&mut book, base + 502, now);
+    assert!(book.channels.is_empty());
+    let later = now + Duration::from_secs(1);
+    publish(&mut book, "a:1", 1, later);
+    assert_eq!(request(&mut book, later), (RecordId::start(base + 501), 1));
+}
+
+#[test]
+fn a_mark_of_the_far_future_names_nothing() {
+    let (mut book, now) = following(1 << 20);
+    let time = 1_764_511_200_000;
+    book.note_redis_time(time);
+    for forged in ["9007199254740992000 x", "18446744073709551616 x", "1764597600001 x"] {
+        book.receive_mark(forged, now);
+        assert!(!book.has_mark(), "{forged}");
+    }
+    // Neither does a log that ends there raise the next mark.
+    own_mark(&mut book, time, now);
+    publish(&mut book, "a:1", 1, now);
+    request(&mut book, now);
+    book.answered(&name("a:1"), top(9_007_199_254_740_992_000, 1), now);
+    let later = now + Duration::from_secs(3);
+    let (floor, _) = book.take_mark(later).expect("one is due");
+    assert_eq!(floor, time);
+    // A day ahead is possible: a clock went back.
+    book.receive_mark("1764597600000 x", later);
+    assert_eq!(book.timeline.newest(), Some(1_764_597_600_000));
+    // It went back by more: the next mark is not above that one, nor is the one after it asked for at once.
+    book.note_redis_time(time - 1);
+    book.take_mark(later + Duration::from_secs(1));
+    own_mark(&mut book, time - 1, later + Duration::from_secs(1));
+    assert!(book.take_mark(later + Duration::from_secs(2)).is_none());
+}
+
+#[test]
+fn a_mark_that_failed_is_asked_for_again_with_its_names() {
+    let (mut book, now) = following(1 << 20);
+    book.ask(&name("b"), now);
+    let soon = now + Duration::from_millis(10);
+    let (_, text) = book.take_mark(soon).expect("one is due");
+    assert!(text.ends_with("\nb"), "{text}");
+    // The connection was lost.
+    book.mark_failed(&text, false, soon);
+    let soon = soon + Duration::from_millis(10);
+    assert_eq!(book.take_mark(soon).map(|(_, text)| text).as_ref(), Some(&text));
+    // Redis refused it.
+    book.mark_failed(&text, true, soon);
+    assert_eq!(book.take_mark(soon + Duration::from_secs(1)), None);
+    assert_eq!(book.take_mark(soon + Duration::from_secs(3)).map(|(_, text)| text), Some(text));
+}
