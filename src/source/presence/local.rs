@@ -9,7 +9,7 @@ use std::time::Duration;
 use ssegate_hub::ChannelName;
 use tokio::time::Instant;
 
-use super::change::{ChangeOutcome, ChannelChange, MemberChange};
+use super::change::{ChangeOutcome, ChannelChange, LeaseChange, MemberChange};
 use super::member::LocalMember;
 use crate::route::PresenceSettings;
 
@@ -201,7 +201,7 @@ impl LocalTable {
             ChangeOutcome::Known(refused) => refused,
             ChangeOutcome::Lost => return self.say_again(&change.name),
         };
-        channel.is_known = !change.is_ending;
+        channel.is_known = change.lease != LeaseChange::Ended;
         channel.has_refused |= !refused.is_empty();
         let mut changed = Vec::new();
         for (place, MemberChange { id, streams, .. }) in change.members.iter().enumerate() {
@@ -287,7 +287,10 @@ impl PresentChannel {
             prefix_bytes: self.prefix_bytes,
             settings: Arc::clone(&self.settings),
             is_beginning: !self.is_known,
-            is_ending: gone == self.members.len(),
+            lease: match gone == self.members.len() {
+                true => LeaseChange::Ended,
+                false => LeaseChange::Renewed,
+            },
             members,
         }
     }
@@ -303,7 +306,7 @@ mod tests {
 
     use super::{LocalTable, MAX_MEMBERS, RENEWAL};
     use crate::route::PresenceSettings;
-    use crate::source::presence::change::{ChangeOutcome, ChannelChange};
+    use crate::source::presence::change::{ChangeOutcome, ChannelChange, LeaseChange};
 
     const GRACE: Duration = Duration::from_secs(5);
 
@@ -363,7 +366,7 @@ mod tests {
                 .collect();
             members.sort();
             let begins = if change.is_beginning { "+" } else { "" };
-            let ends = if change.is_ending { "-" } else { "" };
+            let ends = if change.lease == LeaseChange::Ended { "-" } else { "" };
             format!("{begins}{}{ends}{}", change.name, members.concat())
         };
         changes.iter().map(one).collect::<Vec<_>>().join("; ")
@@ -477,7 +480,7 @@ mod tests {
         let changes = desk.take();
         let sizes: Vec<usize> = changes.iter().map(|change| change.members.len()).collect();
         assert_eq!(sizes, [MAX_MEMBERS, 1]);
-        assert!(changes.iter().all(|change| !change.is_ending));
+        assert!(changes.iter().all(|change| change.lease == LeaseChange::Renewed));
         for change in &changes {
             desk.table.settle(change, &ChangeOutcome::Known(Vec::new()), desk.now);
         }
