@@ -260,3 +260,16 @@ async fn a_channel_that_is_due_for_another_webhook_keeps_the_members_of_this_gat
     assert!(leases.contains('='), "this gateway still has its lease: {leases:?}");
     becomes(&gateway, "/one/news/presence", &[("ann", 2)]).await;
 }
+
+#[tokio::test]
+async fn a_reload_counts_for_who_is_there_already() {
+    let redis = Redis::start().await;
+    let receiver = Upstream::start().await;
+    let gateway = gateway(&redis, &redis.url(), &receiver).await;
+    let ann = listen(&gateway, "ann", "/events/news").await;
+    assert_eq!(taken(&receiver).await, OCCUPIED);
+    gateway.rewrite(|yaml| yaml.replace("/vacated", "/left"));
+    assert!(gateway.reload().await);
+    drop(ann);
+    assert_eq!(taken(&receiver).await, "/left channel_vacated news");
+}
