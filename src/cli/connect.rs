@@ -149,6 +149,7 @@ pub(super) fn permitted(reads: &[RedisRead]) -> String {
             "control channel",
             reads.iter().filter(|read| matches!(read, RedisRead::Control(_))).count(),
         ),
+        ("recording", reads.iter().filter(|read| matches!(read, RedisRead::Recorded(_))).count()),
         ("presence", usize::from(reads.iter().any(|read| matches!(read, RedisRead::Presence(_))))),
     ];
     let needed = counts.into_iter().filter(|(_, number)| *number > 0);
@@ -171,9 +172,13 @@ pub(super) fn reads(settings: &Settings) -> Result<Vec<RedisRead>, ssegate::rout
     for route in router.routes() {
         let handover = route.handover.as_ref().map(|handover| &handover.channels);
         for topic in route.channels.iter().chain(handover).flat_map(Channels::samples) {
-            let read = read(topic);
-            if !reads.contains(&read) {
-                reads.push(read);
+            let is_recorded = topic.ids == Ids::Recorded;
+            let recorded =
+                is_recorded.then(|| RedisRead::Recorded(settings.source.recorded.clone()));
+            for read in [read(topic)].into_iter().chain(recorded) {
+                if !reads.contains(&read) {
+                    reads.push(read);
+                }
             }
         }
         let presence =
@@ -206,12 +211,14 @@ fn read(Topic { subscription, ids, .. }: Topic) -> RedisRead {
 
 #[cfg(test)]
 mod tests {
+    use ssegate::config;
+    use ssegate::source::recorded::RecordedSettings;
     use ssegate::source::redis::RedisRead;
     use ssegate_hub::{ChannelName, Subscription};
 
     use ssegate_auth::jwt::{Algorithm, Key, KeySet};
 
-    use super::{found, permitted};
+    use super::{found, permitted, reads};
 
     #[test]
     fn the_keys_are_for_the_algorithms_of_tokens() {
@@ -224,6 +231,18 @@ mod tests {
         assert!(
             why.starts_with("it has 2 keys, for HS256, HS384, HS512, and none for RS256, ES256;")
         );
+    }
+
+    #[test]
+    fn what_is_recorded_is_tested_once_beside_its_channels() {
+        let yaml = "redis: {url: redis://r}\nlisteners: [address: 127.0.0.1:80]\nroutes:\n\
+            - {path: /a, events: {channels: [a], source: recorded}}\n\
+            - {path: /b, events: {channels: [b], source: recorded}}\n\
+            - {path: /c, events: {channels: [c]}}\n";
+        let settings = config::parse(yaml, "gateway.yaml", &|_| None).expect("a valid file");
+        let reads = reads(&settings).expect("routes");
+        let is_recorded = |read: &&RedisRead| matches!(read, RedisRead::Recorded(_));
+        assert_eq!((reads.len(), reads.iter().filter(is_recorded).count()), (4, 1), "{reads:?}");
     }
 
     #[test]
@@ -241,6 +260,10 @@ mod tests {
             (
                 vec![RedisRead::Sharded(name())],
                 "it permits what the routes read (1 sharded channel tested)",
+            ),
+            (
+                vec![subscription(false), RedisRead::Recorded(RecordedSettings::default())],
+                "it permits what the routes read (1 channel, 1 recording tested)",
             ),
             (
                 vec![RedisRead::Control(name())],

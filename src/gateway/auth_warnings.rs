@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use ssegate_auth::TokenPlace;
 
+use super::name_set::NameSet;
 use super::unfillable::unfillable;
 use crate::auth::{AuthSettings, JwtAuth, MethodSettings};
 use crate::config::Settings;
-use crate::route::{EventsSettings, RouteSettings, Target, TemplateText};
+use crate::route::{EventsSettings, RouteSettings, Target};
 
 /// The warnings, one line each.
 pub(super) fn auth_warnings(settings: &Settings) -> Vec<String> {
@@ -113,92 +114,10 @@ fn jwt_warnings(of: &str, auth: &AuthSettings) -> Vec<String> {
     warnings
 }
 
-/// One character of a name that a template makes, or those of a placeholder.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum NamePiece {
-    Char(char),
-    /// Any character.
-    One,
-    /// Any number of characters.
-    Many,
-}
-
-/// The names that a template makes.
-struct NameSet(Vec<NamePiece>);
-
-impl NameSet {
-    fn new(prefix: &str, template: &str) -> Self {
-        let mut pieces: Vec<_> = prefix.chars().map(NamePiece::Char).collect();
-        for (index, literal) in TemplateText::new(template).literals.iter().enumerate() {
-            if index > 0 {
-                // A value is not empty.
-                pieces.extend([NamePiece::One, NamePiece::Many]);
-            }
-            pieces.extend(literal.chars().map(NamePiece::Char));
-        }
-        Self(pieces)
-    }
-
-    /// Whether a name is one of both. A name that is written out is not meant by a template for any name: who
-    /// wrote it made it public.
-    fn may_be_meant_by(&self, protected: &Self) -> bool {
-        let is_literal = self.0.iter().all(|piece| matches!(piece, NamePiece::Char(_)));
-        let is_any = protected.0 == [NamePiece::One, NamePiece::Many];
-        !(is_literal && is_any) && overlap(&self.0, &protected.0)
-    }
-}
-
-/// Whether a text matches both. `ends[j]`: whether the rest of `a` and `b[j..]` do, from the end on.
-fn overlap(a: &[NamePiece], b: &[NamePiece]) -> bool {
-    let mut after = vec![false; b.len() + 1];
-    for i in (0..=a.len()).rev() {
-        let mut ends = vec![false; b.len() + 1];
-        for j in (0..=b.len()).rev() {
-            let (first, second) = (a.get(i).copied(), b.get(j).copied());
-            ends[j] = match (first, second) {
-                (None, None) => true,
-                (Some(NamePiece::Many), _) => after[j] || (j < b.len() && ends[j + 1]),
-                (_, Some(NamePiece::Many)) => ends[j + 1] || (i < a.len() && after[j]),
-                (Some(NamePiece::Char(one)), Some(NamePiece::Char(other))) => {
-                    one == other && after[j + 1]
-                }
-                (Some(_), Some(_)) => after[j + 1],
-                (None, _) | (_, None) => false,
-            };
-        }
-        after = ends;
-    }
-    after[0]
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{NameSet, auth_warnings};
+    use super::auth_warnings;
     use crate::config;
-
-    #[test]
-    fn templates_that_make_the_same_name_are_found() {
-        for (open, protected, expected) in [
-            ("{channel}", "user:{auth.id}", true),
-            ("user:{id}", "user:{auth.id}", true),
-            ("user:1", "user:{auth.id}", true),
-            ("user:", "user:{auth.id}", false),
-            ("news", "user:{auth.id}", false),
-            ("news", "news", true),
-            ("news", "{query.channel}", false),
-            ("news:{id}", "{query.channel}", true),
-            ("{id}:log", "user:{auth.id}", true),
-            ("{id}:log", "user:{auth.id}:mail", false),
-            ("a{x}", "{y}b", true),
-            ("", "", true),
-        ] {
-            let [open_pieces, protected_pieces] =
-                [open, protected].map(|text| NameSet::new("", text));
-            let may_be = open_pieces.may_be_meant_by(&protected_pieces);
-            assert_eq!(may_be, expected, "{open} {protected}");
-        }
-        assert!(!NameSet::new("a:", "{x}").may_be_meant_by(&NameSet::new("b:", "{x}")));
-    }
 
     #[test]
     fn each_warning_names_the_route_and_what_to_do() {

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::auth_warnings::auth_warnings;
 use super::follow_warnings::follow_warnings;
 use super::keep_warnings::keep_warnings;
+use super::presence_warnings::presence_warnings;
 use super::share_warnings::share_warnings;
 use super::{Error, sockets};
 use crate::config::{Settings, reaches};
@@ -16,7 +17,7 @@ use crate::server::{descriptors, tls};
 /// Checks the files and addresses in the settings. Opens no socket and creates no file. Returns
 /// warnings, one line each: a certificate that expires soon, an address that this machine does not
 /// have, a route to the admin listener, an `auth` that lets in more than is meant, a pattern that receives
-/// everything, a `keep` or a `share` that serves others than is meant.
+/// everything, a `keep` or a `share` that serves others than is meant, routes that disagree about who is present.
 ///
 /// # Errors
 /// The error that a start would fail with.
@@ -38,6 +39,7 @@ pub fn inspect(settings: &Settings) -> Result<Vec<String>, Error> {
     warnings.extend(auth_warnings(settings));
     warnings.extend(follow_warnings(settings));
     warnings.extend(keep_warnings(settings));
+    warnings.extend(presence_warnings(settings));
     warnings.extend(share_warnings(settings));
     warnings.extend(disagreeing_routes(settings));
     Ok(warnings)

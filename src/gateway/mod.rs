@@ -23,6 +23,8 @@ mod inspect;
 mod inspection;
 mod keep_warnings;
 mod monitor;
+mod name_set;
+mod presence_warnings;
 mod probe;
 mod redis;
 mod reload;

@@ -34,6 +34,7 @@ use crate::server::certificate::Certificate;
 use crate::server::listener::Listener;
 use crate::server::tls;
 use crate::server::tls_error::TlsError;
+use crate::source::presence::Presence;
 
 /// After this a reload has failed. Reading takes milliseconds; a network disk that does not respond keeps one
 /// thread for each reload that was requested.
@@ -56,6 +57,7 @@ pub(super) struct Reloader {
     pub(super) admin_auth: AdminAuth,
     pub(super) level: LevelControl,
     pub(super) access: AccessLog,
+    pub(super) presence: Presence,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
 }
@@ -178,6 +180,7 @@ impl Reloader {
         let requests = new.requests.clone();
         self.router = Arc::clone(&router);
         self.routes.send_replace(Arc::clone(&router));
+        self.presence.change_routes(&router);
         self.shards.send_replace(Some(ConfigChange { router, connections, requests }));
         self.current = new;
         Ok(Reloaded { restart, warnings })

@@ -268,6 +268,7 @@ impl GatewayParts {
             admin_auth: self.admin_auth.clone(),
             level: self.level.clone(),
             access: self.access.clone(),
+            presence: self.presence.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
         }

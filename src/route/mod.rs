@@ -73,8 +73,8 @@ pub struct Route {
     /// What metrics, logs and the status page call it: its path, behind its host if it has one
     /// (`app.example/events/{channel}`). Routes that differ by their methods only share it.
     pub label: Box<str>,
-    /// What it matches, as one text: the same route after a reload has the same. Empty unless it has `keep` or
-    /// `share`.
+    /// What it matches, as one text: the same route after a reload has the same. Empty unless it has `keep`,
+    /// `share` or `presence`.
     pub scope: Arc<str>,
     /// The channels of an events route.
     pub channels: Option<Channels>,
@@ -115,7 +115,8 @@ impl Route {
         let warnings = LogLimit::new();
         let RouteSettings { host, path, methods, .. } = &*settings;
         let label = format!("{}{path}", host.as_deref().unwrap_or_default()).into();
-        let scope = match settings.keep.is_some() || settings.share.is_some() {
+        let (keep, share) = (settings.keep.is_some(), settings.share.is_some());
+        let scope = match keep || share || presence.is_some() {
             true => format!("{host:?} {path} {methods:?}").into(),
             false => Arc::default(),
         };

@@ -10,13 +10,13 @@ use http::Method;
 use ssegate_auth::TokenPlace;
 use ssegate_hub::{ChannelName, FollowedPattern, RetentionRules};
 
-use super::Route;
 use super::channels::Channels;
 use super::followers::{ChannelFollower, follower_of};
 use super::parameters::{Parameters, parameter_names};
 use super::path_readings;
 use super::reserved_headers::ReservedHeaders;
 use super::settings::{RouteSettings, Target};
+use super::{Route, STREAM_METHODS};
 use crate::auth::MethodSettings;
 use crate::log::SecretParameters;
 
@@ -132,14 +132,25 @@ impl Router {
     }
 
     /// Finds the route of a request that asks who listens: at the path of a stream with `/presence` behind it. Returns
-    /// the path of the stream, too. `None` if it is no such request, or a route has that path as its own.
+    /// the path of the stream, too. `None` if it is no such request, or a route has that path as its own, or has it
+    /// for a method with which nobody asks.
     pub fn find_presence<'p>(
         &self,
         host: Option<&str>,
         path: &'p str,
+        method: &Method,
         preflight: Option<&Method>,
     ) -> Option<(&Route, Parameters, &'p str)> {
         let stream = path.strip_suffix(PRESENCE)?;
+        let is_other = preflight.is_none() && !STREAM_METHODS.contains(method);
+        if is_other
+            && matches!(
+                self.find(host, path, method, None),
+                Matched::Route(..) | Matched::Ambiguous
+            )
+        {
+            return None;
+        }
         let find = |path| match self.find_as_written(host, path, &Method::GET, preflight) {
             Matched::Route(route, parameters) => Some((route, parameters)),
             _ => None,
@@ -305,7 +316,9 @@ mod tests {
 
     use super::{Matched, Router};
     use crate::auth::{AuthSettings, Requirement};
-    use crate::route::{CorsSettings, EventsSettings, ProxySettings, RouteSettings, Target};
+    use crate::route::{
+        CorsSettings, EventsSettings, PresenceSettings, ProxySettings, RouteSettings, Target,
+    };
 
     fn router(settings: Vec<RouteSettings>, before: Option<&Router>) -> Router {
         let settings: Vec<_> = settings.into_iter().map(Arc::new).collect();
@@ -371,6 +384,32 @@ mod tests {
     }
 
     type FindResult = Result<usize, Vec<Method>>;
+
+    #[test]
+    fn only_who_reads_asks_who_listens() {
+        let presence = Some(Arc::new(PresenceSettings::default()));
+        let of = |path| RouteSettings { presence: presence.clone(), ..events(path, &[]) };
+        let asked = |router: &Router, method: &Method, requested: Option<&Method>| {
+            let found = router.find_presence(None, "/documents/7/presence", method, requested);
+            found.map(|(route, ..)| route.index)
+        };
+        let beside = router(vec![of("/documents/{id}"), route("/{*path}", None, &[])], None);
+        let alone = router(vec![of("/documents/{id}")], None);
+        for (method, requested, is_beside, is_alone) in [
+            (Method::GET, None, true, true),
+            (Method::HEAD, None, true, true),
+            (Method::OPTIONS, Some(Method::GET), true, true),
+            (Method::OPTIONS, Some(Method::POST), false, false),
+            // Where no other route takes it, the response names the methods.
+            (Method::OPTIONS, None, false, true),
+            (Method::POST, None, false, true),
+            (Method::DELETE, None, false, true),
+        ] {
+            let found = [&beside, &alone].map(|router| asked(router, &method, requested.as_ref()));
+            let expected = [is_beside, is_alone].map(|is_asked| is_asked.then_some(0));
+            assert_eq!(found, expected, "{method} {requested:?}");
+        }
+    }
 
     #[test]
     fn an_exact_path_takes_precedence_over_a_catch_all_in_any_order() {

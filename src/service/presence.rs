@@ -46,8 +46,9 @@ pub(super) fn find<'r, B>(
     }
     // Whoever reads it differently is refused on the way of other requests.
     let host = RouteTable::screen(request, info).ok()?;
+    let (method, preflight) = (&info.method, info.preflight.as_ref());
     let (route, parameters, path) =
-        router.find_presence(host.as_deref(), uri.path(), info.preflight.as_ref())?;
+        router.find_presence(host.as_deref(), uri.path(), method, preflight)?;
     let query = uri.query().unwrap_or_default();
     let is_count = query::parse(query).iter().any(|(key, _)| key == COUNT);
     // A signature in the query does not cover it.

@@ -29,6 +29,6 @@ pub(super) fn join(
             tracing::warn!(route = &*route.label, held_back, "{MESSAGE}");
         });
     };
-    let of_route = (presence.settings(), channels.prefix_bytes());
+    let of_route = (&route.scope, presence.settings(), channels.prefix_bytes());
     counted.keep(service.presence().join(names(topics).collect(), &member, of_route));
 }

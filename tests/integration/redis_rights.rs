@@ -253,6 +253,34 @@ async fn check_connects_and_names_what_the_routes_may_not_read() {
 }
 
 #[tokio::test]
+async fn check_tries_what_recorded_channels_need() {
+    let redis = Redis::start().await;
+    let routes = events("x:{id}", ", source: recorded");
+    for (name, rights, told) in [
+        ("all", &[][..], "(1 channel, 1 recording tested)"),
+        ("sha", &["-evalsha"], "refused EVALSHA, with which channels are recorded: NOPERM"),
+        ("eval", &["-eval"], "refused EVAL, with which channels are recorded: NOPERM"),
+        ("set", &["-set"], "refused SET, with which channels are recorded: ERR"),
+        ("append", &["-xadd"], "refused XADD, with which channels are recorded: ERR"),
+        ("keys", &["resetkeys", "~news"], "refused EVAL, with which channels are recorded: NOPERM"),
+        (
+            "marks",
+            &["resetchannels", "&x:*", "&ssegate:check:*"],
+            "refused SUBSCRIBE to the channel \"ssegate:recorded\": NOPERM",
+        ),
+    ] {
+        let user = ["ACL", "SETUSER", name, "on", ">secret", "~*", "&*", "+@all"];
+        redis.command::<String>(&[&user[..], rights].concat()).await;
+        let url = redis.url().replace("redis://", &format!("redis://{name}:secret@"));
+        let (exit, said) = check(&url, &routes).await;
+        assert_eq!(exit, i32::from(name != "all"), "{name}: {said}");
+        assert!(said.contains(told), "{name} {told}: {said}");
+    }
+    let keys: Vec<String> = redis.command(&["KEYS", "*"]).await;
+    assert!(keys.is_empty(), "it leaves nothing behind: {keys:?}");
+}
+
+#[tokio::test]
 async fn check_names_what_is_refused_while_messages_arrive_on_what_is_allowed() {
     let redis = Redis::start().await;
     let url = limited(&redis).await;
@@ -291,7 +319,8 @@ async fn the_rights_that_are_shipped_suffice() {
     redis.command::<String>(&[&["ACL", "SETUSER"][..], &words].concat()).await;
     let url = redis.url().replace("redis://", "redis://ssegate:listens@");
     let routes = events("x:{id}", "")
-        + "- path: /s/{id}\n  events: { channels: [\"{id}\"], source: stream }\n";
+        + "- path: /s/{id}\n  events: { channels: [\"{id}\"], source: stream }\n"
+        + "- path: /r/{id}\n  events: { channels: [\"r:{id}\"], source: recorded }\n";
     let (exit, said) = check(&url, &routes).await;
     assert_eq!((exit, said.contains("warning")), (0, false), "{said}");
     assert!(said.contains("fleet: clients can resume at another gateway: yes"), "{said}");

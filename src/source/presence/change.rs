@@ -18,10 +18,21 @@ pub(crate) struct ChannelChange {
     pub(crate) settings: Arc<PresenceSettings>,
     /// The store may not know that this gateway has members here.
     pub(crate) is_beginning: bool,
-    /// This gateway has no more members here.
-    pub(crate) is_ending: bool,
+    /// What becomes of the lease of this gateway.
+    pub(crate) lease: LeaseChange,
     /// The members that have changed; none: the lease is renewed.
     pub(crate) members: Vec<MemberChange>,
+}
+
+/// What becomes of the lease of this gateway in a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaseChange {
+    /// The gateway has members here.
+    Renewed,
+    /// It has none any more.
+    Ended,
+    /// It speaks of others alone: whether it has members here is not said.
+    Kept,
 }
 
 /// What has changed of one member.

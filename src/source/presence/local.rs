@@ -9,8 +9,9 @@ use std::time::Duration;
 use ssegate_hub::ChannelName;
 use tokio::time::Instant;
 
-use super::change::{ChangeOutcome, ChannelChange, MemberChange};
+use super::change::{ChangeOutcome, ChannelChange, LeaseChange, MemberChange};
 use super::member::LocalMember;
+use super::watched::{WatchedRoute, WatchedRoutes};
 use crate::route::PresenceSettings;
 
 /// How often the store is told that this gateway still lives: three times within a lease.
@@ -32,10 +33,16 @@ pub(super) struct LocalTable {
     members: usize,
     // Whether the store forgets what is not said again.
     renews: bool,
+    routes: WatchedRoutes,
+    // Other routes may be watched than before.
+    has_new_routes: bool,
 }
 
 #[derive(Debug)]
 struct PresentChannel {
+    // What the route matches through which its last stream came.
+    scope: Arc<str>,
+    // Of that route.
     settings: Arc<PresenceSettings>,
     prefix_bytes: usize,
     members: HashMap<Arc<str>, LocalMember>,
@@ -50,17 +57,43 @@ struct PresentChannel {
 }
 
 impl LocalTable {
-    /// A stream of `member` has been opened.
+    /// Nobody is there.
+    pub(super) fn new(routes: WatchedRoutes) -> Self {
+        Self { routes, ..Self::default() }
+    }
+
+    /// After a reload: the channels of a route have its new settings from now on. Those of one that is gone keep what
+    /// they have until their last member leaves.
+    pub(super) fn change_routes(&mut self, routes: WatchedRoutes) {
+        for channel in self.channels.values_mut() {
+            if let Some(route) = routes.get(&channel.scope) {
+                channel.take_settings(route);
+            }
+        }
+        self.has_new_routes = !routes.watched().is_empty();
+        self.routes = routes;
+    }
+
+    /// The routes with presence.
+    pub(super) fn routes(&self) -> &WatchedRoutes {
+        &self.routes
+    }
+
+    /// A stream of `member` has been opened, on a route that matches `scope`. `route` is what counts if there is none
+    /// any more.
     pub(super) fn join(
         &mut self,
         name: &ChannelName,
         member: &Arc<str>,
-        (settings, prefix_bytes): (&Arc<PresenceSettings>, usize),
+        (scope, route): (&Arc<str>, &WatchedRoute),
         now: Instant,
     ) {
+        // The thread of the stream may not have heard of a reload yet.
+        let route = self.routes.get(scope).unwrap_or(route);
         let channel = self.channels.entry(name.clone()).or_insert_with(|| PresentChannel {
-            settings: Arc::clone(settings),
-            prefix_bytes,
+            scope: Arc::clone(scope),
+            settings: Arc::clone(&route.settings),
+            prefix_bytes: route.prefix_bytes,
             members: HashMap::new(),
             changed: VecDeque::new(),
             is_changed: false,
@@ -68,8 +101,9 @@ impl LocalTable {
             is_renewed: false,
             has_refused: false,
         });
-        // After a reload the newest settings count.
-        channel.settings = Arc::clone(settings);
+        // Where two routes have the channel the newest stream says what counts.
+        channel.scope = Arc::clone(scope);
+        channel.take_settings(route);
         let members = &mut self.members;
         let known = channel.members.entry(Arc::clone(member)).or_insert_with(|| {
             *members += 1;
@@ -116,7 +150,7 @@ impl LocalTable {
 
     /// When there is something to tell: `None`: never; the inner `None`: now.
     pub(super) fn wakes_at(&self) -> Option<Option<Instant>> {
-        if !self.changed.is_empty() {
+        if !self.changed.is_empty() || self.has_new_routes {
             return Some(None);
         }
         let grace = self.graces.first().map(|(at, ..)| *at);
@@ -142,6 +176,7 @@ impl LocalTable {
     /// Takes what the store has to be told, for at most `most` channels and members together.
     pub(super) fn take(&mut self, most: usize, now: Instant) -> Vec<ChannelChange> {
         let (mut left, mut changes) = (most, Vec::new());
+        self.has_new_routes = false;
         while left > 0
             && let Some(name) = self.changed.pop_front()
         {
@@ -205,7 +240,7 @@ impl LocalTable {
             ChangeOutcome::Known(refused) => refused,
             ChangeOutcome::Lost => return self.say_again(&change.name),
         };
-        channel.is_known = !change.is_ending;
+        channel.is_known = change.lease != LeaseChange::Ended;
         channel.has_refused |= !refused.is_empty();
         let mut changed = Vec::new();
         for (place, MemberChange { id, streams, .. }) in change.members.iter().enumerate() {
@@ -282,6 +317,11 @@ impl LocalTable {
 }
 
 impl PresentChannel {
+    fn take_settings(&mut self, route: &WatchedRoute) {
+        self.settings = Arc::clone(&route.settings);
+        self.prefix_bytes = route.prefix_bytes;
+    }
+
     fn change(&self, name: &ChannelName, members: Vec<MemberChange>) -> ChannelChange {
         let leaves = |change: &MemberChange| change.streams.is_none();
         let gone = members.iter().filter(|member| leaves(member)).count();
@@ -290,7 +330,10 @@ impl PresentChannel {
             prefix_bytes: self.prefix_bytes,
             settings: Arc::clone(&self.settings),
             is_beginning: !self.is_known,
-            is_ending: gone == self.members.len(),
+            lease: match gone == self.members.len() {
+                true => LeaseChange::Ended,
+                false => LeaseChange::Renewed,
+            },
             members,
         }
     }
@@ -304,9 +347,11 @@ mod tests {
     use ssegate_hub::ChannelName;
     use tokio::time::Instant;
 
-    use super::{LocalTable, MAX_MEMBERS, RENEWAL};
+    use super::{LocalTable, MAX_MEMBERS, RENEWAL, WatchedRoute, WatchedRoutes};
+    use crate::grip::signature::Secret;
     use crate::route::PresenceSettings;
-    use crate::source::presence::change::{ChangeOutcome, ChannelChange};
+    use crate::source::presence::change::{ChangeOutcome, ChannelChange, LeaseChange};
+    use crate::webhook::Webhook;
 
     const GRACE: Duration = Duration::from_secs(5);
 
@@ -328,7 +373,9 @@ mod tests {
         }
 
         fn join(&mut self, id: &str) {
-            self.table.join(&self.name, &id.into(), (&self.settings, 0), self.now);
+            let settings = Arc::clone(&self.settings);
+            let route = WatchedRoute { settings, prefix_bytes: 0 };
+            self.table.join(&self.name, &id.into(), (&"/news".into(), &route), self.now);
         }
 
         fn leave(&mut self, id: &str) {
@@ -366,7 +413,7 @@ mod tests {
                 .collect();
             members.sort();
             let begins = if change.is_beginning { "+" } else { "" };
-            let ends = if change.is_ending { "-" } else { "" };
+            let ends = if change.lease == LeaseChange::Ended { "-" } else { "" };
             format!("{begins}{}{ends}{}", change.name, members.concat())
         };
         changes.iter().map(one).collect::<Vec<_>>().join("; ")
@@ -493,6 +540,54 @@ mod tests {
         assert_eq!(desk.tell(), "news a=1");
     }
 
+    /// The route of the desk, which tells with this key.
+    fn telling(byte: u8) -> WatchedRoute {
+        let key = Secret::new(vec![byte; 32]).expect("long enough");
+        let webhook = Webhook { url: "http://a.example/".parse().expect("a URL"), key };
+        let on_vacated = Some(Arc::new(webhook));
+        let settings = PresenceSettings { grace: GRACE, on_vacated, ..PresenceSettings::default() };
+        WatchedRoute { settings: Arc::new(settings), prefix_bytes: 0 }
+    }
+
+    #[test]
+    fn after_a_reload_the_new_settings_of_the_route_count() {
+        let (old, new) = (telling(b'o'), telling(b'n'));
+        let routes = |route: Option<&WatchedRoute>| {
+            WatchedRoutes::new(route.cloned().map(|route| ("/news".into(), route)).into_iter())
+        };
+        let mut desk = Desk::new();
+        desk.settings = Arc::clone(&old.settings);
+        desk.table.change_routes(routes(Some(&old)));
+        assert_eq!(desk.table.wakes_at(), Some(None), "somebody else's channels may be due");
+        desk.join("a");
+        assert_eq!(
+            (desk.tell().as_str(), desk.table.wakes_at().flatten().is_some()),
+            ("+news a=1", true)
+        );
+        desk.table.change_routes(routes(Some(&new)));
+        let watched = |desk: &Desk| -> Vec<_> {
+            desk.table.routes().watched().iter().map(|route| Arc::clone(&route.settings)).collect()
+        };
+        assert_eq!(watched(&desk), [Arc::clone(&new.settings)], "the new key alone signs");
+        desk.leave("a");
+        desk.pass(GRACE);
+        // A thread that has not heard of the reload.
+        desk.join("b");
+        let changes = desk.take();
+        assert_eq!(told(&changes), "news a=gone b=1");
+        assert_eq!(changes[0].settings, new.settings);
+        desk.table.settle(&changes[0], &ChangeOutcome::Known(Vec::new()), desk.now);
+        desk.table.change_routes(routes(None));
+        assert!(watched(&desk).is_empty(), "nobody asks for what a removed route told");
+        desk.leave("b");
+        desk.pass(GRACE);
+        let changes = desk.take();
+        assert_eq!(
+            (told(&changes[..1]).as_str(), &changes[0].settings),
+            ("news- b=gone", &new.settings)
+        );
+    }
+
     #[test]
     fn a_large_channel_is_told_in_parts() {
         let mut desk = Desk::new();
@@ -502,7 +597,7 @@ mod tests {
         let changes = desk.take();
         let sizes: Vec<usize> = changes.iter().map(|change| change.members.len()).collect();
         assert_eq!(sizes, [MAX_MEMBERS, 1]);
-        assert!(changes.iter().all(|change| !change.is_ending));
+        assert!(changes.iter().all(|change| change.lease == LeaseChange::Renewed));
         for change in &changes {
             desk.table.settle(change, &ChangeOutcome::Known(Vec::new()), desk.now);
         }

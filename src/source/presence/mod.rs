@@ -17,7 +17,7 @@ mod registry;
 mod transition;
 mod watched;
 
-pub(crate) use change::{ChangeOutcome, ChannelChange, MemberChange};
+pub(crate) use change::{ChangeOutcome, ChannelChange, LeaseChange, MemberChange};
 pub(crate) use event::shown_name;
 pub(crate) use lookup::PresenceLookup;
 pub use lookup::{ChannelPresence, PresenceAway, PresentMember};

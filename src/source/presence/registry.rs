@@ -26,7 +26,6 @@ pub struct Presence(Arc<PresenceShared>);
 
 struct PresenceShared {
     table: Mutex<LocalTable>,
-    watched: Mutex<WatchedRoutes>,
     // The table has something to tell, or will have at another time than before.
     news: Notify,
     lookups: mpsc::Sender<PresenceLookup>,
@@ -53,8 +52,7 @@ impl Presence {
     pub(crate) fn new(router: &Router, metrics: Metrics) -> Self {
         let (lookups, asked) = mpsc::channel(MAX_LOOKUPS);
         Self(Arc::new(PresenceShared {
-            table: Mutex::default(),
-            watched: Mutex::new(WatchedRoutes::of(router)),
+            table: Mutex::new(LocalTable::new(WatchedRoutes::of(router))),
             news: Notify::new(),
             lookups,
             asked: Mutex::new(Some(asked)),
@@ -71,22 +69,24 @@ impl Presence {
         asked.map(|lookups| (PresenceWork(self.clone()), lookups))
     }
 
-    /// A stream of `member` is open, on these channels of a route. `prefix_bytes` is the length of what clients do
-    /// not see of their names.
+    /// After a reload: what counts now.
+    pub(crate) fn change_routes(&self, router: &Router) {
+        self.change(|table| table.change_routes(WatchedRoutes::of(router)));
+    }
+
+    /// A stream of `member` is open, on these channels of a route that matches `scope`. `prefix_bytes` is the length of
+    /// what clients do not see of their names.
     pub fn join(
         &self,
         channels: Box<[ChannelName]>,
         member: &str,
-        (settings, prefix_bytes): (&Arc<PresenceSettings>, usize),
+        (scope, settings, prefix_bytes): (&Arc<str>, &Arc<PresenceSettings>, usize),
     ) -> PresentStream {
         let (now, member) = (Instant::now(), Arc::from(member));
-        if settings.on_vacated.is_some() {
-            let mut watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
-            watched.add(settings, prefix_bytes);
-        }
+        let route = WatchedRoute { settings: Arc::clone(settings), prefix_bytes };
         self.change(|table| {
             for channel in &channels {
-                table.join(channel, &member, (settings, prefix_bytes), now);
+                table.join(channel, &member, (scope, &route), now);
             }
         });
         PresentStream { presence: self.clone(), channels, member }
@@ -166,14 +166,12 @@ impl PresenceWork {
 
     /// Whether channels are watched for gateways that have died.
     pub(crate) fn is_watching(&self) -> bool {
-        let watched = self.0.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        !watched.all().is_empty()
+        !self.0.lock().routes().watched().is_empty()
     }
 
     /// The routes whose channels are watched.
     pub(crate) fn watched(&self) -> Vec<WatchedRoute> {
-        let watched = self.0.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.all().to_vec()
+        self.0.lock().routes().watched().to_vec()
     }
 
     /// What the store has to be told now, for at most so many channels and members. Each has to be

@@ -1,13 +1,12 @@
-//! The routes whose channels are watched, also for gateways that have died.
+//! The routes with presence, as they are configured now: what counts for their channels, and which are watched, also
+//! for gateways that have died.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::route::{PresenceSettings, Router};
 
-/// Routes that are watched, at most.
-const MAX_WATCHED: usize = 64;
-
-/// A route that tells somebody when a channel is vacated.
+/// A route with presence.
 #[derive(Clone, Debug)]
 pub(crate) struct WatchedRoute {
     /// The settings of the route.
@@ -16,35 +15,50 @@ pub(crate) struct WatchedRoute {
     pub(crate) prefix_bytes: usize,
 }
 
-/// The routes that tell somebody when a channel is vacated, each webhook once.
+/// All routes with presence.
 #[derive(Debug, Default)]
-pub(super) struct WatchedRoutes(Vec<WatchedRoute>);
+pub(super) struct WatchedRoutes {
+    // By what they match, which a reload does not change.
+    by_scope: HashMap<Arc<str>, WatchedRoute>,
+    // Those that tell somebody when a channel is vacated, each webhook once.
+    watched: Vec<WatchedRoute>,
+}
 
 impl WatchedRoutes {
     /// Those of `router`.
     pub(super) fn of(router: &Router) -> Self {
-        let mut watched = Self::default();
-        for route in router.routes() {
-            if let (Some(presence), Some(channels)) = (&route.presence, &route.channels) {
-                watched.add(presence.settings(), channels.prefix_bytes());
+        let presence = router.routes().iter().filter_map(|route| {
+            let (presence, channels) = (route.presence.as_ref()?, route.channels.as_ref()?);
+            let (settings, prefix_bytes) =
+                (Arc::clone(presence.settings()), channels.prefix_bytes());
+            Some((Arc::clone(&route.scope), WatchedRoute { settings, prefix_bytes }))
+        });
+        Self::new(presence)
+    }
+
+    /// These, each with what it matches.
+    pub(super) fn new(routes: impl Iterator<Item = (Arc<str>, WatchedRoute)>) -> Self {
+        let mut all = Self::default();
+        for (scope, route) in routes {
+            let is_known = |other: &WatchedRoute| {
+                other.settings.on_vacated == route.settings.on_vacated
+                    && other.prefix_bytes == route.prefix_bytes
+            };
+            if route.settings.on_vacated.is_some() && !all.watched.iter().any(is_known) {
+                all.watched.push(route.clone());
             }
+            all.by_scope.insert(scope, route);
         }
-        watched
+        all
     }
 
-    /// Adds a route, which may have come with a reload.
-    pub(super) fn add(&mut self, settings: &Arc<PresenceSettings>, prefix_bytes: usize) {
-        let is_known = |route: &WatchedRoute| {
-            route.settings.on_vacated == settings.on_vacated && route.prefix_bytes == prefix_bytes
-        };
-        let is_full = self.0.len() >= MAX_WATCHED;
-        if settings.on_vacated.is_some() && !is_full && !self.0.iter().any(is_known) {
-            self.0.push(WatchedRoute { settings: Arc::clone(settings), prefix_bytes });
-        }
+    /// The route that matches this; `None`: there is none any more.
+    pub(super) fn get(&self, scope: &str) -> Option<&WatchedRoute> {
+        self.by_scope.get(scope)
     }
 
-    /// All of them.
-    pub(super) fn all(&self) -> &[WatchedRoute] {
-        &self.0
+    /// Those that tell somebody when a channel is vacated.
+    pub(super) fn watched(&self) -> &[WatchedRoute] {
+        &self.watched
     }
 }

@@ -16,11 +16,13 @@ use super::keyed::KeyedConnection;
 use super::location::ShownAddress;
 use super::presence;
 use super::problem::RedisProblem;
+use super::recorded;
 use super::sentinel::Sentinels;
 use super::sentinel_watch;
 use super::server::RedisServer;
 use super::session::describe;
 use crate::route::PresenceSettings;
+use crate::source::recorded::RecordedSettings;
 
 /// What the gateway reads from Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub enum RedisRead {
     Fleet,
     /// Who listens, on a route with these settings.
     Presence(Arc<PresenceSettings>),
+    /// What is recorded, and the marks of gateways.
+    Recorded(RecordedSettings),
 }
 
 /// What was found out about a Redis server.
@@ -110,6 +114,11 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
             RedisRead::Sharded(name) => subscribe_sharded(server, name).await,
             RedisRead::Fleet => Ok(()),
             RedisRead::Presence(settings) => presence::inspect(&mut commands, settings).await,
+            RedisRead::Recorded(settings) => {
+                let marks = subscribe(&mut pubsub, &recorded::marks()?).await;
+                inspection.refused.extend(refusal(marks)?);
+                recorded::inspect(&mut commands, settings).await
+            }
             RedisRead::Stream(name) => read_stream(&mut keyed, name).await,
             RedisRead::Control(name) => {
                 let followed = Subscription { name: name.clone(), is_pattern: false };

@@ -232,3 +232,44 @@ async fn the_channels_of_gateways_that_have_all_died_are_vacated_by_the_next_one
     assert_eq!(taken(&receiver).await, OCCUPIED);
     drop((ann, one));
 }
+
+#[tokio::test]
+async fn a_channel_that_is_due_for_another_webhook_keeps_the_members_of_this_gateway() {
+    let redis = Redis::start().await;
+    let receiver = Upstream::start().await;
+    let route = |path: &str| {
+        let url = format!("http://{}{path}", receiver.address());
+        format!(
+            "- {{ path: \"{path}/{{channel}}\", events: {{ channels: [\"{{channel}}\"] }}, \
+             presence: {{ identify: \"{{auth.id}}\", on_vacated: \"{url}\", key: {KEY} }} }}\n"
+        )
+    };
+    let routes = format!("{}{}", route("/one"), route("/two"));
+    let gateway = Gateway::build(&redis).settings(&jwt("")).routes(&routes).start().await;
+    let of = async || redis.command::<Vec<String>>(&["KEYS", "ssegate:presence:due:*"]).await;
+    let _ann = listen(&gateway, "ann", "/one/news").await;
+    eventually(SOON, "the channel is noted for one", async || of().await.len() == 1).await;
+    let first = of().await.remove(0);
+    // The same member, so that only the webhook of the channel changes.
+    let _again = listen(&gateway, "ann", "/two/news").await;
+    eventually(SOON, "the channel is noted for two", async || of().await.len() == 2).await;
+    redis.command::<i64>(&["ZADD", &first, "0", "news"]).await;
+    let is_due_over = async || redis.command::<i64>(&["ZCARD", &first]).await == 0;
+    eventually(4 * SOON, "what was due is over", is_due_over).await;
+    let leases = redis.command::<String>(&["HGET", "ssegate:presence:{news}", "g"]).await;
+    assert!(leases.contains('='), "this gateway still has its lease: {leases:?}");
+    becomes(&gateway, "/one/news/presence", &[("ann", 2)]).await;
+}
+
+#[tokio::test]
+async fn a_reload_counts_for_who_is_there_already() {
+    let redis = Redis::start().await;
+    let receiver = Upstream::start().await;
+    let gateway = gateway(&redis, &redis.url(), &receiver).await;
+    let ann = listen(&gateway, "ann", "/events/news").await;
+    assert_eq!(taken(&receiver).await, OCCUPIED);
+    gateway.rewrite(|yaml| yaml.replace("/vacated", "/left"));
+    assert!(gateway.reload().await);
+    drop(ann);
+    assert_eq!(taken(&receiver).await, "/left channel_vacated news");
+}

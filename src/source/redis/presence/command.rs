@@ -5,7 +5,7 @@ use ssegate_hub::ChannelName;
 use ssegate_resp::Value;
 
 use crate::source::presence::{
-    ChangeOutcome, ChannelChange, ChannelPresence, PresentMember, shown_name,
+    ChangeOutcome, ChannelChange, ChannelPresence, LeaseChange, PresentMember, shown_name,
 };
 use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::SourceError;
@@ -76,7 +76,11 @@ pub(super) fn queue_update(
         let shown = shown_name(change.name.as_str(), change.prefix_bytes);
         words.extend([
             flag(change.is_beginning),
-            flag(change.is_ending),
+            word(match change.lease {
+                LeaseChange::Renewed => "1",
+                LeaseChange::Ended => "0",
+                LeaseChange::Kept => "k",
+            }),
             text(change.settings.max_members),
             text(kept),
             topic.map_or_else(Bytes::new, text),

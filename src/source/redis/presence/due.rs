@@ -13,7 +13,7 @@ use ssegate_resp::Value;
 
 use super::command::{self, LEASE_MILLIS, PresenceTeller, millis, read_reply};
 use crate::route::PresenceSettings;
-use crate::source::presence::{ChannelChange, WatchedRoute};
+use crate::source::presence::{ChannelChange, LeaseChange, WatchedRoute};
 use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::SourceError;
 use crate::webhook::{WebhookEvent, Webhooks};
@@ -127,7 +127,8 @@ async fn due(
         prefix_bytes: route.prefix_bytes,
         settings: Arc::clone(&route.settings),
         is_beginning: true,
-        is_ending: true,
+        // It may have members here, through another route.
+        lease: LeaseChange::Kept,
         members: Vec::new(),
     };
     Ok(names.iter().filter_map(name).map(change).collect())

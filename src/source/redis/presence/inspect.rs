@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::command::{self, PresenceTeller, REPLIES, read_reply};
 use super::due;
 use crate::route::PresenceSettings;
-use crate::source::presence::{ChannelChange, MemberChange};
+use crate::source::presence::{ChannelChange, LeaseChange, MemberChange};
 use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::SourceError;
 
@@ -24,16 +24,16 @@ pub(in super::super) async fn inspect(
     let name = ChannelName::new(CHANNEL).map_err(|error| unexpected(&error))?;
     let gateway: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
     let teller = PresenceTeller { gateway: &gateway, may_end: true };
-    let change = |is_ending: bool, streams| ChannelChange {
+    let change = |lease, streams| ChannelChange {
         name: name.clone(),
         prefix_bytes: 0,
         settings: Arc::clone(settings),
         is_beginning: true,
-        is_ending,
+        lease,
         members: vec![MemberChange { id: CHANNEL.into(), streams, since: Instant::now() }],
     };
     // It comes and goes in one step.
-    let changes = [change(false, Some(1)), change(true, None)];
+    let changes = [change(LeaseChange::Renewed, Some(1)), change(LeaseChange::Ended, None)];
     command::queue_update(connection, teller, &changes);
     command::queue_members(connection, &name);
     command::queue_count(connection, &name);

@@ -3,7 +3,8 @@
 -- KEYS: a hash for each channel. Its field "g" has the leases of the gateways that have members there, as
 -- gateway=end. Its fields "m" + name have the members: since, then gateway:streams for each gateway.
 -- ARGV: the gateway, its lease in milliseconds, whether leases of others may end; then for each channel: whether
--- it may be unknown here that this gateway has members, whether it has none after this, the most members, the
+-- it may be unknown here that this gateway has members, what becomes of its lease (1: it has members after this, 0: it
+-- has none, k: it only looks for those that have ended, and what it has stays as it is), the most members, the
 -- milliseconds for which it is kept when nobody speaks of it, the channel of events or nothing, its name in JSON,
 -- the number of members, and for each its name, its streams or "-", and the milliseconds since it came.
 -- Returns for each channel: "L" if what this gateway has said is lost, and nothing was changed; else "K", with
@@ -15,12 +16,14 @@ local function text(number) return string.format('%.0f', number) end
 local gateway, lease, may_end = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local replies, at = {}, 4
 for place, key in ipairs(KEYS) do
-  local begins, ends, most = ARGV[at] == '1', ARGV[at + 1] == '1', tonumber(ARGV[at + 2])
+  local begins, own, most = ARGV[at] == '1', ARGV[at + 1], tonumber(ARGV[at + 2])
   local kept, topic, shown, changes = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], tonumber(ARGV[at + 6])
   at = at + 7
   local leases, ended, has_ended, known = {}, {}, false, false
   for name, till in string.gmatch(redis.call('HGET', key, 'g') or '', '(%w+)=(%d+)') do
-    if name == gateway then known = true
+    if name == gateway then
+      known = true
+      if own == 'k' then leases[#leases + 1] = name .. '=' .. till end
     elseif may_end and tonumber(till) <= now then ended[name], has_ended = true, true
     else leases[#leases + 1] = name .. '=' .. till end
   end
@@ -92,7 +95,7 @@ for place, key in ipairs(KEYS) do
         end
       end
     end
-    if not ends then leases[#leases + 1] = gateway .. '=' .. text(now + lease) end
+    if own == '1' then leases[#leases + 1] = gateway .. '=' .. text(now + lease) end
     if #leases == 0 and count == 0 then
       redis.call('DEL', key)
     else

@@ -8,6 +8,7 @@
 
 mod book;
 mod channel;
+mod inspect;
 mod listener;
 mod members;
 mod pace;
@@ -25,6 +26,7 @@ use tokio::time::{Instant, sleep};
 
 use self::book::RecordBook;
 use self::channel::RecordedPayload;
+pub(super) use self::inspect::{inspect, marks};
 use self::listener::{ListeningEnd, RecordListener};
 use self::past::{PastRead, PastReader, ReadPast};
 use self::writer::RecordWriter;
