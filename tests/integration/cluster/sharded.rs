@@ -131,8 +131,10 @@ async fn six_moves(set: &ClusterSet, gateway: &Gateway) {
             && set.nodes[to].role().await.as_deref() == Some("slave")
     })
     .await;
+    // One gap where the old owner unsubscribes, and another if it took the subscription once more, as a replica, before
+    // the nodes named the new owner.
     let read = read_until_heard(set, &mut moved, channel).await;
-    assert!(read.iter().filter(|data| data.starts_with("gap")).count() <= 1, "{read:?}");
+    assert!(read.iter().filter(|data| data.starts_with("gap")).count() <= 2, "{read:?}");
     hears(set, &mut stays, &other_channel, "stays again").await;
 
     // 4: a replica moves to another master, which is nothing to those who listen to masters.
