@@ -242,7 +242,7 @@ mod tests {
         let settings = config::parse(yaml, "gateway.yaml", &|_| None).expect("a valid file");
         let reads = reads(&settings).expect("routes");
         let is_recorded = |read: &&RedisRead| matches!(read, RedisRead::Recorded(_));
-        assert_eq!((reads.len(), reads.iter().filter(is_recorded).count()), (4, 1), "{reads:?}");
+        assert_eq!((reads.len(), reads.iter().filter(is_recorded).count()), (5, 1), "{reads:?}");
     }
 
     #[test]

@@ -262,7 +262,11 @@ async fn check_tries_what_recorded_channels_need() {
         ("eval", &["-eval"], "refused EVAL, with which channels are recorded: NOPERM"),
         ("set", &["-set"], "refused SET, with which channels are recorded: ERR"),
         ("append", &["-xadd"], "refused XADD, with which channels are recorded: ERR"),
-        ("keys", &["resetkeys", "~news"], "refused EVAL, with which channels are recorded: NOPERM"),
+        (
+            "keys",
+            &["resetkeys", "~news"],
+            "refused EVALSHA, with which channels are recorded: NOPERM",
+        ),
         (
             "marks",
             &["resetchannels", "&x:*", "&ssegate:check:*"],
