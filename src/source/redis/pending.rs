@@ -37,8 +37,34 @@ impl PendingCommands {
         self.0.push_back(command);
     }
 
-    /// Queues a command, or several, for these subscriptions: `plain` for channels and `pattern` for patterns.
-    pub(super) fn queue(
+    /// Queues `SUBSCRIBE` and `PSUBSCRIBE` for these subscriptions.
+    pub(super) fn subscribe(
+        &mut self,
+        connection: &mut RedisConnection,
+        subscriptions: Vec<Subscription>,
+    ) {
+        let commands = ["SUBSCRIBE", "PSUBSCRIBE"];
+        self.queue(connection, subscriptions, commands, PubSubCommand::Subscribe);
+    }
+
+    /// Queues `UNSUBSCRIBE` and `PUNSUBSCRIBE` for these subscriptions.
+    pub(super) fn unsubscribe(
+        &mut self,
+        connection: &mut RedisConnection,
+        subscriptions: Vec<Subscription>,
+    ) {
+        let commands = ["UNSUBSCRIBE", "PUNSUBSCRIBE"];
+        self.queue(connection, subscriptions, commands, PubSubCommand::Unsubscribe);
+    }
+
+    /// Queues a `PING`, whose reply passes the fence with this ticket.
+    pub(super) fn ping(&mut self, connection: &mut RedisConnection, fence: Option<u64>) {
+        connection.queue("PING", [].into_iter());
+        self.push(PubSubCommand::Ping(fence));
+    }
+
+    /// Queues commands for these subscriptions: `plain` for channels and `pattern` for patterns.
+    fn queue(
         &mut self,
         connection: &mut RedisConnection,
         subscriptions: Vec<Subscription>,

@@ -285,8 +285,7 @@ impl<'a> PubSubSession<'a> {
     fn serve_fleet(&mut self, requests: Vec<FleetRequest>) {
         let Some(fleet) = &self.feed.fleet else { return };
         for ticket in requests.into_iter().filter_map(|request| fleet.serve(request)) {
-            self.connection.queue("PING", [].into_iter());
-            self.pending.push(PubSubCommand::Ping(Some(ticket)));
+            self.pending.ping(&mut self.connection, Some(ticket));
         }
     }
 
@@ -336,32 +335,18 @@ impl<'a> PubSubSession<'a> {
             self.feed.state.remove(subscription);
             self.refused.remove(subscription);
         }
-        self.unsubscribe(leave);
+        self.pending.unsubscribe(&mut self.connection, leave);
         let follow = self.without_own(names(follow));
         self.subscribe(follow);
     }
 
     fn subscribe(&mut self, subscriptions: Vec<Subscription>) {
-        self.command(subscriptions, ["SUBSCRIBE", "PSUBSCRIBE"], PubSubCommand::Subscribe);
-    }
-
-    fn unsubscribe(&mut self, subscriptions: Vec<Subscription>) {
-        self.command(subscriptions, ["UNSUBSCRIBE", "PUNSUBSCRIBE"], PubSubCommand::Unsubscribe);
-    }
-
-    fn command(
-        &mut self,
-        subscriptions: Vec<Subscription>,
-        [plain, pattern]: [&str; 2],
-        command: fn(VecDeque<Subscription>) -> PubSubCommand,
-    ) {
-        self.pending.queue(&mut self.connection, subscriptions, [plain, pattern], command);
+        self.pending.subscribe(&mut self.connection, subscriptions);
     }
 
     fn check_liveness(&mut self) -> Result<(), SourceError> {
         if self.silence.check(Instant::now())? && !self.pending.has_ping() {
-            self.connection.queue("PING", [].into_iter());
-            self.pending.push(PubSubCommand::Ping(None));
+            self.pending.ping(&mut self.connection, None);
         }
         Ok(())
     }

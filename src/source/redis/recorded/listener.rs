@@ -1,6 +1,6 @@
 //! The connection that listens: to marks, to what is followed, and to what patterns bring.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl RecordListener {
                 reads = hub.log_reads(SourceKind::Recorded) => self.place(reads),
                 _ = liveness.tick() => {
                     if self.silence.check(Instant::now())? && !self.pending.has_ping() {
-                        self.ping(None);
+                        self.pending.ping(&mut self.connection, None);
                     }
                 }
                 _ = retry.tick() => self.retry_refused(),
@@ -260,7 +260,7 @@ impl RecordListener {
             }
         }
         drop(book);
-        self.command(leave, ["UNSUBSCRIBE", "PUNSUBSCRIBE"], PubSubCommand::Unsubscribe);
+        self.pending.unsubscribe(&mut self.connection, leave);
         self.subscribe(follow);
     }
 
@@ -281,7 +281,7 @@ impl RecordListener {
             } else {
                 self.next_fence += 1;
                 self.fenced.insert(self.next_fence, call);
-                self.ping(Some(self.next_fence));
+                self.pending.ping(&mut self.connection, Some(self.next_fence));
             }
         }
     }
@@ -292,22 +292,8 @@ impl RecordListener {
         }
     }
 
-    fn ping(&mut self, fence: Option<u64>) {
-        self.connection.queue("PING", [].into_iter());
-        self.pending.push(PubSubCommand::Ping(fence));
-    }
-
     fn subscribe(&mut self, subscriptions: Vec<Subscription>) {
-        self.command(subscriptions, ["SUBSCRIBE", "PSUBSCRIBE"], PubSubCommand::Subscribe);
-    }
-
-    fn command(
-        &mut self,
-        subscriptions: Vec<Subscription>,
-        [plain, pattern]: [&str; 2],
-        command: fn(VecDeque<Subscription>) -> PubSubCommand,
-    ) {
-        self.pending.queue(&mut self.connection, subscriptions, [plain, pattern], command);
+        self.pending.subscribe(&mut self.connection, subscriptions);
     }
 }
 
