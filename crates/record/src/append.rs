@@ -2,14 +2,14 @@
 //!
 //! The gateway has this rule as a script in Redis, which a test compares with [`AppendRequest::apply`].
 
-use crate::{RecordId, RecordRule};
+use crate::{RecordId, RecordRule, ReferenceLog};
 
 /// What has to be appended to a log, in ascending order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AppendRequest<P> {
     /// The gateway has received everything after this id.
     pub since: RecordId,
-    /// Where the log ends before `since`, a gap goes in front: nobody else has appended what is missing.
+    /// If the log ends before `since`, a gap is appended first: no other gateway has appended what is missing.
     pub may_gap: bool,
     /// What follows `since`. May be empty: then it is asked only how far the log reaches.
     pub items: Vec<(RecordId, LogItem<P>)>,
@@ -33,62 +33,34 @@ pub struct AppendAnswer {
     pub is_missing: bool,
 }
 
-/// A log, as the script sees it.
-pub trait LogStore<P> {
-    /// Its newest id; zero where there is no log.
-    fn top(&self) -> RecordId;
-    /// Appends a message, or a gap (`None`): something may be missing before it. It has a new top.
-    fn add(&mut self, id: RecordId, message: Option<&P>);
-    /// Moves the top, and appends nothing.
-    fn seal(&mut self, id: RecordId);
-}
-
-impl<P> AppendRequest<P> {
+impl<P: Clone> AppendRequest<P> {
     /// Does with `log` what the script does.
-    pub fn apply(&self, log: &mut impl LogStore<P>) -> AppendAnswer {
-        let is_behind = log.top() < self.since && RecordRule::ReachesSince.holds();
+    pub fn apply(&self, log: &mut ReferenceLog<P>) -> AppendAnswer {
+        let is_behind = log.top < self.since && RecordRule::ReachesSince.holds();
         let seals_only = self.items.iter().all(|(_, item)| matches!(item, LogItem::Seal));
         let is_exempt = seals_only && !RecordRule::SealReachesSince.holds();
         if is_behind && !is_exempt {
             if !self.may_gap {
-                return AppendAnswer { top: log.top(), is_missing: true };
+                return AppendAnswer { top: log.top, is_missing: true };
             }
             log.add(self.since, None);
         }
         for (id, item) in &self.items {
-            if *id > log.top() || !RecordRule::NotBehindTop.holds() {
+            if *id > log.top || !RecordRule::NotBehindTop.holds() {
                 match item {
-                    LogItem::Message(message) => log.add(*id, Some(message)),
-                    LogItem::Seal => log.seal(*id),
+                    LogItem::Message(message) => log.add(*id, Some(message.clone())),
+                    LogItem::Seal => log.top = *id,
                 }
             }
         }
-        AppendAnswer { top: log.top(), is_missing: false }
+        AppendAnswer { top: log.top, is_missing: false }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{AppendAnswer, AppendRequest, LogItem, LogStore};
-    use crate::RecordId;
-
-    #[derive(Default)]
-    struct Entries(Vec<(RecordId, Option<char>)>, RecordId);
-
-    impl LogStore<char> for Entries {
-        fn top(&self) -> RecordId {
-            self.1
-        }
-
-        fn add(&mut self, id: RecordId, message: Option<&char>) {
-            self.0.push((id, message.copied()));
-            self.1 = id;
-        }
-
-        fn seal(&mut self, id: RecordId) {
-            self.1 = id;
-        }
-    }
+    use super::{AppendAnswer, AppendRequest, LogItem};
+    use crate::{RecordId, ReferenceLog};
 
     fn id(mark: u64, k: u64) -> RecordId {
         RecordId { mark, k }
@@ -103,7 +75,7 @@ mod tests {
 
     #[test]
     fn each_message_is_appended_once_and_in_order() {
-        let mut log = Entries::default();
+        let mut log = ReferenceLog::default();
         let one = AppendRequest {
             may_gap: true,
             ..request(id(5, 0), &[(id(5, 1), 'a'), (id(5, 2), 'b')])
@@ -112,29 +84,29 @@ mod tests {
         one.apply(&mut log);
         two.apply(&mut log);
         one.apply(&mut log);
-        let texts: String = log.0.iter().map(|(_, message)| message.unwrap_or('?')).collect();
+        let texts: String = log.entries.iter().map(|(_, message)| message.unwrap_or('?')).collect();
         assert_eq!(texts, "?abc");
     }
 
     #[test]
     fn a_log_that_ends_too_early_is_left_alone_until_there_may_be_a_gap() {
-        let mut log = Entries::default();
-        log.add(id(5, 3), Some(&'a'));
+        let mut log = ReferenceLog::default();
+        log.add(id(5, 3), Some('a'));
         let late = request(id(7, 0), &[(id(7, 1), 'b')]);
         assert_eq!(late.apply(&mut log), AppendAnswer { top: id(5, 3), is_missing: true });
-        assert_eq!(log.0.len(), 1);
+        assert_eq!(log.entries.len(), 1);
         let late = AppendRequest { may_gap: true, ..late };
         assert_eq!(late.apply(&mut log), AppendAnswer { top: id(7, 1), is_missing: false });
-        assert_eq!(log.0[1..], [(id(7, 0), None), (id(7, 1), Some('b'))]);
+        assert_eq!(log.entries[1..], [(id(7, 0), None), (id(7, 1), Some('b'))]);
     }
 
     #[test]
     fn a_seal_moves_the_top_and_adds_nothing() {
-        let mut log = Entries::default();
-        log.add(id(5, 3), Some(&'a'));
+        let mut log = ReferenceLog::default();
+        log.add(id(5, 3), Some('a'));
         let answer = request(id(5, 3), &[(id(7, 0), '|')]).apply(&mut log);
-        assert_eq!((answer.top, log.0.len()), (id(7, 0), 1));
+        assert_eq!((answer.top, log.entries.len()), (id(7, 0), 1));
         let late = request(id(7, 0), &[(id(7, 1), 'b')]).apply(&mut log);
-        assert_eq!((late.is_missing, log.0.len()), (false, 2));
+        assert_eq!((late.is_missing, log.entries.len()), (false, 2));
     }
 }

@@ -1,6 +1,6 @@
 //! Redis, the gateways, and what is on its way between them.
 
-use ssegate_record::{AppendAnswer, AppendKind, AppendRequest, LogStore, RecordId};
+use ssegate_record::{AppendAnswer, AppendKind, AppendRequest, RecordId, ReferenceLog};
 use stateright::{Model, Property};
 
 use crate::action::Action;
@@ -41,28 +41,6 @@ pub(crate) enum Sent {
     Mark(u64),
 }
 
-/// The log: the messages, `None` for a gap.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Log {
-    pub(crate) entries: Vec<(RecordId, Option<u8>)>,
-    pub(crate) top: RecordId,
-}
-
-impl LogStore<u8> for Log {
-    fn top(&self) -> RecordId {
-        self.top
-    }
-
-    fn add(&mut self, id: RecordId, message: Option<&u8>) {
-        self.entries.push((id, message.copied()));
-        self.top = id;
-    }
-
-    fn seal(&mut self, id: RecordId) {
-        self.top = id;
-    }
-}
-
 /// A request on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Travelling {
@@ -77,7 +55,7 @@ pub(crate) struct Travelling {
 pub struct World {
     pub(crate) sent: Vec<Sent>,
     pub(crate) last_mark: u64,
-    pub(crate) log: Log,
+    pub(crate) log: ReferenceLog<u8>,
     pub(crate) gateways: Vec<Gateway>,
     pub(crate) travelling: Vec<Travelling>,
     pub(crate) spent: Spent,
@@ -121,7 +99,7 @@ impl Model for RecordModel {
             sent: Vec::new(),
             // Room for the marks of a server whose clock has gone back.
             last_mark: 10,
-            log: Log::default(),
+            log: ReferenceLog::default(),
             gateways: vec![Gateway::default(); self.bounds.gateways.into()],
             travelling: Vec::new(),
             spent: Spent::default(),

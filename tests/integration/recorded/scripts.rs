@@ -1,32 +1,11 @@
 //! The script that appends does what the model checks.
 
-use ssegate_record::{AppendRequest, LogItem, LogStore, RecordId};
+use ssegate_record::{AppendRequest, LogItem, RecordId, ReferenceLog};
 
 use crate::support::Redis;
 
 const APPEND: &str = include_str!("../../../src/source/redis/recorded/append.lua");
 const MARK: &str = include_str!("../../../src/source/redis/recorded/mark.lua");
-
-#[derive(Default)]
-struct Entries {
-    entries: Vec<(RecordId, Option<u8>)>,
-    top: RecordId,
-}
-
-impl LogStore<u8> for Entries {
-    fn top(&self) -> RecordId {
-        self.top
-    }
-
-    fn add(&mut self, id: RecordId, message: Option<&u8>) {
-        self.entries.push((id, message.copied()));
-        self.top = id;
-    }
-
-    fn seal(&mut self, id: RecordId) {
-        self.top = id;
-    }
-}
 
 fn text(RecordId { mark, k }: RecordId) -> String {
     format!("{mark}-{k}")
@@ -38,7 +17,7 @@ async fn the_script_that_appends_does_what_the_model_checks() {
     let mut rng = fastrand::Rng::with_seed(7);
     for round in 0..150 {
         let key = format!("log{round}");
-        let mut model = Entries::default();
+        let mut model = ReferenceLog::default();
         for _ in 0..rng.usize(1..8) {
             let mut id = RecordId { mark: rng.u64(1..5), k: rng.u64(0..3) };
             let since = id;
