@@ -10,6 +10,7 @@ mod incident;
 mod latency_window;
 mod outages;
 mod response_times;
+mod source;
 mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,8 +24,8 @@ pub use self::backend::{BackendHealth, BackendTls};
 use self::fleet::FleetHealth;
 pub use self::incident::{Incident, date};
 pub use self::outages::Outage;
-use self::outages::Outages;
 pub use self::response_times::ResponseTimes;
+use self::source::SourceHealth;
 pub use self::waiting::{BackendSilence, RequestWait};
 
 /// The health of the gateway. A cheap handle, shared by all threads.
@@ -38,13 +39,10 @@ struct HealthState {
     log_source: SourceHealth,
     // What records channels, if any route has such.
     recording: SourceHealth,
-    has_recording: AtomicBool,
     // The source is the bus inside the gateway: no Redis is involved.
     is_source_embedded: AtomicBool,
-    has_log_source: AtomicBool,
     // What Redis keeps of revocations, if they come from there.
     revocations: SourceHealth,
-    has_revocations: AtomicBool,
     fleet: Mutex<FleetHealth>,
     // Which master the sentinels name, or what is wrong with them; `None`: there are none.
     sentinels: Mutex<Option<Result<String, String>>>,
@@ -61,14 +59,6 @@ struct HealthState {
 
 /// Keyed by route and upstream.
 type BackendMap = HashMap<(Box<str>, Box<str>), Weak<BackendHealth>>;
-
-/// The health of one event source.
-#[derive(Debug, Default)]
-struct SourceHealth {
-    is_ready: AtomicBool,
-    incident: Mutex<Option<Incident>>,
-    outages: Mutex<Outages>,
-}
 
 /// A readiness check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,39 +82,14 @@ pub struct Warning {
     pub detail: String,
 }
 
-impl SourceHealth {
-    fn set_ready(&self, is_ready: bool) {
-        // Load before store: this runs with every batch of events.
-        if self.is_ready.load(Ordering::Relaxed) != is_ready {
-            let now = SystemTime::now();
-            if is_ready {
-                *lock(&self.incident) = None;
-                lock(&self.outages).end(now);
-            } else {
-                lock(&self.outages).begin(now);
-            }
-            self.is_ready.store(is_ready, Ordering::Relaxed);
-        }
-    }
-
-    /// The current problem. A source that is ready may have a recent one, such as a channel name
-    /// that Redis rejects.
-    fn incident(&self) -> Option<Incident> {
-        let is_ready = self.is_ready.load(Ordering::Relaxed);
-        let incident = lock(&self.incident).clone();
-        incident.filter(|incident| !is_ready || incident.is_recent(SystemTime::now()))
-    }
-
-    fn failed(&self, kind: &'static str, error: &str) {
-        let now = SystemTime::now();
-        lock(&self.outages).fail(kind, error);
-        let is_ready = self.is_ready.load(Ordering::Relaxed);
-        match &mut *lock(&self.incident) {
-            Some(incident) if !is_ready || incident.is_recent(now) => {
-                incident.recur(kind, error, now)
-            }
-            ended => *ended = Some(Incident::new(kind, error, now)),
-        }
+impl HealthState {
+    /// The sources beside that of pub/sub, which not every gateway has, and their names.
+    fn further_sources(&self) -> [(&SourceHealth, &'static str); 3] {
+        [
+            (&self.log_source, "Redis Streams"),
+            (&self.recording, "recorded channels"),
+            (&self.revocations, "control channel"),
+        ]
     }
 }
 
@@ -147,7 +112,6 @@ impl Health {
 
     /// Sets whether the source of Redis Streams is connected and reads every stream.
     pub fn set_log_source_ready(&self, is_ready: bool) {
-        self.0.has_log_source.store(true, Ordering::Relaxed);
         self.0.log_source.set_ready(is_ready);
     }
 
@@ -158,7 +122,6 @@ impl Health {
 
     /// Sets whether the channels that are recorded are subscribed.
     pub fn set_recording_ready(&self, is_ready: bool) {
-        self.0.has_recording.store(true, Ordering::Relaxed);
         self.0.recording.set_ready(is_ready);
     }
 
@@ -169,7 +132,6 @@ impl Health {
 
     /// Sets whether the revocations that Redis keeps were read.
     pub fn set_revocations_ready(&self, is_ready: bool) {
-        self.0.has_revocations.store(true, Ordering::Relaxed);
         self.0.revocations.set_ready(is_ready);
     }
 
@@ -270,13 +232,8 @@ impl Health {
 
     /// Whether all sources are ready.
     pub fn is_source_ready(&self) -> bool {
-        let HealthState { source, log_source, recording, revocations, .. } = &*self.0;
-        let HealthState { has_log_source, has_recording, has_revocations, .. } = &*self.0;
-        let is_ready = |source: &SourceHealth| source.is_ready.load(Ordering::Relaxed);
-        is_ready(source)
-            && (!has_log_source.load(Ordering::Relaxed) || is_ready(log_source))
-            && (!has_recording.load(Ordering::Relaxed) || is_ready(recording))
-            && (!has_revocations.load(Ordering::Relaxed) || is_ready(revocations))
+        self.0.source.is_ready()
+            && self.0.further_sources().iter().all(|(source, _)| source.passes())
     }
 
     /// Whether the source is the embedded bus.
@@ -286,17 +243,11 @@ impl Health {
 
     /// The last outages of the sources, each with the name of the source, the newest first.
     pub fn outages(&self) -> Vec<(&'static str, Outage)> {
-        let HealthState { source, log_source, recording, revocations, .. } = &*self.0;
-        let named = [
-            (source, "Redis"),
-            (log_source, "Redis Streams"),
-            (recording, "recorded channels"),
-            (revocations, "control channel"),
-        ];
+        let named = [(&self.0.source, "Redis")].into_iter().chain(self.0.further_sources());
         let outages = |(source, name): (&SourceHealth, &'static str)| {
-            lock(&source.outages).list().into_iter().map(move |outage| (name, outage))
+            source.outages().into_iter().map(move |outage| (name, outage))
         };
-        let mut all: Vec<_> = named.into_iter().flat_map(outages).collect();
+        let mut all: Vec<_> = named.flat_map(outages).collect();
         all.sort_by_key(|(_, outage)| std::cmp::Reverse(outage.began));
         all
     }
@@ -338,16 +289,11 @@ impl Health {
     }
 
     fn source_incidents(&self) -> Option<String> {
-        let HealthState { source, log_source, recording, revocations, .. } = &*self.0;
-        let sources = [
-            (source, ""),
-            (log_source, "Redis Streams: "),
-            (recording, "recorded channels: "),
-            (revocations, "control channel: "),
-        ];
-        let incidents = sources
-            .into_iter()
-            .filter_map(|(source, prefix)| Some(format!("{prefix}{}", source.incident()?)));
+        let further = self.0.further_sources().into_iter();
+        let further =
+            further.filter_map(|(source, name)| Some(format!("{name}: {}", source.incident()?)));
+        let own = self.0.source.incident().map(|incident| incident.to_string());
+        let incidents = own.into_iter().chain(further);
         let incidents = incidents.collect::<Vec<_>>().join("; ");
         match (incidents.is_empty(), self.is_source_ready()) {
             (false, _) => Some(incidents),
