@@ -26,7 +26,7 @@ pub enum GapReason {
     Trimmed,
     /// The client's id is not one of this gateway's, or not of this run.
     UnknownId,
-    /// Nobody recorded what was published meanwhile, or nobody can know.
+    /// What was published meanwhile was not recorded, or may not have been.
     Unrecorded,
     /// The stream of a backend that readers share was away: what the backend sent meanwhile is not known.
     UpstreamAway,

@@ -84,7 +84,7 @@ impl<P: Clone> ChannelRecorder<P> {
         Some(self.counted)
     }
 
-    /// Somebody has to know whether the log is whole up to this mark, which has just come.
+    /// A reader has to know whether the log is complete up to this mark, which has just come.
     pub fn seal(&mut self, mark: u64) {
         if let Some(run) = self.runs.back_mut().filter(|_| self.is_open) {
             run.items.push_back((RecordId::start(mark), LogItem::Seal));
@@ -137,7 +137,7 @@ impl<P: Clone> ChannelRecorder<P> {
         self.runs.iter().find_map(|run| run.items.front()).map(|(id, _)| *id)
     }
 
-    /// The next request, with at most so many items; `None` while one is on its way, and if there is nothing to
+    /// Returns the next request, with at most `most` items; `None` while one is pending, and if there is nothing to
     /// append.
     pub fn request(&mut self, kind: AppendKind, most: usize) -> Option<AppendRequest<P>> {
         if self.is_asked {
@@ -157,8 +157,8 @@ impl<P: Clone> ChannelRecorder<P> {
         Some(AppendRequest { since: run.since, may_gap, items })
     }
 
-    /// Takes the answer to the request, and hands over the items that need not be kept any more: those that the log
-    /// has, and those that it will never have, behind a gap.
+    /// Takes the answer to the request. Calls `taken` with each item that need not be kept any more: the log has it, or
+    /// a gap in its place.
     pub fn answer(&mut self, answer: AppendAnswer, mut taken: impl FnMut(&LogItem<P>)) {
         self.is_asked = false;
         if answer.is_missing {

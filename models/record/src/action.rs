@@ -29,7 +29,7 @@ pub enum Action {
     ExecuteUnseen(usize),
     /// The request is lost on its way, and the gateway has learned it.
     Drop(usize),
-    /// Redis comes back with so many entries of its log, and no marks; its clock has gone back. All connections are lost.
+    /// Redis restarts with this many entries of its log, without marks, and its clock has gone back. All connections are lost.
     Restore(usize),
     /// The same, but nobody notices, and its clock goes on: a key was deleted.
     Forget(usize),

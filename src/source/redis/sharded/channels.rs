@@ -71,7 +71,7 @@ impl ShardedChannels {
 
     /// Some channel is due then.
     fn wake(&mut self, due: Instant) {
-        self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
+        self.next_due = self.next_due.into_iter().chain([due]).min();
     }
 
     /// The channels that are to be asked for now, for each command those of one slot.
@@ -81,11 +81,11 @@ impl ShardedChannels {
         }
         let mut by_slot: BTreeMap<u16, Vec<ChannelName>> = BTreeMap::new();
         let mut commands = Vec::new();
-        self.next_due = None;
+        let mut next_due = None;
         for (name, channel) in &mut self.all {
             let Some(due) = channel.due else { continue };
             if due > now {
-                self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
+                next_due = next_due.into_iter().chain([due]).min();
                 continue;
             }
             channel.due = None;
@@ -94,6 +94,7 @@ impl ShardedChannels {
                 false => by_slot.entry(channel.slot).or_default().push(name.clone()),
             }
         }
+        self.next_due = next_due;
         for (slot, names) in by_slot {
             commands.extend(names.chunks(MAX_NAMES).map(|names| (slot, names.to_vec())));
         }
