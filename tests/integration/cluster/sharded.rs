@@ -149,9 +149,19 @@ async fn six_moves(set: &ClusterSet, gateway: &Gateway) {
     for at in ALL {
         set.nodes[at].try_command(&["CLUSTER", "DELSLOTS", &slot.to_string()]).await;
     }
-    eventually(4 * SOON, "the third master has the slot", async || {
-        set.nodes[third].try_command(&["CLUSTER", "ADDSLOTS", &slot.to_string()]).await
-            || set.nodes[third].try_command(&["SPUBLISH", channel, "probe"]).await
+    eventually(4 * SOON, "the third master has the slot, and all nodes agree", async || {
+        let slot = slot.to_string();
+        let has_it = set.nodes[third].try_command(&["CLUSTER", "ADDSLOTS", &slot]).await
+            || set.nodes[third].try_command(&["SPUBLISH", channel, "probe"]).await;
+        // A node that has not heard of the deletion goes on to believe the newest failover, unless this is newer.
+        set.nodes[third].try_command(&["CLUSTER", "BUMPEPOCH"]).await;
+        let mut agree =
+            has_it && !set.nodes[replica].try_command(&["SPUBLISH", channel, "x"]).await;
+        for at in ALL {
+            let info: String = set.nodes[at].command(&["CLUSTER", "INFO"]).await;
+            agree &= info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384");
+        }
+        agree
     })
     .await;
     let read = read_until_heard(set, &mut moved, channel).await;
