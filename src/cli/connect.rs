@@ -107,7 +107,7 @@ fn check_redis(settings: &Settings) -> Result<(), CliError> {
     let address = server.to_string();
     let reads = reads(settings).map_err(ConnectError::from)?;
     let inspection = block_on(async { Ok(inspect(&server, &reads).await) })?;
-    let Inspection { server: described, refused, notes, fleet } =
+    let Inspection { server: described, refused, notes, risks: _, fleet } =
         inspection.map_err(|error| ConnectError::Unreachable(address.clone(), error.text))?;
     for note in &notes {
         output::to_stderr(format_args!("ssegate: warning: {}", printable(&note.text)));

@@ -424,3 +424,46 @@ async fn limits_and_the_clock_are_compared() {
     let finding = report.says("warning", "clock", " s ahead of that of http://127.0.0.1");
     assert!(finding["mend"].as_str().unwrap().contains("NTP"), "{finding}");
 }
+
+#[tokio::test]
+async fn what_may_make_redis_forget_is_told_where_something_is_kept_in_it() {
+    let redis = Redis::start().await;
+    let doctor = async |route: &str| doctor(&Gateway::build(&redis).route(route), &[]).await;
+    let (about, pubsub) = ("what Redis keeps", "- path: /a\n  events: { channels: [news] }\n");
+    let stream = "- path: /a\n  events: { channels: [log], source: stream }\n";
+    let recorded = "- path: /a\n  events: { channels: [log], source: recorded }\n";
+    let set = async |name: &str, value: &str| {
+        redis.command::<String>(&["CONFIG", "SET", name, value]).await;
+    };
+    set("appendonly", "yes").await;
+    set("maxmemory", "1gb").await;
+    set("maxmemory-policy", "noeviction").await;
+    for route in [pubsub, stream, recorded] {
+        let well = doctor(route).await;
+        assert!(well.findings.iter().all(|it| it["about"] != about), "{:#?}", well.findings);
+    }
+    set("appendonly", "no").await;
+    set("maxmemory-policy", "allkeys-lru").await;
+    for route in [stream, recorded] {
+        let report = doctor(route).await;
+        let evicts = report.says("warning", about, "maxmemory-policy is allkeys-lru");
+        assert!(evicts["mend"].as_str().unwrap().contains("noeviction"), "{evicts}");
+        report.says("warning", about, "appendonly is off");
+    }
+    assert!(doctor(pubsub).await.findings.iter().all(|it| it["about"] != about));
+}
+
+#[tokio::test]
+async fn the_servers_that_take_webhooks_are_tried() {
+    let redis = Redis::start().await;
+    let away = format!("127.0.0.1:{}", free_port());
+    let route = format!(
+        "- path: /a\n  events: {{ channels: [news] }}\n  presence: {{ identify: \"{{auth.id}}\", key: {0}, \
+         on_occupied: \"http://{away}/hooks?secret=x\" }}\n  auth: {{ jwt: {{ keys: {0}, algorithms: HS256 }} }}\n",
+        "presence-presence-presence-presence"
+    );
+    let report = doctor(&Gateway::build(&redis).route(&route), &[]).await;
+    let finding = report.says("error", &format!("upstream http://{away}"), "refused");
+    assert!(finding["mend"].as_str().unwrap().contains("presence.on_occupied"), "{finding}");
+    assert!(!format!("{:?}", report.findings).contains("secret"));
+}

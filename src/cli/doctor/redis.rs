@@ -3,7 +3,9 @@
 use ssegate::auth::fetch_keys;
 use ssegate::config::Settings;
 use ssegate::source::SourceLocation;
-use ssegate::source::redis::{Inspection, RedisProblem, RedisServer, SourceErrorKind, inspect};
+use ssegate::source::redis::{
+    DurabilityRisk, Inspection, RedisProblem, RedisServer, SourceErrorKind, inspect,
+};
 
 use super::finding::Finding;
 use crate::cli::connect::{found, key_sets, permitted, reads};
@@ -48,7 +50,7 @@ async fn of_server(server: &RedisServer, settings: &Settings) -> Vec<Finding> {
         Ok(reads) => reads,
         Err(error) => return vec![Finding::error("routes", error.to_string(), "change the path")],
     };
-    let Inspection { server: described, refused, notes, fleet } =
+    let Inspection { server: described, refused, notes, risks, fleet } =
         match inspect(server, &reads).await {
             Ok(inspection) => inspection,
             Err(error) => {
@@ -66,6 +68,9 @@ async fn of_server(server: &RedisServer, settings: &Settings) -> Vec<Finding> {
     let warning =
         |note: &RedisProblem| Finding::warning(ABOUT, note.to_string(), mend_of_refusal(note));
     findings.extend(notes.iter().map(warning));
+    let at_risk =
+        |risk: &DurabilityRisk| Finding::warning("what Redis keeps", risk.text(), risk.mend());
+    findings.extend(risks.iter().map(at_risk));
     match fleet {
         None => {}
         Some(Ok(())) => {

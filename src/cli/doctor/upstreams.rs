@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use http::header::DATE;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use ssegate::auth::MethodSettings;
 use ssegate::config::Settings;
-use ssegate::route::{ProxySettings, Target};
+use ssegate::route::{ProxySettings, Target, UpstreamAddress, UpstreamTls};
 use tokio::task::JoinSet;
 
 use super::clock::ClockSample;
@@ -19,7 +19,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(5);
 /// How many backends are tried at the same time.
 const MAX_AT_ONCE: usize = 16;
 
-/// The backends of all routes, and those that decide who may, without duplicates.
+/// The backends of all routes, those that decide who may, and those that take webhooks, without duplicates.
 pub(super) fn backends(settings: &Settings) -> Vec<Backend> {
     let mut backends: Vec<Backend> = Vec::new();
     let mut add = |backend: Backend| {
@@ -45,8 +45,27 @@ pub(super) fn backends(settings: &Settings) -> Vec<Backend> {
                 host: None,
             });
         }
+        let presence = route.presence.as_deref();
+        for (name, webhook) in [
+            ("on_occupied", presence.and_then(|it| it.on_occupied.as_deref())),
+            ("on_vacated", presence.and_then(|it| it.on_vacated.as_deref())),
+        ] {
+            let Some(address) = webhook.and_then(|webhook| address_of(&webhook.url)) else {
+                continue;
+            };
+            let key = format!("routes[{index}].presence.{name}");
+            add(Backend { key, address, tls: UpstreamTls::default(), is_http2: false, host: None });
+        }
     }
     backends
+}
+
+/// Where the server of this URL is.
+fn address_of(url: &Uri) -> Option<UpstreamAddress> {
+    let is_tls = url.scheme_str() == Some("https");
+    let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    let host = url.host()?.trim_matches(['[', ']']).to_owned();
+    Some(UpstreamAddress::Tcp { host, port, is_tls })
 }
 
 /// The upstreams of a proxy route.

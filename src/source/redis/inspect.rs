@@ -10,6 +10,7 @@ use ssegate_resp::RespVersion;
 use super::cluster::slot_of;
 use super::connection::{ConnectionKind, RedisConnection};
 use super::control;
+use super::durability::{self, DurabilityRisk};
 use super::error::{SourceError, SourceErrorKind};
 use super::fleet::{self, FleetInspection};
 use super::keyed::KeyedConnection;
@@ -52,6 +53,8 @@ pub struct Inspection {
     pub refused: Vec<RedisProblem>,
     /// What else it refuses.
     pub notes: Vec<RedisProblem>,
+    /// Why entries of streams and recorded channels may be gone after Redis has acknowledged them.
+    pub risks: Vec<DurabilityRisk>,
     /// Whether clients can resume at another gateway, and why not; `None`: that was not asked for.
     pub fleet: Option<Result<(), RedisProblem>>,
 }
@@ -94,6 +97,7 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
         },
         refused: Vec::new(),
         notes: Vec::new(),
+        risks: Vec::new(),
         fleet: None,
     };
     if let Some(sentinels) = server.sentinels()
@@ -101,6 +105,9 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
     {
         let text = format!("sentinels: {problem}");
         inspection.notes.push(RedisProblem { kind: Some(SourceErrorKind::Failover), text });
+    }
+    if reads.iter().any(|read| matches!(read, RedisRead::Stream(_) | RedisRead::Recorded(_))) {
+        inspection.risks = durability::risks(&mut commands).await?;
     }
     // First: in RESP2 a connection with subscriptions takes no INFO.
     if reads.contains(&RedisRead::Fleet) {
