@@ -26,7 +26,7 @@ pub(super) struct SourceParts {
 impl SourceParts {
     /// Starts what sends webhooks.
     pub(super) fn start_webhooks(&self, tasks: &mut Tasks) -> Webhooks {
-        let (webhooks, sender) = Webhooks::new(self.metrics.clone());
+        let (webhooks, sender) = Webhooks::new(self.health.clone(), self.metrics.clone());
         tasks.spawn("the webhooks", sender.run());
         webhooks
     }

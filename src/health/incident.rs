@@ -42,7 +42,12 @@ impl Incident {
 
     /// Whether it occurred in the last ten seconds.
     pub fn is_recent(&self, now: SystemTime) -> bool {
-        now.duration_since(self.last).is_ok_and(|ago| ago < RECENT)
+        self.occurred_within(RECENT, now)
+    }
+
+    /// Whether it occurred within this time before now.
+    pub fn occurred_within(&self, time: Duration, now: SystemTime) -> bool {
+        now.duration_since(self.last).is_ok_and(|ago| ago < time)
     }
 
     /// The number of occurrences.

@@ -9,6 +9,7 @@ mod fleet;
 mod incident;
 mod latency_window;
 mod outages;
+mod recurring;
 mod response_times;
 mod source;
 mod waiting;
@@ -24,6 +25,7 @@ pub use self::backend::{BackendHealth, BackendTls};
 use self::fleet::FleetHealth;
 pub use self::incident::{Incident, date};
 pub use self::outages::Outage;
+use self::recurring::RecurringProblems;
 pub use self::response_times::ResponseTimes;
 use self::source::SourceHealth;
 pub use self::waiting::{BackendSilence, RequestWait};
@@ -55,6 +57,8 @@ struct HealthState {
     key_sets: Mutex<BTreeMap<String, String>>,
     reload: Mutex<Option<Incident>>,
     slow_readers: Mutex<Option<Incident>>,
+    // Of presence, webhooks and logs: streams do not need them.
+    recurring: Mutex<RecurringProblems>,
 }
 
 /// Keyed by route and upstream.
@@ -230,6 +234,17 @@ impl Health {
         *lock(&self.0.slow_readers) = incident;
     }
 
+    /// Records a failure of something that no stream waits for, such as a webhook. It lasts until
+    /// [`Self::works`], or until nothing was heard of it for ten minutes.
+    pub fn failed(&self, about: &str, kind: &'static str, error: &str) {
+        lock(&self.0.recurring).failed(about, kind, error, SystemTime::now());
+    }
+
+    /// Records that it works. Returns whether it had a problem.
+    pub fn works(&self, about: &str) -> bool {
+        lock(&self.0.recurring).works(about)
+    }
+
     /// Whether all sources are ready.
     pub fn is_source_ready(&self) -> bool {
         self.0.source.is_ready()
@@ -331,6 +346,9 @@ impl Health {
             if let Some(incident) = &*lock(incident) {
                 warn(about.to_owned(), incident.to_string());
             }
+        }
+        for (about, incident) in lock(&self.0.recurring).list(SystemTime::now()) {
+            warn(about.to_owned(), incident.to_string());
         }
         warnings
     }

@@ -46,6 +46,18 @@ pub struct Figures {
     pub kept: BTreeMap<String, f64>,
     /// Memory of kept streams, in bytes.
     pub kept_bytes: i64,
+    /// Entries that were added to the logs of recorded channels, and of these gaps.
+    pub recorded: (u64, u64),
+    /// Messages that were delivered and not recorded.
+    pub recorded_dropped: u64,
+    /// What waits to be recorded, in bytes.
+    pub recorded_waiting: i64,
+    /// Members that are known, once for each of their channels.
+    pub members: i64,
+    /// Webhooks and attempts, by result.
+    pub webhooks: BTreeMap<String, f64>,
+    /// Webhooks that wait.
+    pub webhooks_waiting: i64,
     /// Whether Redis is connected; 0 with the embedded bus.
     pub source_connected: i64,
     /// Reconnects to Redis.
@@ -119,6 +131,12 @@ impl Metrics {
             certificate_reloads: sums(&all.certificate_reloads.collect(), "result"),
             kept: by_label(&all.kept_streams.collect()),
             kept_bytes: all.kept_bytes.get(),
+            recorded: (all.recorded_entries.get(), all.recorded_gaps.get()),
+            recorded_dropped: all.recorded_dropped.get(),
+            recorded_waiting: all.recorded_waiting.get(),
+            members: all.presence_members.get(),
+            webhooks: by_label(&all.webhooks.collect()),
+            webhooks_waiting: all.webhooks_waiting.get(),
             source_connected: all.source_connected.get(),
             reconnects: all.source_reconnects.get(),
             fleet_received: all.fleet_received.get(),

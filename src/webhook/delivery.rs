@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::call::WebhookCall;
 use super::queue::WebhookQueue;
 use super::signature::{SIGNATURE, sign};
+use crate::health::Health;
 use crate::http_client::{HttpClient, HttpError};
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
@@ -45,9 +46,17 @@ pub(crate) struct Webhooks {
 pub(crate) struct WebhookSender {
     calls: mpsc::Receiver<WebhookCall>,
     given_up: Rc<GivenUp>,
-    client: std::sync::Arc<HttpClient>,
     queue: WebhookQueue,
+    attempts: Rc<WebhookAttempts>,
+}
+
+/// Sends, and says how it went.
+#[derive(Debug)]
+struct WebhookAttempts {
+    client: std::sync::Arc<HttpClient>,
+    health: Health,
     metrics: Metrics,
+    log: LogLimit,
 }
 
 /// Counts and logs what is given up.
@@ -68,16 +77,28 @@ enum WebhookError {
     Status(StatusCode),
 }
 
+impl WebhookError {
+    /// The kind, for the health.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "http",
+            Self::TimedOut => "timeout",
+            Self::Status(_) => "status",
+        }
+    }
+}
+
 impl Webhooks {
     /// The handle, and the task.
-    pub(crate) fn new(metrics: Metrics) -> (Self, WebhookSender) {
+    pub(crate) fn new(health: Health, metrics: Metrics) -> (Self, WebhookSender) {
         let (sender, calls) = mpsc::channel(MAX_HANDED_OVER);
         let given_up = Rc::new(GivenUp { metrics: metrics.clone(), log: LogLimit::new() });
         let trust = || tls_client::client_config(Trust::SystemRootsAnd(Vec::new()));
         let client = HttpClient::new(trust, RESPONSE_TIMEOUT).into();
+        let attempts = Rc::new(WebhookAttempts { client, health, metrics, log: LogLimit::new() });
         let queue = WebhookQueue::default();
         let handle = Self { calls: sender, given_up: Rc::clone(&given_up) };
-        (handle, WebhookSender { calls, given_up, client, queue, metrics })
+        (handle, WebhookSender { calls, given_up, queue, attempts })
     }
 
     /// Tells it, as soon as its turn comes.
@@ -105,7 +126,7 @@ impl WebhookSender {
                     // A panic of a delivery is none that goes on.
                     let Ok((call, result)) = ended else { continue };
                     match result {
-                        Ok(()) => self.metrics.webhook("delivered"),
+                        Ok(()) => self.attempts.metrics.webhook("delivered"),
                         Err(error) => self.given_up.note(&call, &error.to_string()),
                     }
                     self.queue.finish(&call);
@@ -115,33 +136,51 @@ impl WebhookSender {
                 else => std::future::pending().await,
             };
             while let Some(call) = self.queue.start(&changed) {
-                let (client, metrics) = (std::sync::Arc::clone(&self.client), self.metrics.clone());
+                let attempts = Rc::clone(&self.attempts);
                 running.spawn_local(async move {
-                    let result = deliver(&client, &call, &metrics).await;
+                    let result = attempts.deliver(&call).await;
                     (call, result)
                 });
             }
-            self.metrics.webhooks_waiting(self.queue.waiting());
+            self.attempts.metrics.webhooks_waiting(self.queue.waiting());
         }
     }
 }
 
-/// Tries until the server takes it.
-async fn deliver(
-    client: &std::sync::Arc<HttpClient>,
-    call: &WebhookCall,
-    metrics: &Metrics,
-) -> Result<(), WebhookError> {
-    for wait in WAITS {
-        match attempt(client, call).await {
-            Ok(()) => return Ok(()),
-            Err(error) => tracing::debug!(url = %call.webhook, %error, "a webhook is tried again"),
+impl WebhookAttempts {
+    /// Tries until the server takes it.
+    async fn deliver(&self, call: &WebhookCall) -> Result<(), WebhookError> {
+        for wait in WAITS {
+            match self.attempt(call).await {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    if let Some(held_back) = self.log.pass("webhook", Instant::now()) {
+                        let (url, event, channel) = (&call.webhook, call.event, &call.channel);
+                        tracing::warn!(%url, ?event, %channel, %error, held_back, "a webhook failed; trying again");
+                    }
+                }
+            }
+            self.metrics.webhook("retried");
+            // Between half of it and one and a half: the calls of a server that was away do not come all at once.
+            tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
         }
-        metrics.webhook("retried");
-        // Between half of it and one and a half: the calls of a server that was away do not come all at once.
-        tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
+        self.attempt(call).await
     }
-    attempt(client, call).await
+
+    /// Tries once.
+    async fn attempt(&self, call: &WebhookCall) -> Result<(), WebhookError> {
+        let result = attempt(&self.client, call).await;
+        let about = format!("webhook {}", call.webhook);
+        match &result {
+            Ok(()) => {
+                if self.health.works(&about) {
+                    tracing::info!(url = %call.webhook, "webhooks are taken again");
+                }
+            }
+            Err(error) => self.health.failed(&about, error.kind(), &error.to_string()),
+        }
+        result
+    }
 }
 
 async fn attempt(

@@ -1,8 +1,9 @@
 // The status page, as an operator sees it: live, with and without Redis, in both themes, on a phone, with a keyboard.
 
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { connect } from 'node:http2';
 import { createRequire } from 'node:module';
@@ -219,4 +220,41 @@ test('the page says what a backend does: errors, silence, and when it was away',
   assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth), 'it does not scroll sideways');
   await page.screenshot({ path: join(ARTIFACTS, 'status-backends.png'), fullPage: true });
   assert.deepEqual(page.faults, []);
+});
+
+test('the page says what was recorded, who is known, and which webhooks fail', { timeout: 300_000 }, async (t) => {
+  const redis = await startRedis(t);
+  const home = directory(t);
+  const file = join(home, 'gateway.yaml');
+  const token = 'browser-browser-browser-browser-x';
+  const away = `http://127.0.0.1:${await freePort()}/occupied`;
+  writeFileSync(file, `
+listeners: [{ address: "127.0.0.1:0" }, { address: "127.0.0.1:0", tls: { self_signed: true } }]
+admin: { address: "127.0.0.1:0" }
+redis: { url: "${redis.url}" }
+routes:
+  - path: /room
+    events: { channels: [room], source: recorded }
+    auth: { tokens: [{ name: ann, sha256: ${createHash('sha256').update(token).digest('hex')} }] }
+    presence: { identify: "{auth.id}", on_occupied: "${away}", key: ${token} }
+`);
+  const gateway = await run(t, ['run', '-c', file], home);
+  const page = await openStatus(await openBrowser(t), admin(gateway));
+  const more = () => text(page, '#more');
+  assert.doesNotMatch(await more(), /Recorded|Members|Webhooks/, 'nothing of what is not there');
+  const leave = new AbortController();
+  t.after(() => leave.abort());
+  const room = await fetch(`${gateway.http}/room`, { headers: { authorization: `Bearer ${token}` }, signal: leave.signal });
+  assert.equal(room.status, 200);
+  await eventually('what is published is recorded', async () => {
+    await redis.publish('room', 'hello');
+    return /Recorded\s+[1-9]\d* entries/.test(await more());
+  });
+  await eventually('who listens is known', async () => /Members\s+1 known/.test(await more()));
+  await eventually('what fails is counted', async () => /Webhooks\s+[1-9]\d* tried again/.test(await more()));
+  assert.match(await text(page, '#problem-list'), new RegExp(`^webhook ${away}: .*refused`, 'm'));
+  await page.setViewportSize({ width: 360, height: 800 });
+  assert.deepEqual(await findings(page), []);
+  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth), 'it does not scroll sideways');
+  await page.screenshot({ path: join(ARTIFACTS, 'status-recorded.png'), fullPage: true });
 });

@@ -144,6 +144,14 @@ impl<'a> Reporter<'a> {
             "certificate_reloads": figures.certificate_reloads,
             "kept": {"states": figures.kept, "bytes": figures.kept_bytes},
             "fleet_received": figures.fleet_received,
+            "recorded": {
+                "entries": figures.recorded.0,
+                "gaps": figures.recorded.1,
+                "dropped": figures.recorded_dropped,
+                "waiting": figures.recorded_waiting,
+            },
+            "members": figures.members,
+            "webhooks": {"results": figures.webhooks, "waiting": figures.webhooks_waiting},
         })
     }
 

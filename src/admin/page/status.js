@@ -229,6 +229,18 @@ function left(seconds) {
   return `${format.count(whole)} ${name}${whole === 1 ? '' : 's'}`;
 }
 
+/** What there is of each: `3 entries, 1 of them gaps`. */
+const listed = (parts) => parts.filter(([count]) => count > 0).map(([count, words]) => `${format.count(count)} ${words}`).join(', ');
+
+/** Rows of what only some routes have. */
+function perhaps({ recorded: log, members, webhooks: { results, waiting } }) {
+  return [
+    ['Recorded', listed([[log.entries, 'entries'], [log.gaps, 'of them gaps'], [log.dropped, 'messages not recorded'], [log.waiting, 'bytes wait']])],
+    ['Members', listed([[members, 'known, once for each channel']])],
+    ['Webhooks', listed([[results.delivered, 'delivered'], [results.retried, 'tried again'], [results.given_up, 'given up'], [waiting, 'wait']])],
+  ].filter(([, value]) => value);
+}
+
 function showRest(report) {
   tables.certificates.show(report.certificates.map(({ listener, file, ends }) => {
     const days = (ends - report.now) / 86400;
@@ -239,14 +251,15 @@ function showRest(report) {
   const { success, failure } = report.certificate_reloads;
   find('reloads').hidden = !success && !failure;
   text('reloads', `Read again since the start: ${format.count(success)}${failure ? `; in vain: ${format.count(failure)}` : ''}.`);
-  const kept = Object.entries(report.kept.states).filter(([, streams]) => streams > 0);
+  const kept = listed(Object.entries(report.kept.states).map(([state, streams]) => [streams, state]));
   const fleet = report.checks.find((check) => check.name === 'fleet');
   const fleetProblem = report.warnings.find((warning) => warning.about === 'fleet');
   const rows = [
     ['Subscriptions', `${format.count(report.subscriptions)}: the channels of all open streams`],
     ['Gaps', reasons(report.gaps, 'no stream was told that events may be missing')],
     ['Events dropped', reasons(report.dropped, 'none')],
-    ['Kept streams', kept.length ? `${kept.map(([state, streams]) => `${format.count(streams)} ${state}`).join(', ')}; ${size(report.kept.bytes)}` : 'none'],
+    ['Kept streams', kept ? `${kept}; ${size(report.kept.bytes)}` : 'none'],
+    ...perhaps(report),
     ['Fleet', fleetProblem?.detail ?? fleet?.detail ?? 'on its own'],
     ['Connections', Object.entries(report.connections).filter(([, open]) => open).map(([protocol, open]) => `${format.count(open)} ${names[protocol] ?? protocol}`).join(', ') || 'none'],
     ['Listens on', report.urls.join('  ')],

@@ -43,6 +43,10 @@ async fn without_the_right_to_keys_presence_says_so_once_and_streams_go_on() {
     // It is tried again, and said once.
     gateway.counts("ssegate_redis_errors_total", &["kind=\"permission\""], 2.0).await;
     assert_eq!(gateway.log().matches("presence does not work").count(), 1);
+    let ready = gateway.admin("/readyz?verbose").await;
+    assert_eq!(ready.status, 200, "streams do not need it");
+    let ready = ready.text().await;
+    assert!(ready.contains("presence: permission: ") && ready.contains("NOPERM"), "{ready}");
     redis.publish("news", "hello").await;
     assert_eq!(ann.next_event().await.data, "hello");
 }
@@ -59,6 +63,8 @@ async fn without_the_right_to_publish_joins_are_not_told_and_the_rest_works() {
     drop(bob);
     becomes(&gateway, "/room/news/presence", &[("ann", 1)]).await;
     assert_eq!(gateway.log().matches("streams are not told who joins and leaves").count(), 1);
+    let ready = gateway.admin("/readyz?verbose").await.text().await;
+    assert!(ready.contains("joins and leaves: refused: "), "{ready}");
     redis.publish("news", "hello").await;
     assert_eq!(ann.next_event().await.data, "hello");
 }

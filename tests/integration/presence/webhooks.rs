@@ -106,6 +106,13 @@ async fn a_webhook_is_tried_again_in_its_order_and_with_the_same_id() {
             _ => call.answer("302 Found", "location: /elsewhere\r\n", "").await,
         }
     }
+    gateway.logs("a webhook failed; trying again").await;
+    let problem = || format!("webhook http://{}/occupied: ", receiver.address());
+    let shows_problem = async |shows: bool| {
+        let ready = async || gateway.admin("/readyz?verbose").await.text().await;
+        eventually(SOON, "its problem", async || ready().await.contains(&problem()) == shows).await;
+    };
+    shows_problem(true).await;
     drop(ann);
     becomes(&gateway, "/events/news/presence", &[]).await;
     let other = listen(&gateway, "ann", "/events/other").await;
@@ -123,6 +130,8 @@ async fn a_webhook_is_tried_again_in_its_order_and_with_the_same_id() {
     ids.dedup();
     assert_eq!(ids.len(), 1, "one transition");
     gateway.counts("ssegate_webhooks_total", &["result=\"retried\""], 3.0).await;
+    shows_problem(false).await;
+    gateway.logs("webhooks are taken again").await;
     drop(other);
 }
 

@@ -30,6 +30,9 @@ use crate::source::presence::{
 };
 use crate::webhook::Webhooks;
 
+/// What the health calls it, and the publishing of who joins and leaves.
+const PRESENCE: &str = "presence";
+const JOINS: &str = "joins and leaves";
 /// The least time between two turns.
 const TURN: Duration = Duration::from_millis(25);
 /// Channels and members that are changed in one turn, at most.
@@ -56,6 +59,7 @@ pub(crate) struct RedisPresence {
     // What this gateway is called.
     gateway: String,
     failures: FailureLog,
+    health: Health,
     metrics: Metrics,
     // What Redis refuses, as it was logged last.
     refused: Option<String>,
@@ -72,10 +76,11 @@ impl RedisPresence {
         metrics: Metrics,
     ) -> Self {
         // The gateway is ready without it: streams do not need it.
-        let failures = FailureLog::new(&server, metrics.clone(), (health, |_, _, _| {}));
+        let record = |health: &Health, kind, error: &str| health.failed(PRESENCE, kind, error);
+        let failures = FailureLog::new(&server, metrics.clone(), (health.clone(), record));
         let gateway = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
         let (refused, fault) = (None, None);
-        Self { server, work, lookups, webhooks, gateway, failures, metrics, refused, fault }
+        Self { server, work, lookups, webhooks, gateway, failures, health, metrics, refused, fault }
     }
 
     /// Runs for ever: connects when somebody is there, or is asked for. Owned by the gateway, which drops it.
@@ -138,6 +143,7 @@ impl RedisPresence {
             let turn = take_turn(&mut connection, (&self.work, teller, &self.webhooks), asked);
             let timed_out = SourceError::Timeout(REPLY_TIMEOUT.as_secs());
             let fault = timeout(REPLY_TIMEOUT, turn).await.unwrap_or(Err(timed_out))?;
+            self.health.works(PRESENCE);
             if teller.may_end && looked.elapsed() >= due::INTERVAL {
                 let routes = self.work.watched();
                 let ending = due::end_due(&mut connection, (&routes, teller, &self.webhooks));
@@ -163,8 +169,9 @@ impl RedisPresence {
             self.failures.report(error, "cannot keep who listens; reconnecting");
             return backoff(attempt);
         }
-        self.metrics.source_error(error.kind().as_str());
-        let text = error.to_string();
+        let (kind, text) = (error.kind().as_str(), error.to_string());
+        self.metrics.source_error(kind);
+        self.health.failed(PRESENCE, kind, &text);
         if self.refused.as_ref() != Some(&text) {
             tracing::warn!(
                 address = %self.server,
@@ -181,7 +188,9 @@ impl RedisPresence {
     fn note_fault(&mut self, fault: Option<String>) {
         // A turn without joins says nothing.
         let Some(error) = fault else { return };
-        self.metrics.source_error(SourceErrorKind::Refused.as_str());
+        let kind = SourceErrorKind::Refused.as_str();
+        self.metrics.source_error(kind);
+        self.health.failed(JOINS, kind, &error);
         if self.fault.as_ref() != Some(&error) {
             tracing::warn!(
                 address = %self.server,
