@@ -103,8 +103,8 @@ async fn hashes_of_htpasswd_and_php_let_curl_in() {
     for name in ["htpasswd", "bcrypt", "argon2id"] {
         for (password, status) in [(password, "200"), ("wrong", "401")] {
             let user = format!("{name}:{password}");
-            let curl =
-                ["-s", "-o", "/dev/null", "-w", "%{http_code}", "-m", "2", "-u", &user, &url];
+            // With HEAD the stream does not have to be ended by a time.
+            let curl = ["-sI", "-o", "/dev/null", "-w", "%{http_code}", "-u", &user, &url];
             let curl = Program::new("curl").args(curl).output(SOON).await;
             assert_eq!(curl.stdout, status, "{user}");
         }
