@@ -24,6 +24,7 @@ mod inspection;
 mod keep_warnings;
 mod monitor;
 mod name_set;
+mod opened;
 mod presence_warnings;
 mod probe;
 mod redis;

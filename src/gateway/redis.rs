@@ -26,7 +26,7 @@ impl RedisParts {
         let Self { location, parts, routes } = self;
         let webhooks = parts.start_webhooks(tasks);
         let SourceParts { source, publications, hub, control, presence, .. } = parts;
-        let SourceParts { health, metrics, .. } = parts;
+        let SourceParts { health, metrics, recording_end, .. } = parts;
         let seen = || (health.clone(), metrics.clone());
         let server = RedisServer::new(location);
         for watch in SentinelWatch::all(&server, &health, &metrics) {
@@ -43,7 +43,7 @@ impl RedisParts {
         let (of_shards, counts) = seen();
         let sharded = ShardedPubSub::new(server.clone(), most, hub.clone(), of_shards, counts);
         tasks.spawn("the source of sharded channels", sharded.run());
-        let recorded = (most, source.recorded);
+        let recorded = (most, source.recorded, recording_end);
         let recording = Recording::new(server.clone(), recorded, (hub.clone(), routes), seen());
         tasks.spawn("the recording of channels", recording.run());
         let (of_source, counts) = seen();

@@ -26,7 +26,7 @@ use super::state_file::StateFile;
 use super::takeover::{Predecessor, run_takeovers};
 use super::tasks::Tasks;
 use super::{
-    Error, Gateway, OPENED, admin_thread, certificates, inspection, monitor, probe, stop, systemd,
+    Error, Gateway, admin_thread, certificates, inspection, monitor, opened, probe, stop, systemd,
 };
 use crate::admin::{Admin, AdminAuth, AdminLog, AdminPrivacy, Reloading, Revoking, StatusSetup};
 use crate::auth::{Authenticator, KeySetRunner, RevocationNotice, SharedAuth};
@@ -44,6 +44,7 @@ use crate::service::{
 use crate::source::SourceLocation;
 use crate::source::presence::Presence;
 use crate::source::publishing::{PublicationJob, Publisher};
+use crate::source::recorded::RecordingEnd;
 
 /// The capacity of the channel of accepted connections to each shard.
 const MAX_HANDED_OVER: usize = 1024;
@@ -152,6 +153,7 @@ struct GatewayParts {
     auth: SharedAuth,
     kept: KeptStreams,
     presence: Presence,
+    recording_end: RecordingEnd,
     admin_auth: AdminAuth,
     // A reload changes both.
     max_connections: Rc<Cell<usize>>,
@@ -183,6 +185,7 @@ impl GatewayParts {
             level: LevelControl::new(settings.log.level, output),
             auth: SharedAuth::default(),
             admin_auth: AdminAuth::default(),
+            recording_end: RecordingEnd::default(),
             max_connections: Rc::new(Cell::new(settings.connections.max_connections)),
             drain_settings: Rc::new(Cell::new(stop::DrainSettings::of(&settings))),
             stop_accepting: CancellationToken::new(),
@@ -289,6 +292,7 @@ impl GatewayParts {
             hub,
             control,
             presence: self.presence.clone(),
+            recording_end: self.recording_end.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
         };
@@ -379,22 +383,12 @@ impl GatewayParts {
     }
 
     fn log_listening(&self) {
-        for listener in &self.listeners {
-            let (kind, address) = (listener.scheme(), listener.address);
-            tracing::info!(target: OPENED, kind, %address, "listening");
-        }
         let admin = self.settings.admin.as_ref().map(|admin| admin.address);
-        for (kind, address) in [("admin", admin), ("bus", self.bus())] {
-            if let Some(address) = address {
-                tracing::info!(target: OPENED, kind, %address, "listening");
-            }
-        }
-        let (version, shards) = (env!("SSEGATE_VERSION"), self.settings.shards);
-        tracing::info!(target: OPENED, version, shards, "started");
+        opened::log(&self.listeners, (admin, self.bus()), self.settings.shards);
     }
 
     fn into_stop_handles(self, hub: Hub) -> stop::StopHandles {
-        let Self { health, stop_accepting, stop_admin, drain_settings, .. } = self;
-        stop::StopHandles { health, stop_accepting, stop_admin, drain_settings, hub }
+        let Self { health, stop_accepting, stop_admin, drain_settings, recording_end, .. } = self;
+        stop::StopHandles { health, stop_accepting, stop_admin, drain_settings, hub, recording_end }
     }
 }

@@ -10,6 +10,7 @@ use crate::metrics::Metrics;
 use crate::source::SourceSettings;
 use crate::source::presence::Presence;
 use crate::source::publishing::PublicationJob;
+use crate::source::recorded::RecordingEnd;
 use crate::webhook::Webhooks;
 
 /// What the tasks of a source are started with.
@@ -19,6 +20,7 @@ pub(super) struct SourceParts {
     pub(super) hub: Hub,
     pub(super) control: Option<ControlParts>,
     pub(super) presence: Presence,
+    pub(super) recording_end: RecordingEnd,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
 }

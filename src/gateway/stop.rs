@@ -19,6 +19,7 @@ use super::{Error, systemd};
 use crate::config::Settings;
 use crate::health::Health;
 use crate::log::LevelControl;
+use crate::source::recorded::RecordingEnd;
 
 /// Added to the drain time: for the streams that end last to flush their `retry:`.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -93,6 +94,7 @@ pub(super) struct StopHandles {
     pub(super) stop_admin: CancellationToken,
     pub(super) drain_settings: Rc<Cell<DrainSettings>>,
     pub(super) hub: Hub,
+    pub(super) recording_end: RecordingEnd,
 }
 
 /// Waits for a signal, a successor, or the failure of a thread or task. After a signal or a
@@ -105,7 +107,8 @@ pub(super) async fn serve_until_stopped(
     handles: StopHandles,
     taken_over: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let StopHandles { health, stop_accepting, stop_admin, drain_settings, hub } = handles;
+    let StopHandles { health, stop_accepting, stop_admin, drain_settings, hub, recording_end } =
+        handles;
     let signal = tokio::select! {
         signal = signals.next() => signal,
         () = taken_over => "takeover",
@@ -136,8 +139,15 @@ pub(super) async fn serve_until_stopped(
     for shard in &shards {
         shard.drain(drain);
     }
+    let at_rest = async |shards: &mut [ShardThread]| {
+        all_ended(shards, &hub).await?;
+        // The next gateway knows of nothing that came before it.
+        recording_end.end().await;
+        tracing::info!("stopped");
+        Ok(())
+    };
     tokio::select! {
-        ended = all_ended(&mut shards, &hub) => return ended,
+        ended = at_rest(&mut shards) => return ended,
         signal = signals.next() => return at_once(signal),
         () = time::sleep(drain + FLUSH_TIMEOUT) => {
             tracing::warn!("drain timed out; closing the remaining connections");
@@ -146,7 +156,7 @@ pub(super) async fn serve_until_stopped(
     for shard in &shards {
         shard.cut();
     }
-    match time::timeout(CUT_GRACE, all_ended(&mut shards, &hub)).await {
+    match time::timeout(CUT_GRACE + RecordingEnd::MOST, at_rest(&mut shards)).await {
         Ok(ended) => ended,
         Err(_elapsed) => Err(Error::Unfinished),
     }
@@ -158,7 +168,6 @@ async fn all_ended(shards: &mut [ShardThread], hub: &Hub) -> Result<(), Error> {
         shard.ended().await?;
     }
     hub.farewell().await;
-    tracing::info!("stopped");
     Ok(())
 }
 

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
 /// The channel on which gateways that record publish marks for each other.
 pub(crate) const MARKS: &str = "ssegate:recorded";
 
@@ -39,5 +42,46 @@ impl RecordedSettings {
     /// The key that has the last mark.
     pub(crate) fn mark_key(&self) -> String {
         format!("{}mark", self.prefix)
+    }
+}
+
+/// Ends the recording of channels before a gateway exits. A cheap handle.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RecordingEnd {
+    begun: CancellationToken,
+    asked: CancellationToken,
+    done: CancellationToken,
+}
+
+impl RecordingEnd {
+    /// How long it may take to append what was received last.
+    pub(crate) const MOST: Duration = Duration::from_secs(3);
+
+    /// Channels are recorded from now on.
+    pub(crate) fn begin(&self) {
+        self.begun.cancel();
+    }
+
+    /// Waits until the logs have what this gateway received, and say that they are whole, or until that takes too long.
+    pub(crate) async fn end(&self) {
+        if !self.begun.is_cancelled() {
+            return;
+        }
+        self.asked.cancel();
+        if timeout(Self::MOST, self.done.cancelled()).await.is_err() {
+            tracing::warn!(
+                "what was received last of recorded channels may not be in their logs: Redis is away or too slow"
+            );
+        }
+    }
+
+    /// Waits until the gateway is about to exit. Cancel safe.
+    pub(crate) async fn asked(&self) {
+        self.asked.cancelled().await;
+    }
+
+    /// The logs have what was received.
+    pub(crate) fn finish(&self) {
+        self.done.cancel();
     }
 }

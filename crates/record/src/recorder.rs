@@ -137,6 +137,16 @@ impl<P: Clone> ChannelRecorder<P> {
         self.runs.iter().find_map(|run| run.items.front()).map(|(id, _)| *id)
     }
 
+    /// After which id the gateway has received everything that the next request appends; `None` if there is no request.
+    pub fn since(&self) -> Option<RecordId> {
+        self.runs.iter().find(|run| !run.items.is_empty()).map(|run| run.since)
+    }
+
+    /// Whether a message waits, and not only the place of a mark.
+    pub fn has_messages(&self) -> bool {
+        self.items().any(|(_, item)| matches!(item, LogItem::Message(_)))
+    }
+
     /// Returns the next request, with at most `most` items; `None` while one is pending, and if there is nothing to
     /// append.
     pub fn request(&mut self, kind: AppendKind, most: usize) -> Option<AppendRequest<P>> {

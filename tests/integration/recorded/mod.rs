@@ -110,6 +110,29 @@ async fn what_was_missed_is_sent_by_another_gateway_and_after_the_restart_of_all
 }
 
 #[tokio::test]
+async fn who_stays_while_all_gateways_are_replaced_is_told_no_gap() {
+    let redis = Redis::start().await;
+    let (mut one, mut two) = (start(&redis).await, start(&redis).await);
+    let target = "/events?channel=kept:quiet";
+    let mut stream = two.subscribe(target).await;
+    redis.publish("kept:quiet", "1").await;
+    assert_eq!(read(&mut stream, 1).await, ["1"]);
+    recorded(&redis, "kept:quiet", 1).await;
+    one.terminate();
+    assert!(one.exit_within(SOON).await.success());
+    // It has received nothing of the channel, and does not know that there was nothing.
+    let three = start(&redis).await;
+    two.terminate();
+    while stream.event().await.is_some() {}
+    assert!(two.exit_within(SOON).await.success());
+    let mut moved = three.resume(Via::Http1, target, stream.last_id()).await;
+    redis.publish("kept:quiet", "2").await;
+    assert_eq!(read(&mut moved, 1).await, ["2"]);
+    let mut again = three.resume(Via::Http1, target, stream.last_id()).await;
+    assert_eq!(read(&mut again, 1).await, ["2"]);
+}
+
+#[tokio::test]
 async fn what_nobody_listens_to_is_recorded_where_a_pattern_is_followed() {
     let redis = Redis::start().await;
     let gateway = start(&redis).await;

@@ -16,7 +16,15 @@ const GONE_AFTER: Duration = Duration::from_secs(7);
 #[derive(Debug)]
 pub(super) struct RecordMembers {
     own: String,
-    others: HashMap<String, Instant>,
+    others: HashMap<String, OtherRecorder>,
+}
+
+/// What is known of another gateway.
+#[derive(Debug)]
+struct OtherRecorder {
+    heard: Instant,
+    // It has appended all that it received before this mark; `None`: it does not say so.
+    appended_before: Option<u64>,
 }
 
 impl RecordMembers {
@@ -28,22 +36,34 @@ impl RecordMembers {
         &self.own
     }
 
-    /// A mark of this gateway has come. Returns whether it was unknown.
-    pub(super) fn note(&mut self, member: &str, now: Instant) -> bool {
+    /// A mark of this gateway has come, which says up to where it has appended all that it received. Returns whether the
+    /// gateway was unknown.
+    pub(super) fn note(
+        &mut self,
+        member: &str,
+        appended_before: Option<u64>,
+        heard: Instant,
+    ) -> bool {
         if member == self.own {
             return false;
         }
-        self.others.insert(member.to_owned(), now).is_none()
+        self.others.insert(member.to_owned(), OtherRecorder { heard, appended_before }).is_none()
     }
 
     /// Forgets those of which nothing came for a while.
     pub(super) fn forget_gone(&mut self, now: Instant) {
-        self.others.retain(|_, last| now.saturating_duration_since(*last) < GONE_AFTER);
+        self.others.retain(|_, other| now.saturating_duration_since(other.heard) < GONE_AFTER);
     }
 
     /// Whether there are others.
     pub(super) fn has_others(&self) -> bool {
         !self.others.is_empty()
+    }
+
+    /// Whether one of them may have messages from before this mark that it has not appended.
+    pub(super) fn may_have_before(&self, mark: u64) -> bool {
+        let mut others = self.others.values();
+        others.any(|other| other.appended_before.is_none_or(|appended| appended < mark))
     }
 
     /// Whether this gateway writes the channel at once: of all gateways it has the highest hash with the channel
@@ -77,7 +97,7 @@ mod tests {
         let members = |own: &str| {
             let mut members = RecordMembers::new(own.to_owned());
             for name in names {
-                members.note(name, now);
+                members.note(name, None, now);
             }
             members
         };
@@ -98,11 +118,24 @@ mod tests {
         };
         let before = kept(one);
         for member in [&mut *one, two] {
-            member.note("a", later - Duration::from_secs(1));
-            member.note("b", later - Duration::from_secs(1));
+            member.note("a", None, later - Duration::from_secs(1));
+            member.note("b", None, later - Duration::from_secs(1));
             member.forget_gone(later);
         }
         assert!(one.has_others() && kept(one) >= before);
         assert_eq!(kept(one) + kept(two), 300);
+    }
+
+    #[test]
+    fn who_has_appended_all_from_before_a_mark_has_nothing_to_add_there() {
+        let now = Instant::now();
+        let mut members = RecordMembers::new("a".to_owned());
+        assert!(!members.may_have_before(100), "there are no others");
+        members.note("b", Some(100), now);
+        assert!(!members.may_have_before(100) && members.may_have_before(101));
+        members.note("c", None, now);
+        assert!(members.may_have_before(100), "it does not say so");
+        members.note("c", Some(200), now);
+        assert!(!members.may_have_before(100));
     }
 }

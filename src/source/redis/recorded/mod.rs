@@ -37,7 +37,7 @@ use super::server::RedisServer;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::route::Router;
-use crate::source::recorded::RecordedSettings;
+use crate::source::recorded::{RecordedSettings, RecordingEnd};
 
 /// Records channels, and delivers them.
 #[derive(Debug)]
@@ -60,13 +60,14 @@ struct RecordingState {
     health: Health,
     metrics: Metrics,
     failures: RefCell<FailureLog>,
+    end: RecordingEnd,
 }
 
 impl Recording {
     /// Records what the hub follows, and what the patterns of `routes` bring.
     pub(crate) fn new(
         server: RedisServer,
-        (max_event_bytes, settings): (usize, RecordedSettings),
+        (max_event_bytes, settings, end): (usize, RecordedSettings, RecordingEnd),
         (hub, routes): (Hub, watch::Receiver<Arc<Router>>),
         (health, metrics): (Health, Metrics),
     ) -> Self {
@@ -74,7 +75,8 @@ impl Recording {
         let failures = RefCell::new(FailureLog::new(&server, metrics.clone(), record));
         let book = RefCell::new(RecordBook::new(hub, metrics.clone(), settings.memory));
         let (unplaced, work) = (RefCell::default(), Notify::new());
-        let state = RecordingState { settings, book, unplaced, work, health, metrics, failures };
+        let state =
+            RecordingState { settings, book, unplaced, work, health, metrics, failures, end };
         Self { server, max_event_bytes, state: Rc::new(state), routes }
     }
 
@@ -87,6 +89,7 @@ impl Recording {
                 Ok(()) = self.routes.changed() => self.follow_patterns(),
             }
         }
+        self.state.end.begin();
         let (state, server, most) =
             (Rc::clone(&self.state), self.server.clone(), self.max_event_bytes);
         tokio::select! {

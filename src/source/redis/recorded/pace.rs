@@ -25,7 +25,7 @@ pub(super) struct RecordPace {
     is_overdue: bool,
     // Since when it is known that the log lacks what came before, and has not grown.
     missing_since: Option<Instant>,
-    // How far the log reached when it was asked.
+    // How far the log reached when it was asked; zero: there is none.
     top: RecordId,
     not_before: Option<Instant>,
 }
@@ -35,8 +35,10 @@ pub(super) struct RecordPace {
 pub(super) struct RecordTurn {
     /// This gateway writes the channel at once.
     pub(super) is_first: bool,
-    /// There may be others that can append what this one has not received.
+    /// There may be others that can append what this one has not received, or know that there was nothing.
     pub(super) has_others: bool,
+    /// One of them may have messages from before the first one that waits here.
+    pub(super) may_have_older: bool,
 }
 
 impl RecordPace {
@@ -52,7 +54,9 @@ impl RecordPace {
             return None;
         }
         if let Some(since) = self.missing_since {
-            let is_over = !turn.has_others || now >= since + OTHERS_HELP;
+            // What a log that does not exist is lacking nobody can know, but for who still has older messages.
+            let is_first_ever = self.top == RecordId::default() && !turn.may_have_older;
+            let is_over = !turn.has_others || is_first_ever || now >= since + OTHERS_HELP;
             return Some(if is_over { AppendKind::ItemsBehindGap } else { AppendKind::Items });
         }
         match turn.is_first || self.is_overdue {
@@ -87,6 +91,11 @@ impl RecordPace {
         }
     }
 
+    /// Whether the log lacks what came before.
+    pub(super) fn is_missing(&self) -> bool {
+        self.missing_since.is_some()
+    }
+
     /// The request failed.
     pub(super) fn failed(&mut self, now: Instant) {
         self.not_before = Some(now + RETRY);
@@ -101,9 +110,9 @@ mod tests {
 
     use super::{LOOK_AGAIN, OTHERS_APPEND, OTHERS_HELP, RETRY, RecordPace, RecordTurn};
 
-    const FIRST: RecordTurn = RecordTurn { is_first: true, has_others: true };
-    const SECOND: RecordTurn = RecordTurn { is_first: false, has_others: true };
-    const ALONE: RecordTurn = RecordTurn { is_first: true, has_others: false };
+    const FIRST: RecordTurn = RecordTurn { is_first: true, has_others: true, may_have_older: true };
+    const SECOND: RecordTurn = RecordTurn { is_first: false, ..FIRST };
+    const ALONE: RecordTurn = RecordTurn { has_others: false, ..FIRST };
 
     fn top(k: u64) -> RecordId {
         RecordId { mark: 1, k }
@@ -152,5 +161,20 @@ mod tests {
         pace.failed(now + OTHERS_HELP);
         assert_eq!(pace.due(FIRST, now + OTHERS_HELP), None);
         assert_eq!(pace.due(FIRST, now + OTHERS_HELP + RETRY), Some(ItemsBehindGap));
+    }
+
+    #[test]
+    fn a_log_that_begins_waits_only_for_older_messages_of_others() {
+        let now = Instant::now();
+        let mut pace = RecordPace::default();
+        pace.begin(now);
+        pace.answered((true, 0, 1), RecordId::default(), now);
+        let at = now + LOOK_AGAIN;
+        let nobody_has_older = RecordTurn { may_have_older: false, ..FIRST };
+        assert_eq!(pace.due(FIRST, at), Some(Items));
+        assert_eq!(pace.due(nobody_has_older, at), Some(ItemsBehindGap));
+        // One that exists may be known to be whole.
+        pace.answered((true, 0, 1), top(1), at);
+        assert_eq!(pace.due(nobody_has_older, at + LOOK_AGAIN), Some(Items));
     }
 }

@@ -79,8 +79,12 @@ impl RecordWriter {
 
     async fn serve(&mut self, has_replied: &mut bool) -> Result<Infallible, SourceError> {
         let state = Rc::clone(&self.state);
+        let mut is_closing = false;
         loop {
             self.send_due();
+            if is_closing && state.book.borrow().is_closed() {
+                state.end.finish();
+            }
             let wake = self.wake_at();
             tokio::select! {
                 read = self.connection.exchange() => {
@@ -90,6 +94,10 @@ impl RecordWriter {
                     state.flush();
                 }
                 () = state.work.notified() => {}
+                () = state.end.asked(), if !is_closing => {
+                    is_closing = true;
+                    state.book.borrow_mut().close(Instant::now());
+                }
                 () = sleep_until(wake) => {
                     if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                         return Err(SourceError::Timeout(REPLY_TIMEOUT.as_secs()));

@@ -18,13 +18,37 @@ const MARK_INTERVAL: Duration = Duration::from_secs(2);
 /// Names that one mark asks for, at most.
 const MAX_ASKED: usize = 512;
 
+/// What stands before the mark up to which a gateway has appended everything. It is no name of a channel, and so means
+/// nothing to a gateway that does not know it.
+const APPENDED: &str = "\n\t";
+
+/// A mark, as a gateway has published it.
+struct MarkText<'a> {
+    mark: u64,
+    // Who has published it.
+    member: &'a str,
+    // The mark before which it has appended all that it received, if it says so.
+    appended_before: Option<u64>,
+    // The channels whose logs are to be completed up to the mark.
+    names: std::str::Split<'a, char>,
+}
+
+impl<'a> MarkText<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let (head, names) = text.split_once('\n').unwrap_or((text, ""));
+        let (mark, member) = head.split_once(' ')?;
+        let appended = names.split('\n').next().and_then(|line| line.strip_prefix('\t'));
+        let appended_before = appended.and_then(|mark| mark.parse().ok());
+        Some(Self { mark: mark.parse().ok()?, member, appended_before, names: names.split('\n') })
+    }
+}
+
 impl RecordBook {
     /// Takes a mark.
     pub(in super::super) fn receive_mark(&mut self, text: &str, now: Instant) {
-        let mut lines = text.split('\n');
-        let head = lines.next().and_then(|line| line.split_once(' '));
-        let Some((mark, member)) = head else { return };
-        let Ok(mark) = mark.parse::<u64>() else { return };
+        let Some(MarkText { mark, member, appended_before, names }) = MarkText::parse(text) else {
+            return;
+        };
         if !self.may_be_mark(mark) {
             if self.log.pass("mark", now).is_some() {
                 tracing::warn!(
@@ -34,7 +58,7 @@ impl RecordBook {
             }
             return;
         }
-        if self.members.note(member, now) {
+        if self.members.note(member, appended_before, now) {
             // It learns of this gateway.
             self.request_mark(now);
         }
@@ -65,9 +89,10 @@ impl RecordBook {
         for name in std::mem::take(&mut self.unopened) {
             self.open(&name, mark, now);
         }
-        for name in lines {
+        for name in names {
             self.seal(name, mark, now);
         }
+        self.seal_all(mark, now);
         if member == self.members.own() {
             self.members.forget_gone(now);
             let is_idle = |channel: &RecordedChannel| channel.is_idle(mark);
@@ -93,6 +118,10 @@ impl RecordBook {
     pub(in super::super) fn take_mark(&mut self, now: Instant) -> Option<(u64, String)> {
         self.mark_due.filter(|due| *due <= now)?;
         let mut text = self.members.own().to_owned();
+        if let Some(mark) = self.appended_before() {
+            text.push_str(APPENDED);
+            text.push_str(&mark.to_string());
+        }
         for _ in 0..MAX_ASKED {
             let Some(name) = self.asked.pop_first() else { break };
             text.push('\n');
@@ -101,6 +130,13 @@ impl RecordBook {
         let next = if self.asked.is_empty() { MARK_INTERVAL } else { MARK_DELAY };
         self.mark_due = Some(now + next);
         Some((self.timeline.floor(), text))
+    }
+
+    /// The mark before which all that this gateway has received is in the logs, or was dropped.
+    fn appended_before(&self) -> Option<u64> {
+        let active = self.active.iter().filter_map(|name| self.channels.get(name));
+        let oldest = active.filter_map(|channel| channel.recorder.oldest()).map(|id| id.mark);
+        oldest.chain(self.timeline.newest()).min()
     }
 
     /// A mark, with what stood behind it, was refused, or may not have been published: the next one asks for the same.

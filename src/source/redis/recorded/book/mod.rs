@@ -3,6 +3,7 @@
 //! Decides; the connections that it needs belong to [`listener`](super::listener) and [`writer`](super::writer).
 
 mod catching_up;
+mod closing;
 mod marks;
 #[cfg(test)]
 mod tests;
@@ -11,10 +12,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use ssegate_hub::{ChannelName, EntryId, GapReason, Hub, SourceKind, Subscription};
-use ssegate_record::{AppendAnswer, AppendRequest, LogItem, RecordId, Timeline};
+use ssegate_record::{AppendAnswer, AppendKind, AppendRequest, LogItem, RecordId, Timeline};
 use ssegate_resp::Payload;
 use tokio::time::Instant;
 
+use self::closing::RecordClosing;
 use super::channel::{RecordedChannel, RecordedPayload, entry_id};
 use super::members::RecordMembers;
 use super::pace::RecordTurn;
@@ -57,6 +59,8 @@ pub(super) struct RecordBook {
     /// What waits to be appended, in bytes.
     pub(super) waiting_bytes: usize,
     pub(super) reads: Vec<PastRead>,
+    // The gateway exits soon.
+    closing: Option<RecordClosing>,
 }
 
 impl RecordBook {
@@ -80,6 +84,7 @@ impl RecordBook {
             unopened: HashSet::new(),
             waiting_bytes: 0,
             reads: Vec::new(),
+            closing: None,
         }
     }
 
@@ -218,8 +223,20 @@ impl RecordBook {
         let mut requests = Vec::new();
         for name in &self.active {
             let Some(channel) = self.channels.get_mut(name) else { continue };
-            let turn = RecordTurn { is_first: self.members.is_first(name.as_str()), has_others };
-            let kind = channel.pace.due(turn, now);
+            let is_closing = self.closing.is_some();
+            let since = channel.recorder.since();
+            let turn = RecordTurn {
+                is_first: is_closing || self.members.is_first(name.as_str()),
+                has_others,
+                may_have_older: since.is_none_or(|since| self.members.may_have_before(since.mark)),
+            };
+            let kind = match channel.pace.due(turn, now) {
+                // No log begins with a gap because a gateway exits.
+                Some(_) if is_closing && !channel.recorder.has_messages() => {
+                    Some(AppendKind::Items)
+                }
+                kind => kind,
+            };
             let request = kind.and_then(|kind| channel.recorder.request(kind, MAX_ITEMS));
             requests.extend(request.map(|request| (name.clone(), request)));
         }

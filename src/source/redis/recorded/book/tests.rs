@@ -144,3 +144,68 @@ fn a_mark_that_failed_is_asked_for_again_with_its_names() {
     assert_eq!(book.take_mark(soon + Duration::from_secs(1)), None);
     assert_eq!(book.take_mark(soon + Duration::from_secs(3)).map(|(_, text)| text), Some(text));
 }
+
+#[test]
+fn a_gateway_that_exits_says_up_to_where_the_logs_are_whole() {
+    let (mut book, now) = following(1 << 20);
+    let base = 1_764_511_200_000;
+    own_mark(&mut book, base, now);
+    publish(&mut book, "a:1", 1, now);
+    request(&mut book, now);
+    book.answered(&name("a:1"), top(base, 1), now);
+    publish(&mut book, "a:2", 1, now);
+    assert!(!book.is_closed());
+    book.close(now);
+    let soon = now + Duration::from_millis(10);
+    assert!(book.take_mark(soon).is_some(), "it is due");
+    assert!(!book.is_closed());
+    own_mark(&mut book, base + 9, soon);
+    let mut requests = book.requests(soon);
+    requests.sort_by(|one, other| one.0.cmp(&other.0));
+    let newest: Vec<_> = requests.iter().map(|(_, request)| request.items.last()).collect();
+    let seal = (RecordId::start(base + 9), LogItem::Seal);
+    assert_eq!(newest, [Some(&seal), Some(&seal)]);
+    book.answered(&name("a:1"), top(base + 9, 0), soon);
+    assert!(!book.is_closed());
+    // What comes later is for others.
+    publish(&mut book, "a:1", 1, soon);
+    book.answered(&name("a:2"), top(base + 9, 0), soon);
+    assert!(book.is_closed());
+}
+
+#[test]
+fn no_log_begins_with_a_gap_because_a_gateway_exits() {
+    let (mut book, now) = following(1 << 20);
+    let base = 1_764_511_200_000;
+    own_mark(&mut book, base, now);
+    // A client comes, and nothing was ever published.
+    book.follow(&name("a:1"));
+    book.close(now);
+    own_mark(&mut book, base + 9, now);
+    let later = now + Duration::from_secs(5);
+    assert!(book.requests(later).iter().all(|(_, request)| !request.may_gap));
+    book.answered(&name("a:1"), AppendAnswer { top: RecordId::default(), is_missing: true }, later);
+    assert!(book.is_closed());
+}
+
+#[test]
+fn a_mark_says_up_to_where_a_gateway_has_appended_everything() {
+    let (mut book, now) = following(1 << 20);
+    let base = 1_764_511_200_000;
+    let soon = now + Duration::from_secs(3);
+    own_mark(&mut book, base, now);
+    let (_, text) = book.take_mark(soon).expect("one is due");
+    assert!(text.ends_with(&format!("\n\t{base}")), "{text:?}");
+    publish(&mut book, "a:1", 1, now);
+    own_mark(&mut book, base + 5, now);
+    let later = soon + Duration::from_secs(3);
+    let (_, text) = book.take_mark(later).expect("one is due");
+    assert!(text.ends_with(&format!("\n\t{base}")), "the message waits: {text:?}");
+    // The first message ever waits for nobody who has said so.
+    book.receive_mark(&format!("{} other\n\t{}", base + 6, base + 5), later);
+    request(&mut book, later);
+    book.answered(&name("a:1"), AppendAnswer { top: RecordId::default(), is_missing: true }, later);
+    let again = later + Duration::from_millis(150);
+    let requests = book.requests(again);
+    assert!(requests.len() == 1 && requests[0].1.may_gap, "{requests:?}");
+}
