@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Uri;
 use ssegate_strict_yaml::{At, Field, KeyLocation, Sets as _, quoted};
 
-use super::resolver::{Resolver, SourceOrder};
+use super::resolver::Resolver;
 use super::secret;
 use super::template;
 use crate::config::file::PresenceFile;
@@ -28,12 +28,6 @@ impl Resolver<'_> {
         let At { location, value: mut file } = field.written()?;
         let mut settings = PresenceSettings::default();
         file.set(&mut settings, &location, self.mistakes);
-        if self.order == SourceOrder::Cluster {
-            self.note(
-                &location,
-                "is not supported with redis+cluster:// yet: who listens is kept in keys, which are at several nodes",
-            );
-        }
         match target {
             Some(Target::Events(events)) => {
                 if let Some(why) = unfit(events, &settings) {

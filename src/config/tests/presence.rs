@@ -93,10 +93,6 @@ fn its_mistakes_are_explained() {
             )),
             "presence: needs events on the same route",
         ),
-        (
-            route(WHO).replace("redis://r", "redis+cluster://r"),
-            "presence: is not supported with redis+cluster:// yet",
-        ),
     ] {
         let report = mistakes(&text);
         assert!(report.contains(expected), "{text}\n{report}");
@@ -105,6 +101,8 @@ fn its_mistakes_are_explained() {
         !mistakes(&route(&format!("{WHO}, on_occupied: \"http://a/\", key: hunter2")))
             .contains("hunter2")
     );
+    let clustered = settings(&route(WHO).replace("redis://r", "redis+cluster://r"));
+    assert!(clustered.routes[0].presence.is_some());
     // A log has no joins, and all the rest.
     let log = settings(&events("source: stream", ""));
     assert!(log.routes[0].presence.is_some());

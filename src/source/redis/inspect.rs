@@ -120,7 +120,7 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
             RedisRead::Subscription(subscription) => subscribe(&mut pubsub, subscription).await,
             RedisRead::Sharded(name) => subscribe_sharded(server, name).await,
             RedisRead::Fleet => Ok(()),
-            RedisRead::Presence(settings) => presence::inspect(&mut commands, settings).await,
+            RedisRead::Presence(settings) => presence::inspect(&mut keyed, settings).await,
             RedisRead::Recorded(settings) => {
                 let marks = subscribe(&mut pubsub, &recorded::marks()?).await;
                 inspection.refused.extend(refusal(marks)?);

@@ -1,20 +1,40 @@
-//! Commands about keys, one after the other: to the server, or in a Cluster to the owner of each key.
+//! Commands about keys: to the server, or in a Cluster to the owner of each key. One after the other, or several at once.
+
+use std::convert::Infallible;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ssegate_resp::Value;
+use tokio::time::{Instant, timeout};
 
 use super::cluster::slot_of;
-use super::cluster_commands::{ClusterCommands, CommandTarget, KeyCommand, NoReply};
+use super::cluster_commands::{ClusterCommands, CommandTarget, KeyCommand};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::server::RedisServer;
 
+/// How long the server may take to reply to what was sent at once. Of a node [`ClusterCommands`] knows it.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a command waits for a node that can execute it, where others were sent together with it.
+const NODE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A connection for commands about keys, or in a Cluster several.
 #[derive(Debug)]
 pub(super) enum KeyedConnection {
-    Server(Box<RedisConnection>),
-    /// The tag is the number of the request.
-    Cluster(Box<ClusterCommands<u64>>, u64),
+    Server {
+        connection: Box<RedisConnection>,
+        // Replies that are owed.
+        owed: usize,
+    },
+    /// The tag is the number of the command.
+    Cluster {
+        commands: Box<ClusterCommands<u64>>,
+        // The number of the next command, and of the oldest one whose reply is owed.
+        next: u64,
+        first: u64,
+        failure: Option<SourceError>,
+    },
 }
 
 impl KeyedConnection {
@@ -26,12 +46,25 @@ impl KeyedConnection {
         let kind = ConnectionKind::Command;
         let connection = RedisConnection::open(server, max_reply_bytes, kind).await?;
         Ok(match server.cluster() {
-            None => Self::Server(Box::new(connection)),
+            None => Self::Server { connection: Box::new(connection), owed: 0 },
             Some(cluster) => {
-                let commands = ClusterCommands::new(server, cluster, max_reply_bytes);
-                Self::Cluster(Box::new(commands), 0)
+                let commands = Box::new(ClusterCommands::new(server, cluster, max_reply_bytes));
+                Self::Cluster { commands, next: 0, first: 0, failure: None }
             }
         })
+    }
+
+    /// What belongs together with this key: one command may be about keys for which it is the same.
+    pub(super) fn place(&self, key: &str) -> Option<u16> {
+        match self {
+            Self::Server { .. } => None,
+            Self::Cluster { .. } => Some(slot_of(key.as_bytes())),
+        }
+    }
+
+    /// Whether all keys are together.
+    pub(super) fn is_one_server(&self) -> bool {
+        matches!(self, Self::Server { .. })
     }
 
     /// Sends a command about `key`, and waits for its reply. In a Cluster `None` is any node.
@@ -44,46 +77,146 @@ impl KeyedConnection {
         name: &'a str,
         arguments: impl ExactSizeIterator<Item = &'a str>,
     ) -> Result<Value, SourceError> {
-        let reply = match self {
-            Self::Server(connection) => return connection.request(name, arguments).await,
-            Self::Cluster(commands, number) => {
-                *number += 1;
-                let words = std::iter::once(name).chain(arguments);
-                commands.send(KeyCommand {
-                    words: words.map(|word| Bytes::copy_from_slice(word.as_bytes())).collect(),
-                    target: key.map_or(CommandTarget::AnyNode, |key| {
-                        CommandTarget::Slot(slot_of(key.as_bytes()))
-                    }),
-                    is_repeatable: false,
-                    deadline: None,
-                    tag: *number,
-                });
-                reply_to(commands, *number).await?
-            }
-        };
+        if let Self::Server { connection, .. } = self {
+            return connection.request(name, arguments).await;
+        }
+        let words = std::iter::once(name).chain(arguments);
+        let words = words.map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
+        self.send(key, words, None);
+        let reply = self.replies().await?.into_iter().next().flatten();
         match reply {
-            Value::Error(message) => {
+            Some(Value::Error(message)) => {
                 Err(SourceError::Refused(String::from_utf8_lossy(&message).into()))
             }
-            reply => Ok(reply),
+            Some(reply) => Ok(reply),
+            None => Err(self.why_unknown()),
+        }
+    }
+
+    /// Sends a command about `key`, whose reply comes with those to others ([`Self::replies`]).
+    pub(super) fn queue(&mut self, key: &str, words: Vec<Bytes>) {
+        self.send(Some(key), words, Some(Instant::now() + NODE_TIMEOUT));
+    }
+
+    /// The same with words that are text.
+    pub(super) fn queue_text(&mut self, key: &str, words: &[&str]) {
+        let words = words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes()));
+        self.queue(key, words.collect());
+    }
+
+    fn send(&mut self, key: Option<&str>, words: Vec<Bytes>, deadline: Option<Instant>) {
+        match self {
+            Self::Server { connection, owed } => {
+                connection.queue_bytes(&words);
+                *owed += 1;
+            }
+            Self::Cluster { commands, next, .. } => {
+                let target = key.map_or(CommandTarget::AnyNode, |key| {
+                    CommandTarget::Slot(slot_of(key.as_bytes()))
+                });
+                commands.send(KeyCommand {
+                    words,
+                    target,
+                    is_repeatable: false,
+                    deadline,
+                    tag: *next,
+                });
+                *next += 1;
+            }
+        }
+    }
+
+    /// The replies to all that was queued, in its order, among them error replies. In a Cluster `None` stands for one that
+    /// no node could execute, or whose connection was lost; [`Self::why_unknown`] says why.
+    ///
+    /// # Errors
+    /// The connection to the server is lost, or it does not reply.
+    pub(super) async fn replies(&mut self) -> Result<Vec<Option<Value>>, SourceError> {
+        match self {
+            Self::Server { connection, owed } => {
+                let count = std::mem::take(owed);
+                let reading = read_replies(connection, count);
+                let timed_out = SourceError::Timeout(REPLY_TIMEOUT.as_secs());
+                timeout(REPLY_TIMEOUT, reading).await.unwrap_or(Err(timed_out))
+            }
+            Self::Cluster { commands, next, first, failure } => {
+                // Those to earlier ones are late: nobody waits for them any more.
+                let begin = std::mem::replace(first, *next);
+                let count = usize::try_from(*next - begin).unwrap_or_default();
+                let (mut replies, mut left) = (vec![None; count], count);
+                while left > 0 {
+                    commands.exchange().await;
+                    if let Some(failed) = commands.take_failure() {
+                        *failure = Some(failed.error);
+                    }
+                    while let Some((number, result)) = commands.take_done() {
+                        let place = number.checked_sub(begin).map(usize::try_from);
+                        if let Some(Ok(place)) = place
+                            && let Some(reply) = replies.get_mut(place)
+                        {
+                            *reply = result.ok();
+                            left -= 1;
+                        }
+                    }
+                }
+                Ok(replies)
+            }
+        }
+    }
+
+    /// Why there is no reply to a command.
+    pub(super) fn why_unknown(&mut self) -> SourceError {
+        let failure = match self {
+            Self::Server { .. } => None,
+            Self::Cluster { failure, .. } => failure.take(),
+        };
+        // No node owns the slot, or the one that does is not ready.
+        failure.unwrap_or(SourceError::Timeout(NODE_TIMEOUT.as_secs()))
+    }
+
+    /// Waits until the connection to the server is lost. That to a node is opened again when it is needed. Cancel safe;
+    /// only while no reply is owed.
+    ///
+    /// # Errors
+    /// It is lost.
+    pub(super) async fn lost(&mut self) -> Result<Infallible, SourceError> {
+        loop {
+            match self {
+                Self::Server { connection, .. } => {
+                    connection.exchange().await?;
+                    drop_pushes(connection)?;
+                }
+                Self::Cluster { commands, .. } => {
+                    commands.exchange().await;
+                    drop(commands.take_failure());
+                    while commands.take_done().is_some() {}
+                }
+            }
         }
     }
 }
 
-/// Waits for the reply to a request. Those to earlier ones are late: nobody waits for them any more.
-async fn reply_to(commands: &mut ClusterCommands<u64>, number: u64) -> Result<Value, SourceError> {
-    let mut failure = SourceError::Closed;
-    loop {
-        commands.exchange().await;
-        if let Some(failed) = commands.take_failure() {
-            failure = failed.error;
-        }
-        while let Some((done, result)) = commands.take_done() {
-            match result {
-                _ if done != number => {}
-                Ok(reply) => return Ok(reply),
-                Err(NoReply::Unsent | NoReply::Lost | NoReply::TimedOut) => return Err(failure),
-            }
+async fn read_replies(
+    connection: &mut RedisConnection,
+    count: usize,
+) -> Result<Vec<Option<Value>>, SourceError> {
+    let mut replies = Vec::with_capacity(count);
+    while replies.len() < count {
+        // What Redis sends unasked is none.
+        match connection.read_value().await? {
+            Value::Push(_) => {}
+            reply => replies.push(Some(reply)),
         }
     }
+    Ok(replies)
+}
+
+/// Between two commands no reply is due.
+fn drop_pushes(connection: &mut RedisConnection) -> Result<(), SourceError> {
+    while let Some(value) = connection.next_value()? {
+        if !matches!(value, Value::Push(_)) {
+            return Err(SourceError::Unexpected(format!("{value:?}")));
+        }
+    }
+    Ok(())
 }

@@ -32,6 +32,7 @@ mod publishing;
 mod pubsub;
 mod recorded;
 mod retry;
+mod script;
 mod sentinel;
 mod sentinel_watch;
 mod server;

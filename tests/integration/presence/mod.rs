@@ -1,5 +1,6 @@
 //! Routes with `presence`: who listens to a channel, over all gateways.
 
+mod clustered;
 mod events;
 mod failures;
 mod rights;

@@ -15,7 +15,7 @@ use crate::support::{Call, Gateway, Program, Redis, SOON, Upstream, eventually, 
 const KEY: &str = "presence-presence-presence-presence";
 
 /// A gateway that tells `receiver`.
-async fn gateway(redis: &Redis, url: &str, receiver: &Upstream) -> Gateway {
+pub(super) async fn gateway(redis: &Redis, url: &str, receiver: &Upstream) -> Gateway {
     let receiver = receiver.address();
     let presence = format!(
         "{{ identify: \"{{auth.id}}\", grace: 1s, on_occupied: \"http://{receiver}/occupied?x=1\", \
@@ -40,11 +40,11 @@ fn told(call: &Call) -> String {
     format!("{path} {} {}", body["event"].as_str().unwrap(), body["channel"].as_str().unwrap())
 }
 
-const OCCUPIED: &str = "/occupied?x=1 channel_occupied news";
-const VACATED: &str = "/vacated channel_vacated news";
+pub(super) const OCCUPIED: &str = "/occupied?x=1 channel_occupied news";
+pub(super) const VACATED: &str = "/vacated channel_vacated news";
 
 /// The next call, which is taken.
-async fn taken(receiver: &Upstream) -> String {
+pub(super) async fn taken(receiver: &Upstream) -> String {
     let call = within(2 * SOON, "a webhook", receiver.next_call()).await;
     let said = told(&call);
     call.answer("204 No Content", "", "").await;

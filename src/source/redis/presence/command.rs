@@ -1,5 +1,7 @@
 //! The commands that tell Redis who listens, and that ask it; and what it replies.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use ssegate_hub::ChannelName;
 use ssegate_resp::Value;
@@ -7,12 +9,14 @@ use ssegate_resp::Value;
 use crate::source::presence::{
     ChangeOutcome, ChannelChange, ChannelPresence, LeaseChange, PresentMember, shown_name,
 };
-use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::SourceError;
+use crate::source::redis::keyed::KeyedConnection;
+use crate::source::redis::script::{RedisScript, is_unknown};
 use crate::webhook::WebhookEvent;
 
 /// See the first lines of the script.
-const UPDATE: &str = include_str!("update.lua");
+static UPDATE: LazyLock<RedisScript> =
+    LazyLock::new(|| RedisScript::new(include_str!("update.lua")));
 
 /// How long a gateway is taken to live after it was heard.
 pub(super) const LEASE_MILLIS: u64 = 18_000;
@@ -41,6 +45,8 @@ pub(super) struct UpdateReply {
     pub(super) outcome: ChangeOutcome,
     /// What it has made of the channel.
     pub(super) event: Option<WebhookEvent>,
+    /// It was only looked at, and has members.
+    pub(super) is_kept: bool,
     /// When, in milliseconds since 1970 by the clock of Redis.
     pub(super) time_ms: u64,
     /// Why who joins and leaves could not be published.
@@ -52,19 +58,64 @@ pub(super) fn key(name: &ChannelName) -> String {
     format!("ssegate:presence:{{{name}}}")
 }
 
-/// The changes that one script makes.
-pub(super) fn batches(changes: &[ChannelChange]) -> impl Iterator<Item = &[ChannelChange]> {
-    changes.chunks(MAX_CHANNELS)
+/// Tells of these changes, and returns what became of each, in any order; `None`: in a Cluster it may not have been told.
+///
+/// # Errors
+/// Redis refuses it, or the connection is lost.
+pub(super) async fn update<'a>(
+    connection: &mut KeyedConnection,
+    teller: PresenceTeller<'_>,
+    changes: &'a [ChannelChange],
+) -> Result<Vec<(&'a ChannelChange, Option<UpdateReply>)>, SourceError> {
+    let batches = batches(connection, changes);
+    // Where a script makes many changes its text does not matter, and the right to EVAL suffices.
+    let has_text = connection.is_one_server();
+    for batch in &batches {
+        connection.queue(&key(&batch[0].name), update_words(teller, batch, has_text));
+    }
+    let mut replies = connection.replies().await?;
+    let is_unknown = |reply: &Option<Value>| matches!(reply, Some(Value::Error(message)) if is_unknown(&String::from_utf8_lossy(message)));
+    let again: Vec<usize> = (0..replies.len()).filter(|at| is_unknown(&replies[*at])).collect();
+    for &at in &again {
+        let batch = &batches[at];
+        connection.queue(&key(&batch[0].name), update_words(teller, batch, true));
+    }
+    for (at, reply) in again.into_iter().zip(connection.replies().await?) {
+        replies[at] = reply;
+    }
+    let mut updated = Vec::with_capacity(changes.len());
+    for (batch, reply) in batches.into_iter().zip(replies) {
+        match reply {
+            None => updated.extend(batch.into_iter().map(|change| (change, None))),
+            Some(reply) => {
+                let replies = update_replies(&reply, batch.len())?.into_iter().map(Some);
+                updated.extend(batch.into_iter().zip(replies));
+            }
+        }
+    }
+    Ok(updated)
 }
 
-/// Queues one script for these changes. It has one reply.
-pub(super) fn queue_update(
-    connection: &mut RedisConnection,
+/// The changes that one script makes: those whose keys are together.
+fn batches<'a>(
+    connection: &KeyedConnection,
+    changes: &'a [ChannelChange],
+) -> Vec<Vec<&'a ChannelChange>> {
+    let place = |change: &'a ChannelChange| (connection.place(&key(&change.name)), change);
+    let mut placed: Vec<_> = changes.iter().map(place).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    let together = placed.chunk_by(|(one, _), (other, _)| one == other);
+    let batches = together.flat_map(|together| together.chunks(MAX_CHANNELS));
+    batches.map(|batch| batch.iter().map(|(_, change)| *change).collect()).collect()
+}
+
+/// The script for these changes. It has one reply.
+fn update_words(
     teller: PresenceTeller<'_>,
-    changes: &[ChannelChange],
-) {
-    let mut words = vec![word("EVAL"), word(UPDATE), text(changes.len())];
-    words.extend(changes.iter().map(|change| text(key(&change.name))));
+    changes: &[&ChannelChange],
+    has_text: bool,
+) -> Vec<Bytes> {
+    let mut words: Vec<_> = changes.iter().map(|change| text(key(&change.name))).collect();
     let gateway = Bytes::copy_from_slice(teller.gateway.as_bytes());
     words.extend([gateway, text(LEASE_MILLIS), flag(teller.may_end)]);
     for change in changes {
@@ -95,14 +146,14 @@ pub(super) fn queue_update(
             ]);
         }
     }
-    connection.queue_bytes(&words);
+    UPDATE.call(has_text, changes.len(), words.into_iter())
 }
 
 /// Reads what the script returns for `count` changes.
 ///
 /// # Errors
 /// It was refused, or returns something else.
-pub(super) fn update_replies(reply: &Value, count: usize) -> Result<Vec<UpdateReply>, SourceError> {
+fn update_replies(reply: &Value, count: usize) -> Result<Vec<UpdateReply>, SourceError> {
     if let Value::Error(message) = reply {
         let message = String::from_utf8_lossy(message).into();
         return Err(SourceError::Refused(message).for_command("to keep who listens (EVAL)"));
@@ -117,7 +168,7 @@ fn update_reply(reply: &Value) -> Option<UpdateReply> {
     let (state, change, fault) = (parts.next()??, parts.next()??, parts.next()??);
     let time_ms = parts.next()??.parse().ok()?;
     let event = match change {
-        "" => None,
+        "" | "k" => None,
         "o" => Some(WebhookEvent::Occupied),
         "v" => Some(WebhookEvent::Vacated),
         _ => return None,
@@ -131,24 +182,26 @@ fn update_reply(reply: &Value) -> Option<UpdateReply> {
         _ => return None,
     };
     let fault = (!fault.is_empty()).then(|| fault.to_owned());
-    Some(UpdateReply { outcome, event, time_ms, fault })
+    Some(UpdateReply { outcome, event, is_kept: change == "k", time_ms, fault })
 }
 
 /// Replies to [`queue_count`] and [`queue_members`].
 pub(super) const REPLIES: [usize; 2] = [3, 2];
 
 /// Queues what says how many listen to a channel.
-pub(super) fn queue_count(connection: &mut RedisConnection, name: &ChannelName) {
+pub(super) fn queue_count(connection: &mut KeyedConnection, name: &ChannelName) {
     let key = key(name);
-    connection.queue("TIME", [].into_iter());
-    connection.queue("HGET", [key.as_str(), "g"].into_iter());
-    connection.queue("HLEN", [key.as_str()].into_iter());
+    // By the clock of the server that has the key.
+    connection.queue_text(&key, &["TIME"]);
+    connection.queue_text(&key, &["HGET", &key, "g"]);
+    connection.queue_text(&key, &["HLEN", &key]);
 }
 
 /// Queues what says who listens to a channel.
-pub(super) fn queue_members(connection: &mut RedisConnection, name: &ChannelName) {
-    connection.queue("TIME", [].into_iter());
-    connection.queue("HGETALL", [key(name).as_str()].into_iter());
+pub(super) fn queue_members(connection: &mut KeyedConnection, name: &ChannelName) {
+    let key = key(name);
+    connection.queue_text(&key, &["TIME"]);
+    connection.queue_text(&key, &["HGETALL", &key]);
 }
 
 /// Reads how many listen from the replies to [`queue_count`]. `None`: some gateway has ended, and whose members are
@@ -247,16 +300,6 @@ fn fields(hash: &Value) -> Option<Vec<(String, String)>> {
     }
 }
 
-/// Reads the next reply. What Redis sends unasked is none.
-pub(super) async fn read_reply(connection: &mut RedisConnection) -> Result<Value, SourceError> {
-    loop {
-        match connection.read_value().await? {
-            Value::Push(_) => {}
-            reply => return Ok(reply),
-        }
-    }
-}
-
 fn array(value: &Value) -> &[Value] {
     match value {
         Value::Array(parts) => parts,
@@ -299,18 +342,24 @@ mod tests {
         let replies = Value::Array(vec![
             bulks(&["K", "o", "", "1000", "0", "7"]),
             bulks(&["L", "", "", "1000"]),
-            bulks(&["K", "", "NOPERM no", "1000"]),
+            bulks(&["K", "k", "NOPERM no", "1000"]),
         ]);
         let known = |places: &[usize]| ChangeOutcome::Known(places.to_vec());
-        let time_ms = 1000;
+        let of = |is_kept| UpdateReply {
+            outcome: known(&[]),
+            event: None,
+            is_kept,
+            time_ms: 1000,
+            fault: None,
+        };
         let fault = Some("NOPERM no".to_owned());
         let event = Some(WebhookEvent::Occupied);
         assert_eq!(
             update_replies(&replies, 3).expect("replies"),
             [
-                UpdateReply { outcome: known(&[0, 7]), event, time_ms, fault: None },
-                UpdateReply { outcome: ChangeOutcome::Lost, event: None, time_ms, fault: None },
-                UpdateReply { outcome: known(&[]), event: None, time_ms, fault },
+                UpdateReply { outcome: known(&[0, 7]), event, ..of(false) },
+                UpdateReply { outcome: ChangeOutcome::Lost, ..of(false) },
+                UpdateReply { outcome: known(&[]), fault, ..of(true) },
             ]
         );
         for (reply, count) in [

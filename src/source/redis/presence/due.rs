@@ -11,15 +11,16 @@ use bytes::Bytes;
 use ssegate_hub::ChannelName;
 use ssegate_resp::Value;
 
-use super::command::{self, LEASE_MILLIS, PresenceTeller, millis, read_reply};
+use super::command::{self, LEASE_MILLIS, PresenceTeller, millis};
 use crate::route::PresenceSettings;
 use crate::source::presence::{ChannelChange, LeaseChange, WatchedRoute};
-use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::SourceError;
+use crate::source::redis::keyed::KeyedConnection;
 use crate::webhook::{WebhookEvent, Webhooks};
 
 /// How often a gateway looks for channels that are due.
-pub(super) const INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const INTERVAL: Duration = Duration::from_millis(INTERVAL_MILLIS);
+const INTERVAL_MILLIS: u64 = 5000;
 
 /// Channels that are ended at once, at most.
 const MAX_DUE: usize = 50;
@@ -33,61 +34,67 @@ fn key(settings: &PresenceSettings, prefix_bytes: usize) -> Option<String> {
 }
 
 /// Notes when the leases of these channels are over, or that they have no member any more, as the script said at
-/// these times. Returns the number of replies.
+/// these times.
 pub(super) fn queue_notes<'a>(
-    connection: &mut RedisConnection,
+    connection: &mut KeyedConnection,
     changes: impl Iterator<Item = (&'a ChannelChange, Option<WebhookEvent>, u64)>,
-) -> usize {
-    let mut count = 0;
+) {
     for (change, event, time_ms) in changes {
         let Some(key) = key(&change.settings, change.prefix_bytes) else { continue };
         let name = change.name.as_str();
         match event {
             Some(WebhookEvent::Vacated) => {
-                connection.queue("ZREM", [key.as_str(), name].into_iter());
+                connection.queue_text(&key, &["ZREM", &key, name]);
             }
             _ => {
                 let due = (time_ms + LEASE_MILLIS).to_string();
-                connection.queue("ZADD", [key.as_str(), due.as_str(), name].into_iter());
+                connection.queue_text(&key, &["ZADD", &key, &due, name]);
             }
         }
-        count += 1;
     }
-    count
 }
 
-/// Ends what is due on these routes.
+/// Ends what is due on these routes. Returns whether all of that is known to be done.
 ///
 /// # Errors
 /// The connection failed, or Redis refuses it.
 pub(super) async fn end_due(
-    connection: &mut RedisConnection,
+    connection: &mut KeyedConnection,
     (routes, teller, webhooks): (&[WatchedRoute], PresenceTeller<'_>, &Webhooks),
-) -> Result<(), SourceError> {
+) -> Result<bool, SourceError> {
+    let mut is_done = true;
     for route in routes {
         let Some(key) = key(&route.settings, route.prefix_bytes) else { continue };
-        let changes = due(connection, &key, route).await?;
-        if changes.is_empty() {
+        let Some((now, changes)) = due(connection, &key, route).await? else {
+            is_done = false;
             continue;
-        }
-        command::queue_update(connection, teller, &changes);
-        let names = changes.iter().map(|change| change.name.as_str());
-        let words: Vec<&str> = [key.as_str()].into_iter().chain(names).collect();
-        connection.queue("ZREM", words.into_iter());
-        let reply = read_reply(connection).await?;
-        for (change, reply) in changes.iter().zip(command::update_replies(&reply, changes.len())?) {
+        };
+        let later = (now + INTERVAL_MILLIS).to_string();
+        for (change, reply) in command::update(connection, teller, &changes).await? {
+            let Some(reply) = reply else {
+                is_done = false;
+                continue;
+            };
+            let name = change.name.as_str();
+            // In a Cluster the clock of the channel's node may be behind the one that said that it is due.
+            match reply.is_kept && reply.time_ms < now {
+                true => connection.queue_text(&key, &["ZADD", &key, "XX", &later, name]),
+                false => connection.queue_text(&key, &["ZREM", &key, name]),
+            }
             if let Some(event) = reply.event {
                 change.tell(webhooks, event, reply.time_ms);
             }
         }
-        refused(read_reply(connection).await?)?;
+        for reply in connection.replies().await? {
+            reply.map(refused).transpose()?;
+        }
     }
-    Ok(())
+    Ok(is_done)
 }
 
 /// Tries what is needed, and changes nothing.
 pub(super) async fn inspect(
-    connection: &mut RedisConnection,
+    connection: &mut KeyedConnection,
     settings: &PresenceSettings,
 ) -> Result<(), SourceError> {
     let Some(key) = key(settings, 0) else { return Ok(()) };
@@ -97,26 +104,28 @@ pub(super) async fn inspect(
         &["ZRANGEBYSCORE", &*key, "1", "0"],
         &["ZREM", &*key, "ssegate-check"],
     ] {
-        connection.queue(words[0], words[1..].iter().copied());
-        refused(read_reply(connection).await?)?;
+        connection.queue_text(&key, words);
+    }
+    for reply in connection.replies().await? {
+        refused(reply.ok_or_else(|| connection.why_unknown())?)?;
     }
     Ok(())
 }
 
-/// The changes that end nobody but those whose leases are over.
+/// The time, and the changes that end nobody but those whose leases are over; `None`: that is not known.
 async fn due(
-    connection: &mut RedisConnection,
+    connection: &mut KeyedConnection,
     key: &str,
     route: &WatchedRoute,
-) -> Result<Vec<ChannelChange>, SourceError> {
-    connection.queue("TIME", [].into_iter());
-    let time = refused(read_reply(connection).await?)?;
+) -> Result<Option<(u64, Vec<ChannelChange>)>, SourceError> {
+    let Some(time) = one(connection, key, &["TIME"]).await? else { return Ok(None) };
     let now = millis(&time).ok_or_else(|| SourceError::Unexpected(format!("{time:?}")))?;
-    let (now, most) = (now.to_string(), MAX_DUE.to_string());
-    let words = [key, "-inf", &now, "LIMIT", "0", &most];
-    connection.queue("ZRANGEBYSCORE", words.into_iter());
-    let Value::Array(names) = refused(read_reply(connection).await?)? else {
-        return Ok(Vec::new());
+    let (until, most) = (now.to_string(), MAX_DUE.to_string());
+    let words = ["ZRANGEBYSCORE", key, "-inf", &until, "LIMIT", "0", &most];
+    let names = match one(connection, key, &words).await? {
+        Some(Value::Array(names)) => names,
+        Some(_) => Vec::new(),
+        None => return Ok(None),
     };
     let name = |name: &Value| {
         let name = name.as_bytes().map(Bytes::as_ref).and_then(|name| str::from_utf8(name).ok());
@@ -131,7 +140,18 @@ async fn due(
         lease: LeaseChange::Kept,
         members: Vec::new(),
     };
-    Ok(names.iter().filter_map(name).map(change).collect())
+    Ok(Some((now, names.iter().filter_map(name).map(change).collect())))
+}
+
+/// The reply to one command; `None`: it may not have been executed.
+async fn one(
+    connection: &mut KeyedConnection,
+    key: &str,
+    words: &[&str],
+) -> Result<Option<Value>, SourceError> {
+    connection.queue_text(key, words);
+    let reply = connection.replies().await?.into_iter().next().flatten();
+    reply.map(refused).transpose()
 }
 
 /// Returns the reply, unless it is an error.

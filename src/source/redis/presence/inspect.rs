@@ -5,19 +5,19 @@ use std::sync::Arc;
 use ssegate_hub::ChannelName;
 use tokio::time::Instant;
 
-use super::command::{self, PresenceTeller, REPLIES, read_reply};
+use super::command::{self, PresenceTeller, REPLIES};
 use super::due;
 use crate::route::PresenceSettings;
 use crate::source::presence::{ChannelChange, LeaseChange, MemberChange};
-use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::SourceError;
+use crate::source::redis::keyed::KeyedConnection;
 
 /// A channel that no client has.
 const CHANNEL: &str = "ssegate-check";
 
 /// Tries what the routes with these settings need.
 pub(in super::super) async fn inspect(
-    connection: &mut RedisConnection,
+    connection: &mut KeyedConnection,
     settings: &Arc<PresenceSettings>,
 ) -> Result<(), SourceError> {
     let unexpected = |error: &dyn ToString| SourceError::Unexpected(error.to_string());
@@ -34,15 +34,14 @@ pub(in super::super) async fn inspect(
     };
     // It comes and goes in one step.
     let changes = [change(LeaseChange::Renewed, Some(1)), change(LeaseChange::Ended, None)];
-    command::queue_update(connection, teller, &changes);
+    let told = command::update(connection, teller, &changes).await;
     command::queue_members(connection, &name);
     command::queue_count(connection, &name);
-    let told = command::update_replies(&read_reply(connection).await?, changes.len());
-    let mut replies = Vec::new();
-    for _ in 0..REPLIES.iter().sum() {
-        replies.push(read_reply(connection).await?);
-    }
-    let told = told?;
+    let replies: Option<Vec<_>> = connection.replies().await?.into_iter().collect();
+    let told = told?.into_iter().map(|(_, reply)| reply).collect::<Option<Vec<_>>>();
+    let (Some(told), Some(replies)) = (told, replies) else {
+        return Err(connection.why_unknown());
+    };
     command::members(&replies[..REPLIES[1]])?;
     command::count(&replies[REPLIES[1]..])?;
     if let Some(fault) = told.into_iter().find_map(|reply| reply.fault) {

@@ -1,6 +1,6 @@
 //! Who listens, kept in Redis for all gateways: a hash for each channel, with a lease for each gateway.
 //!
-//! One connection, opened when there is somebody to tell of, and used in turns: what has changed at this gateway, the
+//! One connection, in a Cluster one for each node, opened when there is somebody to tell of, and used in turns: what has changed at this gateway, the
 //! leases that are due, and what requests have asked meanwhile go out together. So the number of commands depends on
 //! neither the streams that come nor the requests. Who came first and who left last is decided by a script
 //! ([`command`]), by the clock of Redis.
@@ -14,13 +14,12 @@ mod inspect;
 use std::time::Duration;
 
 use ssegate_hub::ChannelName;
-use ssegate_resp::Value;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use self::command::{PresenceTeller, REPLIES, read_reply};
+use self::command::{PresenceTeller, REPLIES};
 pub(super) use self::inspect::inspect;
-use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
+use super::keyed::KeyedConnection;
 use super::retry::{FailureLog, backoff};
 use super::server::RedisServer;
 use crate::health::Health;
@@ -39,9 +38,8 @@ const TURN: Duration = Duration::from_millis(25);
 const MAX_IN_TURN: usize = 1000;
 /// Questions that are asked in one turn, at most.
 const MAX_LOOKUPS: usize = 64;
-/// How long Redis may take for one turn.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
-/// After connecting, how long nobody is taken to have ended: Redis may have been away for all of them.
+/// After connecting, how long nobody is taken to have ended: Redis may have been away for all of them. The same after a
+/// node of a Cluster was away.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long nothing is tried after Redis has refused it.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -113,9 +111,10 @@ impl RedisPresence {
     /// # Errors
     /// The connection failed, or Redis refuses what is needed. What was `asked` then is left there.
     async fn follow(&mut self, asked: &mut Vec<PresenceLookup>) -> Result<(), SourceError> {
-        let kind = ConnectionKind::Command;
-        let mut connection = RedisConnection::open(&self.server, MAX_REPLY_BYTES, kind).await?;
+        let mut connection = KeyedConnection::open(&self.server, MAX_REPLY_BYTES).await?;
         let connected = Instant::now();
+        // Since when nothing was away.
+        let mut whole = connected;
         // Of the last connection it is not known how far it came.
         self.work.begin_anew();
         let (mut used, mut looked) = (connected, connected);
@@ -125,8 +124,8 @@ impl RedisPresence {
                     () = sleep_until(looked + due::INTERVAL), if self.work.is_watching() => {}
                     () = self.work.news() => {}
                     Some(lookup) = self.lookups.recv() => asked.push(lookup),
-                    ended = connection.exchange() => match ended {
-                        Ok(()) => drop_pushes(&mut connection)?,
+                    lost = connection.lost() => match lost {
+                        Ok(never) => match never {},
                         Err(_) if self.work.is_idle() => return Ok(()),
                         Err(error) => return Err(error),
                     },
@@ -139,21 +138,25 @@ impl RedisPresence {
                 asked.push(lookup);
             }
             let teller =
-                PresenceTeller { gateway: &self.gateway, may_end: connected.elapsed() >= PATIENCE };
-            let turn = take_turn(&mut connection, (&self.work, teller, &self.webhooks), asked);
-            let timed_out = SourceError::Timeout(REPLY_TIMEOUT.as_secs());
-            let fault = timeout(REPLY_TIMEOUT, turn).await.unwrap_or(Err(timed_out))?;
-            self.health.works(PRESENCE);
-            if teller.may_end && looked.elapsed() >= due::INTERVAL {
+                PresenceTeller { gateway: &self.gateway, may_end: whole.elapsed() >= PATIENCE };
+            let mut turn =
+                take_turn(&mut connection, (&self.work, teller, &self.webhooks), asked).await?;
+            if teller.may_end && !turn.is_partial && looked.elapsed() >= due::INTERVAL {
                 let routes = self.work.watched();
-                let ending = due::end_due(&mut connection, (&routes, teller, &self.webhooks));
-                let timed_out = SourceError::Timeout(REPLY_TIMEOUT.as_secs());
-                timeout(REPLY_TIMEOUT, ending).await.unwrap_or(Err(timed_out))?;
+                let due = (&*routes, teller, &self.webhooks);
+                turn.is_partial = !due::end_due(&mut connection, due).await?;
+            }
+            if turn.is_partial {
+                let error = connection.why_unknown();
+                self.failures.report(&error, "cannot tell a node of the Cluster who listens");
+                whole = Instant::now();
+            } else {
+                self.health.works(PRESENCE);
             }
             if looked.elapsed() >= due::INTERVAL {
                 looked = Instant::now();
             }
-            self.note_fault(fault);
+            self.note_fault(turn.fault);
             used = Instant::now();
             sleep_until(used + TURN).await;
         }
@@ -214,102 +217,110 @@ impl RedisPresence {
     }
 }
 
-/// Tells what is new, and asks. Returns why who joins and leaves could not be published, if so.
+/// What came of a turn.
+#[derive(Debug, Default)]
+struct PresenceTurn {
+    /// Why who joins and leaves could not be published.
+    fault: Option<String>,
+    /// Not all nodes of a Cluster have replied.
+    is_partial: bool,
+}
+
+/// Tells what is new, and asks.
 async fn take_turn(
-    connection: &mut RedisConnection,
+    connection: &mut KeyedConnection,
     (work, teller, webhooks): (&PresenceWork, PresenceTeller<'_>, &Webhooks),
     asked: &mut Vec<PresenceLookup>,
-) -> Result<Option<String>, SourceError> {
+) -> Result<PresenceTurn, SourceError> {
     let changes = work.take(MAX_IN_TURN);
-    for batch in command::batches(&changes) {
-        command::queue_update(connection, teller, batch);
+    let (mut turn, mut told) = (PresenceTurn::default(), Vec::with_capacity(changes.len()));
+    for (change, reply) in command::update(connection, teller, &changes).await? {
+        let Some(reply) = reply else {
+            // All of it is said again.
+            work.settle(change, &ChangeOutcome::Lost);
+            turn.is_partial = true;
+            continue;
+        };
+        let is_lost = reply.outcome == ChangeOutcome::Lost;
+        if is_lost {
+            tracing::debug!(channel = %change.name, "Redis has lost who listens");
+        }
+        if let Some(event) = reply.event {
+            change.tell(webhooks, event, reply.time_ms);
+        }
+        work.settle(change, &reply.outcome);
+        turn.fault = turn.fault.or(reply.fault);
+        if !is_lost {
+            told.push((change, reply.event, reply.time_ms));
+        }
     }
     // Each channel once, however many ask.
     let mut names: Vec<(&ChannelName, bool)> = Vec::new();
     for lookup in asked.iter() {
-        let wanted = lookup.channels.iter().map(|name| (name, lookup.is_count));
-        names.extend(wanted);
+        names.extend(lookup.channels.iter().map(|name| (name, lookup.is_count)));
     }
     names.sort_unstable();
     names.dedup();
-    for (name, is_count) in &names {
+    due::queue_notes(connection, told.into_iter());
+    let found = look_up(connection, &names).await?;
+    turn.is_partial |= found.iter().any(Result::is_err);
+    let of = |name: &ChannelName, is_count: bool| match names.binary_search(&(name, is_count)) {
+        Ok(place) => found[place].clone(),
+        Err(_) => Ok(ChannelPresence::default()),
+    };
+    let results: Vec<Result<Vec<ChannelPresence>, PresenceAway>> = asked
+        .iter()
+        .map(|lookup| lookup.channels.iter().map(|name| of(name, lookup.is_count)).collect())
+        .collect();
+    for (lookup, result) in asked.drain(..).zip(results) {
+        lookup.complete(result);
+    }
+    Ok(turn)
+}
+
+/// Who listens to these channels, or how many; an error where no node says so. Notes may have been queued before.
+async fn look_up(
+    connection: &mut KeyedConnection,
+    names: &[(&ChannelName, bool)],
+) -> Result<Vec<Result<ChannelPresence, PresenceAway>>, SourceError> {
+    for (name, is_count) in names {
         match is_count {
             true => command::queue_count(connection, name),
             false => command::queue_members(connection, name),
         }
     }
-    let (mut fault, mut told) = (None, Vec::with_capacity(changes.len()));
-    for batch in command::batches(&changes) {
-        let reply = read_reply(connection).await?;
-        let replies = command::update_replies(&reply, batch.len())?;
-        for (change, reply) in batch.iter().zip(replies) {
-            let is_lost = reply.outcome == ChangeOutcome::Lost;
-            if is_lost {
-                tracing::debug!(channel = %change.name, "Redis has lost who listens");
-            }
-            if let Some(event) = reply.event {
-                change.tell(webhooks, event, reply.time_ms);
-            }
-            work.settle(change, &reply.outcome);
-            fault = fault.or(reply.fault);
-            if !is_lost {
-                told.push((change, reply.event, reply.time_ms));
-            }
-        }
+    let mut replies = connection.replies().await?;
+    let asked: usize = names.iter().map(|(_, is_count)| REPLIES[usize::from(!is_count)]).sum();
+    let mut of_names = replies.split_off(replies.len() - asked).into_iter();
+    for note in replies.into_iter().flatten() {
+        due::refused(note)?;
     }
     let mut found = Vec::with_capacity(names.len());
-    for (_, is_count) in &names {
-        let replies = read_replies(connection, REPLIES[usize::from(!is_count)]).await?;
-        found.push(match is_count {
-            true => command::count(&replies)?
-                .map(|count| ChannelPresence { count, members: Vec::new() }),
-            false => Some(command::members(&replies)?),
+    for (_, is_count) in names {
+        let of_name: Vec<_> = of_names.by_ref().take(REPLIES[usize::from(!is_count)]).collect();
+        let of_name: Option<Vec<_>> = of_name.into_iter().collect();
+        found.push(match (of_name, is_count) {
+            (None, _) => Err(PresenceAway::Away),
+            (Some(replies), true) => Ok(command::count(&replies)?
+                .map(|count| ChannelPresence { count, members: Vec::new() })),
+            (Some(replies), false) => Ok(Some(command::members(&replies)?)),
         });
     }
-    for ((name, _), found) in names.iter().zip(&mut found) {
-        if found.is_none() {
-            command::queue_members(connection, name);
-            let counted = command::members(&read_replies(connection, REPLIES[1]).await?)?;
-            *found = Some(ChannelPresence { members: Vec::new(), ..counted });
-        }
+    // Where a gateway has ended only the members say how many are left.
+    let unknown: Vec<usize> =
+        (0..found.len()).filter(|at| matches!(found[*at], Ok(None))).collect();
+    unknown.iter().for_each(|at| command::queue_members(connection, names[*at].0));
+    let replies = connection.replies().await?;
+    for (at, replies) in unknown.into_iter().zip(replies.chunks(REPLIES[1])) {
+        found[at] = match replies.iter().cloned().collect::<Option<Vec<_>>>() {
+            None => Err(PresenceAway::Away),
+            Some(replies) => {
+                let counted = command::members(&replies)?;
+                Ok(Some(ChannelPresence { members: Vec::new(), ..counted }))
+            }
+        };
     }
-    let notes = due::queue_notes(connection, told.into_iter());
-    for reply in read_replies(connection, notes).await? {
-        due::refused(reply)?;
-    }
-    let of = |name: &ChannelName, is_count: bool| {
-        let place = names.binary_search(&(name, is_count)).ok();
-        place.and_then(|place| found[place].clone()).unwrap_or_default()
-    };
-    let results: Vec<Vec<ChannelPresence>> = asked
-        .iter()
-        .map(|lookup| lookup.channels.iter().map(|name| of(name, lookup.is_count)).collect())
-        .collect();
-    for (lookup, result) in asked.drain(..).zip(results) {
-        lookup.complete(Ok(result));
-    }
-    Ok(fault)
-}
-
-async fn read_replies(
-    connection: &mut RedisConnection,
-    count: usize,
-) -> Result<Vec<Value>, SourceError> {
-    let mut replies = Vec::with_capacity(count);
-    while replies.len() < count {
-        replies.push(read_reply(connection).await?);
-    }
-    Ok(replies)
-}
-
-/// Between two turns no reply is due.
-fn drop_pushes(connection: &mut RedisConnection) -> Result<(), SourceError> {
-    while let Some(value) = connection.next_value()? {
-        if !matches!(value, Value::Push(_)) {
-            return Err(SourceError::Unexpected(format!("{value:?}")));
-        }
-    }
-    Ok(())
+    Ok(found.into_iter().map(|found| found.map(Option::unwrap_or_default)).collect())
 }
 
 impl std::fmt::Debug for RedisPresence {

@@ -8,8 +8,8 @@
 -- milliseconds for which it is kept when nobody speaks of it, the channel of events or nothing, its name in JSON,
 -- the number of members, and for each its name, its streams or "-", and the milliseconds since it came.
 -- Returns for each channel: "L" if what this gateway has said is lost, and nothing was changed; else "K", with
--- "o" if the first came or "v" if the last left, or nothing, the error of PUBLISH or nothing, the time, and the
--- places of the members for which there is no room.
+-- "o" if the first came, "v" if the last left, "k" if there are some and the gateway only looked, or nothing, the error
+-- of PUBLISH or nothing, the time, and the places of the members for which there is no room.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function text(number) return string.format('%.0f', number) end
@@ -105,6 +105,7 @@ for place, key in ipairs(KEYS) do
     local change = ''
     if before == 0 and count > 0 then change = 'o' end
     if count == 0 and (before > 0 or is_lost_leave) then change = 'v' end
+    if count > 0 and own == 'k' then change = 'k' end
     local reply = {'K', change, fault, text(now)}
     for _, i in ipairs(refused) do reply[#reply + 1] = text(i) end
     replies[place] = reply

@@ -3,10 +3,10 @@
 use ssegate_hub::{ChannelName, Subscription};
 use ssegate_resp::Value;
 
-use super::script::is_unknown;
 use crate::source::recorded::{MARKS, RecordedSettings};
 use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::SourceError;
+use crate::source::redis::script::is_unknown;
 
 /// See the first lines of the script.
 const CHECK: &str = include_str!("check.lua");

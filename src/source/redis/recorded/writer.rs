@@ -15,10 +15,11 @@ use super::RecordingState;
 use super::book::MAX_AHEAD;
 use super::channel::{RecordedPayload, entry_id, record_id};
 use super::past::{PastRead, ReadPast, parse_newest};
-use super::script::{APPEND, MARK, NEWEST, READ, RecordScript, is_unknown};
+use super::script::{APPEND, MARK, NEWEST, READ};
 use crate::source::recorded::MARKS;
 use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::{SourceError, SourceErrorKind};
+use crate::source::redis::script::{RedisScript, is_unknown};
 
 /// How long a reply may take.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,7 +42,7 @@ pub(super) struct RecordWriter {
 
 /// A script whose reply is pending.
 struct ScriptCall {
-    script: &'static RecordScript,
+    script: &'static RedisScript,
     has_text: bool,
     key: String,
     arguments: Vec<Bytes>,
@@ -153,7 +154,7 @@ impl RecordWriter {
             due.take(room).collect()
         };
         for read in due {
-            let script: &'static RecordScript = match read.range {
+            let script: &'static RedisScript = match read.range {
                 LogRange::After { .. } => &READ,
                 LogRange::BeforeNewest(_) => &NEWEST,
             };
@@ -190,7 +191,7 @@ impl RecordWriter {
 
     fn call(
         &mut self,
-        script: &'static RecordScript,
+        script: &'static RedisScript,
         key: String,
         arguments: Vec<Bytes>,
         what: CallPurpose,
@@ -199,7 +200,9 @@ impl RecordWriter {
     }
 
     fn send(&mut self, call: ScriptCall) {
-        call.script.queue(&mut self.connection, call.has_text, &call.key, &call.arguments);
+        let key = Bytes::copy_from_slice(call.key.as_bytes());
+        let arguments = std::iter::once(key).chain(call.arguments.iter().cloned());
+        self.connection.queue_bytes(&call.script.call(call.has_text, 1, arguments));
         self.pending.push_back(call);
         self.deadline.get_or_insert_with(|| Instant::now() + REPLY_TIMEOUT);
     }
