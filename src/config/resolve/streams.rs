@@ -89,8 +89,8 @@ impl Resolver<'_> {
         if let Some(location) = keys.source.filter(|_| is_recorded && is_cluster) {
             self.note(
                 location,
-                "is not supported with redis+cluster://, where each log is at one of the nodes; set redis.url to one \
-                 Redis, or use stream or pubsub",
+                "is not supported with redis+cluster://, where each node has another order of messages (docs/CLUSTER.md); \
+                 use stream, or set redis.url to one Redis",
             );
         }
         if let Some(location) = keys.sharded.filter(|_| options.sharded) {

@@ -1,9 +1,9 @@
 //! Who listens, kept in Redis for all gateways: a hash for each channel, with a lease for each gateway.
 //!
-//! One connection, in a Cluster one for each node, opened when there is somebody to tell of, and used in turns: what has changed at this gateway, the
-//! leases that are due, and what requests have asked meanwhile go out together. So the number of commands depends on
-//! neither the streams that come nor the requests. Who came first and who left last is decided by a script
-//! ([`command`]), by the clock of Redis.
+//! One connection, in a Cluster one for each node, opened when there is somebody to tell of, and used in turns: what has
+//! changed at this gateway, the leases that are due, and what requests have asked meanwhile go out together. So the number
+//! of commands depends on neither the streams that come nor the requests. Who came first and who left last is decided by
+//! a script ([`command`]), by the clock of Redis.
 //!
 //! Streams know nothing of it. While Redis is away requests are told so at once, and what Redis has lost is said again.
 

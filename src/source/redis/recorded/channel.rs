@@ -42,18 +42,19 @@ pub(super) struct CatchUp {
 }
 
 impl CatchUp {
-    /// What may be held, in bytes.
-    const MAX_BYTES: usize = 16 << 20;
-
     pub(super) fn new(until: EntryId) -> Self {
         Self { until, held: VecDeque::new(), bytes: 0 }
     }
 
-    /// Holds a message. Returns whether there is room for more.
-    pub(super) fn hold(&mut self, id: EntryId, message: RecordedPayload) -> bool {
+    /// Holds a message.
+    pub(super) fn hold(&mut self, id: EntryId, message: RecordedPayload) {
         self.bytes += message.held();
         self.held.push_back((id, message));
-        self.bytes < Self::MAX_BYTES
+    }
+
+    /// What is held, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// What was held.

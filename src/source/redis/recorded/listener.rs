@@ -111,7 +111,7 @@ impl RecordListener {
                 self.place(unplaced.into_iter());
             }
             hub.flush();
-            self.state.metrics.recorded_waiting(self.state.book.borrow().waiting_bytes);
+            self.state.metrics.recorded_waiting(self.state.book.borrow().held_bytes());
             self.state.work.notify_one();
         }
     }

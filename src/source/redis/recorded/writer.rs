@@ -241,7 +241,7 @@ impl RecordWriter {
                 metrics.recorded_appended(added, gaps);
                 let mut book = self.state.book.borrow_mut();
                 book.answered(&name, answer, now);
-                metrics.recorded_waiting(book.waiting_bytes);
+                metrics.recorded_waiting(book.held_bytes());
             }
             CallPurpose::Past(read) => {
                 self.reads_in_flight = self.reads_in_flight.saturating_sub(1);

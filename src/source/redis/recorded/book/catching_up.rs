@@ -4,6 +4,7 @@ use ssegate_hub::{ChannelName, EntryId, GapReason, SourceKind};
 use tokio::time::Instant;
 
 use super::RecordBook;
+use crate::source::redis::recorded::channel::CatchUp;
 use crate::source::redis::recorded::past::{PastRead, ReadPast};
 
 impl RecordBook {
@@ -39,11 +40,17 @@ impl RecordBook {
 
     /// What was missed is there, or given up: hands over what was held.
     pub(super) fn end_catch_up(&mut self, name: &ChannelName, now: Instant) {
-        let channel = self.channels.get_mut(name);
-        let Some(catch_up) = channel.and_then(|channel| channel.catch_up.take()) else { return };
+        let Some(catch_up) = self.take_catch_up(name) else { return };
         for (id, message) in catch_up.into_held() {
             self.deliver(name, id, message, now);
         }
+    }
+
+    /// The channel catches up no longer.
+    pub(super) fn take_catch_up(&mut self, name: &ChannelName) -> Option<CatchUp> {
+        let catch_up = self.channels.get_mut(name)?.catch_up.take()?;
+        self.held_back_bytes = self.held_back_bytes.saturating_sub(catch_up.bytes());
+        Some(catch_up)
     }
 
     /// Messages of the channel are missing up to `until`, and nobody recorded them.

@@ -56,8 +56,9 @@ pub(super) struct RecordBook {
     // Channels with something to append, and those that do not keep what comes yet.
     active: HashSet<ChannelName>,
     unopened: HashSet<ChannelName>,
-    /// What waits to be appended, in bytes.
-    pub(super) waiting_bytes: usize,
+    // What waits to be appended, in bytes, and what waits until older messages were read from logs.
+    waiting_bytes: usize,
+    held_back_bytes: usize,
     pub(super) reads: Vec<PastRead>,
     // The gateway exits soon.
     closing: Option<RecordClosing>,
@@ -83,6 +84,7 @@ impl RecordBook {
             active: HashSet::new(),
             unopened: HashSet::new(),
             waiting_bytes: 0,
+            held_back_bytes: 0,
             reads: Vec::new(),
             closing: None,
         }
@@ -124,6 +126,7 @@ impl RecordBook {
         self.mark_due = None;
         self.reads.retain(|read| !read.is_catch_up());
         self.channels.values_mut().for_each(RecordedChannel::lose);
+        self.held_back_bytes = 0;
     }
 
     /// The hub wants a channel. Returns whether it needs a subscription of its own.
@@ -142,8 +145,9 @@ impl RecordBook {
 
     /// The hub needs a channel no longer. Returns whether its subscription is to be left.
     pub(super) fn leave(&mut self, name: &ChannelName) -> bool {
+        drop(self.take_catch_up(name));
         let Some(channel) = self.channels.get_mut(name) else { return false };
-        (channel.is_followed, channel.newest, channel.catch_up) = (false, None, None);
+        (channel.is_followed, channel.newest) = (false, None);
         self.unopened.remove(name);
         if channel.is_fed {
             return false;
@@ -208,7 +212,7 @@ impl RecordBook {
             self.metrics.recorded_dropped(1);
         }
         self.deliver(&name, entry_id(id), message, now);
-        if self.waiting_bytes > self.max_waiting_bytes {
+        if self.held_bytes() > self.max_waiting_bytes {
             self.overflow(&name, now);
         }
     }
@@ -241,6 +245,11 @@ impl RecordBook {
             requests.extend(request.map(|request| (name.clone(), request)));
         }
         requests
+    }
+
+    /// What is held of messages, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.waiting_bytes + self.held_back_bytes
     }
 
     /// Whether anything waits to be appended.
@@ -299,7 +308,9 @@ impl RecordBook {
         let Some(channel) = self.channels.get_mut(name) else { return };
         if let Some(catch_up) = &mut channel.catch_up {
             let until = catch_up.until;
-            if !catch_up.hold(id, message) {
+            self.held_back_bytes += message.held();
+            catch_up.hold(id, message);
+            if self.held_bytes() > self.max_waiting_bytes {
                 self.miss(name, GapReason::Unrecorded, until);
                 self.end_catch_up(name, received);
             }

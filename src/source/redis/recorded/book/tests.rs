@@ -209,3 +209,39 @@ fn a_mark_says_up_to_where_a_gateway_has_appended_everything() {
     let requests = book.requests(again);
     assert!(requests.len() == 1 && requests[0].1.may_gap, "{requests:?}");
 }
+
+#[test]
+fn what_waits_for_older_messages_is_bounded_with_all_that_is_held() {
+    let (mut book, now) = following(3000);
+    let base = 1_764_511_200_000;
+    own_mark(&mut book, base, now);
+    for channel in ["a:1", "a:2"] {
+        book.follow(&name(channel));
+    }
+    // It missed something, which has to be read first.
+    book.lose();
+    book.confirm(&Subscription { name: name("a:*"), is_pattern: true }, now);
+    own_mark(&mut book, base + 5, now);
+    assert_eq!(book.reads.len(), 2);
+    publish(&mut book, "a:1", 400, now);
+    publish(&mut book, "a:2", 400, now);
+    let held: usize = book.channels.values().map(|channel| channel.held).sum();
+    assert_eq!(book.held_bytes(), 2 * held, "to be appended, and to be delivered");
+    // The log has them; they still wait to be delivered.
+    request_all(&mut book, now);
+    book.answered(&name("a:1"), top(base + 5, 1), now);
+    book.answered(&name("a:2"), top(base + 5, 1), now);
+    assert_eq!(book.held_bytes(), held);
+    for _ in 0..5 {
+        publish(&mut book, "a:1", 400, now);
+    }
+    assert!(book.held_bytes() <= 3000, "{}", book.held_bytes());
+    let is_held = |book: &RecordBook, channel| book.channels[channel].catch_up.is_some();
+    assert!(!is_held(&book, "a:1") && is_held(&book, "a:2"), "one was given up");
+    book.lose();
+    assert_eq!(book.held_back_bytes, 0);
+}
+
+fn request_all(book: &mut RecordBook, now: Instant) {
+    assert_eq!(book.requests(now).len(), 2);
+}
