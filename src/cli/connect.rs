@@ -3,7 +3,6 @@
 use ssegate::auth::{JwksLocation, JwtAuth, MethodSettings, fetch_keys};
 use ssegate::config::Settings;
 use ssegate::route::Channels;
-use ssegate::source::SourceLocation;
 use ssegate::source::redis::{Inspection, RedisProblem, RedisRead, RedisServer, inspect};
 use ssegate_auth::jwt::{Algorithm, KeySet};
 use ssegate_hub::Ids;
@@ -17,11 +16,14 @@ use super::{CliError, block_on, output};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
     /// The connection or the login failed. The address has neither user nor password in it.
-    #[error("redis.url: cannot use Redis at {0}: {1}")]
-    Unreachable(String, String),
+    #[error("{2}: cannot use Redis at {0}: {1}")]
+    Unreachable(String, String, String),
     /// Redis refuses that many names. Each has been printed.
-    #[error("redis.url: Redis at {0} denied access to {1} of the names in the routes; see above")]
-    Denied(String, usize),
+    #[error("{2}: Redis at {0} denied access to {1} of the names in the routes; see above")]
+    Denied(String, usize, String),
+    /// Of several servers these cannot be used. Why has been printed.
+    #[error("{0} cannot be used; see above")]
+    Servers(String),
     /// So many sets of keys cannot be used. Why has been printed.
     #[error("auth.jwt.jwks: {0} of the sets of keys cannot be used; see above")]
     Keys(usize),
@@ -98,17 +100,45 @@ pub(super) fn found(keys: &KeySet, wanted: &[Algorithm]) -> Result<String, Strin
 }
 
 fn check_redis(settings: &Settings) -> Result<(), CliError> {
-    let SourceLocation::Redis(location) = &settings.source.location else {
+    let servers = settings.source.redis_servers();
+    if servers.is_empty() {
         return output::line(
             "redis: nothing to connect to: redis.url is the embedded bus of the gateway itself",
         );
-    };
-    let server = RedisServer::new(location.clone());
-    let address = server.to_string();
-    let reads = reads(settings).map_err(ConnectError::from)?;
-    let inspection = block_on(async { Ok(inspect(&server, &reads).await) })?;
-    let Inspection { server: described, refused, notes, risks: _, fleet } =
-        inspection.map_err(|error| ConnectError::Unreachable(address.clone(), error.text))?;
+    }
+    let mut unusable = Vec::new();
+    let is_alone = servers.len() == 1;
+    for (index, server) in &servers {
+        match check_server(settings, *index, server) {
+            Err(CliError::Command(error)) if !is_alone => {
+                output::to_stderr(format_args!("ssegate: {error}"));
+                unusable.push(key_of(settings, *index));
+            }
+            other => other?,
+        }
+    }
+    match unusable.is_empty() {
+        true => Ok(()),
+        false => Err(ConnectError::Servers(unusable.join(", ")).into()),
+    }
+}
+
+/// The key of gateway.yaml that has the URL of a server.
+pub(super) fn key_of(settings: &Settings, index: usize) -> String {
+    let servers = &settings.source.servers;
+    match servers.names().get(index) {
+        Some(_) if servers.divides_names() => format!("redis.shards[{index}]"),
+        Some(name) if index > 0 => format!("redis.named.{name}"),
+        _ => "redis.url".to_owned(),
+    }
+}
+
+fn check_server(settings: &Settings, index: usize, server: &RedisServer) -> Result<(), CliError> {
+    let (address, key) = (server.to_string(), key_of(settings, index));
+    let reads = reads(settings, index).map_err(ConnectError::from)?;
+    let inspection = block_on(async { Ok(inspect(server, &reads).await) })?;
+    let Inspection { server: described, refused, notes, risks: _, fleet } = inspection
+        .map_err(|error| ConnectError::Unreachable(address.clone(), error.text, key.clone()))?;
     for note in &notes {
         output::to_stderr(format_args!("ssegate: warning: {}", printable(&note.text)));
     }
@@ -122,7 +152,7 @@ fn check_redis(settings: &Settings) -> Result<(), CliError> {
     output::line(format_args!("fleet: {}", resumption(fleet)))?;
     match refused.len() {
         0 => Ok(()),
-        names => Err(ConnectError::Denied(address, names).into()),
+        names => Err(ConnectError::Denied(address, names, key).into()),
     }
 }
 
@@ -164,14 +194,20 @@ fn is_subscription(read: &RedisRead, is_pattern: bool) -> bool {
     matches!(read, RedisRead::Subscription(subscription) if subscription.is_pattern == is_pattern)
 }
 
-/// The channels, patterns and streams that the routes read, without duplicates. Parameters are
+/// The channels, patterns and streams that the routes read at a server, without duplicates. Parameters are
 /// filled in with sample values.
-pub(super) fn reads(settings: &Settings) -> Result<Vec<RedisRead>, ssegate::route::RouterError> {
+pub(super) fn reads(
+    settings: &Settings,
+    index: usize,
+) -> Result<Vec<RedisRead>, ssegate::route::RouterError> {
+    let servers = &settings.source.servers;
+    let is_here = |channels: &&Channels| servers.may_be_at(channels.server(), index);
     let router = ssegate::route::Router::new(&settings.routes, None)?;
     let mut reads = Vec::new();
     for route in router.routes() {
         let handover = route.handover.as_ref().map(|handover| &handover.channels);
-        for topic in route.channels.iter().chain(handover).flat_map(Channels::samples) {
+        let channels = route.channels.iter().chain(handover).filter(is_here);
+        for topic in channels.flat_map(Channels::samples) {
             let is_recorded = topic.ids == Ids::Recorded;
             let recorded =
                 is_recorded.then(|| RedisRead::Recorded(settings.source.recorded.clone()));
@@ -181,19 +217,23 @@ pub(super) fn reads(settings: &Settings) -> Result<Vec<RedisRead>, ssegate::rout
                 }
             }
         }
-        let presence =
-            route.settings.presence.iter().map(|settings| RedisRead::Presence(settings.clone()));
+        let presence = route.settings.presence.iter().filter(|_| index == 0);
+        let presence = presence.map(|settings| RedisRead::Presence(settings.clone()));
         for read in presence {
             if !reads.contains(&read) {
                 reads.push(read);
             }
         }
     }
-    let revocation = settings.revocation.as_ref();
+    let revocation = settings.revocation.as_ref().filter(|_| index == 0);
     if let Some(control) = revocation.and_then(|revocation| revocation.control.as_ref()) {
         reads.push(RedisRead::Control(control.channel.clone()));
     }
-    if settings.source.fleet.is_some() {
+    let fleet = match index.checked_sub(1) {
+        None => settings.source.fleet.as_ref(),
+        Some(further) => settings.source.further.get(further).and_then(|one| one.fleet.as_ref()),
+    };
+    if fleet.is_some() {
         reads.push(RedisRead::Fleet);
     }
     Ok(reads)
@@ -240,7 +280,7 @@ mod tests {
             - {path: /b, events: {channels: [b], source: recorded}}\n\
             - {path: /c, events: {channels: [c]}}\n";
         let settings = config::parse(yaml, "gateway.yaml", &|_| None).expect("a valid file");
-        let reads = reads(&settings).expect("routes");
+        let reads = reads(&settings, 0).expect("routes");
         let is_recorded = |read: &&RedisRead| matches!(read, RedisRead::Recorded(_));
         assert_eq!((reads.len(), reads.iter().filter(is_recorded).count()), (5, 1), "{reads:?}");
     }

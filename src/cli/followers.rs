@@ -39,6 +39,22 @@ pub(super) fn warnings(settings: &Settings, channel: &str, is_envelope: bool) ->
     }
 }
 
+/// The server of a channel, by its index: as the route with the longest literal part of its name says.
+pub(super) fn server_of(settings: &Settings, channel: &str) -> usize {
+    let servers = &settings.source.servers;
+    let all = settings.routes.iter().flat_map(|route| route::streams(route));
+    let literal = |one: &ChannelFollower<'_>| {
+        let name = channel.strip_prefix(one.events.strip_prefix.as_str())?;
+        one.events.literal_bytes_of(name)
+    };
+    let followers = all.filter_map(|one| Some((literal(&one)?, one)));
+    // Of several the first.
+    let best = followers.reduce(|best, one| if one.0 > best.0 { one } else { best });
+    let choice = best.map(|(_, one)| &one.events.server);
+    let server = choice.and_then(|choice| servers.server_of(choice, channel));
+    server.unwrap_or_else(|| servers.server_of_unknown(channel))
+}
+
 /// Whether those who follow the channel have it as a sharded one. Where some have and others have not, a message reaches
 /// those alone that have.
 pub(super) fn are_sharded(settings: &Settings, channel: &str) -> bool {

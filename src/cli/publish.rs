@@ -106,7 +106,11 @@ impl PublishCommand {
             output::to_stderr(format_args!("ssegate: warning: {warning}"));
         }
         let is_sharded = followers::are_sharded(&settings, &self.channel);
-        Ok((settings.source.location, is_sharded))
+        let server = followers::server_of(&settings, &self.channel);
+        let source = settings.source;
+        let further = server.checked_sub(1).and_then(|index| source.further.into_iter().nth(index));
+        let location = further.map_or(source.location, |one| SourceLocation::Redis(one.location));
+        Ok((location, is_sharded))
     }
 
     fn message(&self) -> Result<Vec<u8>, CliError> {

@@ -10,7 +10,9 @@ use super::resolve::DEFAULT_ADMIN;
 use super::settings::Settings;
 use super::stream_options::StreamOptions;
 use crate::admin::AdminSettings;
-use crate::route::{CorsSettings, ProxySettings, RouteSettings, Target, UpstreamAddress};
+use crate::route::{
+    CorsSettings, ProxySettings, RouteSettings, ServerChoice, ServerList, Target, UpstreamAddress,
+};
 use crate::server::{ListenerSettings, TlsSettings};
 use crate::source::fleet::FleetSettings;
 use crate::source::{SourceLocation, SourceSettings};
@@ -42,6 +44,8 @@ impl Settings {
             }),
             source: SourceSettings {
                 location: SourceLocation::Embedded(local(6380)),
+                further: Vec::new(),
+                servers: ServerList::default(),
                 max_event_bytes: global.max_event_bytes,
                 max_bus_memory: BusSettings::default().max_memory,
                 max_bus_streams: BusSettings::default().max_stream_bytes,
@@ -83,7 +87,8 @@ fn route(path: &str, target: Target) -> Arc<RouteSettings> {
 }
 
 fn events(channel: &str) -> Target {
-    Target::Events(StreamOptions::default().events(vec![channel.to_owned()], String::new()))
+    let place = (String::new(), ServerChoice::First);
+    Target::Events(StreamOptions::default().events(vec![channel.to_owned()], place))
 }
 
 fn proxy(upstream: UpstreamAddress) -> Target {

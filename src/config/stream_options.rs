@@ -6,7 +6,7 @@ use ssegate_format::Format;
 use ssegate_hub::{HistorySettings, Replay, StreamSettings};
 use ssegate_strict_yaml::{TimeOrZero, sets};
 
-use crate::route::{EventsSettings, EventsSource, Ready};
+use crate::route::{EventsSettings, EventsSource, Ready, ServerChoice};
 
 /// The default limit of channels on one stream.
 const MAX_CHANNELS: usize = 100;
@@ -62,7 +62,11 @@ impl StreamOptions {
     }
 
     /// The settings of a route's streams.
-    pub(super) fn events(self, channels: Vec<String>, strip_prefix: String) -> EventsSettings {
+    pub(super) fn events(
+        self,
+        channels: Vec<String>,
+        (strip_prefix, server): (String, ServerChoice),
+    ) -> EventsSettings {
         let linger = match (self.linger, self.history) {
             (LingerOption::For(time), _) => time,
             (LingerOption::WithHistory, Some(history)) => history.age,
@@ -72,6 +76,7 @@ impl StreamOptions {
             channels,
             format: self.format,
             source: self.source,
+            server,
             history: self.history,
             strip_prefix,
             patterns: self.patterns,

@@ -56,7 +56,7 @@ impl BusParts {
             let control = control::bus::follow(broker.clone(), channel, reader);
             tasks.spawn("the control channel", control);
         }
-        if let Some(work) = presence.work(false) {
+        if let Some(work) = presence.and_then(|presence| presence.work(false)) {
             tasks.spawn("the presence", keep_presence(work, broker.clone(), webhooks));
         }
         let intake = Intake::new(hub.clone(), metrics.clone());

@@ -1,22 +1,15 @@
-//! What the status page asks of the thread of the hub.
+//! What the status page asks of the thread of the hubs.
 
-use ssegate_hub::Hub;
 use tokio::sync::mpsc;
 
-use crate::service::{HubQuestion, HubView};
+use super::hubs::Hubs;
+use crate::service::HubQuestion;
 
-/// Answers questions about the hub. Never returns; owned by the gateway.
-pub(super) async fn answer(mut questions: mpsc::Receiver<HubQuestion>, hub: Hub) {
+/// Answers questions about the hubs. Never returns; owned by the gateway.
+pub(super) async fn answer(mut questions: mpsc::Receiver<HubQuestion>, hubs: Hubs) {
     while let Some(HubQuestion { max, reply }) = questions.recv().await {
-        let settings = hub.settings();
-        let view = HubView {
-            busiest: hub.busiest(max).await,
-            max_queue_bytes: settings.queue_memory,
-            max_history_bytes: settings.history_memory,
-            max_channels: settings.max_channels,
-        };
         // Whoever asked may have gone: then the answer is for nobody.
-        drop(reply.send(view));
+        drop(reply.send(hubs.view(max).await));
     }
     // Nobody can ask: there is no admin listener.
     std::future::pending().await

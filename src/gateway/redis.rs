@@ -7,15 +7,16 @@ use tokio::sync::watch;
 use super::revoking::ControlParts;
 use super::source_parts::SourceParts;
 use super::tasks::Tasks;
-use crate::route::Router;
+use crate::route::{Router, ServerPlace};
 use crate::source::redis::{
-    ClusterWatch, ControlChannel, PubSub, Recording, RedisLocation, RedisPresence, RedisPublisher,
-    RedisServer, SentinelWatch, ShardedPubSub, StreamReader, StreamServer,
+    ClusterWatch, ControlChannel, PubSub, Recording, RedisPresence, RedisPublisher, RedisServer,
+    SentinelWatch, ShardedPubSub, StreamReader, StreamServer,
 };
 
 /// What the tasks of a Redis are started with.
 pub(super) struct RedisParts {
-    pub(super) location: RedisLocation,
+    pub(super) server: RedisServer,
+    pub(super) place: ServerPlace,
     pub(super) parts: SourceParts,
     pub(super) routes: watch::Receiver<Arc<Router>>,
 }
@@ -23,12 +24,11 @@ pub(super) struct RedisParts {
 impl RedisParts {
     /// Starts the tasks.
     pub(super) fn start(self, tasks: &mut Tasks) {
-        let Self { location, parts, routes } = self;
-        let webhooks = parts.start_webhooks(tasks);
-        let SourceParts { source, publications, hub, control, presence, .. } = parts;
+        let Self { server, place, parts, routes } = self;
+        let webhooks = parts.presence.is_some().then(|| parts.start_webhooks(tasks));
+        let SourceParts { source, fleet, publications, hub, control, presence, .. } = parts;
         let SourceParts { health, metrics, recording_end, .. } = parts;
         let seen = || (health.clone(), metrics.clone());
-        let server = RedisServer::new(location);
         for watch in SentinelWatch::all(&server, &health, &metrics) {
             tasks.spawn("the watch of a sentinel", watch.run());
         }
@@ -44,10 +44,11 @@ impl RedisParts {
         let sharded = ShardedPubSub::new(server.clone(), most, hub.clone(), of_shards, counts);
         tasks.spawn("the source of sharded channels", sharded.run());
         let recorded = (most, source.recorded, recording_end);
+        let routes = (routes, place);
         let recording = Recording::new(server.clone(), recorded, (hub.clone(), routes), seen());
         tasks.spawn("the recording of channels", recording.run());
         let (of_source, counts) = seen();
-        let source = PubSub::new(server.clone(), (most, source.fleet), hub, of_source, counts);
+        let source = PubSub::new(server.clone(), (most, fleet), hub, of_source, counts);
         tasks.spawn("the source", source.run());
         if let Some(ControlParts { channel, reader, outgoing, .. }) = control {
             let (of_control, counts) = seen();
@@ -55,7 +56,8 @@ impl RedisParts {
             let control = ControlChannel::new(server.clone(), channel, ends, of_control, counts);
             tasks.spawn("the control channel", control.run());
         }
-        if let Some(work) = presence.work(true) {
+        let work = presence.and_then(|presence| presence.work(true));
+        if let (Some(work), Some(webhooks)) = (work, webhooks) {
             let (of_presence, counts) = seen();
             let presence = RedisPresence::new(server.clone(), work, webhooks, of_presence, counts);
             tasks.spawn("the presence", presence.run());

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ssegate_hub::{Hub, HubSettings};
+use ssegate_hub::Hub;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
 
@@ -19,6 +19,7 @@ use super::certificates::replaced;
 use super::config_change::{ConfigChange, ConfigChanges};
 use super::config_loader::ConfigLoader;
 use super::duration_text::DurationText;
+use super::hubs::Hubs;
 use super::shared::hub_settings;
 use super::stop::DrainSettings;
 use super::{inspect, systemd};
@@ -49,7 +50,7 @@ pub(super) struct Reloader {
     pub(super) shards: ConfigChanges,
     /// The routes, for what is published on the admin listener.
     pub(super) routes: watch::Sender<Arc<Router>>,
-    pub(super) hub: Hub,
+    pub(super) hubs: Hubs,
     pub(super) shared_hub: Hub,
     pub(super) max_connections: Rc<Cell<usize>>,
     pub(super) drain_settings: Rc<Cell<DrainSettings>>,
@@ -78,6 +79,11 @@ enum ReloadError {
     Router(#[from] RouterError),
     #[error("{address}: {cause}")]
     Certificate { address: std::net::SocketAddr, cause: Box<TlsError> },
+    #[error(
+        "the route {0} has its channels at a server with which this gateway was not started (redis.named, redis.shards); \
+         restart it"
+    )]
+    Server(String),
     #[error("loading the configuration failed: {0}")]
     Task(#[from] tokio::task::JoinError),
     #[error(
@@ -153,6 +159,10 @@ impl Reloader {
     async fn reload(&mut self, load: &ConfigLoader, checks: bool) -> Result<Reloaded, ReloadError> {
         let (mut new, warnings) = load_within(LOAD_TIMEOUT, load.clone(), checks).await?;
         let router = Arc::new(Router::new(&new.routes, Some(&self.router))?);
+        let servers = &self.current.source.servers;
+        if let Some(route) = servers.first_without(new.routes.iter().map(|route| &**route)) {
+            return Err(ReloadError::Server(route.path.clone()));
+        }
         new.routes = Vec::new();
         let certificates = self.certificates(&new.listeners)?;
         // Nothing below fails the reload, so it is applied as a whole or not at all.
@@ -166,12 +176,10 @@ impl Reloader {
             let reloads = tls.certificates.replace_with(certificates, SystemTime::now());
             replaced(listener.address, &reloads, &self.metrics);
         }
-        let retention = Arc::new(router.retention());
         let admin = new.admin.as_ref().and_then(|admin| admin.auth.clone());
         self.admin_auth.set(admin.map(|auth| Authenticator::new(auth, &self.auth)));
-        let followed = router.followed().into();
         self.shared_hub.change(hub_settings(&new.hub));
-        self.hub.change(HubSettings { retention, followed, ..new.hub.clone() });
+        self.hubs.change(&new.hub, &router);
         self.level.configure(new.log.level);
         self.access.change(&new.log);
         self.max_connections.set(new.connections.max_connections);
@@ -246,7 +254,7 @@ impl ReloadError {
             Self::Config(errors) => {
                 ReloadReply::Wrong(errors.to_string().lines().map(str::to_owned).collect())
             }
-            Self::Router(_) | Self::Certificate { .. } => {
+            Self::Router(_) | Self::Certificate { .. } | Self::Server(_) => {
                 ReloadReply::Wrong(vec![self.to_string()])
             }
             Self::Task(_) | Self::TimedOut(_) => ReloadReply::Unreadable(self.to_string()),
@@ -273,6 +281,7 @@ fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("listeners", !are_same_listeners(&old.listeners, &new.listeners)),
         ("admin", !is_same_admin(old.admin.as_ref(), new.admin.as_ref())),
         ("redis.url", !old.source.location.is_same(&new.source.location)),
+        ("redis.named", !old.source.has_same_servers(&new.source)),
         ("max_event_bytes", old.source.max_event_bytes != new.source.max_event_bytes),
         ("limits.bus_memory", old.source.max_bus_memory != new.source.max_bus_memory),
         ("limits.bus_streams", old.source.max_bus_streams != new.source.max_bus_streams),
@@ -369,6 +378,7 @@ mod tests {
         let mut new = old.clone();
         (new.listeners, new.admin) = (Vec::new(), None);
         new.source.location = crate::config::source("redis://127.0.0.1:1").expect("a place");
+        new.source.servers = crate::route::ServerList::shards(2);
         new.source.max_event_bytes += 1;
         new.source.max_bus_memory += 1;
         new.source.max_bus_streams += 1;
@@ -380,7 +390,7 @@ mod tests {
         new.connections.backlog += 1;
         new.log.format = crate::log::LogFormat::Text;
         let keys = fixed_keys_changed(&old, &new);
-        assert_eq!(keys.len(), 13, "{keys:?}");
+        assert_eq!(keys.len(), 14, "{keys:?}");
         super::restore_fixed(&old, &mut new);
         assert_eq!(fixed_keys_changed(&old, &new), [""; 0], "all are restored");
         let guide = include_str!("../../docs/OPERATING.md");

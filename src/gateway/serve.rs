@@ -6,22 +6,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use ssegate_hub::{Hub, HubSettings, ShardLink};
+use ssegate_hub::{Hub, ShardLink};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::bus::BusParts;
 use super::config_change::{ConfigChange, ConfigChanges};
 use super::config_loader::ConfigLoader;
-use super::redis::RedisParts;
+use super::hubs::Hubs;
 use super::reload::Reloader;
-use super::revoking::{ControlParts, RevocationParts};
+use super::revoking::RevocationParts;
 use super::shard::{ShardParts, ShardThread};
 use super::shared::SharedParts;
 use super::sockets::Sockets;
-use super::source_parts::SourceParts;
+use super::sources::SourceStart;
 use super::state_file::StateFile;
 use super::takeover::{Predecessor, run_takeovers};
 use super::tasks::Tasks;
@@ -43,8 +42,8 @@ use crate::service::{
 };
 use crate::source::SourceLocation;
 use crate::source::presence::Presence;
-use crate::source::publishing::{PublicationJob, Publisher};
-use crate::source::recorded::RecordingEnd;
+use crate::source::publishing::Publisher;
+use crate::source::recorded::RecordingEnds;
 
 /// The capacity of the channel of accepted connections to each shard.
 const MAX_HANDED_OVER: usize = 1024;
@@ -62,19 +61,22 @@ pub(super) async fn serve(
     let Gateway { configured, settings, router, metrics, sockets, predecessor } = gateway;
     let Sockets { listeners, admin, bus, shared } = sockets;
     let (sockets, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
-    let (publisher, publications) = Publisher::new(settings.source.max_event_bytes);
+    let source = &settings.source;
+    let (publisher, publications) =
+        Publisher::for_servers(source.max_event_bytes, source.servers.clone());
     let mut parts = GatewayParts::new(settings, router, listeners, (metrics, output));
     let mut signals = stop::Signals::new(parts.level.clone())?;
-    let (hub, links) = parts.hub();
+    let metrics = parts.metrics.for_servers(parts.settings.source.servers.names());
+    let (hubs, links) = Hubs::new(&parts.settings, &parts.router, &metrics);
     let (sharing, shared_links) = SharedParts::new(&parts.settings, &parts.metrics);
-    let left = StateFile::new(&configured);
+    let left = StateFile::all(&configured);
     let mut predecessor = predecessor.map(Predecessor::connect).transpose()?;
     match &mut predecessor {
         Some(predecessor) => {
             let has_fleet = parts.settings.source.fleet.is_some() && parts.bus().is_none();
-            predecessor.begin(&hub, has_fleet).await;
+            predecessor.begin(hubs.first(), has_fleet).await;
         }
-        None => left.iter().for_each(|left| left.go_on(&hub)),
+        None => left.iter().zip(hubs.all()).for_each(|(left, hub)| left.go_on(hub)),
     }
     let (changes, changed) = watch::channel(None);
     let RevocationParts { notices, control, revoking } =
@@ -89,14 +91,23 @@ pub(super) async fn serve(
     if let Some(load) = load {
         let (handle, requests) = Reloading::new();
         reloading = Some(handle);
-        let reloader = parts.reloader(configured, (changes, routes), (&hub, &sharing.hub));
+        let reloader = parts.reloader(configured, (changes, routes), (&hubs, &sharing.hub));
         let reasons = (signal(SignalKind::hangup())?, requests);
         tasks.spawn("the reload", reloader.run(reasons, load));
     }
-    let member = hub.clone();
-    tasks.spawn("the questions to the hub", inspection::answer(hub_questions, hub.clone()));
-    let for_source = (hub, control, current_routes.clone());
-    parts.start_source(&mut tasks, (bus, publications), for_source)?;
+    tasks.spawn("the questions to the hub", inspection::answer(hub_questions, hubs.clone()));
+    let start = SourceStart {
+        source: parts.settings.source.clone(),
+        hubs: hubs.clone(),
+        publications,
+        control,
+        presence: parts.presence.clone(),
+        recording_ends: parts.recording_ends.clone(),
+        health: parts.health.clone(),
+        metrics,
+        routes: current_routes.clone(),
+    };
+    start.start(&mut tasks, (bus, parts.stop_accepting.clone()))?;
     sharing.start(&mut tasks);
     parts.start_watches(&mut tasks);
     let may_accept = CancellationToken::new();
@@ -112,26 +123,29 @@ pub(super) async fn serve(
     let is_taken_over = Rc::new(Cell::new(false));
     let taken_over = {
         let is_taken_over = Rc::clone(&is_taken_over);
-        let taken_over = run_takeovers(predecessor, shared, (health, member.clone(), may_accept));
+        let taken_over =
+            run_takeovers(predecessor, shared, (health, hubs.first().clone(), may_accept));
         async move {
             taken_over.await;
             is_taken_over.set(true);
         }
     };
-    let handles = parts.into_stop_handles(member.clone());
+    let handles = parts.into_stop_handles(hubs.clone());
     let stopped =
         stop::serve_until_stopped(&mut signals, &mut tasks, threads, handles, taken_over).await;
     // A successor has them already.
     let is_left = matches!(stopped, Ok(()) | Err(Error::Unfinished)) && !is_taken_over.get();
-    if let Some(left) = left.filter(|_| is_left && member.handover_bytes() > 0) {
-        left.leave(&member.snapshot(usize::MAX));
+    for (left, hub) in left.iter().zip(hubs.all()) {
+        if is_left && hub.handover_bytes() > 0 {
+            left.leave(&hub.snapshot(usize::MAX));
+        }
     }
     stopped.inspect_err(|error| tracing::error!(%error, "the gateway exits"))
 }
 
 /// What each shard is started with, beside what all share.
 type ShardNeeds = (
-    Vec<ShardLink>,
+    Vec<Vec<ShardLink>>,
     Vec<ShardLink>,
     Vec<Option<mpsc::Receiver<RevocationNotice>>>,
     Vec<mpsc::Receiver<ShardQuestion>>,
@@ -153,7 +167,7 @@ struct GatewayParts {
     auth: SharedAuth,
     kept: KeptStreams,
     presence: Presence,
-    recording_end: RecordingEnd,
+    recording_ends: RecordingEnds,
     admin_auth: AdminAuth,
     // A reload changes both.
     max_connections: Rc<Cell<usize>>,
@@ -185,20 +199,13 @@ impl GatewayParts {
             level: LevelControl::new(settings.log.level, output),
             auth: SharedAuth::default(),
             admin_auth: AdminAuth::default(),
-            recording_end: RecordingEnd::default(),
+            recording_ends: RecordingEnds::new(settings.source.servers.count()),
             max_connections: Rc::new(Cell::new(settings.connections.max_connections)),
             drain_settings: Rc::new(Cell::new(stop::DrainSettings::of(&settings))),
             stop_accepting: CancellationToken::new(),
             stop_admin: CancellationToken::new(),
             settings,
         }
-    }
-
-    fn hub(&self) -> (Hub, Vec<ShardLink>) {
-        let retention = Arc::new(self.router.retention());
-        let followed = self.router.followed().into();
-        let settings = HubSettings { retention, followed, ..self.settings.hub.clone() };
-        Hub::new(settings, self.settings.shards, self.metrics.clone())
     }
 
     /// The address of the embedded bus, if that is the source.
@@ -219,14 +226,15 @@ impl GatewayParts {
         let limits = GlobalLimits::new(self.shortage.clone(), self.metrics.clone());
         let (mut threads, mut shards) = (Vec::new(), Vec::new());
         let links = links.into_iter().zip(shared_links);
-        for ((link, shared_link), (revoked, questions)) in
+        for ((links, shared_link), (revoked, questions)) in
             links.zip(revoked.into_iter().zip(questions))
         {
             let (sender, accepted) = mpsc::channel(MAX_HANDED_OVER);
             let load = Arc::new(AtomicUsize::new(0));
             shards.push(ShardHandle { accepted: sender, load: Arc::clone(&load) });
             threads.push(ShardThread::start(ShardParts {
-                link,
+                links,
+                servers: self.settings.source.servers.clone(),
                 shared_link,
                 accepted,
                 load,
@@ -255,7 +263,7 @@ impl GatewayParts {
         &self,
         configured: Settings,
         (shards, routes): (ConfigChanges, watch::Sender<Arc<Router>>),
-        (hub, shared_hub): (&Hub, &Hub),
+        (hubs, shared_hub): (&Hubs, &Hub),
     ) -> Reloader {
         Reloader {
             current: configured,
@@ -263,7 +271,7 @@ impl GatewayParts {
             listeners: self.listeners.clone(),
             shards,
             routes,
-            hub: hub.clone(),
+            hubs: hubs.clone(),
             shared_hub: shared_hub.clone(),
             max_connections: Rc::clone(&self.max_connections),
             drain_settings: Rc::clone(&self.drain_settings),
@@ -275,38 +283,6 @@ impl GatewayParts {
             health: self.health.clone(),
             metrics: self.metrics.clone(),
         }
-    }
-
-    /// Starts the hub and the source.
-    fn start_source(
-        &self,
-        tasks: &mut Tasks,
-        (bus, publications): (Option<std::net::TcpListener>, mpsc::Receiver<PublicationJob>),
-        (hub, control, routes): (Hub, Option<ControlParts>, watch::Receiver<Arc<Router>>),
-    ) -> Result<(), Error> {
-        let runner = hub.clone();
-        tasks.spawn("the hub", async move { runner.run().await });
-        let parts = SourceParts {
-            source: self.settings.source.clone(),
-            publications,
-            hub,
-            control,
-            presence: self.presence.clone(),
-            recording_end: self.recording_end.clone(),
-            health: self.health.clone(),
-            metrics: self.metrics.clone(),
-        };
-        match (&self.settings.source.location, bus) {
-            (SourceLocation::Embedded(_), Some(socket)) => {
-                let stop = self.stop_accepting.clone();
-                BusParts { socket, parts, stop }.start(tasks)?;
-            }
-            (SourceLocation::Embedded(_), None) => unreachable!("the bus has a socket"),
-            (SourceLocation::Redis(location), _) => {
-                RedisParts { location: location.clone(), parts, routes }.start(tasks);
-            }
-        }
-        Ok(())
     }
 
     fn start_watches(&self, tasks: &mut Tasks) {
@@ -387,8 +363,8 @@ impl GatewayParts {
         opened::log(&self.listeners, (admin, self.bus()), self.settings.shards);
     }
 
-    fn into_stop_handles(self, hub: Hub) -> stop::StopHandles {
-        let Self { health, stop_accepting, stop_admin, drain_settings, recording_end, .. } = self;
-        stop::StopHandles { health, stop_accepting, stop_admin, drain_settings, hub, recording_end }
+    fn into_stop_handles(self, hubs: Hubs) -> stop::StopHandles {
+        let Self { health, stop_accepting, stop_admin, drain_settings, recording_ends, .. } = self;
+        stop::StopHandles { health, stop_accepting, stop_admin, drain_settings, hubs, recording_ends }
     }
 }

@@ -18,19 +18,23 @@ use crate::auth::{RevocationNotice, SharedAuth};
 use crate::health::Health;
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
-use crate::route::Router;
+use crate::route::{Router, ServerList};
 use crate::server::ConnectionSettings;
 use crate::server::limits::GlobalLimits;
 use crate::server::listener::{Accepted, Listener};
 use crate::server::shard_server::ShardServer;
-use crate::service::{KeptStreams, RequestSettings, Service, ShardQuestion, SharedStreams};
+use crate::service::{
+    KeptStreams, RequestSettings, Service, ShardQuestion, SharedStreams, StreamShards,
+};
 use crate::source::presence::Presence;
 use crate::source::publishing::Publisher;
 
 /// What a shard's thread is started with.
 #[derive(Debug)]
 pub(super) struct ShardParts {
-    pub(super) link: ShardLink,
+    /// To the hub of each server.
+    pub(super) links: Vec<ShardLink>,
+    pub(super) servers: ServerList,
     pub(super) shared_link: ShardLink,
     pub(super) accepted: mpsc::Receiver<Accepted>,
     pub(super) load: Arc<AtomicUsize>,
@@ -100,9 +104,9 @@ impl ShardThread {
 /// Runs until the shutdown is complete. All work is in spawned tasks: tokio polls the future of
 /// `block_on` only after every `event_interval` (61) task polls.
 async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Result<(), String> {
-    let ShardParts { link, shared_link, accepted, load, listeners, router, connections, .. } =
-        parts;
+    let ShardParts { links, servers, shared_link, accepted, load, listeners, router, .. } = parts;
     let ShardParts {
+        connections,
         publisher,
         kept,
         presence,
@@ -118,15 +122,17 @@ async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Res
         ..
     } = parts;
     let observed = (metrics.clone(), parts.access);
-    let shard = Shard::new(link, connections.write_timeout, metrics.for_shard());
+    let timeout = connections.write_timeout;
+    let shard = |link| Shard::new(link, timeout, metrics.for_shard());
+    let shards: Vec<Shard> = links.into_iter().map(shard).collect();
     // The streams of backends that readers share have a hub of their own.
-    let sharing = Shard::new(shared_link, connections.write_timeout, metrics.for_shard());
+    let sharing = shard(shared_link);
     let requests = (requests, limits.clients.clone(), auth);
     let memory = limits.upload_memory.clone();
     let service = Service::new(
         router,
         requests,
-        (shard.clone(), sharing.clone()),
+        (StreamShards::new(&shards, servers), sharing.clone()),
         (publisher, kept, shared, presence),
         health,
         observed,
@@ -137,11 +143,12 @@ async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Res
 
     let mut tasks = Tasks::default();
     let mut draining = JoinSet::new();
-    let (runner, serving) = (shard.clone(), server.clone());
-    let (shards, shared_runner) = ([shard, sharing.clone()], sharing);
+    let serving = server.clone();
     let (stream_timers, draining_service) = (service.clone(), service.clone());
-    tasks.spawn("the shard of the hub", async move { runner.run().await });
-    tasks.spawn("the shard of shared streams", async move { shared_runner.run().await });
+    let shards: Rc<[Shard]> = shards.into_iter().chain([sharing]).collect();
+    for runner in shards.to_vec() {
+        tasks.spawn("the shard of a hub", async move { runner.run().await });
+    }
     tasks.spawn("the backends' streams", async move { stream_timers.run().await });
     if let Some(notices) = revoked {
         let revoking = service.clone();
@@ -156,7 +163,7 @@ async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Res
     tasks.spawn("the server", async move { serving.run(accepted, listeners).await });
     tasks.spawn(
         "the configuration changes",
-        apply_changes(changes, shards.clone(), service, server.clone()),
+        apply_changes(changes, Rc::clone(&shards), service, server.clone()),
     );
     tokio::select! {
         ended = tasks.any_ended() => Err(ended.to_string()),
@@ -167,14 +174,14 @@ async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Res
 /// Applies configuration changes. Ends with the shard.
 async fn apply_changes(
     mut changes: watch::Receiver<Option<ConfigChange>>,
-    shards: [Shard; 2],
+    shards: Rc<[Shard]>,
     service: Service,
     server: ShardServer<Service>,
 ) {
     while changes.changed().await.is_ok() {
         let change = changes.borrow_and_update().clone();
         if let Some(ConfigChange { router, connections, requests }) = change {
-            for shard in &shards {
+            for shard in &*shards {
                 shard.set_write_timeout(connections.write_timeout);
             }
             service.change(router, requests);
@@ -189,13 +196,13 @@ async fn apply_changes(
 async fn stop(
     phases: &mut watch::Receiver<StopPhase>,
     tasks: &mut JoinSet<()>,
-    (shards, service): (&[Shard; 2], &Service),
+    (shards, service): (&[Shard], &Service),
     server: &ShardServer<Service>,
 ) {
     let phase = phases.wait_for(|phase| *phase != StopPhase::Serving).await.map(|phase| *phase);
     match phase {
         Ok(StopPhase::Draining(over)) => {
-            for shard in shards.clone() {
+            for shard in shards.to_vec() {
                 tasks.spawn_local(async move { shard.drain(over).await });
             }
             let service = service.clone();

@@ -8,6 +8,7 @@ use super::tasks::Tasks;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::SourceSettings;
+use crate::source::fleet::FleetSettings;
 use crate::source::presence::Presence;
 use crate::source::publishing::PublicationJob;
 use crate::source::recorded::RecordingEnd;
@@ -16,10 +17,13 @@ use crate::webhook::Webhooks;
 /// What the tasks of a source are started with.
 pub(super) struct SourceParts {
     pub(super) source: SourceSettings,
+    /// As one of several gateways at this server; `None`: on its own.
+    pub(super) fleet: Option<FleetSettings>,
     pub(super) publications: mpsc::Receiver<PublicationJob>,
     pub(super) hub: Hub,
     pub(super) control: Option<ControlParts>,
-    pub(super) presence: Presence,
+    /// `None` at a server that has none.
+    pub(super) presence: Option<Presence>,
     pub(super) recording_end: RecordingEnd,
     pub(super) health: Health,
     pub(super) metrics: Metrics,

@@ -6,7 +6,6 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Write as _};
-use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -36,17 +35,30 @@ pub(super) struct StateFile {
 }
 
 impl StateFile {
-    /// `None` without a state directory. The file is named after the configured address of the first listener, so
-    /// that gateways with different configurations do not share it.
-    pub(super) fn new(settings: &Settings) -> Option<Self> {
-        let first = settings.listeners.first()?.address;
-        Some(Self::at(state_dir::of_service()?, first, &settings.source.location))
+    /// One for each server; none without a state directory. The file is named after the configured address of the first
+    /// listener, so that gateways with different configurations do not share it, and those of further servers after
+    /// their names, too.
+    pub(super) fn all(settings: &Settings) -> Vec<Self> {
+        let first = settings.listeners.first().map(|listener| listener.address);
+        let (Some(first), Some(directory)) = (first, state_dir::of_service()) else {
+            return Vec::new();
+        };
+        let source = &settings.source;
+        let further = source.further.iter().zip(source.servers.names().iter().skip(1));
+        let further = further.map(|(server, name)| {
+            let name = format!("{first}-{name}");
+            Self::at(directory.clone(), &name, &SourceLocation::Redis(server.location.clone()))
+        });
+        [Self::at(directory.clone(), &first.to_string(), &source.location)]
+            .into_iter()
+            .chain(further)
+            .collect()
     }
 
-    fn at(directory: PathBuf, first: SocketAddr, location: &SourceLocation) -> Self {
+    fn at(directory: PathBuf, of: &str, location: &SourceLocation) -> Self {
         // Without user and password. Databases make no difference to pub/sub.
         let first_line = format!("ssegate histories of {location:?}\n");
-        Self { path: directory.join(format!("histories-{first}")), first_line }
+        Self { path: directory.join(format!("histories-{of}")), first_line }
     }
 
     /// Lets the hub go on with what the last run has left, if it was a moment ago.

@@ -7,19 +7,19 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use ssegate_hub::Hub;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::duration_text::DurationText;
+use super::hubs::Hubs;
 use super::shard::ShardThread;
 use super::tasks::Tasks;
 use super::{Error, systemd};
 use crate::config::Settings;
 use crate::health::Health;
 use crate::log::LevelControl;
-use crate::source::recorded::RecordingEnd;
+use crate::source::recorded::{RecordingEnd, RecordingEnds};
 
 /// Added to the drain time: for the streams that end last to flush their `retry:`.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -93,8 +93,8 @@ pub(super) struct StopHandles {
     /// Cancelled to stop the admin listener.
     pub(super) stop_admin: CancellationToken,
     pub(super) drain_settings: Rc<Cell<DrainSettings>>,
-    pub(super) hub: Hub,
-    pub(super) recording_end: RecordingEnd,
+    pub(super) hubs: Hubs,
+    pub(super) recording_ends: RecordingEnds,
 }
 
 /// Waits for a signal, a successor, or the failure of a thread or task. After a signal or a
@@ -107,7 +107,7 @@ pub(super) async fn serve_until_stopped(
     handles: StopHandles,
     taken_over: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let StopHandles { health, stop_accepting, stop_admin, drain_settings, hub, recording_end } =
+    let StopHandles { health, stop_accepting, stop_admin, drain_settings, hubs, recording_ends } =
         handles;
     let signal = tokio::select! {
         signal = signals.next() => signal,
@@ -126,7 +126,7 @@ pub(super) async fn serve_until_stopped(
     let (delay_text, drain_text) = (DurationText(delay), DurationText(drain));
     tracing::info!(signal, delay = %delay_text, drain = %drain_text, "stopping");
     health.set_draining();
-    hub.leave_fleet();
+    hubs.leave_fleet();
     let at_once = |signal| {
         tracing::warn!(signal, "stopping at once");
         Err(Error::Unfinished)
@@ -140,9 +140,9 @@ pub(super) async fn serve_until_stopped(
         shard.drain(drain);
     }
     let at_rest = async |shards: &mut [ShardThread]| {
-        all_ended(shards, &hub).await?;
+        all_ended(shards, &hubs).await?;
         // The next gateway knows of nothing that came before it.
-        recording_end.end().await;
+        recording_ends.end().await;
         tracing::info!("stopped");
         Ok(())
     };
@@ -163,11 +163,11 @@ pub(super) async fn serve_until_stopped(
 }
 
 /// Waits for the shards, and until the other gateways do not need this one any more.
-async fn all_ended(shards: &mut [ShardThread], hub: &Hub) -> Result<(), Error> {
+async fn all_ended(shards: &mut [ShardThread], hubs: &Hubs) -> Result<(), Error> {
     for shard in shards {
         shard.ended().await?;
     }
-    hub.farewell().await;
+    hubs.farewell().await;
     Ok(())
 }
 

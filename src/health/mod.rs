@@ -11,6 +11,7 @@ mod latency_window;
 mod outages;
 mod recurring;
 mod response_times;
+mod servers;
 mod source;
 mod waiting;
 
@@ -27,6 +28,7 @@ pub use self::incident::{Incident, date};
 pub use self::outages::Outage;
 use self::recurring::RecurringProblems;
 pub use self::response_times::ResponseTimes;
+use self::servers::ServerHealths;
 use self::source::SourceHealth;
 pub use self::waiting::{BackendSilence, RequestWait};
 
@@ -46,6 +48,8 @@ struct HealthState {
     // What Redis keeps of revocations, if they come from there.
     revocations: SourceHealth,
     fleet: Mutex<FleetHealth>,
+    // Further servers, where the source is more than one. All of the above is of the first.
+    servers: OnceLock<ServerHealths>,
     // Which master the sentinels name, or what is wrong with them; `None`: there are none.
     sentinels: Mutex<Option<Result<String, String>>>,
     draining_since: OnceLock<SystemTime>,
@@ -94,6 +98,26 @@ impl HealthState {
             (&self.recording, "recorded channels"),
             (&self.revocations, "control channel"),
         ]
+    }
+
+    /// Whether the sources of this server are ready.
+    fn are_sources_ready(&self) -> bool {
+        self.source.is_ready() && self.further_sources().iter().all(|(source, _)| source.passes())
+    }
+
+    /// What is wrong with the sources of this server.
+    fn source_incidents(&self) -> Option<String> {
+        let further = self.further_sources().into_iter();
+        let further =
+            further.filter_map(|(source, name)| Some(format!("{name}: {}", source.incident()?)));
+        let own = self.source.incident().map(|incident| incident.to_string());
+        let incidents = own.into_iter().chain(further);
+        let incidents = incidents.collect::<Vec<_>>().join("; ");
+        match (incidents.is_empty(), self.are_sources_ready()) {
+            (false, _) => Some(incidents),
+            (true, true) => None,
+            (true, false) => Some("not connected yet".to_owned()),
+        }
     }
 }
 
@@ -156,7 +180,7 @@ impl Health {
 
     /// Whether the gateway follows what its fleet follows, or is on its own.
     pub fn is_fleet_warm(&self) -> bool {
-        lock(&self.0.fleet).check().is_none_or(|check| check.passes)
+        self.0.fleet_check().is_none_or(|check| check.passes)
     }
 
     /// Records whether it hears what the gateways of its fleet publish; `Err`: why not.
@@ -181,7 +205,7 @@ impl Health {
 
     /// Which master the sentinels name, if there are sentinels and nothing is wrong with them.
     pub fn master(&self) -> Option<String> {
-        lock(&self.0.sentinels).clone()?.ok()
+        self.0.masters()
     }
 
     /// Records that the drain has begun. It cannot be undone.
@@ -247,8 +271,7 @@ impl Health {
 
     /// Whether all sources are ready.
     pub fn is_source_ready(&self) -> bool {
-        self.0.source.is_ready()
-            && self.0.further_sources().iter().all(|(source, _)| source.passes())
+        self.0.are_servers_ready()
     }
 
     /// Whether the source is the embedded bus.
@@ -257,12 +280,8 @@ impl Health {
     }
 
     /// The last outages of the sources, each with the name of the source, the newest first.
-    pub fn outages(&self) -> Vec<(&'static str, Outage)> {
-        let named = [(&self.0.source, "Redis")].into_iter().chain(self.0.further_sources());
-        let outages = |(source, name): (&SourceHealth, &'static str)| {
-            source.outages().into_iter().map(move |outage| (name, outage))
-        };
-        let mut all: Vec<_> = named.flat_map(outages).collect();
+    pub fn outages(&self) -> Vec<(String, Outage)> {
+        let mut all: Vec<_> = self.0.server_outages().collect();
         all.sort_by_key(|(_, outage)| std::cmp::Reverse(outage.began));
         all
     }
@@ -284,7 +303,7 @@ impl Health {
                 name: "redis",
                 about: if is_embedded { "embedded bus" } else { "redis" },
                 passes: self.is_source_ready(),
-                detail: self.source_incidents(),
+                detail: self.0.server_incidents(),
             },
             ReadinessCheck {
                 name: "drain",
@@ -299,22 +318,8 @@ impl Health {
                 detail: shortage,
             },
         ];
-        checks.extend(lock(&self.0.fleet).check());
+        checks.extend(self.0.fleet_check());
         checks
-    }
-
-    fn source_incidents(&self) -> Option<String> {
-        let further = self.0.further_sources().into_iter();
-        let further =
-            further.filter_map(|(source, name)| Some(format!("{name}: {}", source.incident()?)));
-        let own = self.0.source.incident().map(|incident| incident.to_string());
-        let incidents = own.into_iter().chain(further);
-        let incidents = incidents.collect::<Vec<_>>().join("; ");
-        match (incidents.is_empty(), self.is_source_ready()) {
-            (false, _) => Some(incidents),
-            (true, true) => None,
-            (true, false) => Some("not connected yet".to_owned()),
-        }
     }
 
     /// All problems that do not affect readiness.
@@ -334,11 +339,8 @@ impl Health {
         for (url, problem) in &*lock(&self.0.key_sets) {
             warn(format!("keys of {url}"), problem.clone());
         }
-        if let Some(Err(problem)) = &*lock(&self.0.sentinels) {
-            warn("sentinels".to_owned(), problem.clone());
-        }
-        if let Some(problem) = lock(&self.0.fleet).warning(Instant::now()) {
-            warn("fleet".to_owned(), problem);
+        for Warning { about, detail } in self.0.server_warnings() {
+            warn(about, detail);
         }
         for (about, incident) in
             [("configuration", &self.0.reload), ("slow readers", &self.0.slow_readers)]
@@ -401,12 +403,16 @@ mod tests {
         health.set_source_ready(true);
         let outages = health.outages();
         let [(name, outage)] = &*outages else { panic!("one outage: {outages:?}") };
-        assert_eq!((*name, outage.cause.as_deref()), ("Redis", Some("closed: by the server")));
+        assert_eq!(
+            (name.as_str(), outage.cause.as_deref()),
+            ("Redis", Some("closed: by the server"))
+        );
         assert!(outage.ended.is_some());
 
         health.set_log_source_ready(false);
         health.set_log_source_ready(true);
-        let names: Vec<_> = health.outages().iter().map(|(name, _)| *name).collect();
+        let outages = health.outages();
+        let names: Vec<_> = outages.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["Redis Streams", "Redis"], "the newest first");
     }
 

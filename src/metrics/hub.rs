@@ -6,7 +6,7 @@ use super::{DropReason, Metrics, int};
 
 impl Observer for Metrics {
     fn channels(&self, channels: usize) {
-        self.0.channels.set(int(channels));
+        self.1.channels.set(&self.0.channels, int(channels));
     }
 
     fn client_placed(&self, is_complete: bool) {
@@ -19,7 +19,7 @@ impl Observer for Metrics {
     }
 
     fn history_bytes(&self, bytes: usize) {
-        self.0.history_bytes.set(int(bytes));
+        self.1.history_bytes.set(&self.0.history_bytes, int(bytes));
     }
 
     fn events_dropped_by_overload(&self, events: u64) {

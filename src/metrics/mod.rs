@@ -10,6 +10,7 @@ mod kept;
 mod presence;
 mod process;
 mod route;
+mod server;
 mod shard;
 mod shared;
 mod source;
@@ -24,6 +25,7 @@ use prometheus::{Gauge, Opts, TextEncoder};
 pub use self::figures::{CertificateFigure, Figures, LatencyBuckets, RequestFigure, StreamFigure};
 use self::process::ProcessMetrics;
 pub use self::route::RouteMetrics;
+use self::server::ServerShare;
 pub use self::shard::ShardMetrics;
 pub use self::shared::SharedHubMetrics;
 use self::table::Registered;
@@ -33,7 +35,7 @@ const CERTIFICATE_RELOADS: [&str; 2] = ["failure", "success"];
 
 /// The metrics of this process. A cheap handle that can be sent to any thread.
 #[derive(Clone)]
-pub struct Metrics(Arc<Registered>);
+pub struct Metrics(Arc<Registered>, Arc<ServerShare>);
 
 impl Metrics {
     /// Registers all metrics.
@@ -41,7 +43,7 @@ impl Metrics {
     /// # Errors
     /// Two metrics have the same name: a bug in the table.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let metrics = Self(Arc::new(Registered::new()?));
+        let metrics = Self(Arc::new(Registered::new()?), Arc::default());
         metrics.register_build_info()?;
         metrics.register_process()?;
         Ok(metrics)

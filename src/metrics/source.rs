@@ -3,14 +3,9 @@
 use super::{Metrics, int};
 
 impl Metrics {
-    /// The source has connected or disconnected.
-    pub fn source_connected(&self, is_connected: bool) {
-        self.0.source_connected.set(i64::from(is_connected));
-    }
-
     /// Sets the number of connections that read Redis Streams.
     pub fn stream_connections(&self, connections: usize) {
-        self.0.stream_connections.set(int(connections));
+        self.1.stream_connections.set(&self.0.stream_connections, int(connections));
     }
 
     /// The subscriptions were compared with those that Redis reports.
@@ -25,8 +20,8 @@ impl Metrics {
 
     /// Sets how many sentinels are in each state.
     pub fn sentinels(&self, counts: [(&str, usize); 4]) {
-        for (state, number) in counts {
-            self.0.sentinels.with_label_values(&[state]).set(int(number));
+        for ((state, number), share) in counts.into_iter().zip(&self.1.sentinels) {
+            share.set(&self.0.sentinels.with_label_values(&[state]), int(number));
         }
     }
 
@@ -48,7 +43,7 @@ impl Metrics {
 
     /// Sets what waits to be recorded, in bytes.
     pub fn recorded_waiting(&self, bytes: usize) {
-        self.0.recorded_waiting.set(int(bytes));
+        self.1.recorded_waiting.set(&self.0.recorded_waiting, int(bytes));
     }
 
     /// The source has received messages.

@@ -164,7 +164,10 @@ metrics! {
 
     // The source.
     source_connected: IntGauge = "ssegate_redis_connected",
-        "Whether the pub/sub connection to Redis is up (1) or not (0).";
+        "Whether the pub/sub connection to Redis is up (1) or not (0); of several servers, to all of them.";
+    server_connected: IntGaugeVec = "ssegate_redis_server_connected",
+        "Whether the pub/sub connection to a server is up (1) or not (0), where there are several: its name, url for redis.url, or shard0."
+        by ["server"];
     stream_connections: IntGauge = "ssegate_redis_stream_connections",
         "Open connections to Redis that read streams.";
     source_reconnects: IntCounter = "ssegate_redis_reconnects_total",

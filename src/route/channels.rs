@@ -11,6 +11,7 @@ use super::OWN_NAMES;
 use super::allowed_channels;
 use super::channel_error::ChannelError;
 use super::parameters::Parameters;
+use super::servers::ServerChoice;
 use super::settings::{EventsSettings, EventsSource, Ready};
 use super::template::Template;
 use crate::query;
@@ -195,6 +196,11 @@ impl Channels {
         self.settings.source
     }
 
+    /// Which server the channels are at.
+    pub fn server(&self) -> &ServerChoice {
+        &self.settings.server
+    }
+
     /// The settings of the stream.
     pub fn stream(&self) -> &Arc<StreamSettings> {
         &self.stream
@@ -320,6 +326,7 @@ mod tests {
             channels: vec!["{query.channel}".into()],
             format: Format::Raw,
             source: EventsSource::PubSub,
+            server: crate::route::ServerChoice::First,
             history: Some(HistorySettings::default()),
             strip_prefix: String::new(),
             sharded: false,

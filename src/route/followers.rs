@@ -91,7 +91,7 @@ impl EventsSettings {
 
     /// What a publisher has to know of it.
     fn reading(&self) -> impl PartialEq + use<'_> {
-        (&self.strip_prefix, self.source, self.format, self.sharded)
+        (&self.strip_prefix, self.source, self.format, self.sharded, &self.server)
     }
 
     fn examples(&self) -> impl Iterator<Item = String> {

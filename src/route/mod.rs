@@ -3,7 +3,7 @@
 //! Knows of a request only its host, path, query and method.
 //!
 //! [`router`] finds the route, [`channels`] the topics of its stream, and [`publish`] what may be published to.
-//! [`followers`] tells who follows a channel.
+//! [`followers`] tells who follows a channel, and [`servers`] which server of several it is at.
 
 mod allowed_channels;
 mod channel_error;
@@ -11,6 +11,7 @@ mod channels;
 mod follow;
 mod followers;
 mod handover;
+mod jump_hash;
 mod keep;
 mod parameters;
 mod path_readings;
@@ -19,6 +20,7 @@ mod proxy;
 mod publish;
 mod reserved_headers;
 mod router;
+mod servers;
 mod settings;
 mod share;
 mod template;
@@ -49,6 +51,7 @@ pub use proxy::ProxySettings;
 pub use publish::{PublishChannels, PublishRoute};
 pub use reserved_headers::ReservedHeaders;
 pub use router::{Matched, Router, RouterError};
+pub use servers::{ServerChoice, ServerList, ServerPlace};
 pub use settings::{
     CorsSettings, EventsSettings, EventsSource, HandoverSettings, PublishSettings, Ready,
     RouteSettings, Target,

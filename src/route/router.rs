@@ -15,6 +15,7 @@ use super::followers::{ChannelFollower, follower_of};
 use super::parameters::{Parameters, parameter_names};
 use super::path_readings;
 use super::reserved_headers::ReservedHeaders;
+use super::servers::ServerPlace;
 use super::settings::{RouteSettings, Target};
 use super::{Route, STREAM_METHODS};
 use crate::auth::MethodSettings;
@@ -225,20 +226,22 @@ impl Router {
         }
     }
 
-    /// Returns the retention of all channels of the routes.
-    pub fn retention(&self) -> RetentionRules {
+    /// Returns the retention of all channels of the routes that may be at this server.
+    pub fn retention(&self, place: &ServerPlace) -> RetentionRules {
         let channels = self.routes.iter().flat_map(|route| {
             let handover = route.handover.as_ref().map(|handover| &handover.channels);
             route.channels.iter().chain(handover)
         });
-        RetentionRules::new(channels.flat_map(Channels::retention))
+        let here = channels.filter(|channels| place.may_have(channels.server()));
+        RetentionRules::new(here.flat_map(Channels::retention))
     }
 
-    /// Returns the patterns that are followed before anybody asks for what they bring.
-    pub fn followed(&self) -> Vec<FollowedPattern> {
+    /// Returns the patterns that are followed at this server before anybody asks for what they bring.
+    pub fn followed(&self, place: &ServerPlace) -> Vec<FollowedPattern> {
         let mut followed = Vec::new();
         let channels = self.routes.iter().filter_map(|route| route.channels.as_ref());
-        for pattern in channels.flat_map(Channels::followed) {
+        let here = channels.filter(|channels| place.may_have(channels.server()));
+        for pattern in here.flat_map(Channels::followed) {
             if !followed.contains(&pattern) {
                 followed.push(pattern);
             }
@@ -246,11 +249,12 @@ impl Router {
         followed
     }
 
-    /// Returns the patterns whose channels are recorded before anybody asks, each once.
-    pub fn recorded_patterns(&self) -> Vec<ChannelName> {
+    /// Returns the patterns whose channels are recorded at this server before anybody asks, each once.
+    pub fn recorded_patterns(&self, place: &ServerPlace) -> Vec<ChannelName> {
         let channels = self.routes.iter().filter_map(|route| route.channels.as_ref());
+        let here = channels.filter(|channels| place.may_have(channels.server()));
         let mut patterns: Vec<ChannelName> =
-            channels.flat_map(Channels::recorded_patterns).cloned().collect();
+            here.flat_map(Channels::recorded_patterns).cloned().collect();
         let mut known = std::collections::HashSet::new();
         patterns.retain(|pattern| known.insert(pattern.clone()));
         patterns
@@ -356,6 +360,7 @@ mod tests {
             channels: vec!["news".into()],
             format: Format::Raw,
             source: crate::route::EventsSource::PubSub,
+            server: crate::route::ServerChoice::First,
             history: None,
             strip_prefix: String::new(),
             sharded: false,

@@ -9,6 +9,7 @@ use ssegate_hub::{ChannelName, HistorySettings, StreamSettings};
 use super::keep::KeepSettings;
 use super::presence::PresenceSettings;
 use super::proxy::ProxySettings;
+use super::servers::ServerChoice;
 use super::share::ShareSettings;
 use crate::auth::AuthSettings;
 use crate::grip::signature::Secret;
@@ -81,6 +82,8 @@ pub struct EventsSettings {
     pub format: Format,
     /// The kind of source.
     pub source: EventsSource,
+    /// Which server the channels are at.
+    pub server: ServerChoice,
     /// The history of each channel; `None` (`history: off`): no history, and events have no id of the
     /// gateway.
     pub history: Option<HistorySettings>,

@@ -16,6 +16,7 @@ use super::counted::CountedStream;
 use super::prologue::Prologue;
 use super::request_log::RequestLog;
 use super::shared::readers::SharedReader;
+use super::stream_feed::StreamFeed;
 use crate::metrics::RouteMetrics;
 use crate::proxy::{TunnelBody, UpstreamBody};
 use crate::server::carrier::{BodyFailed, FramedBody};
@@ -141,7 +142,7 @@ impl FramedBody for ResponseBody {
 
     fn note_progress(&self) {
         if let Self::Stream(stream) = self {
-            stream.subscriber.note_progress();
+            stream.feed.note_progress();
         }
     }
 
@@ -182,22 +183,15 @@ pub struct StreamBody {
     prologue: Option<Box<Prologue>>,
     prologue_bytes: u64,
     has_failed: bool,
-    subscriber: Subscriber,
+    feed: StreamFeed,
     counted: CountedStream,
     // Where others share what it is fed by, which goes on as long as there are any.
     shared: Option<SharedReader>,
 }
 
 impl StreamBody {
-    pub(super) fn new(subscriber: Subscriber, counted: CountedStream) -> Self {
-        Self {
-            prologue: None,
-            prologue_bytes: 0,
-            has_failed: false,
-            subscriber,
-            counted,
-            shared: None,
-        }
+    pub(super) fn new(feed: StreamFeed, counted: CountedStream) -> Self {
+        Self { prologue: None, prologue_bytes: 0, has_failed: false, feed, counted, shared: None }
     }
 
     /// A reader of a shared stream.
@@ -206,19 +200,15 @@ impl StreamBody {
         subscriber: Subscriber,
         counted: CountedStream,
     ) -> Self {
-        let mut body = Self::new(subscriber, counted);
+        let mut body = Self::new(subscriber.into(), counted);
         body.shared = Some(reader);
         body
     }
 
     /// A stream that continues a backend's body.
-    pub(super) fn continuing(
-        prologue: Prologue,
-        subscriber: Subscriber,
-        counted: CountedStream,
-    ) -> Self {
+    pub(super) fn continuing(prologue: Prologue, feed: StreamFeed, counted: CountedStream) -> Self {
         let prologue = Some(Box::new(prologue));
-        Self { prologue, prologue_bytes: 0, has_failed: false, subscriber, counted, shared: None }
+        Self { prologue, prologue_bytes: 0, has_failed: false, feed, counted, shared: None }
     }
 
     fn poll_next(
@@ -228,7 +218,7 @@ impl StreamBody {
     ) -> Poll<Option<Result<Bytes, BodyError>>> {
         if let Some(prologue) = &mut self.prologue {
             // The subscriber must not be closed as stalled while the backend's body is sent.
-            self.subscriber.note_progress();
+            self.feed.note_progress();
             match ready!(prologue.poll_next(cx)) {
                 Some(Ok(piece)) => {
                     self.prologue_bytes += piece.len() as u64;
@@ -245,14 +235,14 @@ impl StreamBody {
                 None => self.prologue = None,
             }
         }
-        self.subscriber.poll_next(form, cx).map(|bytes| bytes.map(Ok))
+        self.feed.poll_next(form, cx).map(|bytes| bytes.map(Ok))
     }
 
     /// Sends a keep-alive comment, to find out whether the client is still there.
     fn probe(&self) {
         // Not into the backend's body.
         if self.prologue.is_none() {
-            self.subscriber.keep_alive_now();
+            self.feed.keep_alive_now();
         }
     }
 
@@ -265,11 +255,11 @@ impl StreamBody {
 
     /// Its lines in the access log.
     fn log_in(&mut self, log: Box<RequestLog>, status: u16) {
-        self.counted.log_in(log.into_stream(status, self.subscriber.channels()));
+        self.counted.log_in(log.into_stream(status, self.feed.channels()));
     }
 
     fn close_reason(&self) -> &'static str {
-        let reason = match self.subscriber.close_reason() {
+        let reason = match self.feed.close_reason() {
             _ if self.has_failed => return BackendStreamEnd::BackendFailed.as_str(),
             Some(reason) => reason,
             None if self.counted.is_stalled() => CloseReason::Stalled,
@@ -281,8 +271,8 @@ impl StreamBody {
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
-        let sent = self.subscriber.bytes_taken() + self.prologue_bytes;
-        let sent = (Some(self.subscriber.events_taken()), sent);
-        self.counted.close(self.close_reason(), sent, self.subscriber.resumed_from());
+        let sent = self.feed.bytes_taken() + self.prologue_bytes;
+        let sent = (Some(self.feed.events_taken()), sent);
+        self.counted.close(self.close_reason(), sent, self.feed.resumed_from());
     }
 }

@@ -165,6 +165,7 @@ pub(super) mod tests {
     use crate::health::Health;
     use crate::log::{AccessLog, LogOutput, LogSettings};
     use crate::metrics::Metrics;
+    use crate::route::ServerList;
     use crate::route::{CorsSettings, EventsSettings, RouteSettings, Router, Target};
     use crate::server::ConnectionSettings;
     use crate::server::clients::Clients;
@@ -173,6 +174,7 @@ pub(super) mod tests {
     use crate::server::limits::GlobalLimits;
     use crate::server::listener::{Acceptor, Listener, ShardHandle};
     use crate::server::shard_server::ShardServer;
+    use crate::service::StreamShards;
     use crate::service::{KeptStreams, RequestSettings, Service, SharedStreams};
     use crate::source::presence::Presence;
     use crate::source::publishing::Publisher;
@@ -191,6 +193,7 @@ pub(super) mod tests {
                 channels: vec!["news".into()],
                 format: Format::Raw,
                 source: crate::route::EventsSource::PubSub,
+                server: crate::route::ServerChoice::First,
                 history: None,
                 strip_prefix: String::new(),
                 patterns: false,
@@ -240,7 +243,7 @@ pub(super) mod tests {
             let service = Service::new(
                 router,
                 requests,
-                (shard.clone(), sharing),
+                (StreamShards::new(&[shard.clone()], ServerList::default()), sharing),
                 (Publisher::new(1 << 20).0, kept, shared, presence),
                 health,
                 (metrics.clone(), access),

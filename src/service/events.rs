@@ -49,7 +49,7 @@ pub(super) fn open<B>(
     if *method == Method::HEAD {
         return Ok(stream_response(ResponseBody::empty()));
     }
-    service.limit_channels(&topics, request, &connection)?;
+    service.limit_channels((channels.server(), &topics), request, &connection)?;
     let mut counted = service.count_stream(route, admission, Rc::clone(&connection))?;
     let last_event_id = last_event_id(request);
     if last_event_id.is_some() {
@@ -59,7 +59,7 @@ pub(super) fn open<B>(
     let followed = admission.channels_to_keep(&topics);
     present::join(service, (route, channels), &topics, admission, &mut counted);
     channels.add_presence(&mut topics);
-    let subscriber = service.shard().subscribe(StreamRequest {
+    let opening = StreamRequest {
         topics,
         settings: channels.stream().clone(),
         prefix_bytes: channels.prefix_bytes(),
@@ -72,9 +72,10 @@ pub(super) fn open<B>(
         expires_at: admission.expires_at,
         cut: connection.current_request_abort(),
         tag: service.tag(route, request, &connection),
-    });
-    counted.watch(followed, subscriber.ender().into());
-    let body = StreamBody::new(subscriber, counted);
+    };
+    let feed = service.shards().subscribe(channels.server(), opening);
+    counted.watch(followed, feed.stopper());
+    let body = StreamBody::new(feed, counted);
     Ok(stream_response(ResponseBody::Stream(body)))
 }
 

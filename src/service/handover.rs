@@ -92,7 +92,7 @@ pub(super) fn hold(
         info.note(|log| log.note_last_event_id());
     }
     let followed = admission.channels_to_keep(&topics);
-    let subscriber = service.shard().subscribe(StreamRequest {
+    let opening = StreamRequest {
         topics,
         settings,
         prefix_bytes: handover.channels.prefix_bytes(),
@@ -103,11 +103,12 @@ pub(super) fn hold(
         expires_at: admission.expires_at,
         cut: connection.current_request_abort(),
         tag,
-    });
-    counted.watch(followed, subscriber.ender().into());
+    };
+    let feed = service.shards().subscribe(handover.channels.server(), opening);
+    counted.watch(followed, feed.stopper());
     let (head, body) = response.into_parts();
     let prologue = Prologue::new(body, retry, service.shard().clone());
-    let stream = StreamBody::continuing(prologue, subscriber, counted);
+    let stream = StreamBody::continuing(prologue, feed, counted);
     Ok(Response::from_parts(head, ResponseBody::Stream(stream)))
 }
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use ssegate_hub::{
-    BusyChannel, LastSeen, SlowStream, StreamOpening, StreamRequest, StreamSettings, Subscriber,
-    Topic, WhenFull,
+    BusyChannel, LastSeen, SlowStream, StreamOpening, StreamRequest, StreamSettings, Topic,
+    WhenFull,
 };
 use ssegate_sse::frame::Form;
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Service;
+use super::stream_feed::StreamFeed;
 use crate::route::{self, ChannelError, Channels, Route, Router};
 use crate::server::connection::ConnectionState;
 
@@ -162,8 +163,8 @@ impl Service {
                     drop(reply.send(self.view(&topics, max).await));
                 }
                 Some(ShardQuestion::Follow { channel, last_event_id, frames, reply }) => {
-                    let followed = self.follow(&channel, last_event_id).map(|(subscriber, cut)| {
-                        drop(followers.spawn_local(pass_on(subscriber, frames, cut)));
+                    let followed = self.follow(&channel, last_event_id).map(|(feed, cut)| {
+                        drop(followers.spawn_local(pass_on(feed, frames, cut)));
                     });
                     drop(reply.send(followed));
                 }
@@ -185,14 +186,14 @@ impl Service {
     }
 
     async fn view(&self, topics: &[Topic], max: usize) -> ShardView {
-        let mut slowest = self.shard().slowest(max, SLOW).await;
+        let mut slowest = self.shards().slowest(max, SLOW).await;
         slowest.extend(self.sharing().slowest(max, SLOW).await);
         slowest.sort_by_key(|slow| Reverse(slow.behind));
         slowest.truncate(max);
         let routes = self.routes();
         let reader = |slow: SlowStream| SlowReader::new(slow, routes.router());
         let view = |topic: &Topic| TopicView {
-            readers: self.shard().readers(topic),
+            readers: self.shards().readers(topic),
             known_as: known_as(routes.router(), topic.subscription.name.in_redis()),
         };
         ShardView {
@@ -206,7 +207,7 @@ impl Service {
         &self,
         name: &str,
         last_event_id: Option<Vec<u8>>,
-    ) -> Result<(Subscriber, CancellationToken), FollowError> {
+    ) -> Result<(StreamFeed, CancellationToken), FollowError> {
         let routes = self.routes();
         let channels = channels_of(routes.router(), name).ok_or(FollowError::NoRoute)?;
         let topics = channels.topics_of([name].into_iter())?;
@@ -232,7 +233,7 @@ impl Service {
             },
             tag: 0,
         };
-        Ok((self.shard().subscribe(request), cut))
+        Ok((self.shards().subscribe(channels.server(), request), cut))
     }
 }
 
@@ -268,10 +269,10 @@ fn known_as(router: &Router, name: &str) -> Option<String> {
 
 /// Sends the text of a stream to the page, until one of them ends. It waits for the page, not the channel for it:
 /// what the page does not take stays in the queue of the stream, within its bound.
-async fn pass_on(subscriber: Subscriber, frames: mpsc::Sender<Bytes>, cut: CancellationToken) {
+async fn pass_on(mut feed: StreamFeed, frames: mpsc::Sender<Bytes>, cut: CancellationToken) {
     let passing = async {
         while let Ok(place) = frames.reserve().await {
-            let next = std::future::poll_fn(|context| subscriber.poll_next(Form::Text, context));
+            let next = std::future::poll_fn(|context| feed.poll_next(Form::Text, context));
             match next.await {
                 Some(text) => place.send(text),
                 None => return,

@@ -24,6 +24,7 @@ mod handover;
 mod handover_error;
 mod html;
 mod inspection;
+mod joined;
 mod kept;
 mod kept_address;
 mod kept_body;
@@ -55,8 +56,10 @@ mod screening;
 mod shared;
 mod shared_request;
 mod start_page;
+mod stream_feed;
 mod stream_guard;
 mod stream_head;
+mod stream_shards;
 mod stream_stopper;
 
 use std::cell::RefCell;
@@ -78,6 +81,7 @@ pub use publish::AdminPublishing;
 pub use request_settings::RequestSettings;
 pub use shared::source::SharedSource;
 pub use shared::upstreams::{SharedPieces, SharedStreams};
+pub use stream_shards::StreamShards;
 
 use http::{Request, Response, StatusCode, Version};
 use ssegate_http2::RequestError;
@@ -115,7 +119,7 @@ struct ServiceShared {
     clients: Clients,
     auth: SharedAuth,
     routes: RefCell<Rc<RouteTable>>,
-    shard: Shard,
+    shards: StreamShards,
     sharing: Shard,
     shared: SharedStreams,
     backend_streams: BackendStreams,
@@ -140,7 +144,7 @@ impl Service {
     pub fn new(
         router: Arc<Router>,
         (requests, clients, auth): (RequestSettings, Clients, SharedAuth),
-        (shard, sharing): (Shard, Shard),
+        (shards, sharing): (StreamShards, Shard),
         (publisher, kept, shared, presence): (Publisher, KeptStreams, SharedStreams, Presence),
         health: Health,
         (metrics, access): (Metrics, AccessLog),
@@ -155,7 +159,7 @@ impl Service {
             clients,
             auth,
             routes,
-            shard,
+            shards,
             sharing,
             shared,
             backend_streams: BackendStreams::new(),
@@ -183,7 +187,7 @@ impl Service {
             tick.tick().await;
             let now = Instant::now();
             // A reload changes the timeout.
-            self.0.backend_streams.visit_due(now, self.0.shard.write_timeout());
+            self.0.backend_streams.visit_due(now, self.shard().write_timeout());
             self.0.rechecks.ask_due(now);
             self.0.kept.forget_due(now);
         }
@@ -223,8 +227,14 @@ impl Service {
         Rc::clone(&self.0.routes.borrow())
     }
 
+    /// The shard of the hub of the first server.
     fn shard(&self) -> &Shard {
-        &self.0.shard
+        self.0.shards.first()
+    }
+
+    /// The shard of the hub of each server.
+    fn shards(&self) -> &StreamShards {
+        &self.0.shards
     }
 
     /// The shard of the hub of shared streams.
@@ -382,6 +392,6 @@ impl Handler for Service {
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Service").field("shard", &self.0.shard).finish_non_exhaustive()
+        f.debug_struct("Service").field("shards", &self.0.shards).finish_non_exhaustive()
     }
 }

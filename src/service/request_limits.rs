@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Service;
 use super::rejection::Rejection;
+use crate::route::ServerChoice;
 use crate::server::connection::ConnectionState;
 
 impl Service {
@@ -33,7 +34,7 @@ impl Service {
     /// Checks the client's rate of new channels.
     pub(super) fn limit_channels<B>(
         &self,
-        topics: &[Topic],
+        (server, topics): (&ServerChoice, &[Topic]),
         request: &Request<B>,
         connection: &ConnectionState,
     ) -> Result<(), Rejection> {
@@ -42,7 +43,7 @@ impl Service {
             return Ok(());
         }
         let client = settings.client_of(request, connection);
-        let new = self.shard().unfollowed(topics);
+        let new = self.shards().unfollowed(server, topics);
         let may = self.0.clients.admit_channels(client, new, &settings.per_client, Instant::now());
         if may { Ok(()) } else { Err(Rejection::NewChannels) }
     }

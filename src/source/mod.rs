@@ -59,16 +59,22 @@ pub mod recorded;
 pub mod redis;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use self::fleet::FleetSettings;
 use self::recorded::RecordedSettings;
-use self::redis::RedisLocation;
+use self::redis::{RedisLocation, RedisServer};
+use crate::route::ServerList;
 
 /// The settings of the source.
 #[derive(Clone, Debug)]
 pub struct SourceSettings {
-    /// Where messages come from.
+    /// Where messages come from; of several servers the first.
     pub location: SourceLocation,
+    /// The servers beside that.
+    pub further: Vec<FurtherServer>,
+    /// What all of them are called, and how channels are divided among them.
+    pub servers: ServerList,
     /// The longest message, in bytes. A longer one is discarded while it is read, and reported to
     /// its subscribers as a gap.
     pub max_event_bytes: usize,
@@ -80,6 +86,42 @@ pub struct SourceSettings {
     pub fleet: Option<FleetSettings>,
     /// Of recorded channels.
     pub recorded: RecordedSettings,
+}
+
+/// A server beside the first one.
+#[derive(Clone, Debug)]
+pub struct FurtherServer {
+    /// Where it is.
+    pub location: RedisLocation,
+    /// As [`SourceSettings::fleet`]: each server has an order of its own.
+    pub fleet: Option<FleetSettings>,
+}
+
+impl SourceSettings {
+    /// The servers that are a Redis, each with its index among all. With several each shows its name.
+    pub fn redis_servers(&self) -> Vec<(usize, RedisServer)> {
+        let first = match &self.location {
+            SourceLocation::Redis(location) => Some((0, location)),
+            SourceLocation::Embedded(_) => None,
+        };
+        let further = self.further.iter().map(|further| &further.location);
+        let all = first.into_iter().chain((1..).zip(further));
+        let named = |(index, location): (usize, &RedisLocation)| {
+            let server = RedisServer::new(location.clone());
+            match self.servers.names().get(index).filter(|_| !self.further.is_empty()) {
+                Some(name) => (index, server.named(Arc::clone(name))),
+                None => (index, server),
+            }
+        };
+        all.map(named).collect()
+    }
+
+    /// Whether the servers beside the first are the same, under the same names.
+    pub fn has_same_servers(&self, other: &Self) -> bool {
+        let pairs = self.further.iter().zip(&other.further);
+        self.servers == other.servers && self.further.len() == other.further.len() && { pairs }
+            .all(|(own, other)| own.location.is_same(&other.location))
+    }
 }
 
 /// Where messages come from.

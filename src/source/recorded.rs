@@ -62,19 +62,6 @@ impl RecordingEnd {
         self.begun.cancel();
     }
 
-    /// Waits until the logs have what this gateway received, and say that they are whole, or until that takes too long.
-    pub(crate) async fn end(&self) {
-        if !self.begun.is_cancelled() {
-            return;
-        }
-        self.asked.cancel();
-        if timeout(Self::MOST, self.done.cancelled()).await.is_err() {
-            tracing::warn!(
-                "what was received last of recorded channels may not be in their logs: Redis is away or too slow"
-            );
-        }
-    }
-
     /// Waits until the gateway is about to exit. Cancel safe.
     pub(crate) async fn asked(&self) {
         self.asked.cancelled().await;
@@ -83,5 +70,37 @@ impl RecordingEnd {
     /// The logs have what was received.
     pub(crate) fn finish(&self) {
         self.done.cancel();
+    }
+}
+
+/// The same for each server of a gateway, in order. A cheap handle.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordingEnds(Vec<RecordingEnd>);
+
+impl RecordingEnds {
+    /// For so many servers.
+    pub(crate) fn new(servers: usize) -> Self {
+        Self((0..servers).map(|_| RecordingEnd::default()).collect())
+    }
+
+    /// That of each server.
+    pub(crate) fn all(&self) -> &[RecordingEnd] {
+        &self.0
+    }
+
+    /// Waits until the logs have what this gateway received, and say that they are whole, or until that takes too long.
+    pub(crate) async fn end(&self) {
+        let begun = || self.0.iter().filter(|end| end.begun.is_cancelled());
+        begun().for_each(|end| end.asked.cancel());
+        let all_done = async {
+            for end in begun() {
+                end.done.cancelled().await;
+            }
+        };
+        if timeout(RecordingEnd::MOST, all_done).await.is_err() {
+            tracing::warn!(
+                "what was received last of recorded channels may not be in their logs: Redis is away or too slow"
+            );
+        }
     }
 }

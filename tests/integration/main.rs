@@ -133,6 +133,8 @@ mod self_check;
 mod sentinel;
 /// Sentinels that do not agree, or name what cannot be used.
 mod sentinel_votes;
+/// Several servers instead of one: named ones, and shards.
+mod servers;
 /// Clients that come and go while what is behind them fails.
 mod storms;
 

@@ -69,9 +69,24 @@ impl Shard {
 impl Subscriber {
     /// The next bytes of the stream, in the form that its transport takes; `None` at its end.
     pub fn poll_next(&self, form: Form, context: &Context<'_>) -> Poll<Option<Bytes>> {
+        self.poll_piece((form, MAX_TOGETHER), context)
+    }
+
+    /// The next text of the stream, which is complete frames; `None` at its end. Whoever takes it hands it on in pieces, and
+    /// notes their progress.
+    pub fn poll_whole(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
+        self.poll_piece((Form::Text, usize::MAX), context)
+    }
+
+    #[inline]
+    fn poll_piece(
+        &self,
+        (form, most): (Form, usize),
+        context: &Context<'_>,
+    ) -> Poll<Option<Bytes>> {
         let mut queue = self.stream.mailbox.queue();
         let before = queue.bytes();
-        let next = self.next_piece(&mut queue, form);
+        let next = self.next_piece(&mut queue, (form, most));
         self.shard.account(before, queue.bytes());
         match next {
             Some((bytes, now)) => {
@@ -137,7 +152,11 @@ impl Subscriber {
 
     /// What is handed over next. A large text goes in pieces, so that each one that is taken is seen as
     /// progress; chunks are for a transport that reports its progress itself.
-    fn next_piece(&self, queue: &mut EventQueue, form: Form) -> Option<(Bytes, Instant)> {
+    fn next_piece(
+        &self,
+        queue: &mut EventQueue,
+        (form, most): (Form, usize),
+    ) -> Option<(Bytes, Instant)> {
         let rest = self.rest.take();
         if rest.is_none() && queue.first().is_none() && !self.stream.mailbox.is_overflow_next(queue)
         {
@@ -148,8 +167,8 @@ impl Subscriber {
             Some(rest) => *rest,
             None => self.next_text(queue, form, now)?,
         };
-        if form == Form::Text && text.len() > MAX_TOGETHER {
-            let piece = text.split_to(MAX_TOGETHER);
+        if form == Form::Text && text.len() > most {
+            let piece = text.split_to(most);
             self.rest.replace(Some(Box::new(text)));
             return Some((piece, now));
         }

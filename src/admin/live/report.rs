@@ -241,7 +241,7 @@ fn upstreams(health: &Health) -> Value {
     let mut failures: Vec<_> = backends.iter().flat_map(failures).collect();
     failures.sort_by_key(|(_, outage)| Reverse(outage.began));
     let failure = |((route, upstream), failure): &((String, String), Outage)| {
-        let mut value = outage(&("", failure.clone()));
+        let mut value = outage(&(String::new(), failure.clone()));
         (value["route"], value["upstream"]) = (json!(route), json!(upstream));
         value
     };
@@ -252,7 +252,7 @@ fn upstreams(health: &Health) -> Value {
     })
 }
 
-fn outage((source, outage): &(&str, Outage)) -> Value {
+fn outage((source, outage): &(String, Outage)) -> Value {
     json!({
         "source": source,
         "began": unix(outage.began),

@@ -17,17 +17,14 @@ const RIGHTS: &str = "deploy/redis-users.acl has the rights that it needs";
 
 /// What `ssegate check --connect` tests, and the keys of tokens.
 pub(super) async fn findings(settings: &Settings) -> Vec<Finding> {
-    let mut findings = match &settings.source.location {
-        SourceLocation::Embedded(_) => {
-            vec![Finding::ok(
-                ABOUT,
-                "the embedded bus of the gateway itself, nothing to connect to",
-            )]
-        }
-        SourceLocation::Redis(location) => {
-            of_server(&RedisServer::new(location.clone()), settings).await
-        }
-    };
+    let mut findings = Vec::new();
+    if let SourceLocation::Embedded(_) = &settings.source.location {
+        const BUS: &str = "the embedded bus of the gateway itself, nothing to connect to";
+        findings.push(Finding::ok(ABOUT, BUS));
+    }
+    for (index, server) in settings.source.redis_servers() {
+        findings.extend(of_server(&server, index, settings).await);
+    }
     for (location, algorithms) in key_sets(settings) {
         let about = format!("jwks {location}");
         findings.push(
@@ -44,9 +41,9 @@ pub(super) async fn findings(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-async fn of_server(server: &RedisServer, settings: &Settings) -> Vec<Finding> {
+async fn of_server(server: &RedisServer, index: usize, settings: &Settings) -> Vec<Finding> {
     let address = server.to_string();
-    let reads = match reads(settings) {
+    let reads = match reads(settings, index) {
         Ok(reads) => reads,
         Err(error) => return vec![Finding::error("routes", error.to_string(), "change the path")],
     };

@@ -1,5 +1,6 @@
 //! `listeners`, `admin` and `redis`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -68,11 +69,16 @@ pub(crate) struct AdminFile {
 /// The source of events.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(rename = "Redis", extend("required" = ["url"]))]
+#[schemars(rename = "Redis", extend("oneOf" = [{ "required": ["url"] }, { "required": ["shards"] }]))]
 pub(crate) struct RedisFile {
     /// `redis://user:password@host:6379/0`, `rediss://…` for TLS, `redis+unix:///run/redis.sock`,
     /// `redis+sentinel://host:26379,host:26379/mymaster` for the master that sentinels name,
     /// `redis+cluster://host:6379,host:6379` for a Cluster, or
     /// `embedded://127.0.0.1:6380` for a small bus inside the gateway.
     pub(crate) url: Field<String>,
+    /// Further servers by name, each with a URL as `url`. A route with `redis: NAME` has its channels there.
+    pub(crate) named: Field<BTreeMap<String, Field<String>>>,
+    /// Instead of `url`: several servers, among which the channels are divided by their names.
+    #[schemars(length(min = 2))]
+    pub(crate) shards: Field<Vec<Field<String>>>,
 }

@@ -63,6 +63,8 @@ stream_mapping! {
         channels: Vec<Field<String>>,
         /// The kind of source.
         source: SourceFile => source,
+        /// The server of its channels, one of `redis.named`. Default: that of `redis.url`.
+        redis: String,
         /// The format of messages. An id in them is used only with `history: off`, otherwise the event has
         /// an id of the gateway.
         format: Format => format,
@@ -119,6 +121,8 @@ stream_mapping! {
         issuer: String,
         /// The kind of source, as on an events route.
         source: SourceFile => source,
+        /// The server of its channels, as on an events route.
+        redis: String,
         /// The format of messages, as on an events route.
         format: Format => format,
         /// The prefix of a channel's name in Redis, hidden from clients.

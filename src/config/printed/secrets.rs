@@ -14,6 +14,11 @@ const HIDDEN: &str = "(hidden)";
 /// The shortest secret that is looked for elsewhere in the file. Shorter ones are words by chance.
 const MIN_SHARED: usize = 6;
 
+/// Whether the key has the URL of a Redis.
+fn is_redis_url(path: &str) -> bool {
+    path == "redis.url" || path.starts_with("redis.named.") || path.starts_with("redis.shards[")
+}
+
 /// The configuration as YAML without its secrets: the values of keys that have secrets, passwords in URLs, values in
 /// the query of a URL, and headers for a backend that are the same for everybody. Where the same text stands in another
 /// value, that is hidden, too.
@@ -56,7 +61,7 @@ impl SecretHider<'_> {
                 let is_key =
                     self.known.contains(path) || is_secret(path) || is_fixed_header(path, text);
                 // Of the URL of Redis the host is of use.
-                let is_url = text.contains("://") && (!is_key || path == "redis.url");
+                let is_url = text.contains("://") && (!is_key || is_redis_url(path));
                 let shown = match (is_url, is_key) {
                     (true, _) => self.url(text),
                     (false, true) => {

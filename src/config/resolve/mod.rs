@@ -32,6 +32,7 @@ mod revocation;
 mod routes;
 mod secret;
 mod sentinel_url;
+mod servers;
 mod share;
 mod source;
 mod streams;
@@ -44,6 +45,7 @@ use std::path::Path;
 
 use listen_addresses::ListenAddresses;
 use resolver::{Resolver, SourceOrder};
+use servers::ResolvedServers;
 use ssegate_strict_yaml::{KeyLocation, Mistakes, Sets as _};
 
 use super::file::File;
@@ -78,6 +80,7 @@ pub(super) fn resolve(
         addresses: ListenAddresses::default(),
         trusts_no_proxy: true,
         order: SourceOrder::Unused,
+        servers: ResolvedServers::default(),
         max_body: global.max_body,
         max_header_bytes: 0,
         secrets: RefCell::default(),

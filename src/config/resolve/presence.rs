@@ -11,7 +11,7 @@ use super::secret;
 use super::template;
 use crate::config::file::PresenceFile;
 use crate::http_client::invalid_port;
-use crate::route::{EventsSettings, EventsSource, PresenceSettings, Target};
+use crate::route::{EventsSettings, EventsSource, PresenceSettings, ServerChoice, Target};
 use crate::webhook::Webhook;
 
 /// The longest grace: a member that has left should not be shown for longer.
@@ -32,6 +32,18 @@ impl Resolver<'_> {
             Some(Target::Events(events)) => {
                 if let Some(why) = unfit(events, &settings) {
                     self.note(&location, why);
+                }
+                if let ServerChoice::Named(name) = &events.server {
+                    let why = format!(
+                        "is kept at the server of redis.url, and the channels are at {name}; remove `redis: {name}` of \
+                         events, or presence"
+                    );
+                    self.note(&location, why);
+                }
+                if events.server == ServerChoice::ByName && settings.has_events {
+                    const WHY: &str = "is not supported with redis.shards: who joins and leaves is published at the \
+                                       first server; remove events, or ask at the path of a stream with /presence";
+                    self.note(&location.child("events"), WHY);
                 }
             }
             Some(_) => {

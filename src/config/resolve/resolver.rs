@@ -7,6 +7,7 @@ use std::path::Path;
 use ssegate_strict_yaml::{At, Field, KeyLocation, Mistakes};
 
 use super::listen_addresses::ListenAddresses;
+use super::servers::ResolvedServers;
 use crate::config::purpose::ConfigPurpose;
 
 /// The state of resolving one file.
@@ -20,6 +21,8 @@ pub(super) struct Resolver<'a> {
     pub(super) trusts_no_proxy: bool,
     /// Whether the messages of `redis.url` have one order.
     pub(super) order: SourceOrder,
+    /// The servers beside that.
+    pub(super) servers: ResolvedServers,
     /// The value of `limits.body`.
     pub(super) max_body: Option<u64>,
     /// The longest request header that every protocol accepts, in bytes.

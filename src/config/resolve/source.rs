@@ -2,10 +2,11 @@
 
 use redis::{ConnectionAddr, ConnectionInfo};
 use ssegate_bus::BusSettings;
-use ssegate_strict_yaml::{Field, KeyLocation, Size, quoted, suggestion};
+use ssegate_strict_yaml::{At, Field, KeyLocation, Size, quoted, suggestion};
 
 use super::redis_url::{redis_info, with_tls};
 use super::resolver::{Resolver, SourceOrder};
+use super::servers::{FurtherServers, order_of};
 use super::{authority, cluster_url, sentinel_url};
 use crate::config::file::RedisFile;
 use crate::source::fleet::FleetSettings;
@@ -45,29 +46,13 @@ impl Resolver<'_> {
             .within(Size(least)..=Size::MAX, self.mistakes)
             .set(&mut max_bus_streams, self.mistakes);
         let redis = self.required(redis, &KeyLocation::default(), "redis", WHAT)?;
-        let url = self.required(redis.value.url, &redis.location, "url", WHAT)?;
-        let location = self.parse(&url, location)?;
-        match &location {
-            SourceLocation::Embedded(address) => {
-                self.order = SourceOrder::Bus;
-                self.claim_address(*address, &url.location);
-            }
-            SourceLocation::Redis(redis) => {
-                self.check_not_own_redis(redis, &url.location);
-                self.order = match (redis.is_cluster(), &fleet) {
-                    (true, _) => SourceOrder::Cluster,
-                    (false, Some(_)) => SourceOrder::Fleet,
-                    (false, None) => SourceOrder::Unused,
-                };
-                if redis.has_password() {
-                    self.has_secret(&url.location);
-                }
-            }
-        }
+        let (location, (further, servers)) = self.servers_of(redis, fleet.as_ref(), WHAT)?;
         // Each node has an order of its own.
         let fleet = fleet.filter(|_| self.order != SourceOrder::Cluster);
         Some(SourceSettings {
             location,
+            further,
+            servers,
             max_event_bytes,
             max_bus_memory,
             max_bus_streams,
@@ -76,8 +61,48 @@ impl Resolver<'_> {
         })
     }
 
+    /// The first server, and those beside it.
+    fn servers_of(
+        &mut self,
+        At { location: at, value: file }: At<RedisFile>,
+        fleet: Option<&FleetSettings>,
+        what: &str,
+    ) -> Option<(SourceLocation, FurtherServers)> {
+        let RedisFile { url, named, shards } = file;
+        if let Some(shards) = shards.written() {
+            for (key, location) in [("url", url.location()), ("named", named.location())] {
+                if let Some(location) = location {
+                    let why = format!("{key} and shards exclude each other; remove one of them");
+                    self.note(location, why);
+                }
+            }
+            self.order = match fleet {
+                Some(_) => SourceOrder::Fleet,
+                None => SourceOrder::Unused,
+            };
+            return self.shards(shards, fleet);
+        }
+        let url = self.required(url, &at, "url", what)?;
+        let location = self.parse(&url, location)?;
+        match &location {
+            SourceLocation::Embedded(address) => {
+                self.order = SourceOrder::Bus;
+                self.claim_address(*address, &url.location);
+            }
+            SourceLocation::Redis(redis) => {
+                self.check_not_own_redis(redis, &url.location);
+                self.order = order_of(redis, fleet);
+                if redis.has_password() {
+                    self.has_secret(&url.location);
+                }
+            }
+        }
+        let further = self.named_servers(named, &location, fleet);
+        Some((location, further))
+    }
+
     /// Notes a URL that points to this gateway, which would receive RESP on an HTTP listener.
-    fn check_not_own_redis(&self, redis: &RedisLocation, location: &KeyLocation) {
+    pub(super) fn check_not_own_redis(&self, redis: &RedisLocation, location: &KeyLocation) {
         let addresses = match redis.address() {
             RedisAddress::Server(address) => std::slice::from_ref(address),
             RedisAddress::Sentinels(address) => address.sentinels(),

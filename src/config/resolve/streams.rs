@@ -6,7 +6,7 @@ use ssegate_strict_yaml::{Field, KeyLocation, Sets};
 use super::resolver::{Resolver, SourceOrder};
 use crate::config::file::{EventsFile, HandoverFile};
 use crate::config::stream_options::StreamOptions;
-use crate::route::{EventsSettings, EventsSource, OWN_NAMES};
+use crate::route::{EventsSettings, EventsSource, OWN_NAMES, ServerChoice};
 
 /// The keys of a stream that may exclude each other, with the locations of those that are there.
 pub(super) struct StreamKeys<'a> {
@@ -16,6 +16,7 @@ pub(super) struct StreamKeys<'a> {
     sharded: Option<&'a KeyLocation>,
     max_channels: Option<&'a KeyLocation>,
     strip_prefix: &'a Field<String>,
+    redis: &'a Field<String>,
 }
 
 impl<'a> From<&'a EventsFile> for StreamKeys<'a> {
@@ -27,6 +28,7 @@ impl<'a> From<&'a EventsFile> for StreamKeys<'a> {
             sharded: file.sharded.location(),
             max_channels: file.max_channels.location(),
             strip_prefix: &file.strip_prefix,
+            redis: &file.redis,
         }
     }
 }
@@ -40,6 +42,7 @@ impl<'a> From<&'a HandoverFile> for StreamKeys<'a> {
             sharded: None,
             max_channels: file.max_channels.location(),
             strip_prefix: &file.strip_prefix,
+            redis: &file.redis,
         }
     }
 }
@@ -59,15 +62,17 @@ impl Resolver<'_> {
     {
         let keys = StreamKeys::from(file);
         file.set(&mut options, location, self.mistakes);
-        self.check_stream(&options, &keys);
+        let server = self.server_choice(keys.redis);
+        self.check_stream(&options, &keys, &server);
         let strip_prefix = self.strip_prefix(keys.strip_prefix);
-        let settings = options.events(channels()?, strip_prefix);
+        let settings = options.events(channels()?, (strip_prefix, server));
         self.check_positions(keys.max_channels.or(keys.source), &settings);
         Some(settings)
     }
 
     /// Notes keys of a stream that exclude each other.
-    fn check_stream(&self, options: &StreamOptions, keys: &StreamKeys<'_>) {
+    fn check_stream(&self, options: &StreamOptions, keys: &StreamKeys<'_>, server: &ServerChoice) {
+        let order = self.order_at(server);
         let is_log = options.source.is_log();
         if let Some(location) = keys.patterns.filter(|_| is_log && options.patterns) {
             self.note(
@@ -76,16 +81,14 @@ impl Resolver<'_> {
             );
         }
         let is_recorded = options.source == EventsSource::Recorded;
-        if let Some(location) =
-            keys.source.filter(|_| is_recorded && self.order == SourceOrder::Bus)
-        {
+        if let Some(location) = keys.source.filter(|_| is_recorded && order == SourceOrder::Bus) {
             self.note(
                 location,
                 "is not supported with embedded://, which keeps nothing over a restart; set redis.url to a Redis, or \
                  use pubsub",
             );
         }
-        let is_cluster = self.order == SourceOrder::Cluster;
+        let is_cluster = order == SourceOrder::Cluster;
         if let Some(location) = keys.source.filter(|_| is_recorded && is_cluster) {
             self.note(
                 location,
@@ -94,7 +97,7 @@ impl Resolver<'_> {
             );
         }
         if let Some(location) = keys.sharded.filter(|_| options.sharded) {
-            self.check_sharded(options, location);
+            self.check_sharded(options, location, order);
         }
         let keeps_nothing = !is_log && options.history.is_none();
         let is_useless = keeps_nothing && options.stream.replay != Replay::None;
@@ -104,7 +107,7 @@ impl Resolver<'_> {
     }
 
     /// Notes what sharded channels cannot have.
-    fn check_sharded(&self, options: &StreamOptions, location: &KeyLocation) {
+    fn check_sharded(&self, options: &StreamOptions, location: &KeyLocation, order: SourceOrder) {
         match options.source {
             EventsSource::PubSub => {}
             EventsSource::Log => self.note(
@@ -122,7 +125,11 @@ impl Resolver<'_> {
                 "is not supported with patterns: true: Redis has no patterns of sharded channels; write one of them",
             );
         }
-        match self.order {
+        if self.servers.divides_names {
+            const WHY: &str = "is not supported with redis.shards, where PUBLISH reaches one server anyway; remove it";
+            return self.note(location, WHY);
+        }
+        match order {
             SourceOrder::Cluster | SourceOrder::Unused => {}
             SourceOrder::Fleet => self.note(
                 location,

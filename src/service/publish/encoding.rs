@@ -141,6 +141,7 @@ mod tests {
             channels: vec!["{channel}".into()],
             format,
             source,
+            server: crate::route::ServerChoice::First,
             history: has_history.then(HistorySettings::default),
             strip_prefix: "app:".into(),
             sharded: false,

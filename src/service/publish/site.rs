@@ -12,7 +12,7 @@ use super::refusal::PublishRefusal;
 use super::{body, encoding, message, once, reply};
 use crate::log_limit::LogLimit;
 use crate::metrics::RouteMetrics;
-use crate::route::{PublishChannels, PublishSettings, Router};
+use crate::route::{ChannelFollower, PublishChannels, PublishSettings, Router};
 use crate::server::connection::BodyError;
 use crate::service::body::ResponseBody;
 use crate::service::rejection::Rejection;
@@ -37,6 +37,8 @@ pub(super) struct PublishSite<'a> {
 #[derive(Default)]
 struct PreparedPublications {
     all: Vec<Publication>,
+    // The server of each.
+    places: Vec<usize>,
     unfollowed: Vec<usize>,
 }
 
@@ -59,13 +61,13 @@ impl PublishSite<'_> {
         let query = head.uri.query().unwrap_or_default();
         let IncomingMessages { messages, is_list } = message::parse(&head.headers, query, &body)?;
         drop(body);
-        let PreparedPublications { all, unfollowed } = self.prepare(&messages)?;
+        let PreparedPublications { all, places, unfollowed } = self.prepare(&messages)?;
         memory.grow(all.iter().map(encoding::size).sum()).map_err(PublishRefusal::from)?;
         let scope = [self.metrics.label(), self.host.unwrap_or(""), self.account.unwrap_or("")];
         let key = key.map(|key| once::key(&scope, key, &all));
         let is_list = is_list || all.len() > 1;
         let count = all.len();
-        let outcome = self.publisher.publish(all, key, memory).await;
+        let outcome = self.publisher.publish_among((all, &places), key, memory).await;
         let outcome = outcome.map_err(|error| self.failed(error, count))?;
         self.count(&outcome);
         let is_unfollowed = |index: usize| unfollowed.contains(&index);
@@ -100,10 +102,19 @@ impl PublishSite<'_> {
                 if encoding::size(&publication) > most {
                     return Err(PublishRefusal::MessageTooLarge(most).into());
                 }
+                prepared.places.push(self.place(follower, &publication));
                 prepared.all.push(publication);
             }
         }
         Ok(prepared)
+    }
+
+    /// The server of a channel.
+    fn place(&self, follower: Option<ChannelFollower<'_>>, publication: &Publication) -> usize {
+        let (servers, channel) = (self.publisher.servers(), publication.channel.in_redis());
+        let Some(follower) = follower else { return servers.server_of_unknown(channel) };
+        let place = servers.server_of(&follower.events.server, channel);
+        place.expect("a reload with routes of other servers is refused")
     }
 
     fn count(&self, outcome: &PublicationOutcome) {

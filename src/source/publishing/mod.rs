@@ -9,11 +9,13 @@
 //! [`RedisPublisher`]: crate::source::redis::RedisPublisher
 
 mod bus;
+mod divided;
 mod kept_results;
 mod publication;
 mod publisher;
 
 pub(crate) use bus::publish_on_bus;
+pub(crate) use divided::DividedOutcome;
 pub use publication::{
     IdempotencyKey, NotPublished, Publication, PublicationKind, PublicationOutcome, Receipt,
 };

@@ -1,12 +1,17 @@
 //! The handle through which requests publish, and what crosses over to the thread of the source.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::divided::DividedOutcome;
 use super::publication::{IdempotencyKey, NotPublished, Publication, PublicationOutcome};
+use crate::route::ServerList;
 
 /// Requests that wait for the source's thread; a further one waits until there is room.
 const MAX_WAITING_JOBS: usize = 1024;
@@ -23,7 +28,9 @@ pub type JobResult = Result<PublicationOutcome, NotPublished>;
 /// Publishes messages. A cheap handle for any thread.
 #[derive(Clone, Debug)]
 pub struct Publisher {
-    jobs: mpsc::Sender<PublicationJob>,
+    // To the server of each.
+    jobs: Arc<[mpsc::Sender<PublicationJob>]>,
+    servers: ServerList,
     memory: Arc<Semaphore>,
     max_event_bytes: usize,
 }
@@ -37,7 +44,7 @@ pub struct PublicationJob {
     pub key: Option<IdempotencyKey>,
     done: oneshot::Sender<JobResult>,
     // Released with the job.
-    _memory: Reservation,
+    _memory: Arc<Reservation>,
 }
 
 /// A share of the memory for messages that are on their way. It grows with what has arrived, so that a slow
@@ -51,10 +58,26 @@ pub struct Reservation {
 impl Publisher {
     /// A publisher, and the receiving end of its jobs. A message above `max_event_bytes` would be dropped by
     /// the gateways that receive it.
+    #[cfg(test)]
     pub fn new(max_event_bytes: usize) -> (Self, mpsc::Receiver<PublicationJob>) {
-        let (jobs, waiting) = mpsc::channel(MAX_WAITING_JOBS);
+        let (publisher, mut waiting) = Self::for_servers(max_event_bytes, ServerList::default());
+        (publisher, waiting.remove(0))
+    }
+
+    /// The same for several servers, with a receiving end for each.
+    pub fn for_servers(
+        max_event_bytes: usize,
+        servers: ServerList,
+    ) -> (Self, Vec<mpsc::Receiver<PublicationJob>>) {
+        let ends = servers.names().iter().map(|_| mpsc::channel(MAX_WAITING_JOBS));
+        let (jobs, waiting): (Vec<_>, Vec<_>) = ends.unzip();
         let memory = Arc::new(Semaphore::new(MAX_BYTES));
-        (Self { jobs, memory, max_event_bytes }, waiting)
+        (Self { jobs: jobs.into(), servers, memory, max_event_bytes }, waiting)
+    }
+
+    /// The servers among which publications are divided.
+    pub fn servers(&self) -> &ServerList {
+        &self.servers
     }
 
     /// The largest message that subscribers get, in bytes.
@@ -67,7 +90,7 @@ impl Publisher {
         Reservation { memory: Arc::clone(&self.memory), held: None }
     }
 
-    /// Makes the publications of a request, in order; with `key` at most once. `memory` covers them.
+    /// Makes the publications of a request at the first server, in order; with `key` at most once. `memory` covers them.
     ///
     /// # Errors
     /// See [`NotPublished`]: some of its variants are certain that nothing was published.
@@ -77,19 +100,82 @@ impl Publisher {
         key: Option<IdempotencyKey>,
         memory: Reservation,
     ) -> JobResult {
+        self.publish_at(0, publications, key, Arc::new(memory)).await
+    }
+
+    /// Makes the publications of a request, each at the server whose index is in `places`, in order; with `key` at most once.
+    /// What is divided is published at all servers at the same time. `memory` covers all.
+    ///
+    /// # Errors
+    /// As [`Self::publish`]. Where it is certain of one server alone, it is not of the request.
+    pub async fn publish_among(
+        &self,
+        (publications, places): (Vec<Publication>, &[usize]),
+        key: Option<IdempotencyKey>,
+        memory: Reservation,
+    ) -> JobResult {
+        let memory = Arc::new(memory);
+        let first = places.first().copied().unwrap_or_default();
+        if places.iter().all(|place| *place == first) {
+            return self.publish_at(first, publications, key, memory).await;
+        }
+        let mut outcome = DividedOutcome::new(publications.len());
+        let mut parts: BTreeMap<usize, (Vec<usize>, Vec<Publication>)> = BTreeMap::new();
+        for (index, (publication, place)) in publications.into_iter().zip(places).enumerate() {
+            let (indexes, part) = parts.entry(*place).or_default();
+            indexes.push(index);
+            part.push(publication);
+        }
+        let mut running = Vec::with_capacity(parts.len());
+        for (server, (indexes, part)) in parts {
+            match self.send(server, part, key.clone(), Arc::clone(&memory)).await {
+                Ok(result) => running.push((indexes, result)),
+                Err(why) => outcome.fail(why),
+            }
+        }
+        let deadline = Instant::now() + MAX_DURATION;
+        for (indexes, result) in running {
+            outcome.take(&indexes, known(timeout_at(deadline, result).await));
+        }
+        outcome.result()
+    }
+
+    async fn publish_at(
+        &self,
+        server: usize,
+        publications: Vec<Publication>,
+        key: Option<IdempotencyKey>,
+        memory: Arc<Reservation>,
+    ) -> JobResult {
+        let result = self.send(server, publications, key, memory).await?;
+        known(timeout(MAX_DURATION, result).await)
+    }
+
+    /// Hands a job to the task of a server.
+    async fn send(
+        &self,
+        server: usize,
+        publications: Vec<Publication>,
+        key: Option<IdempotencyKey>,
+        memory: Arc<Reservation>,
+    ) -> Result<oneshot::Receiver<JobResult>, NotPublished> {
         let (done, result) = oneshot::channel();
         let job = PublicationJob { publications, key, done, _memory: memory };
-        match timeout(MAX_WAIT, self.jobs.send(job)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_closed)) => return Err(NotPublished::Stopping),
-            Err(_elapsed) => return Err(NotPublished::Busy),
+        match timeout(MAX_WAIT, self.jobs[server].send(job)).await {
+            Ok(Ok(())) => Ok(result),
+            Ok(Err(_closed)) => Err(NotPublished::Stopping),
+            Err(_elapsed) => Err(NotPublished::Busy),
         }
-        match timeout(MAX_DURATION, result).await {
-            Ok(Ok(result)) => result,
-            // The task has ended with the job in hand, or is stuck: it may have sent it.
-            Ok(Err(_dropped)) => Err(NotPublished::Lost),
-            Err(_elapsed) => Err(NotPublished::TimedOut),
-        }
+    }
+}
+
+/// What became of a job, as far as that is known.
+fn known(result: Result<Result<JobResult, RecvError>, Elapsed>) -> JobResult {
+    match result {
+        Ok(Ok(result)) => result,
+        // The task has ended with the job in hand, or is stuck: it may have sent it.
+        Ok(Err(_dropped)) => Err(NotPublished::Lost),
+        Err(_elapsed) => Err(NotPublished::TimedOut),
     }
 }
 

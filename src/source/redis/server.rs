@@ -16,6 +16,8 @@ use super::socket::RedisTls;
 #[derive(Clone)]
 pub struct RedisServer {
     location: Arc<RedisLocation>,
+    // What people call it, where there are several.
+    name: Option<Arc<str>>,
     tls: RedisTls,
     way: ServerWay,
 }
@@ -54,7 +56,13 @@ impl RedisServer {
                 (tls, ServerWay::Cluster(Cluster::new(address.clone())))
             }
         };
-        Self { location: Arc::new(location), tls, way }
+        Self { location: Arc::new(location), name: None, tls, way }
+    }
+
+    /// The same, called so where it is shown.
+    #[must_use]
+    pub fn named(self, name: Arc<str>) -> Self {
+        Self { name: Some(name), ..self }
     }
 
     /// User, password and database.
@@ -125,9 +133,12 @@ impl RedisServer {
     }
 }
 
-/// The address, for people; of a master that sentinels name, also where it is now, and of a Cluster, through which node.
+/// The name, if it has one, and the address, for people; of a master that sentinels name, also where it is now, and of a Cluster, through which node.
 impl fmt::Display for RedisServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = &self.name {
+            write!(f, "{name}, ")?;
+        }
         if let Some(master) = self.sentinels().and_then(Sentinels::master) {
             write!(f, "{}, ", ShownAddress(&master))?;
         }

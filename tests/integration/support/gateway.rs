@@ -26,7 +26,8 @@ const EVENTS: &str = "\
 
 /// A gateway to be.
 pub(crate) struct GatewayBuilder {
-    redis_url: String,
+    // What stands under `redis:`.
+    redis: String,
     tls: String,
     port: u16,
     listeners: String,
@@ -75,7 +76,22 @@ impl GatewayBuilder {
 
     /// Another way to Redis.
     pub(crate) fn redis_url(mut self, url: &str) -> Self {
-        url.clone_into(&mut self.redis_url);
+        self.redis = format!("url: \"{url}\"");
+        self
+    }
+
+    /// Further servers, by name.
+    pub(crate) fn named(mut self, servers: &[(&str, &Redis)]) -> Self {
+        let servers: Vec<_> =
+            servers.iter().map(|(name, redis)| format!("{name}: \"{}\"", redis.url())).collect();
+        self.redis.push_str(&format!(", named: {{ {} }}", servers.join(", ")));
+        self
+    }
+
+    /// Several servers instead of one.
+    pub(crate) fn shards(mut self, servers: &[&Redis]) -> Self {
+        let servers: Vec<_> = servers.iter().map(|redis| format!("\"{}\"", redis.url())).collect();
+        self.redis = format!("shards: [{}]", servers.join(", "));
         self
     }
 
@@ -154,7 +170,7 @@ impl GatewayBuilder {
     }
 
     fn yaml(&self) -> String {
-        let Self { redis_url, tls, port, listeners, admin, settings, .. } = self;
+        let Self { redis, tls, port, listeners, admin, settings, .. } = self;
         let routes = indent(&self.routes, 2);
         format!(
             "listeners:
@@ -162,7 +178,7 @@ impl GatewayBuilder {
     tls: {tls}
   - address: 127.0.0.1:{port}
 {listeners}admin: {admin}
-redis: {{ url: \"{redis_url}\" }}
+redis: {{ {redis} }}
 {settings}routes:
 {routes}"
         )
@@ -193,7 +209,7 @@ impl Gateway {
     /// One that listens to `redis`, to be described further.
     pub(crate) fn build(redis: &Redis) -> GatewayBuilder {
         GatewayBuilder {
-            redis_url: redis.url(),
+            redis: format!("url: \"{}\"", redis.url()),
             tls: "{ self_signed: true }".to_owned(),
             port: 0,
             listeners: String::new(),

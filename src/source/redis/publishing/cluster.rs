@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use super::command;
 use crate::source::publishing::{
-    IdempotencyKey, NotPublished, Publication, PublicationJob, PublicationOutcome, Receipt,
+    DividedOutcome, IdempotencyKey, JobResult, NotPublished, Publication, PublicationJob,
+    PublicationOutcome,
 };
 use crate::source::redis::cluster::{slot_of, tag_of};
 use crate::source::redis::cluster_commands::{
@@ -46,10 +47,8 @@ pub(super) struct JobPart {
 /// A job, and what is known of its parts.
 struct DividedJob {
     job: PublicationJob,
-    receipts: Vec<Option<Receipt>>,
+    outcome: DividedOutcome,
     parts_left: usize,
-    is_repeated: bool,
-    failure: Option<NotPublished>,
 }
 
 impl ClusterPublisher {
@@ -88,9 +87,8 @@ impl ClusterPublisher {
             Some(key) => scripts(key, &job.publications),
             None => job.publications.iter().enumerate().map(single).collect(),
         };
-        let receipts = vec![None; job.publications.len()];
-        let (parts_left, is_repeated, failure) = (parts.len(), true, None);
-        let divided = DividedJob { job, receipts, parts_left, is_repeated, failure };
+        let outcome = DividedOutcome::new(job.publications.len());
+        let divided = DividedJob { job, outcome, parts_left: parts.len() };
         self.pending.insert(number, divided);
         let deadline = Some(Instant::now() + SEND_TIMEOUT);
         for (words, target, indexes) in parts {
@@ -103,69 +101,39 @@ impl ClusterPublisher {
     fn take(&mut self, (part, result): CommandDone<JobPart>) {
         let Some(divided) = self.pending.get_mut(&part.job) else { return };
         match result {
-            Ok(reply) => {
-                if let Err(error) = divided.take(&part.indexes, &reply) {
+            Ok(reply) => match result_of(&divided.job, &part.indexes, &reply) {
+                Ok(result) => divided.outcome.take(&part.indexes, result),
+                Err(error) => {
                     const WHAT: &str = "cannot read what Redis replied to a publication";
                     self.failures.report(&error, WHAT);
-                    divided.fail(NotPublished::Lost);
+                    divided.outcome.fail(NotPublished::Lost);
                 }
-            }
-            Err(NoReply::Unsent) => divided.fail(NotPublished::Away),
-            Err(NoReply::Lost) => divided.fail(NotPublished::Lost),
-            Err(NoReply::TimedOut) => divided.fail(NotPublished::TimedOut),
+            },
+            Err(NoReply::Unsent) => divided.outcome.fail(NotPublished::Away),
+            Err(NoReply::Lost) => divided.outcome.fail(NotPublished::Lost),
+            Err(NoReply::TimedOut) => divided.outcome.fail(NotPublished::TimedOut),
         }
         divided.parts_left -= 1;
         if divided.parts_left == 0
             && let Some(divided) = self.pending.remove(&part.job)
         {
-            divided.complete();
+            divided.job.complete(divided.outcome.result());
         }
     }
 }
 
-impl DividedJob {
-    fn take(&mut self, indexes: &[usize], reply: &Value) -> Result<(), SourceError> {
-        let receipts = match self.job.key {
-            None => {
-                self.is_repeated = false;
-                vec![command::receipt(reply)?]
-            }
-            Some(_) => match command::outcome(reply, indexes.len())? {
-                Ok(outcome) => {
-                    self.is_repeated &= outcome.is_repeated;
-                    outcome.receipts
-                }
-                Err(not_published) => {
-                    self.fail(not_published);
-                    return Ok(());
-                }
-            },
-        };
-        for (&index, receipt) in indexes.iter().zip(receipts) {
-            self.receipts[index] = Some(receipt);
+/// What a node replied to a part of a job.
+fn result_of(
+    job: &PublicationJob,
+    indexes: &[usize],
+    reply: &Value,
+) -> Result<JobResult, SourceError> {
+    match job.key {
+        None => {
+            let receipts = vec![command::receipt(reply)?];
+            Ok(Ok(PublicationOutcome { receipts, is_repeated: false }))
         }
-        Ok(())
-    }
-
-    /// A part is not known to be published. What is uncertain counts more than what is not sent.
-    fn fail(&mut self, why: NotPublished) {
-        let is_certain = self.failure.is_none_or(|known| known == NotPublished::Away);
-        if is_certain {
-            self.failure = Some(why);
-        }
-    }
-
-    fn complete(self) {
-        let Self { job, receipts, is_repeated, failure, .. } = self;
-        let is_any_made = receipts.iter().any(Option::is_some);
-        let receipts: Option<Vec<_>> = receipts.into_iter().collect();
-        job.complete(match (receipts, failure) {
-            (Some(receipts), None) => Ok(PublicationOutcome { receipts, is_repeated }),
-            // Of several only some: what is said of nothing would not hold.
-            (_, Some(NotPublished::Away)) if is_any_made => Err(NotPublished::Lost),
-            (_, Some(failure)) => Err(failure),
-            (None, None) => Err(NotPublished::Lost),
-        });
+        Some(_) => command::outcome(reply, indexes.len()),
     }
 }
 

@@ -299,7 +299,8 @@ impl RecordListener {
 
 /// Waits until a reload follows other patterns than this connection does.
 async fn patterns_changed(state: &RecordingState, routes: &mut watch::Receiver<Arc<Router>>) {
-    while routes.borrow_and_update().recorded_patterns() == state.book.borrow().patterns {
+    let patterns = |routes: &Router| routes.recorded_patterns(&state.place);
+    while patterns(&routes.borrow_and_update()) == state.book.borrow().patterns {
         if routes.changed().await.is_err() {
             // The gateway stops.
             return std::future::pending().await;

@@ -36,7 +36,7 @@ use super::retry::{FailureLog, backoff};
 use super::server::RedisServer;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::route::Router;
+use crate::route::{Router, ServerPlace};
 use crate::source::recorded::{RecordedSettings, RecordingEnd};
 
 /// Records channels, and delivers them.
@@ -52,6 +52,8 @@ pub(crate) struct Recording {
 #[derive(Debug)]
 struct RecordingState {
     settings: RecordedSettings,
+    /// Which of several servers it is.
+    place: ServerPlace,
     book: RefCell<RecordBook>,
     /// Reads that are to be placed once a mark has come.
     unplaced: RefCell<Vec<LogRead>>,
@@ -68,7 +70,7 @@ impl Recording {
     pub(crate) fn new(
         server: RedisServer,
         (max_event_bytes, settings, end): (usize, RecordedSettings, RecordingEnd),
-        (hub, routes): (Hub, watch::Receiver<Arc<Router>>),
+        (hub, (routes, place)): (Hub, (watch::Receiver<Arc<Router>>, ServerPlace)),
         (health, metrics): (Health, Metrics),
     ) -> Self {
         let record = (health.clone(), Health::recording_failed as _);
@@ -76,7 +78,17 @@ impl Recording {
         let book = RefCell::new(RecordBook::new(hub, metrics.clone(), settings.memory));
         let (unplaced, work) = (RefCell::default(), Notify::new());
         let state =
-            RecordingState { settings, book, unplaced, work, health, metrics, failures, end };
+        let state = RecordingState {
+            settings,
+            place,
+            book,
+            unplaced,
+            work,
+            health,
+            metrics,
+            failures,
+            end,
+        };
         Self { server, max_event_bytes, state: Rc::new(state), routes }
     }
 
@@ -99,7 +111,7 @@ impl Recording {
     }
 
     fn follow_patterns(&mut self) {
-        let patterns = self.routes.borrow_and_update().recorded_patterns();
+        let patterns = self.routes.borrow_and_update().recorded_patterns(&self.state.place);
         self.state.book.borrow_mut().change_patterns(patterns);
     }
 

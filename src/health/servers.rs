@@ -1,0 +1,150 @@
+//! The health of a gateway whose source is several servers: each has a health of its own, and a name.
+
+use std::sync::Arc;
+
+use super::fleet::FleetHealth;
+use super::outages::Outage;
+use super::{Health, HealthState, ReadinessCheck, Warning, lock};
+
+/// The servers of a gateway that has more than one.
+#[derive(Debug, Default)]
+pub(super) struct ServerHealths {
+    // What the first one is called, and the others.
+    first: Arc<str>,
+    further: Vec<(Arc<str>, Health)>,
+}
+
+impl Health {
+    /// The health of each of these servers, in order: with more than one of them the gateway is as healthy as all
+    /// are. Called once, at the start.
+    pub fn for_servers(&self, names: &[Arc<str>]) -> Vec<Self> {
+        let further: Vec<_> =
+            names.iter().skip(1).map(|name| (Arc::clone(name), Self::default())).collect();
+        let mut all = vec![self.clone()];
+        all.extend(further.iter().map(|(_, health)| health.clone()));
+        if let (Some(first), false) = (names.first(), further.is_empty()) {
+            self.0.servers.get_or_init(|| ServerHealths { first: Arc::clone(first), further });
+        }
+        all
+    }
+}
+
+impl HealthState {
+    /// The servers, each with its name if there are several.
+    fn servers(&self) -> impl Iterator<Item = (Option<&str>, &Self)> {
+        let several = self.servers.get();
+        let first = several.map(|several| &*several.first);
+        let further = several.into_iter().flat_map(|several| &several.further);
+        [(first, self)].into_iter().chain(further.map(|(name, health)| (Some(&**name), &*health.0)))
+    }
+
+    /// Whether all sources of all servers are ready.
+    pub(super) fn are_servers_ready(&self) -> bool {
+        self.servers().all(|(_, server)| server.are_sources_ready())
+    }
+
+    /// What is wrong with the sources, of each server by its name.
+    pub(super) fn server_incidents(&self) -> Option<String> {
+        let incident = |(name, server): (Option<&str>, &Self)| {
+            let incident = server.source_incidents()?;
+            Some(name.map_or(incident.clone(), |name| format!("{name}: {incident}")))
+        };
+        let incidents: Vec<_> = self.servers().filter_map(incident).collect();
+        (!incidents.is_empty()).then(|| incidents.join("; "))
+    }
+
+    /// The last outages of all sources, each with the name of the source.
+    pub(super) fn server_outages(&self) -> impl Iterator<Item = (String, Outage)> {
+        self.servers().flat_map(|(server, health)| {
+            let own = [(&health.source, "Redis")].into_iter().chain(health.further_sources());
+            own.flat_map(move |(source, name)| {
+                let name = server.map_or(name.to_owned(), |server| format!("{name} ({server})"));
+                source.outages().into_iter().map(move |outage| (name.clone(), outage))
+            })
+        })
+    }
+
+    /// The check of the fleet: of several servers the first that fails, with its name.
+    pub(super) fn fleet_check(&self) -> Option<ReadinessCheck> {
+        let checks = self.servers().filter_map(|(name, server)| {
+            let check = lock(&server.fleet).check()?;
+            let detail = match (check.passes, name) {
+                (false, Some(name)) => check.detail.map(|detail| format!("{name}: {detail}")),
+                (true, _) | (_, None) => check.detail,
+            };
+            Some(ReadinessCheck { detail, ..check })
+        });
+        checks.min_by_key(|check| check.passes)
+    }
+
+    /// Which masters sentinels name, as far as nothing is wrong with them.
+    pub(super) fn masters(&self) -> Option<String> {
+        let masters = self.servers().filter_map(|(name, server)| {
+            let master = lock(&server.sentinels).clone()?.ok()?;
+            Some(name.map_or(master.clone(), |name| format!("{name}: {master}")))
+        });
+        let masters: Vec<_> = masters.collect();
+        (!masters.is_empty()).then(|| masters.join("; "))
+    }
+
+    /// The warnings of each server.
+    pub(super) fn server_warnings(&self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        for (name, server) in self.servers() {
+            let about = |what: &str| match name {
+                Some(name) => format!("{what} of {name}"),
+                None => what.to_owned(),
+            };
+            if let Some(Err(problem)) = &*lock(&server.sentinels) {
+                warnings.push(Warning { about: about("sentinels"), detail: problem.clone() });
+            }
+            if let Some(detail) =
+                FleetHealth::warning(&lock(&server.fleet), tokio::time::Instant::now())
+            {
+                warnings.push(Warning { about: about("fleet"), detail });
+            }
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Health;
+
+    #[test]
+    fn the_server_that_is_away_is_named() {
+        let health = Health::default();
+        let servers = health.for_servers(&["url".into(), "orders".into()]);
+        let redis = || {
+            let redis = health.checks().swap_remove(0);
+            (redis.passes, redis.detail.unwrap_or_default())
+        };
+        assert!(!redis().0);
+        servers.iter().for_each(|server| server.set_source_ready(true));
+        assert_eq!(redis(), (true, String::new()));
+        servers[1].set_source_ready(false);
+        servers[1].source_failed("connection", "refused");
+        let (passes, detail) = redis();
+        assert!(!passes && detail.starts_with("orders: connection: refused; since "), "{detail}");
+        servers[1].set_source_ready(true);
+        let outages = health.outages();
+        assert_eq!(outages.len(), 1);
+        assert_eq!(outages[0].0, "Redis (orders)");
+        servers[1].expect_fleet();
+        assert!(!health.is_fleet_warm());
+        let fleet = health.checks().pop().expect("a fleet").detail.expect("why");
+        assert!(fleet.starts_with("orders: this gateway does not yet"), "{fleet}");
+        servers[1].set_fleet_warm(true);
+        servers[1].set_fleet_published(Err("NOPERM".into()));
+        assert!(health.is_fleet_warm());
+        assert_eq!(health.warnings()[0].about, "fleet of orders");
+    }
+
+    #[test]
+    fn one_server_has_no_name() {
+        let health = Health::default();
+        assert_eq!(health.for_servers(&["url".into()]).len(), 1);
+        assert_eq!(health.checks()[0].detail.as_deref(), Some("not connected yet"));
+    }
+}

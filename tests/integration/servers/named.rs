@@ -1,0 +1,228 @@
+//! `redis.named`: a route has its channels at one server, and the others at others.
+
+use super::{gap, heard};
+use crate::support::{
+    EventStream, Gateway, GatewayBuilder, Redis, Request, SOON, Via, eventually, within,
+};
+
+const AUTH: &str = "auth: { tokens: [{ name: cron, sha256: c614b871ed744c04d17e441d256bf952a329ff5707e4d6d6829cfb9137857768 }] }";
+
+const ROUTES: &str = "\
+- { path: \"/events/{channel}\", events: { channels: [\"{channel}\"] }, auth: off }
+- { path: \"/orders/{channel}\", events: { channels: [\"order:{channel}\"], redis: orders, patterns: true }, auth: off }
+- { path: \"/log/{channel}\", events: { channels: [\"log:{channel}\"], redis: orders, source: stream }, auth: off }
+- { path: \"/kept/{channel}\", events: { channels: [\"kept:{channel}\"], redis: orders, source: recorded }, auth: off }
+- { path: /publish, publish: { channels: [\"{query.channel}\"] } }
+";
+
+/// Two servers and gateways at both.
+struct NamedServers {
+    first: Redis,
+    orders: Redis,
+}
+
+impl NamedServers {
+    async fn start() -> Self {
+        Self { first: Redis::start().await, orders: Redis::start().await }
+    }
+
+    fn build(&self) -> GatewayBuilder {
+        Gateway::build(&self.first).named(&[("orders", &self.orders)]).settings(AUTH).routes(ROUTES)
+    }
+
+    async fn gateway(&self) -> Gateway {
+        let gateway = self.build().start().await;
+        gateway.becomes(200, SOON).await;
+        gateway
+    }
+}
+
+async fn verbose(gateway: &Gateway) -> String {
+    gateway.admin("/readyz?verbose").await.text().await
+}
+
+#[tokio::test]
+async fn a_route_hears_its_own_server_alone() {
+    let servers = NamedServers::start().await;
+    let gateway = servers.gateway().await;
+    let mut news = gateway.subscribe("/events/order:1").await;
+    let mut orders = gateway.subscribe_via(Via::Http2, "/orders/1").await;
+    let mut all = gateway.subscribe("/orders/*").await;
+    servers.first.publish("order:1", "at the first").await;
+    servers.orders.publish("order:1", "at orders").await;
+    assert_eq!(news.next_event().await.data, "at the first");
+    assert_eq!(orders.next_event().await.data, "at orders");
+    assert_eq!(all.next_event().await.data, "at orders");
+    assert_eq!(servers.first.publish("order:1", "more").await, 1);
+    assert_eq!(servers.orders.publish("order:1", "more").await, 2, "a channel, and a pattern");
+    assert_eq!(heard(&mut all, "more").await, ["more"]);
+}
+
+#[tokio::test]
+async fn the_outage_of_one_is_a_gap_for_its_channels_alone() {
+    let mut servers = NamedServers::start().await;
+    let gateway = servers.gateway().await;
+    let mut news = gateway.subscribe("/events/news").await;
+    let mut orders = gateway.subscribe("/orders/1").await;
+    servers.orders.kill();
+    gateway.becomes(503, SOON).await;
+    let report = verbose(&gateway).await;
+    assert!(report.contains("[-] redis failed: orders: "), "{report}");
+    gateway.counts("ssegate_redis_server_connected", &["server=\"orders\""], 0.0).await;
+    gateway.counts("ssegate_redis_server_connected", &["server=\"url\""], 1.0).await;
+    gateway.counts("ssegate_redis_connected", &[], 0.0).await;
+    gateway.logs("orders, 127.0.0.1:").await;
+    servers.first.publish("news", "meanwhile").await;
+    assert_eq!(news.next_event().await.data, "meanwhile");
+
+    servers.orders.restart().await;
+    gateway.becomes(200, SOON).await;
+    servers.orders.publish("order:1", "back").await;
+    servers.first.publish("news", "last").await;
+    assert_eq!(heard(&mut orders, "back").await, [gap("order:1"), "back".to_owned()]);
+    assert_eq!(heard(&mut news, "last").await, ["last"], "it was connected all the time");
+    gateway.counts("ssegate_redis_server_connected", &["server=\"orders\""], 1.0).await;
+}
+
+/// Opens a stream, and waits until its client has an id that other gateways can know.
+async fn open_named(gateway: &Gateway, target: &str) -> EventStream {
+    let mut stream = gateway.subscribe(target).await;
+    within(SOON, "an id with a name", async {
+        while stream.last_id().splitn(3, '-').nth(2).is_none() {
+            stream.next_block().await;
+        }
+    })
+    .await;
+    stream
+}
+
+#[tokio::test]
+async fn a_client_resumes_at_another_gateway_whichever_server_it_is() {
+    let servers = NamedServers::start().await;
+    let gateways = [servers.gateway().await, servers.gateway().await];
+    for (target, channel, redis) in
+        [("/events/news", "news", &servers.first), ("/orders/1", "order:1", &servers.orders)]
+    {
+        let mut one = open_named(&gateways[0], target).await;
+        let _other = open_named(&gateways[1], target).await;
+        redis.publish(channel, "seen").await;
+        assert_eq!(heard(&mut one, "seen").await, ["seen"]);
+        let id = one.last_id().to_owned();
+        drop(one);
+        for number in 0..5 {
+            redis.publish(channel, format!("missed {number}")).await;
+        }
+        let mut back = gateways[1].resume(Via::Http1, target, &id).await;
+        let expected: Vec<_> = (0..5).map(|number| format!("missed {number}")).collect();
+        assert_eq!(heard(&mut back, "missed 4").await, expected, "{target}");
+    }
+    let report = verbose(&gateways[0]).await;
+    assert!(report.contains("[+] fleet ok: clients can resume at another gateway"), "{report}");
+}
+
+#[tokio::test]
+async fn streams_and_recorded_channels_are_at_the_server_of_their_route() {
+    let servers = NamedServers::start().await;
+    let gateway = servers.gateway().await;
+    servers.orders.add("log:1", "before").await;
+    let mut log = gateway.subscribe("/log/1").await;
+    let id = servers.orders.add("log:1", "entry").await;
+    assert_eq!(log.next_event().await.data, "entry");
+    assert_eq!(log.last_id(), id);
+    let mut kept = gateway.subscribe("/kept/1").await;
+    servers.orders.publish("kept:1", "recorded").await;
+    assert_eq!(kept.next_event().await.data, "recorded");
+    let logs = async || servers.orders.command::<Vec<String>>(&["KEYS", "*kept:1*"]).await.len();
+    eventually(SOON, "it is recorded where it was published", async || logs().await > 0).await;
+    assert_eq!(servers.first.command::<Vec<String>>(&["KEYS", "*kept:1*"]).await, [""; 0]);
+}
+
+fn post(target: &str, body: &str) -> Request {
+    Request::new("POST", target).header("authorization", "Bearer cron-token").body(body.as_bytes())
+}
+
+#[tokio::test]
+async fn what_is_published_goes_to_the_server_of_its_route() {
+    let mut servers = NamedServers::start().await;
+    let gateway = servers.gateway().await;
+    let mut news = gateway.subscribe("/events/news").await;
+    let mut orders = gateway.subscribe("/orders/1").await;
+    let mut log = gateway.subscribe("/log/1").await;
+    let target = "/publish?channel=news&channel=order:1&channel=log:1";
+    let request = || post(target, "one").header("idempotency-key", "k1");
+    let text = gateway.send(Via::Http1, request()).await.text().await;
+    assert!(text.contains("{\"receivers\":1},{\"receivers\":1},{\"id\":"), "{text}");
+    for stream in [&mut news, &mut orders, &mut log] {
+        assert_eq!(stream.next_event().await.data, "one");
+    }
+    let again = gateway.send(Via::Http1, request()).await.text().await;
+    assert_eq!(again, text, "it is the result of the first request");
+    let pub_ = async |channel: &str, data: &str| {
+        let file = gateway.dir().join("gateway.yaml");
+        let file = file.to_str().expect("a path");
+        crate::support::run(["pub", "-c", file, channel, data]).await
+    };
+    for (channel, stream) in [("news", &mut news), ("order:1", &mut orders)] {
+        let output = pub_(channel, "by pub").await;
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "1 receiver\n", "{output:?}");
+        assert_eq!(stream.next_event().await.data, "by pub");
+    }
+    servers.orders.kill();
+    gateway.becomes(503, SOON).await;
+    let response = gateway.send(Via::Http1, post("/publish?channel=order:1", "x")).await;
+    assert_eq!(response.status, 503);
+    let response = gateway.send(Via::Http1, post("/publish?channel=news", "still")).await;
+    assert_eq!(response.status, 200);
+    assert_eq!(
+        heard(&mut news, "still").await,
+        ["still"],
+        "the repeated request published nothing"
+    );
+}
+
+#[tokio::test]
+async fn a_reload_moves_a_route_to_another_server_and_refuses_one_that_is_new() {
+    let servers = NamedServers::start().await;
+    let gateway = servers.gateway().await;
+    let mut old = gateway.subscribe("/events/order:1").await;
+    gateway.rewrite(|text| {
+        text.replace("[\"{channel}\"] }, auth", "[\"{channel}\"], redis: orders }, auth")
+    });
+    assert!(gateway.reload().await);
+    let mut new = gateway.subscribe("/events/order:1").await;
+    servers.orders.publish("order:1", "at orders").await;
+    servers.first.publish("order:1", "at the first").await;
+    assert_eq!(new.next_event().await.data, "at orders");
+    assert_eq!(old.next_event().await.data, "at the first", "an open stream stays where it is");
+
+    let third = Redis::start().await;
+    gateway.rewrite(|text| {
+        text.replace("named: {", &format!("named: {{ third: \"{}\",", third.url()))
+            .replace("redis: orders, patterns", "redis: third, patterns")
+    });
+    assert!(!gateway.reload().await);
+    gateway.logs("at a server with which this gateway was not started").await;
+}
+
+#[tokio::test]
+async fn check_and_doctor_name_the_server_that_fails() {
+    let mut servers = NamedServers::start().await;
+    let dir = tempfile::TempDir::new().unwrap();
+    let check = |arguments: &'static [&'static str]| {
+        servers.build().program(dir.path(), "check").args(arguments.iter().copied())
+    };
+    let output = check(&["--connect"]).output(SOON).await;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    assert!(text.contains("redis: ok: url, 127.0.0.1:"), "{text}");
+    assert!(text.contains("redis: ok: orders, 127.0.0.1:"), "{text}");
+    servers.orders.kill();
+    let output = servers.build().program(dir.path(), "check").arg("--connect").output(SOON).await;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{output:?}");
+    assert!(text.contains("redis.named.orders: cannot use Redis at orders, 127.0.0.1:"), "{text}");
+    assert!(text.contains("redis.named.orders cannot be used; see above"), "{text}");
+    let output = servers.build().program(dir.path(), "doctor").output(4 * SOON).await;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("orders, 127.0.0.1:"), "{text}");
+}
