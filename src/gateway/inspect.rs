@@ -57,7 +57,7 @@ fn disagreeing_routes(settings: &Settings) -> Vec<String> {
         let winner = route::follower_of(routes(), one.route.host.as_deref(), &channel);
         let winner = winner.map_or_else(|| name(one.route), |winner| name(winner.route));
         format!(
-            "{} and {} can have the same channel, such as {channel:?}, with another source, format, \
+            "{} and {} can have the same channel, such as {channel:?}, with another source, redis, format, \
              strip_prefix or sharded: a message that is published to it over HTTP is as {winner} reads it",
             name(one.route),
             name(other.route),

@@ -29,7 +29,7 @@ use crate::config::{ConfigErrors, Settings};
 use crate::health::Health;
 use crate::log::{AccessLog, LevelControl};
 use crate::metrics::Metrics;
-use crate::route::{Router, RouterError};
+use crate::route::{self, Router, RouterError};
 use crate::server::ListenerSettings;
 use crate::server::certificate::Certificate;
 use crate::server::listener::Listener;
@@ -160,7 +160,8 @@ impl Reloader {
         let (mut new, warnings) = load_within(LOAD_TIMEOUT, load.clone(), checks).await?;
         let router = Arc::new(Router::new(&new.routes, Some(&self.router))?);
         let servers = &self.current.source.servers;
-        if let Some(route) = servers.first_without(new.routes.iter().map(|route| &**route)) {
+        let routes = new.routes.iter().map(|route| &**route);
+        if let Some(route) = route::first_elsewhere(routes, servers) {
             return Err(ReloadError::Server(route.path.clone()));
         }
         new.routes = Vec::new();
@@ -277,11 +278,14 @@ impl ReloadError {
 
 /// The keys that have changed, but take effect only after a restart.
 fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let servers_differ = !old.source.has_same_servers(&new.source);
+    let is_divided = [old, new].iter().any(|one| one.source.servers.divides_names());
     let differ = [
         ("listeners", !are_same_listeners(&old.listeners, &new.listeners)),
         ("admin", !is_same_admin(old.admin.as_ref(), new.admin.as_ref())),
         ("redis.url", !old.source.location.is_same(&new.source.location)),
-        ("redis.named", !old.source.has_same_servers(&new.source)),
+        ("redis.named", servers_differ && !is_divided),
+        ("redis.shards", servers_differ && is_divided),
         ("max_event_bytes", old.source.max_event_bytes != new.source.max_event_bytes),
         ("limits.bus_memory", old.source.max_bus_memory != new.source.max_bus_memory),
         ("limits.bus_streams", old.source.max_bus_streams != new.source.max_bus_streams),

@@ -3,6 +3,7 @@
 //! Clients of a route know a channel without the `strip_prefix` of the route; so does who publishes to it over
 //! HTTP.
 
+use super::servers::{ServerChoice, ServerList};
 use super::settings::{EventsSettings, RouteSettings, Target};
 use super::template_text::TemplateText;
 
@@ -46,6 +47,18 @@ pub fn follower_of<'r>(
         }
     }
     best.map(|(_, follower)| follower)
+}
+
+/// Of these routes, the first whose channels are at none of these servers.
+pub fn first_elsewhere<'r>(
+    mut routes: impl Iterator<Item = &'r RouteSettings>,
+    servers: &ServerList,
+) -> Option<&'r RouteSettings> {
+    let is_elsewhere = |choice: &ServerChoice| {
+        let is_divided = *choice == ServerChoice::ByName;
+        is_divided != servers.divides_names() || servers.server_of(choice, "").is_none()
+    };
+    routes.find(|route| streams(route).any(|stream| is_elsewhere(&stream.events.server)))
 }
 
 /// The pairs of routes that can have the same channel and read it in different ways, each with an example: a

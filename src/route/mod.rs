@@ -39,7 +39,7 @@ pub use crate::upstream_address::{UpstreamAddress, UpstreamTls};
 pub use channel_error::ChannelError;
 pub use channels::Channels;
 pub use follow::{is_within, may_match_reserved, with_prefix};
-pub use followers::{ChannelFollower, disagreements, follower_of, streams};
+pub use followers::{ChannelFollower, disagreements, first_elsewhere, follower_of, streams};
 pub use handover::RouteHandover;
 pub use keep::{
     KeepLimits, KeepSettings, KeySource, OnLost, OwnerCredential, ResumePlace, ResumeTemplate,

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use super::jump_hash::jump_hash;
-use super::settings::RouteSettings;
-use super::streams;
 
 /// Where the channels of a route are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,18 +85,6 @@ impl ServerList {
             ServerChoice::ByName => self.divides_names,
             one => self.server_of(one, "") == Some(server),
         }
-    }
-
-    /// Of these routes, the first whose channels are at none of these servers.
-    pub fn first_without<'r>(
-        &self,
-        mut routes: impl Iterator<Item = &'r RouteSettings>,
-    ) -> Option<&'r RouteSettings> {
-        let is_divided = |choice: &ServerChoice| *choice == ServerChoice::ByName;
-        let has_none = |choice: &ServerChoice| {
-            is_divided(choice) != self.divides_names || self.server_of(choice, "").is_none()
-        };
-        routes.find(|route| streams(route).any(|stream| has_none(&stream.events.server)))
     }
 }
 

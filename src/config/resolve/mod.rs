@@ -44,8 +44,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use listen_addresses::ListenAddresses;
-use resolver::{Resolver, SourceOrder};
-use servers::ResolvedServers;
+use resolver::{ResolvedServers, Resolver, SourceOrder};
 use ssegate_strict_yaml::{KeyLocation, Mistakes, Sets as _};
 
 use super::file::File;

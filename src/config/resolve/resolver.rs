@@ -1,14 +1,18 @@
 //! What resolving one file knows, and what every key needs: noting, requiring, parsing.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use ssegate_strict_yaml::{At, Field, KeyLocation, Mistakes};
 
 use super::listen_addresses::ListenAddresses;
-use super::servers::ResolvedServers;
 use crate::config::purpose::ConfigPurpose;
+use crate::route::ServerList;
+use crate::source::FurtherServer;
+use crate::source::fleet::FleetSettings;
+use crate::source::redis::RedisLocation;
 
 /// The state of resolving one file.
 pub(super) struct Resolver<'a> {
@@ -31,6 +35,18 @@ pub(super) struct Resolver<'a> {
     pub(super) secrets: RefCell<Vec<KeyLocation>>,
 }
 
+/// What is known of the servers of a file before its routes are resolved.
+#[derive(Debug, Default)]
+pub(super) struct ResolvedServers {
+    /// The orders of `redis.named`, by name.
+    pub(super) named: BTreeMap<String, SourceOrder>,
+    /// Whether channels are divided among `redis.shards`.
+    pub(super) divides_names: bool,
+}
+
+/// Servers beside the first, and what all of them are called.
+pub(super) type FurtherServers = (Vec<FurtherServer>, ServerList);
+
 /// Whether all messages of the source have one order, by which gateways of a fleet know each other's ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SourceOrder {
@@ -42,6 +58,17 @@ pub(super) enum SourceOrder {
     Cluster,
     /// It is the embedded bus.
     Bus,
+}
+
+impl SourceOrder {
+    /// What is known of the order of messages at a server.
+    pub(super) fn of(server: &RedisLocation, fleet: Option<&FleetSettings>) -> Self {
+        match (server.is_cluster(), fleet) {
+            (true, _) => Self::Cluster,
+            (false, Some(_)) => Self::Fleet,
+            (false, None) => Self::Unused,
+        }
+    }
 }
 
 impl Resolver<'_> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ssegate_strict_yaml::{At, Field, KeyLocation, quoted, suggestion};
 
-use super::resolver::{Resolver, SourceOrder};
+use super::resolver::{FurtherServers, Resolver, SourceOrder};
 use super::source::location;
 use crate::route::{ServerChoice, ServerList};
 use crate::source::fleet::FleetSettings;
@@ -16,18 +16,6 @@ use crate::source::{FurtherServer, SourceLocation};
 const MAX_SERVERS: usize = 32;
 /// The longest name of one, which is in logs and metrics.
 const MAX_NAME: usize = 32;
-
-/// What is known of the servers of a file before its routes are resolved.
-#[derive(Debug, Default)]
-pub(super) struct ResolvedServers {
-    /// The orders of `redis.named`, by name.
-    named: BTreeMap<String, SourceOrder>,
-    /// Whether channels are divided among `redis.shards`.
-    pub(super) divides_names: bool,
-}
-
-/// Servers beside the first, and what all of them are called.
-pub(super) type FurtherServers = (Vec<FurtherServer>, ServerList);
 
 impl Resolver<'_> {
     /// Resolves `redis.named`. `first` is the server of `redis.url`.
@@ -62,7 +50,7 @@ impl Resolver<'_> {
                 self.servers.named.insert(name, SourceOrder::Unused);
                 continue;
             };
-            let order = order_of(&server, fleet);
+            let order = SourceOrder::of(&server, fleet);
             self.servers.named.insert(name.clone(), order);
             names.push(Arc::from(name));
             let fleet = fleet.filter(|_| order == SourceOrder::Fleet).cloned();
@@ -78,7 +66,6 @@ impl Resolver<'_> {
         fleet: Option<&FleetSettings>,
     ) -> Option<(SourceLocation, FurtherServers)> {
         self.servers.divides_names = true;
-        self.note(&at, "is not supported yet; use named");
         if value.len() < 2 {
             self.note(&at, "has less than two servers; write `url` for one alone");
         }
@@ -161,15 +148,6 @@ impl Resolver<'_> {
         if count > MAX_SERVERS {
             self.note(at, format!("makes {count} servers; a gateway has at most {MAX_SERVERS}"));
         }
-    }
-}
-
-/// What is known of the order of messages at a server.
-pub(super) fn order_of(server: &RedisLocation, fleet: Option<&FleetSettings>) -> SourceOrder {
-    match (server.is_cluster(), fleet) {
-        (true, _) => SourceOrder::Cluster,
-        (false, Some(_)) => SourceOrder::Fleet,
-        (false, None) => SourceOrder::Unused,
     }
 }
 

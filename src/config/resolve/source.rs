@@ -5,8 +5,7 @@ use ssegate_bus::BusSettings;
 use ssegate_strict_yaml::{At, Field, KeyLocation, Size, quoted, suggestion};
 
 use super::redis_url::{redis_info, with_tls};
-use super::resolver::{Resolver, SourceOrder};
-use super::servers::{FurtherServers, order_of};
+use super::resolver::{FurtherServers, Resolver, SourceOrder};
 use super::{authority, cluster_url, sentinel_url};
 use crate::config::file::RedisFile;
 use crate::source::fleet::FleetSettings;
@@ -91,7 +90,7 @@ impl Resolver<'_> {
             }
             SourceLocation::Redis(redis) => {
                 self.check_not_own_redis(redis, &url.location);
-                self.order = order_of(redis, fleet);
+                self.order = SourceOrder::of(redis, fleet);
                 if redis.has_password() {
                     self.has_secret(&url.location);
                 }

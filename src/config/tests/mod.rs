@@ -13,6 +13,7 @@ mod reference;
 mod revocation;
 mod routes;
 mod secrets;
+mod servers;
 mod share;
 mod sources;
 

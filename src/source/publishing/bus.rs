@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::kept_results::KeptResults;
-use super::publication::{Publication, PublicationKind, PublicationOutcome, Receipt};
-use super::publisher::{JobResult, PublicationJob};
+use super::publication::{JobResult, Publication, PublicationKind, PublicationOutcome, Receipt};
+use super::publisher::PublicationJob;
 
 /// Makes publications on `broker` as they come. Owned by the gateway, which drops it.
 pub(crate) async fn publish_on_bus(broker: Broker, mut jobs: mpsc::Receiver<PublicationJob>) {

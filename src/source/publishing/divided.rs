@@ -1,7 +1,6 @@
 //! What became of publications of one request that were made in parts, at several servers or nodes.
 
-use super::publication::{NotPublished, PublicationOutcome, Receipt};
-use super::publisher::JobResult;
+use super::publication::{JobResult, NotPublished, PublicationOutcome, Receipt};
 
 /// What is known of the parts of a request.
 #[derive(Debug)]

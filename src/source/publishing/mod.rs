@@ -17,6 +17,7 @@ mod publisher;
 pub(crate) use bus::publish_on_bus;
 pub(crate) use divided::DividedOutcome;
 pub use publication::{
-    IdempotencyKey, NotPublished, Publication, PublicationKind, PublicationOutcome, Receipt,
+    IdempotencyKey, JobResult, NotPublished, Publication, PublicationKind, PublicationOutcome,
+    Receipt,
 };
-pub use publisher::{JobResult, PublicationJob, Publisher, Reservation};
+pub use publisher::{PublicationJob, Publisher, Reservation};

@@ -62,6 +62,9 @@ pub struct PublicationOutcome {
     pub is_repeated: bool,
 }
 
+/// What became of a job.
+pub type JobResult = Result<PublicationOutcome, NotPublished>;
+
 /// The `Idempotency-Key` of a request: publications with the same key are made once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {

@@ -10,7 +10,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::divided::DividedOutcome;
-use super::publication::{IdempotencyKey, NotPublished, Publication, PublicationOutcome};
+use super::publication::{IdempotencyKey, JobResult, NotPublished, Publication};
 use crate::route::ServerList;
 
 /// Requests that wait for the source's thread; a further one waits until there is room.
@@ -21,9 +21,6 @@ const MAX_BYTES: usize = 64 << 20;
 const MAX_WAIT: Duration = Duration::from_secs(2);
 /// How long a request waits for its result. The publishers give up sooner, and know more.
 const MAX_DURATION: Duration = Duration::from_secs(15);
-
-/// What became of a job.
-pub type JobResult = Result<PublicationOutcome, NotPublished>;
 
 /// Publishes messages. A cheap handle for any thread.
 #[derive(Clone, Debug)]

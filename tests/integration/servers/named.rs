@@ -1,11 +1,7 @@
 //! `redis.named`: a route has its channels at one server, and the others at others.
 
-use super::{gap, heard};
-use crate::support::{
-    EventStream, Gateway, GatewayBuilder, Redis, Request, SOON, Via, eventually, within,
-};
-
-const AUTH: &str = "auth: { tokens: [{ name: cron, sha256: c614b871ed744c04d17e441d256bf952a329ff5707e4d6d6829cfb9137857768 }] }";
+use super::{AUTH, gap, heard, open_named};
+use crate::support::{Gateway, GatewayBuilder, Redis, Request, SOON, Via, eventually};
 
 const ROUTES: &str = "\
 - { path: \"/events/{channel}\", events: { channels: [\"{channel}\"] }, auth: off }
@@ -84,18 +80,6 @@ async fn the_outage_of_one_is_a_gap_for_its_channels_alone() {
     gateway.counts("ssegate_redis_server_connected", &["server=\"orders\""], 1.0).await;
 }
 
-/// Opens a stream, and waits until its client has an id that other gateways can know.
-async fn open_named(gateway: &Gateway, target: &str) -> EventStream {
-    let mut stream = gateway.subscribe(target).await;
-    within(SOON, "an id with a name", async {
-        while stream.last_id().splitn(3, '-').nth(2).is_none() {
-            stream.next_block().await;
-        }
-    })
-    .await;
-    stream
-}
-
 #[tokio::test]
 async fn a_client_resumes_at_another_gateway_whichever_server_it_is() {
     let servers = NamedServers::start().await;
@@ -103,8 +87,8 @@ async fn a_client_resumes_at_another_gateway_whichever_server_it_is() {
     for (target, channel, redis) in
         [("/events/news", "news", &servers.first), ("/orders/1", "order:1", &servers.orders)]
     {
-        let mut one = open_named(&gateways[0], target).await;
-        let _other = open_named(&gateways[1], target).await;
+        let mut one = open_named(&gateways[0], Via::Http1, target, 1).await;
+        let _other = open_named(&gateways[1], Via::Http1, target, 1).await;
         redis.publish(channel, "seen").await;
         assert_eq!(heard(&mut one, "seen").await, ["seen"]);
         let id = one.last_id().to_owned();
