@@ -148,7 +148,7 @@ async fn what_is_published_goes_to_the_server_of_its_route() {
     };
     for (channel, stream) in [("news", &mut news), ("order:1", &mut orders)] {
         let output = pub_(channel, "by pub").await;
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "1 receiver\n", "{output:?}");
+        assert_eq!(output.stdout, "1 receiver\n", "{output:?}");
         assert_eq!(stream.next_event().await.data, "by pub");
     }
     servers.orders.kill();
@@ -196,17 +196,17 @@ async fn check_and_doctor_name_the_server_that_fails() {
         servers.build().program(dir.path(), "check").args(arguments.iter().copied())
     };
     let output = check(&["--connect"]).output(SOON).await;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = output.stdout.clone();
     assert!(output.status.success(), "{output:?}");
     assert!(text.contains("redis: ok: url, 127.0.0.1:"), "{text}");
     assert!(text.contains("redis: ok: orders, 127.0.0.1:"), "{text}");
     servers.orders.kill();
     let output = servers.build().program(dir.path(), "check").arg("--connect").output(SOON).await;
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let text = output.stderr.clone();
     assert!(!output.status.success(), "{output:?}");
     assert!(text.contains("redis.named.orders: cannot use Redis at orders, 127.0.0.1:"), "{text}");
     assert!(text.contains("redis.named.orders cannot be used; see above"), "{text}");
     let output = servers.build().program(dir.path(), "doctor").output(4 * SOON).await;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = output.stdout.clone();
     assert!(text.contains("orders, 127.0.0.1:"), "{text}");
 }

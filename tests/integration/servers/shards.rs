@@ -256,7 +256,7 @@ async fn what_is_published_reaches_the_server_of_its_name() {
         let file = file.to_str().expect("a path");
         let output =
             crate::support::run(["pub", "-c", file, &format!("app:{channel}"), "by pub"]).await;
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "1 receiver\n", "{output:?}");
+        assert_eq!(output.stdout, "1 receiver\n", "{output:?}");
         assert_eq!(all.next_event().await.data, "by pub");
     }
     shards.servers[2].kill();
