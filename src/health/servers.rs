@@ -1,8 +1,10 @@
 //! The health of a gateway whose source is several servers: each has a health of its own, and a name.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use super::fleet::FleetHealth;
+use tokio::time::Instant;
+
 use super::outages::Outage;
 use super::{Health, HealthState, ReadinessCheck, Warning, lock};
 
@@ -47,7 +49,7 @@ impl HealthState {
     pub(super) fn server_incidents(&self) -> Option<String> {
         let incident = |(name, server): (Option<&str>, &Self)| {
             let incident = server.source_incidents()?;
-            Some(name.map_or(incident.clone(), |name| format!("{name}: {incident}")))
+            Some(named(name, incident))
         };
         let incidents: Vec<_> = self.servers().filter_map(incident).collect();
         (!incidents.is_empty()).then(|| incidents.join("; "))
@@ -58,7 +60,10 @@ impl HealthState {
         self.servers().flat_map(|(server, health)| {
             let own = [(&health.source, "Redis")].into_iter().chain(health.further_sources());
             own.flat_map(move |(source, name)| {
-                let name = server.map_or(name.to_owned(), |server| format!("{name} ({server})"));
+                let name = match server {
+                    Some(server) => format!("{name} ({server})"),
+                    None => name.to_owned(),
+                };
                 source.outages().into_iter().map(move |outage| (name.clone(), outage))
             })
         })
@@ -68,10 +73,8 @@ impl HealthState {
     pub(super) fn fleet_check(&self) -> Option<ReadinessCheck> {
         let checks = self.servers().filter_map(|(name, server)| {
             let check = lock(&server.fleet).check()?;
-            let detail = match (check.passes, name) {
-                (false, Some(name)) => check.detail.map(|detail| format!("{name}: {detail}")),
-                (true, _) | (_, None) => check.detail,
-            };
+            let name = name.filter(|_| !check.passes);
+            let detail = check.detail.map(|detail| named(name, detail));
             Some(ReadinessCheck { detail, ..check })
         });
         checks.min_by_key(|check| check.passes)
@@ -81,7 +84,7 @@ impl HealthState {
     pub(super) fn masters(&self) -> Option<String> {
         let masters = self.servers().filter_map(|(name, server)| {
             let master = lock(&server.sentinels).clone()?.ok()?;
-            Some(name.map_or(master.clone(), |name| format!("{name}: {master}")))
+            Some(named(name, master))
         });
         let masters: Vec<_> = masters.collect();
         (!masters.is_empty()).then(|| masters.join("; "))
@@ -90,7 +93,7 @@ impl HealthState {
     /// The warnings of each server.
     pub(super) fn server_warnings(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
-        for (name, server) in self.servers() {
+        for (index, (name, server)) in self.servers().enumerate() {
             let about = |what: &str| match name {
                 Some(name) => format!("{what} of {name}"),
                 None => what.to_owned(),
@@ -98,13 +101,25 @@ impl HealthState {
             if let Some(Err(problem)) = &*lock(&server.sentinels) {
                 warnings.push(Warning { about: about("sentinels"), detail: problem.clone() });
             }
-            if let Some(detail) =
-                FleetHealth::warning(&lock(&server.fleet), tokio::time::Instant::now())
-            {
+            if let Some(detail) = lock(&server.fleet).warning(Instant::now()) {
                 warnings.push(Warning { about: about("fleet"), detail });
+            }
+            // Those of the first are of the whole gateway, too.
+            if index > 0 {
+                for (what, incident) in lock(&server.recurring).list(SystemTime::now()) {
+                    warnings.push(Warning { about: about(what), detail: incident.to_string() });
+                }
             }
         }
         warnings
+    }
+}
+
+/// What is said of a server, behind its name if it has one.
+fn named(name: Option<&str>, text: String) -> String {
+    match name {
+        Some(name) => format!("{name}: {text}"),
+        None => text,
     }
 }
 
@@ -138,7 +153,9 @@ mod tests {
         servers[1].set_fleet_warm(true);
         servers[1].set_fleet_published(Err("NOPERM".into()));
         assert!(health.is_fleet_warm());
-        assert_eq!(health.warnings()[0].about, "fleet of orders");
+        servers[1].failed("recorded logs", "refused", "NOPERM");
+        let about: Vec<_> = health.warnings().into_iter().map(|warning| warning.about).collect();
+        assert_eq!(about, ["fleet of orders", "recorded logs of orders"]);
     }
 
     #[test]

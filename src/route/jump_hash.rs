@@ -17,9 +17,7 @@ pub(super) fn jump_hash(name: &[u8], count: usize) -> usize {
 }
 
 #[expect(
-    clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
     reason = "the paper computes so: both numbers are below 2^53, and the result is not negative"
 )]
 fn jump(mut key: u64, count: usize) -> usize {
