@@ -146,7 +146,8 @@ async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Res
     let serving = server.clone();
     let (stream_timers, draining_service) = (service.clone(), service.clone());
     let shards: Rc<[Shard]> = shards.into_iter().chain([sharing]).collect();
-    for runner in shards.iter().cloned() {
+    for shard in &*shards {
+        let runner = shard.clone();
         tasks.spawn("the shard of a hub", async move { runner.run().await });
     }
     tasks.spawn("the backends' streams", async move { stream_timers.run().await });
@@ -202,7 +203,8 @@ async fn stop(
     let phase = phases.wait_for(|phase| *phase != StopPhase::Serving).await.map(|phase| *phase);
     match phase {
         Ok(StopPhase::Draining(over)) => {
-            for shard in shards.iter().cloned() {
+            for shard in shards {
+                let shard = shard.clone();
                 tasks.spawn_local(async move { shard.drain(over).await });
             }
             let service = service.clone();
