@@ -17,6 +17,8 @@ pub(super) struct JoinedText {
     // Whether the client is sent blocks with its position.
     is_told_position: bool,
     is_ready: bool,
+    // The id that was sent last.
+    sent: Option<String>,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,7 @@ impl JoinedText {
             is_ready: false,
         };
         let parts = parts.map(part).collect();
-        Self { servers, parts, has_positions, is_told_position, is_ready: false }
+        Self { servers, parts, has_positions, is_told_position, is_ready: false, sent: None }
     }
 
     /// Takes complete lines of a part; returns those of the whole, which may be none.
@@ -76,6 +78,8 @@ impl JoinedText {
         let says_ready = self.is_ready && !was_ready;
         let has_block = self.is_told_position && self.has_positions && self.is_ready;
         match (says_ready, has_block) {
+            // Nothing that the client was not told already.
+            (false, true) if self.id() == self.sent => {}
             (_, true) => {
                 self.id_line(out);
                 out.push_str(if says_ready { READY } else { POSITION });
@@ -89,11 +93,16 @@ impl JoinedText {
         }
     }
 
-    fn id_line(&self, out: &mut String) {
+    fn id(&self) -> Option<String> {
         let parts = self.parts.iter().map(|part| (part.key, part.id.as_deref()));
-        if let Some(id) = id::write(self.servers, parts) {
+        id::write(self.servers, parts)
+    }
+
+    fn id_line(&mut self, out: &mut String) {
+        self.sent = self.id();
+        if let Some(id) = &self.sent {
             out.push_str(ID);
-            out.push_str(&id);
+            out.push_str(id);
             out.push('\n');
         }
     }
@@ -126,6 +135,7 @@ mod tests {
         assert_eq!(ready, "id: 3*0=a-1*2=b-7\n: ready\n\ndata: x\nid: 3*0=a-2*2=b-7\n\n");
         let position = block.take(1, "id: b-8\n: position\n\n");
         assert_eq!(position, "id: 3*0=a-2*2=b-8\n: position\n\n");
+        assert_eq!(block.take(1, "id: b-8\n: position\n\n"), "", "it was told that");
     }
 
     #[test]

@@ -148,7 +148,7 @@ async fn what_is_published_goes_to_the_server_of_its_route() {
     };
     for (channel, stream) in [("news", &mut news), ("order:1", &mut orders)] {
         let output = pub_(channel, "by pub").await;
-        assert_eq!(output.stdout, "1 receiver\n", "{output:?}");
+        assert_eq!(output.stdout, "1 receiver", "{output:?}");
         assert_eq!(stream.next_event().await.data, "by pub");
     }
     servers.orders.kill();
@@ -192,10 +192,7 @@ async fn a_reload_moves_a_route_to_another_server_and_refuses_one_that_is_new() 
 async fn check_and_doctor_name_the_server_that_fails() {
     let mut servers = NamedServers::start().await;
     let dir = tempfile::TempDir::new().unwrap();
-    let check = |arguments: &'static [&'static str]| {
-        servers.build().program(dir.path(), "check").args(arguments.iter().copied())
-    };
-    let output = check(&["--connect"]).output(SOON).await;
+    let output = servers.build().program(dir.path(), "check").arg("--connect").output(SOON).await;
     let text = output.stdout.clone();
     assert!(output.status.success(), "{output:?}");
     assert!(text.contains("redis: ok: url, 127.0.0.1:"), "{text}");
@@ -207,6 +204,6 @@ async fn check_and_doctor_name_the_server_that_fails() {
     assert!(text.contains("redis.named.orders: cannot use Redis at orders, 127.0.0.1:"), "{text}");
     assert!(text.contains("redis.named.orders cannot be used; see above"), "{text}");
     let output = servers.build().program(dir.path(), "doctor").output(4 * SOON).await;
-    let text = output.stdout.clone();
+    let text = output.stdout;
     assert!(text.contains("orders, 127.0.0.1:"), "{text}");
 }
