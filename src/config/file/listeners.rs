@@ -74,7 +74,7 @@ pub(crate) struct RedisFile {
     /// `redis://user:password@host:6379/0`, `rediss://…` for TLS, `redis+unix:///run/redis.sock`,
     /// `redis+sentinel://host:26379,host:26379/mymaster` for the master that sentinels name,
     /// `redis+cluster://host:6379,host:6379` for a Cluster, or
-    /// `embedded://127.0.0.1:6380` for a small bus inside the gateway.
+    /// `embedded://127.0.0.1:6380` for a small bus inside the gateway. Required without `shards`.
     pub(crate) url: Field<String>,
     /// Further servers by name, each with a URL as `url`. A route with `redis: NAME` has its channels there.
     pub(crate) named: Field<BTreeMap<String, Field<String>>>,

@@ -146,10 +146,10 @@ fn a_backend_may_hand_streams_over_where_the_route_has_handover() {
     routes[0].handover.key: missing; set the secret that the backend verifies Grip-Sig with, such as ${HANDOVER_KEY:?openssl rand -base64 32} (gateway.yaml:5:53)
     routes[1].handover.key: has 7 bytes, at least 32 are required; generate one with: openssl rand -base64 32 (gateway.yaml:6:59)
     routes[1].handover.issuer: is empty; remove it, or set the issuer (gateway.yaml:6:76)
-    routes[1].handover.channels: unknown key; the valid keys are key, issuer, source, format, strip_prefix, keep_alive, retry, history, replay, gap_events, linger, ready, max_channels, max_stream_age and queue (gateway.yaml:6:80)
+    routes[1].handover.channels: unknown key; the valid keys are key, issuer, source, redis, format, strip_prefix, keep_alive, retry, history, replay, gap_events, linger, ready, max_channels, max_stream_age and queue (gateway.yaml:6:80)
     routes[2].handover: needs proxy on the same route, whose backend hands streams over (gateway.yaml:7:49)
     routes[2].handover.key: the text after base64: is not valid base64 (gateway.yaml:7:55)
-    routes[3].handover: expected a mapping with key, issuer, source, format, strip_prefix, keep_alive, retry, history, replay, gap_events, linger, ready, max_channels, max_stream_age and queue; this is "on" (gateway.yaml:8:53)
+    routes[3].handover: expected a mapping with key, issuer, source, redis, format, strip_prefix, keep_alive, retry, history, replay, gap_events, linger, ready, max_channels, max_stream_age and queue; this is "on" (gateway.yaml:8:53)
     "#);
 }
 

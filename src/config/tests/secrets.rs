@@ -67,7 +67,11 @@ fn a_message_about_the_value_of_a_variable_says_what_is_wrong_with_it() {
         ("4711", "shards: ${V}", "shards: must be at most 128; this is the value of ${V}"),
         ("1.5", "shards: ${V}", "from 1 to 128; this is the value of ${V}"),
         ("x:1", "redis: {url: \"${V}\"}", "not a URL; use forms like redis://127.0.0.1:6379"),
-        ("x", "redis: \"${V}\"", "expected a mapping with url; this is the value of ${V}"),
+        (
+            "x",
+            "redis: \"${V}\"",
+            "expected a mapping with url, named and shards; this is the value of ${V}",
+        ),
         // A default stands in the file.
         ("", "drain: ${V:-soon}", "drain: \"soon\" is not a duration"),
         ("", "drain: soon", "drain: \"soon\" is not a duration"),
