@@ -365,6 +365,13 @@ impl GatewayParts {
 
     fn into_stop_handles(self, hubs: Hubs) -> stop::StopHandles {
         let Self { health, stop_accepting, stop_admin, drain_settings, recording_ends, .. } = self;
-        stop::StopHandles { health, stop_accepting, stop_admin, drain_settings, hubs, recording_ends }
+        stop::StopHandles {
+            health,
+            stop_accepting,
+            stop_admin,
+            drain_settings,
+            hubs,
+            recording_ends,
+        }
     }
 }

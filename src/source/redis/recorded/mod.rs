@@ -77,7 +77,6 @@ impl Recording {
         let failures = RefCell::new(FailureLog::new(&server, metrics.clone(), record));
         let book = RefCell::new(RecordBook::new(hub, metrics.clone(), settings.memory));
         let (unplaced, work) = (RefCell::default(), Notify::new());
-        let state =
         let state = RecordingState {
             settings,
             place,
