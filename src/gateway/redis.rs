@@ -9,8 +9,8 @@ use super::source_parts::SourceParts;
 use super::tasks::Tasks;
 use crate::route::Router;
 use crate::source::redis::{
-    ClusterWatch, ControlChannel, PubSub, Recording, RedisLocation, RedisPresence, RedisPublisher,
-    RedisServer, SentinelWatch, ShardedPubSub, StreamReader, StreamServer,
+    ClusterWatch, ControlChannel, PubSub, Recording, RedisKept, RedisLocation, RedisPresence,
+    RedisPublisher, RedisServer, SentinelWatch, ShardedPubSub, StreamReader, StreamServer,
 };
 
 /// What the tasks of a Redis are started with.
@@ -25,7 +25,7 @@ impl RedisParts {
     pub(super) fn start(self, tasks: &mut Tasks) {
         let Self { location, parts, routes } = self;
         let webhooks = parts.start_webhooks(tasks);
-        let SourceParts { source, publications, hub, control, presence, .. } = parts;
+        let SourceParts { source, publications, hub, control, presence, kept, .. } = parts;
         let SourceParts { health, metrics, recording_end, .. } = parts;
         let seen = || (health.clone(), metrics.clone());
         let server = RedisServer::new(location);
@@ -59,6 +59,11 @@ impl RedisParts {
             let (of_presence, counts) = seen();
             let presence = RedisPresence::new(server.clone(), work, webhooks, of_presence, counts);
             tasks.spawn("the presence", presence.run());
+        }
+        if let Some(kept) = kept.link() {
+            let (of_kept, counts) = seen();
+            let kept = RedisKept::new(server.clone(), kept, of_kept, counts);
+            tasks.spawn("the store of kept streams", kept.run());
         }
         let publisher = RedisPublisher::new(server, publications, health, metrics);
         tasks.spawn("the publisher", publisher.run());

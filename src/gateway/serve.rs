@@ -179,7 +179,7 @@ impl GatewayParts {
             listeners,
             shortage: DescriptorShortage::new(health.clone(), metrics.clone()),
             health,
-            kept: KeptStreams::new(metrics.clone()),
+            kept: KeptStreams::new(metrics.clone(), &settings.source.location),
             metrics,
             access,
             level: LevelControl::new(settings.log.level, output),
@@ -293,6 +293,7 @@ impl GatewayParts {
             control,
             presence: self.presence.clone(),
             recording_end: self.recording_end.clone(),
+            kept: self.kept.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
         };
@@ -361,8 +362,8 @@ impl GatewayParts {
             return Ok(());
         };
         let url = |listener: &Listener| format!("{}://{}/", listener.scheme(), listener.address);
-        let auth = settings.auth.clone();
-        self.admin_auth.set(auth.map(|auth| Authenticator::new(auth, &self.auth)));
+        let own = |auth| Authenticator::new(auth, &self.auth);
+        self.admin_auth.set(settings.auth.clone().map(own));
         let privacy =
             AdminPrivacy::new(settings.address.ip().is_loopback(), self.admin_auth.clone());
         let admin = Admin {
@@ -377,8 +378,8 @@ impl GatewayParts {
             reloading,
             status: StatusSetup { inspection, privacy, publishes: settings.page_publishes },
         };
-        let stop = self.stop_admin.clone();
-        tasks.spawn("the admin listener", admin_thread::administer(admin, socket, stop)?);
+        let admin = admin_thread::administer(admin, socket, self.stop_admin.clone())?;
+        tasks.spawn("the admin listener", admin);
         Ok(())
     }
 

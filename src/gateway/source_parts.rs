@@ -7,6 +7,7 @@ use super::revoking::ControlParts;
 use super::tasks::Tasks;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::service::KeptStreams;
 use crate::source::SourceSettings;
 use crate::source::presence::Presence;
 use crate::source::publishing::PublicationJob;
@@ -21,6 +22,7 @@ pub(super) struct SourceParts {
     pub(super) control: Option<ControlParts>,
     pub(super) presence: Presence,
     pub(super) recording_end: RecordingEnd,
+    pub(super) kept: KeptStreams,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
 }

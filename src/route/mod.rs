@@ -40,8 +40,8 @@ pub use follow::{is_within, may_match_reserved, with_prefix};
 pub use followers::{ChannelFollower, disagreements, follower_of, streams};
 pub use handover::RouteHandover;
 pub use keep::{
-    KeepLimits, KeepSettings, KeySource, OnLost, OwnerCredential, ResumePlace, ResumeTemplate,
-    SameKey, WhenNobody,
+    KeepLimits, KeepSettings, KeepStore, KeySource, OnLost, OwnerCredential, ResumePlace,
+    ResumeTemplate, SameKey, WhenNobody,
 };
 pub use parameters::Parameters;
 pub use presence::{PresenceSettings, RoutePresence};
