@@ -2,7 +2,7 @@
 
 use ssegate::auth::{JwksLocation, JwtAuth, MethodSettings, fetch_keys};
 use ssegate::config::Settings;
-use ssegate::route::Channels;
+use ssegate::route::{Channels, KeepSettings, KeepStore};
 use ssegate::source::SourceLocation;
 use ssegate::source::redis::{Inspection, RedisProblem, RedisRead, RedisServer, inspect};
 use ssegate_auth::jwt::{Algorithm, KeySet};
@@ -150,6 +150,7 @@ pub(super) fn permitted(reads: &[RedisRead]) -> String {
             reads.iter().filter(|read| matches!(read, RedisRead::Control(_))).count(),
         ),
         ("recording", reads.iter().filter(|read| matches!(read, RedisRead::Recorded(_))).count()),
+        ("store of kept streams", usize::from(reads.contains(&RedisRead::Kept))),
         ("presence", usize::from(reads.iter().any(|read| matches!(read, RedisRead::Presence(_))))),
     ];
     let needed = counts.into_iter().filter(|(_, number)| *number > 0);
@@ -188,6 +189,10 @@ pub(super) fn reads(settings: &Settings) -> Result<Vec<RedisRead>, ssegate::rout
                 reads.push(read);
             }
         }
+    }
+    let is_shared = |keep: &KeepSettings| keep.store != KeepStore::Memory;
+    if router.routes().iter().any(|route| route.settings.keep.as_deref().is_some_and(is_shared)) {
+        reads.push(RedisRead::Kept);
     }
     let revocation = settings.revocation.as_ref();
     if let Some(control) = revocation.and_then(|revocation| revocation.control.as_ref()) {
