@@ -16,6 +16,7 @@ use super::tasks::Tasks;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::route::{Router, ServerPlace};
+use crate::service::KeptStreams;
 use crate::source::SourceSettings;
 use crate::source::presence::Presence;
 use crate::source::publishing::PublicationJob;
@@ -32,6 +33,8 @@ pub(super) struct SourceStart {
     pub(super) control: Option<ControlParts>,
     /// Who listens, which is kept at the first server.
     pub(super) presence: Presence,
+    /// Kept streams, which are shared at the first server.
+    pub(super) kept: KeptStreams,
     /// Those of each server.
     pub(super) recording_ends: RecordingEnds,
     pub(super) health: Health,
@@ -51,7 +54,7 @@ impl SourceStart {
         (bus, stop): (Option<TcpListener>, CancellationToken),
     ) -> Result<(), Error> {
         let Self { source, hubs, publications, control, presence, health, metrics, .. } = self;
-        let Self { recording_ends, routes, .. } = self;
+        let Self { recording_ends, routes, kept, .. } = self;
         hubs.start(tasks);
         let servers = source.servers.clone();
         let healths = health.for_servers(servers.names());
@@ -62,7 +65,7 @@ impl SourceStart {
         let fleets = [source.fleet.clone()]
             .into_iter()
             .chain(source.further.iter().map(|further| further.fleet.clone()));
-        let mut first = Some((control, presence));
+        let mut first = Some((control, (presence, kept)));
         let seen = healths.into_iter().zip(metrics);
         let recorded = recording_ends.all().iter().cloned();
         let ends = hubs.all().iter().cloned().zip(publications.into_iter().zip(recorded));
@@ -70,7 +73,8 @@ impl SourceStart {
         for (index, (((health, metrics), (hub, (publications, recording_end))), (server, fleet))) in
             seen.zip(ends).zip(redis.into_iter().zip(fleets)).enumerate()
         {
-            let (control, presence) = first.take().unzip();
+            let (control, here) = first.take().unzip();
+            let (presence, kept) = here.unzip();
             let control = control.flatten();
             let source = source.clone();
             let parts = SourceParts {
@@ -81,6 +85,7 @@ impl SourceStart {
                 control,
                 presence,
                 recording_end,
+                kept,
                 health,
                 metrics,
             };

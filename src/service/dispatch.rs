@@ -8,6 +8,7 @@ use http::{Request, Response, StatusCode};
 use super::admission::{Admission, Applicant};
 #[cfg(test)]
 use super::contained;
+use super::kept::stream::KeptStream;
 use super::kept_address::KeptErrand;
 use super::presence::PresenceErrand;
 use super::proxy_handler::ProxyHandler;
@@ -15,6 +16,7 @@ use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::response_end::time;
 use super::route_auth::RouteAuth;
+use super::route_table::RouteTable;
 use super::{
     ResponseBody, Service, cors, demo, events, kept_address, presence, publish, screening,
     start_page,
@@ -57,8 +59,14 @@ impl Service {
         #[cfg(test)]
         assert_ne!(request.uri().path(), contained::tests::PANICS);
         let routes = self.routes();
-        let found = self.limit(&request, &connection);
-        let found = found.and_then(|()| match kept_address::find(self, &routes, &request, info) {
+        // Boxed, and nothing is held meanwhile: keeps the future of other requests small.
+        let found = match routes.keeps() {
+            true => Box::pin(self.find_kept(&routes, &request, &connection)).await,
+            false => self.limit(&request, &connection).map(|()| None),
+        };
+        let (view, of_routes) = ((&request, info), &routes);
+        let kept = |elsewhere| kept_address::find(self, of_routes, view, elsewhere);
+        let found = found.and_then(|elsewhere| match kept(elsewhere) {
             Some(found) => found.map(|(route, errand)| (route, Errand::Kept(errand))),
             None => match presence::find(&routes, &request, info) {
                 Some((route, errand)) => Ok((route, Errand::Presence(errand))),
@@ -158,6 +166,17 @@ impl Service {
         response
     }
 
+    /// The kept stream of another gateway at whose address a request is, within the limits of its client.
+    async fn find_kept(
+        &self,
+        routes: &RouteTable,
+        request: &Request<RequestBody>,
+        connection: &Rc<ConnectionState>,
+    ) -> Result<Option<Arc<KeptStream>>, Rejection> {
+        self.limit(request, connection)?;
+        kept_address::find_elsewhere(self, routes, request).await
+    }
+
     /// Says whose a request to a route with `keep` is.
     fn name_owner(
         &self,
@@ -186,7 +205,10 @@ impl Service {
             Errand::Kept(errand) => {
                 let proxy = backend.ok_or(Rejection::NotFound)?.proxy();
                 let request = (&request, info, admission);
-                return kept_address::respond(self, (route, proxy), errand, request, connection);
+                let respond =
+                    kept_address::respond(self, (route, proxy), errand, request, connection);
+                // Boxed: keeps the future of other requests small.
+                return Box::pin(respond).await;
             }
             Errand::Presence(errand) => {
                 let channels = route.channels.as_ref().ok_or(Rejection::NotFound)?;

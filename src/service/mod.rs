@@ -27,6 +27,7 @@ mod inspection;
 mod joined;
 mod kept;
 mod kept_address;
+mod kept_again;
 mod kept_body;
 mod kept_detach;
 mod kept_name;

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::owner::OwnerTag;
@@ -34,6 +35,29 @@ pub(in crate::service) struct WaitingRequest {
     name: OwnerTag,
     number: u64,
     cancelled: CancellationToken,
+    // What other gateways know of it.
+    claim: Option<NameClaim>,
+}
+
+/// What other gateways know of a request that waits, until this is dropped.
+#[derive(Debug)]
+pub(super) struct NameClaim {
+    id: Box<str>,
+    // Told that the stream has begun; dropped: it will not.
+    begins: oneshot::Sender<()>,
+}
+
+impl NameClaim {
+    /// `begins` is told once the stream has begun, and dropped if it will not.
+    pub(super) fn new(id: Box<str>, begins: oneshot::Sender<()>) -> Self {
+        Self { id, begins }
+    }
+
+    /// The stream begins: it keeps the name from now on.
+    pub(super) fn take(self) -> Box<str> {
+        self.begins.send(()).ok();
+        self.id
+    }
 }
 
 impl WaitingRequests {
@@ -48,7 +72,7 @@ impl WaitingRequests {
         let (number, cancelled) = (places.count, CancellationToken::new());
         let place = WaitingPlace { number, path: path.into(), cancelled: cancelled.clone() };
         places.by_name.entry(name).or_default().push(place);
-        WaitingRequest { all: self.clone(), name, number, cancelled }
+        WaitingRequest { all: self.clone(), name, number, cancelled, claim: None }
     }
 
     /// Whether one of this name waits.
@@ -70,6 +94,21 @@ impl WaitingRequests {
 }
 
 impl WaitingRequest {
+    /// Its name, with its owner and method.
+    pub(super) fn name(&self) -> OwnerTag {
+        self.name
+    }
+
+    /// Other gateways know of it from now on.
+    pub(super) fn set_claim(&mut self, claim: NameClaim) {
+        self.claim = Some(claim);
+    }
+
+    /// The id under which other gateways know of it: its stream begins.
+    pub(super) fn take_id(&mut self) -> Option<Box<str>> {
+        self.claim.take().map(NameClaim::take)
+    }
+
     /// Tells whether it is cancelled, and when it is.
     pub(in crate::service) fn cancelled(&self) -> &CancellationToken {
         &self.cancelled

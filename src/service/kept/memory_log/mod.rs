@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::backend_ids::BackendIds;
-use super::log::{KeptLog, KeptRead, LogEdge, LogExtent, LogPlace, LogReader, Position, StreamEnd};
+use super::log::{KeptRead, LogEdge, LogExtent, LogPlace, LogReader, Position, StreamEnd};
 use super::log_bytes::{LogBytes, SEGMENT};
 
 /// A bounded log in memory.
@@ -49,29 +49,19 @@ struct ReaderPlace {
     since: Instant,
     // It has read all that there is.
     waker: Option<Waker>,
+    // It hands on what there is to other gateways.
+    is_second: bool,
 }
 
 impl MemoryLog {
     /// An empty log, of at most so many bytes and events. `moved` is notified when a reader moves, or goes, for which
-    /// [`trim`](KeptLog::trim) waits.
+    /// [`trim`](Self::trim) waits.
     pub(in crate::service) fn new(max_bytes: usize, max_events: usize, moved: Arc<Notify>) -> Self {
         Self { max_bytes, max_events, state: Mutex::default(), moved }
     }
 
-    /// A reader has moved.
-    fn tell_moved(&self, state: &mut LogState) {
-        if std::mem::take(&mut state.is_waited_for) {
-            self.moved.notify_one();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LogState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl KeptLog for MemoryLog {
-    fn append(&self, bytes: &[u8], edges: Vec<LogEdge>) {
+    /// Appends bytes, of which `edges` tells the events. [`trim`](Self::trim) bounds what there is then.
+    pub(in crate::service) fn append(&self, bytes: &[u8], edges: Vec<LogEdge>) {
         let mut state = self.lock();
         state.append(bytes, edges);
         let wakers = state.take_wakers();
@@ -79,7 +69,10 @@ impl KeptLog for MemoryLog {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn trim(&self, memory: usize, patience: Duration) -> Option<Instant> {
+    /// Drops the oldest events over the limits, and those over so many bytes of memory, but not the last ones. The
+    /// reader nearest to the end loses nothing, unless it has not moved for `patience`: until it moves, or until the
+    /// time that is returned, nothing more may be appended.
+    pub(in crate::service) fn trim(&self, memory: usize, patience: Duration) -> Option<Instant> {
         let mut state = self.lock();
         // What came last stays for those who read along.
         let bounds = (self.max_bytes, self.max_events, memory.max(2 * SEGMENT));
@@ -99,7 +92,8 @@ impl KeptLog for MemoryLog {
         None
     }
 
-    fn end(&self, end: StreamEnd) -> bool {
+    /// Ends the log. Only the first end counts; returns whether it is this one.
+    pub(in crate::service) fn end(&self, end: StreamEnd) -> bool {
         let mut state = self.lock();
         if state.ended.is_some() {
             return false;
@@ -111,27 +105,40 @@ impl KeptLog for MemoryLog {
         true
     }
 
-    fn locate(&self, position: &Position) -> LogPlace {
+    /// Where a position is.
+    pub(in crate::service) fn locate(&self, position: &Position) -> LogPlace {
         self.lock().locate(position)
     }
 
-    fn extent(&self) -> LogExtent {
+    /// Where it begins and ends.
+    pub(in crate::service) fn extent(&self) -> LogExtent {
         let state = self.lock();
         let last = state.last();
         let LogState { before, is_torn, ended: end, .. } = *state;
-        LogExtent { last, start: state.bytes.start(), before, is_torn, end }
+        LogExtent {
+            last,
+            start: state.bytes.start(),
+            stop: state.bytes.end(),
+            before,
+            is_torn,
+            end,
+        }
     }
 
-    fn memory(&self) -> usize {
+    /// The memory that it takes, in bytes.
+    pub(in crate::service) fn memory(&self) -> usize {
         self.lock().memory()
     }
 
-    fn open(&self, offset: u64) -> LogReader {
-        let place = ReaderPlace { offset, since: Instant::now(), waker: None };
+    /// A reader that begins here.
+    pub(in crate::service) fn open(&self, offset: u64) -> LogReader {
+        let place = ReaderPlace { offset, since: Instant::now(), waker: None, is_second: false };
         LogReader { offset, place: self.lock().readers.insert(place) }
     }
 
-    fn poll_read(
+    /// The next bytes for a reader, at most `most`. With `whole_events`, of a stream that is lost only the events
+    /// that are complete.
+    pub(in crate::service) fn poll_read(
         &self,
         reader: &mut LogReader,
         cx: &Context<'_>,
@@ -161,20 +168,29 @@ impl KeptLog for MemoryLog {
                 KeptRead::End { end, is_in_event: is_torn || reader.offset > last_event }
             }
             None => {
-                let waker = &mut state.readers[reader.place].waker;
-                if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    *waker = Some(cx.waker().clone());
-                }
+                state.wait(reader.place, cx);
                 KeptRead::Pending
             }
         }
     }
 
-    fn close(&self, reader: &LogReader) {
+    /// The reader is gone.
+    pub(in crate::service) fn close(&self, reader: &LogReader) {
         let mut state = self.lock();
         let place = state.readers.remove(reader.place);
         self.tell_moved(&mut state);
         drop((state, place));
+    }
+
+    /// A reader has moved.
+    fn tell_moved(&self, state: &mut LogState) {
+        if std::mem::take(&mut state.is_waited_for) {
+            self.moved.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LogState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -273,6 +289,14 @@ impl LogState {
         }
     }
 
+    /// A reader waits for more.
+    fn wait(&mut self, place: usize, cx: &Context<'_>) {
+        let waker = &mut self.readers[place].waker;
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
     /// Takes the wakers of those that have read all that there was.
     fn take_wakers(&mut self) -> Vec<Waker> {
         let mut now = None;
@@ -294,7 +318,9 @@ impl LogState {
     /// Where the reader is that has read most of those who read, and until when it counts as one: others have not
     /// moved for so long.
     fn nearest_reader(&self, now: Instant, patience: Duration) -> Option<(u64, Instant)> {
-        let readers = self.readers.iter().map(|(_, place)| match place.waker {
+        let has_first = self.readers.iter().any(|(_, place)| !place.is_second);
+        let readers = self.readers.iter().filter(|(_, place)| !(has_first && place.is_second));
+        let readers = readers.map(|(_, place)| match place.waker {
             // It waits for more.
             Some(_) => (place.offset, now + patience),
             None => (place.offset, place.since + patience),
@@ -309,5 +335,6 @@ impl LogState {
     }
 }
 
+mod parts;
 #[cfg(test)]
 mod tests;
