@@ -8,7 +8,7 @@ import struct
 import time
 from dataclasses import dataclass
 
-from scaling.machine import more_files
+from scaling.machine import dial, more_files
 
 TICK = 0.05
 #: A connection with this much on its way to one side is not read for it until that is less.
@@ -86,12 +86,9 @@ class BadWeather:
                 client, _ = self.listener.accept()
             except BlockingIOError:
                 return
-            server = socket.socket()
-            for connection in (client, server):
-                connection.setblocking(False)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            server.connect_ex(("127.0.0.1", self.to))
-            link = Link(client, server)
+            client.setblocking(False)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            link = Link(client, dial(self.to))
             self.links.append(link)
             self.counts["connections"] += 1
             for side in link.sides:

@@ -56,7 +56,7 @@ def measured(binary, mode, load, seconds):
         mode = Mode.parse(mode)
         stage.warm_up(mode)
         opened = stage.open(mode, load.streams, channels)
-        window = stage.publish(channels, load.fan_out, load.rate, load.payload, seconds)
+        window = stage.publish(channels, load.fan_out, load.rate, load.payload, 2 * seconds)
         return {"open": opened, "window": window, "sent": window["wire_bytes"] * window["deliveries"]}
 
 

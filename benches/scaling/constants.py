@@ -30,7 +30,8 @@ def read(path):
         raise Failed(f"{path} has no constants: benches/scale measure --output {path}")
     missing = [section for section in SECTIONS if section not in found["constants"]]
     if missing:
-        raise Failed(f"{path} lacks {', '.join(missing)}: it is of another version; benches/scale measure makes a new one")
+        raise Failed(f"{path} lacks {', '.join(missing)}: it is of another version, and benches/scale measure makes a "
+                     "new one")
     return found
 
 

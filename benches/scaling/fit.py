@@ -33,7 +33,8 @@ def middle(rounds):
 
 
 def waking(samples):
-    """Fits `a + b / (1 + rate / half)` to pairs of rate and seconds for a message; returns a, b, half and the worst error."""
+    """Fits `a + b / (1 + rate / half)` to pairs of rate and seconds for a message; returns a, b, half, and the worst
+    error."""
     best = None
     for step in range(0, 200):
         half = 100 * 1.03**step
@@ -120,7 +121,8 @@ def share(cpu, memory, one, idle):
 
 
 def together(window):
-    """Segments for each delivery, with one stream on a connection: below 1 where a busy machine made two of them one."""
+    """Segments for each delivery, with one stream on a connection: below 1 where a busy machine made two of them
+    one."""
     return min(1.0, window["segments"])
 
 

@@ -82,7 +82,8 @@ class Run:
         self.site, self.voyage = site, voyage
         self.redis = site.redis()
         self.settings = (
-            f"trusted_proxies: [127.0.0.1]\ndrain: {round(voyage.drain * 1000)}ms\ndrain_delay: {round(voyage.drain_delay * 1000)}ms\n"
+            f"trusted_proxies: [127.0.0.1]\ndrain: {round(voyage.drain * 1000)}ms\n"
+            f"drain_delay: {round(voyage.drain_delay * 1000)}ms\n"
             f"sse: {{ retry: {round(voyage.retry * 1000)}ms }}\n")
         #: Two places for each gateway: the new one is started in the one that is free.
         self.ports = {}
@@ -195,7 +196,7 @@ class Run:
         for name, gateway in self.gateways.items():
             lines = http_status(gateway.ports["admin"], "/metrics")[1].splitlines()
             found[name] = round(sum(float(line.rsplit(" ", 1)[1]) for line in lines
-                                    if line.startswith("ssegate_streams_open")))
+                                    if line.startswith("ssegate_streams{")))
         return found
 
     def replace(self, name):
@@ -308,7 +309,8 @@ def measured(run, voyage, constants):
         say(f"  not all have it: {run.report()}")
     run.all_ready()
     last, streams = run.report(), run.streams()
-    missing = sum(max(expected - last["least"][f"/events?channel={name}"], 0) for name, expected in zip(channels, everything))
+    missing = sum(max(expected - last["least"][f"/events?channel={name}"], 0)
+                  for name, expected in zip(channels, everything))
     mishaps = sum((Counter(counts) for counts in run.ask([pipe for pipe, _ in run.proxies], "counts")), Counter())
     redis = RedisClient(run.redis.port).calls()
     return {

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 
 from scaling import wire
-from scaling.machine import Failed, more_files
+from scaling.machine import Failed, dial, more_files
 
 #: Connections that are on their way at once.
 OPENING = 64
@@ -34,7 +34,8 @@ class Mode:
         """`h1`, `h1+tls`, `h2+tls`, or `h2+tls/16` with 16 streams on a connection."""
         name, _, streams = text.partition("/")
         if name not in ("h1", "h1+tls", "h2+tls") or (streams and not (streams.isdigit() and 1 <= int(streams) <= 256)):
-            raise ValueError(f"{text!r} is not a mode: h1, h1+tls, h2+tls or h2+tls/N with 1 to 256 streams on a connection")
+            raise ValueError(f"{text!r} is not a mode: h1, h1+tls, h2+tls or h2+tls/N with 1 to 256 streams on a "
+                             "connection")
         if streams and name != "h2+tls":
             raise ValueError(f"{text!r}: one stream on a connection of HTTP/1.1")
         return cls(name != "h1", name == "h2+tls", int(streams or 1))
@@ -54,10 +55,7 @@ class Client:
         self.socket = None
 
     def connect(self, port):
-        self.socket = socket.socket()
-        self.socket.setblocking(False)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.connect_ex(("127.0.0.1", port))
+        self.socket = dial(port)
 
     def wants(self):
         if self.phase == "connecting" or self.phase == "shaking for writing":

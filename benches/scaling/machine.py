@@ -53,6 +53,15 @@ def free_port():
 free_port.given = 0
 
 
+def dial(port):
+    """A connection to loopback that is on its way."""
+    connection = socket.socket()
+    connection.setblocking(False)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.connect_ex(("127.0.0.1", port))
+    return connection
+
+
 def until(what, condition, within=30.0):
     """Waits until `condition()` is true, and returns what it returned."""
     end = time.monotonic() + within

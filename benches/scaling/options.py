@@ -89,6 +89,8 @@ def add_fleet(command):
     command.add_argument("--seed", type=count, default=base.seed, metavar="N", help="of the bad weather (default 1)")
     command.add_argument("--in-place", action="store_true",
                          help="each gateway is stopped before another is started in its place")
+    command.add_argument("--settle", type=number, metavar="SECONDS",
+                         help="how long a new gateway is ready before it gets clients (default 14, with --quick 0.5)")
     command.add_argument("--quick", action="store_true",
                          help="a short drain, short waits, much weather: some hundred clients, and no prediction")
     command.add_argument("--constants", type=Path, help="default: the newest of benches/results")
@@ -180,6 +182,8 @@ def sailed(options):
         weather = Weather(delays=0.05, delay=(0.05, 0.3), stalls=0.02, stall=(0.2, 0.6), cuts=0.03)
         values |= {"drain": 0.3, "drain_delay": 0.4, "retry": 0.2, "settle": 0.5, "calm": 0.4, "weather": weather,
                    "patience": 30.0, "check": 0.1}
+    if options.settle:
+        values["settle"] = options.settle
     known = None if options.quick else constants.read(options.constants or constants.newest())["constants"]
     found = fleet.sail_through(binary_of(options), fleet.Voyage(**values), known)
     print(report.rolling_restart(found))

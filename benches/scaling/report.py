@@ -48,14 +48,15 @@ def redis_rows(server, load):
 
 
 def storm_rows(constants, load, fleet, patience):
-    rows = [["storm", "streams that come", "at most/s", "CPU, s", "all are back after", "limit", "SUBSCRIBEs"]]
+    rows = [["storm", "streams that come", "at most/s", "CPU, s", "SUBSCRIBEs", "CPU of Redis, s",
+             "all are back after", "limit"]]
     for name, found in (("one gateway drains", storm.drained), ("one gateway dies", storm.died),
                         ("all restart at once", storm.restarted)):
         if fleet.gateways == 1 and found is not storm.restarted:
             continue
         one = found(constants, load, fleet, patience)
-        rows.append([name, plain(one.streams), plain(one.per_second), plain(one.cpu), span(one.seconds), one.limit,
-                     plain(one.subscriptions)])
+        rows.append([name, plain(one.streams), plain(one.per_second), plain(one.cpu), plain(one.subscriptions),
+                     plain(one.redis_cpu), span(one.seconds), one.limit])
     return rows
 
 
@@ -83,8 +84,8 @@ def conclusions(constants, load, fleet, patience):
         rest = replace(fleet, gateways=enough)
         for use in model.uses(constants, load, rest):
             if not use.is_shared and use.share > fleet.headroom:
-                lines.append(f"More gateways do not help: {use.of}, {100 * use.share:.0f} % used with {enough} of them. "
-                             "Channels over several Redis servers, or fewer messages.")
+                lines.append(f"More gateways do not help: {use.of}, {100 * use.share:.0f} % used with {enough} of "
+                             "them. Channels over several Redis servers, or fewer messages.")
     if fleet.gateways > 1:
         for how, is_in_place in (("each new gateway started before the old one drains", False),
                                  ("each stopped before it is started again", True)):
@@ -128,7 +129,8 @@ def rolling_restart(found):
                 ", ".join(f"{found['mishaps'].get(what, 0):,}" for what in ("delays", "stalls", "cuts"))],
                ["clients that were refused", sum(report["refused"].values())]]),
         "",
-        table([["gateway", "streams", "moved", "drained after, s", "all back after, s", "new one gets clients after, s"]]
+        table([["gateway", "streams", "moved", "drained after, s", "all back after, s",
+                "new one gets clients after, s"]]
               + [[one["gateway"], f"{one['streams']:,}", f"{one['moved']:,}", plain(one["ended"]), plain(one["back"]),
                   plain(one["start"])] for one in restarts]),
     ]

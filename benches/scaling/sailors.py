@@ -4,12 +4,11 @@ import heapq
 import itertools
 import os
 import selectors
-import socket
 import time
 from collections import Counter
 
 from scaling import wire
-from scaling.machine import more_files
+from scaling.machine import dial, more_files
 
 #: Connections of one process that are on their way at once.
 OPENING = 128
@@ -54,10 +53,7 @@ class Sailor:
         self.left = None
 
     def embark(self, port):
-        self.socket = socket.socket()
-        self.socket.setblocking(False)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.connect_ex(("127.0.0.1", port))
+        self.socket = dial(port)
         self.head, self.body, self.is_asked = b"", None, False
         self.events = wire.EventReader(self.last_id)
 

@@ -44,7 +44,7 @@ class Storm:
     cpu: float
     #: Seconds until the last one is back.
     seconds: float
-    #: What decides that: `clients` (how long they wait), `processors`, or the `backlog` of listeners.
+    #: What decides that: `clients` (how long they wait), `processors`, `Redis`, or the `backlog` of listeners.
     limit: str
     #: Streams in a second at the busiest moment.
     per_second: float
@@ -84,15 +84,19 @@ def storm(constants, load, fleet, streams, over, at_least, new):
     cpu, takers = constants["cpu"], fleet.gateways
     work = streams * model.opening(cpu, load) + takers * new * cpu["channel"]
     free = max(fleet.cores - model.gateway(constants, load, fleet).cores, 0.01) * takers
-    busy = work / free
-    late, limit = max(busy - over, 0.0), "processors" if busy - over > at_least / 2 else "clients"
+    redis_cpu = takers * new * constants["redis"]["subscribe"]
+    redis_free = max(1.0 - model.redis(constants, load, fleet).cpu, 0.01)
+    takes = {"processors": work / free, "Redis": redis_cpu / redis_free}
+    busy = max(takes.values())
+    late, limit = max(busy - over, 0.0), "clients"
+    if late > at_least / 2:
+        limit = max(takes, key=takes.get)
     at_once = streams / load.streams_per_connection / takers if over == 0 else 0.0
     if at_once > BACKLOG and late < AGAIN:
         late, limit = AGAIN, "backlog"
     return Storm(
-        streams=streams, cpu=work, seconds=at_least + late, limit=limit,
-        per_second=streams / max(over, busy, 1e-9), subscriptions=takers * new,
-        redis_cpu=takers * new * constants["redis"]["subscribe"])
+        streams=streams, cpu=work, seconds=at_least + late, limit=limit, per_second=streams / max(over, busy, 1e-9),
+        subscriptions=takers * new, redis_cpu=redis_cpu)
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,9 @@ class Figures(unittest.TestCase):
                 figures.count(text)
 
     def test_figures_have_three_digits(self):
-        for value, expected in ((0, "0"), (0.001234, "0.00123"), (12.34, "12.3"), (1234.0, "1,230"), (2.5e6, "2,500,000")):
+        for value, expected in (
+            (0, "0"), (0.001234, "0.00123"), (12.34, "12.3"), (1234.0, "1,230"), (2.5e6, "2,500,000"),
+        ):
             self.assertEqual(figures.plain(value), expected)
         self.assertEqual(figures.size(3 * 2**20), "3 MiB")
         self.assertEqual(figures.bits(1.25e9), "10 Gbit/s")

@@ -127,6 +127,13 @@ class Storms(unittest.TestCase):
         self.assertGreater(found.seconds, 3.0 + 250_000 * 1.06e-3 / 6)
         self.assertAlmostEqual(found.cpu, 250_000 * 1.06e-3, delta=1.0)
 
+    def test_redis_subscribes_to_one_channel_after_the_other(self):
+        many = replace(LOAD, streams=1_000_000, channels=1_000_000, rate=1.0)
+        found = storm.restarted(CONSTANTS, many, replace(self.FLEET, cores=64), self.PATIENCE)
+        self.assertEqual(found.limit, "Redis")
+        self.assertAlmostEqual(found.redis_cpu, 8.0)
+        self.assertGreater(found.seconds, 8.0 + 8.0)
+
     def test_more_than_a_backlog_at_once_comes_again_a_second_later(self):
         found = storm.died(CONSTANTS, LOAD, replace(self.FLEET, cores=16), self.PATIENCE)
         self.assertEqual((found.limit, found.seconds), ("backlog", 4.0))

@@ -32,7 +32,8 @@ class Bodies(unittest.TestCase):
 
 
 class Events(unittest.TestCase):
-    STREAM = b":\nretry: 3000\nid: a-1\n: ready\n\ndata: one\ndata: more\nid: a-2\n\n:\nevent: gap\ndata: {}\nid: a-3\n\nretry: 4500\n"
+    STREAM = (b":\nretry: 3000\nid: a-1\n: ready\n\ndata: one\ndata: more\nid: a-2\n\n"
+              b":\nevent: gap\ndata: {}\nid: a-3\n\nretry: 4500\n")
 
     def test_events_are_read_in_pieces_of_any_size(self):
         for size in range(1, len(self.STREAM) + 1):
