@@ -1,7 +1,8 @@
 """Three points that the constants were not fitted to: what the model says beside what is measured."""
 
 from scaling import measure, model
-from scaling.fit import KEEP_ALIVE, middle
+from scaling.bursts import KEEP_ALIVE
+from scaling.fit import middle
 from scaling.load import Mode
 from scaling.machine import say
 from scaling.figures import bits, plain, size

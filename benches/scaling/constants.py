@@ -5,6 +5,8 @@ from pathlib import Path
 
 from scaling.machine import ROOT, Failed
 
+#: What a file has must fit to what the model reads: a number for each change.
+FORMAT = 1
 RESULTS = ROOT / "benches" / "results"
 #: What `benches/scale predict` needs of a file; `fit.constants` makes it.
 SECTIONS = ("cpu", "memory", "wire", "kernel", "redis", "files")
@@ -18,8 +20,8 @@ def newest():
     return files[-1]
 
 
-def read(path):
-    """What a file says: `constants`, `machine`, `commit`, `date`, `sample`."""
+def read(path, is_fitted=True):
+    """What a file says: `constants`, `sample` (what they were fitted to), `points`, `machine`, `version`, `date`."""
     try:
         found = json.loads(Path(path).read_text())
     except OSError as error:
@@ -28,14 +30,15 @@ def read(path):
         raise Failed(f"{path} is not JSON: {error}") from error
     if not isinstance(found, dict) or not isinstance(found.get("constants"), dict):
         raise Failed(f"{path} has no constants: benches/scale measure --output {path}")
-    missing = [section for section in SECTIONS if section not in found["constants"]]
-    if missing:
-        raise Failed(f"{path} lacks {', '.join(missing)}: it is of another version, and benches/scale measure makes a "
-                     "new one")
+    missing = is_fitted and [section for section in SECTIONS if section not in found["constants"]]
+    if missing or found.get("format") != FORMAT:
+        lacks = f"lacks {', '.join(missing)}" if missing else f"is not of format {FORMAT}"
+        raise Failed(f"{path} {lacks}: it is of another version, and benches/scale measure makes a new one")
     return found
 
 
 def write(path, found):
+    found = {"format": FORMAT} | found
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(json.dumps(rounded(found), indent=1) + "\n")
 

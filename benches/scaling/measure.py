@@ -5,9 +5,8 @@ import subprocess
 import threading
 import time
 from contextlib import contextmanager
-from statistics import median
 
-from scaling.fit import KEEP_ALIVE, LARGE, SMALL
+from scaling.bursts import KEEP_ALIVE, LARGE, PAIR, ROOM, SMALL, STREAMS
 from scaling.load import Load, Mode
 from scaling.machine import SOCKET_CACHES, Site, buffer_bytes, more_files, need, say, slab_objects
 from scaling.redis_client import Publisher, RedisClient
@@ -15,7 +14,6 @@ from scaling.redis_client import Publisher, RedisClient
 MODES = ["h1", "h1+tls", "h2+tls", "h2+tls/16"]
 #: So that keep-alives are seen in a short time.
 SETTINGS = f"sse: {{ keep_alive: {KEEP_ALIVE:.0f}s }}\nhistory_memory: 1GiB\n"
-STREAMS = 3000
 QUIET_SECONDS = 10.0
 REST = 1.0
 #: Messages of the sample in which Redis has as many as it can take.
@@ -47,24 +45,18 @@ class Rig:
     def port(self, mode):
         return self.gateway.ports["https" if mode.is_tls else "http"]
 
-    def open(self, mode, streams, channels, times=1):
-        """Opens streams; what that took of processors and memory. More than once where little is measured: then it is
-        the median, and of memory what the first took."""
-        memory, slab, takes = self.gateway.memory(), slab_objects(), []
-        for at in range(times):
-            cpu, redis = self.gateway.cpu(), self.redis.cpu()
-            self.connections = self.load.open(self.port(mode), mode, streams, channels)
-            time.sleep(REST)
-            takes.append((self.gateway.cpu() - cpu, self.redis.cpu() - redis))
-            if at == 0:
-                found = {"memory": self.gateway.memory() - memory, "connections": self.connections,
-                         "kernel": kernel_growth(slab, slab_objects(), self.connections),
-                         # Channels linger, so they are asked for but once.
-                         "open_redis_cpu": takes[0][1], "first_open_cpu": takes[0][0]}
-            if at < times - 1:
-                self.load.close()
-                time.sleep(REST)
-        return found | {"open_cpu": median(cpu for cpu, _ in takes)}
+    def open(self, mode, streams, channels):
+        """Opens streams; what that took of processors and memory."""
+        cpu, redis, memory, slab = self.gateway.cpu(), self.redis.cpu(), self.gateway.memory(), slab_objects()
+        self.connections = self.load.open(self.port(mode), mode, streams, channels)
+        time.sleep(REST)
+        return {
+            "open_cpu": self.gateway.cpu() - cpu,
+            "open_redis_cpu": self.redis.cpu() - redis,
+            "memory": self.gateway.memory() - memory,
+            "kernel": kernel_growth(slab, slab_objects(), self.connections),
+            "connections": self.connections,
+        }
 
     def publish(self, channels, fan_out, rate, size, seconds):
         """Publishes; what that took."""
@@ -141,11 +133,17 @@ def one_channel(binary, mode, seconds):
     """All streams on one channel: what a stream and a delivery cost."""
     with rig(binary) as stage:
         stage.warm_up(mode)
-        sample = {"open": stage.open(mode, STREAMS, ["news"], times=3)}
+        sample = {"open": stage.open(mode, STREAMS, ["news"])}
         sample["quiet"] = stage.quiet()
         sample["small"] = stage.publish(["news"], STREAMS, 10, SMALL, seconds)
         sample["large"] = stage.publish(["news"], STREAMS, 5, LARGE, seconds)
         sample["close"] = stage.close()
+        # Short bursts: a message that goes to a few streams finds nothing of it in the caches.
+        for name, fan_out, rate in (("rooms", ROOM, 30), ("pairs", PAIR, 100)):
+            channels = names(name, STREAMS // fan_out)
+            stage.open(mode, STREAMS, channels)
+            sample[name] = stage.publish(channels, fan_out, rate, SMALL, seconds)
+            stage.load.close()
         return sample
 
 

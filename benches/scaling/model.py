@@ -7,7 +7,7 @@ the constants, which `benches/scale measure` fits; what the protocols and the ga
 - Redis sends a message once to each gateway that has its channel; the gateway writes it once to each connection that
   has a stream of the channel, whatever the number of streams there (HTTP/2).
 - A message that comes alone wakes Redis and the gateway; of many in a second, some come together
-  (`woken`): an average over evenly spread messages.
+  (`woken`): an average over evenly spread messages. What is woken begins with cold caches (`cold`).
 - A stream that was quiet for `keep_alive` is sent a comment.
 - Every five seconds a gateway asks Redis for each of its channels, 512 in a command, and publishes a probe. While
   messages come, the gateways publish about one mark in a second, together.
@@ -125,6 +125,12 @@ def woken(rate, half):
     return rate / (1 + rate / half)
 
 
+def cold(cpu, kind, writes):
+    """What a burst of so many writes costs beyond them, because it finds nothing in the caches: each write of a short
+    burst, no more and no more of a longer one."""
+    return cpu["cold"][kind] * writes / (1 + writes / cpu["burst_half"])
+
+
 def share_with(load, gateways):
     """The share of the channels that one of so many gateways has."""
     per_channel = load.streams * load.channels_per_stream / load.channels
@@ -157,7 +163,8 @@ def gateway(constants, load, fleet):
     lingering = come * anew * fleet.linger
     used = {
         "idle": cpu["idle"],
-        "messages": heard * cpu["message"] + woken(heard, cpu["rate_half"]) * cpu["wake"],
+        "messages": heard * cpu["message"] + woken(heard, cpu["rate_half"]) * (
+            cpu["wake"] + (cold(cpu, kind, writes / heard) if heard else 0.0)),
         "deliveries": writes * cpu["write"][kind] + deliveries * (
             (cpu["frame"] if kind == "h2+tls" else 0.0) + load.payload * cpu["byte"][kind]),
         "keep-alives": quiet * cpu["keep_alive"][kind],

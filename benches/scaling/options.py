@@ -6,7 +6,7 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
-from scaling import check, constants, fit, fleet, measure, model, report, storm
+from scaling import bursts, check, constants, fit, fleet, measure, model, report, storm
 from scaling.bad_weather import Weather
 from scaling.figures import count, number, zero_or_number
 from scaling.load import Mode
@@ -37,6 +37,8 @@ def parser():
         command.add_argument("--seconds", type=number, default=4.0, help="of each window (default 4)")
     commands.choices["measure"].add_argument(
         "--output", type=Path, help="the file for the constants (default: benches/results/DATE-scale.json)")
+    commands.choices["measure"].add_argument(
+        "--fit", type=Path, metavar="FILE", help="fits the constants to the samples of a file, and measures nothing")
     commands.choices["check"].add_argument("--constants", type=Path, help="default: the newest of benches/results")
     commands.choices["check"].add_argument(
         "--kept", action="store_true", help="the points that were measured together with the constants")
@@ -132,7 +134,17 @@ def predict(options):
     return 0
 
 
+def fitted_again(options):
+    """Fits the constants of a file anew: the fit has changed, or the run was ended."""
+    found = constants.read(options.fit, is_fitted=False)
+    found["constants"] = fit.constants(found["sample"])
+    constants.write(options.output or options.fit, found)
+    return compared(found["constants"], [found["points"]])
+
+
 def measured(options):
+    if options.fit:
+        return fitted_again(options)
     binary = binary_of(options)
     date = time.strftime("%Y-%m-%d")
     output = options.output or constants.RESULTS / f"{date}-scale.json"
@@ -141,13 +153,16 @@ def measured(options):
         say(f"round {at} of {options.rounds}")
         rounds.append(measure.one_round(binary, measure.MODES, options.seconds))
         points.append(check.one_round(binary, options.seconds))
-        # After each round: a run that somebody ends is not in vain.
         sample = fit.middle(rounds)
         found = {
             "date": date, "machine": describe(), "version": version(binary), "rounds": at,
             "command": f"benches/scale measure --rounds {at} --seconds {options.seconds:g}",
-            "constants": fit.constants(sample), "sample": sample, "points": fit.middle(points)}
+            "constants": {}, "sample": sample, "points": fit.middle(points)}
+        # After each round, so that a run that somebody ends is not in vain; and what cannot be fitted can be looked at.
         constants.write(output, found)
+        if at == options.rounds:
+            found["constants"] = fit.constants(sample)
+            constants.write(output, found)
     print(f"{output}: medians of {options.rounds} rounds\n")
     return compared(found["constants"], [found["points"]])
 
@@ -197,5 +212,5 @@ def main():
     commands = {"predict": predict, "measure": measured, "check": checked, "fleet": sailed}
     try:
         return commands[options.command](options)
-    except fit.NotFitted as error:
+    except bursts.NotFitted as error:
         raise Failed(f"no constants: {error}") from error

@@ -6,17 +6,18 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from scaling import constants, figures, fit, model
+from scaling import bursts, constants, figures, fit, model
 from scaling.machine import Failed
 from scaling.tests.test_model import CONSTANTS
 
 
 def window(load, seconds=4.0):
     """A window as the model has it."""
-    fleet = model.Fleet(gateways=1, keep_alive=fit.KEEP_ALIVE, history_memory=1e12)
+    fleet = model.Fleet(gateways=1, keep_alive=bursts.KEEP_ALIVE, history_memory=1e12)
     one = model.gateway(CONSTANTS, load, fleet)
     return {"messages": load.rate * seconds, "deliveries": one.deliveries * seconds, "seconds": seconds,
-            "cpu": one.cores * seconds, "segments": one.writes / one.deliveries}
+            "cpu": one.cores * seconds, "segments": one.writes / one.deliveries,
+            "redis_cpu": model.redis(CONSTANTS, load, fleet).cpu * seconds}
 
 
 def open_and_quiet(protocol, streams, channels, each=1):
@@ -24,7 +25,7 @@ def open_and_quiet(protocol, streams, channels, each=1):
     cpu, memory = CONSTANTS["cpu"], CONSTANTS["memory"]
     connections, is_http2 = streams / each, protocol == "h2+tls"
     load = model.Load(streams=streams, channels=channels, rate=1e-12, protocol=protocol, streams_per_connection=each)
-    quiet = model.gateway(CONSTANTS, load, model.Fleet(gateways=1, keep_alive=fit.KEEP_ALIVE))
+    quiet = model.gateway(CONSTANTS, load, model.Fleet(gateways=1, keep_alive=bursts.KEEP_ALIVE))
     opened = {
         "connections": connections,
         "open_cpu": connections * cpu["connection"][protocol] + is_http2 * streams * cpu["stream"]
@@ -43,16 +44,19 @@ def one_channel(protocol, each=1):
     def sized(payload, rate):
         return window(model.Load(streams=streams, channels=1, rate=rate, payload=payload, protocol=protocol,
                                  streams_per_connection=each))
-    small = sized(fit.SMALL, 10.0)
+    small = sized(bursts.SMALL, 10.0)
     wire = CONSTANTS["wire"]
-    small["wire_bytes"] = fit.SMALL + wire["event"][protocol] + (wire["record"] if protocol != "h1" else 0)
-    return {"open": opened, "quiet": quiet, "small": small, "large": sized(fit.LARGE, 5.0),
+    small["wire_bytes"] = bursts.SMALL + wire["event"][protocol] + (wire["record"] if protocol != "h1" else 0)
+    short = {name: window(model.Load(streams=streams, channels=streams // count, rate=rate, payload=bursts.SMALL,
+                                      protocol=protocol, streams_per_connection=each))
+              for name, count, rate in (("rooms", bursts.ROOM, 30.0), ("pairs", bursts.PAIR, 100.0))}
+    return short | {"open": opened, "quiet": quiet, "small": small, "large": sized(bursts.LARGE, 5.0),
             "close": streams / each * CONSTANTS["cpu"]["close"][protocol]}
 
 
 def sample():
     """Samples that the model explains."""
-    found = {name: one_channel(name) for name in fit.PROTOCOLS}
+    found = {name: one_channel(name) for name in bursts.PROTOCOLS}
     found[fit.SHARED] = one_channel("h2+tls", fit.SHARED_STREAMS)
     opened, quiet = open_and_quiet("h1", 3000, 3000)
     found["own"] = {"open": opened, "quiet": quiet}
@@ -88,21 +92,21 @@ class Fits(unittest.TestCase):
     def test_samples_that_make_no_sense_are_refused(self):
         wrong = sample()
         wrong["h1"]["large"]["cpu"] = wrong["h1"]["small"]["cpu"] / 10
-        with self.assertRaisesRegex(fit.NotFitted, "a byte over h1"):
+        with self.assertRaisesRegex(bursts.NotFitted, "a byte over h1"):
             fit.constants(wrong)
 
     def test_writes_that_a_busy_machine_made_one_are_counted_as_one(self):
         crowded = sample()
-        for name in fit.PROTOCOLS:
+        for name in bursts.PROTOCOLS:
             small = crowded[name]["small"]
             # Half of the writes: half of what they cost.
-            payload = small["deliveries"] * fit.SMALL * CONSTANTS["cpu"]["byte"][name]
+            payload = small["deliveries"] * bursts.SMALL * CONSTANTS["cpu"]["byte"][name]
             idle = CONSTANTS["cpu"]["idle"] * small["seconds"]
             small["cpu"] = idle + (small["cpu"] - idle - payload) / 2 + payload / 2
             small["segments"] = 0.5
             small["wire_bytes"] -= CONSTANTS["wire"]["record"] / 2 if name != "h1" else 0
         found, expected = fit.constants(crowded), fit.constants(sample())
-        for name in fit.PROTOCOLS:
+        for name in bursts.PROTOCOLS:
             self.assertAlmostEqual(found["cpu"]["write"][name] / expected["cpu"]["write"][name], 1, places=2)
             self.assertAlmostEqual(found["wire"]["event"][name], expected["wire"]["event"][name])
 
@@ -125,6 +129,10 @@ class Files(unittest.TestCase):
         self.refused("{", "not JSON")
         self.refused("[]", "no constants")
         self.refused(json.dumps({"constants": {"cpu": {}}}), "lacks memory, wire, kernel, redis, files")
+
+    def test_a_file_of_another_version_is_refused(self):
+        sections = {section: {} for section in constants.SECTIONS}
+        self.refused(json.dumps({"constants": sections}), "is not of format 1: it is of another version")
 
     def test_the_kept_constants_can_be_read(self):
         found = constants.read(constants.newest())

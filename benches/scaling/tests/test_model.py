@@ -11,6 +11,7 @@ CONSTANTS = {
     "cpu": {
         "idle": 0.001, "wake": 100e-6, "message": 2e-6, "rate_half": 1000.0,
         "write": {"h1": 10e-6, "h1+tls": 12e-6, "h2+tls": 12e-6}, "frame": 1e-6,
+        "cold": {"h1": 4e-6, "h1+tls": 6e-6, "h2+tls": 7e-6}, "burst_half": 50.0,
         "byte": {"h1": 1e-9, "h1+tls": 2e-9, "h2+tls": 2e-9},
         "keep_alive": {"h1": 10e-6, "h1+tls": 12e-6, "h2+tls": 12e-6},
         "connection": {"h1": 60e-6, "h1+tls": 1e-3, "h2+tls": 1e-3},
@@ -65,6 +66,12 @@ class Gateways(unittest.TestCase):
     def test_few_messages_wake_the_gateway_each_and_many_do_not(self):
         self.assertAlmostEqual(model.woken(1.0, 1000.0), 1.0, places=2)
         self.assertLess(model.woken(1e6, 1000.0), 1000.0)
+
+    def test_a_burst_begins_cold(self):
+        cpu = CONSTANTS["cpu"]
+        self.assertAlmostEqual(model.cold(cpu, "h1", 1), 4e-6, delta=1e-7)
+        self.assertLess(model.cold(cpu, "h1", 1e6), 50 * 4e-6)
+        self.assertGreater(model.cold(cpu, "h1", 1e6), 49 * 4e-6)
 
     def test_histories_stay_within_their_bounds(self):
         self.assertEqual(one(replace(LOAD, rate=1e5), gateways=1).memory["histories"], 256 * 2.0**20)
