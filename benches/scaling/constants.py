@@ -31,7 +31,7 @@ def read(path, is_fitted=True):
     if not isinstance(found, dict) or not isinstance(found.get("constants"), dict):
         raise Failed(f"{path} has no constants: benches/scale measure --output {path}")
     missing = is_fitted and [section for section in SECTIONS if section not in found["constants"]]
-    if missing or found.get("format") != FORMAT:
+    if missing or is_fitted and found.get("format") != FORMAT:
         lacks = f"lacks {', '.join(missing)}" if missing else f"is not of format {FORMAT}"
         raise Failed(f"{path} {lacks}: it is of another version, and benches/scale measure makes a new one")
     return found

@@ -1,6 +1,7 @@
 """Numbers as people write and read them. No I/O."""
 
 import argparse
+import math
 
 FACTORS = {"k": 1e3, "M": 1e6, "G": 1e9}
 
@@ -59,6 +60,8 @@ def bits(per_second):
 
 def span(seconds):
     """A time."""
+    if math.isinf(seconds):
+        return "never"
     if seconds >= 3600:
         return f"{plain(seconds / 3600)} h"
     if seconds >= 120:

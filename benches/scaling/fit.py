@@ -87,9 +87,9 @@ def redis(sample):
     listener = {rate: max((alone[rate]["8"] - alone[rate]["0"]) / 8, 1e-7) for rate in rates}
     background = own["quiet"]["redis_cpu"]
     most = rates[-1]
-    costs = [(rate_of(own[rate]), positive("a message of Redis", (own[rate]["redis_cpu"] - background
-                                                                  * own[rate]["seconds"]) / own[rate]["messages"]))
-             for rate in ("slow", "middle")]
+    idle = sample["few"]["idle"]["redis_cpu"]
+    costs = [cost_of_redis(own[rate], background) for rate in ("slow", "middle")]
+    costs += [cost_of_redis(sample[name][what], idle) for what in ("rooms", "pairs") for name in PROTOCOLS]
     costs.append((alone[most]["rate"], alone[most]["0"] + listener[most]))
     message, wake, half, _ = waking(costs)
     shares = [1 / (1 + alone[rate]["rate"] / half) for rate in (rates[0], most)]
@@ -97,10 +97,17 @@ def redis(sample):
     each = max(0.0, listener[most] - listener_wake * shares[1])
     channels = own["open"]["connections"]
     return {
-        "idle": alone["idle"], "gateway": max(0.0, sample["few"]["idle"]["redis_cpu"] - alone["idle"]),
+        "idle": alone["idle"], "gateway": max(0.0, idle - alone["idle"]),
         "message": max(message - each, 0.0), "wake": max(wake - listener_wake, 0.0), "rate_half": half,
         "listener": each, "listener_wake": listener_wake,
         "subscribe": positive("a subscription", (own["open"]["open_redis_cpu"]
                                                  - sample["h1"]["open"]["open_redis_cpu"]) / channels),
         "check_name": max(0.0, (background - sample["h1"]["quiet"]["redis_cpu"]) * model.CHECK_SECONDS / channels),
     }
+
+
+def cost_of_redis(window, background):
+    """The rate of a window that one gateway hears, and what Redis took for a message. A mark, one in a second, is a
+    message, too."""
+    used, messages = window["redis_cpu"] - background * window["seconds"], window["messages"] + window["seconds"]
+    return messages / window["seconds"], positive("a message of Redis", used / messages)

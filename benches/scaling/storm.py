@@ -10,6 +10,7 @@
 - Who comes costs what `model.opening` says. What gateways have left beside their load limits how fast that goes.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from scaling import model
@@ -85,8 +86,10 @@ def storm(constants, load, fleet, streams, over, at_least, new):
     work = streams * model.opening(cpu, load) + takers * new * cpu["channel"]
     free = max(fleet.cores - model.gateway(constants, load, fleet).cores, 0.01) * takers
     redis_cpu = takers * new * constants["redis"]["subscribe"]
-    redis_free = max(1.0 - model.redis(constants, load, fleet).cpu, 0.01)
-    takes = {"processors": work / free, "Redis": redis_cpu / redis_free}
+    redis_free = 1.0 - model.redis(constants, load, fleet).cpu
+    # A Redis that has nothing left never comes to it.
+    redis_takes = redis_cpu / redis_free if redis_free > 0 else math.inf if new >= 1 else 0.0
+    takes = {"processors": work / free, "Redis": redis_takes}
     busy = max(takes.values())
     late, limit = max(busy - over, 0.0), "clients"
     if late > at_least / 2:

@@ -1,5 +1,6 @@
 """The model, with constants that can be counted by hand."""
 
+import math
 import unittest
 from dataclasses import replace
 
@@ -140,6 +141,11 @@ class Storms(unittest.TestCase):
         self.assertEqual(found.limit, "Redis")
         self.assertAlmostEqual(found.redis_cpu, 8.0)
         self.assertGreater(found.seconds, 8.0 + 8.0)
+
+    def test_a_redis_that_is_full_subscribes_to_nothing(self):
+        many = replace(LOAD, streams=1_000_000, channels=1_000_000, rate=200_000.0)
+        found = storm.died(CONSTANTS, many, self.FLEET, self.PATIENCE)
+        self.assertEqual((found.limit, found.seconds), ("Redis", math.inf))
 
     def test_more_than_a_backlog_at_once_comes_again_a_second_later(self):
         found = storm.died(CONSTANTS, LOAD, replace(self.FLEET, cores=16), self.PATIENCE)
