@@ -17,6 +17,7 @@ KEEP_ALIVE = 5.0
 #: Turns until the parts do not change any more.
 TURNS = 60
 LEAST_BURST_HALF, MOST_BURST_HALF = 5.0, 2000.0
+LEAST_COLD_HALF, MOST_COLD_HALF = 10.0, 10_000.0
 
 
 class NotFitted(ValueError):
@@ -62,17 +63,16 @@ def fit(cpu, sample):
     for name in PROTOCOLS:
         cpu["byte"][name] = positive(f"a byte over {name}", (large[name] - small[name]) / (LARGE - SMALL))
         cpu["write"][name], cpu["cold"][name] = small[name] - SMALL * cpu["byte"][name], 0.0
-    cpu.update(message=0.0, wake=0.0, rate_half=1000.0, burst_half=float(ROOM))
+    cpu.update(message=0.0, wake=0.0, rate_half=1000.0, burst_half=float(ROOM), cold_half=200.0)
     own = sample["own"]
     for _ in range(TURNS):
-        alone = cpu["write"]["h1"] + SMALL * cpu["byte"]["h1"]
-        costs = [(rate_of(own[rate]), positive("a message", per_message(cpu, own[rate], "h1", 1) - alone))
+        costs = [(rate_of(own[rate]), positive("a message", single(cpu, own[rate])))
                  for rate in ("slow", "middle", "fast", "fastest")]
-        cpu["message"], wake, cpu["rate_half"], _ = waking(costs)
-        cpu["wake"] = max(wake - model.cold(cpu, "h1", 1), 0.0)
+        cpu["message"], cpu["wake"], cpu["rate_half"], _ = waking(costs)
+        cpu["cold_half"] = cold_half(cpu, sample)
         cpu["burst_half"] = burst_half(cpu, sample)
         for name in PROTOCOLS:
-            room = extra(cpu, sample[name]["rooms"], name, ROOM)
+            room = (extra(cpu, sample[name]["rooms"], name, ROOM) + extra(cpu, sample[name]["often"], name, ROOM)) / 2
             cpu["cold"][name] = max(room, 0.0) / ROOM * (1 + ROOM / cpu["burst_half"])
             streams = sample[name]["open"]["connections"]
             message = message_of(cpu, rate_of(sample[name]["small"]), name, streams)
@@ -82,23 +82,48 @@ def fit(cpu, sample):
 
 def message_of(cpu, rate, name, writes):
     """What one of so many messages in a second costs beyond its writes."""
-    return cpu["message"] + model.woken(rate, cpu["rate_half"]) / rate * (cpu["wake"] + model.cold(cpu, name, writes))
+    return (cpu["message"] + model.woken(rate, cpu["rate_half"]) / rate * cpu["wake"]
+            + model.woken(rate, cpu["cold_half"]) / rate * model.cold(cpu, name, writes))
 
 
 def per_message(cpu, window, name, fan_out):
     """What each message of a window took, deliveries included, and what would have been without it left out."""
     rate = rate_of(window)
-    quiet = STREAMS * model.keep_alives(rate * fan_out / STREAMS, KEEP_ALIVE) * cpu["keep_alive"][name]
+    quiet = STREAMS * model.keep_alives(rate * fan_out / STREAMS, KEEP_ALIVE, is_regular=True) * cpu["keep_alive"][name]
     check = STREAMS / fan_out / model.CHECK_SECONDS * cpu["check_name"]
     return (window["cpu"] / window["seconds"] - cpu["idle"] - quiet - check) / rate
 
 
-def extra(cpu, window, name, fan_out):
-    """What a burst to so many streams costs beyond its message, its writes and its bytes, when it wakes the gateway."""
+def single(cpu, window):
+    """What a message to one stream costs beyond its delivery."""
+    cold = model.woken(rate_of(window), cpu["cold_half"]) / rate_of(window) * model.cold(cpu, "h1", 1)
+    return per_message(cpu, window, "h1", 1) - cold - cpu["write"]["h1"] - SMALL * cpu["byte"]["h1"]
+
+
+def beyond(cpu, window, name, fan_out):
+    """What a burst to so many streams costs beyond its message, its writes and its bytes."""
     rate = rate_of(window)
     each = cpu["write"][name] + SMALL * cpu["byte"][name]
-    whole = per_message(cpu, window, name, fan_out) - cpu["message"] - fan_out * each
-    return whole * rate / model.woken(rate, cpu["rate_half"]) - cpu["wake"]
+    message = cpu["message"] + model.woken(rate, cpu["rate_half"]) / rate * cpu["wake"]
+    return per_message(cpu, window, name, fan_out) - message - fan_out * each
+
+
+def extra(cpu, window, name, fan_out):
+    """The same of a burst before which everything was forgotten."""
+    rate = rate_of(window)
+    return beyond(cpu, window, name, fan_out) * rate / model.woken(rate, cpu["cold_half"])
+
+
+def cold_half(cpu, sample):
+    """Bursts in a second with which half of what they need is still in the caches: from bursts at two rates."""
+    seldom, often = (sum(max(beyond(cpu, sample[name][what], name, ROOM), 0.0) for name in PROTOCOLS)
+                     for what in ("rooms", "often"))
+    slow, fast = (rate_of(sample["h1"][what]) for what in ("rooms", "often"))
+    share = often / seldom if seldom else 1.0
+    if share >= 1:
+        return MOST_COLD_HALF
+    half = (fast * share - slow) / (1 - share)
+    return min(max(half, LEAST_COLD_HALF), MOST_COLD_HALF)
 
 
 def burst_half(cpu, sample):

@@ -14,10 +14,11 @@ LEAST_HISTORY = 2**19
 
 #: Each differs from the samples in streams, channels, rate and size at once.
 POINTS = (
-    ("h1", model.Load(streams=9000, channels=450, rate=150.0, payload=700, protocol="h1")),
-    ("h2+tls", model.Load(streams=2000, channels=40, rate=60.0, payload=350, protocol="h2+tls")),
+    ("h1", model.Load(streams=9000, channels=450, rate=150.0, payload=700, protocol="h1", is_regular=True)),
+    ("h2+tls", model.Load(streams=2000, channels=40, rate=60.0, payload=350, protocol="h2+tls",
+                          is_regular=True)),
     ("h2+tls/25", model.Load(streams=15000, channels=300, rate=120.0, payload=1200, protocol="h2+tls",
-                             streams_per_connection=25)),
+                             streams_per_connection=25, is_regular=True)),
 )
 
 

@@ -40,10 +40,9 @@ def constants(sample):
         wire["event"][name] = one["small"]["wire_bytes"] - SMALL
     own = sample["own"]
     channels = own["open"]["connections"]
-    cpu["check_name"] = positive(
-        "the self-check", (own["quiet"]["cpu"] - sample["h1"]["quiet"]["cpu"]) * model.CHECK_SECONDS / channels)
+    cpu["check_name"] = check_name(sample["many"], "cpu", cpu["keep_alive"]["h1"])
     bursts.fit(cpu, sample)
-    share(cpu, memory, sample[SHARED])
+    share(cpu, memory, sample[SHARED], sample["crowded"])
     # Two events in one record have one record between them.
     wire["record"] = (wire["event"]["h1+tls"] - wire["event"]["h1"]) / together(sample["h1+tls"]["small"])
     for name in ("h1+tls", "h2+tls"):
@@ -61,7 +60,7 @@ def constants(sample):
             "files": sample["few"]["files"]}
 
 
-def share(cpu, memory, one):
+def share(cpu, memory, one, crowded):
     """Parts what a connection costs from what a stream on it costs, with a sample of 16 streams on each."""
     streams = one["small"]["deliveries"] / one["small"]["messages"]
     window = one["small"]
@@ -71,8 +70,9 @@ def share(cpu, memory, one):
     whole = cpu["write"]["h2+tls"]
     cpu["frame"] = positive("a frame of HTTP/2", (small - whole / SHARED_STREAMS) / (1 - 1 / SHARED_STREAMS))
     cpu["write"]["h2+tls"] = positive("a write of HTTP/2", whole - cpu["frame"])
-    connection, each = cpu["connection"]["h2+tls"], one["open"]["open_cpu"] / one["open"]["connections"]
-    cpu["stream"] = positive("a stream of HTTP/2", (each - connection) / (SHARED_STREAMS - 1))
+    connection, each = cpu["connection"]["h2+tls"], crowded["open_cpu"] / crowded["connections"]
+    cpu["stream"] = positive("a stream of HTTP/2",
+                             (each - connection) / (crowded["streams"] / crowded["connections"] - 1))
     cpu["connection"]["h2+tls"] = connection - cpu["stream"]
     whole, each = memory["connection"]["h2+tls"], one["open"]["memory"] / streams
     memory["stream"] = positive("memory of a stream", (each - whole / SHARED_STREAMS) / (1 - 1 / SHARED_STREAMS))
@@ -102,8 +102,14 @@ def redis(sample):
         "listener": each, "listener_wake": listener_wake,
         "subscribe": positive("a subscription", (own["open"]["open_redis_cpu"]
                                                  - sample["h1"]["open"]["open_redis_cpu"]) / channels),
-        "check_name": max(0.0, (background - sample["h1"]["quiet"]["redis_cpu"]) * model.CHECK_SECONDS / channels),
+        "check_name": check_name(sample["many"], "redis_cpu", 0.0),
     }
+
+
+def check_name(many, what, keep_alive):
+    """What a name in the self-check costs, of many of them."""
+    grown = many["quiet"][what] - many["before"][what] - many["streams"] / KEEP_ALIVE * keep_alive
+    return positive("the self-check", grown * model.CHECK_SECONDS / many["channels"])
 
 
 def cost_of_redis(window, background):

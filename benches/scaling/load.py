@@ -224,9 +224,13 @@ class Load:
                 pass
             process.kill()
 
-    def open(self, port, mode, streams, channels):
-        """Opens so many streams, of one channel each, and waits until all of them are ready."""
-        paths = [f"/events?channel={channels[stream % len(channels)]}" for stream in range(streams)]
+    def open(self, port, mode, streams, channels, channels_per_stream=1):
+        """Opens so many streams, and waits until all of them are ready."""
+        paths = []
+        for stream in range(streams):
+            at = stream * channels_per_stream
+            own = (channels[(at + number) % len(channels)] for number in range(channels_per_stream))
+            paths.append("/events?" + "&".join(f"channel={name}" for name in own))
         each = mode.streams_per_connection
         connections = [paths[at:at + each] for at in range(0, streams, each)]
         parts = [connections[at:at + MOST_CONNECTIONS] for at in range(0, len(connections), MOST_CONNECTIONS)]

@@ -6,7 +6,7 @@ import threading
 import time
 from contextlib import contextmanager
 
-from scaling.bursts import KEEP_ALIVE, LARGE, PAIR, ROOM, SMALL, STREAMS
+from scaling.bursts import KEEP_ALIVE, LARGE, PAIR, PROTOCOLS, ROOM, SMALL, STREAMS
 from scaling.load import Load, Mode
 from scaling.machine import SOCKET_CACHES, Site, buffer_bytes, more_files, need, say, slab_objects
 from scaling.redis_client import Publisher, RedisClient
@@ -15,6 +15,10 @@ MODES = ["h1", "h1+tls", "h2+tls", "h2+tls/16"]
 #: So that keep-alives are seen in a short time.
 SETTINGS = f"sse: {{ keep_alive: {KEEP_ALIVE:.0f}s }}\nhistory_memory: 1GiB\n"
 QUIET_SECONDS = 10.0
+#: Streams on a connection, of the sample of what a stream costs to open.
+SHARED_MOST = 100
+#: Streams and channels of each in the sample of the self-check.
+WIDE_STREAMS, WIDE_CHANNELS = 400, 50
 REST = 1.0
 #: Messages of the sample in which Redis has as many as it can take.
 FAST_MESSAGES = 100_000
@@ -172,6 +176,35 @@ def few_channels(binary):
         return sample
 
 
+def many_channels(binary):
+    """A gateway with many channels and few streams: what it asks Redis again and again."""
+    mode, channels = Mode.parse("h1"), names("user", WIDE_STREAMS * WIDE_CHANNELS)
+    with rig(binary) as stage:
+        stage.warm_up(mode)
+        before = stage.quiet(QUIET_SECONDS / 2)
+        stage.load.open(stage.port(mode), mode, WIDE_STREAMS, channels, WIDE_CHANNELS)
+        time.sleep(REST)
+        return {"before": before, "quiet": stage.quiet(1.5 * QUIET_SECONDS), "streams": WIDE_STREAMS,
+                "channels": len(channels)}
+
+
+def often(binary, mode, seconds):
+    """Bursts that follow one another sooner: the caches have less time to forget."""
+    with rig(binary) as stage:
+        stage.warm_up(mode)
+        channels = names("rooms", STREAMS // ROOM)
+        stage.open(mode, STREAMS, channels)
+        return stage.publish(channels, ROOM, 150, SMALL, seconds)
+
+
+def many_streams(binary):
+    """Many streams on few connections: what one of them costs to open."""
+    mode = Mode(True, True, SHARED_MOST)
+    with rig(binary) as stage:
+        stage.warm_up(mode)
+        return stage.open(mode, SHARED_MOST * 100, ["news"]) | {"streams": SHARED_MOST * 100}
+
+
 def redis_alone(binary, seconds):
     """Redis without a gateway: what a message costs, and each listener of it."""
     figures = {}
@@ -233,5 +266,9 @@ def one_round(binary, modes, seconds):
     say("  a channel for each stream, long histories, Redis alone")
     sample["own"] = own_channels(binary, seconds)
     sample["few"] = few_channels(binary)
+    sample["many"] = many_channels(binary)
+    sample["crowded"] = many_streams(binary)
+    for name in PROTOCOLS:
+        sample[name]["often"] = often(binary, Mode.parse(name), seconds)
     sample["redis"] = redis_alone(binary, seconds)
     return sample

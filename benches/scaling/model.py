@@ -7,7 +7,8 @@ the constants, which `benches/scale measure` fits; what the protocols and the ga
 - Redis sends a message once to each gateway that has its channel; the gateway writes it once to each connection that
   has a stream of the channel, whatever the number of streams there (HTTP/2).
 - A message that comes alone wakes Redis and the gateway; of many in a second, some come together
-  (`woken`): an average over evenly spread messages. What is woken begins with cold caches (`cold`).
+  (`woken`): an average over evenly spread messages. What is woken begins with cold caches (`cold`), the less so the
+  shorter it slept.
 - A stream that was quiet for `keep_alive` is sent a comment.
 - Every five seconds a gateway asks Redis for each of its channels, 512 in a command, and publishes a probe. While
   messages come, the gateways publish about one mark in a second, together.
@@ -45,6 +46,8 @@ class Load:
     streams_per_connection: int = 1
     #: How long a stream is open before its client goes and another comes; 0: they stay.
     session: float = 0.0
+    #: The messages of a channel come evenly, as those of a measurement do, and not at random moments.
+    is_regular: bool = False
 
     @property
     def fan_out(self):
@@ -137,8 +140,10 @@ def share_with(load, gateways):
     return 1 - (1 - 1 / gateways) ** per_channel if gateways > 1 else min(1.0, per_channel)
 
 
-def keep_alives(rate, period):
-    """Comments in a second on a stream that gets `rate` events in a second, at random moments."""
+def keep_alives(rate, period, is_regular=False):
+    """Comments in a second on a stream that gets `rate` events in a second: at random moments, or evenly."""
+    if is_regular and rate:
+        return rate * max(0, math.ceil(1 / (rate * period) - 1e-9) - 1)
     if rate * period > 700:
         return 0.0
     return 1 / period if rate == 0 else rate / math.expm1(rate * period)
@@ -157,14 +162,14 @@ def gateway(constants, load, fleet):
     local = deliveries / heard if heard else 0.0
     reached = 1 - (1 - min(1.0, local / streams)) ** each if streams else 0.0
     writes = heard * connections * reached
-    quiet = streams * keep_alives(deliveries / streams if streams else 0.0, fleet.keep_alive)
+    quiet = streams * keep_alives(deliveries / streams if streams else 0.0, fleet.keep_alive, load.is_regular)
     come = streams / load.session if load.session else 0.0
     anew = min(1.0, channels / max(streams * load.channels_per_stream, 1)) * load.channels_per_stream
     lingering = come * anew * fleet.linger
     used = {
         "idle": cpu["idle"],
-        "messages": heard * cpu["message"] + woken(heard, cpu["rate_half"]) * (
-            cpu["wake"] + (cold(cpu, kind, writes / heard) if heard else 0.0)),
+        "messages": heard * cpu["message"] + woken(heard, cpu["rate_half"]) * cpu["wake"]
+        + (woken(heard, cpu["cold_half"]) * cold(cpu, kind, writes / heard) if heard else 0.0),
         "deliveries": writes * cpu["write"][kind] + deliveries * (
             (cpu["frame"] if kind == "h2+tls" else 0.0) + load.payload * cpu["byte"][kind]),
         "keep-alives": quiet * cpu["keep_alive"][kind],

@@ -41,7 +41,9 @@ def parser():
         "--fit", type=Path, metavar="FILE", help="fits the constants to the samples of a file, and measures nothing")
     commands.choices["check"].add_argument("--constants", type=Path, help="default: the newest of benches/results")
     commands.choices["check"].add_argument(
-        "--kept", action="store_true", help="the points that were measured together with the constants")
+        "--kept", action="store_true", help="measures nothing: the points that the file of constants has")
+    commands.choices["check"].add_argument(
+        "--keep", action="store_true", help="writes what was measured to the file of constants")
     add_fleet(commands.add_parser("fleet", help="a deploy of all gateways behind HAProxy, in bad weather"))
     return whole
 
@@ -175,6 +177,10 @@ def checked(options):
     for at in range(1, options.rounds + 1):
         say(f"round {at} of {options.rounds}")
         rounds.append(check.one_round(binary, options.seconds))
+    if options.keep:
+        constants.write(options.constants or constants.newest(), found | {
+            "points": fit.middle(rounds),
+            "command_of_points": f"benches/scale check --rounds {options.rounds} --seconds {options.seconds:g} --keep"})
     return compared(found["constants"], rounds)
 
 

@@ -134,8 +134,10 @@ def deployed(constants, load, fleet, patience, is_in_place=False):
             at[number] = at.pop()
         most = max(most, *at)
     takers = replace(fleet, gateways=max(count - 1, 1)) if is_in_place else fleet
-    one = storm(constants, load, takers, moved / count, patience.drain, patience.drain + 2 * patience.retry, 0.0)
     channels = load.channels * model.share_with(load, count)
+    # What a gateway had is subscribed to once, by whoever takes it.
+    one = storm(constants, load, takers, moved / count, patience.drain, patience.drain + 2 * patience.retry,
+                channels / takers.gateways)
     return Deploy(
         seconds=count * (patience.start + patience.delay + one.seconds), moves=moved / load.streams, streams=moved,
         cpu=moved * model.opening(constants["cpu"], load) + count * channels * constants["cpu"]["channel"],

@@ -4,6 +4,7 @@ import argparse
 import json
 import tempfile
 import unittest
+from dataclasses import replace
 from pathlib import Path
 
 from scaling import bursts, constants, figures, fit, model
@@ -14,6 +15,7 @@ from scaling.tests.test_model import CONSTANTS
 def window(load, seconds=4.0):
     """A window as the model has it."""
     fleet = model.Fleet(gateways=1, keep_alive=bursts.KEEP_ALIVE, history_memory=1e12)
+    load = replace(load, is_regular=True)
     one = model.gateway(CONSTANTS, load, fleet)
     return {"messages": load.rate * seconds, "deliveries": one.deliveries * seconds, "seconds": seconds,
             "cpu": one.cores * seconds, "segments": one.writes / one.deliveries,
@@ -49,7 +51,8 @@ def one_channel(protocol, each=1):
     small["wire_bytes"] = bursts.SMALL + wire["event"][protocol] + (wire["record"] if protocol != "h1" else 0)
     short = {name: window(model.Load(streams=streams, channels=streams // count, rate=rate, payload=bursts.SMALL,
                                       protocol=protocol, streams_per_connection=each))
-              for name, count, rate in (("rooms", bursts.ROOM, 30.0), ("pairs", bursts.PAIR, 100.0))}
+              for name, count, rate in (("rooms", bursts.ROOM, 30.0), ("often", bursts.ROOM, 150.0),
+                                        ("pairs", bursts.PAIR, 100.0))}
     return short | {"open": opened, "quiet": quiet, "small": small, "large": sized(bursts.LARGE, 5.0),
             "close": streams / each * CONSTANTS["cpu"]["close"][protocol]}
 
@@ -64,7 +67,14 @@ def sample():
         found["own"][name] = window(model.Load(streams=3000, channels=3000, rate=rate, payload=100, protocol="h1"))
     idle = {"cpu": CONSTANTS["cpu"]["idle"], "redis_cpu": CONSTANTS["redis"]["idle"] + CONSTANTS["redis"]["gateway"]}
     found["few"] = {"idle": idle, "process": 2e6, "files": 31, "kept": {"memory": 320.0 * 17600, "messages": 17600}}
+    found["crowded"] = open_and_quiet("h2+tls", 10_000, 1, 100)[0] | {"streams": 10_000}
     costs = CONSTANTS["redis"]
+    many = {"streams": 100, "channels": 20_000, "before": idle}
+    many["quiet"] = {
+        "cpu": idle["cpu"] + 100 / bursts.KEEP_ALIVE * CONSTANTS["cpu"]["keep_alive"]["h1"]
+        + 20_000 / 5 * CONSTANTS["cpu"]["check_name"],
+        "redis_cpu": idle["redis_cpu"] + 20_000 / 5 * costs["check_name"]}
+    found["many"] = many
 
     def redis(rate, listeners):
         share = 1 / (1 + rate / costs["rate_half"])

@@ -12,7 +12,7 @@ CONSTANTS = {
     "cpu": {
         "idle": 0.001, "wake": 100e-6, "message": 2e-6, "rate_half": 1000.0,
         "write": {"h1": 10e-6, "h1+tls": 12e-6, "h2+tls": 12e-6}, "frame": 1e-6,
-        "cold": {"h1": 4e-6, "h1+tls": 6e-6, "h2+tls": 7e-6}, "burst_half": 50.0,
+        "cold": {"h1": 4e-6, "h1+tls": 6e-6, "h2+tls": 7e-6}, "burst_half": 50.0, "cold_half": 300.0,
         "byte": {"h1": 1e-9, "h1+tls": 2e-9, "h2+tls": 2e-9},
         "keep_alive": {"h1": 10e-6, "h1+tls": 12e-6, "h2+tls": 12e-6},
         "connection": {"h1": 60e-6, "h1+tls": 1e-3, "h2+tls": 1e-3},
@@ -63,6 +63,12 @@ class Gateways(unittest.TestCase):
         self.assertAlmostEqual(model.keep_alives(1e-6, 15.0), 1 / 15, places=5)
         self.assertLess(model.keep_alives(1.0, 15.0), 1e-6)
         self.assertEqual(model.keep_alives(1000.0, 15.0), 0.0)
+
+    def test_what_comes_evenly_leaves_even_silences(self):
+        for every, comments in ((3.0, 0), (5.0, 0), (6.0, 1), (15.0, 2), (16.0, 3)):
+            found = model.keep_alives(1 / every, 5.0, is_regular=True)
+            self.assertAlmostEqual(found * every, comments, msg=every)
+        self.assertAlmostEqual(model.keep_alives(0.0, 5.0, is_regular=True), 0.2)
 
     def test_few_messages_wake_the_gateway_each_and_many_do_not(self):
         self.assertAlmostEqual(model.woken(1.0, 1000.0), 1.0, places=2)
