@@ -268,8 +268,8 @@ def measured(run, voyage, constants):
     begin = time.monotonic()
     opened = run.cpu()
     run.embark()
-    opening = run.cpu() - opened
-    say(f"  {voyage.clients} clients are there after {time.monotonic() - begin:.1f} s: {run.streams()}")
+    opening, opening_seconds = run.cpu() - opened, time.monotonic() - begin
+    say(f"  {voyage.clients} clients are there after {opening_seconds:.1f} s: {run.streams()}")
     channels = [f"room:{number:010}" for number in range(voyage.channels)]
     padding = "x" * max(voyage.payload - 12, 0)
     publisher = Publisher(run.redis.port, channels, lambda channel, number: f"{number + 1:010} {padding}")
@@ -316,11 +316,11 @@ def measured(run, voyage, constants):
     return {
         "voyage": voyage, "opening_cpu": opening, "steady": steady, "restarts": restarts, "mishaps": dict(mishaps),
         "published": publisher.published, "report": last, "missing": missing, "streams": streams, "redis": redis,
-        "prediction": predicted(constants, voyage, steady, restarts) if constants else None,
+        "prediction": predicted(constants, voyage, opening_seconds, steady, restarts) if constants else None,
     }
 
 
-def predicted(constants, voyage, steady, restarts):
+def predicted(constants, voyage, opening_seconds, steady, restarts):
     """What the model says of the same."""
     load = model.Load(streams=voyage.clients, channels=voyage.channels, rate=voyage.rate, payload=voyage.payload,
                       protocol="h1")
@@ -329,12 +329,16 @@ def predicted(constants, voyage, steady, restarts):
     one = model.gateway(constants, load, fleet)
     deploy = storm.deployed(constants, load, fleet, patience, voyage.is_in_place)
     drained = storm.drained(constants, load, fleet, patience)
+
+    def arriving(rate):
+        return model.arriving(constants["cpu"], load, rate / voyage.gateways)
+
     return {
-        "opening_cpu": voyage.clients * constants["cpu"]["connection"]["h1"],
+        "opening_cpu": voyage.clients * (arriving(voyage.clients / opening_seconds) - constants["cpu"]["close"]["h1"]),
         "steady_cpu": one.cores * voyage.gateways * steady["seconds"],
         # What is cut comes back, too: that is counted, not predicted.
         "restart_cpu": sum(one.cores * voyage.gateways * each["window"]
-                           + each["opened"] * model.opening(constants["cpu"], load) for each in restarts),
+                           + each["opened"] * arriving(each["opened"] / each["window"]) for each in restarts),
         "moved": deploy.streams, "back": voyage.drain_delay + drained.seconds,
     }
 

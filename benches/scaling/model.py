@@ -174,7 +174,7 @@ def gateway(constants, load, fleet):
             (cpu["frame"] if kind == "h2+tls" else 0.0) + load.payload * cpu["byte"][kind]),
         "keep-alives": quiet * cpu["keep_alive"][kind],
         "self-check": channels / CHECK_SECONDS * cpu["check_name"],
-        "clients that come and go": come * (opening(cpu, load) + anew * cpu["channel"]),
+        "clients that come and go": come * (arriving(cpu, load, come) + anew * cpu["channel"]),
     }
     kept = min(fleet.history_count, load.rate / load.channels * fleet.history_age)
     held = {
@@ -203,6 +203,11 @@ def opening(cpu, load):
     kind, each = load.protocol, load.streams_per_connection
     connection = (cpu["connection"][kind] + cpu["close"][kind]) / each
     return connection + (cpu["stream"] if kind == "h2+tls" else 0.0)
+
+
+def arriving(cpu, load, rate):
+    """The same of one of `rate` in a second that come to a gateway: one that comes alone wakes it."""
+    return opening(cpu, load) + (woken(rate, cpu["rate_half"]) / rate * cpu["wake"] if rate else 0.0)
 
 
 def redis(constants, load, fleet):

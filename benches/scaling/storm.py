@@ -7,7 +7,7 @@
   are stopped before they are started again, the first one's streams go to the others; what the next one drains goes to
   the one before it, which has just started; and the last one is empty until clients come, or `max_stream_age` has
   moved some.
-- Who comes costs what `model.opening` says. What gateways have left beside their load limits how fast that goes.
+- Who comes costs what `model.arriving` says. What gateways have left beside their load limits how fast that goes.
 """
 
 import math
@@ -83,7 +83,8 @@ def storm(constants, load, fleet, streams, over, at_least, new):
     """So many streams come to a fleet, evenly `over` seconds, the last `at_least` so late; with channels that are new
     to each gateway."""
     cpu, takers = constants["cpu"], fleet.gateways
-    work = streams * model.opening(cpu, load) + takers * new * cpu["channel"]
+    each = model.arriving(cpu, load, streams / takers / over) if over else model.opening(cpu, load)
+    work = streams * each + takers * new * cpu["channel"]
     free = max(fleet.cores - model.gateway(constants, load, fleet).cores, 0.01) * takers
     redis_cpu = takers * new * constants["redis"]["subscribe"]
     redis_free = 1.0 - model.redis(constants, load, fleet).cpu
@@ -140,7 +141,7 @@ def deployed(constants, load, fleet, patience, is_in_place=False):
                 channels / takers.gateways)
     return Deploy(
         seconds=count * (patience.start + patience.delay + one.seconds), moves=moved / load.streams, streams=moved,
-        cpu=moved * model.opening(constants["cpu"], load) + count * channels * constants["cpu"]["channel"],
+        cpu=count * one.cpu,
         most_streams=most, subscriptions=count * channels, untold=max(0.0, channels - CHANNELS_TOLD))
 
 

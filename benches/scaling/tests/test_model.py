@@ -134,6 +134,11 @@ class Storms(unittest.TestCase):
         self.assertEqual((found.limit, found.seconds), ("clients", 16.0))
         self.assertAlmostEqual(found.per_second, 2500.0)
 
+    def test_who_comes_alone_wakes_a_gateway(self):
+        cpu = CONSTANTS["cpu"]
+        self.assertAlmostEqual(model.arriving(cpu, LOAD, 1.0) - model.opening(cpu, LOAD), 100e-6, delta=1e-6)
+        self.assertLess(model.arriving(cpu, LOAD, 1e5) - model.opening(cpu, LOAD), 1e-6)
+
     def test_who_comes_at_once_waits_for_processors(self):
         heavy = replace(LOAD, streams=1_000_000, protocol="h2+tls", rate=1.0)
         found = storm.died(CONSTANTS, heavy, self.FLEET, self.PATIENCE)
