@@ -73,6 +73,8 @@ mod publishing;
 mod revoking;
 /// Hosts, methods, paths, and the statuses of what leads nowhere.
 mod routes;
+/// What the model of many streams says, and a deploy of all gateways.
+mod scale;
 /// Official SDKs that read a backend's streams, through a proxy route.
 mod sdk_clients;
 /// The libraries that read streams: every event, once, and no other.

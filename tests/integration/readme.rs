@@ -15,7 +15,7 @@ const SSEGATE: &str = env!("CARGO_BIN_EXE_ssegate");
 /// What is written for contributors, whose commands build, measure and debug.
 const FOR_CONTRIBUTORS: [&str; 3] = ["ARCHITECTURE.md", "GLOSSARY.md", "STYLE.md"];
 /// Commands of the shell blocks that no test here runs, with what runs them.
-const RUN_ELSEWHERE: [(&str, &str); 12] = [
+const RUN_ELSEWHERE: [(&str, &str); 20] = [
     ("php -S 127.0.0.1:8000", "tests/browser/readme.test.js"),
     ("target/release/ssegate dev --to http://127.0.0.1:8000", "tests/browser/readme.test.js"),
     ("benches/compare --quick", "by hand: it measures the whole machine"),
@@ -38,6 +38,27 @@ const RUN_ELSEWHERE: [(&str, &str); 12] = [
         "certbot certonly -d shop.example --deploy-hook /usr/local/bin/ssegate-certbot-hook",
         "nobody: it needs a domain; the hook is run by tests/integration/deploy.rs",
     ),
+    // docs/SCALE.md
+    (
+        "benches/scale predict --streams 1M --channels 1M --rate 16.7k --gateways 16",
+        "tests/integration/scale.rs",
+    ),
+    (
+        "benches/scale predict --streams 10M --channels 10M --rate 167k --gateways 160",
+        "tests/integration/scale.rs",
+    ),
+    (
+        "benches/scale predict --streams 1M --channels 1k --rate 100 --gateways 9",
+        "tests/integration/scale.rs",
+    ),
+    (
+        "benches/scale predict --streams 10M --channels 1k --rate 100 --gateways 73",
+        "tests/integration/scale.rs",
+    ),
+    ("benches/scale check --kept", "tests/integration/scale.rs"),
+    ("benches/scale measure", "by hand: it measures for a quarter of an hour"),
+    ("benches/scale check", "by hand: it measures for minutes"),
+    ("benches/scale fleet", "tests/integration/scale.rs, with the program of the tests"),
     ("systemctl daemon-reload && systemctl restart ssegate", "by hand: it needs systemd as init"),
     (
         "openssl s_client -connect 127.0.0.1:443 -servername shop.example </dev/null | openssl x509 -noout -subject -ext subjectAltName -enddate",
