@@ -53,6 +53,7 @@ pub(crate) mod bus_feed;
 pub mod control;
 pub mod fleet;
 pub(crate) mod intake;
+pub mod kept;
 pub mod presence;
 pub mod publishing;
 pub mod recorded;

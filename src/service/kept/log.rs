@@ -1,15 +1,10 @@
 //! What a kept stream has sent: a log that one writes and any number of readers follow, each at its own pace.
 //!
 //! A place in it is a byte of the stream, counted from its beginning. An event is known by its number, from 1 on,
-//! and by the id that the backend gave it. [`KeptLog`] is all that the rest knows of a log, so that one which
-//! several gateways share can stand beside [`MemoryLog`](super::memory_log::MemoryLog).
-
-use std::fmt;
-use std::task::Context;
-use std::time::Duration;
+//! and by the id that the backend gave it. The log itself is a [`MemoryLog`](super::memory_log::MemoryLog), also where
+//! all gateways know the stream: then Redis gets what is in it, and other gateways have a copy.
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
 /// Where a reader begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,50 +80,11 @@ pub(in crate::service) struct LogExtent {
     pub(in crate::service) end: Option<StreamEnd>,
 }
 
-/// A reader of a log, for [`KeptLog::poll_read`].
+/// A reader of a log.
 #[derive(Debug)]
 pub(in crate::service) struct LogReader {
     /// What it has read, as an offset in the stream.
     pub(in crate::service) offset: u64,
     // Where its waker is.
     pub(in crate::service) place: usize,
-}
-
-/// What one kept stream has sent.
-pub(in crate::service) trait KeptLog: fmt::Debug + Send + Sync {
-    /// Appends bytes, of which `edges` tells the events. [`trim`](Self::trim) bounds what there is then.
-    fn append(&self, bytes: &[u8], edges: Vec<LogEdge>);
-
-    /// Drops the oldest events over the limits, and those over so many bytes of memory, but not the last ones. The
-    /// reader nearest to the end loses nothing, unless it has not moved for `patience`: until it moves, or until the
-    /// time that is returned, nothing more may be appended.
-    fn trim(&self, memory: usize, patience: Duration) -> Option<Instant>;
-
-    /// Ends the log. Only the first end counts; returns whether it is this one.
-    fn end(&self, end: StreamEnd) -> bool;
-
-    /// Where a position is.
-    fn locate(&self, position: &Position) -> LogPlace;
-
-    /// Where it begins and ends.
-    fn extent(&self) -> LogExtent;
-
-    /// The memory that it takes, in bytes.
-    fn memory(&self) -> usize;
-
-    /// A reader that begins here.
-    fn open(&self, offset: u64) -> LogReader;
-
-    /// The next bytes for a reader, at most `most`. With `whole_events`, of a stream that is lost only the events
-    /// that are complete.
-    fn poll_read(
-        &self,
-        reader: &mut LogReader,
-        cx: &Context<'_>,
-        most: usize,
-        whole_events: bool,
-    ) -> KeptRead;
-
-    /// The reader is gone.
-    fn close(&self, reader: &LogReader);
 }

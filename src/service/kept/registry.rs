@@ -225,7 +225,7 @@ impl KeptStreams {
             (new_id(), name),
             parts,
             Arc::clone(settings),
-            (Box::new(log), changed),
+            (log, changed),
             (grant, metrics),
         );
         let stream = Arc::new(stream);

@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::grant::KeptGrant;
-use super::log::{KeptLog, StreamEnd};
+use super::log::StreamEnd;
+use super::memory_log::MemoryLog;
 use super::owner::OwnerTag;
 use crate::metrics::Metrics;
 use crate::route::{KeepSettings, WhenNobody};
@@ -157,7 +158,7 @@ pub(in crate::service) struct KeptStream {
     pub(in crate::service) request: KeptRequest,
     pub(in crate::service) head: KeptHead,
     pub(in crate::service) settings: Arc<KeepSettings>,
-    pub(in crate::service) log: Box<dyn KeptLog>,
+    pub(in crate::service) log: MemoryLog,
     began: Instant,
     grant: Mutex<KeptGrant>,
     head_bytes: usize,
@@ -175,7 +176,7 @@ impl KeptStream {
         (id, name): (Box<str>, Option<OwnerTag>),
         (request, head): (KeptRequest, KeptHead),
         settings: Arc<KeepSettings>,
-        (log, changed): (Box<dyn KeptLog>, Arc<Notify>),
+        (log, changed): (MemoryLog, Arc<Notify>),
         (grant, metrics): (KeptGrant, Metrics),
     ) -> Self {
         let head_bytes = head.memory();
@@ -216,7 +217,7 @@ impl KeptStream {
         self.head_bytes + self.log.memory()
     }
 
-    /// Drops its oldest events over its limits, and those over so many bytes of memory: see [`KeptLog::trim`].
+    /// Drops its oldest events over its limits, and those over so many bytes of memory: see [`MemoryLog::trim`].
     pub(in crate::service) fn trim(&self, memory: usize, patience: Duration) -> Option<Instant> {
         self.log.trim(memory.saturating_sub(self.head_bytes), patience)
     }

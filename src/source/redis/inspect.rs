@@ -13,6 +13,7 @@ use super::control;
 use super::durability::{self, DurabilityRisk};
 use super::error::{SourceError, SourceErrorKind};
 use super::fleet::{self, FleetInspection};
+use super::kept;
 use super::keyed::KeyedConnection;
 use super::location::ShownAddress;
 use super::presence;
@@ -40,6 +41,8 @@ pub enum RedisRead {
     Fleet,
     /// Who listens, on a route with these settings.
     Presence(Arc<PresenceSettings>),
+    /// Streams that are kept for all gateways.
+    Kept,
     /// What is recorded, and the marks of gateways.
     Recorded(RecordedSettings),
 }
@@ -121,6 +124,7 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
             RedisRead::Sharded(name) => subscribe_sharded(server, name).await,
             RedisRead::Fleet => Ok(()),
             RedisRead::Presence(settings) => presence::inspect(&mut keyed, settings).await,
+            RedisRead::Kept => kept::inspect(&mut keyed).await,
             RedisRead::Recorded(settings) => {
                 let marks = subscribe(&mut pubsub, &recorded::marks()?).await;
                 inspection.refused.extend(refusal(marks)?);

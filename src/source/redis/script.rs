@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 /// A script. Its first lines say what it does.
 #[derive(Debug)]
-pub(super) struct RedisScript {
+pub(crate) struct RedisScript {
     text: &'static str,
     // SHA-1, as `EVALSHA` has it.
     hash: String,
@@ -13,14 +13,14 @@ pub(super) struct RedisScript {
 
 impl RedisScript {
     /// The script with this text.
-    pub(super) fn new(text: &'static str) -> Self {
+    pub(crate) fn new(text: &'static str) -> Self {
         let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
         let hash = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         Self { text, hash }
     }
 
     /// The command that calls it. `arguments` are the keys, so many, and what stands behind them.
-    pub(super) fn call(
+    pub(crate) fn call(
         &self,
         has_text: bool,
         keys: usize,
@@ -36,7 +36,7 @@ impl RedisScript {
 }
 
 /// Whether an error reply says that the server does not have the script.
-pub(super) fn is_unknown(message: &str) -> bool {
+pub(crate) fn is_unknown(message: &str) -> bool {
     message.starts_with("NOSCRIPT")
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::backend_ids::BackendIds;
-use super::log::{KeptLog, KeptRead, LogEdge, LogExtent, LogPlace, LogReader, Position, StreamEnd};
+use super::log::{KeptRead, LogEdge, LogExtent, LogPlace, LogReader, Position, StreamEnd};
 use super::log_bytes::{LogBytes, SEGMENT};
 
 /// A bounded log in memory.
@@ -53,25 +53,13 @@ struct ReaderPlace {
 
 impl MemoryLog {
     /// An empty log, of at most so many bytes and events. `moved` is notified when a reader moves, or goes, for which
-    /// [`trim`](KeptLog::trim) waits.
+    /// [`trim`](Self::trim) waits.
     pub(in crate::service) fn new(max_bytes: usize, max_events: usize, moved: Arc<Notify>) -> Self {
         Self { max_bytes, max_events, state: Mutex::default(), moved }
     }
 
-    /// A reader has moved.
-    fn tell_moved(&self, state: &mut LogState) {
-        if std::mem::take(&mut state.is_waited_for) {
-            self.moved.notify_one();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LogState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl KeptLog for MemoryLog {
-    fn append(&self, bytes: &[u8], edges: Vec<LogEdge>) {
+    /// Appends bytes, of which `edges` tells the events. [`trim`](Self::trim) bounds what there is then.
+    pub(in crate::service) fn append(&self, bytes: &[u8], edges: Vec<LogEdge>) {
         let mut state = self.lock();
         state.append(bytes, edges);
         let wakers = state.take_wakers();
@@ -79,7 +67,10 @@ impl KeptLog for MemoryLog {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn trim(&self, memory: usize, patience: Duration) -> Option<Instant> {
+    /// Drops the oldest events over the limits, and those over so many bytes of memory, but not the last ones. The
+    /// reader nearest to the end loses nothing, unless it has not moved for `patience`: until it moves, or until the
+    /// time that is returned, nothing more may be appended.
+    pub(in crate::service) fn trim(&self, memory: usize, patience: Duration) -> Option<Instant> {
         let mut state = self.lock();
         // What came last stays for those who read along.
         let bounds = (self.max_bytes, self.max_events, memory.max(2 * SEGMENT));
@@ -99,7 +90,8 @@ impl KeptLog for MemoryLog {
         None
     }
 
-    fn end(&self, end: StreamEnd) -> bool {
+    /// Ends the log. Only the first end counts; returns whether it is this one.
+    pub(in crate::service) fn end(&self, end: StreamEnd) -> bool {
         let mut state = self.lock();
         if state.ended.is_some() {
             return false;
@@ -111,27 +103,33 @@ impl KeptLog for MemoryLog {
         true
     }
 
-    fn locate(&self, position: &Position) -> LogPlace {
+    /// Where a position is.
+    pub(in crate::service) fn locate(&self, position: &Position) -> LogPlace {
         self.lock().locate(position)
     }
 
-    fn extent(&self) -> LogExtent {
+    /// Where it begins and ends.
+    pub(in crate::service) fn extent(&self) -> LogExtent {
         let state = self.lock();
         let last = state.last();
         let LogState { before, is_torn, ended: end, .. } = *state;
         LogExtent { last, start: state.bytes.start(), before, is_torn, end }
     }
 
-    fn memory(&self) -> usize {
+    /// The memory that it takes, in bytes.
+    pub(in crate::service) fn memory(&self) -> usize {
         self.lock().memory()
     }
 
-    fn open(&self, offset: u64) -> LogReader {
+    /// A reader that begins here.
+    pub(in crate::service) fn open(&self, offset: u64) -> LogReader {
         let place = ReaderPlace { offset, since: Instant::now(), waker: None };
         LogReader { offset, place: self.lock().readers.insert(place) }
     }
 
-    fn poll_read(
+    /// The next bytes for a reader, at most `most`. With `whole_events`, of a stream that is lost only the events
+    /// that are complete.
+    pub(in crate::service) fn poll_read(
         &self,
         reader: &mut LogReader,
         cx: &Context<'_>,
@@ -170,11 +168,23 @@ impl KeptLog for MemoryLog {
         }
     }
 
-    fn close(&self, reader: &LogReader) {
+    /// The reader is gone.
+    pub(in crate::service) fn close(&self, reader: &LogReader) {
         let mut state = self.lock();
         let place = state.readers.remove(reader.place);
         self.tell_moved(&mut state);
         drop((state, place));
+    }
+
+    /// A reader has moved.
+    fn tell_moved(&self, state: &mut LogState) {
+        if std::mem::take(&mut state.is_waited_for) {
+            self.moved.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LogState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

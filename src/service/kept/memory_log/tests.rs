@@ -3,9 +3,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::MemoryLog;
-use crate::service::kept::log::{
-    KeptLog as _, KeptRead, LogEdge, LogPlace, LogReader, Position, StreamEnd,
-};
+use crate::service::kept::log::{KeptRead, LogEdge, LogPlace, LogReader, Position, StreamEnd};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -1,0 +1,169 @@
+//! The handle through which the gateway's threads reach what Redis has of kept streams.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ssegate_resp::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::record::{
+    AppendOutcome, AppendRecord, BeginRecord, IndexOutcome, IndexStep, ReadRecord, StoredStream,
+    index_key, stream_keys,
+};
+use super::scripts::{APPEND, BEGIN, INDEX, READ, STOP};
+use super::watch::{KeptWatch, KeptWatches};
+use crate::source::redis::script::RedisScript;
+
+/// Calls that wait for the thread of the source; a further one waits until there is room.
+const MAX_WAITING: usize = 1024;
+/// How long a call may take in all. Longer than Redis may take to reply.
+const MAX_TIME: Duration = Duration::from_secs(8);
+
+/// Why it is not known what Redis has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeptAway {
+    /// Redis cannot be reached, or does not reply. It may have done what was asked.
+    #[error("Redis, where streams are kept for all gateways, cannot be reached now")]
+    Away,
+    /// Redis refuses it.
+    #[error("Redis refuses what streams need that are kept for all gateways")]
+    Refused,
+}
+
+/// What becomes of a call.
+type KeptReply = Result<Value, KeptAway>;
+
+/// One call of a script, for the task that makes it.
+#[derive(Debug)]
+pub(crate) struct KeptCall {
+    pub(crate) script: &'static RedisScript,
+    /// All of one slot.
+    pub(crate) keys: Vec<String>,
+    pub(crate) arguments: Vec<Bytes>,
+    /// Whether the script is told at last if a lease that is over ends a stream.
+    pub(crate) asks_patience: bool,
+    reply: oneshot::Sender<KeptReply>,
+}
+
+impl KeptCall {
+    /// Says what has become of it.
+    pub(crate) fn complete(self, reply: KeptReply) {
+        // Whoever has asked may have left.
+        drop(self.reply.send(reply));
+    }
+}
+
+/// What all gateways know of kept streams. A cheap handle for any thread.
+#[derive(Clone, Debug)]
+pub struct KeptStore {
+    calls: mpsc::Sender<KeptCall>,
+    watches: KeptWatches,
+    gateway: std::sync::Arc<str>,
+}
+
+impl KeptStore {
+    /// A store, and the calls that it makes.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<KeptCall>) {
+        let (calls, received) = mpsc::channel(MAX_WAITING);
+        let gateway: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
+        (Self { calls, watches: KeptWatches::default(), gateway: gateway.into() }, received)
+    }
+
+    /// The channel on which other gateways tell this one of streams.
+    pub(crate) fn channel(&self) -> String {
+        format!("ssegate:kept:{}", self.gateway)
+    }
+
+    /// Waits until there is a stream of which others may tell. Cancel safe.
+    pub(crate) async fn used(&self) {
+        self.watches.used().await;
+    }
+
+    /// Another gateway has published this.
+    pub(crate) fn hear(&self, message: &[u8]) {
+        self.watches.hear(message);
+    }
+
+    /// What was published meanwhile was not heard.
+    pub(crate) fn wake_all(&self) {
+        self.watches.wake_all();
+    }
+
+    /// Watches a stream, or a request that waits for one.
+    pub fn watch(&self, id: &str) -> KeptWatch {
+        self.watches.watch(id)
+    }
+
+    /// Begins a stream.
+    ///
+    /// # Errors
+    /// See [`KeptAway`]: it may have begun.
+    pub async fn begin(&self, record: &BeginRecord<'_>) -> Result<AppendOutcome, KeptAway> {
+        let (keys, arguments) = (stream_keys(record.id), record.arguments(&self.gateway));
+        let reply = self.call(&BEGIN, keys.into(), arguments, false).await?;
+        AppendOutcome::parse(&reply).ok_or(KeptAway::Refused)
+    }
+
+    /// Appends to a stream, or says that its pump is there.
+    ///
+    /// # Errors
+    /// See [`KeptAway`]: it may have been appended, and the same again does nothing more.
+    pub async fn append(&self, record: &AppendRecord<'_>) -> Result<AppendOutcome, KeptAway> {
+        let (keys, arguments) = (stream_keys(record.id), record.arguments());
+        let reply = self.call(&APPEND, keys.into(), arguments, false).await?;
+        AppendOutcome::parse(&reply).ok_or(KeptAway::Refused)
+    }
+
+    /// Reads what Redis has of a stream; `None`: nothing.
+    ///
+    /// # Errors
+    /// See [`KeptAway`].
+    pub async fn read(&self, record: &ReadRecord<'_>) -> Result<Option<StoredStream>, KeptAway> {
+        let (keys, arguments) = (stream_keys(record.id), record.arguments(&self.gateway));
+        let reply = self.call(&READ, keys.into(), arguments, true).await?;
+        StoredStream::parse(&reply).ok_or(KeptAway::Refused)
+    }
+
+    /// Cancels a stream wherever it runs, or a request at `gateway` that has none yet.
+    ///
+    /// # Errors
+    /// See [`KeptAway`]: it may be cancelled.
+    pub async fn stop(&self, id: &str, why: &str, gateway: &str) -> Result<(), KeptAway> {
+        let [hash, _] = stream_keys(id);
+        let arguments = [id, why, gateway].map(|word| Bytes::copy_from_slice(word.as_bytes()));
+        self.call(&STOP, vec![hash], arguments.into(), false).await.map(drop)
+    }
+
+    /// Changes or reads the index of a name, for a stream that began then.
+    ///
+    /// # Errors
+    /// See [`KeptAway`]: it may be changed.
+    pub async fn index(
+        &self,
+        tag: &str,
+        stream: (&str, u64),
+        step: IndexStep,
+    ) -> Result<IndexOutcome, KeptAway> {
+        let arguments = step.arguments(stream, &self.gateway);
+        let reply = self.call(&INDEX, vec![index_key(tag)], arguments, false).await?;
+        IndexOutcome::parse(&reply).ok_or(KeptAway::Refused)
+    }
+
+    async fn call(
+        &self,
+        script: &'static RedisScript,
+        keys: Vec<String>,
+        arguments: Vec<Bytes>,
+        asks_patience: bool,
+    ) -> KeptReply {
+        let (reply, replied) = oneshot::channel();
+        let call = KeptCall { script, keys, arguments, asks_patience, reply };
+        let calling = async {
+            // The task of the source ends with the process.
+            self.calls.send(call).await.map_err(|_ended| KeptAway::Away)?;
+            replied.await.map_err(|_ended| KeptAway::Away)?
+        };
+        timeout(MAX_TIME, calling).await.unwrap_or(Err(KeptAway::Away))
+    }
+}

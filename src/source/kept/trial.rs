@@ -1,0 +1,77 @@
+//! Calls that try everything which kept streams need of Redis, on a stream that nobody has, and leave nothing behind.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ssegate_resp::Value;
+
+use super::record::{
+    AppendOutcome, AppendRecord, BeginRecord, IndexStep, ReadRecord, index_key, stream_keys,
+};
+use super::scripts::{APPEND, BEGIN, INDEX, READ, STOP};
+use crate::source::redis::script::RedisScript;
+
+/// One call: the key that says where it belongs, and the command.
+pub(crate) struct TrialCall {
+    pub(crate) key: String,
+    pub(crate) words: Vec<Bytes>,
+}
+
+/// The calls, in order.
+pub(crate) fn trial() -> Vec<TrialCall> {
+    let id: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
+    let (id, gateway, moment) = (id.as_str(), "check", Duration::from_millis(1));
+    let begin = BeginRecord {
+        id,
+        token: "t",
+        epoch: "e",
+        began: 0,
+        about: Bytes::from_static(b"{}"),
+        after_end: moment,
+    };
+    let append = |seq, state, entry| AppendRecord {
+        id,
+        token: "t",
+        epoch: "e",
+        seq,
+        keep_from: 1,
+        state,
+        digest: String::new(),
+        is_numbered: None,
+        last: 0,
+        entry,
+        after_end: moment,
+    };
+    let entry = Some((String::new(), Bytes::from_static(b"x")));
+    let read = ReadRecord { id, epoch: "", after: 0, count: 1, follows: true, wants_about: true };
+    let mut read = read.arguments(gateway);
+    read.push(Bytes::from_static(b"0"));
+    let stop = [id, "check", ""].map(|word| Bytes::copy_from_slice(word.as_bytes()));
+    let claim = IndexStep::Claim("reject", moment).arguments((id, 0), gateway);
+    let remove = IndexStep::Remove.arguments((id, 0), gateway);
+    let [hash, log] = stream_keys(id);
+    let both = [hash, log];
+    let index = [index_key(id)];
+    let call = |script: &RedisScript, keys: &[String], arguments: Vec<Bytes>| {
+        let words = keys.iter().map(|key| Bytes::copy_from_slice(key.as_bytes()));
+        let words = script.call(true, keys.len(), words.chain(arguments));
+        TrialCall { key: keys[0].clone(), words }
+    };
+    vec![
+        call(&BEGIN, &both, begin.arguments(gateway)),
+        call(&READ, &both, read),
+        call(&APPEND, &both, append(1, "running", entry).arguments()),
+        call(&STOP, &both[..1], stop.into()),
+        call(&APPEND, &both, append(1, "ended", None).arguments()),
+        call(&INDEX, &index, claim),
+        call(&INDEX, &index, remove),
+    ]
+}
+
+/// What a script was refused that did what it could all the same.
+pub(crate) fn trial_fault(reply: &Value) -> Option<String> {
+    match AppendOutcome::parse(reply)? {
+        AppendOutcome::Done { fault, .. } => fault,
+        AppendOutcome::Fenced | AppendOutcome::Gone => None,
+    }
+}

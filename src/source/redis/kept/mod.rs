@@ -1,0 +1,250 @@
+//! Kept streams in Redis: makes the calls of the gateway's threads, and hears what other gateways tell of streams.
+//!
+//! Two connections, opened when a route keeps its streams there and the first one begins or is asked for: one for
+//! commands, on which nothing waits for anything else, and one that listens to the channel of this gateway. What is
+//! published there only saves time: whatever it says is also in Redis, and looked at again and again.
+
+mod inspect;
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ssegate_hub::{ChannelName, Subscription};
+use ssegate_resp::Value;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+pub(super) use self::inspect::inspect;
+use super::connection::{ConnectionKind, RedisConnection};
+use super::error::{SourceError, SourceErrorKind};
+use super::keyed_pipeline::KeyedPipeline;
+use super::listening::ListeningConnection;
+use super::retry::{FailureLog, backoff};
+use super::server::RedisServer;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::source::kept::{KeptAway, KeptCall, KeptStore};
+use crate::source::redis::script::is_unknown;
+
+/// The longest string in a reply: what describes a stream, or one entry.
+const MAX_REPLY_BYTES: usize = 4 << 20;
+/// The longest message of another gateway.
+const MAX_MESSAGE_BYTES: usize = 4096;
+/// After connecting, how long nobody's lease is taken to be over: Redis may have been away for all gateways. Longer than
+/// a lease.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long nothing is tried after Redis has refused to be spoken to.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Makes calls about kept streams.
+pub(crate) struct RedisKept {
+    server: RedisServer,
+    store: KeptStore,
+    calls: mpsc::Receiver<KeptCall>,
+    failures: FailureLog,
+    metrics: Metrics,
+    // What Redis refuses, as it was logged last.
+    refused: Option<String>,
+}
+
+/// A call on its way.
+struct KeptInFlight {
+    call: KeptCall,
+    has_text: bool,
+}
+
+impl RedisKept {
+    pub(crate) fn new(
+        server: RedisServer,
+        (store, calls): (KeptStore, mpsc::Receiver<KeptCall>),
+        health: Health,
+        metrics: Metrics,
+    ) -> Self {
+        // The gateway is ready without it: it keeps streams for its own clients.
+        let failures = FailureLog::new(&server, metrics.clone(), (health, |_, _, _| {}));
+        Self { server, store, calls, failures, metrics, refused: None }
+    }
+
+    /// Runs for ever: connects with the first call, reconnects. Owned by the gateway, which drops it.
+    pub(crate) async fn run(mut self) {
+        let listening = listen(self.server.clone(), self.store.clone());
+        tokio::select! {
+            () = listening => {}
+            () = self.make_calls() => {}
+        }
+    }
+
+    async fn make_calls(&mut self) {
+        let mut attempt = 0;
+        loop {
+            // A gateway without such streams has no connection for them.
+            let mut first = match attempt {
+                0 => self.calls.recv().await,
+                _ => None,
+            };
+            let connected = Instant::now();
+            let opened = KeyedPipeline::open(&self.server, MAX_REPLY_BYTES).await;
+            let error = match opened {
+                Ok(mut pipeline) => {
+                    let (was_idle, error) = self.serve(&mut pipeline, first.take()).await;
+                    for lost in pipeline.into_pending() {
+                        lost.call.complete(Err(KeptAway::Away));
+                    }
+                    if connected.elapsed() >= PATIENCE {
+                        attempt = 0;
+                        self.refused = None;
+                    }
+                    // A service in between has cut what was not used.
+                    if was_idle && attempt == 0 {
+                        continue;
+                    }
+                    error
+                }
+                Err(error) => error,
+            };
+            if let Some(first) = first {
+                first.complete(Err(KeptAway::Away));
+            }
+            self.failures.report(&error, "cannot keep streams in Redis; reconnecting");
+            let is_refusal =
+                matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Permission);
+            self.refuse_for(if is_refusal { PAUSE } else { backoff(attempt) }).await;
+            attempt += 1;
+        }
+    }
+
+    /// Makes calls until the connection fails. Returns whether nothing was pending then, and the error.
+    async fn serve(
+        &mut self,
+        pipeline: &mut KeyedPipeline<KeptInFlight>,
+        first: Option<KeptCall>,
+    ) -> (bool, SourceError) {
+        // Since when every gateway could be heard.
+        let mut since = Instant::now();
+        if let Some(call) = first {
+            send(pipeline, KeptInFlight { call, has_text: false }, since);
+        }
+        loop {
+            tokio::select! {
+                Some(call) = self.calls.recv() => {
+                    send(pipeline, KeptInFlight { call, has_text: false }, since);
+                    while let Ok(call) = self.calls.try_recv() {
+                        send(pipeline, KeptInFlight { call, has_text: false }, since);
+                    }
+                }
+                exchanged = pipeline.exchange() => {
+                    let (done, failure) = match exchanged {
+                        Ok(exchanged) => exchanged,
+                        Err(error) => return (pipeline.is_idle(), error),
+                    };
+                    if let Some(error) = failure {
+                        since = Instant::now();
+                        self.failures.report(&error, "cannot keep streams at a node of the Cluster");
+                    }
+                    for (in_flight, reply) in done {
+                        if let Some(again) = self.take(in_flight, reply) {
+                            send(pipeline, again, since);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a reply. Returns the call if it is to be made again.
+    fn take(&mut self, in_flight: KeptInFlight, reply: Option<Value>) -> Option<KeptInFlight> {
+        let message = match reply {
+            None => {
+                in_flight.call.complete(Err(KeptAway::Away));
+                return None;
+            }
+            Some(Value::Error(message)) => String::from_utf8_lossy(&message).into_owned(),
+            Some(reply) => {
+                in_flight.call.complete(Ok(reply));
+                return None;
+            }
+        };
+        if is_unknown(&message) && !in_flight.has_text {
+            return Some(KeptInFlight { has_text: true, ..in_flight });
+        }
+        let error = SourceError::Refused(message);
+        self.metrics.source_error(error.kind().as_str());
+        let text = error.to_string();
+        if self.refused.as_ref() != Some(&text) {
+            tracing::warn!(
+                address = %self.server,
+                error = text,
+                hint = "deploy/redis-users.acl has the rights that it needs",
+                "kept streams are not shared with other gateways"
+            );
+            self.refused = Some(text);
+        }
+        in_flight.call.complete(Err(KeptAway::Refused));
+        None
+    }
+
+    /// Refuses calls at once until the next attempt: who has asked can wait better than we can.
+    async fn refuse_for(&mut self, pause: Duration) {
+        let end = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                () = sleep_until(end) => return,
+                Some(call) = self.calls.recv() => call.complete(Err(KeptAway::Away)),
+            }
+        }
+    }
+}
+
+fn send(pipeline: &mut KeyedPipeline<KeptInFlight>, in_flight: KeptInFlight, since: Instant) {
+    let KeptCall { script, keys, arguments, asks_patience, .. } = &in_flight.call;
+    let words = keys.iter().map(|key| Bytes::copy_from_slice(key.as_bytes()));
+    let words = words.chain(arguments.iter().cloned());
+    let mut words = script.call(in_flight.has_text, keys.len(), words);
+    if *asks_patience {
+        let may_end = since.elapsed() >= PATIENCE;
+        words.push(if may_end { "1".into() } else { "0".into() });
+    }
+    let key = keys.first().cloned().unwrap_or_default();
+    pipeline.send(in_flight, &key, words);
+}
+
+/// Listens to what other gateways tell of streams, for ever. Failures are those of the other connection, too, and are
+/// told there.
+async fn listen(server: RedisServer, store: KeptStore) {
+    let mut attempt = 0;
+    loop {
+        store.used().await;
+        let connected = Instant::now();
+        let Err(error) = follow(&server, &store).await;
+        tracing::debug!(address = %server, %error, "does not hear of kept streams; reconnecting");
+        if connected.elapsed() >= PATIENCE {
+            attempt = 0;
+        }
+        sleep(backoff(attempt)).await;
+        attempt += 1;
+    }
+}
+
+async fn follow(server: &RedisServer, store: &KeptStore) -> Result<Infallible, SourceError> {
+    let name = ChannelName::new(&store.channel());
+    let name = name.map_err(|error| SourceError::Unexpected(error.to_string()))?;
+    let kind = ConnectionKind::PubSub;
+    let connection = RedisConnection::open(server, MAX_MESSAGE_BYTES, kind).await?;
+    let followed = Subscription { name, is_pattern: false };
+    let mut listening = ListeningConnection::subscribe(connection, &followed).await?;
+    store.wake_all();
+    loop {
+        if let [kind, _, Value::Bulk(message)] = &listening.next().await?[..]
+            && kind.as_bytes().is_some_and(|kind| kind == "message")
+        {
+            store.hear(message);
+        }
+    }
+}
+
+impl std::fmt::Debug for RedisKept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisKept").field("server", &self.server).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,138 @@
+//! Commands about keys, many at once: to the server, or in a Cluster to the owner of each key.
+//!
+//! Nothing waits for a reply but who has sent the command. What they do twice is what they do once.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ssegate_resp::Value;
+use tokio::time::{Instant, sleep_until};
+
+use super::cluster::slot_of;
+use super::cluster_commands::{ClusterCommands, CommandTarget, KeyCommand};
+use super::connection::{ConnectionKind, RedisConnection};
+use super::error::SourceError;
+use super::server::RedisServer;
+
+/// How long a reply may take. Replies come in the order of the commands, so one that is late is stuck.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a command waits until a node of a Cluster takes it.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection for commands about keys, or in a Cluster several. `T` names a command.
+pub(super) enum KeyedPipeline<T> {
+    Server(ServerPipeline<T>),
+    Cluster(Box<ClusterCommands<T>>),
+}
+
+/// The commands of one connection.
+pub(super) struct ServerPipeline<T> {
+    connection: Box<RedisConnection>,
+    // In the order in which they were sent, each with when its reply is due.
+    pending: VecDeque<(T, Instant)>,
+}
+
+/// A command, and its reply; `None`: there is none, and it may have been executed.
+pub(super) type PipelineDone<T> = (T, Option<Value>);
+
+impl<T> KeyedPipeline<T> {
+    /// Connects: to a Cluster when there is something to send.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub(super) async fn open(
+        server: &RedisServer,
+        max_reply_bytes: usize,
+    ) -> Result<Self, SourceError> {
+        if let Some(cluster) = server.cluster() {
+            let commands = ClusterCommands::new(server, cluster, max_reply_bytes);
+            return Ok(Self::Cluster(Box::new(commands)));
+        }
+        let kind = ConnectionKind::Command;
+        let connection = Box::new(RedisConnection::open(server, max_reply_bytes, kind).await?);
+        Ok(Self::Server(ServerPipeline { connection, pending: VecDeque::new() }))
+    }
+
+    /// Sends a command about `key`.
+    pub(super) fn send(&mut self, tag: T, key: &str, words: Vec<Bytes>) {
+        let now = Instant::now();
+        match self {
+            Self::Server(pipeline) => {
+                pipeline.connection.queue_bytes(&words);
+                pipeline.pending.push_back((tag, now + REPLY_TIMEOUT));
+            }
+            Self::Cluster(commands) => commands.send(KeyCommand {
+                words,
+                target: CommandTarget::Slot(slot_of(key.as_bytes())),
+                is_repeatable: true,
+                deadline: Some(now + SEND_TIMEOUT),
+                tag,
+            }),
+        }
+    }
+
+    /// Whether no reply is due.
+    pub(super) fn is_idle(&self) -> bool {
+        match self {
+            Self::Server(pipeline) => pipeline.pending.is_empty(),
+            Self::Cluster(commands) => commands.is_idle(),
+        }
+    }
+
+    /// Waits for replies, and returns those that came; of a Cluster also how a node has failed. Cancel safe.
+    ///
+    /// # Errors
+    /// The connection is lost: see [`Self::into_pending`].
+    pub(super) async fn exchange(
+        &mut self,
+    ) -> Result<(Vec<PipelineDone<T>>, Option<SourceError>), SourceError> {
+        match self {
+            Self::Server(pipeline) => Ok((pipeline.exchange().await?, None)),
+            Self::Cluster(commands) => {
+                commands.exchange().await;
+                let failure = commands.take_failure().filter(|failure| !failure.was_idle);
+                let done = std::iter::from_fn(|| commands.take_done());
+                let done = done.map(|(tag, reply)| (tag, reply.ok())).collect();
+                Ok((done, failure.map(|failure| failure.error)))
+            }
+        }
+    }
+
+    /// The commands whose replies will not come.
+    pub(super) fn into_pending(self) -> Vec<T> {
+        match self {
+            Self::Server(pipeline) => pipeline.pending.into_iter().map(|(tag, _)| tag).collect(),
+            Self::Cluster(_) => Vec::new(),
+        }
+    }
+}
+
+impl<T> ServerPipeline<T> {
+    async fn exchange(&mut self) -> Result<Vec<PipelineDone<T>>, SourceError> {
+        let due = self.pending.front().map(|(_, due)| *due);
+        tokio::select! {
+            exchanged = self.connection.exchange() => exchanged?,
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                return Err(SourceError::Timeout(REPLY_TIMEOUT.as_secs()));
+            }
+        }
+        let mut done = Vec::new();
+        while let Some(value) = self.connection.next_value()? {
+            if matches!(value, Value::Push(_)) {
+                continue;
+            }
+            let Some((tag, _)) = self.pending.pop_front() else {
+                return Err(SourceError::Unexpected(format!("{value:?}")));
+            };
+            done.push((tag, Some(value)));
+        }
+        Ok(done)
+    }
+}
+
+impl<T> std::fmt::Debug for KeyedPipeline<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyedPipeline").finish_non_exhaustive()
+    }
+}
