@@ -18,6 +18,8 @@ pub(super) struct BackendIds {
     // Hashes of those that are not there any more: an id that comes again does not tell where its client is. The
     // newest, and those before them: at least the last `MAX_GONE`.
     gone: [HashSet<u64>; 2],
+    // Any that is not there may have been.
+    is_any_gone: bool,
     hasher: RandomState,
 }
 
@@ -25,7 +27,7 @@ impl BackendIds {
     /// The client that has this id is behind the event with this number. Where an id comes again, its client may
     /// be behind the first: it gets what follows that.
     pub(super) fn insert(&mut self, id: Box<[u8]>, number: u64) {
-        if self.numbers.contains_key(&id) || self.is_gone(&id) {
+        if self.numbers.contains_key(&id) || (!self.is_any_gone && self.is_gone(&id)) {
             return;
         }
         self.bytes += 2 * id.len() + ID_COST;
@@ -54,8 +56,23 @@ impl BackendIds {
         }
     }
 
+    /// Those that clients behind these events have, in order.
+    pub(super) fn between(&self, first: u64, last: u64) -> Vec<(u64, Box<[u8]>)> {
+        let from = self.in_order.partition_point(|(number, _)| *number < first);
+        let ids = self.in_order.range(from..).take_while(|(number, _)| *number <= last);
+        ids.cloned().collect()
+    }
+
+    /// Any id that is not there may have been.
+    pub(super) fn forget_unknown(&mut self) {
+        self.is_any_gone = true;
+    }
+
     /// Whether this id was there once.
     pub(super) fn is_gone(&self, id: &[u8]) -> bool {
+        if self.is_any_gone {
+            return true;
+        }
         if self.gone[0].is_empty() {
             return false;
         }

@@ -63,6 +63,11 @@ impl LogBytes {
         }
     }
 
+    /// Drops everything: the next byte is this one.
+    pub(super) fn begin_at(&mut self, start: u64) {
+        *self = Self { start, end: start, ..Self::default() };
+    }
+
     /// Drops what is before this byte.
     pub(super) fn drop_before(&mut self, start: u64) {
         self.start = self.start.max(start);

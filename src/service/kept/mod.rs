@@ -31,6 +31,7 @@ pub(super) mod body_digest;
 pub(super) mod grant;
 pub(super) mod log;
 mod log_bytes;
+pub(super) mod log_part;
 pub(super) mod loss;
 mod memory_log;
 pub(super) mod owner;

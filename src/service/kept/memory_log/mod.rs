@@ -49,6 +49,8 @@ struct ReaderPlace {
     since: Instant,
     // It has read all that there is.
     waker: Option<Waker>,
+    // It hands on what there is to other gateways.
+    is_second: bool,
 }
 
 impl MemoryLog {
@@ -123,7 +125,7 @@ impl MemoryLog {
 
     /// A reader that begins here.
     pub(in crate::service) fn open(&self, offset: u64) -> LogReader {
-        let place = ReaderPlace { offset, since: Instant::now(), waker: None };
+        let place = ReaderPlace { offset, since: Instant::now(), waker: None, is_second: false };
         LogReader { offset, place: self.lock().readers.insert(place) }
     }
 
@@ -159,10 +161,7 @@ impl MemoryLog {
                 KeptRead::End { end, is_in_event: is_torn || reader.offset > last_event }
             }
             None => {
-                let waker = &mut state.readers[reader.place].waker;
-                if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    *waker = Some(cx.waker().clone());
-                }
+                state.wait(reader.place, cx);
                 KeptRead::Pending
             }
         }
@@ -283,6 +282,14 @@ impl LogState {
         }
     }
 
+    /// A reader waits for more.
+    fn wait(&mut self, place: usize, cx: &Context<'_>) {
+        let waker = &mut self.readers[place].waker;
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
     /// Takes the wakers of those that have read all that there was.
     fn take_wakers(&mut self) -> Vec<Waker> {
         let mut now = None;
@@ -304,7 +311,9 @@ impl LogState {
     /// Where the reader is that has read most of those who read, and until when it counts as one: others have not
     /// moved for so long.
     fn nearest_reader(&self, now: Instant, patience: Duration) -> Option<(u64, Instant)> {
-        let readers = self.readers.iter().map(|(_, place)| match place.waker {
+        let has_first = self.readers.iter().any(|(_, place)| !place.is_second);
+        let readers = self.readers.iter().filter(|(_, place)| !(has_first && place.is_second));
+        let readers = readers.map(|(_, place)| match place.waker {
             // It waits for more.
             Some(_) => (place.offset, now + patience),
             None => (place.offset, place.since + patience),
@@ -319,5 +328,6 @@ impl LogState {
     }
 }
 
+mod parts;
 #[cfg(test)]
 mod tests;

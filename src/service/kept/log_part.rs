@@ -1,0 +1,126 @@
+//! A part of what a kept stream has sent, on its way from one gateway's log to those of others.
+//!
+//! Everything in it is absolute, in bytes and events of the stream: whoever has some of it already takes the rest, and
+//! whoever misses something before it knows how much.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+
+/// How far a log was read in parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::service) struct LogCursor {
+    /// The next byte.
+    pub(in crate::service) offset: u64,
+    /// The events that end before it.
+    pub(in crate::service) events: u64,
+}
+
+/// Some bytes of a stream, and the events that end in them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::service) struct LogPart {
+    /// Where its first byte is.
+    pub(in crate::service) offset: u64,
+    /// The number of the last event that ends before it.
+    pub(in crate::service) before: u64,
+    /// Where that ends: one byte later than it seemed, if the first byte is the LF of its CR.
+    pub(in crate::service) before_end: u64,
+    /// Whether the part may begin in the middle of an event.
+    pub(in crate::service) is_torn: bool,
+    /// Where the following events end.
+    pub(in crate::service) ends: Vec<u64>,
+    /// Ids that the backend has given: the client that has one is behind the event with this number.
+    pub(in crate::service) ids: Vec<(u64, Box<[u8]>)>,
+    pub(in crate::service) bytes: Bytes,
+}
+
+impl LogPart {
+    /// The cursor behind it.
+    pub(in crate::service) fn after(&self) -> LogCursor {
+        let offset = self.offset + self.bytes.len() as u64;
+        LogCursor { offset, events: self.before + self.ends.len() as u64 }
+    }
+
+    /// Where it is in the stream, as text: all but its bytes.
+    pub(in crate::service) fn place(&self) -> String {
+        let Self { offset, before, before_end, is_torn, .. } = self;
+        let mut text = format!("{offset} {before} {before_end} {}|", u8::from(*is_torn));
+        for end in &self.ends {
+            // Shorter than where it is in the stream.
+            drop(write!(text, "{} ", end.saturating_sub(*offset)));
+        }
+        text.push('|');
+        for (number, id) in &self.ids {
+            drop(write!(text, "{number}="));
+            id.iter().for_each(|byte| drop(write!(text, "{byte:02x}")));
+            text.push(' ');
+        }
+        text
+    }
+
+    /// The part with these bytes; `None`: it is none.
+    pub(in crate::service) fn parse(place: &[u8], bytes: Bytes) -> Option<Self> {
+        let mut sections = str::from_utf8(place).ok()?.split('|');
+        let mut words = sections.next()?.split(' ').map(str::parse::<u64>);
+        let mut word = || words.next()?.ok();
+        let (offset, before, before_end, is_torn) = (word()?, word()?, word()?, word()? != 0);
+        let ends = sections.next()?.split_terminator(' ');
+        let end = |end: &str| offset.checked_add(end.parse().ok()?);
+        let ends: Vec<u64> = ends.map(end).collect::<Option<_>>()?;
+        let ids = sections.next()?.split_terminator(' ').map(|id| {
+            let (number, id) = id.split_once('=')?;
+            Some((number.parse().ok()?, unhex(id)?.into()))
+        });
+        let ids = ids.collect::<Option<_>>()?;
+        let last = offset.checked_add(bytes.len() as u64)?;
+        let is_ascending = ends.is_sorted() && ends.last().is_none_or(|end| *end <= last);
+        let part = Self { offset, before, before_end, is_torn, ends, ids, bytes };
+        is_ascending.then_some(part)
+    }
+}
+
+/// The bytes that this text stands for.
+pub(in crate::service) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let pair = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).ok();
+    is_hex.then(|| (0..text.len()).step_by(2).map(pair).collect())?
+}
+
+/// Bytes as text.
+pub(in crate::service) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        drop(write!(text, "{byte:02x}"));
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::{LogCursor, LogPart};
+
+    #[test]
+    fn a_part_is_the_same_behind_its_way() {
+        let part = LogPart {
+            offset: 100,
+            before: 3,
+            before_end: 101,
+            is_torn: true,
+            ends: vec![105, 110],
+            ids: vec![(3, b"a =|".as_slice().into()), (5, b"\xff".as_slice().into())],
+            bytes: Bytes::from_static(b"\ndata\ndata\n\n"),
+        };
+        let place = part.place();
+        assert_eq!(LogPart::parse(place.as_bytes(), part.bytes.clone()), Some(part.clone()));
+        assert_eq!(part.after(), LogCursor { offset: 112, events: 5 });
+        let empty = LogPart::default();
+        assert_eq!(LogPart::parse(empty.place().as_bytes(), Bytes::new()), Some(empty));
+        for wrong in
+            ["", "1 2 3", "1 2 3 0|", "1 2 3 0|x ||", "1 2 3 0||a", "1 2 3 0|5 4 |", "1 2 3 0|99 |"]
+        {
+            let parsed = LogPart::parse(wrong.as_bytes(), Bytes::from_static(b"abcdef"));
+            assert_eq!(parsed, None, "{wrong}");
+        }
+    }
+}
