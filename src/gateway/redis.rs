@@ -9,8 +9,8 @@ use super::source_parts::SourceParts;
 use super::tasks::Tasks;
 use crate::route::{Router, ServerPlace};
 use crate::source::redis::{
-    ClusterWatch, ControlChannel, PubSub, Recording, RedisPresence, RedisPublisher, RedisServer,
-    SentinelWatch, ShardedPubSub, StreamReader, StreamServer,
+    ClusterWatch, ControlChannel, PubSub, Recording, RedisKept, RedisPresence, RedisPublisher,
+    RedisServer, SentinelWatch, ShardedPubSub, StreamReader, StreamServer,
 };
 
 /// What the tasks of a Redis are started with.
@@ -26,7 +26,7 @@ impl RedisParts {
     pub(super) fn start(self, tasks: &mut Tasks) {
         let Self { server, place, parts, routes } = self;
         let webhooks = parts.presence.is_some().then(|| parts.start_webhooks(tasks));
-        let SourceParts { source, fleet, publications, hub, control, presence, .. } = parts;
+        let SourceParts { source, fleet, publications, hub, control, presence, kept, .. } = parts;
         let SourceParts { health, metrics, recording_end, .. } = parts;
         let seen = || (health.clone(), metrics.clone());
         for watch in SentinelWatch::all(&server, &health, &metrics) {
@@ -61,6 +61,11 @@ impl RedisParts {
             let (of_presence, counts) = seen();
             let presence = RedisPresence::new(server.clone(), work, webhooks, of_presence, counts);
             tasks.spawn("the presence", presence.run());
+        }
+        if let Some(kept) = kept.link() {
+            let (of_kept, counts) = seen();
+            let kept = RedisKept::new(server.clone(), kept, of_kept, counts);
+            tasks.spawn("the store of kept streams", kept.run());
         }
         let publisher = RedisPublisher::new(server, publications, health, metrics);
         tasks.spawn("the publisher", publisher.run());

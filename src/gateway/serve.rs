@@ -102,6 +102,7 @@ pub(super) async fn serve(
         publications,
         control,
         presence: parts.presence.clone(),
+        kept: parts.kept.clone(),
         recording_ends: parts.recording_ends.clone(),
         health: parts.health.clone(),
         metrics,
@@ -193,7 +194,7 @@ impl GatewayParts {
             listeners,
             shortage: DescriptorShortage::new(health.clone(), metrics.clone()),
             health,
-            kept: KeptStreams::new(metrics.clone()),
+            kept: KeptStreams::new(metrics.clone(), &settings.source.location),
             metrics,
             access,
             level: LevelControl::new(settings.log.level, output),
@@ -337,8 +338,8 @@ impl GatewayParts {
             return Ok(());
         };
         let url = |listener: &Listener| format!("{}://{}/", listener.scheme(), listener.address);
-        let auth = settings.auth.clone();
-        self.admin_auth.set(auth.map(|auth| Authenticator::new(auth, &self.auth)));
+        let own = |auth| Authenticator::new(auth, &self.auth);
+        self.admin_auth.set(settings.auth.clone().map(own));
         let privacy =
             AdminPrivacy::new(settings.address.ip().is_loopback(), self.admin_auth.clone());
         let admin = Admin {
@@ -353,8 +354,8 @@ impl GatewayParts {
             reloading,
             status: StatusSetup { inspection, privacy, publishes: settings.page_publishes },
         };
-        let stop = self.stop_admin.clone();
-        tasks.spawn("the admin listener", admin_thread::administer(admin, socket, stop)?);
+        let admin = admin_thread::administer(admin, socket, self.stop_admin.clone())?;
+        tasks.spawn("the admin listener", admin);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use super::revoking::ControlParts;
 use super::tasks::Tasks;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::service::KeptStreams;
 use crate::source::SourceSettings;
 use crate::source::fleet::FleetSettings;
 use crate::source::presence::Presence;
@@ -25,6 +26,7 @@ pub(super) struct SourceParts {
     /// `None` at a server that has none.
     pub(super) presence: Option<Presence>,
     pub(super) recording_end: RecordingEnd,
+    pub(super) kept: KeptStreams,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
 }

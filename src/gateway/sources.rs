@@ -16,6 +16,7 @@ use super::tasks::Tasks;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::route::{Router, ServerPlace};
+use crate::service::KeptStreams;
 use crate::source::SourceSettings;
 use crate::source::presence::Presence;
 use crate::source::publishing::PublicationJob;
@@ -32,6 +33,8 @@ pub(super) struct SourceStart {
     pub(super) control: Option<ControlParts>,
     /// Who listens, which is kept at the first server.
     pub(super) presence: Presence,
+    /// Streams that are kept for all gateways are at the first server.
+    pub(super) kept: KeptStreams,
     /// Those of each server.
     pub(super) recording_ends: RecordingEnds,
     pub(super) health: Health,
@@ -51,7 +54,7 @@ impl SourceStart {
         (bus, stop): (Option<TcpListener>, CancellationToken),
     ) -> Result<(), Error> {
         let Self { source, hubs, publications, control, presence, health, metrics, .. } = self;
-        let Self { recording_ends, routes, .. } = self;
+        let Self { kept, recording_ends, routes, .. } = self;
         hubs.start(tasks);
         let servers = source.servers.clone();
         let healths = health.for_servers(servers.names());
@@ -81,6 +84,7 @@ impl SourceStart {
                 control,
                 presence,
                 recording_end,
+                kept: kept.clone(),
                 health,
                 metrics,
             };

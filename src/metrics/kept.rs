@@ -40,6 +40,21 @@ impl Metrics {
         self.0.kept_passed.with_label_values(&[reason]).inc();
     }
 
+    /// So many copies of other gateways' streams more, or fewer.
+    pub fn kept_copies(&self, more: i64) {
+        self.0.kept_copies.add(more);
+    }
+
+    /// So many streams more, or fewer, that other gateways do not know as they are.
+    pub fn kept_unshared(&self, more: i64) {
+        self.0.kept_unshared.add(more);
+    }
+
+    /// Redis could not be asked whether another gateway has a stream of the same name.
+    pub fn kept_unclaimed(&self) {
+        self.0.kept_unclaimed.inc();
+    }
+
     /// A kept stream has a reader again after this time.
     pub fn kept_unread(&self, time: Duration) {
         self.0.kept_unread.observe(time.as_secs_f64());

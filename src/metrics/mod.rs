@@ -77,7 +77,10 @@ impl Metrics {
             (&self.0.fleet_clients, &["complete", "gap"][..]),
             (&self.0.kept_resumed, reasons.kept_resumed),
             (&self.0.kept_cancelled, reasons.kept_cancelled),
-            (&self.0.kept_lost, &["age", "backend", "drained", "history"][..]),
+            (
+                &self.0.kept_lost,
+                &["age", "backend", "drained", "elsewhere", "fenced", "history"][..],
+            ),
             (&self.0.presence_refused, &["full", "id"][..]),
             (&self.0.webhooks, &["delivered", "given_up", "retried"][..]),
             (&self.0.panics, &["body", "connection", "request", "shared"][..]),

@@ -143,6 +143,12 @@ metrics! {
         by ["reason"];
     kept_passed: IntCounterVec = "ssegate_kept_passed_total",
         "Event streams that were not kept on a route with keep, by reason." by ["reason"];
+    kept_copies: IntGauge = "ssegate_kept_copies",
+        "Streams that other gateways keep in Redis, and that are read or looked at here (store: redis).";
+    kept_unshared: IntGauge = "ssegate_kept_unshared",
+        "Kept streams of this gateway that others cannot continue now: Redis does not take what comes (store: redis).";
+    kept_unclaimed: IntCounter = "ssegate_kept_unclaimed_total",
+        "Requests with same_key replace or reject that did not wait for Redis, which was away: a stream of the same name may run at another gateway.";
     kept_unread: Histogram = "ssegate_kept_unread_seconds",
         "Time that a kept stream was without a reader, until the next one came." in AGES;
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
+use crate::grip::signature::Secret;
+
 /// Event streams of a backend that are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeepSettings {
@@ -15,6 +17,8 @@ pub struct KeepSettings {
     pub owner: Vec<OwnerCredential>,
     /// Whether a stream without any of these credentials is kept, for everybody who knows its address.
     pub is_public: bool,
+    /// Where streams are kept.
+    pub store: KeepStore,
     /// What happens to a stream that nobody reads.
     pub when_nobody: WhenNobody,
     /// What happens to the running streams of the same name when another one begins.
@@ -27,6 +31,17 @@ pub struct KeepSettings {
     pub limits: KeepLimits,
     /// How a client is told that it cannot have all events.
     pub on_lost: OnLost,
+}
+
+/// Where streams are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum KeepStore {
+    /// In this process.
+    #[default]
+    Memory,
+    /// Here and in Redis, so that other gateways know them. The secret is that of all of them: it says whose a stream
+    /// is.
+    Redis(Secret),
 }
 
 /// How much is kept on a route.
@@ -123,6 +138,7 @@ impl Default for KeepSettings {
             key: Vec::new(),
             owner: Vec::new(),
             is_public: false,
+            store: KeepStore::default(),
             when_nobody: WhenNobody::CancelAfter(Duration::from_secs(30)),
             same_key: SameKey::default(),
             resume_at: None,

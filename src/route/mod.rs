@@ -42,8 +42,8 @@ pub use follow::{is_within, may_match_reserved, with_prefix};
 pub use followers::{ChannelFollower, disagreements, first_elsewhere, follower_of, streams};
 pub use handover::RouteHandover;
 pub use keep::{
-    KeepLimits, KeepSettings, KeySource, OnLost, OwnerCredential, ResumePlace, ResumeTemplate,
-    SameKey, WhenNobody,
+    KeepLimits, KeepSettings, KeepStore, KeySource, OnLost, OwnerCredential, ResumePlace,
+    ResumeTemplate, SameKey, WhenNobody,
 };
 pub use parameters::Parameters;
 pub use presence::{PresenceSettings, RoutePresence};

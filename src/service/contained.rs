@@ -176,6 +176,7 @@ pub(super) mod tests {
     use crate::server::shard_server::ShardServer;
     use crate::service::StreamShards;
     use crate::service::{KeptStreams, RequestSettings, Service, SharedStreams};
+    use crate::source::SourceLocation;
     use crate::source::presence::Presence;
     use crate::source::publishing::Publisher;
 
@@ -229,7 +230,8 @@ pub(super) mod tests {
             let shard = Shard::new(link, SOON, metrics.for_shard());
             let (_, mut links) = Hub::new(HubSettings::default(), 1, ());
             let sharing = Shard::new(links.pop().expect("one link"), SOON, ());
-            let kept = KeptStreams::new(metrics.clone());
+            let bus = SourceLocation::Embedded(([127, 0, 0, 1], 0).into());
+            let kept = KeptStreams::new(metrics.clone(), &bus);
             let (shared, _) = SharedStreams::new(metrics.clone());
             let router = Arc::new(Router::new(&[Arc::new(events())], None).expect("routes"));
             let health = Health::default();

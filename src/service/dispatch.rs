@@ -57,8 +57,14 @@ impl Service {
         #[cfg(test)]
         assert_ne!(request.uri().path(), contained::tests::PANICS);
         let routes = self.routes();
-        let found = self.limit(&request, &connection);
-        let found = found.and_then(|()| match kept_address::find(self, &routes, &request, info) {
+        let mut found = self.limit(&request, &connection).map(|()| None);
+        if found.is_ok() && routes.keeps() {
+            // Boxed: keeps the future of other requests small.
+            found = Box::pin(kept_address::find_elsewhere(self, &routes, &request)).await;
+        }
+        let (view, of_routes) = ((&request, info), &routes);
+        let kept = |elsewhere| kept_address::find(self, of_routes, view, elsewhere);
+        let found = found.and_then(|elsewhere| match kept(elsewhere) {
             Some(found) => found.map(|(route, errand)| (route, Errand::Kept(errand))),
             None => match presence::find(&routes, &request, info) {
                 Some((route, errand)) => Ok((route, Errand::Presence(errand))),
@@ -186,7 +192,10 @@ impl Service {
             Errand::Kept(errand) => {
                 let proxy = backend.ok_or(Rejection::NotFound)?.proxy();
                 let request = (&request, info, admission);
-                return kept_address::respond(self, (route, proxy), errand, request, connection);
+                let respond =
+                    kept_address::respond(self, (route, proxy), errand, request, connection);
+                // Boxed: keeps the future of other requests small.
+                return Box::pin(respond).await;
             }
             Errand::Presence(errand) => {
                 let channels = route.channels.as_ref().ok_or(Rejection::NotFound)?;

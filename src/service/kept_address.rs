@@ -38,7 +38,30 @@ pub(super) enum KeptErrand {
     Name { key: String, path: Option<String> },
 }
 
-/// Finds the route of a request to a kept stream; `None` if it is none. Where there is no stream, some route that
+/// The stream of another gateway at whose address a request is, if it may be one of another.
+///
+/// # Errors
+/// Redis cannot be asked.
+pub(super) async fn find_elsewhere<B>(
+    service: &Service,
+    routes: &RouteTable,
+    request: &Request<B>,
+) -> Result<Option<Arc<KeptStream>>, Rejection> {
+    let Some(id) = request.uri().path().strip_prefix(PREFIX) else { return Ok(None) };
+    let shares = |route: &Route| {
+        route.settings.keep.as_deref().is_some_and(|keep| service.kept().store(keep).is_some())
+    };
+    if service.kept().get(id).is_some() || !routes.kept_routes().any(shares) {
+        return Ok(None);
+    }
+    let settings = |scope: &str| {
+        let route = routes.kept_routes().find(|route| *route.scope == *scope);
+        route.and_then(|route| route.settings.keep.clone())
+    };
+    Ok(service.kept().look(id, settings).await?)
+}
+
+/// Finds the route of a request to a kept stream; `None` if it is none. `elsewhere` is that of another gateway. Where there is no stream, some route that
 /// keeps streams refuses the request as that of the stream would, behind the same look-ups and its `auth`: neither
 /// the response nor its time tells whether there is one.
 ///
@@ -47,8 +70,8 @@ pub(super) enum KeptErrand {
 pub(super) fn find<'r, B>(
     service: &Service,
     routes: &'r RouteTable,
-    request: &Request<B>,
-    info: &RequestInfo,
+    (request, info): (&Request<B>, &RequestInfo),
+    elsewhere: Option<Arc<KeptStream>>,
 ) -> Option<Result<(&'r Route, KeptErrand), Rejection>> {
     let path = request.uri().path();
     if !routes.keeps() {
@@ -60,7 +83,7 @@ pub(super) fn find<'r, B>(
             Err(rejection) => return Some(Err(rejection)),
         };
         let stand_in = stand_in(service, routes, host.as_deref(), id)?;
-        let stream = service.kept().get(id);
+        let stream = service.kept().get(id).or(elsewhere);
         let scope = stream.as_deref().map_or(&stand_in.scope, |stream| &stream.request.scope);
         // A reload may have taken it away.
         let route = routes.kept_route(scope);
@@ -119,7 +142,7 @@ fn name(routes: &RouteTable, route: &Route, host: Option<&str>, path: &str) -> O
 ///
 /// # Errors
 /// The stream is not the client's, or the page of another origin asks for it, or it cannot be had any more.
-pub(super) fn respond(
+pub(super) async fn respond(
     service: &Service,
     (route, proxy): (&Route, &Proxy),
     errand: &KeptErrand,
@@ -142,8 +165,11 @@ pub(super) fn respond(
             vec![Arc::clone(stream)]
         }
         KeptErrand::Name { key, path } => {
-            let owner_and_keep = own.zip(settings.keep.as_deref());
-            owner_and_keep.map_or_else(Vec::new, |of| named(service, of, key, path.as_deref()))
+            let owner_and_keep = own.zip(settings.keep.as_ref());
+            match owner_and_keep {
+                Some(of) => named(service, of, key, path.as_deref()).await?,
+                None => Vec::new(),
+            }
         }
     };
     let is_tls = connection.is_tls();
@@ -153,14 +179,19 @@ pub(super) fn respond(
     }
     if info.method == Method::DELETE {
         if let (KeptErrand::Name { key, path }, Some((owner, keep))) =
-            (errand, own.zip(settings.keep.as_deref()))
+            (errand, own.zip(settings.keep.as_ref()))
         {
             for method in &keep.methods {
-                service.kept().cancel_waiting(&owner.tag, (method, key), path.as_deref());
+                let name = service.kept().name(keep, &owner.tag, (method, key));
+                let path = path.as_deref();
+                service.kept().cancel_waiting(&name, path);
+                service.kept().cancel_named_elsewhere((keep, &name), path).await?;
             }
         }
         // All that run of a name: a DELETE that is repeated must not stop another.
-        streams.iter().for_each(|stream| stream.cancel(CancelReason::Deleted));
+        for stream in streams.iter().filter(|stream| !stream.is_ended()) {
+            service.kept().cancel(stream, CancelReason::Deleted).await?;
+        }
         return Ok(answer::nothing());
     }
     let (wanted, by) = match errand {
@@ -176,21 +207,40 @@ pub(super) fn respond(
             (None, None) => answer::nothing(),
         });
     }
-    let Some(stream) = wanted.cloned() else { return Ok(answer::nothing()) };
+    let Some(stream) = wanted else { return Ok(answer::nothing()) };
+    let gone = match errand {
+        KeptErrand::Address(_) => Err(Rejection::NoStream),
+        KeptErrand::Name { .. } => Ok(answer::nothing()),
+    };
+    let Some(stream) = service.readable(stream).await? else { return gone };
     let position = requested_position(request, &stream);
     let resume = KeptResume { service, route, proxy, info, admission, connection };
     resume.open(stream, &position, by)
 }
 
 /// The streams of a name, running and ended, the newest first. `path`: of requests to this path.
-fn named(
+///
+/// # Errors
+/// Redis cannot be asked for those of other gateways.
+async fn named(
     service: &Service,
-    (owner, keep): (&Owner, &KeepSettings),
+    (owner, keep): (&Owner, &Arc<KeepSettings>),
     key: &str,
     path: Option<&str>,
-) -> Vec<Arc<KeptStream>> {
-    let methods = keep.methods.iter();
-    let named = methods.flat_map(|method| service.kept().named(&owner.tag, method, key));
-    let is_of_path = |path: &str, stream: &KeptStream| path == &*stream.request.path;
-    named.filter(|stream| path.is_none_or(|path| is_of_path(path, stream))).collect()
+) -> Result<Vec<Arc<KeptStream>>, Rejection> {
+    let kept = service.kept();
+    let mut streams = Vec::new();
+    for method in &keep.methods {
+        let name = kept.name(keep, &owner.tag, (method, key));
+        streams.extend(kept.named(&name));
+        let index = kept.name_index(&name);
+        let elsewhere = kept.elsewhere((keep, &index)).await?;
+        let is_any = !elsewhere.is_empty();
+        streams.extend(elsewhere);
+        if is_any {
+            streams.sort_by_key(|stream| std::cmp::Reverse(stream.began_at));
+        }
+    }
+    streams.retain(|stream| path.is_none_or(|path| *path == *stream.request.path));
+    Ok(streams)
 }

@@ -15,21 +15,23 @@ use super::Service;
 use super::backend_stream;
 use super::body::ResponseBody;
 use super::events::{self, LAST_EVENT_ID, LAST_EVENT_ID_KEYS};
+use super::kept::about::KeptRequest;
 use super::kept::answer::{self, SSEGATE_KEEP};
 use super::kept::body_digest::DigestTap;
 use super::kept::grant::KeptGrant;
-use super::kept::log::{LogPlace, Position};
 use super::kept::owner::Owner;
 use super::kept::pump::Pump;
 use super::kept::reader::KeptReader;
 use super::kept::registry::NotKept;
-use super::kept::stream::{CancelReason, KeptRequest, KeptStream, ResumedBy};
+use super::kept::sender::KeptSender;
+use super::kept::stream::{CancelReason, ResumedBy};
 use super::kept::stream_id::parse_event_id;
 use super::kept::waiting::WaitingRequest;
+use super::kept_again::{continued, is_foreign_again, made_elsewhere};
 use super::kept_body::read_body;
 use super::kept_name::{StreamName, first_key, response_key};
 use super::kept_origin::is_foreign;
-use super::kept_resume::{KeptResume, position_of};
+use super::kept_resume::KeptResume;
 use super::rejection::Rejection;
 use super::revocable::RevocableRequest;
 use super::stream_stopper::StreamStopper;
@@ -118,7 +120,13 @@ pub(super) async fn begin(
     let candidates = match &last {
         // Of nobody in particular: an id of the backend can be guessed, and is that of many streams. Ours has that of
         // the stream.
-        Some(_) if owner.is_named || ours.is_some() => service.kept().of_owner(&owner.tag),
+        Some(_) if owner.is_named || ours.is_some() => {
+            // Boxed: keeps the future of other requests small.
+            let elsewhere = Box::pin(made_elsewhere(service, keep, &this, ours.as_deref()));
+            let mut candidates = service.kept().of_owner(&owner.tag);
+            candidates.extend(elsewhere.await?);
+            candidates
+        }
         Some(_) | None => Vec::new(),
     };
     let might_be = candidates
@@ -140,8 +148,15 @@ pub(super) async fn begin(
         body = Some(read.grant);
     }
     if let Some(id) = &last {
-        let made_again = candidates.into_iter().filter(|stream| stream.is_response_to(&this));
-        if let Some((stream, position)) = continued(made_again, id) {
+        let (mut made_again, mut others) = (Vec::new(), Vec::new());
+        for stream in candidates {
+            if !stream.is_response_to(&this) {
+                others.push(stream);
+            } else if let Some(stream) = service.readable(&stream).await? {
+                made_again.push(stream);
+            }
+        }
+        if let Some((stream, position)) = continued(made_again.into_iter(), id) {
             if is_foreign_again((&request, is_tls), &stream, &resume, &owner) {
                 return Err(Rejection::ForeignOrigin);
             }
@@ -149,7 +164,8 @@ pub(super) async fn begin(
             return open.map(Begun::Answer);
         }
         if let Some(id) = ours {
-            let named = service.kept().get(&id);
+            let elsewhere = || others.into_iter().find(|stream| *stream.id == *id);
+            let named = service.kept().get(&id).or_else(elsewhere);
             let named =
                 named.filter(|it| it.request.owner.is(&owner.tag)).ok_or(Rejection::Gone)?;
             if named.may_be_response_to(&this) {
@@ -168,8 +184,16 @@ pub(super) async fn begin(
         SameKey::Replace if is_foreign(view, resume.route, Some(&owner)) => SameKey::Parallel,
         same_key => same_key,
     };
-    let begin = |key: &str| service.kept().begin((&this, key), same_key).ok_or(Rejection::SameKey);
-    let waiting = key.as_deref().map(begin).transpose()?;
+    let begin = |key: &str| {
+        let name = service.kept().name(keep, &this.owner, (&this.method, key));
+        service.kept().begin((name, &this.path), same_key).ok_or(Rejection::SameKey)
+    };
+    let mut waiting = key.as_deref().map(begin).transpose()?;
+    if let (Some(waiting), Some(store)) = (&mut waiting, service.kept().store(keep)) {
+        // Boxed: keeps the future of other requests small.
+        let claimed = Box::pin(service.kept().claim(store, waiting, same_key)).await;
+        claimed.map_err(|_taken| Rejection::SameKey)?;
+    }
     let keeping = Keeping {
         is_listed: keep.methods.contains(&this.method),
         request: this,
@@ -182,34 +206,6 @@ pub(super) async fn begin(
         body,
     };
     Ok(Begun::Forward(request, Some(Box::new(keeping))))
-}
-
-/// The stream of a request that was made before, and where its client is.
-fn continued(
-    mut made_again: impl Iterator<Item = Arc<KeptStream>>,
-    id: &[u8],
-) -> Option<(Arc<KeptStream>, Position)> {
-    made_again.find_map(|stream| {
-        let position = position_of(&stream, id);
-        let is_known = match (&position, stream.log.locate(&position)) {
-            (Position::AfterOwn(_), LogPlace::Unknown) => false,
-            (Position::AfterOwn(_), _) => parse_event_id(id).is_none(),
-            (Position::Start | Position::After(_), _) => true,
-        };
-        is_known.then_some((stream, position))
-    })
-}
-
-/// Whether a page makes a request again that another page has made.
-fn is_foreign_again(
-    (request, is_tls): (&Request<RequestBody>, bool),
-    stream: &KeptStream,
-    resume: &KeptResume<'_>,
-    owner: &Owner,
-) -> bool {
-    let origin = resume.info.origin.as_ref();
-    let is_same = origin.is_some() && origin == stream.request.origin.as_ref();
-    !is_same && is_foreign((&AuthRequest::new(request), is_tls), resume.route, Some(owner))
 }
 
 impl Keeping {
@@ -281,6 +277,7 @@ impl Keeping {
         drop(self.body);
         let new = (self.request, key, head);
         let settings = (keep, self.owner.is_named);
+        let is_claimed = self.waiting.is_some();
         let stream = match streams.add(new, settings, (self.waiting, self.same_key)) {
             Ok(stream) => stream,
             // The backend is told by the end of its request.
@@ -292,6 +289,10 @@ impl Keeping {
                 return Ok(Started::Not(response));
             }
         };
+        if let Some(store) = streams.store(keep) {
+            let sender = KeptSender::new(Arc::clone(&stream), (store, streams), is_claimed);
+            drop(service.pumps().spawn_local(sender.run()));
+        }
         answer::make_kept(response.headers_mut(), &stream, self.has_origin);
         let (head, body) = response.into_parts();
         let cancelled = Arc::downgrade(&stream);

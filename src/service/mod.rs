@@ -27,6 +27,7 @@ mod inspection;
 mod joined;
 mod kept;
 mod kept_address;
+mod kept_again;
 mod kept_body;
 mod kept_detach;
 mod kept_name;
@@ -92,6 +93,7 @@ use tokio_util::task::TaskTracker;
 use self::admission::Admission;
 use self::backend_streams::BackendStreams;
 use self::counted::CountedStream;
+use self::kept::stream::KeptStream;
 use self::recheck::Rechecks;
 use self::rejection::Rejection;
 use self::request_info::RequestInfo;
@@ -252,6 +254,17 @@ impl Service {
 
     fn kept(&self) -> &KeptStreams {
         &self.0.kept
+    }
+
+    /// A kept stream that can be read here: see [`KeptStreams::readable`].
+    ///
+    /// # Errors
+    /// It is one of another gateway, and Redis cannot be asked.
+    async fn readable(
+        &self,
+        stream: &Arc<KeptStream>,
+    ) -> Result<Option<Arc<KeptStream>>, Rejection> {
+        Ok(self.kept().readable(stream, self.shard().write_timeout()).await?)
     }
 
     fn presence(&self) -> &Presence {

@@ -25,6 +25,7 @@ use super::stream_head::stream_response;
 use crate::auth::AuthResponse;
 use crate::proxy::{FailureClass, ProxyError};
 use crate::route::ChannelError;
+use crate::source::kept::KeptAway;
 use crate::source::presence::PresenceAway;
 use crate::source::publishing::NotPublished;
 
@@ -50,6 +51,9 @@ pub(super) enum Rejection {
     NoStream,
     #[error("no memory is left to compare this request with those that were made before")]
     KeptMemory,
+    /// Another gateway may have the stream.
+    #[error("{0}")]
+    KeptAway(#[from] KeptAway),
     #[error("a stream of this name is running")]
     SameKey,
     #[error("the gateway is shutting down")]
@@ -134,6 +138,7 @@ impl Rejection {
             Self::SameKey => "same_key",
             Self::Handover(_) => "handover",
             Self::Host => "host",
+            Self::KeptAway(_) => "kept_away",
             Self::KeptMemory => "kept_memory",
             Self::Length => "length",
             Self::Method(_) => "method",
@@ -184,6 +189,7 @@ impl Rejection {
             Self::OfAuthBackend(response) => response.status,
             Self::CannotVerify(_)
             | Self::Draining
+            | Self::KeptAway(_)
             | Self::KeptMemory
             | Self::Presence(_)
             | Self::SharedAway => StatusCode::SERVICE_UNAVAILABLE,
@@ -220,7 +226,8 @@ impl Rejection {
     fn is_temporary(&self) -> bool {
         match self {
             Self::CannotVerify(_) | Self::PasswordsBusy | Self::SharedAway => true,
-            Self::Draining | Self::Handover(_) | Self::KeptMemory | Self::Panicked => true,
+            Self::Draining | Self::Handover(_) | Self::Panicked => true,
+            Self::KeptAway(_) | Self::KeptMemory => true,
             Self::NewChannels | Self::Rate | Self::Renewal | Self::StreamsOfIdentity(_) => true,
             Self::Upstream(error) => !error.class().is_client_error(),
             _ => false,

@@ -27,6 +27,9 @@ mapping! {
         public: bool => is_public,
         /// Where streams are kept.
         store: KeepStoreFile,
+        /// With `store: redis`: the secret of all gateways, by which each knows whose a stream is. At least 32 bytes,
+        /// plain or after `base64:`.
+        secret: String,
         /// What happens when nobody reads: `continue`, `cancel`, or `cancel_after 30s`.
         when_nobody: String,
         /// What happens to the running streams of the same name, owner and method when another one begins.
@@ -69,6 +72,8 @@ mapping! {
 pub(crate) enum KeepStoreFile {
     /// In this process: they end with it, and other gateways do not know them.
     Memory,
+    /// Also in the Redis of `redis.url`, so that a client continues at any gateway. Needs `secret`.
+    Redis,
 }
 
 /// What happens to the running streams of the same name.

@@ -27,7 +27,7 @@ pub(super) use auth::{
     AuthFile, BasicFile, ForwardAuthFile, JwtFile, SignedUrlFile, StaticTokenFile,
 };
 pub(super) use fleet::FleetFile;
-pub(super) use keep::KeepFile;
+pub(super) use keep::{KeepFile, KeepStoreFile};
 pub(super) use limits::{Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
 pub(super) use listeners::{AdminFile, CertificateFile, ListenerFile, RedisFile, TlsFile};
 pub(super) use log::LogFile;

@@ -6,10 +6,13 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 use ssegate_strict_yaml::{At, Field, KeyLocation, Sets as _, Time, quoted};
 
-use super::resolver::Resolver;
+use super::resolver::{Resolver, SourceOrder};
 use super::routes::methods;
-use crate::config::file::KeepFile;
-use crate::route::{KeepSettings, KeySource, OwnerCredential, ResumeTemplate, WhenNobody};
+use super::secret;
+use crate::config::file::{KeepFile, KeepStoreFile};
+use crate::route::{
+    KeepSettings, KeepStore, KeySource, OwnerCredential, ResumeTemplate, WhenNobody,
+};
 
 /// What no stream may be the response to.
 const NEVER: [Method; 4] = [Method::HEAD, Method::OPTIONS, Method::CONNECT, Method::TRACE];
@@ -48,15 +51,53 @@ impl Resolver<'_> {
             self.note(&location.child("owner"), message);
         }
         let when_nobody = file.when_nobody.written().map(|at| self.parse(&at, when_nobody));
+        let store = self.keep_store((file.store, file.secret), &location);
         let resume_at = self.resume_at(file.resume_at, key.as_deref(), &location);
         Some(Arc::new(KeepSettings {
             methods: if is_there { methods? } else { settings.methods },
             key: key?,
             owner: owner?,
+            store: store?,
             when_nobody: when_nobody.unwrap_or(Some(settings.when_nobody))?,
             resume_at: resume_at?,
             ..settings
         }))
+    }
+
+    fn keep_store(
+        &self,
+        (store, secret): (Field<KeepStoreFile>, Field<String>),
+        keep: &KeyLocation,
+    ) -> Option<KeepStore> {
+        let store = match store {
+            Field::Absent => KeepStoreFile::Memory,
+            field => field.written()?.value,
+        };
+        match store {
+            KeepStoreFile::Memory => {
+                if let Some(location) = secret.location() {
+                    self.note(
+                        location,
+                        "has no effect without store: redis; remove it, or set that",
+                    );
+                }
+                Some(KeepStore::Memory)
+            }
+            KeepStoreFile::Redis => {
+                if self.order == SourceOrder::Bus {
+                    self.note(
+                        &keep.child("store"),
+                        "redis is not supported with embedded://, which no other gateway has; set redis.url to a \
+                         Redis, or use memory",
+                    );
+                }
+                let what = "set the secret by which all gateways know whose a stream is, the same at each, such as \
+                            ${KEEP_SECRET:?openssl rand -base64 32}";
+                let secret = self.required(secret, keep, "secret", what)?;
+                self.has_secret(&secret.location);
+                self.parse(&secret, secret::shared).map(KeepStore::Redis)
+            }
+        }
     }
 
     fn list<T>(

@@ -6,7 +6,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use super::stream::{KeptHead, KeptStream, state_word};
+use super::about::KeptHead;
+use super::stream::{KeptStream, state_word};
 use crate::service::body::ResponseBody;
 use crate::service::stream_head::forbid_buffering;
 

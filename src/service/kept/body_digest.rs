@@ -5,7 +5,7 @@ use std::fmt;
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 
-use super::stream::BodyDigest;
+use super::about::BodyDigest;
 use crate::server::request_body::BodyTap;
 
 /// Hashes what passes, and tells the hash at the end of the body.

@@ -72,9 +72,11 @@ pub(in crate::service) struct LogExtent {
     pub(in crate::service) last: u64,
     /// The first byte that is there.
     pub(in crate::service) start: u64,
-    /// The number of the last event before it.
+    /// The byte behind the last.
+    pub(in crate::service) stop: u64,
+    /// The number of the last event before the first byte.
     pub(in crate::service) before: u64,
-    /// Whether it is in the middle of an event.
+    /// Whether that is in the middle of an event.
     pub(in crate::service) is_torn: bool,
     /// How the stream has ended.
     pub(in crate::service) end: Option<StreamEnd>,

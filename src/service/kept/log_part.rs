@@ -3,8 +3,6 @@
 //! Everything in it is absolute, in bytes and events of the stream: whoever has some of it already takes the rest, and
 //! whoever misses something before it knows how much.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 
 /// How far a log was read in parts.
@@ -47,13 +45,11 @@ impl LogPart {
         let mut text = format!("{offset} {before} {before_end} {}|", u8::from(*is_torn));
         for end in &self.ends {
             // Shorter than where it is in the stream.
-            drop(write!(text, "{} ", end.saturating_sub(*offset)));
+            text.push_str(&format!("{} ", end.saturating_sub(*offset)));
         }
         text.push('|');
         for (number, id) in &self.ids {
-            drop(write!(text, "{number}="));
-            id.iter().for_each(|byte| drop(write!(text, "{byte:02x}")));
-            text.push(' ');
+            text.push_str(&format!("{number}={} ", hex(id)));
         }
         text
     }
@@ -88,10 +84,7 @@ pub(in crate::service) fn unhex(text: &str) -> Option<Vec<u8>> {
 
 /// Bytes as text.
 pub(in crate::service) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        drop(write!(text, "{byte:02x}"));
-        text
-    })
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

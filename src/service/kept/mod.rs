@@ -25,9 +25,15 @@
 //! `Vary: *`; in response to a request of the Model Context Protocol, in which to leave is to cancel; of a client
 //! that is nobody, or sends one of its credentials twice. It passes as on any proxy route.
 
+pub(super) mod about;
 pub(super) mod answer;
 mod backend_ids;
 pub(super) mod body_digest;
+pub(super) mod claim;
+mod copier;
+mod copies;
+mod copying;
+pub(super) mod elsewhere;
 pub(super) mod grant;
 pub(super) mod log;
 mod log_bytes;
@@ -38,6 +44,8 @@ pub(super) mod owner;
 pub(super) mod pump;
 pub(super) mod reader;
 pub(super) mod registry;
+pub(super) mod sender;
+mod sending;
 pub(super) mod stream;
 pub(super) mod stream_id;
 pub(super) mod waiting;

@@ -2,7 +2,7 @@
 //!
 //! The hash has the host and the route in it, and of each credential its name, whether it is there, and its value
 //! behind its length, so that no two sets of credentials have the same. Its key is drawn at the start and never
-//! leaves the process.
+//! leaves the process; or it is the secret of the route, where all gateways are to know whose a stream is.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::rand::SystemRandom;
@@ -11,6 +11,7 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName};
 use ssegate_auth::Identity;
 
+use crate::grip::signature::Secret;
 use crate::route::{KeepSettings, OwnerCredential};
 
 /// The key of the hash. `Debug` does not reveal it.
@@ -39,6 +40,11 @@ impl OwnerKey {
     pub(in crate::service) fn generate() -> Self {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
         Self(key.expect("the system has random numbers"))
+    }
+
+    /// The key that gateways share.
+    pub(in crate::service) fn shared(secret: &Secret) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret.bytes()))
     }
 
     /// The hash of parts, each behind its length.
@@ -103,6 +109,11 @@ impl OwnerKey {
 impl OwnerTag {
     /// The tag of no owner: what is compared where there is nothing to compare with.
     pub(in crate::service) const NOBODY: Self = Self([0; digest::SHA256_OUTPUT_LEN]);
+
+    /// The tag with these bytes.
+    pub(super) fn from_bytes(bytes: [u8; digest::SHA256_OUTPUT_LEN]) -> Self {
+        Self(bytes)
+    }
 
     /// Whether both are the same, in a time that does not tell how much of them is.
     pub(in crate::service) fn is(&self, other: &Self) -> bool {

@@ -4,31 +4,40 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, Method};
 use ssegate_auth::Identity;
-use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::about::{KeptAbout, KeptHead, KeptRequest};
+use super::copies::KeptCopies;
 use super::grant::{KeptGrant, KeptMemory, STEP};
-use super::memory_log::MemoryLog;
 use super::owner::{Owner, OwnerKey, OwnerTag};
-use super::stream::{CancelReason, KeptHead, KeptRequest, KeptStream, LostReason, ResumedBy};
+use super::stream::{CancelReason, KeptHome, KeptStream, LostReason, ResumedBy};
 use super::stream_id::new_id;
 use super::waiting::{WaitingRequest, WaitingRequests};
 use crate::metrics::Metrics;
-use crate::route::{KeepSettings, SameKey};
+use crate::route::{KeepSettings, KeepStore, SameKey};
+use crate::source::SourceLocation;
+use crate::source::kept::{KeptLink, KeptStore};
 
 /// All kept streams. A cheap handle, for all threads; it survives reloads.
 #[derive(Clone)]
-pub struct KeptStreams(Arc<KeptShared>);
+pub struct KeptStreams(pub(super) Arc<KeptShared>);
 
-struct KeptShared {
+pub(super) struct KeptShared {
     key: OwnerKey,
     // With a key of its own.
     hasher: RandomState,
     metrics: Metrics,
+    // What other gateways know, if there is a Redis.
+    pub(super) store: Option<KeptStore>,
+    pub(super) link: Mutex<Option<KeptLink>>,
+    pub(super) copies: KeptCopies,
+    // All that run were broken off.
+    pub(super) stopping: CancellationToken,
     state: Mutex<KeptState>,
 }
 
@@ -66,10 +75,37 @@ impl KeptStreams {
     /// Why streams are cancelled, as the metrics name it.
     pub const CANCELLED_FOR: [&str; 4] = CancelReason::ALL;
 
-    /// No streams yet.
-    pub fn new(metrics: Metrics) -> Self {
-        let (hasher, state) = (RandomState::new(), Mutex::default());
-        Self(Arc::new(KeptShared { key: OwnerKey::generate(), hasher, metrics, state }))
+    /// No streams yet. Where there is a Redis, other gateways can know them.
+    pub fn new(metrics: Metrics, source: &SourceLocation) -> Self {
+        let (store, link) = match source {
+            SourceLocation::Embedded(_) => (None, None),
+            SourceLocation::Redis(_) => {
+                let (store, calls) = KeptStore::new();
+                (Some(store.clone()), Some((store, calls)))
+            }
+        };
+        Self(Arc::new(KeptShared {
+            key: OwnerKey::generate(),
+            hasher: RandomState::new(),
+            metrics,
+            store,
+            link: Mutex::new(link),
+            copies: KeptCopies::default(),
+            stopping: CancellationToken::new(),
+            state: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The key of a route.
+    pub(super) fn key_of(&self, keep: &KeepSettings) -> OwnerKey {
+        match &keep.store {
+            KeepStore::Memory => self.0.key.clone(),
+            KeepStore::Redis(secret) => OwnerKey::shared(secret),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, KeptState> {
@@ -83,7 +119,7 @@ impl KeptStreams {
         keep: &KeepSettings,
         request: (&HeaderMap, Option<&Identity>),
     ) -> Option<Owner> {
-        self.0.key.owner_of(place, keep, request)
+        self.key_of(keep).owner_of(place, keep, request)
     }
 
     /// The stream with this id, whoever owns it.
@@ -103,19 +139,19 @@ impl KeptStreams {
     }
 
     /// The streams of this name, the newest first.
-    pub(in crate::service) fn named(
-        &self,
-        owner: &OwnerTag,
-        method: &Method,
-        key: &str,
-    ) -> Vec<Arc<KeptStream>> {
-        let name = self.name(owner, method, key);
-        self.lock().by_name.get(&name).into_iter().flatten().rev().cloned().collect()
+    pub(in crate::service) fn named(&self, name: &OwnerTag) -> Vec<Arc<KeptStream>> {
+        self.lock().by_name.get(name).into_iter().flatten().rev().cloned().collect()
     }
 
     /// The name of a stream, with its owner (and so host and route) and the method.
-    fn name(&self, owner: &OwnerTag, method: &Method, key: &str) -> OwnerTag {
-        self.0.key.tag([owner.as_bytes(), method.as_str().as_bytes(), key.as_bytes()])
+    pub(in crate::service) fn name(
+        &self,
+        keep: &KeepSettings,
+        owner: &OwnerTag,
+        (method, key): (&Method, &str),
+    ) -> OwnerTag {
+        let parts = [owner.as_bytes(), method.as_str().as_bytes(), key.as_bytes()];
+        self.key_of(keep).tag(parts)
     }
 
     /// Begins a request of a name: from now on it waits for its response. With [`SameKey::Replace`] those that wait or
@@ -123,10 +159,9 @@ impl KeptStreams {
     /// if there are any.
     pub(in crate::service) fn begin(
         &self,
-        (request, key): (&KeptRequest, &str),
+        (name, path): (OwnerTag, &str),
         same_key: SameKey,
     ) -> Option<WaitingRequest> {
-        let name = self.name(&request.owner, &request.method, key);
         let state = self.lock();
         let older = match same_key {
             SameKey::Parallel => Vec::new(),
@@ -139,7 +174,7 @@ impl KeptStreams {
             SameKey::Replace => state.waiting.cancel(&name, None),
             SameKey::Parallel | SameKey::Reject => 0,
         };
-        let waiting = state.waiting.add(name, &request.path);
+        let waiting = state.waiting.add(name, path);
         drop(state);
         self.count_cancelled(cancelled, CancelReason::Replaced);
         older.iter().for_each(|stream| stream.cancel(CancelReason::Replaced));
@@ -147,14 +182,8 @@ impl KeptStreams {
     }
 
     /// Cancels the requests of a name that wait for their response; with `path`, those to it.
-    pub(in crate::service) fn cancel_waiting(
-        &self,
-        owner: &OwnerTag,
-        (method, key): (&Method, &str),
-        path: Option<&str>,
-    ) {
-        let name = self.name(owner, method, key);
-        let cancelled = self.lock().waiting.cancel(&name, path);
+    pub(in crate::service) fn cancel_waiting(&self, name: &OwnerTag, path: Option<&str>) {
+        let cancelled = self.lock().waiting.cancel(name, path);
         self.count_cancelled(cancelled, CancelReason::Deleted);
     }
 
@@ -188,10 +217,12 @@ impl KeptStreams {
         &self,
         (request, key, head): (KeptRequest, Option<Box<str>>, KeptHead),
         (settings, is_named): (&Arc<KeepSettings>, bool),
-        (waiting, same_key): (Option<WaitingRequest>, SameKey),
+        (mut waiting, same_key): (Option<WaitingRequest>, SameKey),
     ) -> Result<Arc<KeptStream>, NotKept> {
         let limits = settings.limits;
-        let name = key.as_deref().map(|key| self.name(&request.owner, &request.method, key));
+        let name =
+            key.as_deref().map(|key| self.name(settings, &request.owner, (&request.method, key)));
+        let id = waiting.as_mut().and_then(WaitingRequest::take_id);
         let mut state = self.lock();
         if waiting.as_ref().is_some_and(|waiting| waiting.cancelled().is_cancelled()) {
             return Err(NotKept::Cancelled);
@@ -218,14 +249,11 @@ impl KeptStreams {
         if !begin() && !state.make_room(&request.scope, begin) {
             return Err(NotKept::Total);
         }
-        let changed = Arc::<Notify>::default();
-        let log = MemoryLog::new(limits.bytes, limits.events, Arc::clone(&changed));
-        let parts = (request, head);
         let stream = KeptStream::new(
-            (new_id(), name),
-            parts,
+            id.unwrap_or_else(new_id),
+            KeptAbout { request, head, name },
             Arc::clone(settings),
-            (log, changed),
+            (KeptHome::Here, milliseconds()),
             (grant, metrics),
         );
         let stream = Arc::new(stream);
@@ -261,6 +289,7 @@ impl KeptStreams {
 
     /// Breaks off all that run: the gateway stops.
     pub(in crate::service) fn lose_all(&self) {
+        self.0.stopping.cancel();
         let streams: Vec<_> = self.lock().streams.values().cloned().collect();
         streams.iter().for_each(|stream| stream.lose(LostReason::Drained));
     }
@@ -340,6 +369,12 @@ impl KeptState {
             }
         }
     }
+}
+
+/// The time, in milliseconds since 1970.
+pub(super) fn milliseconds() -> u64 {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl fmt::Debug for KeptStreams {

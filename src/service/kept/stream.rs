@@ -4,72 +4,16 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::about::{KeptAbout, KeptHead, KeptRequest};
 use super::grant::KeptGrant;
 use super::log::StreamEnd;
 use super::memory_log::MemoryLog;
 use super::owner::OwnerTag;
 use crate::metrics::Metrics;
 use crate::route::{KeepSettings, WhenNobody};
-
-/// About what a stream takes beside its log.
-const BASE_COST: usize = 2 << 10;
-/// About what a header field takes beside its text.
-const FIELD_COST: usize = 32;
-
-/// The SHA-256 hash of a request's body, once all of it has come.
-pub(in crate::service) type BodyDigest = Arc<OnceLock<[u8; 32]>>;
-
-/// The request to which a stream is the response.
-#[derive(Clone, Debug)]
-pub(in crate::service) struct KeptRequest {
-    /// The route: see [`Route::scope`](crate::route::Route::scope).
-    pub(in crate::service) scope: Arc<str>,
-    pub(in crate::service) owner: OwnerTag,
-    pub(in crate::service) method: Method,
-    /// Its path.
-    pub(in crate::service) path: Box<str>,
-    /// Its query, without the id of a last event.
-    pub(in crate::service) query: Box<str>,
-    pub(in crate::service) body: BodyDigest,
-    /// The page that made it.
-    pub(in crate::service) origin: Option<HeaderValue>,
-}
-
-impl KeptRequest {
-    /// Whether both are the same request; `None`: but for a body of which the end is not known.
-    fn is_same(&self, other: &Self) -> Option<bool> {
-        let is_same = self.owner.is(&other.owner)
-            && self.scope == other.scope
-            && self.method == other.method
-            && self.path == other.path
-            && self.query == other.query;
-        if !is_same {
-            return Some(false);
-        }
-        Some(self.body.get()? == other.body.get()?)
-    }
-}
-
-/// The header fields of a response that later readers get.
-#[derive(Clone, Debug, Default)]
-pub(in crate::service) struct KeptHead {
-    pub(in crate::service) headers: HeaderMap,
-    /// Those of the CORS protocol, for pages of the same origin as the first.
-    pub(in crate::service) cors: HeaderMap,
-}
-
-impl KeptHead {
-    /// About what a stream with this header takes beside its log, in bytes.
-    pub(super) fn memory(&self) -> usize {
-        let fields = self.headers.iter().chain(&self.cors);
-        let bytes = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_COST);
-        BASE_COST + bytes.sum::<usize>()
-    }
-}
 
 /// How a client came back, as the metrics name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +73,10 @@ pub(in crate::service) enum LostReason {
     Backend,
     Age,
     Drained,
+    /// Another gateway has taken this one for dead, and told its readers.
+    Fenced,
+    /// Of a copy: Redis is away, or the gateway that pumps it has died.
+    Elsewhere,
 }
 
 impl LostReason {
@@ -137,6 +85,8 @@ impl LostReason {
             Self::Backend => "backend",
             Self::Age => "age",
             Self::Drained => "drained",
+            Self::Fenced => "fenced",
+            Self::Elsewhere => "elsewhere",
         }
     }
 }
@@ -148,6 +98,16 @@ struct KeptReaders {
     // Since when nobody does.
     nobody_since: Option<Instant>,
     had_one: bool,
+    // One of them stands for all that read it at other gateways.
+    has_elsewhere: bool,
+}
+
+/// At which gateway a stream is pumped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum KeptHome {
+    Here,
+    /// At another one: this is a copy of what Redis has, or only what is known of it.
+    Elsewhere,
 }
 
 /// One kept stream.
@@ -159,6 +119,9 @@ pub(in crate::service) struct KeptStream {
     pub(in crate::service) head: KeptHead,
     pub(in crate::service) settings: Arc<KeepSettings>,
     pub(in crate::service) log: MemoryLog,
+    /// When it began, in milliseconds since 1970.
+    pub(in crate::service) began_at: u64,
+    pub(in crate::service) home: KeptHome,
     began: Instant,
     grant: Mutex<KeptGrant>,
     head_bytes: usize,
@@ -171,17 +134,23 @@ pub(in crate::service) struct KeptStream {
 }
 
 impl KeptStream {
-    /// A stream that begins now. `changed` is told when a reader moves for which its log waits, too.
+    /// A stream that begins now, or began then elsewhere. `changed` is told when a reader moves for which its log waits, too.
     pub(in crate::service) fn new(
-        (id, name): (Box<str>, Option<OwnerTag>),
-        (request, head): (KeptRequest, KeptHead),
+        id: Box<str>,
+        KeptAbout { request, head, name }: KeptAbout,
         settings: Arc<KeepSettings>,
-        (log, changed): (MemoryLog, Arc<Notify>),
+        (home, began_at): (KeptHome, u64),
         (grant, metrics): (KeptGrant, Metrics),
     ) -> Self {
         let head_bytes = head.memory();
         let began = Instant::now();
-        metrics.kept_state(None, Some(state_word(None)));
+        match home {
+            KeptHome::Here => metrics.kept_state(None, Some(state_word(None))),
+            KeptHome::Elsewhere => metrics.kept_copies(1),
+        }
+        let changed = Arc::<Notify>::default();
+        let limits = settings.limits;
+        let log = MemoryLog::new(limits.bytes, limits.events, Arc::clone(&changed));
         Self {
             id,
             name,
@@ -189,6 +158,8 @@ impl KeptStream {
             head,
             settings,
             log,
+            began_at,
+            home,
             began,
             grant: Mutex::new(grant),
             head_bytes,
@@ -196,6 +167,7 @@ impl KeptStream {
                 count: 0,
                 nobody_since: Some(began),
                 had_one: false,
+                has_elsewhere: false,
             }),
             changed,
             metrics,
@@ -238,9 +210,35 @@ impl KeptStream {
         readers.count += 1;
         let since = readers.nobody_since.take().filter(|_| readers.had_one);
         readers.had_one = true;
+        drop(readers);
         if let Some(since) = since {
             self.metrics.kept_unread(since.elapsed());
         }
+        self.changed.notify_one();
+    }
+
+    /// Whether somebody reads it at other gateways.
+    pub(in crate::service) fn set_read_elsewhere(&self, is_read: bool) {
+        let mut readers = self.lock_readers();
+        if std::mem::replace(&mut readers.has_elsewhere, is_read) == is_read {
+            return;
+        }
+        drop(readers);
+        match is_read {
+            true => self.reader_came(),
+            false => self.reader_left(),
+        }
+    }
+
+    /// What describes it.
+    pub(super) fn about(&self) -> KeptAbout {
+        let (request, head) = (self.request.clone(), self.head.clone());
+        KeptAbout { request, head, name: self.name }
+    }
+
+    /// Whether its events have ids of ours; `None`: that is not known yet.
+    pub(super) fn numbers_events(&self) -> Option<bool> {
+        self.is_numbered.get().copied()
     }
 
     /// One has left.
@@ -312,7 +310,9 @@ impl KeptStream {
         if !self.log.end(end) {
             return false;
         }
-        self.metrics.kept_state(Some(state_word(None)), Some(state_word(Some(end))));
+        if self.home == KeptHome::Here {
+            self.metrics.kept_state(Some(state_word(None)), Some(state_word(Some(end))));
+        }
         self.changed.notify_one();
         true
     }
@@ -340,7 +340,12 @@ pub(in crate::service) fn state_word(end: Option<StreamEnd>) -> &'static str {
 
 impl Drop for KeptStream {
     fn drop(&mut self) {
-        self.metrics.kept_state(Some(state_word(self.log.extent().end)), None);
+        match self.home {
+            KeptHome::Here => {
+                self.metrics.kept_state(Some(state_word(self.log.extent().end)), None);
+            }
+            KeptHome::Elsewhere => self.metrics.kept_copies(-1),
+        }
     }
 }
 

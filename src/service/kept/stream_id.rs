@@ -20,13 +20,16 @@ pub(in crate::service) fn new_id() -> Box<str> {
     id.into()
 }
 
+/// Whether this may be the id of a stream.
+pub(super) fn is_stream_id(id: &str) -> bool {
+    id.len() == ID_LENGTH && id.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'))
+}
+
 /// The id of an event of ours: the stream's, and the number of the event.
 pub(in crate::service) fn parse_event_id(id: &[u8]) -> Option<(&str, u64)> {
     let (stream, number) = str::from_utf8(id).ok()?.rsplit_once('-')?;
-    let is_stream = stream.len() == ID_LENGTH
-        && stream.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'));
     let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    (is_stream && is_number).then_some(())?;
+    (is_stream_id(stream) && is_number).then_some(())?;
     Some((stream, number.parse().ok()?))
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use super::claim::NameClaim;
 use super::owner::OwnerTag;
 
 /// Those that wait. A cheap handle, for all threads. Its lock is short, and no other is taken in it.
@@ -34,6 +35,8 @@ pub(in crate::service) struct WaitingRequest {
     name: OwnerTag,
     number: u64,
     cancelled: CancellationToken,
+    // What other gateways know of it.
+    claim: Option<NameClaim>,
 }
 
 impl WaitingRequests {
@@ -48,7 +51,7 @@ impl WaitingRequests {
         let (number, cancelled) = (places.count, CancellationToken::new());
         let place = WaitingPlace { number, path: path.into(), cancelled: cancelled.clone() };
         places.by_name.entry(name).or_default().push(place);
-        WaitingRequest { all: self.clone(), name, number, cancelled }
+        WaitingRequest { all: self.clone(), name, number, cancelled, claim: None }
     }
 
     /// Whether one of this name waits.
@@ -70,6 +73,21 @@ impl WaitingRequests {
 }
 
 impl WaitingRequest {
+    /// Its name, with its owner and method.
+    pub(super) fn name(&self) -> OwnerTag {
+        self.name
+    }
+
+    /// Other gateways know of it from now on.
+    pub(super) fn set_claim(&mut self, claim: NameClaim) {
+        self.claim = Some(claim);
+    }
+
+    /// The id under which other gateways know of it: its stream begins.
+    pub(super) fn take_id(&mut self) -> Option<Box<str>> {
+        self.claim.take().map(NameClaim::take)
+    }
+
     /// Tells whether it is cancelled, and when it is.
     pub(in crate::service) fn cancelled(&self) -> &CancellationToken {
         &self.cancelled

@@ -18,7 +18,7 @@ pub use record::{
     AppendOutcome, AppendRecord, BeginRecord, IndexEntry, IndexOutcome, IndexStep, ReadRecord,
     StoredPart, StoredStream,
 };
-pub(crate) use store::KeptCall;
 pub use store::{KeptAway, KeptStore};
+pub(crate) use store::{KeptCall, KeptLink};
 pub(crate) use trial::{trial, trial_fault};
 pub use watch::KeptWatch;

@@ -34,6 +34,9 @@ pub enum KeptAway {
 /// What becomes of a call.
 type KeptReply = Result<Value, KeptAway>;
 
+/// A store, and the calls that it makes, for the task that makes them.
+pub(crate) type KeptLink = (KeptStore, mpsc::Receiver<KeptCall>);
+
 /// One call of a script, for the task that makes it.
 #[derive(Debug)]
 pub(crate) struct KeptCall {
@@ -64,7 +67,7 @@ pub struct KeptStore {
 
 impl KeptStore {
     /// A store, and the calls that it makes.
-    pub(crate) fn new() -> (Self, mpsc::Receiver<KeptCall>) {
+    pub(crate) fn new() -> KeptLink {
         let (calls, received) = mpsc::channel(MAX_WAITING);
         let gateway: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
         (Self { calls, watches: KeptWatches::default(), gateway: gateway.into() }, received)

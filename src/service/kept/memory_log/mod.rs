@@ -115,7 +115,14 @@ impl MemoryLog {
         let state = self.lock();
         let last = state.last();
         let LogState { before, is_torn, ended: end, .. } = *state;
-        LogExtent { last, start: state.bytes.start(), before, is_torn, end }
+        LogExtent {
+            last,
+            start: state.bytes.start(),
+            stop: state.bytes.end(),
+            before,
+            is_torn,
+            end,
+        }
     }
 
     /// The memory that it takes, in bytes.

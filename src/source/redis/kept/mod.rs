@@ -24,7 +24,7 @@ use super::retry::{FailureLog, backoff};
 use super::server::RedisServer;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::source::kept::{KeptAway, KeptCall, KeptStore};
+use crate::source::kept::{KeptAway, KeptCall, KeptLink, KeptStore};
 use crate::source::redis::script::is_unknown;
 
 /// The longest string in a reply: what describes a stream, or one entry.
@@ -57,7 +57,7 @@ struct KeptInFlight {
 impl RedisKept {
     pub(crate) fn new(
         server: RedisServer,
-        (store, calls): (KeptStore, mpsc::Receiver<KeptCall>),
+        (store, calls): KeptLink,
         health: Health,
         metrics: Metrics,
     ) -> Self {

@@ -1,0 +1,138 @@
+//! The name of a request that waits for its response, as other gateways know it: which of several was first, and what
+//! stops or replaces it.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::owner::OwnerTag;
+use super::registry::{KeptStreams, milliseconds};
+use super::stream::CancelReason;
+use super::stream_id::new_id;
+use super::waiting::WaitingRequest;
+use crate::route::SameKey;
+use crate::source::kept::{IndexOutcome, IndexStep, KeptAway, KeptStore};
+
+/// How long a name is taken by a gateway of which nothing was heard.
+pub(super) const NAME_LEASE: Duration = Duration::from_secs(30);
+/// How often it is said again.
+pub(super) const NAME_RENEWAL: Duration = Duration::from_secs(10);
+/// How long a request waits for Redis, which is away: then what other gateways have does not count.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+/// A stream that has just ended may count for a moment yet.
+const MOMENT: Duration = Duration::from_millis(150);
+
+/// What other gateways know of a request that waits, until this is dropped.
+#[derive(Debug)]
+pub(super) struct NameClaim {
+    id: Box<str>,
+    // Told that the stream has begun; dropped: it will not.
+    begins: oneshot::Sender<()>,
+}
+
+/// A stream of the same name runs at another gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) struct NameTaken;
+
+impl NameClaim {
+    /// The stream begins: it keeps the name from now on.
+    pub(super) fn take(self) -> Box<str> {
+        self.begins.send(()).ok();
+        self.id
+    }
+}
+
+impl KeptStreams {
+    /// Says to other gateways that a request of a name waits. With [`SameKey::Replace`] those that wait or run there are
+    /// told to stop before this returns. While Redis is away only this gateway's count.
+    ///
+    /// # Errors
+    /// With [`SameKey::Reject`] there are others.
+    pub(in crate::service) async fn claim(
+        &self,
+        store: &KeptStore,
+        waiting: &mut WaitingRequest,
+        same_key: SameKey,
+    ) -> Result<(), NameTaken> {
+        let (id, began, tag) = (new_id(), milliseconds(), index_tag(&waiting.name()));
+        match same_key {
+            SameKey::Parallel => {}
+            SameKey::Replace | SameKey::Reject => {
+                match timeout(MAX_WAIT, claim_name(store, &tag, (&id, began), same_key)).await {
+                    Ok(Ok(true)) => {}
+                    Ok(Ok(false)) => return Err(NameTaken),
+                    Ok(Err(KeptAway::Away | KeptAway::Refused)) | Err(_) => {
+                        self.metrics().kept_unclaimed()
+                    }
+                }
+            }
+        }
+        let (begins, has_begun) = oneshot::channel();
+        let holding = hold(store.clone(), tag, (id.clone(), began), waiting.cancelled().clone());
+        let (store, tag) = (store.clone(), index_tag(&waiting.name()));
+        waiting.set_claim(NameClaim { id: id.clone(), begins });
+        drop(tokio::task::spawn_local(async move {
+            tokio::select! {
+                begun = has_begun => if begun.is_err() {
+                    drop(store.index(&tag, (&id, began), IndexStep::Remove).await);
+                },
+                () = holding => {}
+            }
+        }));
+        Ok(())
+    }
+}
+
+/// Takes a name. Returns whether that is possible: those that are replaced are told so first.
+pub(super) async fn claim_name(
+    store: &KeptStore,
+    tag: &str,
+    stream: (&str, u64),
+    same_key: SameKey,
+) -> Result<bool, KeptAway> {
+    let word = match same_key {
+        SameKey::Parallel => "parallel",
+        SameKey::Replace => "replace",
+        SameKey::Reject => "reject",
+    };
+    let step = IndexStep::Claim(word, NAME_LEASE);
+    let mut claimed = store.index(tag, stream, step).await?;
+    if claimed == IndexOutcome::Refused {
+        sleep(MOMENT).await;
+        claimed = store.index(tag, stream, step).await?;
+    }
+    let IndexOutcome::Others(others) = claimed else { return Ok(false) };
+    if same_key == SameKey::Replace {
+        for other in others.iter().filter(|other| other.runs) {
+            store.stop(&other.id, CancelReason::Replaced.as_str(), &other.gateway).await?;
+        }
+    }
+    Ok(true)
+}
+
+/// The index of a name.
+pub(super) fn index_tag(name: &OwnerTag) -> String {
+    super::log_part::hex(name.as_bytes())
+}
+
+/// Keeps a name, until another gateway says that the request is to stop.
+async fn hold(
+    store: KeptStore,
+    tag: String,
+    (id, began): (Box<str>, u64),
+    cancelled: CancellationToken,
+) {
+    let watch = store.watch(&id);
+    loop {
+        drop(store.index(&tag, (&id, began), IndexStep::Keep(NAME_LEASE)).await);
+        tokio::select! {
+            () = watch.news() => {}
+            () = sleep(NAME_RENEWAL) => {}
+        }
+        if watch.stop().is_some() {
+            cancelled.cancel();
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Follows a stream that another gateway pumps: reads what Redis has of it into a copy, from which clients are served as
+//! from any log.
+//!
+//! It is told when there is more, and looks each second also without that. A stream whose gateway has died is found so,
+//! and its end is told to each reader.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::copies::CopyState;
+use super::copying::{CopyRule, CopyStep, PAGE};
+use super::log::StreamEnd;
+use super::log_part::LogPart;
+use super::registry::KeptStreams;
+use super::stream::{KeptStream, LostReason};
+use crate::source::kept::{KeptAway, KeptStore, KeptWatch, ReadRecord, StoredStream};
+
+/// How often it is looked for more, also without being told.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long it is waited for a Redis that is away, or has lost the stream.
+const RETRY: Duration = Duration::from_millis(500);
+/// How long a copy is kept that nobody reads.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Copies a stream.
+pub(super) struct KeptCopier {
+    stream: Arc<KeptStream>,
+    streams: KeptStreams,
+    store: KeptStore,
+    watch: KeptWatch,
+    rule: CopyRule,
+    state: watch::Sender<CopyState>,
+    // For how long a reader is waited for that does not read.
+    patience: Duration,
+}
+
+impl KeptCopier {
+    pub(super) fn new(
+        stream: Arc<KeptStream>,
+        (store, streams): (&KeptStore, &KeptStreams),
+        state: watch::Sender<CopyState>,
+        patience: Duration,
+    ) -> Self {
+        let (store, streams, watch) = (store.clone(), streams.clone(), store.watch(&stream.id));
+        Self { stream, streams, store, watch, rule: CopyRule::default(), state, patience }
+    }
+
+    /// Copies until nobody reads it any more.
+    pub(super) async fn run(mut self) {
+        let mut used_at = Instant::now();
+        loop {
+            if self.stream.is_ended() {
+                self.pause(LINGER, false).await;
+            } else {
+                self.make_room().await;
+                match self.read().await {
+                    Some(pause) => self.pause(pause, true).await,
+                    None => tokio::task::yield_now().await,
+                }
+            }
+            let is_loading = *self.state.borrow() == CopyState::Loading;
+            if self.stream.has_readers() || is_loading {
+                used_at = Instant::now();
+            } else if used_at.elapsed() >= LINGER && self.streams.copies().retire(&self.stream) {
+                return;
+            }
+        }
+    }
+
+    async fn pause(&self, pause: Duration, heeds_news: bool) {
+        tokio::select! {
+            () = self.watch.news(), if heeds_news => {}
+            // A reader has come or gone.
+            () = self.stream.changed() => {}
+            () = sleep(pause) => {}
+        }
+    }
+
+    /// Waits for a reader that would lose events.
+    async fn make_room(&self) {
+        while let Some(until) = self.streams.bound(&self.stream, self.patience) {
+            tokio::select! {
+                () = self.stream.changed() => {}
+                () = sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// Reads on. Returns how long to wait then.
+    async fn read(&mut self) -> Option<Duration> {
+        let (epoch, after) = self.rule.known();
+        let record = ReadRecord {
+            id: &self.stream.id,
+            epoch,
+            after,
+            count: PAGE,
+            follows: self.stream.has_readers(),
+            wants_about: false,
+        };
+        let read = self.store.read(&record).await;
+        if let Ok(Some(stored)) = &read {
+            self.take(stored);
+        }
+        let step =
+            self.rule.take(read.as_ref().map(Option::as_ref).map_err(|away| *away), Instant::now());
+        let is_loading = *self.state.borrow() == CopyState::Loading;
+        match step {
+            CopyStep::More => return None,
+            CopyStep::Retry | CopyStep::GiveUp if is_loading => {
+                let state = read.map_or_else(CopyState::Failed, |_none| CopyState::Gone);
+                self.give_up(state);
+            }
+            CopyStep::GiveUp => self.give_up(CopyState::Failed(KeptAway::Away)),
+            CopyStep::Retry => return Some(RETRY),
+            CopyStep::Wait => {}
+            CopyStep::End(end) => {
+                self.stream.log.end(end);
+            }
+        }
+        if is_loading {
+            self.state.send_if_modified(|state| {
+                let was_loading = *state == CopyState::Loading;
+                if was_loading {
+                    *state = CopyState::Loaded;
+                }
+                was_loading
+            });
+        }
+        Some(LOOK)
+    }
+
+    fn take(&self, stored: &StoredStream) {
+        if let Some(is_numbered) = stored.is_numbered {
+            self.stream.set_numbered(is_numbered);
+        }
+        for entry in &stored.parts {
+            // What cannot be read is missing.
+            let Some(part) = LogPart::parse(&entry.at, entry.bytes.clone()) else { continue };
+            let is_missing = self.stream.log.take_part(&part);
+            if is_missing && stored.is_numbered != Some(true) {
+                self.stream.log.forget_ids();
+            }
+        }
+    }
+
+    /// Whoever comes from now on gets another copy.
+    fn give_up(&self, state: CopyState) {
+        self.state.send_replace(state);
+        self.streams.copies().remove(&self.stream);
+        self.stream.lose(LostReason::Elsewhere);
+    }
+}
+
+impl Drop for KeptCopier {
+    fn drop(&mut self) {
+        self.streams.copies().remove(&self.stream);
+        // Its thread ends.
+        self.stream.log.end(StreamEnd::Lost);
+    }
+}

@@ -1,0 +1,68 @@
+//! The copies of other gateways' streams that are read here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::stream::KeptStream;
+use crate::source::kept::KeptAway;
+
+/// Whether a copy has all that Redis has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CopyState {
+    Loading,
+    Loaded,
+    /// It will not be.
+    Failed(KeptAway),
+    /// There is no such stream any more.
+    Gone,
+}
+
+/// The copies, by the ids of their streams.
+#[derive(Debug, Default)]
+pub(super) struct KeptCopies(Mutex<HashMap<Box<str>, KeptCopy>>);
+
+/// A copy that is read, or was a moment ago.
+#[derive(Clone, Debug)]
+pub(super) struct KeptCopy {
+    pub(super) stream: Arc<KeptStream>,
+    pub(super) state: watch::Receiver<CopyState>,
+}
+
+impl KeptCopies {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, KeptCopy>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The copy of this stream.
+    pub(super) fn get(&self, id: &str) -> Option<KeptCopy> {
+        self.lock().get(id).cloned()
+    }
+
+    /// The copy of this stream; where there is none, what `make` makes.
+    pub(super) fn get_or(&self, id: &str, make: impl FnOnce() -> KeptCopy) -> KeptCopy {
+        self.lock().entry(id.into()).or_insert_with(make).clone()
+    }
+
+    /// Forgets a copy that nobody has but these and its copier. Returns whether that is so.
+    pub(super) fn retire(&self, stream: &Arc<KeptStream>) -> bool {
+        let mut copies = self.lock();
+        let is_it = copies.get(&stream.id).is_some_and(|copy| Arc::ptr_eq(&copy.stream, stream));
+        // Whoever gets it from here is counted.
+        let is_unused = Arc::strong_count(stream) <= 1 + usize::from(is_it);
+        if is_unused && is_it {
+            copies.remove(&stream.id);
+        }
+        is_unused
+    }
+
+    /// Forgets a copy.
+    pub(super) fn remove(&self, stream: &Arc<KeptStream>) {
+        let mut copies = self.lock();
+        let is_it = |copy: &KeptCopy| Arc::ptr_eq(&copy.stream, stream);
+        if copies.get(&stream.id).is_some_and(is_it) {
+            copies.remove(&stream.id);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What follows for a copy of a stream from what Redis says. Pure: time is passed in.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::log::StreamEnd;
+use crate::source::kept::{KeptAway, StoredStream};
+
+/// Entries that are read at once, at most.
+pub(super) const PAGE: usize = 64;
+/// How long readers wait for a Redis that is away, or has lost the stream.
+const MAX_AWAY: Duration = Duration::from_secs(10);
+
+/// How far a copy is.
+#[derive(Debug, Default)]
+pub(super) struct CopyRule {
+    epoch: String,
+    after: u64,
+    failing_since: Option<Instant>,
+}
+
+/// What is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CopyStep {
+    /// There is more to read at once.
+    More,
+    /// There is nothing more yet.
+    Wait,
+    /// There is nothing now, and it is not known why: again in a moment.
+    Retry,
+    /// The stream has ended so, and all is read.
+    End(StreamEnd),
+    /// Nobody knows what has become of it.
+    GiveUp,
+}
+
+impl CopyRule {
+    /// The epoch and the last entry that are known.
+    pub(super) fn known(&self) -> (&str, u64) {
+        (&self.epoch, self.after)
+    }
+
+    /// Redis has said this.
+    pub(super) fn take(
+        &mut self,
+        read: Result<Option<&StoredStream>, KeptAway>,
+        now: Instant,
+    ) -> CopyStep {
+        let Ok(Some(stored)) = read else {
+            // It may be begun anew, after Redis has lost it.
+            let since = *self.failing_since.get_or_insert(now);
+            return if now >= since + MAX_AWAY { CopyStep::GiveUp } else { CopyStep::Retry };
+        };
+        self.failing_since = None;
+        if self.epoch != stored.epoch {
+            (self.epoch, self.after) = (stored.epoch.clone(), 0);
+        }
+        if let Some(last) = stored.parts.last() {
+            self.after = last.seq;
+        }
+        if stored.parts.len() >= PAGE {
+            return CopyStep::More;
+        }
+        match stored_end(&stored.state) {
+            None => CopyStep::Wait,
+            Some(end) => CopyStep::End(end),
+        }
+    }
+}
+
+/// How a stream has ended; `None`: it runs.
+pub(super) fn stored_end(state: &str) -> Option<StreamEnd> {
+    match state {
+        "running" => None,
+        "ended" => Some(StreamEnd::Complete),
+        "cancelled" => Some(StreamEnd::Cancelled),
+        // Also what a later version may say.
+        _ => Some(StreamEnd::Lost),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tokio::time::Instant;
+
+    use super::{CopyRule, CopyStep, MAX_AWAY, PAGE};
+    use crate::service::kept::log::StreamEnd;
+    use crate::source::kept::{KeptAway, StoredPart, StoredStream};
+
+    fn stored(state: &str, epoch: &str, seqs: std::ops::RangeInclusive<u64>) -> StoredStream {
+        let part = |seq| StoredPart { seq, at: Bytes::new(), bytes: Bytes::new() };
+        StoredStream {
+            state: state.into(),
+            epoch: epoch.into(),
+            last: 0,
+            digest: String::new(),
+            is_numbered: None,
+            began: 0,
+            gateway: String::new(),
+            about: Bytes::new(),
+            parts: seqs.map(part).collect(),
+        }
+    }
+
+    #[test]
+    fn a_copy_reads_on_and_ends_when_all_is_read() {
+        let (mut rule, now) = (CopyRule::default(), Instant::now());
+        let mut take = |stored: &StoredStream| {
+            let step = rule.take(Ok(Some(stored)), now);
+            (step, rule.known().1)
+        };
+        let page = PAGE as u64;
+        assert_eq!(take(&stored("ended", "e", 1..=page)), (CopyStep::More, page));
+        assert_eq!(take(&stored("running", "e", 65..=70)), (CopyStep::Wait, 70));
+        let none = std::ops::RangeInclusive::new(1, 0);
+        assert_eq!(take(&stored("running", "e", none.clone())), (CopyStep::Wait, 70));
+        // Begun anew: the entries have other numbers.
+        assert_eq!(take(&stored("running", "f", 1..=2)), (CopyStep::Wait, 2));
+        for (state, end) in [
+            ("ended", StreamEnd::Complete),
+            ("cancelled", StreamEnd::Cancelled),
+            ("lost", StreamEnd::Lost),
+            ("else", StreamEnd::Lost),
+        ] {
+            assert_eq!(take(&stored(state, "f", none.clone())), (CopyStep::End(end), 2));
+        }
+    }
+
+    #[test]
+    fn readers_do_not_wait_for_ever_for_what_is_away() {
+        let (mut rule, now) = (CopyRule::default(), Instant::now());
+        let moment = Duration::from_millis(1);
+        assert_eq!(rule.take(Err(KeptAway::Away), now), CopyStep::Retry);
+        assert_eq!(rule.take(Ok(None), now + MAX_AWAY - moment), CopyStep::Retry);
+        let back = stored("running", "e", 1..=1);
+        assert_eq!(rule.take(Ok(Some(&back)), now + MAX_AWAY - moment), CopyStep::Wait);
+        assert_eq!(rule.take(Ok(None), now + MAX_AWAY), CopyStep::Retry);
+        assert_eq!(rule.take(Err(KeptAway::Refused), now + 2 * MAX_AWAY), CopyStep::GiveUp);
+    }
+}

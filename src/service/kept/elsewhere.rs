@@ -1,0 +1,224 @@
+//! Streams that other gateways pump, as clients of this one come to them.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::about::{KeptAbout, KeptRequest};
+use super::claim::index_tag;
+use super::copier::KeptCopier;
+use super::copies::{CopyState, KeptCopies, KeptCopy};
+use super::copying::stored_end;
+use super::owner::OwnerTag;
+use super::registry::KeptStreams;
+use super::stream::{CancelReason, KeptHome, KeptStream};
+use super::stream_id::is_stream_id;
+use crate::route::{KeepSettings, KeepStore};
+use crate::source::kept::{
+    IndexEntry, IndexOutcome, IndexStep, KeptAway, KeptLink, KeptStore, ReadRecord,
+};
+
+/// Streams of one name that are looked at, the newest ones.
+const MAX_LOOKED_AT: usize = 20;
+
+impl KeptStreams {
+    /// What makes the calls of the store needs, if there is a Redis: the first time.
+    pub(crate) fn link(&self) -> Option<KeptLink> {
+        self.0.link.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What other gateways know of the streams of a route, if they are to.
+    pub(in crate::service) fn store(&self, keep: &KeepSettings) -> Option<&KeptStore> {
+        self.0.store.as_ref().filter(|_| keep.store != KeepStore::Memory)
+    }
+
+    /// The same, of any route.
+    pub(super) fn any_store(&self) -> Option<&KeptStore> {
+        self.0.store.as_ref()
+    }
+
+    pub(super) fn copies(&self) -> &KeptCopies {
+        &self.0.copies
+    }
+
+    /// Completes when all that run are broken off.
+    pub(super) fn stopping(&self) -> &CancellationToken {
+        &self.0.stopping
+    }
+
+    /// What is known of a stream that another gateway pumps: it cannot be read yet. `settings` are those of its route,
+    /// by its [`scope`](crate::route::Route::scope). `None`: there is none.
+    ///
+    /// # Errors
+    /// Redis cannot be asked.
+    pub(in crate::service) async fn look(
+        &self,
+        id: &str,
+        settings: impl Fn(&str) -> Option<Arc<KeepSettings>>,
+    ) -> Result<Option<Arc<KeptStream>>, KeptAway> {
+        let Some(store) = self.any_store().filter(|_| is_stream_id(id)) else { return Ok(None) };
+        if let Some(copy) = self.copies().get(id) {
+            return Ok(Some(copy.stream));
+        }
+        let (count, follows, wants_about) = (0, false, true);
+        let record = ReadRecord { id, epoch: "", after: 0, count, follows, wants_about };
+        let Some(stored) = store.read(&record).await? else { return Ok(None) };
+        let about = KeptAbout::parse(&stored.about, &stored.digest);
+        let found = about.and_then(|about| Some((settings(&about.request.scope)?, about)));
+        let Some((settings, about)) = found.filter(|(keep, _)| self.store(keep).is_some()) else {
+            return Ok(None);
+        };
+        let stream = self.stream_elsewhere((id, about), &settings, stored.began);
+        stream.log.set_last(stored.last);
+        if let Some(is_numbered) = stored.is_numbered {
+            stream.set_numbered(is_numbered);
+        }
+        if let Some(end) = stored_end(&stored.state) {
+            stream.log.end(end);
+        }
+        Ok(Some(stream))
+    }
+
+    fn stream_elsewhere(
+        &self,
+        (id, about): (&str, KeptAbout),
+        settings: &Arc<KeepSettings>,
+        began: u64,
+    ) -> Arc<KeptStream> {
+        let grant = self.grant(&about.request.scope);
+        let home = (KeptHome::Elsewhere, began);
+        let parts = (grant, self.metrics().clone());
+        Arc::new(KeptStream::new(id.into(), about, Arc::clone(settings), home, parts))
+    }
+
+    /// A stream that can be read here: that of another gateway is copied, which takes until this has what Redis has.
+    /// `None`: it is not there any more. `patience` is as for [`bound`](Self::bound).
+    ///
+    /// # Errors
+    /// Redis cannot be asked.
+    pub(in crate::service) async fn readable(
+        &self,
+        stream: &Arc<KeptStream>,
+        patience: Duration,
+    ) -> Result<Option<Arc<KeptStream>>, KeptAway> {
+        let store = self.store(&stream.settings).filter(|_| stream.home == KeptHome::Elsewhere);
+        let Some(store) = store else { return Ok(Some(Arc::clone(stream))) };
+        let make = || self.copy(stream, store, patience);
+        let KeptCopy { stream, mut state } = self.copies().get_or(&stream.id, make);
+        let loaded = state.wait_for(|state| *state != CopyState::Loading).await;
+        match loaded.map(|state| *state) {
+            Ok(CopyState::Loaded) => Ok(Some(stream)),
+            Ok(CopyState::Gone) => Ok(None),
+            Ok(CopyState::Failed(away)) => Err(away),
+            Ok(CopyState::Loading) | Err(_) => Err(KeptAway::Away),
+        }
+    }
+
+    fn copy(&self, known: &KeptStream, store: &KeptStore, patience: Duration) -> KeptCopy {
+        let about = (&*known.id, known.about());
+        let stream = self.stream_elsewhere(about, &known.settings, known.began_at);
+        let (sender, state) = watch::channel(CopyState::Loading);
+        let copier = KeptCopier::new(Arc::clone(&stream), (store, self), sender, patience);
+        drop(tokio::task::spawn_local(copier.run()));
+        KeptCopy { stream, state }
+    }
+
+    /// Cancels a stream, wherever it runs.
+    ///
+    /// # Errors
+    /// It runs elsewhere, and Redis cannot be asked.
+    pub(in crate::service) async fn cancel(
+        &self,
+        stream: &KeptStream,
+        why: CancelReason,
+    ) -> Result<(), KeptAway> {
+        match self.store(&stream.settings).filter(|_| stream.home == KeptHome::Elsewhere) {
+            Some(store) => store.stop(&stream.id, why.as_str(), "").await,
+            None => {
+                stream.cancel(why);
+                Ok(())
+            }
+        }
+    }
+
+    /// Cancels all streams of a name that other gateways know, and the requests that wait there for theirs; with
+    /// `path`, those to it.
+    ///
+    /// # Errors
+    /// Redis cannot be asked.
+    pub(in crate::service) async fn cancel_named_elsewhere(
+        &self,
+        (keep, name): (&Arc<KeepSettings>, &OwnerTag),
+        path: Option<&str>,
+    ) -> Result<(), KeptAway> {
+        let Some(store) = self.store(keep) else { return Ok(()) };
+        for entry in self.indexed(store, &index_tag(name)).await? {
+            if !entry.runs {
+                continue;
+            }
+            // Of a request that waits only the name is known.
+            let known = self.look(&entry.id, |_| Some(Arc::clone(keep))).await?;
+            let is_other =
+                known.is_some_and(|it| path.is_some_and(|path| *it.request.path != *path));
+            if !is_other {
+                let why = CancelReason::Deleted.as_str();
+                store.stop(&entry.id, why, &entry.gateway).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The streams of a name, or of a request, that other gateways have.
+    ///
+    /// # Errors
+    /// Redis cannot be asked.
+    pub(in crate::service) async fn elsewhere(
+        &self,
+        (keep, tag): (&Arc<KeepSettings>, &str),
+    ) -> Result<Vec<Arc<KeptStream>>, KeptAway> {
+        let Some(store) = self.store(keep) else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for entry in self.indexed(store, tag).await? {
+            if self.get(&entry.id).is_some() {
+                continue;
+            }
+            found.extend(self.look(&entry.id, |_| Some(Arc::clone(keep))).await?);
+        }
+        Ok(found)
+    }
+
+    /// The newest streams of an index.
+    async fn indexed(&self, store: &KeptStore, tag: &str) -> Result<Vec<IndexEntry>, KeptAway> {
+        let IndexOutcome::Others(mut entries) = store.index(tag, ("", 0), IndexStep::List).await?
+        else {
+            return Ok(Vec::new());
+        };
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.began));
+        entries.truncate(MAX_LOOKED_AT);
+        Ok(entries)
+    }
+
+    /// The index of all streams that are the response to this request, but for its body.
+    pub(in crate::service) fn request_index(
+        &self,
+        keep: &KeepSettings,
+        request: &KeptRequest,
+    ) -> String {
+        let KeptRequest { owner, method, path, query, .. } = request;
+        let parts = [
+            &b"request"[..],
+            owner.as_bytes(),
+            method.as_str().as_bytes(),
+            path.as_bytes(),
+            query.as_bytes(),
+        ];
+        index_tag(&self.key_of(keep).tag(parts))
+    }
+
+    /// The index of a name.
+    pub(in crate::service) fn name_index(&self, name: &OwnerTag) -> String {
+        index_tag(name)
+    }
+}

@@ -1,0 +1,277 @@
+//! Sends Redis what a stream's pump has appended, so that every gateway can serve it.
+//!
+//! A task beside the pump, which it never delays: it reads the log as any reader, and sends what there is every 50 ms, or
+//! as soon as 4 KiB are there. Each time Redis looks at the token in the same step: a gateway that was taken for dead,
+//! so that readers elsewhere were told of a loss, does not go on.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::claim::{NAME_LEASE, NAME_RENEWAL, claim_name, index_tag};
+use super::log::LogReader;
+use super::log_part::{LogPart, hex};
+use super::registry::KeptStreams;
+use super::sending::SendRule;
+use super::stream::{CancelReason, KeptStream, LostReason, state_word};
+use super::stream_id::new_id;
+use crate::metrics::Metrics;
+use crate::source::kept::{
+    AppendOutcome, AppendRecord, BeginRecord, IndexStep, KeptAway, KeptStore, KeptWatch,
+};
+
+/// What is sent at once without waiting for more.
+const ENOUGH: u64 = 4 << 10;
+/// How long what there is waits for more.
+const BATCH: Duration = Duration::from_millis(50);
+/// The most that is sent at once.
+const MAX_PART: usize = 64 << 10;
+
+/// Sends Redis a stream that this gateway pumps.
+pub(in crate::service) struct KeptSender {
+    stream: Arc<KeptStream>,
+    store: KeptStore,
+    watch: KeptWatch,
+    rule: SendRule,
+    reader: LogReader,
+    token: Box<str>,
+    streams: KeptStreams,
+    // The index of its name, if it has one, and of its request.
+    indexes: Vec<String>,
+    // Whether it has its name; and when that was said last.
+    is_claimed: bool,
+    indexed_at: Option<Instant>,
+    unshared: UnsharedStream,
+    ended_at: Option<Instant>,
+}
+
+/// Counts a stream that other gateways do not know as it is.
+struct UnsharedStream(Metrics, bool);
+
+impl UnsharedStream {
+    fn set(&mut self, is_unshared: bool) {
+        if std::mem::replace(&mut self.1, is_unshared) != is_unshared {
+            self.0.kept_unshared(if is_unshared { 1 } else { -1 });
+        }
+    }
+}
+
+impl Drop for UnsharedStream {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}
+
+impl KeptSender {
+    /// A sender of a stream that has begun. `is_claimed`: it has its name already.
+    pub(in crate::service) fn new(
+        stream: Arc<KeptStream>,
+        (store, streams): (&KeptStore, &KeptStreams),
+        is_claimed: bool,
+    ) -> Self {
+        let name = stream.name.as_ref().map(index_tag);
+        let request = streams.request_index(&stream.settings, &stream.request);
+        Self {
+            watch: store.watch(&stream.id),
+            rule: SendRule::new(Instant::now()),
+            reader: stream.log.open_second(),
+            token: new_id(),
+            indexes: name.into_iter().chain([request]).collect(),
+            is_claimed: is_claimed || stream.name.is_none(),
+            indexed_at: None,
+            unshared: UnsharedStream(streams.metrics().clone(), false),
+            ended_at: None,
+            store: store.clone(),
+            streams: streams.clone(),
+            stream,
+        }
+    }
+
+    /// Sends until the stream has ended, and Redis has all of it.
+    pub(in crate::service) async fn run(mut self) {
+        loop {
+            let outcome = match self.rule.epoch() {
+                None => self.begin().await,
+                Some(_) => {
+                    self.wait().await;
+                    self.append().await
+                }
+            };
+            self.note_end();
+            match outcome {
+                Ok(false) => {}
+                Ok(true) => return self.index(true).await,
+                Err(KeptAway::Away | KeptAway::Refused) => {
+                    self.rule.failed(Instant::now());
+                    self.unshared.set(true);
+                    tokio::select! {
+                        () = sleep_until(self.rule.retry_at()) => {}
+                        () = self.streams.stopping().cancelled(), if self.ended_at.is_none() => {}
+                    }
+                }
+            }
+            self.note_end();
+            let is_stopping = self.streams.stopping().is_cancelled();
+            if self.ended_at.is_some_and(|at| self.rule.gives_up(at, is_stopping, Instant::now())) {
+                return;
+            }
+            self.index(false).await;
+        }
+    }
+
+    fn note_end(&mut self) {
+        if self.ended_at.is_none() && self.stream.is_ended() {
+            self.ended_at = Some(Instant::now());
+        }
+    }
+
+    async fn begin(&mut self) -> Result<bool, KeptAway> {
+        let epoch = new_id().into_string();
+        let record = BeginRecord {
+            id: &self.stream.id,
+            token: &self.token,
+            epoch: &epoch,
+            began: self.stream.began_at,
+            about: Bytes::from(self.stream.about().to_text()),
+            after_end: self.stream.settings.after_end,
+        };
+        match self.store.begin(&record).await? {
+            AppendOutcome::Done { stop, .. } => {
+                let is_failing = self.rule.is_failing();
+                self.rule.begun(epoch, Instant::now());
+                if !is_failing {
+                    self.unshared.set(false);
+                }
+                self.stop(stop.as_deref());
+                Ok(false)
+            }
+            AppendOutcome::Fenced | AppendOutcome::Gone => {
+                self.stream.lose(LostReason::Fenced);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Waits until something is to be sent.
+    async fn wait(&self) {
+        if self.rule.has_pending() {
+            return;
+        }
+        let filled = async {
+            self.filled(1).await;
+            // What more comes in a moment goes along.
+            drop(timeout(BATCH, self.filled(ENOUGH)).await);
+        };
+        tokio::select! {
+            () = filled => {}
+            () = self.watch.news() => {}
+            () = sleep_until(self.rule.renew_at()) => {}
+        }
+        self.stop(self.watch.stop());
+    }
+
+    async fn filled(&self, enough: u64) {
+        let poll = |cx: &mut Context<'_>| self.stream.log.poll_more(&self.reader, cx, enough);
+        poll_fn(poll).await;
+    }
+
+    fn stop(&self, why: Option<&str>) {
+        match why {
+            None => {}
+            Some("replaced") => self.stream.cancel(CancelReason::Replaced),
+            Some(_) => self.stream.cancel(CancelReason::Deleted),
+        }
+    }
+
+    /// Returns whether Redis has all of a stream that has ended, or nobody needs it.
+    async fn append(&mut self) -> Result<bool, KeptAway> {
+        let stream = &self.stream;
+        // Before the part: then there is nothing behind it.
+        let extent = stream.log.extent();
+        let part: LogPart = self.rule.next_part(|cursor| stream.log.part(cursor, MAX_PART)).clone();
+        let numbers = self.rule.numbers(extent.start);
+        let end = extent.end.filter(|_| part.after().offset >= extent.stop);
+        let digest = stream.request.body.get().map(|digest| hex(digest)).unwrap_or_default();
+        let has_entry = !part.bytes.is_empty();
+        let record = AppendRecord {
+            id: &stream.id,
+            token: &self.token,
+            epoch: self.rule.epoch().unwrap_or_default(),
+            seq: numbers.seq,
+            keep_from: numbers.keep_from,
+            state: state_word(end),
+            digest,
+            is_numbered: stream.numbers_events(),
+            last: part.after().events,
+            entry: has_entry.then(|| (part.place(), part.bytes.clone())),
+            after_end: stream.settings.after_end,
+        };
+        match self.store.append(&record).await? {
+            AppendOutcome::Done { stop, followers, fault } => {
+                let offset = self.rule.sent(extent.start, Instant::now());
+                stream.log.advance(&mut self.reader, offset);
+                self.unshared.set(false);
+                if let Some(fault) = fault {
+                    // Other gateways find it out by themselves, a second later.
+                    tracing::debug!(fault, "other gateways could not be told of a kept stream");
+                }
+                self.stream.set_read_elsewhere(followers > 0);
+                self.stop(stop.as_deref());
+                Ok(end.is_some())
+            }
+            AppendOutcome::Fenced => {
+                self.stream.lose(LostReason::Fenced);
+                Ok(true)
+            }
+            AppendOutcome::Gone => {
+                tracing::debug!("Redis has lost a kept stream, which is begun there anew");
+                self.rule.gone(Instant::now());
+                stream.log.advance(&mut self.reader, 0);
+                self.indexed_at = None;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Says what the stream is called, or that it has ended.
+    async fn index(&mut self, has_ended: bool) {
+        let now = Instant::now();
+        let is_due = self.indexed_at.is_none_or(|at| now >= at + NAME_RENEWAL);
+        if self.rule.epoch().is_none() || self.rule.is_failing() || !(is_due || has_ended) {
+            return;
+        }
+        let stream = (&*self.stream.id, self.stream.began_at);
+        if !self.is_claimed
+            && let Some(name) = self.indexes.first()
+        {
+            let same_key = self.stream.settings.same_key;
+            let claimed = claim_name(&self.store, name, stream, same_key).await;
+            self.is_claimed = claimed.is_ok();
+            if claimed == Ok(false) {
+                self.stream.cancel(CancelReason::Replaced);
+                return;
+            }
+        }
+        let step = match has_ended {
+            true => IndexStep::End(self.stream.settings.after_end),
+            false => IndexStep::Keep(NAME_LEASE),
+        };
+        for tag in &self.indexes {
+            if self.store.index(tag, stream, step).await.is_err() {
+                return;
+            }
+        }
+        self.indexed_at = Some(now);
+    }
+}
+
+impl Drop for KeptSender {
+    fn drop(&mut self) {
+        self.stream.log.close(&self.reader);
+        self.stream.set_read_elsewhere(false);
+    }
+}
