@@ -2,7 +2,7 @@
 
 use ssegate::auth::{JwksLocation, JwtAuth, MethodSettings, fetch_keys};
 use ssegate::config::Settings;
-use ssegate::route::Channels;
+use ssegate::route::{Channels, KeepSettings, KeepStore};
 use ssegate::source::redis::{Inspection, RedisProblem, RedisRead, RedisServer, inspect};
 use ssegate_auth::jwt::{Algorithm, KeySet};
 use ssegate_hub::Ids;
@@ -180,6 +180,7 @@ pub(super) fn permitted(reads: &[RedisRead]) -> String {
             reads.iter().filter(|read| matches!(read, RedisRead::Control(_))).count(),
         ),
         ("recording", reads.iter().filter(|read| matches!(read, RedisRead::Recorded(_))).count()),
+        ("store of kept streams", usize::from(reads.contains(&RedisRead::Kept))),
         ("presence", usize::from(reads.iter().any(|read| matches!(read, RedisRead::Presence(_))))),
     ];
     let needed = counts.into_iter().filter(|(_, number)| *number > 0);
@@ -224,6 +225,11 @@ pub(super) fn reads(
                 reads.push(read);
             }
         }
+    }
+    // Streams are kept for all gateways at the first server.
+    let is_shared = |keep: &KeepSettings| index == 0 && keep.store != KeepStore::Memory;
+    if router.routes().iter().any(|route| route.settings.keep.as_deref().is_some_and(is_shared)) {
+        reads.push(RedisRead::Kept);
     }
     let revocation = settings.revocation.as_ref().filter(|_| index == 0);
     if let Some(control) = revocation.and_then(|revocation| revocation.control.as_ref()) {

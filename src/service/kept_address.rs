@@ -13,7 +13,7 @@ use super::admission::Admission;
 use super::body::ResponseBody;
 use super::kept::answer::{self, PREFIX};
 use super::kept::owner::{Owner, OwnerTag};
-use super::kept::stream::{CancelReason, KeptStream, ResumedBy};
+use super::kept::stream::{CancelReason, KeptHome, KeptStream, ResumedBy};
 use super::kept_origin::is_foreign;
 use super::kept_resume::{KeptResume, requested_position};
 use super::rejection::Rejection;
@@ -58,7 +58,7 @@ pub(super) async fn find_elsewhere<B>(
         let route = routes.kept_routes().find(|route| *route.scope == *scope);
         route.and_then(|route| route.settings.keep.clone())
     };
-    Ok(service.kept().look(id, settings).await?)
+    Ok(service.kept().look_again(id, settings).await?)
 }
 
 /// Finds the route of a request to a kept stream; `None` if it is none. `elsewhere` is that of another gateway. Where there is no stream, some route that
@@ -161,6 +161,9 @@ pub(super) async fn respond(
         KeptErrand::Address(stream) => {
             let of = stream.as_deref().map_or(&OwnerTag::NOBODY, |stream| &stream.request.owner);
             let is_own = own.is_some_and(|owner| owner.tag.is(of));
+            if !is_own && stream.as_ref().is_some_and(|it| it.home == KeptHome::Elsewhere) {
+                service.kept().look_away().await;
+            }
             let stream = stream.as_ref().filter(|_| is_own).ok_or(Rejection::NoStream)?;
             vec![Arc::clone(stream)]
         }
@@ -212,8 +215,8 @@ pub(super) async fn respond(
         KeptErrand::Address(_) => Err(Rejection::NoStream),
         KeptErrand::Name { .. } => Ok(answer::nothing()),
     };
-    let Some(stream) = service.readable(stream).await? else { return gone };
-    let position = requested_position(request, &stream);
+    let position = requested_position(request, stream);
+    let Some(stream) = service.readable((stream, &position)).await? else { return gone };
     let resume = KeptResume { service, route, proxy, info, admission, connection };
     resume.open(stream, &position, by)
 }

@@ -17,6 +17,19 @@ use crate::auth::AuthRequest;
 use crate::route::KeepSettings;
 use crate::server::request_body::RequestBody;
 
+impl Service {
+    /// A kept stream that can be read here from a position on: see [`KeptStreams::readable`].
+    ///
+    /// # Errors
+    /// It is one of another gateway, and Redis cannot be asked.
+    pub(super) async fn readable(
+        &self,
+        at: (&Arc<KeptStream>, &Position),
+    ) -> Result<Option<Arc<KeptStream>>, Rejection> {
+        Ok(self.kept().readable(at, self.shard().write_timeout()).await?)
+    }
+}
+
 /// The streams at other gateways that may be the response to this request, made before; or that has this id.
 ///
 /// # Errors
@@ -35,7 +48,7 @@ pub(super) async fn made_elsewhere(
         Some(id) if kept.get(id).is_some() => Ok(Vec::new()),
         Some(id) => {
             let settings = |scope: &str| (*scope == *request.scope).then(|| Arc::clone(keep));
-            let found = kept.look(id, settings).await?;
+            let found = kept.look_again(id, settings).await?;
             Ok(found.into_iter().filter(|it| it.request.owner.is(&request.owner)).collect())
         }
         None => {

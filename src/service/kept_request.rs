@@ -31,7 +31,7 @@ use super::kept_again::{continued, is_foreign_again, made_elsewhere};
 use super::kept_body::read_body;
 use super::kept_name::{StreamName, first_key, response_key};
 use super::kept_origin::is_foreign;
-use super::kept_resume::KeptResume;
+use super::kept_resume::{KeptResume, position_of};
 use super::rejection::Rejection;
 use super::revocable::RevocableRequest;
 use super::stream_stopper::StreamStopper;
@@ -152,7 +152,9 @@ pub(super) async fn begin(
         for stream in candidates {
             if !stream.is_response_to(&this) {
                 others.push(stream);
-            } else if let Some(stream) = service.readable(&stream).await? {
+            } else if let Some(stream) =
+                service.readable((&stream, &position_of(&stream, id))).await?
+            {
                 made_again.push(stream);
             }
         }

@@ -93,7 +93,6 @@ use tokio_util::task::TaskTracker;
 use self::admission::Admission;
 use self::backend_streams::BackendStreams;
 use self::counted::CountedStream;
-use self::kept::stream::KeptStream;
 use self::recheck::Rechecks;
 use self::rejection::Rejection;
 use self::request_info::RequestInfo;
@@ -254,17 +253,6 @@ impl Service {
 
     fn kept(&self) -> &KeptStreams {
         &self.0.kept
-    }
-
-    /// A kept stream that can be read here: see [`KeptStreams::readable`].
-    ///
-    /// # Errors
-    /// It is one of another gateway, and Redis cannot be asked.
-    async fn readable(
-        &self,
-        stream: &Arc<KeptStream>,
-    ) -> Result<Option<Arc<KeptStream>>, Rejection> {
-        Ok(self.kept().readable(stream, self.shard().write_timeout()).await?)
     }
 
     fn presence(&self) -> &Presence {

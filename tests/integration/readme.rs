@@ -230,6 +230,7 @@ async fn the_configurations_of_the_documents_are_right() {
             let check = check.env("JWT_KEY", "thirty-two bytes, that is the least");
             let check = check.env("REVOCATION_KEY", "thirty-two bytes, that is the least");
             let check = check.env("PRESENCE_KEY", "thirty-two bytes, that is the least");
+            let check = check.env("KEEP_SECRET", "thirty-two bytes, that is the least");
             check.output(SOON).await.success();
             checked += 1;
         }

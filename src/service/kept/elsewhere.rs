@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::about::{KeptAbout, KeptRequest};
@@ -11,6 +12,7 @@ use super::claim::index_tag;
 use super::copier::KeptCopier;
 use super::copies::{CopyState, KeptCopies, KeptCopy};
 use super::copying::stored_end;
+use super::log::Position;
 use super::owner::OwnerTag;
 use super::registry::KeptStreams;
 use super::stream::{CancelReason, KeptHome, KeptStream};
@@ -20,6 +22,13 @@ use crate::source::kept::{
     IndexEntry, IndexOutcome, IndexStep, KeptAway, KeptLink, KeptStore, ReadRecord,
 };
 
+/// How long it is waited, once after the other, for a stream that Redis does not have yet: its client may be faster.
+const NOT_YET: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
+/// How long it is waited for an event that a client has already, and Redis has not.
+const MAX_BEHIND: Duration = Duration::from_secs(2);
+/// The same of an id of the backend, which may be that of another stream.
+const MAX_BEHIND_OWN: Duration = Duration::from_millis(300);
 /// Streams of one name that are looked at, the newest ones.
 const MAX_LOOKED_AT: usize = 20;
 
@@ -81,6 +90,32 @@ impl KeptStreams {
         Ok(Some(stream))
     }
 
+    /// The same of a stream whose client may be faster than Redis.
+    ///
+    /// # Errors
+    /// As for [`look`](Self::look).
+    pub(in crate::service) async fn look_again(
+        &self,
+        id: &str,
+        settings: impl Fn(&str) -> Option<Arc<KeepSettings>>,
+    ) -> Result<Option<Arc<KeptStream>>, KeptAway> {
+        let mut found = self.look(id, &settings).await?;
+        for pause in NOT_YET {
+            if found.is_some() || !is_stream_id(id) {
+                break;
+            }
+            sleep(pause).await;
+            found = self.look(id, &settings).await?;
+        }
+        Ok(found)
+    }
+
+    /// Takes as long as [`look_again`](Self::look_again) where there is no stream: the time does not tell that there is
+    /// one of another owner.
+    pub(in crate::service) async fn look_away(&self) {
+        sleep(NOT_YET.iter().sum()).await;
+    }
+
     fn stream_elsewhere(
         &self,
         (id, about): (&str, KeptAbout),
@@ -93,14 +128,15 @@ impl KeptStreams {
         Arc::new(KeptStream::new(id.into(), about, Arc::clone(settings), home, parts))
     }
 
-    /// A stream that can be read here: that of another gateway is copied, which takes until this has what Redis has.
-    /// `None`: it is not there any more. `patience` is as for [`bound`](Self::bound).
+    /// A stream that can be read here from a position on: that of another gateway is copied, which takes until this has
+    /// what Redis has, and the event of the position if that comes soon. `None`: it is not there any more. `patience` is
+    /// as for [`bound`](Self::bound).
     ///
     /// # Errors
     /// Redis cannot be asked.
     pub(in crate::service) async fn readable(
         &self,
-        stream: &Arc<KeptStream>,
+        (stream, position): (&Arc<KeptStream>, &Position),
         patience: Duration,
     ) -> Result<Option<Arc<KeptStream>>, KeptAway> {
         let store = self.store(&stream.settings).filter(|_| stream.home == KeptHome::Elsewhere);
@@ -109,7 +145,14 @@ impl KeptStreams {
         let KeptCopy { stream, mut state } = self.copies().get_or(&stream.id, make);
         let loaded = state.wait_for(|state| *state != CopyState::Loading).await;
         match loaded.map(|state| *state) {
-            Ok(CopyState::Loaded) => Ok(Some(stream)),
+            Ok(CopyState::Loaded) => {
+                let most = match position {
+                    Position::AfterOwn(_) => MAX_BEHIND_OWN,
+                    Position::Start | Position::After(_) => MAX_BEHIND,
+                };
+                drop(timeout(most, stream.reaches(position)).await);
+                Ok(Some(stream))
+            }
             Ok(CopyState::Gone) => Ok(None),
             Ok(CopyState::Failed(away)) => Err(away),
             Ok(CopyState::Loading) | Err(_) => Err(KeptAway::Away),

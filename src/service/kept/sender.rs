@@ -108,10 +108,7 @@ impl KeptSender {
                 Err(KeptAway::Away | KeptAway::Refused) => {
                     self.rule.failed(Instant::now());
                     self.unshared.set(true);
-                    tokio::select! {
-                        () = sleep_until(self.rule.retry_at()) => {}
-                        () = self.streams.stopping().cancelled(), if self.ended_at.is_none() => {}
-                    }
+                    sleep_until(self.rule.retry_at()).await;
                 }
             }
             self.note_end();
@@ -137,6 +134,7 @@ impl KeptSender {
             epoch: &epoch,
             began: self.stream.began_at,
             about: Bytes::from(self.stream.about().to_text()),
+            digest: self.digest(),
             after_end: self.stream.settings.after_end,
         };
         match self.store.begin(&record).await? {
@@ -154,6 +152,10 @@ impl KeptSender {
                 Ok(true)
             }
         }
+    }
+
+    fn digest(&self) -> String {
+        self.stream.request.body.get().map(|digest| hex(digest)).unwrap_or_default()
     }
 
     /// Waits until something is to be sent.
@@ -195,7 +197,6 @@ impl KeptSender {
         let part: LogPart = self.rule.next_part(|cursor| stream.log.part(cursor, MAX_PART)).clone();
         let numbers = self.rule.numbers(extent.start);
         let end = extent.end.filter(|_| part.after().offset >= extent.stop);
-        let digest = stream.request.body.get().map(|digest| hex(digest)).unwrap_or_default();
         let has_entry = !part.bytes.is_empty();
         let record = AppendRecord {
             id: &stream.id,
@@ -204,7 +205,7 @@ impl KeptSender {
             seq: numbers.seq,
             keep_from: numbers.keep_from,
             state: state_word(end),
-            digest,
+            digest: self.digest(),
             is_numbered: stream.numbers_events(),
             last: part.after().events,
             entry: has_entry.then(|| (part.place(), part.bytes.clone())),

@@ -9,11 +9,14 @@ use tokio::time::Instant;
 
 use super::about::{KeptAbout, KeptHead, KeptRequest};
 use super::grant::KeptGrant;
-use super::log::StreamEnd;
+use super::log::{LogPlace, Position, StreamEnd};
 use super::memory_log::MemoryLog;
 use super::owner::OwnerTag;
 use crate::metrics::Metrics;
 use crate::route::{KeepSettings, WhenNobody};
+
+/// How often it is looked whether a position is known.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How a client came back, as the metrics name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,6 +233,19 @@ impl KeptStream {
         }
     }
 
+    /// Waits until this position is known, or the stream has ended: of a copy it may still come.
+    pub(super) async fn reaches(&self, position: &Position) {
+        let is_unknown = || self.log.locate(position) == LogPlace::Unknown && !self.is_ended();
+        if !is_unknown() {
+            return;
+        }
+        // Also a copy has more at once where somebody reads it.
+        let _reading = CopyReading::new(self);
+        while is_unknown() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// What describes it.
     pub(super) fn about(&self) -> KeptAbout {
         let (request, head) = (self.request.clone(), self.head.clone());
@@ -325,6 +341,22 @@ impl KeptStream {
     /// Whether it may be the response to this request: a body has not come to its end, so that nobody knows.
     pub(in crate::service) fn may_be_response_to(&self, request: &KeptRequest) -> bool {
         self.request.is_same(request).is_none()
+    }
+}
+
+/// Reads a stream, until this is dropped.
+struct CopyReading<'a>(&'a KeptStream);
+
+impl<'a> CopyReading<'a> {
+    fn new(stream: &'a KeptStream) -> Self {
+        stream.reader_came();
+        Self(stream)
+    }
+}
+
+impl Drop for CopyReading<'_> {
+    fn drop(&mut self) {
+        self.0.reader_left();
     }
 }
 

@@ -27,6 +27,8 @@ pub struct BeginRecord<'a> {
     pub began: u64,
     /// What describes it.
     pub about: Bytes,
+    /// The hash of the request's body, if it is known.
+    pub digest: String,
     /// How long it is kept once it has ended.
     pub after_end: Duration,
 }
@@ -184,6 +186,7 @@ impl BeginRecord<'_> {
             self.about.clone(),
             millis(LEASE),
             millis(kept(self.after_end)),
+            text(&self.digest),
         ]
     }
 }

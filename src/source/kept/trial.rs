@@ -27,6 +27,7 @@ pub(crate) fn trial() -> Vec<TrialCall> {
         epoch: "e",
         began: 0,
         about: Bytes::from_static(b"{}"),
+        digest: String::new(),
         after_end: moment,
     };
     let append = |seq, state, entry| AppendRecord {

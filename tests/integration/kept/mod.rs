@@ -9,6 +9,10 @@ use crate::support::{
 mod bytes;
 /// How streams end, and what is told of it.
 mod ends;
+/// Streams that are known at every gateway.
+mod fleet;
+/// What becomes of them when something fails.
+mod fleet_failures;
 /// The libraries of applications.
 mod libraries;
 /// What the streams of a route take together.
@@ -27,6 +31,10 @@ const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
 
 /// What `keep` says where a test does not care.
 const OWNER: &str = "owner: [authorization, \"cookie:session\"]";
+
+/// The same for streams that are kept for all gateways.
+const SHARED: &str = "owner: [authorization, \"cookie:session\"], store: redis, \
+                      secret: a-secret-that-all-gateways-have-";
 
 fn build(redis: &Redis, upstream: &Upstream, keep: &str) -> GatewayBuilder {
     let address = upstream.address();

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::OWNER;
+use super::{OWNER, SHARED};
 use crate::support::{Gateway, Parser, Redis, Request, SOON, Via, measured, within};
 
 const EVENTS: usize = 60;
@@ -63,15 +63,16 @@ async fn generate(mut socket: TcpStream, calls: Arc<AtomicUsize>) {
 }
 
 /// A client that loses its connection some times, and goes on behind the last event that it saw whole.
-async fn reads_all(gateway: Arc<Gateway>, user: usize) {
+async fn reads_all(gateways: Arc<Vec<Gateway>>, user: usize) {
     let owner = format!("Bearer {user}");
     let via = Via::ALL[user % 4];
     let ask =
         |method: &str, target: &str| Request::new(method, target).header("authorization", &owner);
     let body = format!("{{\"user\":{user}}}");
     let first = ask("POST", "/chat").body(body.as_bytes());
-    let address = gateway.address_for(via);
-    let mut response = first.clone().send_within(4 * SOON, via, address).await;
+    // Each time another one, if there are several.
+    let address = |cuts: usize| gateways[(user + cuts) % gateways.len()].address_for(via);
+    let mut response = first.clone().send_within(4 * SOON, via, address(0)).await;
     let location = response.header("location").to_owned();
     let (mut seen, mut last, mut cuts) = (Vec::new(), String::new(), 0);
     loop {
@@ -110,7 +111,7 @@ async fn reads_all(gateway: Arc<Gateway>, user: usize) {
             _ => first.clone().header("last-event-id", &last),
         };
         // Any of the shards.
-        response = again.send_within(4 * SOON, via, address).await;
+        response = again.send_within(4 * SOON, via, address(cuts)).await;
         if response.status == 204 {
             break;
         }
@@ -119,39 +120,54 @@ async fn reads_all(gateway: Arc<Gateway>, user: usize) {
     assert_eq!(seen, expected, "of user {user}");
 }
 
-async fn storm(streams: usize) {
+async fn storm(streams: usize, (gateways, keep): (usize, &str)) {
     let redis = Redis::start().await;
     let (backend, calls) = generator().await;
-    let gateway = Gateway::build(&redis)
-        .settings("shards: 2")
-        .route(&format!(
+    let mut all = Vec::new();
+    while all.len() < gateways {
+        let gateway = Gateway::build(&redis).settings("shards: 2").route(&format!(
             "- path: /{{*rest}}\n  proxy: {{ upstream: \"http://{backend}\", max_connections: 5000 }}\n  \
-             keep: {{ {OWNER} }}\n"
-        ))
-        .start()
-        .await;
-    let gateway = Arc::new(gateway);
+             keep: {{ {keep} }}\n"
+        ));
+        all.push(gateway.start().await);
+    }
+    let gateways = Arc::new(all);
     let mut clients = JoinSet::new();
     for user in 0..streams {
-        clients.spawn(reads_all(Arc::clone(&gateway), user));
+        clients.spawn(reads_all(Arc::clone(&gateways), user));
     }
     while let Some(read) = clients.join_next().await {
         read.unwrap();
     }
     assert_eq!(calls.load(Ordering::SeqCst), streams, "one generation for each");
-    let resumes = gateway.metrics().await.sum("ssegate_kept_resumes_total", &[]);
-    measured(&format!("{streams} streams, {resumes} resumes"));
+    let mut resumes = 0.0;
+    for gateway in gateways.iter() {
+        resumes += gateway.metrics().await.sum("ssegate_kept_resumes_total", &[]);
+    }
+    measured(&format!("{streams} streams, {resumes} resumes at {} gateways", gateways.len()));
     assert!(resumes >= f64::from(u32::try_from(streams).unwrap()), "they were cut");
 }
 
 #[tokio::test]
 async fn fifty_streams_that_are_cut_three_times_have_every_event_once() {
-    storm(50).await;
+    storm(50, (1, OWNER)).await;
 }
 
 /// The promise.
 #[tokio::test]
 #[ignore = "takes the whole machine"]
 async fn long_a_thousand_streams_that_are_cut_three_times_have_every_event_once() {
-    storm(1000).await;
+    storm(1000, (1, OWNER)).await;
+}
+
+#[tokio::test]
+async fn sixty_streams_that_are_cut_three_times_go_on_at_the_other_of_two_gateways() {
+    storm(60, (2, SHARED)).await;
+}
+
+/// The promise.
+#[tokio::test]
+#[ignore = "takes the whole machine"]
+async fn long_a_thousand_streams_that_are_cut_three_times_go_on_at_the_other_of_two_gateways() {
+    storm(1000, (2, SHARED)).await;
 }

@@ -236,10 +236,11 @@ mod tests {
         assert!(log.trim(usize::MAX, patience).is_some(), "it would lose the first");
         log.advance(&mut second, 4);
         assert!(log.trim(usize::MAX, patience).is_none());
-        let first = log.open(12);
         for _ in 0..3 {
             event(&log, "two;", None);
         }
+        assert!(log.trim(usize::MAX, patience).is_some(), "it would lose the second");
+        let first = log.open(24);
         assert!(log.trim(usize::MAX, patience).is_none(), "what has read all loses nothing");
         log.close(&first);
         log.close(&second);
