@@ -8,6 +8,7 @@ use http::{Request, Response, StatusCode};
 use super::admission::{Admission, Applicant};
 #[cfg(test)]
 use super::contained;
+use super::kept::stream::KeptStream;
 use super::kept_address::KeptErrand;
 use super::presence::PresenceErrand;
 use super::proxy_handler::ProxyHandler;
@@ -15,6 +16,7 @@ use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::response_end::time;
 use super::route_auth::RouteAuth;
+use super::route_table::RouteTable;
 use super::{
     ResponseBody, Service, cors, demo, events, kept_address, presence, publish, screening,
     start_page,
@@ -57,11 +59,11 @@ impl Service {
         #[cfg(test)]
         assert_ne!(request.uri().path(), contained::tests::PANICS);
         let routes = self.routes();
-        let mut found = self.limit(&request, &connection).map(|()| None);
-        if found.is_ok() && routes.keeps() {
-            // Boxed: keeps the future of other requests small.
-            found = Box::pin(kept_address::find_elsewhere(self, &routes, &request)).await;
-        }
+        // Boxed, and nothing is held meanwhile: keeps the future of other requests small.
+        let found = match routes.keeps() {
+            true => Box::pin(self.find_kept(&routes, &request, &connection)).await,
+            false => self.limit(&request, &connection).map(|()| None),
+        };
         let (view, of_routes) = ((&request, info), &routes);
         let kept = |elsewhere| kept_address::find(self, of_routes, view, elsewhere);
         let found = found.and_then(|elsewhere| match kept(elsewhere) {
@@ -162,6 +164,17 @@ impl Service {
             cors::allow(&route.settings.cors, info.origin.as_ref(), response.headers_mut());
         }
         response
+    }
+
+    /// The kept stream of another gateway at whose address a request is, within the limits of its client.
+    async fn find_kept(
+        &self,
+        routes: &RouteTable,
+        request: &Request<RequestBody>,
+        connection: &Rc<ConnectionState>,
+    ) -> Result<Option<Arc<KeptStream>>, Rejection> {
+        self.limit(request, connection)?;
+        kept_address::find_elsewhere(self, routes, request).await
     }
 
     /// Says whose a request to a route with `keep` is.

@@ -11,7 +11,7 @@ use super::owner::OwnerTag;
 use super::registry::{KeptStreams, milliseconds};
 use super::stream::CancelReason;
 use super::stream_id::new_id;
-use super::waiting::WaitingRequest;
+use super::waiting::{NameClaim, WaitingRequest};
 use crate::route::SameKey;
 use crate::source::kept::{IndexOutcome, IndexStep, KeptAway, KeptStore};
 
@@ -24,25 +24,9 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 /// A stream that has just ended may count for a moment yet.
 const MOMENT: Duration = Duration::from_millis(150);
 
-/// What other gateways know of a request that waits, until this is dropped.
-#[derive(Debug)]
-pub(super) struct NameClaim {
-    id: Box<str>,
-    // Told that the stream has begun; dropped: it will not.
-    begins: oneshot::Sender<()>,
-}
-
 /// A stream of the same name runs at another gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) struct NameTaken;
-
-impl NameClaim {
-    /// The stream begins: it keeps the name from now on.
-    pub(super) fn take(self) -> Box<str> {
-        self.begins.send(()).ok();
-        self.id
-    }
-}
 
 impl KeptStreams {
     /// Says to other gateways that a request of a name waits. With [`SameKey::Replace`] those that wait or run there are
@@ -72,7 +56,7 @@ impl KeptStreams {
         let (begins, has_begun) = oneshot::channel();
         let holding = hold(store.clone(), tag, (id.clone(), began), waiting.cancelled().clone());
         let (store, tag) = (store.clone(), index_tag(&waiting.name()));
-        waiting.set_claim(NameClaim { id: id.clone(), begins });
+        waiting.set_claim(NameClaim::new(id.clone(), begins));
         drop(tokio::task::spawn_local(async move {
             tokio::select! {
                 begun = has_begun => if begun.is_err() {

@@ -16,7 +16,7 @@ use super::log::StreamEnd;
 use super::log_part::LogPart;
 use super::registry::KeptStreams;
 use super::stream::{KeptStream, LostReason};
-use crate::source::kept::{KeptAway, KeptStore, KeptWatch, ReadRecord, StoredStream};
+use crate::source::kept::{KeptAway, KeptStore, KeptWatch, ReadRecord, StoredRecord};
 
 /// How often it is looked for more, also without being told.
 const LOOK: Duration = Duration::from_secs(1);
@@ -132,7 +132,7 @@ impl KeptCopier {
         Some(LOOK)
     }
 
-    fn take(&self, stored: &StoredStream) {
+    fn take(&self, stored: &StoredRecord) {
         if let Some(is_numbered) = stored.is_numbered {
             self.stream.set_numbered(is_numbered);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::log::StreamEnd;
-use crate::source::kept::{KeptAway, StoredStream};
+use crate::source::kept::{KeptAway, StoredRecord};
 
 /// Entries that are read at once, at most.
 pub(super) const PAGE: usize = 64;
@@ -44,7 +44,7 @@ impl CopyRule {
     /// Redis has said this.
     pub(super) fn take(
         &mut self,
-        read: Result<Option<&StoredStream>, KeptAway>,
+        read: Result<Option<&StoredRecord>, KeptAway>,
         now: Instant,
     ) -> CopyStep {
         let Ok(Some(stored)) = read else {
@@ -89,11 +89,11 @@ mod tests {
 
     use super::{CopyRule, CopyStep, MAX_AWAY, PAGE};
     use crate::service::kept::log::StreamEnd;
-    use crate::source::kept::{KeptAway, StoredPart, StoredStream};
+    use crate::source::kept::{KeptAway, StoredPart, StoredRecord};
 
-    fn stored(state: &str, epoch: &str, seqs: std::ops::RangeInclusive<u64>) -> StoredStream {
+    fn stored(state: &str, epoch: &str, seqs: std::ops::RangeInclusive<u64>) -> StoredRecord {
         let part = |seq| StoredPart { seq, at: Bytes::new(), bytes: Bytes::new() };
-        StoredStream {
+        StoredRecord {
             state: state.into(),
             epoch: epoch.into(),
             last: 0,
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_copy_reads_on_and_ends_when_all_is_read() {
         let (mut rule, now) = (CopyRule::default(), Instant::now());
-        let mut take = |stored: &StoredStream| {
+        let mut take = |stored: &StoredRecord| {
             let step = rule.take(Ok(Some(stored)), now);
             (step, rule.known().1)
         };

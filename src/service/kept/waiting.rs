@@ -5,9 +5,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::claim::NameClaim;
 use super::owner::OwnerTag;
 
 /// Those that wait. A cheap handle, for all threads. Its lock is short, and no other is taken in it.
@@ -37,6 +37,27 @@ pub(in crate::service) struct WaitingRequest {
     cancelled: CancellationToken,
     // What other gateways know of it.
     claim: Option<NameClaim>,
+}
+
+/// What other gateways know of a request that waits, until this is dropped.
+#[derive(Debug)]
+pub(super) struct NameClaim {
+    id: Box<str>,
+    // Told that the stream has begun; dropped: it will not.
+    begins: oneshot::Sender<()>,
+}
+
+impl NameClaim {
+    /// `begins` is told once the stream has begun, and dropped if it will not.
+    pub(super) fn new(id: Box<str>, begins: oneshot::Sender<()>) -> Self {
+        Self { id, begins }
+    }
+
+    /// The stream begins: it keeps the name from now on.
+    pub(super) fn take(self) -> Box<str> {
+        self.begins.send(()).ok();
+        self.id
+    }
 }
 
 impl WaitingRequests {

@@ -16,7 +16,7 @@ mod watch;
 
 pub use record::{
     AppendOutcome, AppendRecord, BeginRecord, IndexEntry, IndexOutcome, IndexStep, ReadRecord,
-    StoredPart, StoredStream,
+    StoredPart, StoredRecord,
 };
 pub use store::{KeptAway, KeptStore};
 pub(crate) use store::{KeptCall, KeptLink};

@@ -97,7 +97,7 @@ pub struct ReadRecord<'a> {
 
 /// What Redis has of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredStream {
+pub struct StoredRecord {
     /// `running`, or how it has ended.
     pub state: String,
     /// Which beginning it is.
@@ -250,7 +250,7 @@ impl ReadRecord<'_> {
     }
 }
 
-impl StoredStream {
+impl StoredRecord {
     /// Parses what is there; the inner `None`: nothing.
     #[expect(
         clippy::option_option,
@@ -366,7 +366,7 @@ fn millis(time: Duration) -> Bytes {
 mod tests {
     use ssegate_resp::Value;
 
-    use super::{AppendOutcome, IndexEntry, IndexOutcome, StoredPart, StoredStream, stream_keys};
+    use super::{AppendOutcome, IndexEntry, IndexOutcome, StoredPart, StoredRecord, stream_keys};
 
     fn bulk(text: &'static str) -> Value {
         Value::Bulk(text.into())
@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn what_redis_has_of_a_stream_is_read_or_is_nothing() {
-        assert_eq!(StoredStream::parse(&bulks(&[])), Some(None));
+        assert_eq!(StoredRecord::parse(&bulks(&[])), Some(None));
         let entry = Value::Array(vec![bulk("7-0"), bulks(&["at", "0 0", "bytes", "data: 1\n\n"])]);
         let whole = |entry: Value| {
             let mut parts = vec!["running", "e", "3", "", "1", "1000", "g", "{}"]
@@ -406,13 +406,13 @@ mod tests {
                 .map(bulk)
                 .collect::<Vec<_>>();
             parts.push(Value::Array(vec![entry]));
-            StoredStream::parse(&Value::Array(parts))
+            StoredRecord::parse(&Value::Array(parts))
         };
         let stored = whole(entry).expect("a reply").expect("a stream");
         let part = StoredPart { seq: 7, at: "0 0".into(), bytes: "data: 1\n\n".into() };
         assert_eq!((stored.last, stored.is_numbered, stored.parts), (3, Some(true), vec![part]));
         assert_eq!(whole(bulks(&["7-0"])), None);
-        assert_eq!(StoredStream::parse(&bulks(&["running"])), None);
+        assert_eq!(StoredRecord::parse(&bulks(&["running"])), None);
     }
 
     #[test]

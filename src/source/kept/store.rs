@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::record::{
-    AppendOutcome, AppendRecord, BeginRecord, IndexOutcome, IndexStep, ReadRecord, StoredStream,
+    AppendOutcome, AppendRecord, BeginRecord, IndexOutcome, IndexStep, ReadRecord, StoredRecord,
     index_key, stream_keys,
 };
 use super::scripts::{APPEND, BEGIN, INDEX, READ, STOP};
@@ -122,10 +122,10 @@ impl KeptStore {
     ///
     /// # Errors
     /// See [`KeptAway`].
-    pub async fn read(&self, record: &ReadRecord<'_>) -> Result<Option<StoredStream>, KeptAway> {
+    pub async fn read(&self, record: &ReadRecord<'_>) -> Result<Option<StoredRecord>, KeptAway> {
         let (keys, arguments) = (stream_keys(record.id), record.arguments(&self.gateway));
         let reply = self.call(&READ, keys.into(), arguments, true).await?;
-        StoredStream::parse(&reply).ok_or(KeptAway::Refused)
+        StoredRecord::parse(&reply).ok_or(KeptAway::Refused)
     }
 
     /// Cancels a stream wherever it runs, or a request at `gateway` that has none yet.

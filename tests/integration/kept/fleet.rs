@@ -2,7 +2,8 @@
 
 use super::{SHARED, STREAM, begun, build, end, events, get, open, post, state};
 use crate::support::{
-    Call, ClusterSet, Gateway, Redis, Request, Response, SOON, Upstream, Via, eventually, read_exactly, within,
+    Call, ClusterSet, Gateway, Redis, Request, Response, SOON, Upstream, Via, eventually,
+    read_exactly, within,
 };
 
 /// Two gateways that keep streams for each other.
@@ -21,6 +22,12 @@ async fn has(gateway: &Gateway, location: &str, last: usize) {
         head.status == 200 && head.header("ssegate-last") == last.to_string()
     })
     .await;
+}
+
+/// Waits until a gateway says that of a stream: what ends at one is known to others a moment later.
+async fn becomes(gateway: &Gateway, location: &str, expected: &str) {
+    let known = async || state(gateway, location).await == expected;
+    eventually(SOON, &format!("the stream is {expected}"), known).await;
 }
 
 async fn ends(mut response: Response, what: &str) {
@@ -68,7 +75,7 @@ async fn a_stream_goes_on_at_the_other_gateway_and_the_backend_is_asked_once() {
         for reader in readers {
             ends(reader, "the end").await;
         }
-        assert_eq!(state(&other, &location).await, "ended");
+        becomes(&other, &location, "ended").await;
         let all = other.send(via, get(&location)).await.text().await;
         assert_eq!(all, events(&stream, 1..=4));
         assert_eq!(other.send(via, at(get(&location), 4)).await.status, 204);
@@ -100,7 +107,7 @@ async fn a_delete_at_one_gateway_cancels_the_stream_at_the_other() {
     ends(second, "the end at the other").await;
     for gateway in [&one, &other] {
         assert_eq!(gateway.send(Via::Http1, delete()).await.status, 204, "again");
-        assert_eq!(state(gateway, &location).await, "cancelled");
+        becomes(gateway, &location, "cancelled").await;
     }
     one.counts("ssegate_kept_cancelled_total", &["reason=\"deleted\""], 1.0).await;
 }
@@ -125,7 +132,7 @@ async fn a_reader_at_another_gateway_is_a_reader() {
     }
     drop(second);
     within(3 * SOON, "nobody reads it", call.closed()).await;
-    assert_eq!(state(&other, &location).await, "cancelled");
+    becomes(&other, &location, "cancelled").await;
 }
 
 async fn named(gateway: &Gateway, upstream: &Upstream, name: &str) -> (Response, Call) {

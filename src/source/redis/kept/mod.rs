@@ -25,8 +25,10 @@ use super::server::RedisServer;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::kept::{KeptAway, KeptCall, KeptLink, KeptStore};
-use crate::source::redis::script::is_unknown;
+use crate::source::redis::script::{RedisScript, is_unknown};
 
+/// What the health calls it.
+const KEPT: &str = "kept streams";
 /// The longest string in a reply: what describes a stream, or one entry.
 const MAX_REPLY_BYTES: usize = 4 << 20;
 /// The longest message of another gateway.
@@ -43,9 +45,12 @@ pub(crate) struct RedisKept {
     store: KeptStore,
     calls: mpsc::Receiver<KeptCall>,
     failures: FailureLog,
+    health: Health,
     metrics: Metrics,
-    // What Redis refuses, as it was logged last.
-    refused: Option<String>,
+    // Whether the connection has failed since a call was last made.
+    has_failed: bool,
+    // What Redis refuses, as it was logged last, and to which script.
+    refused: Option<(&'static RedisScript, String)>,
 }
 
 /// A call on its way.
@@ -62,8 +67,10 @@ impl RedisKept {
         metrics: Metrics,
     ) -> Self {
         // The gateway is ready without it: it keeps streams for its own clients.
-        let failures = FailureLog::new(&server, metrics.clone(), (health, |_, _, _| {}));
-        Self { server, store, calls, failures, metrics, refused: None }
+        let record = |health: &Health, kind, error: &str| health.failed(KEPT, kind, error);
+        let failures = FailureLog::new(&server, metrics.clone(), (health.clone(), record));
+        let (has_failed, refused) = (false, None);
+        Self { server, store, calls, failures, health, metrics, has_failed, refused }
     }
 
     /// Runs for ever: connects with the first call, reconnects. Owned by the gateway, which drops it.
@@ -93,7 +100,6 @@ impl RedisKept {
                     }
                     if connected.elapsed() >= PATIENCE {
                         attempt = 0;
-                        self.refused = None;
                     }
                     // A service in between has cut what was not used.
                     if was_idle && attempt == 0 {
@@ -106,6 +112,7 @@ impl RedisKept {
             if let Some(first) = first {
                 first.complete(Err(KeptAway::Away));
             }
+            self.has_failed = true;
             self.failures.report(&error, "cannot keep streams in Redis; reconnecting");
             let is_refusal =
                 matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Permission);
@@ -161,6 +168,7 @@ impl RedisKept {
             }
             Some(Value::Error(message)) => String::from_utf8_lossy(&message).into_owned(),
             Some(reply) => {
+                self.note_success(in_flight.call.script);
                 in_flight.call.complete(Ok(reply));
                 return None;
             }
@@ -169,19 +177,32 @@ impl RedisKept {
             return Some(KeptInFlight { has_text: true, ..in_flight });
         }
         let error = SourceError::Refused(message);
-        self.metrics.source_error(error.kind().as_str());
-        let text = error.to_string();
-        if self.refused.as_ref() != Some(&text) {
+        let (kind, text) = (error.kind().as_str(), error.to_string());
+        self.metrics.source_error(kind);
+        self.health.failed(KEPT, kind, &text);
+        if self.refused.as_ref().is_none_or(|(_, refused)| *refused != text) {
             tracing::warn!(
                 address = %self.server,
                 error = text,
                 hint = "deploy/redis-users.acl has the rights that it needs",
                 "kept streams are not shared with other gateways"
             );
-            self.refused = Some(text);
+            self.refused = Some((in_flight.call.script, text));
         }
         in_flight.call.complete(Err(KeptAway::Refused));
         None
+    }
+
+    /// A script has done what it should: what it was refused before, it is not any more.
+    fn note_success(&mut self, script: &'static RedisScript) {
+        let is_refused = self.refused.as_ref().map(|(refused, _)| std::ptr::eq(*refused, script));
+        if is_refused == Some(true) {
+            self.refused = None;
+        }
+        let is_well_again = std::mem::take(&mut self.has_failed) || is_refused == Some(true);
+        if is_well_again && self.refused.is_none() && self.health.works(KEPT) {
+            tracing::info!(address = %self.server, "kept streams are shared with other gateways again");
+        }
     }
 
     /// Refuses calls at once until the next attempt: who has asked can wait better than we can.
