@@ -21,7 +21,7 @@ use super::stream::{CancelReason, KeptStream, LostReason, state_word};
 use super::stream_id::new_id;
 use crate::metrics::Metrics;
 use crate::source::kept::{
-    AppendOutcome, AppendRecord, BeginRecord, IndexStep, KeptAway, KeptStore, KeptWatch,
+    AppendOutcome, AppendRecord, BeginRecord, IndexStep, KeptAway, KeptStore, KeptWatch, PumpRecord,
 };
 
 /// What is sent at once without waiting for more.
@@ -129,13 +129,10 @@ impl KeptSender {
     async fn begin(&mut self) -> Result<bool, KeptAway> {
         let epoch = new_id().into_string();
         let record = BeginRecord {
-            id: &self.stream.id,
-            token: &self.token,
-            epoch: &epoch,
+            of: self.record(&epoch),
             began: self.stream.began_at,
             about: Bytes::from(self.stream.about().to_text()),
             digest: self.digest(),
-            after_end: self.stream.settings.after_end,
         };
         match self.store.begin(&record).await? {
             AppendOutcome::Done { stop, .. } => {
@@ -152,6 +149,11 @@ impl KeptSender {
                 Ok(true)
             }
         }
+    }
+
+    fn record<'a>(&'a self, epoch: &'a str) -> PumpRecord<'a> {
+        let after_end = self.stream.settings.after_end;
+        PumpRecord { id: &self.stream.id, token: &self.token, epoch, after_end }
     }
 
     fn digest(&self) -> String {
@@ -199,9 +201,7 @@ impl KeptSender {
         let end = extent.end.filter(|_| part.after().offset >= extent.stop);
         let has_entry = !part.bytes.is_empty();
         let record = AppendRecord {
-            id: &stream.id,
-            token: &self.token,
-            epoch: self.rule.epoch().unwrap_or_default(),
+            of: self.record(self.rule.epoch().unwrap_or_default()),
             seq: numbers.seq,
             keep_from: numbers.keep_from,
             state: state_word(end),
@@ -209,7 +209,6 @@ impl KeptSender {
             is_numbered: stream.numbers_events(),
             last: part.after().events,
             entry: has_entry.then(|| (part.place(), part.bytes.clone())),
-            after_end: stream.settings.after_end,
         };
         match self.store.append(&record).await? {
             AppendOutcome::Done { stop, followers, fault } => {

@@ -15,8 +15,8 @@ mod trial;
 mod watch;
 
 pub use record::{
-    AppendOutcome, AppendRecord, BeginRecord, IndexEntry, IndexOutcome, IndexStep, ReadRecord,
-    StoredPart, StoredRecord,
+    AppendOutcome, AppendRecord, BeginRecord, IndexEntry, IndexOutcome, IndexStep, PumpRecord,
+    ReadRecord, StoredPart, StoredRecord,
 };
 pub use store::{KeptAway, KeptStore};
 pub(crate) use store::{KeptCall, KeptLink};

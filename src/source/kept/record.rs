@@ -14,34 +14,37 @@ const FOLLOW: Duration = Duration::from_secs(5);
 /// The streams of one name, at most: the oldest go.
 const MAX_INDEXED: usize = 200;
 
-/// A stream that begins.
-#[derive(Clone, Debug)]
-pub struct BeginRecord<'a> {
+/// A stream that this gateway pumps.
+#[derive(Clone, Copy, Debug)]
+pub struct PumpRecord<'a> {
     /// The id of the stream.
     pub id: &'a str,
     /// Says that it is this pump's.
     pub token: &'a str,
     /// Which beginning it is.
     pub epoch: &'a str,
+    /// How long it is kept once it has ended.
+    pub after_end: Duration,
+}
+
+/// A stream that begins.
+#[derive(Clone, Debug)]
+pub struct BeginRecord<'a> {
+    /// Which.
+    pub of: PumpRecord<'a>,
     /// When it began, in milliseconds since 1970.
     pub began: u64,
     /// What describes it.
     pub about: Bytes,
     /// The hash of the request's body, if it is known.
     pub digest: String,
-    /// How long it is kept once it has ended.
-    pub after_end: Duration,
 }
 
 /// What is appended to a stream; or only that its pump is there.
 #[derive(Clone, Debug)]
 pub struct AppendRecord<'a> {
-    /// As of [`BeginRecord`].
-    pub id: &'a str,
-    /// As of [`BeginRecord`].
-    pub token: &'a str,
-    /// As of [`BeginRecord`].
-    pub epoch: &'a str,
+    /// To which.
+    pub of: PumpRecord<'a>,
     /// The number of the entry, or of the last one.
     pub seq: u64,
     /// The oldest entry that is kept.
@@ -56,8 +59,6 @@ pub struct AppendRecord<'a> {
     pub last: u64,
     /// Where the entry is in the stream, and its bytes.
     pub entry: Option<(String, Bytes)>,
-    /// As of [`BeginRecord`].
-    pub after_end: Duration,
 }
 
 /// What has become of a stream that begins, or is appended to.
@@ -179,13 +180,13 @@ pub(super) fn index_key(tag: &str) -> String {
 impl BeginRecord<'_> {
     pub(super) fn arguments(&self, gateway: &str) -> Vec<Bytes> {
         vec![
-            text(self.token),
-            text(self.epoch),
+            text(self.of.token),
+            text(self.of.epoch),
             text(gateway),
             text(self.began),
             self.about.clone(),
             millis(LEASE),
-            millis(kept(self.after_end)),
+            millis(kept(self.of.after_end)),
             text(&self.digest),
         ]
     }
@@ -194,14 +195,14 @@ impl BeginRecord<'_> {
 impl AppendRecord<'_> {
     pub(super) fn arguments(&self) -> Vec<Bytes> {
         let kept = match self.state {
-            "running" => kept(self.after_end),
-            _ => self.after_end.max(Duration::from_millis(1)),
+            "running" => kept(self.of.after_end),
+            _ => self.of.after_end.max(Duration::from_millis(1)),
         };
         let is_numbered = self.is_numbered.map_or("", |is| if is { "1" } else { "0" });
         let mut arguments = vec![
-            text(self.id),
-            text(self.token),
-            text(self.epoch),
+            text(self.of.id),
+            text(self.of.token),
+            text(self.of.epoch),
             text(self.seq),
             text(self.keep_from),
             millis(LEASE),

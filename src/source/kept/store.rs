@@ -103,7 +103,7 @@ impl KeptStore {
     /// # Errors
     /// See [`KeptAway`]: it may have begun.
     pub async fn begin(&self, record: &BeginRecord<'_>) -> Result<AppendOutcome, KeptAway> {
-        let (keys, arguments) = (stream_keys(record.id), record.arguments(&self.gateway));
+        let (keys, arguments) = (stream_keys(record.of.id), record.arguments(&self.gateway));
         let reply = self.call(&BEGIN, keys.into(), arguments, false).await?;
         AppendOutcome::parse(&reply).ok_or(KeptAway::Refused)
     }
@@ -113,7 +113,7 @@ impl KeptStore {
     /// # Errors
     /// See [`KeptAway`]: it may have been appended, and the same again does nothing more.
     pub async fn append(&self, record: &AppendRecord<'_>) -> Result<AppendOutcome, KeptAway> {
-        let (keys, arguments) = (stream_keys(record.id), record.arguments());
+        let (keys, arguments) = (stream_keys(record.of.id), record.arguments());
         let reply = self.call(&APPEND, keys.into(), arguments, false).await?;
         AppendOutcome::parse(&reply).ok_or(KeptAway::Refused)
     }

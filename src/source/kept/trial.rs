@@ -6,7 +6,8 @@ use bytes::Bytes;
 use ssegate_resp::Value;
 
 use super::record::{
-    AppendOutcome, AppendRecord, BeginRecord, IndexStep, ReadRecord, index_key, stream_keys,
+    AppendOutcome, AppendRecord, BeginRecord, IndexStep, PumpRecord, ReadRecord, index_key,
+    stream_keys,
 };
 use super::scripts::{APPEND, BEGIN, INDEX, READ, STOP};
 use crate::source::redis::script::RedisScript;
@@ -21,19 +22,11 @@ pub(crate) struct TrialCall {
 pub(crate) fn trial() -> Vec<TrialCall> {
     let id: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
     let (id, gateway, moment) = (id.as_str(), "check", Duration::from_millis(1));
-    let begin = BeginRecord {
-        id,
-        token: "t",
-        epoch: "e",
-        began: 0,
-        about: Bytes::from_static(b"{}"),
-        digest: String::new(),
-        after_end: moment,
-    };
+    let of = PumpRecord { id, token: "t", epoch: "e", after_end: moment };
+    let about = Bytes::from_static(b"{}");
+    let begin = BeginRecord { of, began: 0, about, digest: String::new() };
     let append = |seq, state, entry| AppendRecord {
-        id,
-        token: "t",
-        epoch: "e",
+        of,
         seq,
         keep_from: 1,
         state,
@@ -41,7 +34,6 @@ pub(crate) fn trial() -> Vec<TrialCall> {
         is_numbered: None,
         last: 0,
         entry,
-        after_end: moment,
     };
     let entry = Some((String::new(), Bytes::from_static(b"x")));
     let read = ReadRecord { id, epoch: "", after: 0, count: 1, follows: true, wants_about: true };

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::{SHARED, begun, build, end, events, get, post, state};
 use crate::support::{
-    Gateway, Redis, Request, Response, SOON, Upstream, Via, eventually, read_exactly, within,
+    Call, Gateway, Redis, Request, Response, SOON, Upstream, Via, eventually, read_exactly, within,
 };
 
 /// How long a gateway that dies may go unnoticed: its lease, and a look.
@@ -30,6 +30,20 @@ async fn follow_to(gateway: &Gateway, location: &str, (stream, last): (&str, usi
     let mut response = gateway.send(Via::Http1, get(location)).await;
     read_exactly(&mut response.body, &events(stream, 1..=last)).await;
     response
+}
+
+/// A stream of one gateway that is read there and at another.
+async fn followed(redis: &Redis, upstream: &Upstream) -> ((Gateway, Gateway), Call, [Response; 2]) {
+    let (one, other) = tokio::join!(start(redis, upstream, ""), start(redis, upstream, ""));
+    let (first, call, location) = begun(&one, upstream, Via::Http1).await;
+    let (_, stream) = place(&first);
+    let reader = follow(&other, &location, &stream).await;
+    ((one, other), call, [first, reader])
+}
+
+/// Where a stream is, and what its ids begin with.
+fn place(response: &Response) -> (String, String) {
+    (response.header("location").to_owned(), response.header("ssegate-stream").to_owned())
 }
 
 #[tokio::test]
@@ -95,11 +109,8 @@ async fn a_gateway_that_drains_pumps_on_for_readers_elsewhere() {
 async fn a_stream_is_whole_after_redis_was_restarted() {
     let mut redis = Redis::start().await;
     let upstream = Upstream::start().await;
-    let one = start(&redis, &upstream, "").await;
-    let other = start(&redis, &upstream, "").await;
-    let (mut first, mut call, location) = begun(&one, &upstream, Via::Http1).await;
-    let stream = first.header("ssegate-stream").to_owned();
-    let mut reader = follow(&other, &location, &stream).await;
+    let ((_one, _other), mut call, [mut first, mut reader]) = followed(&redis, &upstream).await;
+    let (location, stream) = place(&first);
     redis.kill();
     redis.restart().await;
     call.write_chunk("data: 2\n\n").await;
@@ -119,11 +130,8 @@ async fn a_stream_is_whole_after_redis_was_restarted() {
 async fn while_redis_is_away_a_gateway_serves_its_own_streams() {
     let mut redis = Redis::start().await;
     let upstream = Upstream::start().await;
-    let one = start(&redis, &upstream, "").await;
-    let other = start(&redis, &upstream, "").await;
-    let (mut first, mut call, location) = begun(&one, &upstream, Via::Http1).await;
-    let stream = first.header("ssegate-stream").to_owned();
-    let mut reader = follow(&other, &location, &stream).await;
+    let ((one, other), mut call, [mut first, mut reader]) = followed(&redis, &upstream).await;
+    let (location, stream) = place(&first);
     redis.kill();
     call.write_chunk("data: 2\n\n").await;
     read_exactly(&mut first.body, &events(&stream, 2..=2)).await;
