@@ -18,7 +18,7 @@ use crate::route::KeepSettings;
 use crate::server::request_body::RequestBody;
 
 impl Service {
-    /// A kept stream that can be read here from a position on: see [`KeptStreams::readable`].
+    /// A kept stream that can be read here from a position on: see [`KeptStreams::readable`](super::KeptStreams::readable).
     ///
     /// # Errors
     /// It is one of another gateway, and Redis cannot be asked.
