@@ -226,10 +226,9 @@ pub(super) fn reads(
             }
         }
     }
-    let is_shared = |keep: &KeepSettings| keep.store != KeepStore::Memory;
-    let mut keeps = router.routes().iter().filter_map(|route| route.settings.keep.as_deref());
-    // At the first server, as revocations.
-    if index == 0 && keeps.any(is_shared) {
+    // Streams are kept for all gateways at the first server.
+    let is_shared = |keep: &KeepSettings| index == 0 && keep.store != KeepStore::Memory;
+    if router.routes().iter().any(|route| route.settings.keep.as_deref().is_some_and(is_shared)) {
         reads.push(RedisRead::Kept);
     }
     let revocation = settings.revocation.as_ref().filter(|_| index == 0);

@@ -62,7 +62,7 @@ impl RedisParts {
             let presence = RedisPresence::new(server.clone(), work, webhooks, of_presence, counts);
             tasks.spawn("the presence", presence.run());
         }
-        if let Some(kept) = kept.and_then(|kept| kept.link()) {
+        if let Some(kept) = kept.link() {
             let (of_kept, counts) = seen();
             let kept = RedisKept::new(server.clone(), kept, of_kept, counts);
             tasks.spawn("the store of kept streams", kept.run());

@@ -26,8 +26,7 @@ pub(super) struct SourceParts {
     /// `None` at a server that has none.
     pub(super) presence: Option<Presence>,
     pub(super) recording_end: RecordingEnd,
-    /// `None` at a server that has none.
-    pub(super) kept: Option<KeptStreams>,
+    pub(super) kept: KeptStreams,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
 }

@@ -33,7 +33,7 @@ pub(super) struct SourceStart {
     pub(super) control: Option<ControlParts>,
     /// Who listens, which is kept at the first server.
     pub(super) presence: Presence,
-    /// Kept streams, which are shared at the first server.
+    /// Streams that are kept for all gateways are at the first server.
     pub(super) kept: KeptStreams,
     /// Those of each server.
     pub(super) recording_ends: RecordingEnds,
@@ -54,7 +54,7 @@ impl SourceStart {
         (bus, stop): (Option<TcpListener>, CancellationToken),
     ) -> Result<(), Error> {
         let Self { source, hubs, publications, control, presence, health, metrics, .. } = self;
-        let Self { recording_ends, routes, kept, .. } = self;
+        let Self { kept, recording_ends, routes, .. } = self;
         hubs.start(tasks);
         let servers = source.servers.clone();
         let healths = health.for_servers(servers.names());
@@ -65,7 +65,7 @@ impl SourceStart {
         let fleets = [source.fleet.clone()]
             .into_iter()
             .chain(source.further.iter().map(|further| further.fleet.clone()));
-        let mut first = Some((control, (presence, kept)));
+        let mut first = Some((control, presence));
         let seen = healths.into_iter().zip(metrics);
         let recorded = recording_ends.all().iter().cloned();
         let ends = hubs.all().iter().cloned().zip(publications.into_iter().zip(recorded));
@@ -73,8 +73,7 @@ impl SourceStart {
         for (index, (((health, metrics), (hub, (publications, recording_end))), (server, fleet))) in
             seen.zip(ends).zip(redis.into_iter().zip(fleets)).enumerate()
         {
-            let (control, here) = first.take().unzip();
-            let (presence, kept) = here.unzip();
+            let (control, presence) = first.take().unzip();
             let control = control.flatten();
             let source = source.clone();
             let parts = SourceParts {
@@ -85,7 +84,7 @@ impl SourceStart {
                 control,
                 presence,
                 recording_end,
-                kept,
+                kept: kept.clone(),
                 health,
                 metrics,
             };

@@ -245,7 +245,7 @@ pub(super) mod tests {
             let service = Service::new(
                 router,
                 requests,
-                (StreamShards::new(&[shard.clone()], ServerList::default()), sharing),
+                (StreamShards::new(std::slice::from_ref(&shard), ServerList::default()), sharing),
                 (Publisher::new(1 << 20).0, kept, shared, presence),
                 health,
                 (metrics.clone(), access),
