@@ -7,10 +7,12 @@
 use std::fmt::Write as _;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use ssegate_hub::Topic;
+use ssegate_hub::{MAX_LOGS, Topic, max_position_bytes};
 
 /// Positions of a fleet are about forty bytes each; beyond so many parts only this gateway knows the id.
 const MAX_FLEET_PARTS: usize = 8;
+/// The longest position at one server, in bytes; one in several logs, which begins with a dot, may be longer.
+const MAX_PART_BYTES: usize = 128;
 /// Stands for an id that no server knows.
 pub(in crate::service) const UNKNOWN: &[u8] = b"?";
 
@@ -56,7 +58,8 @@ impl<'a> JoinedId<'a> {
         digits > 0 && text.get(digits) == Some(&b'*')
     }
 
-    /// Reads an id of `servers` servers; `None` if it is none.
+    /// Reads an id of `servers` servers; `None` if it is none. A part of it is sent back until its server has spoken, in a
+    /// line of its own: so it has to be what an id of ours can be, in bytes and in length.
     pub(in crate::service) fn read(text: &'a [u8], servers: usize) -> Option<Self> {
         let mut parts = std::str::from_utf8(text).ok()?.split('*');
         if parts.next()?.parse() != Ok(servers) {
@@ -64,7 +67,10 @@ impl<'a> JoinedId<'a> {
         }
         let part = |part: &'a str| {
             let (key, id) = part.split_once('=')?;
-            Some((PartKey::read(key)?, id))
+            let most =
+                if id.starts_with('.') { max_position_bytes(MAX_LOGS) } else { MAX_PART_BYTES };
+            let is_id = id.len() <= most && id.bytes().all(|byte| byte.is_ascii_graphic());
+            is_id.then_some((PartKey::read(key)?, id))
         };
         parts.map(part).collect::<Option<_>>().map(Self)
     }
@@ -107,7 +113,7 @@ fn without_place(id: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{JoinedId, PartKey, UNKNOWN, write};
+    use super::{JoinedId, MAX_PART_BYTES, PartKey, UNKNOWN, write};
 
     fn key(server: usize) -> PartKey {
         PartKey { server, log: None }
@@ -133,6 +139,14 @@ mod tests {
         for text in ["", "k3v9qa-42", "2*0=a-1", "*0=a-1", "3*0", "3*x=a-1", "3*0~g=a", "17-3"] {
             assert_eq!(JoinedId::read(text.as_bytes(), 3), None, "{text}");
         }
+        // Nothing that would end the line in which it is sent back.
+        for byte in ["\n", "\r", "\0", " ", "\u{85}", "\u{2028}", "\u{7f}"] {
+            let text = format!("3*0=a-1{byte}data: x*1=b-1");
+            assert_eq!(JoinedId::read(text.as_bytes(), 3), None, "{text:?}");
+        }
+        let long = |bytes| format!("3*0={}", "a".repeat(bytes));
+        assert!(JoinedId::read(long(MAX_PART_BYTES).as_bytes(), 3).is_some());
+        assert_eq!(JoinedId::read(long(MAX_PART_BYTES + 1).as_bytes(), 3), None);
         let twice = JoinedId::read(b"3*0=a-1*0=a-2", 3).expect("it has the form");
         assert_eq!(twice.part(key(0)), UNKNOWN);
         for text in ["", "k3v9qa-42", "*0", "17-3", ".AbC"] {
