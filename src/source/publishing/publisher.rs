@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -123,9 +124,15 @@ impl Publisher {
             indexes.push(index);
             part.push(publication);
         }
-        let mut running = Vec::with_capacity(parts.len());
+        // All at the same time: one whose queue is full holds up no other.
+        let mut sends = JoinSet::new();
         for (server, (indexes, part)) in parts {
-            match self.send(server, part, key.clone(), Arc::clone(&memory)).await {
+            let (this, key, memory) = (self.clone(), key.clone(), Arc::clone(&memory));
+            sends.spawn(async move { (indexes, this.send(server, part, key, memory).await) });
+        }
+        let mut running = Vec::new();
+        for (indexes, sent) in sends.join_all().await {
+            match sent {
                 Ok(result) => running.push((indexes, result)),
                 Err(why) => outcome.fail(why),
             }
