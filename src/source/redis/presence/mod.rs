@@ -117,6 +117,9 @@ impl RedisPresence {
         let mut whole = connected;
         // Of the last connection it is not known how far it came.
         self.work.begin_anew();
+        // What was refused before is told again, if it still is.
+        self.fault = None;
+        self.health.works(JOINS);
         let (mut used, mut looked) = (connected, connected);
         loop {
             if asked.is_empty() {
