@@ -140,7 +140,11 @@ async fn six_moves(set: &ClusterSet, gateway: &Gateway) {
     // 4: a replica moves to another master, which is nothing to those who listen to masters.
     let other_master: String = set.nodes[replica].command(&["CLUSTER", "MYID"]).await;
     let free_replica = from + 3;
-    set.nodes[free_replica].command::<()>(&["CLUSTER", "REPLICATE", &other_master]).await;
+    // It may take a moment until that one knows its master for one.
+    eventually(SOON, "it has moved", async || {
+        set.nodes[free_replica].try_command(&["CLUSTER", "REPLICATE", &other_master]).await
+    })
+    .await;
     hears(set, &mut moved, channel, "a replica has moved").await;
     hears(set, &mut stays, &other_channel, "a replica has moved").await;
 
