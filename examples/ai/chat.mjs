@@ -3,18 +3,18 @@
 /** Calls onEvent({ id, data }) for each event, across as many connections as it takes. */
 export async function chat(url, init, onEvent) {
   let response = await fetch(url, init), last = '';
-  const address = new URL(response.headers.get('location'), response.url);
+  const location = response.headers.get('location'), address = location && new URL(location, response.url);
   const headers = () => ({ ...init.headers, ...(last && { 'last-event-id': last }) });
-  for (;;) {
+  while (response.status !== 204) {  // 204: it has ended, and all was read
+    if (!response.ok && (response.status < 500 || !address)) throw new Error(`no chat: ${response.status}`);
     try {
-      for await (const event of events(response.body)) { last = event.id; onEvent(event); }
-      return;
-    } catch { /* it was cut */ }
+      if (response.ok) for await (const event of events(response.body)) { last = event.id; onEvent(event); }
+      if (response.ok) return;
+    } catch (cut) { if (!address) throw cut; }
     do {
       await new Promise((resolve) => setTimeout(resolve, 500));
       response = await fetch(address, { headers: headers() }).catch(() => null);
     } while (!response);
-    if (response.status !== 200) return;
   }
 }
 

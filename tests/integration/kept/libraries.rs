@@ -164,6 +164,48 @@ async fn a_connection_that_is_cut_loses_nothing() {
     assert_eq!((calls(&model, before), cutter.cuts_left()), (1, 0));
 }
 
+/// A server that says one thing after the other, and the chat of the documentation.
+const CHAT: &str = r"
+const { createServer } = await import('node:http');
+const steps = JSON.parse(process.argv[1]);
+const server = createServer((request, response) => {
+  const { status, location, body, cut } = steps.shift();
+  response.writeHead(status, location ? { location } : {});
+  response.write(body ?? '');
+  if (cut) response.flushHeaders(), setTimeout(() => response.destroy(), 50); else response.end();
+});
+server.listen(0, '127.0.0.1', async () => {
+  const seen = [];
+  const url = `http://127.0.0.1:${server.address().port}/chat`;
+  const end = await chat(url, { method: 'POST' }, (event) => seen.push(event.data)).then(() => 'returned', (error) => error.message);
+  console.log([...seen, end].join(' '));
+  server.close();
+});
+";
+
+#[tokio::test]
+#[ignore = "needs node"]
+async fn the_ten_lines_wait_for_who_is_away_and_tell_what_is_lost() {
+    let first =
+        r#"{"status": 200, "location": "/kept/1", "body": "data: one\nid: s-1\n\n", "cut": true}"#;
+    let rest = r#"{"status": 200, "body": "data: two\nid: s-2\n\n"}"#;
+    for (steps, expected) in [
+        (
+            format!("[{first}, {{\"status\": 503}}, {{\"status\": 502}}, {rest}]"),
+            "one two returned",
+        ),
+        (format!("[{first}, {{\"status\": 204}}]"), "one returned"),
+        (format!("[{first}, {{\"status\": 410}}]"), "one no chat: 410"),
+        (r#"[{"status": 401}]"#.to_owned(), "no chat: 401"),
+        (r#"[{"status": 503}]"#.to_owned(), "no chat: 503"),
+    ] {
+        let script =
+            format!("import {{ chat }} from '{}';\n{CHAT}", file("examples/ai/chat.mjs").display());
+        let program = Program::new("node").args(["--input-type=module", "-e", &script, &steps]);
+        assert_eq!(program.output(4 * SOON).await.success().trim(), expected, "{steps}");
+    }
+}
+
 #[test]
 fn the_ten_lines_of_the_documents_are_those_of_the_example() {
     let example = std::fs::read_to_string(file("examples/ai/chat.mjs")).unwrap();
