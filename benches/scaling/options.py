@@ -15,7 +15,7 @@ from scaling.machine import ROOT, Failed, describe, say
 ABOUT = """What so many streams take: a model, its constants, and what was seen of it.
 
     benches/scale predict --streams 1M --channels 1M --rate 5k     what they take, and what gives way first
-    benches/scale measure                    fits the constants on this machine (about ten minutes)
+    benches/scale measure                    fits the constants on this machine (about twenty minutes)
     benches/scale check                      three points that it was not fitted to, beside the model
     benches/scale fleet                      a deploy of four gateways under 8,000 clients
 

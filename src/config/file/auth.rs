@@ -132,7 +132,7 @@ mapping! {
     pub(crate) struct StaticTokenFile sets () {
         /// Who presents it.
         name: String,
-        /// Its SHA-256 in hexadecimal digits, as `printf %s TOKEN | sha256sum` prints it.
+        /// Its SHA-256 in hexadecimal digits, as `printf %s "$TOKEN" | sha256sum` prints it.
         sha256: String,
     }
 }
