@@ -28,6 +28,10 @@ use crate::source::kept::{
 const ENOUGH: u64 = 4 << 10;
 /// How long what there is waits for more.
 const BATCH: Duration = Duration::from_millis(50);
+/// How long appending waits for the indexes: they may be at another node, which is slow or away.
+const INDEX_PATIENCE: Duration = Duration::from_secs(1);
+/// When the indexes are tried again that did not reply in time.
+const INDEX_RETRY: Duration = Duration::from_secs(2);
 /// The most that is sent at once.
 const MAX_PART: usize = 64 << 10;
 
@@ -42,9 +46,9 @@ pub(in crate::service) struct KeptSender {
     streams: KeptStreams,
     // The index of its name, if it has one, and of its request.
     indexes: Vec<String>,
-    // Whether it has its name; and when that was said last.
+    // Whether it has its name; and when that is said next.
     is_claimed: bool,
-    indexed_at: Option<Instant>,
+    index_at: Instant,
     unshared: UnsharedStream,
     ended_at: Option<Instant>,
 }
@@ -82,7 +86,7 @@ impl KeptSender {
             token: new_id(),
             indexes: name.into_iter().chain([request]).collect(),
             is_claimed: is_claimed || stream.name.is_none(),
-            indexed_at: None,
+            index_at: Instant::now(),
             unshared: UnsharedStream(streams.metrics().clone(), false),
             ended_at: None,
             store: store.clone(),
@@ -231,7 +235,7 @@ impl KeptSender {
                 tracing::debug!("Redis has lost a kept stream, which is begun there anew");
                 self.rule.gone(Instant::now());
                 stream.log.advance(&mut self.reader, 0);
-                self.indexed_at = None;
+                self.index_at = Instant::now();
                 Ok(false)
             }
         }
@@ -239,11 +243,23 @@ impl KeptSender {
 
     /// Says what the stream is called, or that it has ended.
     async fn index(&mut self, has_ended: bool) {
-        let now = Instant::now();
-        let is_due = self.indexed_at.is_none_or(|at| now >= at + NAME_RENEWAL);
+        let is_due = Instant::now() >= self.index_at;
         if self.rule.epoch().is_none() || self.rule.is_failing() || !(is_due || has_ended) {
             return;
         }
+        let is_told = match has_ended {
+            true => self.tell_indexes(IndexStep::End(self.stream.settings.after_end)).await,
+            // The lease, and what readers elsewhere wait for, come first.
+            false => {
+                let telling = self.tell_indexes(IndexStep::Keep(NAME_LEASE));
+                timeout(INDEX_PATIENCE, telling).await.unwrap_or(false)
+            }
+        };
+        self.index_at = Instant::now() + if is_told { NAME_RENEWAL } else { INDEX_RETRY };
+    }
+
+    /// Returns whether all indexes have it. The same again does no harm.
+    async fn tell_indexes(&mut self, step: IndexStep) -> bool {
         let stream = (&*self.stream.id, self.stream.began_at);
         if !self.is_claimed
             && let Some(name) = self.indexes.first()
@@ -253,19 +269,15 @@ impl KeptSender {
             self.is_claimed = claimed.is_ok();
             if claimed == Ok(false) {
                 self.stream.cancel(CancelReason::Replaced);
-                return;
+                return true;
             }
         }
-        let step = match has_ended {
-            true => IndexStep::End(self.stream.settings.after_end),
-            false => IndexStep::Keep(NAME_LEASE),
-        };
         for tag in &self.indexes {
             if self.store.index(tag, stream, step).await.is_err() {
-                return;
+                return false;
             }
         }
-        self.indexed_at = Some(now);
+        true
     }
 }
 
