@@ -5,6 +5,9 @@
 
 use bytes::Bytes;
 
+/// No stream has more bytes or events: what is counted from there on does not overflow.
+const MOST: u64 = u64::MAX / 2;
+
 /// How far a log was read in parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::service) struct LogCursor {
@@ -70,8 +73,11 @@ impl LogPart {
         let ids = ids.collect::<Option<_>>()?;
         let last = offset.checked_add(bytes.len() as u64)?;
         let is_ascending = ends.is_sorted() && ends.last().is_none_or(|end| *end <= last);
+        // The event before it ends where the part begins, or behind the LF that is its first byte.
+        let is_before = before_end <= last.min(offset.saturating_add(1));
+        let is_countable = last <= MOST && before <= MOST;
         let part = Self { offset, before, before_end, is_torn, ends, ids, bytes };
-        is_ascending.then_some(part)
+        (is_ascending && is_before && is_countable).then_some(part)
     }
 }
 
@@ -110,10 +116,25 @@ mod tests {
         let empty = LogPart::default();
         assert_eq!(LogPart::parse(empty.place().as_bytes(), Bytes::new()), Some(empty));
         for wrong in
-            ["", "1 2 3", "1 2 3 0|", "1 2 3 0|x ||", "1 2 3 0||a", "1 2 3 0|5 4 |", "1 2 3 0|99 |"]
+            ["", "1 2 2", "1 2 2 0|", "1 2 2 0|x ||", "1 2 2 0||a", "1 2 2 0|5 4 |", "1 2 2 0|99 |"]
         {
             let parsed = LogPart::parse(wrong.as_bytes(), Bytes::from_static(b"abcdef"));
             assert_eq!(parsed, None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_nobody_can_have_sent_is_no_part() {
+        let parse = |place: &str, bytes: &'static str| {
+            LogPart::parse(place.as_bytes(), Bytes::from_static(bytes.as_bytes()))
+        };
+        // The event before it ends at the part, or behind the LF that is its first byte.
+        assert!(parse("5 2 5 0|1 |", "ab").is_some());
+        assert!(parse("5 2 6 0|1 |", "\nb").is_some());
+        assert_eq!(parse("5 2 7 0|1 |", "abc"), None, "it ends in the middle of the part");
+        assert_eq!(parse("5 2 6 0||", ""), None, "it ends behind all bytes");
+        let most = u64::MAX;
+        assert_eq!(parse(&format!("5 {most} 5 0|1 |"), "ab"), None, "numbers that overflow");
+        assert_eq!(parse(&format!("{most} 2 5 0||"), ""), None, "offsets that overflow");
     }
 }
