@@ -118,6 +118,15 @@ impl Service {
         };
         // Before the credentials are removed.
         let admitted = admitted.map(|admission| self.name_owner(route, &request, admission));
+        let admitted = match errand {
+            Errand::Kept(kept) => {
+                let routes = self.routes();
+                let request = (&*routes, request.method());
+                // Boxed: keeps the future of other requests small.
+                Box::pin(kept_address::hide(self, request, kept, admitted)).await
+            }
+            Errand::Route(_) | Errand::Presence(_) => admitted,
+        };
         if let Some(auth) = auth {
             auth.authenticator.remove_tokens(&mut request);
         }

@@ -13,7 +13,7 @@ use super::admission::Admission;
 use super::body::ResponseBody;
 use super::kept::answer::{self, PREFIX};
 use super::kept::owner::{Owner, OwnerTag};
-use super::kept::stream::{CancelReason, KeptHome, KeptStream, ResumedBy};
+use super::kept::stream::{CancelReason, KeptStream, ResumedBy};
 use super::kept_origin::is_foreign;
 use super::kept_resume::{KeptResume, requested_position};
 use super::rejection::Rejection;
@@ -48,17 +48,49 @@ pub(super) async fn find_elsewhere<B>(
     request: &Request<B>,
 ) -> Result<Option<Arc<KeptStream>>, Rejection> {
     let Some(id) = request.uri().path().strip_prefix(PREFIX) else { return Ok(None) };
-    let shares = |route: &Route| {
-        route.settings.keep.as_deref().is_some_and(|keep| service.kept().store(keep).is_some())
-    };
-    if service.kept().get(id).is_some() || !routes.kept_routes().any(shares) {
+    if !shares(service, routes) {
         return Ok(None);
     }
     let settings = |scope: &str| {
         let route = routes.kept_routes().find(|route| *route.scope == *scope);
         route.and_then(|route| route.settings.keep.clone())
     };
+    if *request.method() == Method::OPTIONS {
+        // A preflight has no owner, and does not wait: there is one look, wherever the stream is, if there is one.
+        return Ok(service.kept().look(id, settings).await.unwrap_or_default());
+    }
+    if service.kept().get(id).is_some() {
+        return Ok(None);
+    }
     Ok(service.kept().look_again(id, settings).await?)
+}
+
+/// Whether some route keeps streams for all gateways.
+fn shares(service: &Service, routes: &RouteTable) -> bool {
+    let shares = |route: &Route| {
+        route.settings.keep.as_deref().is_some_and(|keep| service.kept().store(keep).is_some())
+    };
+    routes.kept_routes().any(shares)
+}
+
+/// Hides whether there is a stream from whom it does not belong to, or `auth` refuses: takes the time of a look for one
+/// that there is not.
+///
+/// # Errors
+/// Those of `admitted`; or Redis cannot be asked, as if there were no stream.
+pub(super) async fn hide(
+    service: &Service,
+    (routes, method): (&RouteTable, &Method),
+    errand: &KeptErrand,
+    admitted: Result<Admission, Rejection>,
+) -> Result<Admission, Rejection> {
+    let KeptErrand::Address(Some(stream)) = errand else { return admitted };
+    let owner = admitted.as_ref().ok().and_then(|admission| admission.owner.as_ref());
+    let is_own = owner.is_some_and(|owner| owner.tag.is(&stream.request.owner));
+    if !is_own && *method != Method::OPTIONS && shares(service, routes) {
+        service.kept().look_away().await?;
+    }
+    admitted
 }
 
 /// Finds the route of a request to a kept stream; `None` if it is none. `elsewhere` is that of another gateway. Where there is no stream, some route that
@@ -161,9 +193,6 @@ pub(super) async fn respond(
         KeptErrand::Address(stream) => {
             let of = stream.as_deref().map_or(&OwnerTag::NOBODY, |stream| &stream.request.owner);
             let is_own = own.is_some_and(|owner| owner.tag.is(of));
-            if !is_own && stream.as_ref().is_some_and(|it| it.home == KeptHome::Elsewhere) {
-                service.kept().look_away().await;
-            }
             let stream = stream.as_ref().filter(|_| is_own).ok_or(Rejection::NoStream)?;
             vec![Arc::clone(stream)]
         }

@@ -16,7 +16,7 @@ use super::log::Position;
 use super::owner::OwnerTag;
 use super::registry::KeptStreams;
 use super::stream::{CancelReason, KeptHome, KeptStream};
-use super::stream_id::is_stream_id;
+use super::stream_id::{is_stream_id, new_id};
 use crate::route::{KeepSettings, KeepStore};
 use crate::source::kept::{
     IndexEntry, IndexOutcome, IndexStep, KeptAway, KeptLink, KeptStore, ReadRecord,
@@ -29,7 +29,7 @@ const NOT_YET: [Duration; 3] =
 const MAX_BEHIND: Duration = Duration::from_secs(2);
 /// The same of an id of the backend, which may be that of another stream.
 const MAX_BEHIND_OWN: Duration = Duration::from_millis(300);
-/// Streams of one name that are looked at, the newest ones.
+/// Streams of one name that are looked at: first those that run, then the newest ones.
 const MAX_LOOKED_AT: usize = 20;
 
 impl KeptStreams {
@@ -110,10 +110,13 @@ impl KeptStreams {
         Ok(found)
     }
 
-    /// Takes as long as [`look_again`](Self::look_again) where there is no stream: the time does not tell that there is
-    /// one of another owner.
-    pub(in crate::service) async fn look_away(&self) {
-        sleep(NOT_YET.iter().sum()).await;
+    /// Does what [`look_again`](Self::look_again) does where there is no stream: neither the time nor an outage of Redis
+    /// tells that there is one of another owner.
+    ///
+    /// # Errors
+    /// As for [`look`](Self::look).
+    pub(in crate::service) async fn look_away(&self) -> Result<(), KeptAway> {
+        self.look_again(&new_id(), |_| None).await.map(drop)
     }
 
     fn stream_elsewhere(
@@ -223,23 +226,21 @@ impl KeptStreams {
     ) -> Result<Vec<Arc<KeptStream>>, KeptAway> {
         let Some(store) = self.store(keep) else { return Ok(Vec::new()) };
         let mut found = Vec::new();
-        for entry in self.indexed(store, tag).await? {
-            if self.get(&entry.id).is_some() {
-                continue;
-            }
+        let entries = self.indexed(store, tag).await?.into_iter();
+        let others = entries.filter(|entry| self.get(&entry.id).is_none());
+        for entry in others.take(MAX_LOOKED_AT) {
             found.extend(self.look(&entry.id, |_| Some(Arc::clone(keep))).await?);
         }
         Ok(found)
     }
 
-    /// The newest streams of an index.
+    /// The streams of an index: those that run before those that have ended, and the newest first.
     async fn indexed(&self, store: &KeptStore, tag: &str) -> Result<Vec<IndexEntry>, KeptAway> {
         let IndexOutcome::Others(mut entries) = store.index(tag, ("", 0), IndexStep::List).await?
         else {
             return Ok(Vec::new());
         };
-        entries.sort_by_key(|entry| std::cmp::Reverse(entry.began));
-        entries.truncate(MAX_LOOKED_AT);
+        entries.sort_by_key(|entry| std::cmp::Reverse((entry.runs, entry.began)));
         Ok(entries)
     }
 

@@ -101,7 +101,7 @@ impl KeptStreams {
     }
 
     /// The key of a route.
-    pub(super) fn key_of(&self, keep: &KeepSettings) -> OwnerKey {
+    pub(in crate::service) fn key_of(&self, keep: &KeepSettings) -> OwnerKey {
         match &keep.store {
             KeepStore::Memory => self.0.key.clone(),
             KeepStore::Redis(secret) => OwnerKey::shared(secret),
@@ -222,7 +222,6 @@ impl KeptStreams {
         let limits = settings.limits;
         let name =
             key.as_deref().map(|key| self.name(settings, &request.owner, (&request.method, key)));
-        let id = waiting.as_mut().and_then(WaitingRequest::take_id);
         let mut state = self.lock();
         if waiting.as_ref().is_some_and(|waiting| waiting.cancelled().is_cancelled()) {
             return Err(NotKept::Cancelled);
@@ -249,6 +248,8 @@ impl KeptStreams {
         if !begin() && !state.make_room(&request.scope, begin) {
             return Err(NotKept::Total);
         }
+        // Behind all refusals: what is refused gives its name back.
+        let id = waiting.as_mut().and_then(WaitingRequest::take_id);
         let stream = KeptStream::new(
             id.unwrap_or_else(new_id),
             KeptAbout { request, head, name },

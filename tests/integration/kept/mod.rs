@@ -13,6 +13,8 @@ mod ends;
 mod fleet;
 /// What becomes of them when something fails.
 mod fleet_failures;
+/// Streams of one name at several gateways.
+mod fleet_names;
 /// The libraries of applications.
 mod libraries;
 /// What the streams of a route take together.
