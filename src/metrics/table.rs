@@ -144,7 +144,7 @@ metrics! {
     kept_passed: IntCounterVec = "ssegate_kept_passed_total",
         "Event streams that were not kept on a route with keep, by reason." by ["reason"];
     kept_copies: IntGauge = "ssegate_kept_copies",
-        "Streams that other gateways keep in Redis, and that are read or looked at here (store: redis).";
+        "Streams that other gateways keep in Redis, and that are copied here for their readers (store: redis).";
     kept_unshared: IntGauge = "ssegate_kept_unshared",
         "Kept streams of this gateway that others cannot continue now: Redis does not take what comes (store: redis).";
     kept_unclaimed: IntCounter = "ssegate_kept_unclaimed_total",

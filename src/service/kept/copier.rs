@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::copies::CopyState;
 use super::copying::{CopyRule, CopyStep, PAGE};
@@ -22,6 +22,8 @@ use crate::source::kept::{KeptAway, KeptStore, KeptWatch, ReadRecord, StoredReco
 const LOOK: Duration = Duration::from_secs(1);
 /// How long it is waited for a Redis that is away, or has lost the stream.
 const RETRY: Duration = Duration::from_millis(500);
+/// How long a copy waits until it may read what there is so far.
+const MAX_QUEUED: Duration = Duration::from_secs(5);
 /// How long a copy is kept that nobody reads.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -33,6 +35,8 @@ pub(super) struct KeptCopier {
     watch: KeptWatch,
     rule: CopyRule,
     state: watch::Sender<CopyState>,
+    // There is more than a page to read, or was.
+    is_behind: bool,
     // For how long a reader is waited for that does not read.
     patience: Duration,
 }
@@ -45,7 +49,9 @@ impl KeptCopier {
         patience: Duration,
     ) -> Self {
         let (store, streams, watch) = (store.clone(), streams.clone(), store.watch(&stream.id));
-        Self { stream, streams, store, watch, rule: CopyRule::default(), state, patience }
+        streams.metrics().kept_copies(1);
+        let (rule, is_behind) = (CopyRule::default(), true);
+        Self { stream, streams, store, watch, rule, state, is_behind, patience }
     }
 
     /// Copies until nobody reads it any more.
@@ -100,12 +106,28 @@ impl KeptCopier {
             follows: self.stream.has_readers(),
             wants_about: false,
         };
-        let read = self.store.read(&record).await;
+        // One that keeps up reads little, and does not wait for those that load.
+        let reading = async {
+            let permit = match self.is_behind {
+                true => timeout(MAX_QUEUED, self.streams.copies().load()).await,
+                false => Ok(None),
+            };
+            match permit {
+                Ok(_permit) => self.store.read(&record).await,
+                Err(_elapsed) => Err(KeptAway::Away),
+            }
+        };
+        let read = reading.await;
         if let Ok(Some(stored)) = &read {
             self.take(stored);
         }
         let step =
             self.rule.take(read.as_ref().map(Option::as_ref).map_err(|away| *away), Instant::now());
+        self.is_behind = match step {
+            CopyStep::More => true,
+            CopyStep::Retry => self.is_behind,
+            CopyStep::Wait | CopyStep::End(_) | CopyStep::GiveUp => false,
+        };
         let is_loading = *self.state.borrow() == CopyState::Loading;
         match step {
             CopyStep::More => return None,
@@ -116,6 +138,10 @@ impl KeptCopier {
             CopyStep::GiveUp => self.give_up(CopyState::Failed(KeptAway::Away)),
             CopyStep::Retry => return Some(RETRY),
             CopyStep::Wait => {}
+            // What was lost before anybody read it here is no loss of a reader.
+            CopyStep::End(StreamEnd::Lost) if !is_loading => {
+                self.stream.lose(LostReason::Elsewhere);
+            }
             CopyStep::End(end) => {
                 self.stream.log.end(end);
             }
@@ -157,6 +183,7 @@ impl KeptCopier {
 impl Drop for KeptCopier {
     fn drop(&mut self) {
         self.streams.copies().remove(&self.stream);
+        self.streams.metrics().kept_copies(-1);
         // Its thread ends.
         self.stream.log.end(StreamEnd::Lost);
     }

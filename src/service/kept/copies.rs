@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::stream::KeptStream;
 use crate::source::kept::KeptAway;
@@ -19,9 +19,22 @@ pub(super) enum CopyState {
     Gone,
 }
 
+/// Copies that are loaded at once. The replies that have what streams have sent so far are large, and come on the
+/// connection on which leases are renewed, too.
+const MAX_LOADING: usize = 8;
+
 /// The copies, by the ids of their streams.
-#[derive(Debug, Default)]
-pub(super) struct KeptCopies(Mutex<HashMap<Box<str>, KeptCopy>>);
+#[derive(Debug)]
+pub(super) struct KeptCopies {
+    by_id: Mutex<HashMap<Box<str>, KeptCopy>>,
+    loading: Semaphore,
+}
+
+impl Default for KeptCopies {
+    fn default() -> Self {
+        Self { by_id: Mutex::default(), loading: Semaphore::new(MAX_LOADING) }
+    }
+}
 
 /// A copy that is read, or was a moment ago.
 #[derive(Clone, Debug)]
@@ -32,7 +45,12 @@ pub(super) struct KeptCopy {
 
 impl KeptCopies {
     fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, KeptCopy>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until one more may read what a stream has sent so far. Cancel safe.
+    pub(super) async fn load(&self) -> Option<SemaphorePermit<'_>> {
+        self.loading.acquire().await.ok()
     }
 
     /// The copy of this stream.

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use super::log::StreamEnd;
 use crate::source::kept::{KeptAway, StoredRecord};
 
-/// Entries that are read at once, at most.
-pub(super) const PAGE: usize = 64;
+/// Entries that are read at once, at most: a reply of a megabyte, if each is as large as it can be.
+pub(super) const PAGE: usize = 16;
 /// How long readers wait for a Redis that is away, or has lost the stream.
 const MAX_AWAY: Duration = Duration::from_secs(10);
 
@@ -115,9 +115,9 @@ mod tests {
         };
         let page = PAGE as u64;
         assert_eq!(take(&stored("ended", "e", 1..=page)), (CopyStep::More, page));
-        assert_eq!(take(&stored("running", "e", 65..=70)), (CopyStep::Wait, 70));
+        assert_eq!(take(&stored("running", "e", page + 1..=page + 6)), (CopyStep::Wait, page + 6));
         let none = std::ops::RangeInclusive::new(1, 0);
-        assert_eq!(take(&stored("running", "e", none.clone())), (CopyStep::Wait, 70));
+        assert_eq!(take(&stored("running", "e", none.clone())), (CopyStep::Wait, page + 6));
         // Begun anew: the entries have other numbers.
         assert_eq!(take(&stored("running", "f", 1..=2)), (CopyStep::Wait, 2));
         for (state, end) in [

@@ -78,7 +78,8 @@ pub(in crate::service) enum LostReason {
     Drained,
     /// Another gateway has taken this one for dead, and told its readers.
     Fenced,
-    /// Of a copy: Redis is away, or the gateway that pumps it has died.
+    /// Of a copy that was read: Redis is away, or the stream was lost at the gateway that pumps it, which has counted
+    /// that, too, unless it has died.
     Elsewhere,
 }
 
@@ -147,9 +148,9 @@ impl KeptStream {
     ) -> Self {
         let head_bytes = head.memory();
         let began = Instant::now();
-        match home {
-            KeptHome::Here => metrics.kept_state(None, Some(state_word(None))),
-            KeptHome::Elsewhere => metrics.kept_copies(1),
+        // One that is looked at is none; its copier counts a copy.
+        if home == KeptHome::Here {
+            metrics.kept_state(None, Some(state_word(None)));
         }
         let changed = Arc::<Notify>::default();
         let limits = settings.limits;
@@ -372,11 +373,8 @@ pub(in crate::service) fn state_word(end: Option<StreamEnd>) -> &'static str {
 
 impl Drop for KeptStream {
     fn drop(&mut self) {
-        match self.home {
-            KeptHome::Here => {
-                self.metrics.kept_state(Some(state_word(self.log.extent().end)), None);
-            }
-            KeptHome::Elsewhere => self.metrics.kept_copies(-1),
+        if self.home == KeptHome::Here {
+            self.metrics.kept_state(Some(state_word(self.log.extent().end)), None);
         }
     }
 }

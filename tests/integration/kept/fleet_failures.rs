@@ -70,6 +70,9 @@ async fn is_told(redis: &Redis, on_lost: &str, told: &str) {
             told => assert!(String::from_utf8_lossy(&rest.unwrap()).contains(told)),
         }
     }
+    for gateway in [&other, &third] {
+        gateway.counts("ssegate_kept_lost_total", &["reason=\"elsewhere\""], 1.0).await;
+    }
     // And whoever comes later.
     assert_eq!(state(&other, &location).await, "lost");
     let last = |request: Request| request.header("last-event-id", &format!("{stream}-1"));
