@@ -58,20 +58,18 @@ pub(super) async fn made_elsewhere(
     }
 }
 
-/// The stream of a request that was made before, and where its client is.
+/// The stream of a request that was made before, and where its client is; `None`: the stream does not know its id.
 pub(super) fn continued(
-    mut made_again: impl Iterator<Item = Arc<KeptStream>>,
+    made_again: Arc<KeptStream>,
     id: &[u8],
 ) -> Option<(Arc<KeptStream>, Position)> {
-    made_again.find_map(|stream| {
-        let position = position_of(&stream, id);
-        let is_known = match (&position, stream.log.locate(&position)) {
-            (Position::AfterOwn(_), LogPlace::Unknown) => false,
-            (Position::AfterOwn(_), _) => parse_event_id(id).is_none(),
-            (Position::Start | Position::After(_), _) => true,
-        };
-        is_known.then_some((stream, position))
-    })
+    let position = position_of(&made_again, id);
+    let is_known = match (&position, made_again.log.locate(&position)) {
+        (Position::AfterOwn(_), LogPlace::Unknown) => false,
+        (Position::AfterOwn(_), _) => parse_event_id(id).is_none(),
+        (Position::Start | Position::After(_), _) => true,
+    };
+    is_known.then_some((made_again, position))
 }
 
 /// Whether a page makes a request again that another page has made.

@@ -103,7 +103,9 @@ pub(super) async fn begin(
     let service = resume.service;
     let origin = resume.info.origin.clone();
     let digest = Arc::new(OnceLock::new());
-    request.body_mut().watch(Box::new(DigestTap::new(Arc::clone(&digest))));
+    request
+        .body_mut()
+        .watch(Box::new(DigestTap::new(Arc::clone(&digest), service.kept().key_of(keep))));
     if request.body().is_end_stream() {
         request.body_mut().note_end();
     }
@@ -148,17 +150,21 @@ pub(super) async fn begin(
         body = Some(read.grant);
     }
     if let Some(id) = &last {
-        let (mut made_again, mut others) = (Vec::new(), Vec::new());
+        let (mut again, mut others) = (None, Vec::new());
         for stream in candidates {
             if !stream.is_response_to(&this) {
                 others.push(stream);
-            } else if let Some(stream) =
-                service.readable((&stream, &position_of(&stream, id))).await?
-            {
-                made_again.push(stream);
+                continue;
+            }
+            // The first that knows the id is it: of others no copy is made.
+            if let Some(stream) = service.readable((&stream, &position_of(&stream, id))).await? {
+                again = continued(stream, id);
+            }
+            if again.is_some() {
+                break;
             }
         }
-        if let Some((stream, position)) = continued(made_again.into_iter(), id) {
+        if let Some((stream, position)) = again {
             if is_foreign_again((&request, is_tls), &stream, &resume, &owner) {
                 return Err(Rejection::ForeignOrigin);
             }

@@ -14,7 +14,7 @@ const BASE_COST: usize = 2 << 10;
 /// About what a header field takes beside its text.
 const FIELD_COST: usize = 32;
 
-/// The SHA-256 hash of a request's body, once all of it has come.
+/// The keyed hash of a request's body, once all of it has come.
 pub(in crate::service) type BodyDigest = Arc<OnceLock<[u8; 32]>>;
 
 /// The request to which a stream is the response.

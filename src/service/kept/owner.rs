@@ -120,7 +120,7 @@ impl OwnerTag {
         verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
 
-    pub(in crate::service) fn as_bytes(&self) -> &[u8] {
+    pub(in crate::service) fn as_bytes(&self) -> &[u8; digest::SHA256_OUTPUT_LEN] {
         &self.0
     }
 }
