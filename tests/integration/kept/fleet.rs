@@ -298,8 +298,10 @@ async fn another_secret_finds_nothing() {
     let one = build(&redis, &upstream, SHARED).start().await;
     let keep = SHARED.replace("a-secret", "b-secret");
     let other = build(&redis, &upstream, &keep).start().await;
+    let same = build(&redis, &upstream, SHARED).start().await;
     let (first, _call, location) = begun(&one, &upstream, Via::Http1).await;
     let stream = first.header("ssegate-stream").to_owned();
+    has(&same, &location, 1).await;
     assert_eq!(other.send(Via::Http1, get(&location)).await.status, 404);
     let again = post("/chat", "{}").header("last-event-id", &format!("{stream}-1"));
     assert_eq!(other.send(Via::Http1, again).await.status, 410);
