@@ -69,11 +69,11 @@ fn summary(settings: &Settings) -> String {
         format!("{scheme}://{}", listener.address)
     });
     format!(
-        "ok: {}; {} and {}; events from {:?}; admin {}",
+        "ok: {}; {} and {}; events from {}; admin {}",
         listeners.collect::<Vec<_>>().join(", "),
         count(events, "events route"),
         count(settings.routes.len() - events, "other route"),
-        settings.source.location,
+        sources(settings),
         settings
             .admin
             .as_ref()
@@ -81,11 +81,41 @@ fn summary(settings: &Settings) -> String {
     )
 }
 
+/// Where events come from: of several servers each, with its name.
+fn sources(settings: &Settings) -> String {
+    let source = &settings.source;
+    if source.further.is_empty() {
+        return format!("{:?}", source.location);
+    }
+    let servers = source.redis_servers().into_iter();
+    // A server shows its name itself.
+    servers.map(|(_, server)| server.to_string()).collect::<Vec<_>>().join(" and ")
+}
+
 #[cfg(test)]
 mod tests {
-    use ssegate::config::Settings;
+    use ssegate::config::{self, Settings};
 
     use super::summary;
+
+    #[test]
+    fn the_summary_names_each_server() {
+        const REST: &str =
+            "listeners: [address: 127.0.0.1:80]\nroutes: [{path: /a, events: {channels: [a]}}]\n";
+        for (redis, expected) in [
+            ("{url: redis://r}", "events from r:6379; "),
+            (
+                "{url: redis://r, named: {orders: redis://o}}",
+                "events from url, r:6379 and orders, o:6379; ",
+            ),
+            ("{shards: [redis://a, redis://b]}", "events from shard0, a:6379 and shard1, b:6379; "),
+        ] {
+            let yaml = format!("redis: {redis}\n{REST}");
+            let settings = config::parse(&yaml, "gateway.yaml", &|_| None).expect("a valid file");
+            let line = summary(&settings);
+            assert!(line.contains(expected), "{line}");
+        }
+    }
 
     #[test]
     fn the_summary_of_a_valid_configuration_is_one_line() {

@@ -10,17 +10,18 @@ use ssegate_hub::Topic;
 
 use super::count::count;
 use super::printable::printable;
+use super::redis_mends::{mend_of_connection, mend_of_refusal, with_key};
 use super::{CliError, block_on, output};
 
 /// Why `check --connect` fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
     /// The connection or the login failed. The address has neither user nor password in it.
-    #[error("{2}: cannot use Redis at {0}: {1}")]
-    Unreachable(String, String, String),
-    /// Redis refuses that many names. Each has been printed.
-    #[error("{2}: Redis at {0} denied access to {1} of the names in the routes; see above")]
-    Denied(String, usize, String),
+    #[error("{key}: cannot use Redis at {address}: {why}; {mend}")]
+    Unreachable { key: String, address: String, why: String, mend: String },
+    /// Redis refuses so much of what the routes need. Each has been printed.
+    #[error("{2}: Redis at {0} refused {1} of what the routes need; see above")]
+    Refused(String, usize, String),
     /// Of several servers these cannot be used. Why has been printed.
     #[error("{0} cannot be used; see above")]
     Servers(String),
@@ -133,26 +134,46 @@ pub(super) fn key_of(settings: &Settings, index: usize) -> String {
     }
 }
 
+/// The name of a server with a colon, before what is said of it; nothing where there is one alone.
+pub(super) fn name_of(settings: &Settings, index: usize) -> String {
+    shown_name(settings, index, ": ")
+}
+
+/// The name of a server with `separator` behind it; nothing where there is one alone.
+pub(super) fn shown_name(settings: &Settings, index: usize, separator: &str) -> String {
+    let source = &settings.source;
+    let name = source.servers.names().get(index).filter(|_| !source.further.is_empty());
+    name.map(|name| format!("{name}{separator}")).unwrap_or_default()
+}
+
 fn check_server(settings: &Settings, index: usize, server: &RedisServer) -> Result<(), CliError> {
     let (address, key) = (server.to_string(), key_of(settings, index));
     let reads = reads(settings, index).map_err(ConnectError::from)?;
     let inspection = block_on(async { Ok(inspect(server, &reads).await) })?;
-    let Inspection { server: described, refused, notes, risks: _, fleet } = inspection
-        .map_err(|error| ConnectError::Unreachable(address.clone(), error.text, key.clone()))?;
+    let Inspection { server: described, refused, notes, risks: _, fleet } =
+        inspection.map_err(|error| ConnectError::Unreachable {
+            mend: mend_of_connection(&error, &key),
+            why: with_key(&error.text, &key),
+            address: address.clone(),
+            key: key.clone(),
+        })?;
     for note in &notes {
-        output::to_stderr(format_args!("ssegate: warning: {}", printable(&note.text)));
+        let text = with_key(&note.text, &key);
+        output::to_stderr(format_args!("ssegate: warning: {}", printable(&text)));
     }
     for refusal in &refused {
-        output::to_stderr(format_args!("ssegate: {}", printable(&refusal.text)));
+        let (text, mend) = (with_key(&refusal.text, &key), mend_of_refusal(refusal, &key));
+        output::to_stderr(format_args!("ssegate: {}; {mend}", printable(&text)));
     }
     if refused.is_empty() {
         let described = printable(&described);
         output::line(format_args!("redis: ok: {address}, {described}; {}", permitted(&reads)))?;
     }
-    output::line(format_args!("fleet: {}", resumption(fleet)))?;
+    let name = name_of(settings, index);
+    output::line(format_args!("fleet: {name}{}", resumption(fleet)))?;
     match refused.len() {
         0 => Ok(()),
-        names => Err(ConnectError::Denied(address, names, key).into()),
+        names => Err(ConnectError::Refused(address, names, key).into()),
     }
 }
 

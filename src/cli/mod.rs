@@ -23,6 +23,7 @@ mod number;
 mod output;
 mod printable;
 mod publish;
+mod redis_mends;
 #[cfg(test)]
 mod reference;
 mod reload;

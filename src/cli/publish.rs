@@ -18,7 +18,7 @@ use ssegate_format::encode_envelope;
 use super::config::ConfigFile;
 use super::count::count;
 use super::sub::target;
-use super::{CliError, block_on, followers, output};
+use super::{CliError, block_on, connect, followers, output};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,8 +28,8 @@ const MAX_BYTES: u64 = 512 << 20;
 
 /// Publish a message
 ///
-/// Publishes to the redis.url of the configuration or, if there is no gateway.yaml, to the embedded
-/// bus of `ssegate dev`. Prints the number of receivers: a gateway that is subscribed to the
+/// Publishes to the Redis of the configuration, of several servers to that which has the channel, or,
+/// if there is no gateway.yaml, to the embedded bus of `ssegate dev`. Prints the number of receivers: a gateway that is subscribed to the
 /// channel counts as one, however many streams it serves.
 #[derive(Args, Debug)]
 pub(crate) struct PublishCommand {
@@ -67,6 +67,9 @@ pub(crate) enum PublishError {
     /// The connection or the login failed. The address has neither user nor password in it.
     #[error("cannot connect to {0}: {1}{2}")]
     Connect(String, RedisError, &'static str),
+    /// Something accepts connections there, or loses all that is sent to it, and does not reply.
+    #[error("cannot connect to {0}: no reply within {1} seconds; does Redis hang?")]
+    NoReply(String, u64),
     /// No sentinel leads to a master.
     #[error("cannot find Redis: {0}")]
     Find(String),
@@ -83,34 +86,38 @@ impl From<PublishError> for CliError {
 
 impl PublishCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let (location, is_sharded) = match &self.redis {
+        let (location, is_sharded, name) = match &self.redis {
             Some(_) if self.config.is_given() => {
                 return Err(CliError::Usage("-c and --redis exclude each other".into()));
             }
             Some(url) => {
                 let usage = |error| CliError::Usage(format!("--redis: {error}"));
-                (config::source(url).map_err(usage)?, false)
+                (config::source(url).map_err(usage)?, false, String::new())
             }
             None => self.configured()?,
         };
         let message = self.message()?;
-        let receivers =
-            block_on(publish(location, (&self.channel, self.sharded || is_sharded), &message))?;
+        let receivers = block_on(publish(
+            (location, &name),
+            (&self.channel, self.sharded || is_sharded),
+            &message,
+        ))?;
         output::line(count(receivers, "receiver"))
     }
 
-    /// Where the configuration publishes, and whether to a sharded channel.
-    fn configured(&self) -> Result<(SourceLocation, bool), CliError> {
+    /// Where the configuration publishes, whether to a sharded channel, and what the server is called before its address.
+    fn configured(&self) -> Result<(SourceLocation, bool, String), CliError> {
         let settings = self.config.load_or_dev()?;
         for warning in followers::warnings(&settings, &self.channel, self.is_envelope()) {
             output::to_stderr(format_args!("ssegate: warning: {warning}"));
         }
         let is_sharded = followers::are_sharded(&settings, &self.channel);
         let server = followers::server_of(&settings, &self.channel);
+        let name = connect::shown_name(&settings, server, ", ");
         let source = settings.source;
         let further = server.checked_sub(1).and_then(|index| source.further.into_iter().nth(index));
         let location = further.map_or(source.location, |one| SourceLocation::Redis(one.location));
-        Ok((location, is_sharded))
+        Ok((location, is_sharded, name))
     }
 
     fn message(&self) -> Result<Vec<u8>, CliError> {
@@ -157,7 +164,7 @@ fn stdin() -> Result<Vec<u8>, CliError> {
 }
 
 async fn publish(
-    location: SourceLocation,
+    (location, name): (SourceLocation, &str),
     (channel, is_sharded): (&str, bool),
     message: &[u8],
 ) -> Result<usize, CliError> {
@@ -166,11 +173,14 @@ async fn publish(
     let info =
         server.connection_info(is_sharded.then_some(channel)).await.map_err(PublishError::Find)?;
     let address = info.addr().clone();
-    let at = address.to_string();
+    let at = format!("{name}{address}");
     let hint = |error: &RedisError| hint(error, &address, is_embedded);
     // It blocks: nothing else runs here.
-    let connected = connect(info);
+    let connected = open(info);
     let mut connection = connected.map_err(|error| {
+        if error.is_timeout() {
+            return PublishError::NoReply(at.clone(), CONNECT_TIMEOUT.as_secs());
+        }
         let hint = hint(&error);
         PublishError::Connect(at.clone(), error, hint)
     })?;
@@ -210,7 +220,7 @@ fn is_distrust(error: &RedisError) -> bool {
     error.to_string().contains("certificate")
 }
 
-fn connect(info: ConnectionInfo) -> Result<Connection, RedisError> {
+fn open(info: ConnectionInfo) -> Result<Connection, RedisError> {
     let connection = Client::open(info)?.get_connection_with_timeout(CONNECT_TIMEOUT)?;
     connection.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
     connection.set_write_timeout(Some(RESPONSE_TIMEOUT))?;

@@ -34,7 +34,7 @@ impl ConfigPurpose {
 
 /// Whether the key has a secret, whoever uses it.
 pub(super) fn is_secret(path: &str) -> bool {
-    is_of_gateway(path) || matches!(path, "revocation.key" | "fleet.key")
+    is_of_gateway(path) || path == "revocation.key"
 }
 
 /// Whether the key has a secret that only the gateway uses.
@@ -47,6 +47,9 @@ fn is_of_gateway(path: &str) -> bool {
             | [.., "signed_url", "keys", _]
             | [.., "tokens", "sha256"]
             | [.., "handover", "key"]
+            | [.., "keep", "secret"]
+            | [.., "presence", "key"]
+            | ["fleet", "key"]
     )
 }
 
@@ -62,6 +65,9 @@ mod tests {
             ("routes[0].auth.signed_url.keys.k1", true, true),
             ("admin.auth.tokens[0].sha256", true, true),
             ("routes[2].handover.key", true, true),
+            ("routes[0].keep.secret", true, true),
+            ("routes[1].presence.key", true, true),
+            ("fleet.key", true, true),
             ("revocation.key", true, false),
             ("redis.url", false, false),
             ("listeners[0].address", false, false),

@@ -69,12 +69,22 @@ impl HealthState {
         })
     }
 
-    /// The check of the fleet: of several servers the first that fails, with its name.
+    /// The check of the fleet: of several servers the first that fails, with its name. If none fails, it names those
+    /// at whose channels there is no fleet.
     pub(super) fn fleet_check(&self) -> Option<ReadinessCheck> {
+        let is_off = |(name, server): (Option<&str>, &Self)| {
+            let is_off = !lock(&server.fleet).is_expected;
+            is_off.then(|| name.unwrap_or_default().to_owned())
+        };
+        let off: Vec<_> = self.servers().filter_map(is_off).collect();
         let checks = self.servers().filter_map(|(name, server)| {
             let check = lock(&server.fleet).check()?;
             let name = name.filter(|_| !check.passes);
             let detail = check.detail.map(|detail| named(name, detail));
+            let detail = detail.map(|detail| match check.passes && !off.is_empty() {
+                true => format!("{detail}, except with channels of {}", off.join(", ")),
+                false => detail,
+            });
             Some(ReadinessCheck { detail, ..check })
         });
         checks.min_by_key(|check| check.passes)
@@ -151,6 +161,9 @@ mod tests {
         let fleet = health.checks().pop().expect("a fleet").detail.expect("why");
         assert!(fleet.starts_with("orders: this gateway does not yet"), "{fleet}");
         servers[1].set_fleet_warm(true);
+        let fleet = health.checks().pop().expect("a fleet").detail.expect("what is so");
+        let but = "clients can resume at another gateway, except with channels of url";
+        assert_eq!(fleet, but);
         servers[1].set_fleet_published(Err("NOPERM".into()));
         assert!(health.is_fleet_warm());
         servers[1].failed("recorded logs", "refused", "NOPERM");

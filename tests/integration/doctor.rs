@@ -12,6 +12,7 @@ use crate::support::{
 };
 
 /// What the doctor prints about a configuration.
+#[derive(Debug)]
 struct Report {
     code: i32,
     findings: Vec<Value>,
@@ -451,6 +452,35 @@ async fn what_may_make_redis_forget_is_told_where_something_is_kept_in_it() {
         report.says("warning", about, "appendonly is off");
     }
     assert!(doctor(pubsub).await.findings.iter().all(|it| it["about"] != about));
+    // Kept streams live for minutes.
+    let kept = "- path: /chat\n  proxy: { upstream: \"http://127.0.0.1:1\" }\n  keep: { owner: [authorization], \
+                store: redis, secret: 0123456789abcdef0123456789abcdef }\n";
+    let report = doctor(kept).await;
+    report.says("warning", about, "maxmemory-policy is allkeys-lru");
+    let is_append_only = |found: &Value| found.as_str().unwrap().contains("appendonly");
+    assert!(!report.findings.iter().any(|it| is_append_only(&it["found"])), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_redis_that_is_full_and_a_node_of_a_cluster_are_called_what_they_are() {
+    let redis = Redis::start().await;
+    redis.command::<String>(&["CONFIG", "SET", "maxmemory", "1mb"]).await;
+    let kept = "- path: /chat\n  proxy: { upstream: \"http://127.0.0.1:1\" }\n  keep: { owner: [authorization], \
+                store: redis, secret: 0123456789abcdef0123456789abcdef }\n";
+    let full = doctor(&Gateway::build(&redis).route(kept), &[]).await;
+    let finding = full.says("error", "redis", "OOM");
+    assert!(finding["mend"].as_str().unwrap().contains("raise its maxmemory"), "{finding}");
+
+    let node = Redis::cluster_node().await;
+    let stream = "- path: /log\n  events: { channels: [log], source: stream }\n";
+    let lone = doctor(&Gateway::build(&node).route(stream), &[]).await;
+    let finding = lone.says("error", "redis", "XINFO");
+    let mend = "write redis+cluster:// in redis.url";
+    assert!(finding["mend"].as_str().unwrap().contains(mend), "{finding}");
+    let url = node.url().replace("redis://", "redis+cluster://");
+    let slotless = doctor(&Gateway::build(&node).redis_url(&url).route(stream), &[]).await;
+    let finding = slotless.says("error", "redis", "no node of the Cluster owns a slot");
+    assert!(finding["mend"].as_str().unwrap().contains("redis-cli --cluster"), "{finding}");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, forward_to_deserialize_any};
 
 use crate::error::{KeyLocation, join};
 use crate::markers::{COUNT, FIELD, LIMIT, ONE_OR_MORE, OR_OFF};
-use crate::mistakes::{Fault, Mistakes};
+use crate::mistakes::{Fault, Mistakes, UNKNOWN_KEY};
 use crate::tree::{Node, NodeKey, NodeValue, Scalar};
 use crate::wording::{all_of, one_of, quoted, suggestion};
 
@@ -152,8 +152,8 @@ impl<'a> Filler<'a> {
 
 fn unknown_key(meant: Option<&str>, keys: &[&str]) -> String {
     match meant {
-        Some(key) => format!("unknown key; did you mean `{key}`?"),
-        None => format!("unknown key; the valid keys are {}", all_of(keys)),
+        Some(key) => format!("{UNKNOWN_KEY}; did you mean `{key}`?"),
+        None => format!("{UNKNOWN_KEY}; the valid keys are {}", all_of(keys)),
     }
 }
 

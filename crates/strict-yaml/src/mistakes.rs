@@ -9,6 +9,9 @@ use crate::error::{KeyLocation, Mistake};
 use crate::substituted::Substituted;
 use crate::wording::without_passwords;
 
+/// How each message about an unknown key begins.
+pub(crate) const UNKNOWN_KEY: &str = "unknown key";
+
 /// The mistakes found so far. Whoever finds one notes it and goes on with a default.
 #[derive(Debug, Default)]
 pub struct Mistakes {
@@ -66,6 +69,18 @@ impl Mistakes {
                 && noted.location == *location
             {
                 *range = format!(" from {} to {}", of.start(), of.end());
+            }
+        }
+    }
+
+    /// Says where the key at `path` belongs, if it was noted as one that is unknown there.
+    pub fn explain_unknown_key(&self, path: &str, belongs: &str) {
+        for noted in self.noted.borrow_mut().iter_mut() {
+            if noted.location.path == path
+                && let Fault::Message(message) = &mut noted.fault
+                && message.starts_with(UNKNOWN_KEY)
+            {
+                *message = format!("{UNKNOWN_KEY} of this mapping; it belongs {belongs}");
             }
         }
     }

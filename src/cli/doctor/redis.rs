@@ -3,17 +3,13 @@
 use ssegate::auth::fetch_keys;
 use ssegate::config::Settings;
 use ssegate::source::SourceLocation;
-use ssegate::source::redis::{
-    DurabilityRisk, Inspection, RedisProblem, RedisServer, SourceErrorKind, inspect,
-};
+use ssegate::source::redis::{DurabilityRisk, Inspection, RedisProblem, RedisServer, inspect};
 
 use super::finding::Finding;
-use crate::cli::connect::{found, key_sets, permitted, reads};
+use crate::cli::connect::{found, key_of, key_sets, name_of, permitted, reads};
+use crate::cli::redis_mends::{mend_of_connection, mend_of_refusal, with_key};
 
 const ABOUT: &str = "redis";
-const TLS: &str = "does this port of Redis speak TLS as redis.url says, has its certificate the name there, and does this \
-                   machine trust who signed it (SSL_CERT_FILE)?";
-const RIGHTS: &str = "deploy/redis-users.acl has the rights that it needs";
 
 /// What `ssegate check --connect` tests, and the keys of tokens.
 pub(super) async fn findings(settings: &Settings) -> Vec<Finding> {
@@ -42,7 +38,7 @@ pub(super) async fn findings(settings: &Settings) -> Vec<Finding> {
 }
 
 async fn of_server(server: &RedisServer, index: usize, settings: &Settings) -> Vec<Finding> {
-    let address = server.to_string();
+    let (address, key) = (server.to_string(), key_of(settings, index));
     let reads = match reads(settings, index) {
         Ok(reads) => reads,
         Err(error) => return vec![Finding::error("routes", error.to_string(), "change the path")],
@@ -51,8 +47,9 @@ async fn of_server(server: &RedisServer, index: usize, settings: &Settings) -> V
         match inspect(server, &reads).await {
             Ok(inspection) => inspection,
             Err(error) => {
-                let mend = mend_of_connection(&error);
-                return vec![Finding::error(ABOUT, format!("{address}: {error}"), mend)];
+                let mend = mend_of_connection(&error, &key);
+                let found = format!("{address}: {}", with_key(&error.text, &key));
+                return vec![Finding::error(ABOUT, found, mend)];
             }
         };
     let mut findings = Vec::new();
@@ -60,71 +57,28 @@ async fn of_server(server: &RedisServer, index: usize, settings: &Settings) -> V
         findings.push(Finding::ok(ABOUT, format!("{address}, {described}; {}", permitted(&reads))));
     }
     findings.extend(refused.iter().map(|refusal| {
-        Finding::error(ABOUT, format!("{address}: {refusal}"), mend_of_refusal(refusal))
+        let found = format!("{address}: {}", with_key(&refusal.text, &key));
+        Finding::error(ABOUT, found, mend_of_refusal(refusal, &key))
     }));
-    let warning =
-        |note: &RedisProblem| Finding::warning(ABOUT, note.to_string(), mend_of_refusal(note));
+    let warning = |note: &RedisProblem| {
+        Finding::warning(ABOUT, with_key(&note.text, &key), mend_of_refusal(note, &key))
+    };
     findings.extend(notes.iter().map(warning));
     let at_risk =
         |risk: &DurabilityRisk| Finding::warning("what Redis keeps", risk.text(), risk.mend());
     findings.extend(risks.iter().map(at_risk));
+    let name = name_of(settings, index);
     match fleet {
         None => {}
         Some(Ok(())) => {
-            findings.push(Finding::ok("fleet", "clients can resume at another gateway"));
+            let found = format!("{name}clients can resume at another gateway");
+            findings.push(Finding::ok("fleet", found));
         }
         Some(Err(why)) => findings.push(Finding::warning(
             "fleet",
-            format!("clients cannot resume at another gateway: {why}"),
-            mend_of_refusal(&why),
+            format!("{name}clients cannot resume at another gateway: {why}"),
+            mend_of_refusal(&why, &key),
         )),
     }
     findings
-}
-
-/// What to do where there is no connection that can be used.
-fn mend_of_connection(problem: &RedisProblem) -> &'static str {
-    match problem.kind {
-        // Where one side speaks TLS and the other does not, both wait; the text says so.
-        Some(SourceErrorKind::Connection | SourceErrorKind::Timeout)
-            if problem.text.contains("TLS") =>
-        {
-            TLS
-        }
-        None | Some(SourceErrorKind::Connection | SourceErrorKind::Timeout) => {
-            "is redis.url right, is Redis running, and does a firewall let this machine through?"
-        }
-        Some(SourceErrorKind::Auth) => {
-            "compare the user and the password in redis.url with those of Redis: requirepass, or ACL LIST"
-        }
-        Some(SourceErrorKind::Permission) => RIGHTS,
-        Some(SourceErrorKind::Tls) => TLS,
-        Some(SourceErrorKind::Busy) => {
-            "Redis is there, and does not serve now: wait until it has loaded its data, and look at its maxclients and \
-             its log"
-        }
-        Some(SourceErrorKind::Protocol) => {
-            "is redis.url the address of a Redis server, 6.2 or later?"
-        }
-        Some(SourceErrorKind::Failover | SourceErrorKind::Refused | SourceErrorKind::Deaf) => {
-            "is redis.url right, with the name of the master where it has sentinels? See the log of Redis"
-        }
-    }
-}
-
-/// What to do about what Redis refuses, though the connection can be used.
-fn mend_of_refusal(problem: &RedisProblem) -> &'static str {
-    match problem.kind {
-        None => "redis.url has to lead to one server, and to no Redis Cluster; or set fleet: off",
-        Some(SourceErrorKind::Permission) => RIGHTS,
-        Some(SourceErrorKind::Failover) => {
-            "look at the sentinels that redis.url names: SENTINEL MASTERS, SENTINEL CKQUORUM"
-        }
-        Some(_) if problem.text.contains("WRONGTYPE") => {
-            "the key is no stream: remove it, or name another one on the route"
-        }
-        Some(_) => {
-            "does this server know the command? Redis 6.2 or later does, if it was not renamed"
-        }
-    }
 }

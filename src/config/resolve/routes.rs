@@ -16,6 +16,11 @@ use crate::config::file::{CorsFile, EventsFile, MethodFile, ProxyFile, PublishFi
 use crate::config::stream_options::StreamOptions;
 use crate::route::{CorsSettings, EventsSettings, RouteSettings, Target};
 
+/// Keys that are written beside `path` by mistake: of events alone, and of what a backend hands over, too.
+const OF_EVENTS: &[&str] = &["channels", "sharded", "patterns", "follow"];
+const OF_STREAMS: &[&str] =
+    &["redis", "source", "format", "strip_prefix", "history", "replay", "queue"];
+
 impl Resolver<'_> {
     pub(super) fn routes(
         &self,
@@ -47,6 +52,15 @@ impl Resolver<'_> {
         (defaults, auth): (&StreamOptions, &ResolvedAuth),
         earlier: &mut Matches,
     ) -> Option<RouteSettings> {
+        for (keys, belongs) in [
+            (OF_EVENTS, "under events"),
+            (OF_STREAMS, "under events, or under handover, on this route"),
+        ] {
+            for key in keys {
+                let path = location.child(key).path;
+                self.mistakes.explain_unknown_key(&path, belongs);
+            }
+        }
         let what = "set which requests the route matches, such as /events/{channel}";
         let path = self.required(file.path, &location, "path", what);
         let pattern = path.as_ref().and_then(|path| self.parse(path, PathPattern::new));

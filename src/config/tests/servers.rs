@@ -13,6 +13,19 @@ const NAMED: &str = "url: redis://a, named: {orders: redis://b, chat: \"redis+cl
 const SHARDS: &str = "shards: [redis://a, rediss://b, redis+sentinel://s/m]";
 
 #[test]
+fn a_server_beside_the_path_is_told_where_it_belongs() {
+    let report = mistakes(
+        "redis: {url: redis://a, named: {orders: redis://b}}\nlisteners: [address: 127.0.0.1:80]\n\
+         routes: [{path: /a, redis: orders, sharded: true, events: {channels: [a]}}]\n",
+    );
+    let at =
+        "routes[0].redis: unknown key of this mapping; it belongs under events, or under handover";
+    assert!(report.contains(at), "{report}");
+    let at = "routes[0].sharded: unknown key of this mapping; it belongs under events (";
+    assert!(report.contains(at), "{report}");
+}
+
+#[test]
 fn a_route_has_the_server_that_it_names() {
     for (redis, events_say, choice, names) in [
         (NAMED, "", ServerChoice::First, &["url", "chat", "orders"][..]),

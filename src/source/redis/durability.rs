@@ -17,8 +17,8 @@ impl DurabilityRisk {
     pub fn text(&self) -> String {
         match self {
             Self::Evicts(policy) => format!(
-                "maxmemory-policy is {policy}: when its memory is full, Redis removes streams and recorded channels as \
-                 it does a cache"
+                "maxmemory-policy is {policy}: when its memory is full, Redis removes streams, recorded channels and \
+                 kept streams as it does a cache"
             ),
             Self::NoAppendOnly => "appendonly is off: a restart of Redis loses the entries since its last snapshot, or \
                                    all of them"

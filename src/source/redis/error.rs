@@ -61,6 +61,11 @@ pub(super) enum SourceError {
     /// A node of a Cluster does not serve the slot of a key, or not now.
     #[error("the slot is not served there: {0}")]
     Redirected(String),
+    /// A Cluster in which no node owns anything, or whose nodes do not say who does.
+    #[error(
+        "no node of the Cluster owns a slot; see cluster_state and cluster_slots_assigned in CLUSTER INFO"
+    )]
+    NoSlots,
     #[error("{0} is not a master, though sentinels name it")]
     NotMaster(String),
     #[error("the master is now {0}")]
@@ -166,7 +171,7 @@ impl SourceError {
             Self::UnknownMaster(_) | Self::IsSentinel | Self::NoSentinelThere | Self::NoCluster => {
                 SourceErrorKind::Refused
             }
-            Self::NotMaster(_) | Self::MasterMoved(_) | Self::Redirected(_) => {
+            Self::NotMaster(_) | Self::MasterMoved(_) | Self::Redirected(_) | Self::NoSlots => {
                 SourceErrorKind::Failover
             }
             Self::NoReply(error) | Self::AtServer(_, error) => error.kind(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ssegate_hub::{ChannelName, Subscription};
 use ssegate_resp::RespVersion;
 
-use super::cluster::slot_of;
+use super::cluster::{Cluster, slot_of};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::control;
 use super::durability::{self, DurabilityRisk};
@@ -56,7 +56,7 @@ pub struct Inspection {
     pub refused: Vec<RedisProblem>,
     /// What else it refuses.
     pub notes: Vec<RedisProblem>,
-    /// Why entries of streams and recorded channels may be gone after Redis has acknowledged them.
+    /// Why what Redis has acknowledged may be gone later: streams, recorded channels, kept streams.
     pub risks: Vec<DurabilityRisk>,
     /// Whether clients can resume at another gateway, and why not; `None`: that was not asked for.
     pub fleet: Option<Result<(), RedisProblem>>,
@@ -93,8 +93,10 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
                 let master = ShownAddress(&master);
                 format!("{version}, {protocol}, the master is {master}")
             }
-            None => match server.cluster() {
-                Some(node) => format!("{version}, {protocol}, through the node {node}"),
+            None => match server.cluster().and_then(Cluster::current) {
+                Some(node) => {
+                    format!("{version}, {protocol}, through the node {}", ShownAddress(&node))
+                }
                 None => format!("{version}, {protocol}"),
             },
         },
@@ -109,8 +111,13 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
         let text = format!("sentinels: {problem}");
         inspection.notes.push(RedisProblem { kind: Some(SourceErrorKind::Failover), text });
     }
-    if reads.iter().any(|read| matches!(read, RedisRead::Stream(_) | RedisRead::Recorded(_))) {
-        inspection.risks = durability::risks(&mut commands).await?;
+    let is_log = |read: &RedisRead| matches!(read, RedisRead::Stream(_) | RedisRead::Recorded(_));
+    let is_any_log = reads.iter().any(is_log);
+    if is_any_log || reads.contains(&RedisRead::Kept) {
+        let mut risks = durability::risks(&mut commands).await?;
+        // Kept streams are there for minutes: after a restart of Redis gateways write them again.
+        risks.retain(|risk| is_any_log || matches!(risk, DurabilityRisk::Evicts(_)));
+        inspection.risks = risks;
     }
     // First: in RESP2 a connection with subscriptions takes no INFO.
     if reads.contains(&RedisRead::Fleet) {

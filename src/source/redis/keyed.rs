@@ -168,7 +168,10 @@ impl KeyedConnection {
     pub(super) fn why_unknown(&mut self) -> SourceError {
         let failure = match self {
             Self::Server { .. } => None,
-            Self::Cluster { failure, .. } => failure.take(),
+            Self::Cluster { commands, failure, .. } => {
+                let no_slots = || commands.is_without_slots().then_some(SourceError::NoSlots);
+                failure.take().or_else(no_slots)
+            }
         };
         // No node owns the slot, or the one that does is not ready.
         failure.unwrap_or(SourceError::Timeout(NODE_TIMEOUT.as_secs()))

@@ -142,8 +142,8 @@ impl fmt::Display for RedisServer {
         if let Some(master) = self.sentinels().and_then(Sentinels::master) {
             write!(f, "{}, ", ShownAddress(&master))?;
         }
-        if let Some(cluster) = self.cluster() {
-            write!(f, "{cluster}, ")?;
+        if let Some(node) = self.cluster().and_then(Cluster::current) {
+            write!(f, "{}, ", ShownAddress(&node))?;
         }
         self.location.fmt(f)
     }

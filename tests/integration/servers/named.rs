@@ -189,6 +189,19 @@ async fn a_reload_moves_a_route_to_another_server_and_refuses_one_that_is_new() 
 }
 
 #[tokio::test]
+async fn pub_names_the_server_that_does_not_reply() {
+    let servers = NamedServers::start().await;
+    servers.orders.signal(rustix::process::Signal::STOP);
+    let dir = tempfile::TempDir::new().unwrap();
+    let program = servers.build().program(dir.path(), "pub").args(["order:7", "hello"]);
+    let output = program.output(4 * SOON).await;
+    let text = output.stderr.clone();
+    assert_eq!(output.code(), 1, "{output:?}");
+    assert!(text.contains("cannot connect to orders, 127.0.0.1:"), "{text}");
+    assert!(text.contains("no reply within 2 seconds"), "{text}");
+}
+
+#[tokio::test]
 async fn check_and_doctor_name_the_server_that_fails() {
     let mut servers = NamedServers::start().await;
     let dir = tempfile::TempDir::new().unwrap();
@@ -197,13 +210,20 @@ async fn check_and_doctor_name_the_server_that_fails() {
     assert!(output.status.success(), "{output:?}");
     assert!(text.contains("redis: ok: url, 127.0.0.1:"), "{text}");
     assert!(text.contains("redis: ok: orders, 127.0.0.1:"), "{text}");
+    assert!(text.contains("fleet: orders: clients can resume at another gateway: yes"), "{text}");
+    assert!(text.contains("events from url, 127.0.0.1:"), "{text}");
+    assert!(text.contains(" and orders, 127.0.0.1:"), "{text}");
     servers.orders.kill();
     let output = servers.build().program(dir.path(), "check").arg("--connect").output(SOON).await;
     let text = output.stderr.clone();
     assert!(!output.status.success(), "{output:?}");
     assert!(text.contains("redis.named.orders: cannot use Redis at orders, 127.0.0.1:"), "{text}");
+    assert!(text.contains("is redis.named.orders right, is Redis running"), "{text}");
     assert!(text.contains("redis.named.orders cannot be used; see above"), "{text}");
     let output = servers.build().program(dir.path(), "doctor").output(4 * SOON).await;
     let text = output.stdout;
     assert!(text.contains("orders, 127.0.0.1:"), "{text}");
+    assert!(text.contains("is redis.named.orders right, is Redis running"), "{text}");
+    assert!(!text.contains("redis.url"), "{text}");
+    assert!(text.contains("url: clients can resume at another gateway"), "{text}");
 }

@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use self::slot_map::{ClusterSlots, SlotMap};
 use super::connection::RedisConnection;
 use super::error::SourceError;
-use super::location::{ClusterAddress, ShownAddress};
+use super::location::ClusterAddress;
 
 /// The nodes of a Cluster. A cheap handle.
 #[derive(Clone)]
@@ -125,6 +125,11 @@ impl Cluster {
         self.outdate();
     }
 
+    /// Whether no owner of any slot is known.
+    pub(super) fn is_without_slots(&self) -> bool {
+        self.lock().map == SlotMap::default()
+    }
+
     /// How often what is known of the slots has changed.
     pub(super) fn version(&self) -> u64 {
         self.lock().version
@@ -217,16 +222,6 @@ impl RedisConnection {
 }
 
 const STATE_FAIL: &[u8] = b"cluster_state:fail";
-
-/// The node that it listens through, for people.
-impl fmt::Display for Cluster {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.current() {
-            Some(node) => ShownAddress(&node).fmt(f),
-            None => f.write_str("no node yet"),
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -118,6 +118,11 @@ struct RoutedCommand<T> {
 }
 
 impl<T> ClusterCommands<T> {
+    /// Whether no owner of any slot is known.
+    pub(super) fn is_without_slots(&self) -> bool {
+        self.cluster.is_without_slots()
+    }
+
     /// Sends to the nodes of `cluster`, which is that of `server`. Longer strings in replies are skipped.
     pub(super) fn new(server: &RedisServer, cluster: &Cluster, max_reply_bytes: usize) -> Self {
         Self {
