@@ -285,6 +285,35 @@ async fn check_tries_what_recorded_channels_need() {
 }
 
 #[tokio::test]
+async fn check_tries_what_kept_streams_need() {
+    let redis = Redis::start().await;
+    let routes = "\
+- path: /{*rest}
+  proxy: { upstream: \"http://127.0.0.1:1\" }
+  keep: { owner: [authorization], store: redis, secret: a-secret-that-all-gateways-have- }
+";
+    let mine = ["resetchannels", "&ssegate:check:*"];
+    let publishes = "(+publish resetchannels &ssegate:kept:*)";
+    for (name, rights, told) in [
+        ("all", &[][..], "redis: ok"),
+        (
+            "deaf",
+            &[mine[0], mine[1], publishes][..],
+            "refused SUBSCRIBE to the channel \"ssegate:kept:check\": NOPERM",
+        ),
+        ("mute", &["-publish"], "refused PUBLISH, with which streams are kept"),
+        ("hash", &["-hset"], "with which streams are kept for all gateways"),
+    ] {
+        let user = ["ACL", "SETUSER", name, "on", ">secret", "~*", "&*", "+@all"];
+        redis.command::<String>(&[&user[..], rights].concat()).await;
+        let url = redis.url().replace("redis://", &format!("redis://{name}:secret@"));
+        let (exit, said) = check(&url, routes).await;
+        assert_eq!(exit, i32::from(name != "all"), "{name}: {said}");
+        assert!(said.contains(told), "{name} {told}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn check_names_what_is_refused_while_messages_arrive_on_what_is_allowed() {
     let redis = Redis::start().await;
     let url = limited(&redis).await;

@@ -1,12 +1,14 @@
 -- Reads what Redis has of a kept stream, and says that this gateway follows it.
 -- KEYS: its hash, its log.
 -- ARGV: id, the epoch that is known, the last entry that is known, how many entries at most, this gateway, for how many
--- milliseconds it follows, 1 if what describes the stream is wanted, and 1 if a lease that is over ends it.
+-- milliseconds it follows, 1 if what describes the stream is wanted, and 1 if a lease that is over ends it. It does so
+-- with the second look that finds it over, two seconds after the first one: where Redis was away for all gateways, those
+-- that live have then said so, and what was sent before has come.
 -- Returns nothing if there is none; otherwise its state, epoch, number of the last event, hash of the request's body,
 -- whether its events are numbered, when and where it began, what describes it, and entries.
 local key = KEYS[1]
 local known = redis.call('HMGET', key, 'state', 'lease', 'epoch', 'last', 'digest', 'numbered', 'began', 'gateway',
-  'followers')
+  'followers', 'doubted')
 if not known[1] or not known[3] then return {} end
 local state = known[1]
 local time = redis.call('TIME')
@@ -19,7 +21,13 @@ for name, till in string.gmatch(known[9] or '', '([^ =]+)=(%d+)') do
     live[#live + 1] = name .. '=' .. till
   end
 end
-if state == 'running' and tonumber(known[2]) < now and ARGV[8] == '1' then
+local lease, doubted = tonumber(known[2]), tonumber(known[10] or '0')
+local isOver = state == 'running' and lease < now and ARGV[8] == '1'
+if isOver and doubted <= lease then
+  doubted = now
+  redis.call('HSET', key, 'doubted', string.format('%.0f', now))
+end
+if isOver and now - doubted >= 2000 then
   state = 'lost'
   redis.call('HSET', key, 'state', state)
   live[#live + 1] = known[8] .. '=0'

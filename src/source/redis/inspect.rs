@@ -131,7 +131,11 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
             RedisRead::Sharded(name) => subscribe_sharded(server, name).await,
             RedisRead::Fleet => Ok(()),
             RedisRead::Presence(settings) => presence::inspect(&mut keyed, settings).await,
-            RedisRead::Kept => kept::inspect(&mut keyed).await,
+            RedisRead::Kept => {
+                let told = subscribe(&mut pubsub, &kept::told()?).await;
+                inspection.refused.extend(refusal(told)?);
+                kept::inspect(&mut keyed).await
+            }
             RedisRead::Recorded(settings) => {
                 let marks = subscribe(&mut pubsub, &recorded::marks()?).await;
                 inspection.refused.extend(refusal(marks)?);

@@ -6,16 +6,18 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use redis::ConnectionAddr;
 use ssegate_resp::Value;
 use tokio::time::{Instant, sleep_until};
 
 use super::cluster::slot_of;
-use super::cluster_commands::{ClusterCommands, CommandTarget, KeyCommand};
+use super::cluster_commands::{ClusterCommands, CommandTarget, KeyCommand, NodeFailure};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::server::RedisServer;
 
-/// How long a reply may take. Replies come in the order of the commands, so one that is late is stuck.
+/// How long nothing may come while a reply is due. Replies come in the order of the commands, so what is late then is stuck;
+/// one that waits behind long ones is not.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a command waits until a node of a Cluster takes it.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,14 +25,23 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection for commands about keys, or in a Cluster several. `T` names a command.
 pub(super) enum KeyedPipeline<T> {
     Server(ServerPipeline<T>),
-    Cluster(Box<ClusterCommands<T>>),
+    Cluster(Box<ClusterPipeline<T>>),
 }
 
 /// The commands of one connection.
 pub(super) struct ServerPipeline<T> {
     connection: Box<RedisConnection>,
-    // In the order in which they were sent, each with when its reply is due.
+    // In the order in which they were sent, each with when it was.
     pending: VecDeque<(T, Instant)>,
+    // When something was last read.
+    heard: Instant,
+}
+
+/// The commands of the nodes of a Cluster.
+pub(super) struct ClusterPipeline<T> {
+    commands: ClusterCommands<T>,
+    // The nodes that were sent a `PING` last.
+    pinged: Vec<ConnectionAddr>,
 }
 
 /// A command, and its reply; `None`: there is none, and it may have been executed.
@@ -47,11 +58,12 @@ impl<T> KeyedPipeline<T> {
     ) -> Result<Self, SourceError> {
         if let Some(cluster) = server.cluster() {
             let commands = ClusterCommands::new(server, cluster, max_reply_bytes);
-            return Ok(Self::Cluster(Box::new(commands)));
+            return Ok(Self::Cluster(Box::new(ClusterPipeline { commands, pinged: Vec::new() })));
         }
         let kind = ConnectionKind::Command;
         let connection = Box::new(RedisConnection::open(server, max_reply_bytes, kind).await?);
-        Ok(Self::Server(ServerPipeline { connection, pending: VecDeque::new() }))
+        let heard = Instant::now();
+        Ok(Self::Server(ServerPipeline { connection, pending: VecDeque::new(), heard }))
     }
 
     /// Sends a command about `key`.
@@ -60,9 +72,9 @@ impl<T> KeyedPipeline<T> {
         match self {
             Self::Server(pipeline) => {
                 pipeline.connection.queue_bytes(&words);
-                pipeline.pending.push_back((tag, now + REPLY_TIMEOUT));
+                pipeline.pending.push_back((tag, now));
             }
-            Self::Cluster(commands) => commands.send(KeyCommand {
+            Self::Cluster(pipeline) => pipeline.commands.send(KeyCommand {
                 words,
                 target: CommandTarget::Slot(slot_of(key.as_bytes())),
                 is_repeatable: true,
@@ -72,11 +84,30 @@ impl<T> KeyedPipeline<T> {
         }
     }
 
-    /// Whether no reply is due.
-    pub(super) fn is_idle(&self) -> bool {
+    /// Sends a `PING` to each node that is connected. Returns how many there are, and whether one is new.
+    pub(super) fn ping(&mut self, tag: impl Fn() -> T) -> (usize, bool) {
+        let (now, words) = (Instant::now(), vec![Bytes::from_static(b"PING")]);
         match self {
-            Self::Server(pipeline) => pipeline.pending.is_empty(),
-            Self::Cluster(commands) => commands.is_idle(),
+            Self::Server(pipeline) => {
+                pipeline.connection.queue_bytes(&words);
+                pipeline.pending.push_back((tag(), now));
+                (1, false)
+            }
+            Self::Cluster(pipeline) => {
+                let nodes = pipeline.commands.connected();
+                let is_new = nodes.iter().any(|node| !pipeline.pinged.contains(node));
+                for node in &nodes {
+                    pipeline.commands.send(KeyCommand {
+                        words: words.clone(),
+                        target: CommandTarget::Node(node.clone()),
+                        is_repeatable: false,
+                        deadline: None,
+                        tag: tag(),
+                    });
+                }
+                pipeline.pinged = nodes;
+                (pipeline.pinged.len(), is_new)
+            }
         }
     }
 
@@ -86,15 +117,16 @@ impl<T> KeyedPipeline<T> {
     /// The connection is lost: see [`Self::into_pending`].
     pub(super) async fn exchange(
         &mut self,
-    ) -> Result<(Vec<PipelineDone<T>>, Option<SourceError>), SourceError> {
+    ) -> Result<(Vec<PipelineDone<T>>, Option<NodeFailure>), SourceError> {
         match self {
             Self::Server(pipeline) => Ok((pipeline.exchange().await?, None)),
-            Self::Cluster(commands) => {
+            Self::Cluster(pipeline) => {
+                let commands = &mut pipeline.commands;
                 commands.exchange().await;
-                let failure = commands.take_failure().filter(|failure| !failure.was_idle);
+                let failure = commands.take_failure();
                 let done = std::iter::from_fn(|| commands.take_done());
                 let done = done.map(|(tag, reply)| (tag, reply.ok())).collect();
-                Ok((done, failure.map(|failure| failure.error)))
+                Ok((done, failure))
             }
         }
     }
@@ -110,9 +142,12 @@ impl<T> KeyedPipeline<T> {
 
 impl<T> ServerPipeline<T> {
     async fn exchange(&mut self) -> Result<Vec<PipelineDone<T>>, SourceError> {
-        let due = self.pending.front().map(|(_, due)| *due);
+        let due = self.pending.front().map(|(_, sent)| (*sent).max(self.heard) + REPLY_TIMEOUT);
         tokio::select! {
-            exchanged = self.connection.exchange() => exchanged?,
+            exchanged = self.connection.exchange() => {
+                exchanged?;
+                self.heard = Instant::now();
+            }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 return Err(SourceError::Timeout(REPLY_TIMEOUT.as_secs()));
             }

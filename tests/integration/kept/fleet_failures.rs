@@ -6,7 +6,8 @@ use rustix::process::Signal;
 
 use super::{SHARED, begun, build, end, events, get, post, state};
 use crate::support::{
-    Call, Gateway, Redis, Request, Response, SOON, Upstream, Via, eventually, read_exactly, within,
+    Call, Gateway, Redis, Relay, Request, Response, SOON, Upstream, Via, eventually, read_exactly,
+    within,
 };
 
 /// How long a gateway that dies may go unnoticed: its lease, and a look.
@@ -162,6 +163,34 @@ async fn while_redis_is_away_a_gateway_serves_its_own_streams() {
     .await;
     end(&mut new_call).await;
     end(&mut call).await;
+}
+
+/// Where Redis was away for all gateways nobody is taken for dead, also by one that had nothing to ask meanwhile.
+#[tokio::test]
+async fn an_outage_that_all_gateways_share_ends_no_stream() {
+    let redis = Redis::start().await;
+    let relay = Relay::to(format!("127.0.0.1:{}", redis.port()).parse().unwrap()).await;
+    let upstream = Upstream::start().await;
+    let url = format!("redis://{}", relay.address());
+    let start = || build(&redis, &upstream, SHARED).redis_url(&url).start();
+    let (one, other) = tokio::join!(start(), start());
+    let (mut first, mut call, location) = begun(&one, &upstream, Via::Http1).await;
+    let (_, stream) = place(&first);
+    drop(follow(&other, &location, &stream).await);
+    // Longer than the other one is patient after it has connected; and then than a lease.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    relay.hold(true);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    relay.hold(false);
+    for _ in 0..30 {
+        assert_ne!(state(&other, &location).await, "lost");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    call.write_chunk("data: 2\n\n").await;
+    read_exactly(&mut first.body, &events(&stream, 2..=2)).await;
+    drop(follow_to(&other, &location, (&stream, 2)).await);
+    end(&mut call).await;
+    assert!(within(SOON, "the end", first.body.rest()).await.unwrap().is_empty());
 }
 
 /// Without the rights for it a gateway keeps streams for its own clients, and says so once.

@@ -158,6 +158,11 @@ impl<T> ClusterCommands<T> {
         self.slots.is_empty() && self.done.is_empty()
     }
 
+    /// The nodes to which there is a connection, or which are being connected to.
+    pub(super) fn connected(&self) -> Vec<ConnectionAddr> {
+        self.nodes.iter().map(|node| node.address.clone()).collect()
+    }
+
     /// Takes the next result.
     pub(super) fn take_done(&mut self) -> Option<CommandDone<T>> {
         self.done.pop_front()

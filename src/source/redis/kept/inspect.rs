@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use ssegate_hub::Subscription;
+
 use crate::source::kept::{trial, trial_fault};
 use crate::source::redis::error::SourceError;
 use crate::source::redis::keyed::KeyedConnection;
@@ -11,6 +13,14 @@ use crate::source::redis::script::is_unknown;
 const WHAT: &str = "with which streams are kept for all gateways";
 /// A hash that no script has.
 const NO_SCRIPT: &str = "0000000000000000000000000000000000000000";
+
+/// A channel as those on which gateways tell each other of streams.
+///
+/// # Errors
+/// None: the name is valid.
+pub(in super::super) fn told() -> Result<Subscription, SourceError> {
+    super::channel("ssegate:kept:check")
+}
 
 /// Tries the scripts.
 ///

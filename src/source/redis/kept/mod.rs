@@ -4,6 +4,7 @@
 //! commands, on which nothing waits for anything else, and one that listens to the channel of this gateway. What is
 //! published there only saves time: whatever it says is also in Redis, and looked at again and again.
 
+mod hearing;
 mod inspect;
 
 use std::convert::Infallible;
@@ -15,7 +16,8 @@ use ssegate_resp::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-pub(super) use self::inspect::inspect;
+use self::hearing::{PATIENCE, RedisHearing};
+pub(super) use self::inspect::{inspect, told};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
 use super::keyed_pipeline::KeyedPipeline;
@@ -33,9 +35,6 @@ const KEPT: &str = "kept streams";
 const MAX_REPLY_BYTES: usize = 4 << 20;
 /// The longest message of another gateway.
 const MAX_MESSAGE_BYTES: usize = 4096;
-/// After connecting, how long nobody's lease is taken to be over: Redis may have been away for all gateways. Longer than
-/// a lease.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How long nothing is tried after Redis has refused to be spoken to.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -53,10 +52,10 @@ pub(crate) struct RedisKept {
     refused: Option<(&'static RedisScript, String)>,
 }
 
-/// A call on its way.
-struct KeptInFlight {
-    call: KeptCall,
-    has_text: bool,
+/// A command on its way.
+enum KeptInFlight {
+    Call { call: KeptCall, has_text: bool },
+    Ping,
 }
 
 impl RedisKept {
@@ -75,7 +74,11 @@ impl RedisKept {
 
     /// Runs for ever: connects with the first call, reconnects. Owned by the gateway, which drops it.
     pub(crate) async fn run(mut self) {
-        let listening = listen(self.server.clone(), self.store.clone());
+        // The health tells what the scripts are refused: without this streams are shared all the same.
+        let record = |_: &Health, _: &'static str, _: &str| {};
+        let health = (self.health.clone(), record as fn(&Health, &'static str, &str));
+        let refusals = FailureLog::new(&self.server, self.metrics.clone(), health);
+        let listening = listen(self.server.clone(), self.store.clone(), refusals);
         tokio::select! {
             () = listening => {}
             () = self.make_calls() => {}
@@ -94,9 +97,13 @@ impl RedisKept {
             let opened = KeyedPipeline::open(&self.server, MAX_REPLY_BYTES).await;
             let error = match opened {
                 Ok(mut pipeline) => {
-                    let (was_idle, error) = self.serve(&mut pipeline, first.take()).await;
+                    let error = self.serve(&mut pipeline, first.take()).await;
+                    let mut was_idle = true;
                     for lost in pipeline.into_pending() {
-                        lost.call.complete(Err(KeptAway::Away));
+                        if let KeptInFlight::Call { call, .. } = lost {
+                            was_idle = false;
+                            call.complete(Err(KeptAway::Away));
+                        }
                     }
                     if connected.elapsed() >= PATIENCE {
                         attempt = 0;
@@ -121,37 +128,54 @@ impl RedisKept {
         }
     }
 
-    /// Makes calls until the connection fails. Returns whether nothing was pending then, and the error.
+    /// Makes calls until the connection fails. Returns the error.
     async fn serve(
         &mut self,
         pipeline: &mut KeyedPipeline<KeptInFlight>,
         first: Option<KeptCall>,
-    ) -> (bool, SourceError) {
-        // Since when every gateway could be heard.
-        let mut since = Instant::now();
+    ) -> SourceError {
+        let mut hearing = RedisHearing::new(Instant::now());
         if let Some(call) = first {
-            send(pipeline, KeptInFlight { call, has_text: false }, since);
+            send(pipeline, (call, false), &hearing);
         }
         loop {
+            let ping_at = hearing.ping_at();
             tokio::select! {
                 Some(call) = self.calls.recv() => {
-                    send(pipeline, KeptInFlight { call, has_text: false }, since);
+                    send(pipeline, (call, false), &hearing);
                     while let Ok(call) = self.calls.try_recv() {
-                        send(pipeline, KeptInFlight { call, has_text: false }, since);
+                        send(pipeline, (call, false), &hearing);
+                    }
+                }
+                () = sleep_until(ping_at.unwrap_or_else(Instant::now)), if ping_at.is_some() => {
+                    let (nodes, is_new) = pipeline.ping(|| KeptInFlight::Ping);
+                    hearing.pinged(Instant::now(), nodes);
+                    if is_new {
+                        hearing.broke(Instant::now());
                     }
                 }
                 exchanged = pipeline.exchange() => {
                     let (done, failure) = match exchanged {
                         Ok(exchanged) => exchanged,
-                        Err(error) => return (pipeline.is_idle(), error),
+                        Err(error) => return error,
                     };
-                    if let Some(error) = failure {
-                        since = Instant::now();
-                        self.failures.report(&error, "cannot keep streams at a node of the Cluster");
+                    if let Some(failure) = failure {
+                        hearing.broke(Instant::now());
+                        if !failure.was_idle {
+                            self.has_failed = true;
+                            let what = "cannot keep streams at a node of the Cluster";
+                            self.failures.report(&failure.error, what);
+                        }
                     }
                     for (in_flight, reply) in done {
-                        if let Some(again) = self.take(in_flight, reply) {
-                            send(pipeline, again, since);
+                        match in_flight {
+                            // Also a refusal is heard.
+                            KeptInFlight::Ping => hearing.replied(Instant::now(), reply.is_some()),
+                            KeptInFlight::Call { call, has_text } => {
+                                if let Some(again) = self.take((call, has_text), reply) {
+                                    send(pipeline, (again, true), &hearing);
+                                }
+                            }
                         }
                     }
                 }
@@ -159,22 +183,26 @@ impl RedisKept {
         }
     }
 
-    /// Takes a reply. Returns the call if it is to be made again.
-    fn take(&mut self, in_flight: KeptInFlight, reply: Option<Value>) -> Option<KeptInFlight> {
+    /// Takes a reply. Returns the call if it is to be made again, with the text of its script.
+    fn take(
+        &mut self,
+        (call, has_text): (KeptCall, bool),
+        reply: Option<Value>,
+    ) -> Option<KeptCall> {
         let message = match reply {
             None => {
-                in_flight.call.complete(Err(KeptAway::Away));
+                call.complete(Err(KeptAway::Away));
                 return None;
             }
             Some(Value::Error(message)) => String::from_utf8_lossy(&message).into_owned(),
             Some(reply) => {
-                self.note_success(in_flight.call.script);
-                in_flight.call.complete(Ok(reply));
+                self.note_success(call.script);
+                call.complete(Ok(reply));
                 return None;
             }
         };
-        if is_unknown(&message) && !in_flight.has_text {
-            return Some(KeptInFlight { has_text: true, ..in_flight });
+        if is_unknown(&message) && !has_text {
+            return Some(call);
         }
         let error = SourceError::Refused(message);
         let (kind, text) = (error.kind().as_str(), error.to_string());
@@ -187,9 +215,9 @@ impl RedisKept {
                 hint = "deploy/redis-users.acl has the rights that it needs",
                 "kept streams are not shared with other gateways"
             );
-            self.refused = Some((in_flight.call.script, text));
+            self.refused = Some((call.script, text));
         }
-        in_flight.call.complete(Err(KeptAway::Refused));
+        call.complete(Err(KeptAway::Refused));
         None
     }
 
@@ -217,28 +245,39 @@ impl RedisKept {
     }
 }
 
-fn send(pipeline: &mut KeyedPipeline<KeptInFlight>, in_flight: KeptInFlight, since: Instant) {
-    let KeptCall { script, keys, arguments, asks_patience, .. } = &in_flight.call;
+fn send(
+    pipeline: &mut KeyedPipeline<KeptInFlight>,
+    (call, has_text): (KeptCall, bool),
+    hearing: &RedisHearing,
+) {
+    let KeptCall { script, keys, arguments, asks_patience, .. } = &call;
     let words = keys.iter().map(|key| Bytes::copy_from_slice(key.as_bytes()));
     let words = words.chain(arguments.iter().cloned());
-    let mut words = script.call(in_flight.has_text, keys.len(), words);
+    let mut words = script.call(has_text, keys.len(), words);
     if *asks_patience {
-        let may_end = since.elapsed() >= PATIENCE;
+        let may_end = hearing.may_end(Instant::now());
         words.push(if may_end { "1".into() } else { "0".into() });
     }
     let key = keys.first().cloned().unwrap_or_default();
-    pipeline.send(in_flight, &key, words);
+    pipeline.send(KeptInFlight::Call { call, has_text }, &key, words);
 }
 
 /// Listens to what other gateways tell of streams, for ever. Failures are those of the other connection, too, and are
-/// told there.
-async fn listen(server: RedisServer, store: KeptStore) {
+/// told there; but for a refusal, which is told here.
+async fn listen(server: RedisServer, store: KeptStore, mut refusals: FailureLog) {
     let mut attempt = 0;
     loop {
         store.used().await;
         let connected = Instant::now();
         let Err(error) = follow(&server, &store).await;
         tracing::debug!(address = %server, %error, "does not hear of kept streams; reconnecting");
+        if error.kind() == SourceErrorKind::Permission {
+            let what = "does not hear of kept streams at once; \
+                        deploy/redis-users.acl has the rights that it needs";
+            refusals.report(&error, what);
+            // It stays so until somebody changes it. What is told is in Redis, too, and found there.
+            sleep(PAUSE).await;
+        }
         if connected.elapsed() >= PATIENCE {
             attempt = 0;
         }
@@ -247,12 +286,16 @@ async fn listen(server: RedisServer, store: KeptStore) {
     }
 }
 
-async fn follow(server: &RedisServer, store: &KeptStore) -> Result<Infallible, SourceError> {
-    let name = ChannelName::new(&store.channel());
+fn channel(name: &str) -> Result<Subscription, SourceError> {
+    let name = ChannelName::new(name);
     let name = name.map_err(|error| SourceError::Unexpected(error.to_string()))?;
+    Ok(Subscription { name, is_pattern: false })
+}
+
+async fn follow(server: &RedisServer, store: &KeptStore) -> Result<Infallible, SourceError> {
     let kind = ConnectionKind::PubSub;
     let connection = RedisConnection::open(server, MAX_MESSAGE_BYTES, kind).await?;
-    let followed = Subscription { name, is_pattern: false };
+    let followed = channel(&store.channel())?;
     let mut listening = ListeningConnection::subscribe(connection, &followed).await?;
     store.wake_all();
     loop {
