@@ -13,7 +13,7 @@ use super::stream::CancelReason;
 use super::stream_id::new_id;
 use super::waiting::{NameClaim, WaitingRequest};
 use crate::route::SameKey;
-use crate::source::kept::{IndexOutcome, IndexStep, KeptAway, KeptStore};
+use crate::source::kept::{IndexOutcome, IndexStep, KeptAway, KeptStore, KeptWatch};
 
 /// How long a name is taken by a gateway of which nothing was heard.
 pub(super) const NAME_LEASE: Duration = Duration::from_secs(30);
@@ -41,6 +41,30 @@ impl KeptStreams {
         same_key: SameKey,
     ) -> Result<(), NameTaken> {
         let (id, began, tag) = (new_id(), milliseconds(), index_tag(&waiting.name()));
+        // First of all: what is told from now on is heard, and the name is free again also if the client leaves before
+        // the reply is there.
+        let (begins, has_begun) = oneshot::channel();
+        let (claims, is_claimed) = oneshot::channel();
+        waiting.set_claim(NameClaim::new(id.clone(), begins));
+        let (watch, cancelled) = (store.watch(&id), waiting.cancelled().clone());
+        let holding = hold((store.clone(), watch), tag.clone(), (id.clone(), began), cancelled);
+        let (of_holder, of_tag, of_id) = (store.clone(), tag.clone(), id.clone());
+        drop(tokio::task::spawn_local(async move {
+            let claimed = async {
+                match is_claimed.await {
+                    Ok(()) => holding.await,
+                    // The request ends, which is told as well.
+                    Err(_ended) => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                begun = has_begun => if begun.is_err() {
+                    let step = IndexStep::Remove;
+                    drop(of_holder.index(&of_tag, (&of_id, began), step).await);
+                },
+                () = claimed => {}
+            }
+        }));
         match same_key {
             SameKey::Parallel => {}
             SameKey::Replace | SameKey::Reject => {
@@ -53,18 +77,7 @@ impl KeptStreams {
                 }
             }
         }
-        let (begins, has_begun) = oneshot::channel();
-        let holding = hold(store.clone(), tag, (id.clone(), began), waiting.cancelled().clone());
-        let (store, tag) = (store.clone(), index_tag(&waiting.name()));
-        waiting.set_claim(NameClaim::new(id.clone(), begins));
-        drop(tokio::task::spawn_local(async move {
-            tokio::select! {
-                begun = has_begun => if begun.is_err() {
-                    drop(store.index(&tag, (&id, began), IndexStep::Remove).await);
-                },
-                () = holding => {}
-            }
-        }));
+        claims.send(()).ok();
         Ok(())
     }
 }
@@ -103,20 +116,22 @@ pub(super) fn index_tag(name: &OwnerTag) -> String {
 
 /// Keeps a name, until another gateway says that the request is to stop.
 async fn hold(
-    store: KeptStore,
+    (store, watch): (KeptStore, KeptWatch),
     tag: String,
     (id, began): (Box<str>, u64),
     cancelled: CancellationToken,
 ) {
-    let watch = store.watch(&id);
     loop {
         drop(store.index(&tag, (&id, began), IndexStep::Keep(NAME_LEASE)).await);
+        // What was published may not have been heard.
+        let is_stopped =
+            watch.stop().is_some() || matches!(store.stopped(&id).await, Ok(Some(_why)));
+        if is_stopped {
+            cancelled.cancel();
+        }
         tokio::select! {
             () = watch.news() => {}
             () = sleep(NAME_RENEWAL) => {}
-        }
-        if watch.stop().is_some() {
-            cancelled.cancel();
         }
     }
 }

@@ -12,5 +12,7 @@ pub(super) static READ: LazyLock<RedisScript> =
     LazyLock::new(|| RedisScript::new(include_str!("read.lua")));
 pub(super) static STOP: LazyLock<RedisScript> =
     LazyLock::new(|| RedisScript::new(include_str!("stop.lua")));
+pub(super) static STOPPED: LazyLock<RedisScript> =
+    LazyLock::new(|| RedisScript::new(include_str!("stopped.lua")));
 pub(super) static INDEX: LazyLock<RedisScript> =
     LazyLock::new(|| RedisScript::new(include_str!("index.lua")));

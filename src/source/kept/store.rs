@@ -1,5 +1,6 @@
 //! The handle through which the gateway's threads reach what Redis has of kept streams.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use super::record::{
     AppendOutcome, AppendRecord, BeginRecord, IndexOutcome, IndexStep, ReadRecord, StoredRecord,
     index_key, stream_keys,
 };
-use super::scripts::{APPEND, BEGIN, INDEX, READ, STOP};
+use super::scripts::{APPEND, BEGIN, INDEX, READ, STOP, STOPPED};
 use super::watch::{KeptWatch, KeptWatches};
 use crate::source::redis::script::RedisScript;
 
@@ -62,7 +63,7 @@ impl KeptCall {
 pub struct KeptStore {
     calls: mpsc::Sender<KeptCall>,
     watches: KeptWatches,
-    gateway: std::sync::Arc<str>,
+    gateway: Arc<str>,
 }
 
 impl KeptStore {
@@ -70,7 +71,8 @@ impl KeptStore {
     pub(crate) fn new() -> KeptLink {
         let (calls, received) = mpsc::channel(MAX_WAITING);
         let gateway: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
-        (Self { calls, watches: KeptWatches::default(), gateway: gateway.into() }, received)
+        let watches = KeptWatches::default();
+        (Self { calls, watches, gateway: gateway.into() }, received)
     }
 
     /// The channel on which other gateways tell this one of streams.
@@ -136,6 +138,17 @@ impl KeptStore {
         let [hash, _] = stream_keys(id);
         let arguments = [id, why, gateway].map(|word| Bytes::copy_from_slice(word.as_bytes()));
         self.call(&STOP, vec![hash], arguments.into(), false).await.map(drop)
+    }
+
+    /// Why a stream, or a request that waits for one, is to stop, if it is.
+    ///
+    /// # Errors
+    /// See [`KeptAway`].
+    pub async fn stopped(&self, id: &str) -> Result<Option<String>, KeptAway> {
+        let [hash, _] = stream_keys(id);
+        let reply = self.call(&STOPPED, vec![hash], Vec::new(), false).await?;
+        let why = reply.as_bytes().ok_or(KeptAway::Refused)?;
+        Ok(Some(String::from_utf8_lossy(why).into_owned()).filter(|why| !why.is_empty()))
     }
 
     /// Changes or reads the index of a name, for a stream that began then.

@@ -9,7 +9,7 @@ use super::record::{
     AppendOutcome, AppendRecord, BeginRecord, IndexStep, PumpRecord, ReadRecord, index_key,
     stream_keys,
 };
-use super::scripts::{APPEND, BEGIN, INDEX, READ, STOP};
+use super::scripts::{APPEND, BEGIN, INDEX, READ, STOP, STOPPED};
 use crate::source::redis::script::RedisScript;
 
 /// One call: the key that says where it belongs, and the command.
@@ -55,6 +55,7 @@ pub(crate) fn trial() -> Vec<TrialCall> {
         call(&READ, &both, read),
         call(&APPEND, &both, append(1, "running", entry).arguments()),
         call(&STOP, &both[..1], stop.into()),
+        call(&STOPPED, &both[..1], Vec::new()),
         call(&APPEND, &both, append(1, "ended", None).arguments()),
         call(&INDEX, &index, claim),
         call(&INDEX, &index, remove),

@@ -175,6 +175,27 @@ async fn a_name_is_found_stopped_and_replaced_at_every_gateway() {
     ends(second, "the end of the second").await;
 }
 
+/// What is published is not heard where a connection was just lost.
+#[tokio::test]
+async fn a_request_that_waits_is_stopped_though_its_gateway_does_not_listen() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let keep = "key: [\"header:x-id\"], resume_at: \"{path}/{key}/stream\", same_key: replace";
+    let (one, other) = two(&redis, &upstream, keep).await;
+    for round in 0..5 {
+        let ask = post("/chat", "{}").header("x-id", &format!("c{round}"));
+        let place = get(&format!("/chat/c{round}/stream"));
+        let stop = async {
+            let call = upstream.call().await;
+            redis.command::<u64>(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+            let delete = Request { method: "DELETE".into(), ..place };
+            assert_eq!(other.send(Via::Http1, delete).await.status, 204);
+            within(SOON, "the backend's request is cancelled", call.closed()).await;
+        };
+        tokio::join!(one.send(Via::Http1, ask), stop);
+    }
+}
+
 #[tokio::test]
 async fn of_two_gateways_that_get_a_name_at_once_one_serves_it() {
     let redis = Redis::start().await;
