@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ssegate_resp::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::record::{
@@ -18,6 +18,8 @@ use crate::source::redis::script::RedisScript;
 
 /// Calls that wait for the thread of the source; a further one waits until there is room.
 const MAX_WAITING: usize = 1024;
+/// Reads of entries that are on their way at once, at most.
+const MAX_READS: usize = 16;
 /// How long a call may take in all. Longer than Redis may take to reply.
 const MAX_TIME: Duration = Duration::from_secs(8);
 
@@ -63,6 +65,8 @@ impl KeptCall {
 pub struct KeptStore {
     calls: mpsc::Sender<KeptCall>,
     watches: KeptWatches,
+    // Reads of entries, which may be long: others do not wait behind many of them, and replies take bounded memory.
+    reads: Arc<Semaphore>,
     gateway: Arc<str>,
 }
 
@@ -71,8 +75,9 @@ impl KeptStore {
     pub(crate) fn new() -> KeptLink {
         let (calls, received) = mpsc::channel(MAX_WAITING);
         let gateway: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
+        let reads = Arc::new(Semaphore::new(MAX_READS));
         let watches = KeptWatches::default();
-        (Self { calls, watches, gateway: gateway.into() }, received)
+        (Self { calls, watches, reads, gateway: gateway.into() }, received)
     }
 
     /// The channel on which other gateways tell this one of streams.
@@ -126,7 +131,14 @@ impl KeptStore {
     /// See [`KeptAway`].
     pub async fn read(&self, record: &ReadRecord<'_>) -> Result<Option<StoredRecord>, KeptAway> {
         let (keys, arguments) = (stream_keys(record.id), record.arguments(&self.gateway));
-        let reply = self.call(&READ, keys.into(), arguments, true).await?;
+        let reading = async {
+            let _permit = match record.count {
+                0 => None,
+                _ => Some(self.reads.acquire().await.map_err(|_closed| KeptAway::Away)?),
+            };
+            self.call(&READ, keys.into(), arguments, true).await
+        };
+        let reply = timeout(MAX_TIME, reading).await.unwrap_or(Err(KeptAway::Away))?;
         StoredRecord::parse(&reply).ok_or(KeptAway::Refused)
     }
 
