@@ -1,6 +1,6 @@
 //! Streams that are kept for all gateways: what is refused, what is hidden, and names of many streams.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::{SHARED, STREAM, begun, build, end, get, open, post};
 use crate::support::{
