@@ -68,8 +68,8 @@ pub(crate) enum PublishError {
     #[error("cannot connect to {0}: {1}{2}")]
     Connect(String, RedisError, &'static str),
     /// Something accepts connections there, or loses all that is sent to it, and does not reply.
-    #[error("cannot connect to {0}: no reply within {1} seconds; does Redis hang?")]
-    NoReply(String, u64),
+    #[error("cannot connect to {0}: no reply within {1} seconds; {2}")]
+    NoReply(String, u64, &'static str),
     /// No sentinel leads to a master.
     #[error("cannot find Redis: {0}")]
     Find(String),
@@ -179,7 +179,13 @@ async fn publish(
     let connected = open(info);
     let mut connection = connected.map_err(|error| {
         if error.is_timeout() {
-            return PublishError::NoReply(at.clone(), CONNECT_TIMEOUT.as_secs());
+            let mend = match address {
+                ConnectionAddr::TcpTls { .. } => {
+                    "does this port speak TLS? If not, write redis:// in the URL"
+                }
+                _ => "does Redis hang?",
+            };
+            return PublishError::NoReply(at.clone(), CONNECT_TIMEOUT.as_secs(), mend);
         }
         let hint = hint(&error);
         PublishError::Connect(at.clone(), error, hint)

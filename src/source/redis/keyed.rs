@@ -67,7 +67,8 @@ impl KeyedConnection {
         matches!(self, Self::Server { .. })
     }
 
-    /// Sends a command about `key`, and waits for its reply. In a Cluster `None` is any node.
+    /// Sends a command about `key`, and waits for its reply: in a Cluster as long as for that of one server, also where no
+    /// node owns the slot. There `None` is any node.
     ///
     /// # Errors
     /// Redis refuses the command, or the connection is lost.
@@ -82,7 +83,7 @@ impl KeyedConnection {
         }
         let words = std::iter::once(name).chain(arguments);
         let words = words.map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
-        self.send(key, words, None);
+        self.send(key, words, Some(Instant::now() + REPLY_TIMEOUT));
         let reply = self.replies().await?.into_iter().next().flatten();
         match reply {
             Some(Value::Error(message)) => {
