@@ -56,18 +56,24 @@ impl EventStream {
         self.read_each_within(SOON, last).await
     }
 
-    /// The same up to `last`, which is published again and again: who listens to this Redis may not do so yet.
+    /// The same up to `last`, which is published again and again: who listens to this Redis may not do so yet. What is
+    /// left of an earlier call says nothing.
     pub(crate) async fn read_until_heard(&mut self, redis: &Redis, channel: &str) -> Vec<String> {
+        const LAST: &str = "last of ";
+        let last = format!("{LAST}{}", fastrand::u64(..));
         let publishing = async {
             loop {
-                redis.publish(channel, "last").await;
+                redis.publish(channel, &last).await;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::select! {
-            read = self.read_each_within(4 * SOON, "last") => read,
+        let mut read = tokio::select! {
+            read = self.read_each_within(4 * SOON, &last) => read,
             () = publishing => unreachable!("it publishes until it is heard"),
-        }
+        };
+        read.retain(|data| !data.starts_with(LAST));
+        read.push("last".to_owned());
+        read
     }
 
     async fn read_each_within(&mut self, limit: Duration, last: &str) -> Vec<String> {
