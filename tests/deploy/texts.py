@@ -19,11 +19,13 @@ def check_alerts():
     [group] = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
     tests = yaml.safe_load((ROOT / "tests/deploy/alerts.test.yml").read_text())["tests"]
     names = [rule["alert"] for rule in group["rules"]]
-    assert len(set(names)) == len(names) == len(tests)
-    assert {test["name"] for test in tests} == set(names), "each alert has a test"
+    assert len(set(names)) == len(names)
+    # A further test of an alert says in its name of what it is.
+    assert sorted(test["name"] for test in tests if " " not in test["name"]) == sorted(names), "each alert has a test"
+    assert {test["name"].split()[0] for test in tests} == set(names)
     for test in tests:
         expected = json.dumps([expression["exp_samples"] for expression in test["promql_expr_test"]])
-        assert test["name"] in expected, f"the test of {test['name']} never sees it"
+        assert test["name"].split()[0] in expected, f"the test of {test['name']} never sees it"
     runbook = (ROOT / "docs/RUNBOOK.md").read_text()
     paragraphs = dict(re.findall(r"^### (\w+)\n(.+(?:\n.+)*)", runbook, re.MULTILINE))
     assert list(sorted(paragraphs)) == sorted(names), set(paragraphs) ^ set(names)
