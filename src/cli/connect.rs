@@ -19,7 +19,7 @@ pub(crate) enum ConnectError {
     /// The connection or the login failed. The address has neither user nor password in it.
     #[error("{key}: cannot use Redis at {address}: {why}; {mend}")]
     Unreachable { key: String, address: String, why: String, mend: String },
-    /// Redis refuses so much of what the routes need. Each has been printed.
+    /// Redis refuses this number of things that the routes need. Each was printed.
     #[error("{2}: Redis at {0} refused {1} of what the routes need; see above")]
     Refused(String, usize, String),
     /// Of several servers these cannot be used. Why has been printed.

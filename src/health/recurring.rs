@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::incident::Incident;
 
-/// A problem of which nothing more was heard counts as over after this: perhaps nobody has tried again.
+/// A problem is dropped if it has not recurred for this long: perhaps nothing has tried again.
 const KEPT: Duration = Duration::from_secs(600);
 
 /// Problems that are kept, at most. What has them comes from the configuration.

@@ -40,12 +40,12 @@ impl Metrics {
         self.0.kept_passed.with_label_values(&[reason]).inc();
     }
 
-    /// So many copies of other gateways' streams more, or fewer.
+    /// Adds to the number of copies of other gateways' streams; negative: there are fewer.
     pub fn kept_copies(&self, more: i64) {
         self.0.kept_copies.add(more);
     }
 
-    /// So many streams more, or fewer, that other gateways do not know as they are.
+    /// Adds to the number of streams that other gateways cannot continue; negative: there are fewer.
     pub fn kept_unshared(&self, more: i64) {
         self.0.kept_unshared.add(more);
     }

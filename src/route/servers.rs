@@ -33,7 +33,7 @@ impl ServerList {
         Self { names, divides_names: false }
     }
 
-    /// So many servers, of `redis.shards`.
+    /// The number of servers in `redis.shards`.
     pub fn shards(count: usize) -> Self {
         let names = (0..count).map(|index| Self::shard_name(index).into()).collect();
         Self { names, divides_names: true }
