@@ -231,6 +231,9 @@ async fn without_what_managed_services_refuse() {
         let result = if said.contains(&check) { "forbidden" } else { "agreed" };
         let result = format!("result=\"{result}\"");
         gateway.counts("ssegate_redis_self_checks_total", &[&result], 1.0).await;
+        for said in said {
+            gateway.logs(said).await;
+        }
         let log = gateway.log();
         for said in said {
             assert_eq!(log.matches(said).count(), 1, "{service}: {said}\n{log}");
