@@ -233,10 +233,15 @@ async fn reloads_of_thousands_of_routes_leave_no_memory_behind() {
     }
     let mib = |bytes: u64| bytes >> 20;
     measured(&format!("with 2,000 routes {} MiB, then {} MiB", mib(start), mib(after[9])));
-    // Measured: 12 MiB, and 9 to 12 more; once it was 22, and 31 more. What a reload needs for a moment
-    // may not be given back yet when it is looked at: what is left behind is in each of the last ones.
-    let settled = *after[7..].iter().min().unwrap();
-    assert!(settled <= start + (18 << 20), "{} MiB, then {} MiB", mib(start), mib(settled));
+    // Measured: 12 MiB, and 9 to 12 more. What a reload needs for a moment may not be given back yet when it is looked
+    // at, on a busy machine that of several; what is left behind is there after each later one.
+    let settles = async |most: u64| {
+        assert!(gateway.reload().await);
+        gateway.anonymous_bytes() <= most
+    };
+    let most = start + (18 << 20);
+    let what = format!("{} MiB become at most {} again, now {after:?}", mib(start), mib(most));
+    eventually(2 * SOON, &what, async || settles(most).await).await;
 
     // Others in their place: their series go, and their memory is used again.
     for letter in ['b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k'] {
@@ -248,8 +253,9 @@ async fn reloads_of_thousands_of_routes_leave_no_memory_behind() {
         assert!(gateway.reload().await);
         after.push(gateway.anonymous_bytes());
     }
-    let (first, last) = (after[11], *after[after.len() - 3..].iter().min().unwrap());
-    assert!(last * 10 <= first * 13, "{} MiB, then {} MiB", mib(first), mib(last));
+    let most = after[11] / 10 * 13;
+    let what = format!("after ten others at most {} MiB, now {after:?}", mib(most));
+    eventually(2 * SOON, &what, async || settles(most).await).await;
     let gone = async || {
         let metrics = gateway.metrics().await;
         let old = |name: &str| name.contains("route=\"/p") && !name.contains("route=\"/pk");

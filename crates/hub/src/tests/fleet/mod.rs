@@ -23,7 +23,10 @@ use self::world::FleetWorld;
 use super::run;
 use crate::fleet::rules::{FleetRule, WITHOUT};
 
-const SEEDS: u64 = 500;
+/// What `tests/run` runs of each plan; with `--full` it is ten times as many.
+const SEEDS: u64 = 300;
+/// Within so many each rule is missed.
+const SEEDS_WITHOUT: u64 = 500;
 
 /// What came of many seeds.
 #[derive(Debug, Default)]
@@ -96,7 +99,7 @@ fn a_client_misses_nothing_while_gateways_hand_over_their_histories() {
     let Outcome { count, faults } = run_all(Plan::handing_over, SEEDS);
     println!("{count:?}");
     assert_eq!(faults, []);
-    assert!(count.taken_over > 100 && count.restored > 100, "{count:?}");
+    assert!(count.taken_over > 60 && count.restored > 60, "{count:?}");
 }
 
 #[test]
@@ -121,11 +124,11 @@ fn rules_are_missed_when_they_are_taken_away() {
         FleetRule::OrderInAnswer,
         FleetRule::NewestOfAllChannels,
     ] {
-        let fault = missed(Plan::draw, &[rule], SEEDS);
+        let fault = missed(Plan::draw, &[rule], SEEDS_WITHOUT);
         assert!(fault.is_some(), "nothing goes wrong without {rule:?}");
     }
     for rule in [FleetRule::PastUpToSeam, FleetRule::GapAfterRestart] {
-        let fault = missed(Plan::handing_over, &[rule], SEEDS);
+        let fault = missed(Plan::handing_over, &[rule], SEEDS_WITHOUT);
         assert!(fault.is_some(), "nothing goes wrong without {rule:?}");
     }
 }
@@ -156,7 +159,7 @@ fn long_each_rule_is_missed_when_it_is_taken_away() {
 /// Tags that collide cost gaps, and nothing else.
 #[test]
 fn colliding_tags_lose_nothing() {
-    let outcome = run_seeds(Plan::draw, 0..SEEDS / 5, &[FleetRule::WideTags]);
+    let outcome = run_seeds(Plan::draw, 0..SEEDS_WITHOUT / 5, &[FleetRule::WideTags]);
     assert_eq!(outcome.faults, []);
 }
 
