@@ -27,8 +27,33 @@ def count(text):
     return round(value)
 
 
-def zero_or_number(text):
-    return 0.0 if text.strip() == "0" else number(text)
+def in_units(what, factors, examples):
+    """Parses what may have one of these units behind it, each with its factor; without any it counts by itself."""
+    def parse(text):
+        digits = text.strip()
+        # The longest first: `ms` ends with `s`, too.
+        for unit in sorted(factors, key=len, reverse=True):
+            if digits.lower().endswith(unit.lower()):
+                digits, factor = digits[:-len(unit)].strip(), factors[unit]
+                break
+        else:
+            factor = 1.0
+        try:
+            return number(digits) * factor
+        except argparse.ArgumentTypeError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what} above 0: write {examples}") from None
+    return parse
+
+
+seconds = in_units("a time", {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0},
+                   "seconds, such as 3 or 3s, or 500ms, 5m, 1h")
+gib = in_units("a size", {"GiB": 1.0, "G": 1.0, "MiB": 2.0**-10, "M": 2.0**-10, "TiB": 2.0**10}, "GiB, such as 16 or 16GiB, or 512MiB")
+gbit = in_units("a rate", {"Gbit": 1.0, "Gbit/s": 1.0, "G": 1.0, "Mbit": 1e-3, "Mbit/s": 1e-3, "M": 1e-3},
+                "Gbit a second, such as 10 or 10Gbit, or 500Mbit")
+
+
+def zero_or_seconds(text):
+    return 0.0 if text.strip() == "0" else seconds(text)
 
 
 def plain(value):

@@ -80,6 +80,8 @@ class Fleet:
     linger: float = 300.0
     #: Addresses that a load balancer connects from to one gateway; 0: clients connect themselves.
     balancer_addresses: int = 0
+    #: Servers among which the channels are divided evenly by their names.
+    redis_servers: int = 1
     #: The share of a resource that a plan uses, at most.
     headroom: float = 0.7
 
@@ -111,7 +113,7 @@ class Gateway:
 
 @dataclass(frozen=True)
 class Redis:
-    """What Redis has and does in a second."""
+    """What each Redis server has and does in a second."""
 
     connections: float
     subscriptions: float
@@ -211,28 +213,31 @@ def arriving(cpu, load, rate):
 
 
 def redis(constants, load, fleet):
-    """The Redis of the fleet."""
+    """Each Redis server of the fleet: it has its part of the channels, and marks of its own."""
     costs = constants["redis"]
     one = gateway(constants, load, fleet)
     listeners, gateways = share_with(load, fleet.gateways) * fleet.gateways, fleet.gateways
-    marks = min(1.0, load.rate)
-    checks = gateways * (math.ceil(one.channels / CHECK_NAMES) + 2) / CHECK_SECONDS
-    sent = load.rate * listeners + marks * gateways
-    messages = load.rate + marks
-    come = one.cpu["clients that come and go"] and load.streams / load.session
+    rate, channels = load.rate / fleet.redis_servers, one.channels / fleet.redis_servers
+    marks = min(1.0, rate)
+    checks = gateways * (math.ceil(channels / CHECK_NAMES) + 2) / CHECK_SECONDS
+    sent = rate * listeners + marks * gateways
+    messages = rate + marks
+    come = one.cpu["clients that come and go"] and load.streams / load.session / fleet.redis_servers
     anew = min(1.0, one.channels / max(one.streams, 1))
     cpu = (costs["idle"] + messages * costs["message"] + sent * costs["listener"]
            + woken(messages, costs["rate_half"]) * (costs["wake"] + costs["listener_wake"] * sent / max(messages, 1e-9))
-           + gateways * one.channels / CHECK_SECONDS * costs["check_name"]
+           + gateways * channels / CHECK_SECONDS * costs["check_name"]
            + gateways * costs["gateway"] + come * anew * costs["subscribe"])
     return Redis(
         connections=gateways * REDIS_CONNECTIONS,
-        subscriptions=gateways * (one.channels + OWN_SUBSCRIPTIONS),
-        published=load.rate, marks=marks, sent=sent, checks=checks, cpu=cpu,
+        subscriptions=gateways * (channels + OWN_SUBSCRIPTIONS),
+        published=rate, marks=marks, sent=sent, checks=checks, cpu=cpu,
         out_bytes=sent * (load.payload + CHANNEL_NAME_BYTES + PUSH_BYTES),
     )
 
 
+#: Servers that `redis.shards` takes, at most.
+MOST_SHARDS = 32
 #: Ports that Linux hands out for outgoing connections, to one address and port.
 EPHEMERAL_PORTS = 28_232
 
@@ -263,13 +268,26 @@ def uses(constants, load, fleet):
         Use("open files of a gateway", one.connections + constants["files"], fleet.files),
         Use("network of a gateway's host", one.out_bytes + one.redis_in_bytes, fleet.network),
         Use("max_channels of a gateway", one.channels, fleet.max_channels),
-        Use("processor of Redis", server.cpu, 1.0, is_shared=False),
-        Use("network of Redis", server.out_bytes, fleet.network, is_shared=False),
+        Use(f"processor of {redis_name(fleet)}", server.cpu, 1.0, is_shared=False),
+        Use(f"network of {redis_name(fleet)}", server.out_bytes, fleet.network, is_shared=False),
     ]
     if fleet.balancer_addresses:
         ports = EPHEMERAL_PORTS * fleet.balancer_addresses
         found.append(Use("ports of the load balancer to a gateway", one.connections, ports))
     return sorted(found, key=lambda use: -use.share)
+
+
+def redis_name(fleet):
+    return "Redis" if fleet.redis_servers == 1 else "each Redis server"
+
+
+def redis_servers_for(constants, load, fleet):
+    """The fewest Redis servers that stay below the headroom; None if `redis.shards` does not take so many."""
+    for count in range(1, MOST_SHARDS + 1):
+        here = uses(constants, load, replace(fleet, redis_servers=count))
+        if all(use.share <= fleet.headroom for use in here if not use.is_shared):
+            return count
+    return None
 
 
 def gateways_for(constants, load, fleet, most=10_000):

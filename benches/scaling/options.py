@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scaling import bursts, check, constants, fit, fleet, measure, model, report, storm
 from scaling.bad_weather import Weather
-from scaling.figures import count, number, zero_or_number
+from scaling.figures import count, gbit, gib, number, seconds, zero_or_seconds
 from scaling.load import Mode
 from scaling.machine import ROOT, Failed, describe, say
 
@@ -34,7 +34,7 @@ def parser():
         command = commands.add_parser(name, help=help_of)
         add_binary(command)
         command.add_argument("--rounds", type=count, default=3, help="each figure is the median of so many (default 3)")
-        command.add_argument("--seconds", type=number, default=4.0, help="of each window (default 4)")
+        command.add_argument("--seconds", type=seconds, default=4.0, help="of each window (default 4)")
     commands.choices["measure"].add_argument(
         "--output", type=Path, help="the file for the constants (default: benches/results/DATE-scale.json)")
     commands.choices["measure"].add_argument(
@@ -62,24 +62,26 @@ def add_predict(command):
     load.add_argument("--channels-per-stream", type=count, default=1, metavar="N", help="default 1")
     load.add_argument("--mode", default="h2+tls", help="h1, h1+tls, h2+tls (default), or h2+tls/N with N streams on a "
                                                        "connection")
-    load.add_argument("--session", type=zero_or_number, default=0.0, metavar="SECONDS",
+    load.add_argument("--session", type=zero_or_seconds, default=0.0, metavar="SECONDS",
                       help="how long a stream is open before its user leaves and another comes (default 0: they stay)")
     who = command.add_argument_group("what serves it")
     who.add_argument("--gateways", type=count, default=base["gateways"], metavar="N", help="default 4")
     who.add_argument("--cores", type=count, default=base["cores"], metavar="N", help="of each gateway (default 4)")
-    who.add_argument("--memory", type=number, default=16.0, metavar="GIB", help="of each gateway (default 16)")
+    who.add_argument("--memory", type=gib, default=16.0, metavar="GIB", help="of each gateway (default 16)")
     who.add_argument("--files", type=count, default=base["files"], metavar="N",
                      help="LimitNOFILE of each gateway (default 200000, as deploy/ssegate.service has it)")
-    who.add_argument("--network", type=number, default=10.0, metavar="GBIT", help="of each host (default 10)")
+    who.add_argument("--network", type=gbit, default=10.0, metavar="GBIT", help="of each host (default 10)")
     who.add_argument("--max-channels", type=count, default=base["max_channels"], metavar="N",
                      help="as in gateway.yaml (default 100000)")
     who.add_argument("--balancer-addresses", type=count, metavar="N", default=0,
                      help="addresses of a load balancer that connects to each gateway (default: clients do)")
-    times = command.add_argument_group("times, in seconds")
-    times.add_argument("--keep-alive", type=number, default=base["keep_alive"], help="sse.keep_alive (default 15)")
-    times.add_argument("--retry", type=number, default=base["retry"], help="sse.retry (default 3)")
-    times.add_argument("--drain", type=number, default=base["drain"], help="drain (default 10)")
-    times.add_argument("--start", type=number, default=base["start"],
+    who.add_argument("--redis-servers", type=count, default=base["redis_servers"], metavar="N",
+                     help="servers among which the channels are divided, as redis.shards does (default 1)")
+    times = command.add_argument_group("times, in seconds, or with a unit: 3s, 5m")
+    times.add_argument("--keep-alive", type=seconds, default=base["keep_alive"], help="sse.keep_alive (default 15)")
+    times.add_argument("--retry", type=seconds, default=base["retry"], help="sse.retry (default 3)")
+    times.add_argument("--drain", type=seconds, default=base["drain"], help="drain (default 10)")
+    times.add_argument("--start", type=seconds, default=base["start"],
                        help="until a started gateway gets clients (default 5)")
     command.add_argument("--constants", type=Path, help="default: the newest of benches/results")
 
@@ -93,7 +95,7 @@ def add_fleet(command):
     command.add_argument("--seed", type=count, default=base.seed, metavar="N", help="of the bad weather (default 1)")
     command.add_argument("--in-place", action="store_true",
                          help="each gateway is stopped before another is started in its place")
-    command.add_argument("--settle", type=number, metavar="SECONDS",
+    command.add_argument("--settle", type=seconds, metavar="SECONDS",
                          help="how long a new gateway is ready before it gets clients (default 14, with --quick 0.5)")
     command.add_argument("--quick", action="store_true",
                          help="a short drain, short waits, much weather: some hundred clients, and no prediction")
@@ -129,7 +131,7 @@ def predict(options):
     servers = model.Fleet(
         gateways=options.gateways, cores=options.cores, memory=options.memory * 2.0**30, files=options.files,
         network=options.network * 1e9 / 8, keep_alive=options.keep_alive, max_channels=options.max_channels,
-        balancer_addresses=options.balancer_addresses)
+        balancer_addresses=options.balancer_addresses, redis_servers=options.redis_servers)
     patience = storm.Patience(retry=options.retry, drain=options.drain, start=options.start)
     found = constants.read(options.constants or constants.newest())
     print(report.prediction(found["constants"], load, servers, patience))

@@ -14,7 +14,7 @@ def prediction(constants, load, fleet, patience):
         f"{load.streams:,} streams over {http}, {load.channels:,} channels, {plain(load.rate)} messages/s of "
         f"{load.payload} bytes to {plain(load.fan_out)} streams each: {plain(load.rate * load.fan_out)} deliveries/s",
         "",
-        table(gateway_rows(one, fleet)), "", table(redis_rows(server, load)), "",
+        table(gateway_rows(one, fleet)), "", table(redis_rows(server, fleet)), "",
         table(storm_rows(constants, load, fleet, patience)), "",
         table(use_rows(constants, load, fleet)),
     ]
@@ -36,12 +36,12 @@ def gateway_rows(one, fleet):
     ]
 
 
-def redis_rows(server, load):
+def redis_rows(server, fleet):
     return [
-        ["Redis", "", ""],
+        ["Redis" if fleet.redis_servers == 1 else f"each of {fleet.redis_servers} Redis servers", "", ""],
         ["connections", plain(server.connections), f"subscriptions {plain(server.subscriptions)}"],
         ["commands", f"{plain(server.published + server.marks + server.checks)}/s",
-         f"publish {plain(load.rate)}, marks {plain(server.marks)}, self-checks {plain(server.checks)}"],
+         f"publish {plain(server.published)}, marks {plain(server.marks)}, self-checks {plain(server.checks)}"],
         ["messages sent", f"{plain(server.sent)}/s", bits(server.out_bytes)],
         ["processor busy", plain(server.cpu), ""],
     ]
@@ -79,13 +79,7 @@ def conclusions(constants, load, fleet, patience):
     if enough is None:
         lines.append(f"No number of gateways with {size_of_one} is enough for this.")
     else:
-        lines.append(f"Enough: {enough} gateways with {size_of_one}, one of which may be away "
-                     f"(at most {100 * fleet.headroom:.0f} % used).")
-        rest = replace(fleet, gateways=enough)
-        for use in model.uses(constants, load, rest):
-            if not use.is_shared and use.share > fleet.headroom:
-                lines.append(f"More gateways do not help: {use.of}, {100 * use.share:.0f} % used with {enough} of "
-                             "them. Channels over several Redis servers, or fewer messages.")
+        lines.append(enough_gateways(constants, load, replace(fleet, gateways=enough), size_of_one))
     if fleet.gateways > 1:
         for how, is_in_place in (("each new gateway started before the old one drains", False),
                                  ("each stopped before it is started again", True)):
@@ -100,6 +94,20 @@ def conclusions(constants, load, fleet, patience):
                 f"A gateway that starts is told {storm.CHANNELS_TOLD:,} of the channels of the others: on "
                 f"{plain(deploy.untold)} more, who comes back to it may be told a gap.")
     return lines
+
+
+def enough_gateways(constants, load, fleet, size_of_one):
+    """A sentence: so many gateways are enough; or what is to do before they are."""
+    gateways = (f"{fleet.gateways} gateways with {size_of_one}, one of which may be away "
+                f"(at most {100 * fleet.headroom:.0f} % used)")
+    over = [use for use in model.uses(constants, load, fleet) if not use.is_shared and use.share > fleet.headroom]
+    if not over:
+        return f"Enough: {gateways}."
+    what = " and ".join(f"{use.of} ({100 * use.share:.0f} % used)" for use in over)
+    servers = model.redis_servers_for(constants, load, fleet)
+    mend = (f"{servers} Redis servers do (--redis-servers {servers}), or fewer messages" if servers
+            else f"fewer messages do, {model.MOST_SHARDS} Redis servers do not either")
+    return f"More gateways do not help: {what}; {mend}. With that it takes {gateways}."
 
 
 def comparison(rows):

@@ -89,7 +89,7 @@ def storm(constants, load, fleet, streams, over, at_least, new):
     redis_cpu = takers * new * constants["redis"]["subscribe"]
     redis_free = 1.0 - model.redis(constants, load, fleet).cpu
     # A Redis that has nothing left never comes to it.
-    redis_takes = redis_cpu / redis_free if redis_free > 0 else math.inf if new >= 1 else 0.0
+    redis_takes = redis_cpu / fleet.redis_servers / redis_free if redis_free > 0 else math.inf if new >= 1 else 0.0
     takes = {"processors": work / free, "Redis": redis_takes}
     busy = max(takes.values())
     late, limit = max(busy - over, 0.0), "clients"

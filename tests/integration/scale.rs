@@ -59,6 +59,25 @@ async fn the_tables_of_the_guide_are_what_the_model_prints() {
     assert!(commands == 5, "{commands} commands");
 }
 
+/// What one Redis cannot do more gateways cannot either: the tool says how many servers can, and is right.
+#[tokio::test]
+#[ignore = "needs python3: run by tests/run"]
+async fn it_says_how_many_redis_servers_are_enough() {
+    let load = "predict --streams 10M --channels 10M --rate 167k --gateways 160 --retry 3s";
+    let told = scale(load.split(' '), SOON).await.success();
+    assert!(!told.contains("Enough: "), "{told}");
+    let servers = told.split("(--redis-servers ").nth(1).and_then(|rest| rest.split(')').next());
+    let servers: usize = servers.expect("a number of servers").parse().unwrap();
+    for (servers, is_enough) in [(servers, true), (servers - 1, false)] {
+        let (count, title) = (servers.to_string(), format!("| each of {servers} Redis servers |"));
+        let words = load.split(' ').chain(["--redis-servers", &count]);
+        let told = scale(words, SOON).await.success();
+        assert!(told.contains(&title), "{told}");
+        assert_eq!(told.contains("Enough: 144 gateways"), is_enough, "{told}");
+        assert_eq!(told.contains("More gateways do not help"), !is_enough, "{told}");
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs python3: run by tests/run"]
 async fn a_mistake_on_the_command_line_is_told() {
@@ -78,6 +97,11 @@ async fn a_mistake_on_the_command_line_is_told() {
             "predict --streams 1 --channels 1 --rate 1 --constants none.json",
             1,
             "none.json: No such file",
+        ),
+        (
+            "predict --streams 1 --channels 1 --rate 1 --retry 3x",
+            2,
+            "--retry: '3x' is not a time above 0: write seconds, such as 3 or 3s, or 500ms, 5m, 1h",
         ),
         ("check --binary no/ssegate", 1, "no/ssegate: no such file"),
     ] {

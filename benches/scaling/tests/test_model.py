@@ -1,10 +1,11 @@
 """The model, with constants that can be counted by hand."""
 
+import argparse
 import math
 import unittest
 from dataclasses import replace
 
-from scaling import model, storm
+from scaling import figures, model, storm
 from scaling.model import Fleet, Load
 
 #: A millisecond to open, ten microseconds to write, a thousand bytes for each thing.
@@ -106,6 +107,15 @@ class Redis(unittest.TestCase):
         self.assertAlmostEqual(found.checks, 4 * (49 + 2) / 5)
 
 
+    def test_servers_share_messages_and_channels_and_each_has_every_gateway(self):
+        alone, each = (model.redis(CONSTANTS, LOAD, Fleet(gateways=4, redis_servers=count)) for count in (1, 4))
+        self.assertEqual(each.published, alone.published / 4)
+        self.assertEqual(each.connections, alone.connections)
+        self.assertEqual(each.subscriptions - 12, (alone.subscriptions - 12) / 4)
+        self.assertEqual(each.sent - 4, (alone.sent - 4) / 4)
+        self.assertTrue(alone.cpu / 4 < each.cpu < alone.cpu)
+
+
 class Plans(unittest.TestCase):
     def test_the_first_to_give_way_is_first(self):
         found = model.uses(CONSTANTS, LOAD, Fleet(gateways=1, files=50_000))
@@ -124,6 +134,29 @@ class Plans(unittest.TestCase):
     def test_what_every_gateway_hears_no_number_of_gateways_carries(self):
         loud = replace(LOAD, streams=10_000_000, channels=10, rate=1e9, payload=1)
         self.assertIsNone(model.gateways_for(CONSTANTS, loud, Fleet()))
+
+
+    def test_as_many_redis_servers_are_enough_as_one_has_too_much(self):
+        load = replace(LOAD, channels=100_000, rate=200_000.0)
+        count = model.redis_servers_for(CONSTANTS, load, Fleet(gateways=100))
+        self.assertGreater(count, 1)
+        share = [model.redis(CONSTANTS, load, Fleet(gateways=100, redis_servers=servers)).cpu
+                 for servers in (count - 1, count)]
+        self.assertTrue(share[1] <= 0.7 < share[0], share)
+        self.assertIsNone(model.redis_servers_for(CONSTANTS, load.times(100), Fleet(gateways=100)))
+
+
+class Figures(unittest.TestCase):
+    def test_what_has_a_unit_is_read_with_it_and_without(self):
+        for parse, text, expected in (
+                (figures.seconds, "3", 3.0), (figures.seconds, "3s", 3.0), (figures.seconds, "500ms", 0.5),
+                (figures.seconds, "5m", 300.0), (figures.seconds, "1h", 3600.0), (figures.zero_or_seconds, "0", 0.0),
+                (figures.gib, "16", 16.0), (figures.gib, "16GiB", 16.0), (figures.gib, "512MiB", 0.5),
+                (figures.gbit, "10Gbit", 10.0), (figures.gbit, "500Mbit/s", 0.5)):
+            self.assertAlmostEqual(parse(text), expected, msg=text)
+        for wrong in ("", "s", "3x", "-3s", "0s"):
+            with self.assertRaises(argparse.ArgumentTypeError):
+                figures.seconds(wrong)
 
 
 class Storms(unittest.TestCase):
