@@ -1,6 +1,5 @@
 """What these checks share: programs that listen on loopback, and end with the check."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -8,11 +7,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benches"))
+
+from scaling.machine import Failed, until  # noqa: E402
+
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BIN = TARGET / "deploy/venv/bin"
 #: The program that the tests have built.
@@ -29,14 +31,10 @@ def free_port():
 
 def eventually(what, condition, within=SOON):
     """Waits until `condition()` is true, and returns what it returned."""
-    end = time.monotonic() + within
-    while True:
-        with contextlib.suppress(OSError):
-            if value := condition():
-                return value
-        if time.monotonic() > end:
-            sys.exit(f"not within {within:.0f} s: {what}")
-        time.sleep(0.02)
+    try:
+        return until(what, condition, within)
+    except Failed as error:
+        sys.exit(str(error))
 
 
 def get(url, timeout=5, **headers):
