@@ -58,6 +58,7 @@
 //! | [`upstream_address`] | the address of a backend, and how its certificate is verified | who connects |
 //! | [`query`] | the query of a URL | what it is for |
 //! | [`bounded_file`] | reads files that the configuration names, without waiting | what is in them |
+//! | [`hex`] | bytes as hexadecimal digits | what they are |
 //!
 //! What stands alone is a crate of its own, in `crates/`, and cannot name anything above:
 //! [`ssegate_hub`], which stream gets which event; [`ssegate_format`], payload formats;
@@ -78,6 +79,7 @@ pub mod gateway;
 mod generated_page;
 pub mod grip;
 pub mod health;
+pub mod hex;
 pub mod http_client;
 pub mod log;
 pub mod log_limit;

@@ -1,12 +1,12 @@
 //! The signature of a webhook: HMAC-SHA256 of the time, a dot and the body, as Stripe signs its own.
 
-use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use http::{HeaderName, HeaderValue};
 
 use crate::grip::signature::Secret;
+use crate::hex::hex;
 
 /// The name of the header.
 pub(super) const SIGNATURE: HeaderName = HeaderName::from_static("ssegate-signature");
@@ -17,10 +17,7 @@ pub(super) fn sign(key: &Secret, now: SystemTime, body: &[u8]) -> HeaderValue {
     let mut signing = hmac::Context::with_key(&hmac::Key::new(HMAC_SHA256, key.bytes()));
     signing.update(format!("{seconds}.").as_bytes());
     signing.update(body);
-    let mut value = format!("t={seconds},v1=");
-    for byte in signing.sign().as_ref() {
-        write!(value, "{byte:02x}").expect("a string takes everything");
-    }
+    let value = format!("t={seconds},v1={}", hex(signing.sign().as_ref()));
     HeaderValue::try_from(value).expect("digits, letters and signs are visible ASCII")
 }
 

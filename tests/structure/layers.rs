@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::source::rust_files;
 
 /// From the top down, as the crate's documentation lists them.
-const LAYERS: [&str; 21] = [
+const LAYERS: [&str; 22] = [
     "gateway",
     "config",
     "admin",
@@ -28,6 +28,7 @@ const LAYERS: [&str; 21] = [
     "upstream_address",
     "query",
     "bounded_file",
+    "hex",
 ];
 
 #[test]

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
 
-use super::log_part::{hex, unhex};
 use super::owner::OwnerTag;
+use crate::hex::{hex, unhex};
 
 /// About what a stream takes beside its log.
 const BASE_COST: usize = 2 << 10;
@@ -113,7 +113,7 @@ impl KeptAbout {
     pub(super) fn parse(text: &[u8], digest: &str) -> Option<Self> {
         let text: AboutText = serde_json::from_slice(text).ok()?;
         let body = BodyDigest::default();
-        if let Some(digest) = unhex(digest).and_then(|digest| digest.try_into().ok()) {
+        if let Some(digest) = unhex(digest.as_bytes()).and_then(|digest| digest.try_into().ok()) {
             body.get_or_init(|| digest);
         }
         let request = KeptRequest {
@@ -145,7 +145,7 @@ impl KeptAbout {
 }
 
 fn tag(text: &str) -> Option<OwnerTag> {
-    unhex(text)?.try_into().ok().map(OwnerTag::from_bytes)
+    unhex(text.as_bytes())?.try_into().ok().map(OwnerTag::from_bytes)
 }
 
 fn latin(value: &HeaderValue) -> String {
@@ -162,7 +162,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue, Method};
 
     use super::{BodyDigest, KeptAbout, KeptHead, KeptRequest};
-    use crate::service::kept::log_part::hex;
+    use crate::hex::hex;
     use crate::service::kept::owner::OwnerTag;
 
     #[test]

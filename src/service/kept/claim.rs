@@ -13,6 +13,7 @@ use super::stream::CancelReason;
 use super::stream_id::new_id;
 use super::waiting::{NameClaim, WaitingRequest};
 use crate::route::SameKey;
+use crate::hex::hex;
 use crate::source::kept::{IndexOutcome, IndexStep, KeptAway, KeptStore, KeptWatch};
 
 /// How long a name is taken by a gateway of which nothing was heard.
@@ -111,7 +112,7 @@ pub(super) async fn claim_name(
 
 /// The index of a name.
 pub(super) fn index_tag(name: &OwnerTag) -> String {
-    super::log_part::hex(name.as_bytes())
+    hex(name.as_bytes())
 }
 
 /// Keeps a name, until another gateway says that the request is to stop.

@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 
+use crate::hex::{hex, unhex};
+
 /// No stream has more bytes or events: what is counted from there on does not overflow.
 const MOST: u64 = u64::MAX / 2;
 
@@ -68,7 +70,7 @@ impl LogPart {
         let ends: Vec<u64> = ends.map(end).collect::<Option<_>>()?;
         let ids = sections.next()?.split_terminator(' ').map(|id| {
             let (number, id) = id.split_once('=')?;
-            Some((number.parse().ok()?, unhex(id)?.into()))
+            Some((number.parse().ok()?, unhex(id.as_bytes())?.into()))
         });
         let ids = ids.collect::<Option<_>>()?;
         let last = offset.checked_add(bytes.len() as u64)?;
@@ -79,18 +81,6 @@ impl LogPart {
         let part = Self { offset, before, before_end, is_torn, ends, ids, bytes };
         (is_ascending && is_before && is_countable).then_some(part)
     }
-}
-
-/// The bytes that this text stands for.
-pub(in crate::service) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let pair = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).ok();
-    is_hex.then(|| (0..text.len()).step_by(2).map(pair).collect())?
-}
-
-/// Bytes as text.
-pub(in crate::service) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

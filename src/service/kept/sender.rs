@@ -14,12 +14,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::claim::{NAME_LEASE, NAME_RENEWAL, claim_name, index_tag};
 use super::log::LogReader;
-use super::log_part::{LogPart, hex};
+use super::log_part::LogPart;
 use super::registry::KeptStreams;
 use super::sending::SendRule;
 use super::stream::{CancelReason, KeptStream, LostReason, state_word};
 use super::stream_id::new_id;
 use crate::metrics::Metrics;
+use crate::hex::hex;
 use crate::source::kept::{
     AppendOutcome, AppendRecord, BeginRecord, IndexStep, KeptAway, KeptStore, KeptWatch, PumpRecord,
 };

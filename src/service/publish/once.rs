@@ -1,12 +1,11 @@
 //! What an `Idempotency-Key` stands for
 //! (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>).
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::digest::{Context, SHA256};
 use http::{HeaderMap, HeaderName};
 
 use super::refusal::PublishRefusal;
+use crate::hex::hex;
 use crate::source::publishing::{IdempotencyKey, Publication, PublicationKind};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -78,11 +77,7 @@ impl Hash {
     }
 
     fn hex(self) -> String {
-        let mut hex = String::with_capacity(IdempotencyKey::FINGERPRINT_BYTES);
-        for byte in self.0.finish().as_ref() {
-            write!(hex, "{byte:02x}").expect("a string takes everything");
-        }
-        hex
+        hex(self.0.finish().as_ref())
     }
 }
 

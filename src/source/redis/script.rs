@@ -3,6 +3,8 @@
 use aws_lc_rs::digest;
 use bytes::Bytes;
 
+use crate::hex::hex;
+
 /// A script. Its first lines say what it does.
 #[derive(Debug)]
 pub(crate) struct RedisScript {
@@ -15,8 +17,7 @@ impl RedisScript {
     /// The script with this text.
     pub(crate) fn new(text: &'static str) -> Self {
         let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
-        let hash = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { text, hash }
+        Self { text, hash: hex(hash.as_ref()) }
     }
 
     /// The command that calls it. `arguments` are the keys, so many, and what stands behind them.

@@ -3,8 +3,7 @@
 //! `SERVER BODY`, or with a key `SERVER SIGNATURE BODY`. The signature covers the channel, too: what was
 //! published for one gateway cannot be sent to another. Pure.
 
-use std::fmt::Write as _;
-
+use crate::hex::{hex, unhex};
 use crate::source::fleet::FleetKey;
 
 /// Hexadecimal digits of a signature.
@@ -56,9 +55,7 @@ pub(super) fn write(server: &str, channel: &str, body: &[u8], key: Option<&Fleet
     let mut message = format!("{server} ");
     if let Some(key) = key {
         let [channel, server] = [channel.as_bytes(), server.as_bytes()];
-        for byte in key.sign(&[channel, b"\n", server, b"\n", body]).as_ref() {
-            write!(message, "{byte:02x}").expect("a string takes everything");
-        }
+        message.push_str(&hex(key.sign(&[channel, b"\n", server, b"\n", body]).as_ref()));
         message.push(' ');
     }
     [message.as_bytes(), body].concat()
@@ -85,7 +82,8 @@ pub(super) fn read<'a>(
         (None, _) => Err(FleetRefusal::Malformed),
         (Some(_), None) => Err(FleetRefusal::Signed),
         (Some((signature, body)), Some(key)) => {
-            let signature = bytes(signature).ok_or(FleetRefusal::Malformed)?;
+            let signature = Some(signature).filter(|digits| digits.len() == SIGNATURE_DIGITS);
+            let signature = signature.and_then(unhex).ok_or(FleetRefusal::Malformed)?;
             let signed = [channel.as_bytes(), b"\n", server.as_bytes(), b"\n", body].concat();
             if key.verifies(&signed, &signature) { Ok(body) } else { Err(FleetRefusal::Signature) }
         }
@@ -96,15 +94,6 @@ pub(super) fn read<'a>(
 fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = memchr::memchr(b' ', text)?;
     Some((&text[..at], &text[at + 1..]))
-}
-
-/// The bytes of a signature.
-fn bytes(digits: &[u8]) -> Option<Vec<u8>> {
-    if digits.len() != SIGNATURE_DIGITS || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    let pairs = digits.chunks_exact(2).map(|pair| str::from_utf8(pair).ok());
-    pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
 }
 
 #[cfg(test)]

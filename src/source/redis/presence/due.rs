@@ -12,6 +12,7 @@ use ssegate_hub::ChannelName;
 use ssegate_resp::Value;
 
 use super::command::{self, LEASE_MILLIS, PresenceTeller, millis};
+use crate::hex::hex;
 use crate::route::PresenceSettings;
 use crate::source::presence::{ChannelChange, LeaseChange, WatchedRoute};
 use crate::source::redis::error::SourceError;
@@ -29,8 +30,7 @@ const MAX_DUE: usize = 50;
 fn key(settings: &PresenceSettings, prefix_bytes: usize) -> Option<String> {
     let url = &settings.on_vacated.as_ref()?.url;
     let hash = digest(&SHA256, format!("{prefix_bytes} {url}").as_bytes());
-    let hex = hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}"));
-    Some(format!("ssegate:presence:due:{}", hex.collect::<String>()))
+    Some(format!("ssegate:presence:due:{}", hex(&hash.as_ref()[..8])))
 }
 
 /// Notes when the leases of these channels are over, or that they have no member any more, as the script said at
