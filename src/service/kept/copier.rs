@@ -4,13 +4,14 @@
 //! It is told when there is more, and looks each second also without that. A stream whose gateway has died is found so,
 //! and its end is told to each reader.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::copies::CopyState;
+use super::copy_heard::CopyHeard;
 use super::copying::{CopyRule, CopyStep, PAGE};
 use super::log::StreamEnd;
 use super::log_part::LogPart;
@@ -35,6 +36,7 @@ pub(super) struct KeptCopier {
     watch: KeptWatch,
     rule: CopyRule,
     state: watch::Sender<CopyState>,
+    heard: Arc<Mutex<CopyHeard>>,
     // There is more than a page to read, or was.
     is_behind: bool,
     // For how long a reader is waited for that does not read.
@@ -45,13 +47,13 @@ impl KeptCopier {
     pub(super) fn new(
         stream: Arc<KeptStream>,
         (store, streams): (&KeptStore, &KeptStreams),
-        state: watch::Sender<CopyState>,
+        (state, heard): (watch::Sender<CopyState>, Arc<Mutex<CopyHeard>>),
         patience: Duration,
     ) -> Self {
         let (store, streams, watch) = (store.clone(), streams.clone(), store.watch(&stream.id));
         streams.metrics().kept_copies(1);
         let (rule, is_behind) = (CopyRule::default(), true);
-        Self { stream, streams, store, watch, rule, state, is_behind, patience }
+        Self { stream, streams, store, watch, rule, state, heard, is_behind, patience }
     }
 
     /// Copies until nobody reads it any more.
@@ -107,19 +109,25 @@ impl KeptCopier {
             wants_about: false,
         };
         // One that keeps up reads little, and does not wait for those that load.
+        let mut began = Instant::now();
         let reading = async {
             let permit = match self.is_behind {
                 true => timeout(MAX_QUEUED, self.streams.copies().load()).await,
                 false => Ok(None),
             };
             match permit {
-                Ok(_permit) => self.store.read(&record).await,
+                Ok(_permit) => {
+                    began = Instant::now();
+                    self.store.read(&record).await
+                }
                 Err(_elapsed) => Err(KeptAway::Away),
             }
         };
         let read = reading.await;
         if let Ok(Some(stored)) = &read {
             self.take(stored);
+            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.read(began, stored.lease);
         }
         let step =
             self.rule.take(read.as_ref().map(Option::as_ref).map_err(|away| *away), Instant::now());

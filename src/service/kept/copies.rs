@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
+use super::copy_heard::CopyHeard;
 use super::stream::KeptStream;
 use crate::source::kept::KeptAway;
 
@@ -41,6 +42,14 @@ impl Default for KeptCopies {
 pub(super) struct KeptCopy {
     pub(super) stream: Arc<KeptStream>,
     pub(super) state: watch::Receiver<CopyState>,
+    pub(super) heard: Arc<Mutex<CopyHeard>>,
+}
+
+impl KeptCopy {
+    /// What it has heard so far.
+    pub(super) fn heard(&self) -> CopyHeard {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl KeptCopies {

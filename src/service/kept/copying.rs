@@ -102,6 +102,7 @@ mod tests {
             began: 0,
             gateway: String::new(),
             about: Bytes::new(),
+            lease: 0,
             parts: seqs.map(part).collect(),
         }
     }

@@ -1,10 +1,11 @@
 //! Streams that other gateways pump, as clients of this one come to them.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::about::{KeptAbout, KeptRequest};
@@ -12,6 +13,7 @@ use super::claim::index_tag;
 use super::copier::KeptCopier;
 use super::copies::{CopyState, KeptCopies, KeptCopy};
 use super::copying::stored_end;
+use super::copy_heard::CopyHeard;
 use super::log::Position;
 use super::owner::OwnerTag;
 use super::registry::KeptStreams;
@@ -25,8 +27,9 @@ use crate::source::kept::{
 /// How long it is waited, once after the other, for a stream that Redis does not have yet: its client may be faster.
 const NOT_YET: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
-/// How long it is waited for an event that a client has already, and Redis has not.
-const MAX_BEHIND: Duration = Duration::from_secs(2);
+/// How long it is waited for an event that a client has already, and Redis has not. Longer than a pump may be silent, and
+/// a look: then it is known whether there is such an event.
+const MAX_BEHIND: Duration = Duration::from_millis(3500);
 /// The same of an id of the backend, which may be that of another stream.
 const MAX_BEHIND_OWN: Duration = Duration::from_millis(300);
 /// Streams of one name that are looked at: first those that run, then the newest ones.
@@ -145,16 +148,20 @@ impl KeptStreams {
         let store = self.store(&stream.settings).filter(|_| stream.home == KeptHome::Elsewhere);
         let Some(store) = store else { return Ok(Some(Arc::clone(stream))) };
         let make = || self.copy(stream, store, patience);
-        let KeptCopy { stream, mut state } = self.copies().get_or(&stream.id, make);
-        let loaded = state.wait_for(|state| *state != CopyState::Loading).await;
+        let asked = Instant::now();
+        let mut copy = self.copies().get_or(&stream.id, make);
+        let loaded = copy.state.wait_for(|state| *state != CopyState::Loading).await;
         match loaded.map(|state| *state) {
             Ok(CopyState::Loaded) => {
                 let most = match position {
                     Position::AfterOwn(_) => MAX_BEHIND_OWN,
                     Position::Start | Position::After(_) => MAX_BEHIND,
                 };
-                drop(timeout(most, stream.reaches(position)).await);
-                Ok(Some(stream))
+                let found = timeout(most, copy.stream.reaches(position)).await;
+                match found.is_ok() || copy.heard().refutes(position, asked) {
+                    true => Ok(Some(copy.stream)),
+                    false => Err(KeptAway::Away),
+                }
             }
             Ok(CopyState::Gone) => Ok(None),
             Ok(CopyState::Failed(away)) => Err(away),
@@ -166,9 +173,11 @@ impl KeptStreams {
         let about = (&*known.id, known.about());
         let stream = self.stream_elsewhere(about, &known.settings, known.began_at);
         let (sender, state) = watch::channel(CopyState::Loading);
-        let copier = KeptCopier::new(Arc::clone(&stream), (store, self), sender, patience);
+        let heard = Arc::<Mutex<CopyHeard>>::default();
+        let told = (sender, Arc::clone(&heard));
+        let copier = KeptCopier::new(Arc::clone(&stream), (store, self), told, patience);
         drop(tokio::task::spawn_local(copier.run()));
-        KeptCopy { stream, state }
+        KeptCopy { stream, state, heard }
     }
 
     /// Cancels a stream, wherever it runs.
@@ -193,7 +202,7 @@ impl KeptStreams {
     /// `path`, those to it.
     ///
     /// # Errors
-    /// Redis cannot be asked.
+    /// Redis cannot be asked; or it does not have the position, and may have it later.
     pub(in crate::service) async fn cancel_named_elsewhere(
         &self,
         (keep, name): (&Arc<KeepSettings>, &OwnerTag),

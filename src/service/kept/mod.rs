@@ -32,6 +32,7 @@ pub(super) mod body_digest;
 pub(super) mod claim;
 mod copier;
 mod copies;
+mod copy_heard;
 mod copying;
 pub(super) mod elsewhere;
 pub(super) mod grant;

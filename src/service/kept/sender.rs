@@ -167,7 +167,7 @@ impl KeptSender {
 
     /// Waits until something is to be sent.
     async fn wait(&self) {
-        if self.rule.has_pending() {
+        if self.rule.has_pending() || self.rule.is_failing() {
             return;
         }
         let filled = async {

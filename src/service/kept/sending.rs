@@ -130,6 +130,8 @@ impl SendRule {
 
     /// It is not known whether what was sent has come.
     pub(super) fn failed(&mut self, now: Instant) {
+        // What was only to say that the pump is there says later how far it is then.
+        self.pending.take_if(|part| part.bytes.is_empty());
         self.failing_since.get_or_insert(now);
         self.retry_at = now + RETRY.mul_f64(0.5 + fastrand::f64());
     }
@@ -186,6 +188,16 @@ mod tests {
         assert_eq!(rule.numbers(0), numbers);
         assert_eq!(rule.sent(0, now), 2);
         assert!(!rule.is_failing() && !rule.has_pending());
+    }
+
+    #[test]
+    fn a_pump_that_was_cut_off_says_first_what_came_meanwhile() {
+        let now = Instant::now();
+        let mut rule = SendRule::new(now);
+        rule.begun("e".into(), now);
+        rule.next_part(|cursor| part(cursor, ""));
+        rule.failed(now);
+        assert_eq!(rule.next_part(|cursor| part(cursor, "ab")).bytes, "ab");
     }
 
     #[test]

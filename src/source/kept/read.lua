@@ -5,7 +5,8 @@
 -- with the second look that finds it over, two seconds after the first one: where Redis was away for all gateways, those
 -- that live have then said so, and what was sent before has come.
 -- Returns nothing if there is none; otherwise its state, epoch, number of the last event, hash of the request's body,
--- whether its events are numbered, when and where it began, what describes it, and entries.
+-- whether its events are numbered, when and where it began, what describes it, until when its pump is taken to live, and
+-- entries.
 local key = KEYS[1]
 local known = redis.call('HMGET', key, 'state', 'lease', 'epoch', 'last', 'digest', 'numbered', 'began', 'gateway',
   'followers', 'doubted')
@@ -47,4 +48,5 @@ if ARGV[7] == '1' then about = redis.call('HMGET', key, 'about')[1] or '' end
 if ARGV[4] ~= '0' then
   entries = redis.call('XRANGE', KEYS[2], tostring(tonumber(after) + 1) .. '-0', '+', 'COUNT', ARGV[4])
 end
-return {state, known[3], known[4] or '0', known[5] or '', known[6] or '', known[7] or '0', known[8] or '', about, entries}
+return {state, known[3], known[4] or '0', known[5] or '', known[6] or '', known[7] or '0', known[8] or '', about, known[2] or '0',
+  entries}

@@ -115,6 +115,8 @@ pub struct StoredRecord {
     pub gateway: String,
     /// What describes it, if that was wanted.
     pub about: Bytes,
+    /// Until when its pump is taken to live, by the clock of Redis: another with each write of the pump.
+    pub lease: u64,
     /// Its entries, in order.
     pub parts: Vec<StoredPart>,
 }
@@ -262,7 +264,8 @@ impl StoredRecord {
         if parts.is_empty() {
             return Some(None);
         }
-        let [state, epoch, last, digest, numbered, began, gateway, about, entries] = parts else {
+        let [state, epoch, last, digest, numbered, began, gateway, about, lease, entries] = parts
+        else {
             return None;
         };
         let stored = Self {
@@ -278,6 +281,7 @@ impl StoredRecord {
             began: number(began)?,
             gateway: lossy(gateway)?,
             about: copied(about)?,
+            lease: number(lease)?,
             parts: array(entries)?.iter().map(StoredPart::parse).collect::<Option<_>>()?,
         };
         Some(Some(stored))
@@ -402,7 +406,7 @@ mod tests {
         assert_eq!(StoredRecord::parse(&bulks(&[])), Some(None));
         let entry = Value::Array(vec![bulk("7-0"), bulks(&["at", "0 0", "bytes", "data: 1\n\n"])]);
         let whole = |entry: Value| {
-            let mut parts = vec!["running", "e", "3", "", "1", "1000", "g", "{}"]
+            let mut parts = vec!["running", "e", "3", "", "1", "1000", "g", "{}", "9000"]
                 .into_iter()
                 .map(bulk)
                 .collect::<Vec<_>>();

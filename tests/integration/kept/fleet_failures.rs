@@ -179,6 +179,9 @@ async fn an_outage_that_all_gateways_share_ends_no_stream() {
     drop(follow(&other, &location, &stream).await);
     // Longer than the other one is patient after it has connected; and then than a lease.
     tokio::time::sleep(Duration::from_secs(12)).await;
+    let further = get(&location).header("last-event-id", &format!("{stream}-2"));
+    let further = other.send(Via::Http1, further).await;
+    assert_eq!((further.status, further.header("retry-after")), (503, "3"));
     relay.hold(true);
     tokio::time::sleep(Duration::from_secs(10)).await;
     relay.hold(false);
@@ -205,6 +208,39 @@ async fn without_its_rights_streams_are_kept_here_and_that_is_said_once() {
     let without: Vec<_> = selectors.split(" (").filter(|selector| !is_kept(selector)).collect();
     for (selectors, is_shared) in [(without, false), (selectors.split(" (").collect(), true)] {
         let mut words = vec!["ACL", "SETUSER", "ssegate", "reset"];
+/// What its gateway cannot send comes later: that is no reason to say that it does not exist.
+#[tokio::test]
+async fn a_client_that_has_read_further_than_another_gateway_comes_back_later() {
+    let redis = Redis::start().await;
+    let relay = Relay::to(format!("127.0.0.1:{}", redis.port()).parse().unwrap()).await;
+    let upstream = Upstream::start().await;
+    let url = format!("redis://{}", relay.address());
+    let cut_off = build(&redis, &upstream, SHARED).redis_url(&url).start();
+    let (one, other) = tokio::join!(cut_off, start(&redis, &upstream, ""));
+    let (mut first, mut call, location) = begun(&one, &upstream, Via::Http1).await;
+    let (_, stream) = place(&first);
+    let _reader = follow(&other, &location, &stream).await;
+    let behind = |request: Request, number: u64| {
+        other.send(Via::Http1, request.header("last-event-id", &format!("{stream}-{number}")))
+    };
+    relay.hold(true);
+    call.write_chunk("data: 2\n\n").await;
+    read_exactly(&mut first.body, &events(&stream, 2..=2)).await;
+    let (by_address, again) =
+        tokio::join!(behind(get(&location), 2), behind(post("/chat", "{}"), 2));
+    for early in [by_address, again] {
+        assert_eq!((early.status, early.header("retry-after")), (503, "3"));
+    }
+    relay.hold(false);
+    eventually(2 * SOON, "the other gateway has it", async || {
+        behind(get(&location), 2).await.status == 200
+    })
+    .await;
+    // What its gateway has not is nowhere.
+    assert_eq!(behind(get(&location), 99).await.status, 410);
+    end(&mut call).await;
+}
+
         words.extend(base.split(' ').skip(2));
         let selectors: Vec<String> = selectors.iter().map(|it| format!("({it}")).collect();
         words.extend(selectors.iter().map(String::as_str));

@@ -1,0 +1,69 @@
+//! What a copy has heard, so that it can be said whether a position that it does not know exists anywhere. Pure: time is
+//! passed in.
+
+use tokio::time::Instant;
+
+use super::log::Position;
+
+/// When Redis was last read, and when the pump of the stream has last written there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CopyHeard {
+    // When the last read began that Redis has replied to.
+    read_at: Option<Instant>,
+    // Until when the pump is taken to live, as that read found it.
+    lease: u64,
+    // The pump has written after this.
+    written_after: Option<Instant>,
+}
+
+impl CopyHeard {
+    /// A read that began then has found this lease.
+    pub(super) fn read(&mut self, began: Instant, lease: u64) {
+        if lease != self.lease {
+            self.written_after = self.read_at;
+        }
+        (self.read_at, self.lease) = (Some(began), lease);
+    }
+
+    /// Whether a position that a client asked for then, and that is still unknown, does not exist.
+    ///
+    /// What a client has read at the pump's own gateway comes to Redis a moment later, or much later where that gateway
+    /// is cut off: only a pump that has written since is known to have sent it. An id of the backend may be that of
+    /// another stream, for which its client would wait in vain: there it is enough to have asked Redis.
+    pub(super) fn refutes(&self, position: &Position, asked: Instant) -> bool {
+        let since = match position {
+            Position::Start | Position::After(_) => self.written_after,
+            Position::AfterOwn(_) => self.read_at,
+        };
+        since.is_some_and(|since| since >= asked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::CopyHeard;
+    use crate::service::kept::log::Position;
+
+    #[test]
+    fn a_number_is_unknown_for_certain_once_the_pump_has_written_since() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let (number, own) = (Position::After(7), Position::AfterOwn(b"a".to_vec()));
+        let mut heard = CopyHeard::default();
+        assert!(!heard.refutes(&number, at(0)) && !heard.refutes(&own, at(0)), "nothing was read");
+        heard.read(at(1), 100);
+        assert!(!heard.refutes(&number, at(1)), "that may have been written before");
+        assert!(heard.refutes(&own, at(1)) && !heard.refutes(&own, at(2)));
+        heard.read(at(2), 100);
+        assert!(!heard.refutes(&number, at(1)), "nothing is new");
+        heard.read(at(3), 101);
+        assert!(heard.refutes(&number, at(1)) && heard.refutes(&number, at(2)));
+        assert!(!heard.refutes(&number, at(3)), "between the last two reads, or before it asked");
+        heard.read(at(4), 101);
+        assert!(heard.refutes(&number, at(2)), "what was written stays so");
+    }
+}
