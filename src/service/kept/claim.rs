@@ -9,11 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::owner::OwnerTag;
 use super::registry::{KeptStreams, milliseconds};
+use super::stop_word::stop_reason;
 use super::stream::CancelReason;
 use super::stream_id::new_id;
 use super::waiting::{NameClaim, WaitingRequest};
-use crate::route::SameKey;
 use crate::hex::hex;
+use crate::route::SameKey;
 use crate::source::kept::{IndexOutcome, IndexStep, KeptAway, KeptStore, KeptWatch};
 
 /// How long a name is taken by a gateway of which nothing was heard.
@@ -48,7 +49,9 @@ impl KeptStreams {
         let (claims, is_claimed) = oneshot::channel();
         waiting.set_claim(NameClaim::new(id.clone(), begins));
         let (watch, cancelled) = (store.watch(&id), waiting.cancelled().clone());
-        let holding = hold((store.clone(), watch), tag.clone(), (id.clone(), began), cancelled);
+        let held =
+            HeldName { tag: tag.clone(), id: id.clone(), began, path: waiting.path().into() };
+        let holding = hold((store.clone(), watch), held, cancelled);
         let (of_holder, of_tag, of_id) = (store.clone(), tag.clone(), id.clone());
         drop(tokio::task::spawn_local(async move {
             let claimed = async {
@@ -115,19 +118,26 @@ pub(super) fn index_tag(name: &OwnerTag) -> String {
     hex(name.as_bytes())
 }
 
+/// What is kept of a request that waits.
+struct HeldName {
+    tag: String,
+    id: Box<str>,
+    began: u64,
+    path: Box<str>,
+}
+
 /// Keeps a name, until another gateway says that the request is to stop.
 async fn hold(
     (store, watch): (KeptStore, KeptWatch),
-    tag: String,
-    (id, began): (Box<str>, u64),
+    HeldName { tag, id, began, path }: HeldName,
     cancelled: CancellationToken,
 ) {
     loop {
         drop(store.index(&tag, (&id, began), IndexStep::Keep(NAME_LEASE)).await);
-        // What was published may not have been heard.
-        let is_stopped =
-            watch.stop().is_some() || matches!(store.stopped(&id).await, Ok(Some(_why)));
-        if is_stopped {
+        // What is published only says when to look: it may not be heard, and is not believed.
+        if let Ok(Some(word)) = store.stopped(&id).await
+            && stop_reason(&word, &path).is_some()
+        {
             cancelled.cancel();
         }
         tokio::select! {

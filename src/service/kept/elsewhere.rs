@@ -18,6 +18,8 @@ use super::log::Position;
 use super::owner::OwnerTag;
 use super::registry::KeptStreams;
 use super::stream::{CancelReason, KeptHome, KeptStream};
+use super::sender::KeptSender;
+use super::stop_word::deleted_word;
 use super::stream_id::{is_stream_id, new_id};
 use crate::route::{KeepSettings, KeepStore};
 use crate::source::kept::{
@@ -213,13 +215,12 @@ impl KeptStreams {
             if !entry.runs {
                 continue;
             }
-            // Of a request that waits only the name is known.
+            // Of a request that waits only the name is known here: its gateway compares the path.
             let known = self.look(&entry.id, |_| Some(Arc::clone(keep))).await?;
             let is_other =
                 known.is_some_and(|it| path.is_some_and(|path| *it.request.path != *path));
             if !is_other {
-                let why = CancelReason::Deleted.as_str();
-                store.stop(&entry.id, why, &entry.gateway).await?;
+                store.stop(&entry.id, &deleted_word(path), &entry.gateway).await?;
             }
         }
         Ok(())

@@ -47,6 +47,7 @@ pub(super) mod reader;
 pub(super) mod registry;
 pub(super) mod sender;
 mod sending;
+mod stop_word;
 pub(super) mod stream;
 pub(super) mod stream_id;
 pub(super) mod waiting;

@@ -17,10 +17,11 @@ use super::log::LogReader;
 use super::log_part::LogPart;
 use super::registry::KeptStreams;
 use super::sending::SendRule;
+use super::stop_word::stop_reason;
 use super::stream::{CancelReason, KeptStream, LostReason, state_word};
 use super::stream_id::new_id;
-use crate::metrics::Metrics;
 use crate::hex::hex;
+use crate::metrics::Metrics;
 use crate::source::kept::{
     AppendOutcome, AppendRecord, BeginRecord, IndexStep, KeptAway, KeptStore, KeptWatch, PumpRecord,
 };
@@ -177,10 +178,10 @@ impl KeptSender {
         };
         tokio::select! {
             () = filled => {}
+            // Whatever it is, the next reply of Redis has it: who may publish is not believed.
             () = self.watch.news() => {}
             () = sleep_until(self.rule.renew_at()) => {}
         }
-        self.stop(self.watch.stop());
     }
 
     async fn filled(&self, enough: u64) {
@@ -188,11 +189,9 @@ impl KeptSender {
         poll_fn(poll).await;
     }
 
-    fn stop(&self, why: Option<&str>) {
-        match why {
-            None => {}
-            Some("replaced") => self.stream.cancel(CancelReason::Replaced),
-            Some(_) => self.stream.cancel(CancelReason::Deleted),
+    fn stop(&self, word: Option<&str>) {
+        if let Some(why) = word.and_then(|word| stop_reason(word, &self.stream.request.path)) {
+            self.stream.cancel(why);
         }
     }
 

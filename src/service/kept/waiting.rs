@@ -33,6 +33,7 @@ struct WaitingPlace {
 pub(in crate::service) struct WaitingRequest {
     all: WaitingRequests,
     name: OwnerTag,
+    path: Box<str>,
     number: u64,
     cancelled: CancellationToken,
     // What other gateways know of it.
@@ -72,7 +73,8 @@ impl WaitingRequests {
         let (number, cancelled) = (places.count, CancellationToken::new());
         let place = WaitingPlace { number, path: path.into(), cancelled: cancelled.clone() };
         places.by_name.entry(name).or_default().push(place);
-        WaitingRequest { all: self.clone(), name, number, cancelled, claim: None }
+        let path = path.into();
+        WaitingRequest { all: self.clone(), name, path, number, cancelled, claim: None }
     }
 
     /// Whether one of this name waits.
@@ -97,6 +99,11 @@ impl WaitingRequest {
     /// Its name, with its owner and method.
     pub(super) fn name(&self) -> OwnerTag {
         self.name
+    }
+
+    /// Where it was sent.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     /// Other gateways know of it from now on.

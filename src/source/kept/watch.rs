@@ -1,7 +1,7 @@
 //! What other gateways tell of a stream, or of a request that waits for one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -11,16 +11,9 @@ pub(super) struct KeptWatches(Arc<WatchesShared>);
 
 #[derive(Debug, Default)]
 struct WatchesShared {
-    by_id: Mutex<HashMap<Box<str>, Vec<Arc<KeptNews>>>>,
+    by_id: Mutex<HashMap<Box<str>, Vec<Arc<Notify>>>>,
     // Told with the first.
     used: Notify,
-}
-
-/// What is new of a stream.
-#[derive(Debug, Default)]
-struct KeptNews {
-    told: Notify,
-    stop: OnceLock<String>,
 }
 
 /// Waits for news of a stream, until this is dropped.
@@ -28,17 +21,17 @@ struct KeptNews {
 pub struct KeptWatch {
     all: KeptWatches,
     id: Box<str>,
-    news: Arc<KeptNews>,
+    news: Arc<Notify>,
 }
 
 impl KeptWatches {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Vec<Arc<KeptNews>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Vec<Arc<Notify>>>> {
         self.0.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Watches a stream.
     pub(super) fn watch(&self, id: &str) -> KeptWatch {
-        let news = Arc::<KeptNews>::default();
+        let news = Arc::<Notify>::default();
         self.lock().entry(id.into()).or_default().push(Arc::clone(&news));
         self.0.used.notify_one();
         KeptWatch { all: self.clone(), id: id.into(), news }
@@ -51,36 +44,26 @@ impl KeptWatches {
         }
     }
 
-    /// Tells what a gateway has published: `w ID`, there is something new; `s ID WHY`, it is to stop.
+    /// Tells that there is something new of a stream, `w ID`, or that it is to stop, `s ID WHY`. What it is says Redis
+    /// alone: whoever may publish could say anything.
     pub(super) fn hear(&self, message: &[u8]) {
         let Ok(message) = str::from_utf8(message) else { return };
-        let mut words = message.split(' ');
-        let (kind, Some(id)) = (words.next(), words.next()) else { return };
+        let Some(id) = message.split(' ').nth(1) else { return };
         let news = self.lock().get(id).cloned().unwrap_or_default();
-        for news in news {
-            if let (Some("s"), Some(why)) = (kind, words.clone().next()) {
-                news.stop.get_or_init(|| why.to_owned());
-            }
-            news.told.notify_one();
-        }
+        news.iter().for_each(|news| news.notify_one());
     }
 
     /// There may be something new of every stream: what was published meanwhile was not heard.
     pub(super) fn wake_all(&self) {
         let all: Vec<_> = self.lock().values().flatten().cloned().collect();
-        all.iter().for_each(|news| news.told.notify_one());
+        all.iter().for_each(|news| news.notify_one());
     }
 }
 
 impl KeptWatch {
     /// Waits until there is something new. Cancel safe.
     pub async fn news(&self) {
-        self.news.told.notified().await;
-    }
-
-    /// Why it is to stop, if another gateway has said so.
-    pub fn stop(&self) -> Option<&str> {
-        self.news.stop.get().map(String::as_str)
+        self.news.notified().await;
     }
 }
 
@@ -116,14 +99,12 @@ mod tests {
         watches.used().await;
         watches.hear(b"w a");
         assert!(has_news(&one).await && has_news(&same).await && !has_news(&other).await);
-        for nonsense in [&b""[..], b"w", b"w c", b"s", b"\xff", b"s a"] {
+        for nonsense in [&b""[..], b"w", b"w c", b"s", b"\xff"] {
             watches.hear(nonsense);
         }
-        assert_eq!(one.stop(), None);
+        assert!(!has_news(&one).await && !has_news(&other).await);
         watches.hear(b"s a deleted");
-        watches.hear(b"s a later");
-        assert_eq!((one.stop(), other.stop()), (Some("deleted"), None));
-        assert!(has_news(&same).await);
+        assert!(has_news(&same).await && !has_news(&other).await);
         watches.wake_all();
         assert!(has_news(&other).await);
         drop((one, same, other));

@@ -112,6 +112,31 @@ async fn a_delete_at_one_gateway_cancels_the_stream_at_the_other() {
     one.counts("ssegate_kept_cancelled_total", &["reason=\"deleted\""], 1.0).await;
 }
 
+/// The right to publish is none to stop a stream: what is published only says that Redis has something new.
+#[tokio::test]
+async fn what_is_published_stops_no_stream() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let (one, other) = two(&redis, &upstream, "").await;
+    let (mut first, mut call, location) = begun(&one, &upstream, Via::Http1).await;
+    let stream = first.header("ssegate-stream").to_owned();
+    has(&other, &location, 1).await;
+    let hash = format!("ssegate:kept:{{{stream}}}");
+    let pump: String = redis.command(&["HGET", &hash, "gateway"]).await;
+    let (channel, stop) = (format!("ssegate:kept:{pump}"), format!("s {stream} deleted"));
+    eventually(SOON, "its gateway hears it", async || {
+        redis.command::<u64>(&["PUBLISH", &channel, &stop]).await == 1
+    })
+    .await;
+    for number in 2..=3 {
+        call.write_chunk(&format!("data: {number}\n\n")).await;
+        read_exactly(&mut first.body, &events(&stream, number..=number)).await;
+        has(&other, &location, number).await;
+    }
+    assert_eq!(state(&one, &location).await, "running");
+    end(&mut call).await;
+}
+
 /// Whoever reads at another gateway is somebody.
 #[tokio::test]
 async fn a_reader_at_another_gateway_is_a_reader() {

@@ -12,6 +12,40 @@ async fn two(redis: &Redis, upstream: &Upstream, keep: &str) -> (Gateway, Gatewa
     tokio::join!(build(redis, upstream, &keep).start(), build(redis, upstream, &keep).start())
 }
 
+/// Of a request that waits at another gateway only the name is known here, and the path there.
+#[tokio::test]
+async fn a_delete_with_a_path_leaves_what_waits_elsewhere_for_another_path() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let keep = "key: [\"header:x-id\"], resume_at: \"{path}/{key}/stream\"";
+    let (one, other) = two(&redis, &upstream, keep).await;
+    let ask = |path: &str| one.send(Via::Http1, post(path, "{}").header("x-id", "c"));
+    let rest = async {
+        let chat_call = upstream.call().await;
+        let wait = async {
+            let mut call = upstream.call().await;
+            eventually(SOON, "both wait", async || {
+                let keys: Vec<String> = redis.command(&["KEYS", "ssegate:kept:*:index"]).await;
+                let key = keys.first().map_or("none", String::as_str);
+                redis.command::<u64>(&["HLEN", key]).await == 2
+            })
+            .await;
+            // The younger one is looked at first.
+            let delete = Request { method: "DELETE".into(), ..get("/chat/c/stream") };
+            assert_eq!(other.send(Via::Http1, delete).await.status, 204);
+            within(SOON, "the request to this path is cancelled", chat_call.closed()).await;
+            call.write(STREAM).await;
+            call.write_chunk("data: 1\n\n").await;
+            call
+        };
+        tokio::join!(ask("/draft"), wait)
+    };
+    let (chat, (mut draft, _call)) = tokio::join!(ask("/chat"), rest);
+    assert_eq!((chat.status, draft.status), (409, 200));
+    let stream = draft.header("ssegate-stream").to_owned();
+    read_exactly(&mut draft.body, &events(&stream, 1..=1)).await;
+}
+
 /// A stream for which there is no room passes, and does not hold its name for others.
 #[tokio::test]
 async fn a_stream_that_is_not_kept_gives_its_name_back() {
