@@ -209,6 +209,13 @@ pub(super) async fn respond(
         service.metrics().auth_refused("foreign_origin");
         return Err(Rejection::ForeignOrigin);
     }
+    let is_named = matches!(errand, KeptErrand::Name { .. });
+    // Also a DELETE would stop nothing, and say that it has.
+    let is_missed = is_named && streams.iter().all(|stream| stream.is_ended());
+    let shares = |keep: &&Arc<KeepSettings>| service.kept().store(keep).is_some();
+    if is_missed && own.is_some() && settings.keep.as_ref().filter(shares).is_some() {
+        service.kept().expect_all().await?;
+    }
     if info.method == Method::DELETE {
         if let (KeptErrand::Name { key, path }, Some((owner, keep))) =
             (errand, own.zip(settings.keep.as_ref()))

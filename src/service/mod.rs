@@ -191,6 +191,7 @@ impl Service {
             self.0.backend_streams.visit_due(now, self.shard().write_timeout());
             self.0.rechecks.ask_due(now);
             self.0.kept.forget_due(now);
+            self.0.kept.write_again(&self.0.pumps);
         }
     }
 

@@ -7,19 +7,20 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::about::{KeptAbout, KeptRequest};
 use super::claim::index_tag;
 use super::copier::KeptCopier;
 use super::copies::{CopyState, KeptCopies, KeptCopy};
-use super::copying::stored_end;
 use super::copy_heard::CopyHeard;
+use super::copying::stored_end;
 use super::log::Position;
 use super::owner::OwnerTag;
 use super::registry::KeptStreams;
-use super::stream::{CancelReason, KeptHome, KeptStream};
 use super::sender::KeptSender;
 use super::stop_word::deleted_word;
+use super::stream::{CancelReason, KeptHome, KeptStream};
 use super::stream_id::{is_stream_id, new_id};
 use crate::route::{KeepSettings, KeepStore};
 use crate::source::kept::{
@@ -112,7 +113,38 @@ impl KeptStreams {
             sleep(pause).await;
             found = self.look(id, &settings).await?;
         }
+        if found.is_none() && is_stream_id(id) {
+            self.expect_all().await?;
+        }
         Ok(found)
+    }
+
+    /// Whether what was not found is nowhere.
+    ///
+    /// # Errors
+    /// Redis cannot be asked, or has lost everything a moment ago: other gateways write it again.
+    pub(in crate::service) async fn expect_all(&self) -> Result<(), KeptAway> {
+        let Some(store) = self.any_store() else { return Ok(()) };
+        match store.was_emptied().await? {
+            true => Err(KeptAway::Away),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes again what has ended here, where Redis has lost everything since this was called last. What runs is
+    /// written again by its sender. The tasks are `pumps`.
+    pub(in crate::service) fn write_again(&self, pumps: &TaskTracker) {
+        let Some(losses) = self.any_store().map(KeptStore::losses) else { return };
+        if self.0.rewritten.swap(losses, Ordering::Relaxed) == losses {
+            return;
+        }
+        for stream in self.ended() {
+            if let Some(store) = self.store(&stream.settings) {
+                // Of its name it is only said that it has ended.
+                let sender = KeptSender::new(Arc::clone(&stream), (store, self), true);
+                drop(pumps.spawn_local(sender.run()));
+            }
+        }
     }
 
     /// Does what [`look_again`](Self::look_again) does where there is no stream: neither the time nor an outage of Redis
@@ -141,7 +173,7 @@ impl KeptStreams {
     /// as for [`bound`](Self::bound).
     ///
     /// # Errors
-    /// Redis cannot be asked.
+    /// Redis cannot be asked; or it does not have the position, and may have it later.
     pub(in crate::service) async fn readable(
         &self,
         (stream, position): (&Arc<KeptStream>, &Position),
@@ -204,7 +236,7 @@ impl KeptStreams {
     /// `path`, those to it.
     ///
     /// # Errors
-    /// Redis cannot be asked; or it does not have the position, and may have it later.
+    /// Redis cannot be asked.
     pub(in crate::service) async fn cancel_named_elsewhere(
         &self,
         (keep, name): (&Arc<KeepSettings>, &OwnerTag),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -38,6 +39,8 @@ pub(super) struct KeptShared {
     pub(super) copies: KeptCopies,
     // All that run were broken off.
     pub(super) stopping: CancellationToken,
+    // Losses of Redis after which what has ended was written again.
+    pub(super) rewritten: AtomicU64,
     state: Mutex<KeptState>,
 }
 
@@ -92,6 +95,7 @@ impl KeptStreams {
             link: Mutex::new(link),
             copies: KeptCopies::default(),
             stopping: CancellationToken::new(),
+            rewritten: AtomicU64::new(0),
             state: Mutex::default(),
         }))
     }
@@ -286,6 +290,11 @@ impl KeptStreams {
         let waits = stream.trim(grant.granted(), patience);
         grant.cover(stream.memory(), STEP, route.1);
         waits
+    }
+
+    /// The streams that have ended.
+    pub(super) fn ended(&self) -> Vec<Arc<KeptStream>> {
+        self.lock().streams.values().filter(|stream| stream.is_ended()).cloned().collect()
     }
 
     /// Breaks off all that run: the gateway stops.

@@ -8,6 +8,7 @@
 //!
 //! Knows neither HTTP nor what is in a stream.
 
+mod emptied;
 mod record;
 mod scripts;
 mod store;

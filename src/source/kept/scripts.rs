@@ -10,6 +10,8 @@ pub(super) static APPEND: LazyLock<RedisScript> =
     LazyLock::new(|| RedisScript::new(include_str!("append.lua")));
 pub(super) static READ: LazyLock<RedisScript> =
     LazyLock::new(|| RedisScript::new(include_str!("read.lua")));
+pub(super) static SINCE: LazyLock<RedisScript> =
+    LazyLock::new(|| RedisScript::new(include_str!("since.lua")));
 pub(super) static STOP: LazyLock<RedisScript> =
     LazyLock::new(|| RedisScript::new(include_str!("stop.lua")));
 pub(super) static STOPPED: LazyLock<RedisScript> =

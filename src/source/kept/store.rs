@@ -1,18 +1,19 @@
 //! The handle through which the gateway's threads reach what Redis has of kept streams.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ssegate_resp::Value;
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::time::{sleep, timeout};
 
+use super::emptied::{EmptiedRedis, SinceNote};
 use super::record::{
     AppendOutcome, AppendRecord, BeginRecord, IndexOutcome, IndexStep, ReadRecord, StoredRecord,
     index_key, stream_keys,
 };
-use super::scripts::{APPEND, BEGIN, INDEX, READ, STOP, STOPPED};
+use super::scripts::{APPEND, BEGIN, INDEX, READ, SINCE, STOP, STOPPED};
 use super::watch::{KeptWatch, KeptWatches};
 use crate::source::redis::script::RedisScript;
 
@@ -22,6 +23,13 @@ const MAX_WAITING: usize = 1024;
 const MAX_READS: usize = 16;
 /// How long a call may take in all. Longer than Redis may take to reply.
 const MAX_TIME: Duration = Duration::from_secs(8);
+
+/// The note that would be lost with everything else; in a Cluster with what is at its node.
+const SINCE_KEY: &str = "ssegate:kept:{all}:since";
+/// How long it is kept behind the last look.
+const SINCE_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often it is looked at, also where nothing is missing.
+const SINCE_LOOK: Duration = Duration::from_secs(5);
 
 /// Why it is not known what Redis has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +76,9 @@ pub struct KeptStore {
     // Reads of entries, which may be long: others do not wait behind many of them, and replies take bounded memory.
     reads: Arc<Semaphore>,
     gateway: Arc<str>,
+    emptied: Arc<Mutex<EmptiedRedis>>,
+    // Told with each call.
+    called: Arc<Notify>,
 }
 
 impl KeptStore {
@@ -77,7 +88,8 @@ impl KeptStore {
         let gateway: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
         let reads = Arc::new(Semaphore::new(MAX_READS));
         let watches = KeptWatches::default();
-        (Self { calls, watches, reads, gateway: gateway.into() }, received)
+        let (gateway, emptied, called) = (gateway.into(), Arc::default(), Arc::default());
+        (Self { calls, watches, reads, gateway, emptied, called }, received)
     }
 
     /// The channel on which other gateways tell this one of streams.
@@ -103,6 +115,36 @@ impl KeptStore {
     /// Watches a stream, or a request that waits for one.
     pub fn watch(&self, id: &str) -> KeptWatch {
         self.watches.watch(id)
+    }
+
+    fn emptied(&self) -> MutexGuard<'_, EmptiedRedis> {
+        self.emptied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether Redis has lost everything a moment ago: what is not found may still come back.
+    ///
+    /// # Errors
+    /// See [`KeptAway`].
+    pub async fn was_emptied(&self) -> Result<bool, KeptAway> {
+        let kept = SINCE_KEPT.as_millis().to_string().into();
+        let reply = self.call(&SINCE, vec![SINCE_KEY.to_owned()], vec![kept], false).await?;
+        let note = SinceNote::parse(&reply).ok_or(KeptAway::Refused)?;
+        Ok(self.emptied().found(note))
+    }
+
+    /// How often Redis has lost everything since this gateway was started, as far as it knows.
+    pub fn losses(&self) -> u64 {
+        self.emptied().losses()
+    }
+
+    /// Looks again and again whether Redis has lost everything, from the first call on.
+    pub(crate) async fn look_for_losses(&self) {
+        self.called.notified().await;
+        loop {
+            // Where it is away, it is seen later.
+            self.was_emptied().await.ok();
+            sleep(SINCE_LOOK).await;
+        }
     }
 
     /// Begins a stream.
@@ -185,6 +227,7 @@ impl KeptStore {
         arguments: Vec<Bytes>,
         asks_patience: bool,
     ) -> KeptReply {
+        self.called.notify_one();
         let (reply, replied) = oneshot::channel();
         let call = KeptCall { script, keys, arguments, asks_patience, reply };
         let calling = async {

@@ -298,10 +298,13 @@ async fn redis_keeps_no_more_than_the_limits_say_and_not_for_longer() {
     assert_eq!(other.send(Via::Http1, gone).await.status, 410, "what follows is not kept any more");
     end(&mut call).await;
     ends(first, "the end").await;
-    eventually(SOON, "nothing is left", async || {
-        redis.command::<Vec<String>>(&["KEYS", "ssegate:kept:*"]).await.is_empty()
+    let note = "ssegate:kept:{all}:since";
+    eventually(SOON, "nothing is left of it", async || {
+        redis.command::<Vec<String>>(&["KEYS", "ssegate:kept:*"]).await == [note]
     })
     .await;
+    let seconds: i64 = redis.command(&["TTL", note]).await;
+    assert!((1..=86_400).contains(&seconds), "{seconds}");
 }
 
 /// The hash and the log of a stream are at one node, whichever that is.

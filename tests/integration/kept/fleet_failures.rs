@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{SHARED, begun, build, end, events, get, post, state};
+use super::{SHARED, STREAM, begun, build, end, ended, events, get, open, post, state};
 use crate::support::{
     Call, Gateway, Redis, Relay, Request, Response, SOON, Upstream, Via, eventually, read_exactly,
     within,
@@ -129,6 +129,46 @@ async fn a_stream_is_whole_after_redis_was_restarted() {
     assert_eq!(third.send(Via::Http1, get(&location)).await.text().await, events(&stream, 1..=2));
 }
 
+/// What Redis has lost comes back, and is not said to be gone meanwhile.
+#[tokio::test]
+async fn what_redis_has_lost_is_not_gone() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let keep = ", key: [\"header:x-id\"], resume_at: \"{path}/{key}/stream\"";
+    let (one, other) = tokio::join!(start(&redis, &upstream, keep), start(&redis, &upstream, keep));
+    let ended = ended(&one, &upstream, 3).await;
+    let (ended_location, ended_stream) = place(&ended);
+    let ask = post("/chat", "{}").header("x-id", "c");
+    let (mut first, mut call) = open(&one, &upstream, (Via::Http1, ask), STREAM).await;
+    call.write_chunk("data: 1\n\n").await;
+    let (location, stream) = place(&first);
+    read_exactly(&mut first.body, &events(&stream, 1..=1)).await;
+    // It knows what Redis has.
+    let unknown = get(&format!("/.ssegate/kept/{}", "a".repeat(26)));
+    assert_eq!(other.send(Via::Http1, unknown).await.status, 404);
+    for (location, state) in [(&location, "running"), (&ended_location, "ended")] {
+        eventually(SOON, "it is known", async || super::state(&other, location).await == state)
+            .await;
+    }
+    redis.command::<()>(&["FLUSHALL"]).await;
+    for (request, events) in [
+        (get("/chat/c/stream"), events(&stream, 1..=1)),
+        (get(&location), events(&stream, 1..=1)),
+        (get(&ended_location), events(&ended_stream, 1..=3)),
+    ] {
+        let mut response = other.send(Via::Http1, request.clone()).await;
+        within(SOON, "it is back", async {
+            while response.status != 200 {
+                assert_eq!((response.status, response.header("retry-after")), (503, "3"));
+                response = other.send(Via::Http1, request.clone()).await;
+            }
+        })
+        .await;
+        read_exactly(&mut response.body, &events).await;
+    }
+    end(&mut call).await;
+}
+
 /// Without Redis each gateway serves its own, and says so of what it does not know.
 #[tokio::test]
 async fn while_redis_is_away_a_gateway_serves_its_own_streams() {
@@ -139,6 +179,9 @@ async fn while_redis_is_away_a_gateway_serves_its_own_streams() {
     redis.kill();
     call.write_chunk("data: 2\n\n").await;
     read_exactly(&mut first.body, &events(&stream, 2..=2)).await;
+    let further = get(&location).header("last-event-id", &format!("{stream}-2"));
+    let further = other.send(Via::Http1, further).await;
+    assert_eq!((further.status, further.header("retry-after")), (503, "3"));
     assert!(within(NOTICED, "it is told", reader.body.rest()).await.is_err(), "it is cut");
     one.counts("ssegate_kept_unshared", &[], 1.0).await;
     // One that begins now.
@@ -165,49 +208,6 @@ async fn while_redis_is_away_a_gateway_serves_its_own_streams() {
     end(&mut call).await;
 }
 
-/// Where Redis was away for all gateways nobody is taken for dead, also by one that had nothing to ask meanwhile.
-#[tokio::test]
-async fn an_outage_that_all_gateways_share_ends_no_stream() {
-    let redis = Redis::start().await;
-    let relay = Relay::to(format!("127.0.0.1:{}", redis.port()).parse().unwrap()).await;
-    let upstream = Upstream::start().await;
-    let url = format!("redis://{}", relay.address());
-    let start = || build(&redis, &upstream, SHARED).redis_url(&url).start();
-    let (one, other) = tokio::join!(start(), start());
-    let (mut first, mut call, location) = begun(&one, &upstream, Via::Http1).await;
-    let (_, stream) = place(&first);
-    drop(follow(&other, &location, &stream).await);
-    // Longer than the other one is patient after it has connected; and then than a lease.
-    tokio::time::sleep(Duration::from_secs(12)).await;
-    let further = get(&location).header("last-event-id", &format!("{stream}-2"));
-    let further = other.send(Via::Http1, further).await;
-    assert_eq!((further.status, further.header("retry-after")), (503, "3"));
-    relay.hold(true);
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    relay.hold(false);
-    for _ in 0..30 {
-        assert_ne!(state(&other, &location).await, "lost");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    call.write_chunk("data: 2\n\n").await;
-    read_exactly(&mut first.body, &events(&stream, 2..=2)).await;
-    drop(follow_to(&other, &location, (&stream, 2)).await);
-    end(&mut call).await;
-    assert!(within(SOON, "the end", first.body.rest()).await.unwrap().is_empty());
-}
-
-/// Without the rights for it a gateway keeps streams for its own clients, and says so once.
-#[tokio::test]
-async fn without_its_rights_streams_are_kept_here_and_that_is_said_once() {
-    let redis = Redis::start().await;
-    let upstream = Upstream::start().await;
-    let acl = include_str!("../../../deploy/redis-users.acl");
-    let user = acl.lines().find(|line| line.starts_with("user ssegate")).expect("the user");
-    let is_kept = |selector: &str| selector.contains("ssegate:kept");
-    let (base, selectors) = user.split_once(" (").expect("selectors");
-    let without: Vec<_> = selectors.split(" (").filter(|selector| !is_kept(selector)).collect();
-    for (selectors, is_shared) in [(without, false), (selectors.split(" (").collect(), true)] {
-        let mut words = vec!["ACL", "SETUSER", "ssegate", "reset"];
 /// What its gateway cannot send comes later: that is no reason to say that it does not exist.
 #[tokio::test]
 async fn a_client_that_has_read_further_than_another_gateway_comes_back_later() {
@@ -241,6 +241,46 @@ async fn a_client_that_has_read_further_than_another_gateway_comes_back_later() 
     end(&mut call).await;
 }
 
+/// Where Redis was away for all gateways nobody is taken for dead, also by one that had nothing to ask meanwhile.
+#[tokio::test]
+async fn an_outage_that_all_gateways_share_ends_no_stream() {
+    let redis = Redis::start().await;
+    let relay = Relay::to(format!("127.0.0.1:{}", redis.port()).parse().unwrap()).await;
+    let upstream = Upstream::start().await;
+    let url = format!("redis://{}", relay.address());
+    let start = || build(&redis, &upstream, SHARED).redis_url(&url).start();
+    let (one, other) = tokio::join!(start(), start());
+    let (mut first, mut call, location) = begun(&one, &upstream, Via::Http1).await;
+    let (_, stream) = place(&first);
+    drop(follow(&other, &location, &stream).await);
+    // Longer than the other one is patient after it has connected; and then than a lease.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    relay.hold(true);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    relay.hold(false);
+    for _ in 0..30 {
+        assert_ne!(state(&other, &location).await, "lost");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    call.write_chunk("data: 2\n\n").await;
+    read_exactly(&mut first.body, &events(&stream, 2..=2)).await;
+    drop(follow_to(&other, &location, (&stream, 2)).await);
+    end(&mut call).await;
+    assert!(within(SOON, "the end", first.body.rest()).await.unwrap().is_empty());
+}
+
+/// Without the rights for it a gateway keeps streams for its own clients, and says so once.
+#[tokio::test]
+async fn without_its_rights_streams_are_kept_here_and_that_is_said_once() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let acl = include_str!("../../../deploy/redis-users.acl");
+    let user = acl.lines().find(|line| line.starts_with("user ssegate")).expect("the user");
+    let is_kept = |selector: &str| selector.contains("ssegate:kept");
+    let (base, selectors) = user.split_once(" (").expect("selectors");
+    let without: Vec<_> = selectors.split(" (").filter(|selector| !is_kept(selector)).collect();
+    for (selectors, is_shared) in [(without, false), (selectors.split(" (").collect(), true)] {
+        let mut words = vec!["ACL", "SETUSER", "ssegate", "reset"];
         words.extend(base.split(' ').skip(2));
         let selectors: Vec<String> = selectors.iter().map(|it| format!("({it}")).collect();
         words.extend(selectors.iter().map(String::as_str));

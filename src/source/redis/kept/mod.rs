@@ -78,9 +78,11 @@ impl RedisKept {
         let record = |_: &Health, _: &'static str, _: &str| {};
         let health = (self.health.clone(), record as fn(&Health, &'static str, &str));
         let refusals = FailureLog::new(&self.server, self.metrics.clone(), health);
-        let listening = listen(self.server.clone(), self.store.clone(), refusals);
+        let store = self.store.clone();
+        let listening = listen(self.server.clone(), store.clone(), refusals);
         tokio::select! {
             () = listening => {}
+            () = store.look_for_losses() => {}
             () = self.make_calls() => {}
         }
     }
