@@ -43,6 +43,11 @@ impl Hubs {
         &self.hubs[0]
     }
 
+    /// The hubs of the servers behind the first, each with the name of its server.
+    pub(super) fn further(&self) -> impl Iterator<Item = (&str, &Hub)> {
+        self.servers.names().iter().map(|name| &**name).zip(&self.hubs).skip(1)
+    }
+
     /// The hub of each server, in order.
     pub(super) fn all(&self) -> &[Hub] {
         &self.hubs

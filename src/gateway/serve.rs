@@ -73,8 +73,11 @@ pub(super) async fn serve(
     let mut predecessor = predecessor.map(Predecessor::connect).transpose()?;
     match &mut predecessor {
         Some(predecessor) => {
-            let has_fleet = parts.settings.source.fleet.is_some() && parts.bus().is_none();
-            predecessor.begin(hubs.first(), has_fleet).await;
+            let source = &parts.settings.source;
+            let first = source.fleet.is_some() && parts.bus().is_none();
+            let further = source.further.iter().map(|further| further.fleet.is_some());
+            let has_fleet: Vec<_> = [first].into_iter().chain(further).collect();
+            predecessor.begin(&hubs, &has_fleet).await;
         }
         None => left.iter().zip(hubs.all()).for_each(|(left, hub)| left.go_on(hub)),
     }
@@ -124,8 +127,7 @@ pub(super) async fn serve(
     let is_taken_over = Rc::new(Cell::new(false));
     let taken_over = {
         let is_taken_over = Rc::clone(&is_taken_over);
-        let taken_over =
-            run_takeovers(predecessor, shared, (health, hubs.first().clone(), may_accept));
+        let taken_over = run_takeovers(predecessor, shared, (health, hubs.clone(), may_accept));
         async move {
             taken_over.await;
             is_taken_over.set(true);

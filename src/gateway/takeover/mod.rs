@@ -8,9 +8,12 @@
 //!
 //! ```text
 //! new: ssegate takeover 2\n
-//! old: {"addresses":["127.0.0.1:8443"],"newest":17}\n     the sockets come with the first byte
+//! old: {"addresses":["127.0.0.1:8443"],"newest":17,"further":{"orders":5}}\n
+//!                                        the sockets come with the first byte
 //! new: histories 67108864\n             the most bytes, once it is subscribed; again if not to all channels yet
 //! old: 1234\n                           the length of the snapshot that follows
+//! new: histories 67108864 orders\n      those of a further server that both have, by its name
+//! old: 123\n
 //! new: accepting\n
 //! old: leaving\n
 //! ```
@@ -18,6 +21,7 @@
 mod predecessor;
 mod socket;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -25,7 +29,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use ssegate_hub::Hub;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::time;
@@ -33,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::predecessor::{ConnectedPredecessor, Predecessor, request_sockets};
 use self::socket::TakeoverSocket;
+use super::hubs::Hubs;
 use crate::health::Health;
 use crate::server::state_dir;
 
@@ -63,20 +67,23 @@ fn path_for(address: SocketAddr) -> io::Result<PathBuf> {
 #[derive(Debug, Serialize, Deserialize)]
 struct Passed {
     addresses: Vec<SocketAddr>,
-    /// The newest number of the old gateway.
+    /// The newest number of the old gateway, at its first server.
     newest: u64,
+    /// The same at each further server, by its name. A gateway that does not say it hands over nothing of these.
+    #[serde(default)]
+    further: BTreeMap<String, u64>,
 }
 
 /// Completes a takeover from a predecessor, if there is one; then waits for a successor.
 pub(super) async fn run_takeovers(
     predecessor: Option<ConnectedPredecessor>,
     sockets: Vec<(SocketAddr, std::net::TcpListener)>,
-    (health, hub, may_accept): (Health, Hub, CancellationToken),
+    (health, hubs, may_accept): (Health, Hubs, CancellationToken),
 ) {
     if let Some(predecessor) = predecessor {
-        predecessor.complete(&health, &hub, &may_accept).await;
+        predecessor.complete(&health, &hubs, &may_accept).await;
     }
-    match TakeoverSocket::open(sockets, hub) {
+    match TakeoverSocket::open(sockets, hubs) {
         Ok(socket) => socket.wait_for_successor().await,
         Err(error) => {
             tracing::info!(%error, "takeover is not available: cannot open its socket");

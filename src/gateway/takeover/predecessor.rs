@@ -1,5 +1,6 @@
 //! The new gateway: requests the sockets and the histories of the one that runs.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
@@ -20,6 +21,7 @@ use super::{
     ACCEPTING, HISTORIES, LEAVING, LINE_TIMEOUT, MAX_LINE, MAX_SOCKETS, Passed, REQUEST,
     START_TIMEOUT, closed, other_version, path_for, read_line,
 };
+use crate::gateway::hubs::Hubs;
 use crate::gateway::sockets::Inherited;
 use crate::gateway::{Error, state_file};
 use crate::health::Health;
@@ -44,8 +46,24 @@ const CLOSE_ON_EXEC: RecvFlags = RecvFlags::empty();
 #[derive(Debug)]
 pub(in crate::gateway) struct Predecessor {
     stream: BlockingStream,
-    /// The numbers of this gateway begin behind it.
-    begins_after: u64,
+    newest: NewestNumbers,
+}
+
+/// Behind which numbers those of this gateway begin, at each server.
+#[derive(Debug)]
+struct NewestNumbers {
+    first: u64,
+    further: BTreeMap<String, u64>,
+}
+
+impl NewestNumbers {
+    fn new(Passed { newest, further, .. }: &Passed) -> Option<Self> {
+        let behind = |newest: u64| {
+            (newest <= Snapshot::MAX_NUMBER).then(|| newest.saturating_add(NUMBERS_LEFT))
+        };
+        let further = further.iter().map(|(name, newest)| Some((name.clone(), behind(*newest)?)));
+        Some(Self { first: behind(*newest)?, further: further.collect::<Option<_>>()? })
+    }
 }
 
 /// Requests the sockets of the running gateway. Blocks.
@@ -63,10 +81,9 @@ fn exchange(path: &Path) -> io::Result<(Inherited, Predecessor)> {
     stream.set_write_timeout(Some(LINE_TIMEOUT))?;
     stream.write_all(REQUEST.as_bytes())?;
     let (line, sockets) = receive(&stream)?;
-    let Passed { addresses, newest } = serde_json::from_str(&line)?;
-    if newest > Snapshot::MAX_NUMBER {
-        return Err(other_version());
-    }
+    let passed: Passed = serde_json::from_str(&line)?;
+    let newest = NewestNumbers::new(&passed).ok_or_else(other_version)?;
+    let addresses = passed.addresses;
     if addresses.is_empty() || addresses.len() != sockets.len() {
         return Err(io::Error::other("the running gateway sent no sockets, or not all of them"));
     }
@@ -74,7 +91,7 @@ fn exchange(path: &Path) -> io::Result<(Inherited, Predecessor)> {
     for (address, socket) in addresses.into_iter().zip(sockets) {
         inherited.add(address, TcpListener::from(socket)).map_err(io::Error::other)?;
     }
-    Ok((inherited, Predecessor { stream, begins_after: newest.saturating_add(NUMBERS_LEFT) }))
+    Ok((inherited, Predecessor { stream, newest }))
 }
 
 /// The sockets come from a gateway of this user, whoever may write to the directory.
@@ -119,7 +136,7 @@ fn receive(stream: &BlockingStream) -> io::Result<(String, Vec<OwnedFd>)> {
 #[derive(Debug)]
 pub(in crate::gateway) struct ConnectedPredecessor {
     stream: BufReader<UnixStream>,
-    begins_after: u64,
+    newest: NewestNumbers,
 }
 
 impl Predecessor {
@@ -130,25 +147,37 @@ impl Predecessor {
     pub(in crate::gateway) fn connect(self) -> io::Result<ConnectedPredecessor> {
         self.stream.set_nonblocking(true)?;
         let stream = BufReader::new(UnixStream::from_std(self.stream)?);
-        Ok(ConnectedPredecessor { stream, begins_after: self.begins_after })
+        Ok(ConnectedPredecessor { stream, newest: self.newest })
     }
 }
 
 impl ConnectedPredecessor {
-    /// Sets where the numbers of this gateway begin. Without a fleet the histories are taken here, before anything
-    /// is subscribed to, with a gap behind them: a later snapshot could hold messages that this gateway has received, too.
-    pub(in crate::gateway) async fn begin(&mut self, hub: &Hub, has_fleet: bool) {
-        hub.begin_after(self.begins_after);
-        let max_bytes = hub.handover_bytes();
-        if has_fleet || max_bytes == 0 {
-            return;
+    /// Sets where the numbers of this gateway begin. At a server without a fleet (`has_fleet`, of each in order) the
+    /// histories are taken here, before anything is subscribed to, with a gap behind them: a later snapshot could hold
+    /// messages that this gateway has received, too.
+    pub(in crate::gateway) async fn begin(&mut self, hubs: &Hubs, has_fleet: &[bool]) {
+        let of_both = of_both(hubs, &self.newest);
+        for (hub, begins_after, _) in &of_both {
+            hub.begin_after(*begins_after);
         }
-        match request_histories(&mut self.stream, max_bytes).await {
-            Ok(snapshot) => {
-                let channels = hub.restore(&snapshot);
-                tracing::info!(channels, "takeover: goes on with the histories, and a gap");
+        for ((hub, _, name), has_fleet) in of_both.into_iter().zip(has_fleet) {
+            let max_bytes = hub.handover_bytes();
+            if *has_fleet || max_bytes == 0 {
+                continue;
             }
-            Err(error) => tracing::warn!(%error, "takeover: goes on without the histories"),
+            match request_histories(&mut self.stream, (max_bytes, name)).await {
+                Ok(snapshot) => {
+                    let channels = hub.restore(&snapshot);
+                    tracing::info!(
+                        channels,
+                        name,
+                        "takeover: goes on with the histories, and a gap"
+                    );
+                }
+                Err(error) => {
+                    tracing::warn!(%error, name, "takeover: goes on without the histories")
+                }
+            }
         }
     }
 
@@ -157,7 +186,7 @@ impl ConnectedPredecessor {
     pub(in crate::gateway) async fn complete(
         self,
         health: &Health,
-        hub: &Hub,
+        hubs: &Hubs,
         may_accept: &CancellationToken,
     ) {
         let listens = async {
@@ -168,7 +197,7 @@ impl ConnectedPredecessor {
         if time::timeout(SOURCE_TIMEOUT, listens).await.is_err() {
             tracing::warn!("Redis does not respond; taking over without it");
         }
-        match self.meet(hub, may_accept).await {
+        match self.meet(hubs, may_accept).await {
             Ok(()) => tracing::info!("takeover complete; the old gateway is draining"),
             Err(error) => {
                 tracing::warn!(%error, "takeover: the old gateway does not confirm that it drains");
@@ -176,16 +205,22 @@ impl ConnectedPredecessor {
         }
     }
 
-    async fn meet(self, hub: &Hub, may_accept: &CancellationToken) -> io::Result<()> {
+    async fn meet(self, hubs: &Hubs, may_accept: &CancellationToken) -> io::Result<()> {
         // Whatever happens, this gateway accepts from here on.
         let accepting = may_accept.clone().drop_guard();
         let mut stream = self.stream;
-        match take_histories(&mut stream, hub).await {
-            Ok(None) => {}
-            Ok(Some(channels)) => {
-                tracing::info!(channels, "takeover: goes on with the histories");
+        // One for all: a server that is away does not hold up the takeover for longer.
+        let end = Instant::now() + MEETING_TIMEOUT;
+        for (hub, _, name) in of_both(hubs, &self.newest) {
+            match take_histories(&mut stream, (hub, name), end).await {
+                Ok(None) => {}
+                Ok(Some(channels)) => {
+                    tracing::info!(channels, name, "takeover: goes on with the histories");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, name, "takeover: goes on without the histories")
+                }
             }
-            Err(error) => tracing::warn!(%error, "takeover: goes on without the histories"),
         }
         drop(accepting);
         stream.write_all(ACCEPTING.as_bytes()).await?;
@@ -203,18 +238,28 @@ impl ConnectedPredecessor {
     }
 }
 
-/// Goes on with the histories of the old gateway. Returns the number of channels; `None`: none are wanted.
+/// The hubs of the servers that both gateways have, the number behind which each begins, and what the old one calls it;
+/// `None`: its first.
+fn of_both<'a>(hubs: &'a Hubs, newest: &NewestNumbers) -> Vec<(&'a Hub, u64, Option<&'a str>)> {
+    let further = hubs.further().filter_map(|(name, hub)| {
+        newest.further.get(name).map(|begins_after| (hub, *begins_after, Some(name)))
+    });
+    [(hubs.first(), newest.first, None)].into_iter().chain(further).collect()
+}
+
+/// Goes on with the histories of one server of the old gateway, whose name is `name` where it is not the first. Returns
+/// the number of channels; `None`: none are wanted.
 async fn take_histories(
     stream: &mut BufReader<UnixStream>,
-    hub: &Hub,
+    (hub, name): (&Hub, Option<&str>),
+    end: Instant,
 ) -> io::Result<Option<usize>> {
     let max_bytes = hub.handover_bytes();
     if max_bytes == 0 || hub.has_restored() {
         return Ok(None);
     }
-    let end = Instant::now() + MEETING_TIMEOUT;
     loop {
-        let snapshot = request_histories(stream, max_bytes).await?;
+        let snapshot = request_histories(stream, (max_bytes, name)).await?;
         let is_last = Instant::now() >= end;
         match hub.take_over(&snapshot, is_last) {
             Continued::With(channels) => return Ok(Some(channels)),
@@ -230,11 +275,12 @@ async fn take_histories(
 
 async fn request_histories(
     stream: &mut BufReader<UnixStream>,
-    max_bytes: usize,
+    (max_bytes, name): (usize, Option<&str>),
 ) -> io::Result<Snapshot> {
     let most = state_file::max_snapshot(max_bytes);
     let exchanged = async {
-        stream.write_all(format!("{HISTORIES}{max_bytes}\n").as_bytes()).await?;
+        let name = name.map(|name| format!(" {name}")).unwrap_or_default();
+        stream.write_all(format!("{HISTORIES}{max_bytes}{name}\n").as_bytes()).await?;
         let line = read_line(stream).await?.unwrap_or_default();
         let length: u64 = line.trim_end().parse().map_err(|_| other_version())?;
         if length > most {

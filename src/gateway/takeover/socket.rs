@@ -19,6 +19,7 @@ use super::{
     ACCEPTING, HISTORIES, LEAVING, LINE_TIMEOUT, MAX_SOCKETS, Passed, REQUEST, START_TIMEOUT,
     closed, expect, other_version, path_for, read_line,
 };
+use crate::gateway::hubs::Hubs;
 use crate::gateway::state_file::NO_ROOM;
 
 /// Connections that have not requested anything yet, at most.
@@ -31,7 +32,7 @@ pub(super) struct TakeoverSocket {
     path: PathBuf,
     listener: UnixListener,
     sockets: Vec<(SocketAddr, TcpListener)>,
-    hub: Hub,
+    hubs: Hubs,
     // Of the file at `path`: another gateway may have put its own there.
     inode: u64,
     // False once a successor has taken over: then the file is the successor's.
@@ -40,7 +41,7 @@ pub(super) struct TakeoverSocket {
 
 impl TakeoverSocket {
     /// Binds the socket, replacing that of a predecessor, which has ended or is draining.
-    pub(super) fn open(sockets: Vec<(SocketAddr, TcpListener)>, hub: Hub) -> io::Result<Self> {
+    pub(super) fn open(sockets: Vec<(SocketAddr, TcpListener)>, hubs: Hubs) -> io::Result<Self> {
         let (first, _) = sockets.first().ok_or(io::ErrorKind::InvalidInput)?;
         let path = path_for(*first)?;
         // Renamed into place, so that there is no moment without a socket.
@@ -49,7 +50,7 @@ impl TakeoverSocket {
         std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
         std::fs::rename(&new, &path)?;
         let inode = std::fs::metadata(&path)?.ino();
-        Ok(Self { path, listener, sockets, hub, inode, owns_path: true })
+        Ok(Self { path, listener, sockets, hubs, inode, owns_path: true })
     }
 
     /// Waits for a successor that confirms. A failed takeover is logged, and the gateway continues.
@@ -94,40 +95,32 @@ impl TakeoverSocket {
             if line == ACCEPTING {
                 break;
             }
-            let max_bytes = line.strip_prefix(HISTORIES).map(str::trim_end);
-            let max_bytes =
-                max_bytes.and_then(|text| text.parse().ok()).ok_or_else(other_version)?;
+            let (hub, max_bytes) = self.requested(&line).ok_or_else(other_version)?;
             // One that has had enough of them reads to the end.
-            time::timeout(START_TIMEOUT, self.send_histories(&mut stream, max_bytes)).await??;
+            time::timeout(START_TIMEOUT, send_histories(hub, &mut stream, max_bytes)).await??;
         }
         // An error does not matter: the successor serves without this confirmation.
         drop(stream.write_all(LEAVING.as_bytes()).await);
         Ok(())
     }
 
-    async fn send_histories(
-        &self,
-        stream: &mut BufReader<UnixStream>,
-        max_bytes: usize,
-    ) -> io::Result<()> {
-        let snapshot = self.hub.snapshot(max_bytes);
-        if snapshot.left_out() > 0 {
-            let (channels, left_out) = (snapshot.channels(), snapshot.left_out());
-            tracing::warn!(channels, left_out, "{NO_ROOM}");
-        }
-        // Writing takes a while where they are large, and this thread has the source.
-        let bytes = spawn_blocking(move || {
-            let mut bytes = Vec::new();
-            snapshot.write(Instant::now(), &mut bytes).map(|()| bytes)
-        });
-        let bytes = bytes.await??;
-        stream.write_all(format!("{}\n", bytes.len()).as_bytes()).await?;
-        stream.write_all(&bytes).await
+    /// Whose histories a successor requests, and how many bytes of them at most.
+    fn requested(&self, line: &str) -> Option<(&Hub, usize)> {
+        let mut words = line.strip_prefix(HISTORIES)?.split_whitespace();
+        let max_bytes = words.next()?.parse().ok()?;
+        let hub = match words.next() {
+            None => self.hubs.first(),
+            Some(name) => self.hubs.further().find(|(known, _)| *known == name)?.1,
+        };
+        Some((hub, max_bytes))
     }
 
     fn send_sockets(&self, stream: &UnixStream) -> io::Result<()> {
         let addresses = self.sockets.iter().map(|(address, _)| *address).collect();
-        let passed = Passed { addresses, newest: self.hub.newest_number() };
+        let further = self.hubs.further();
+        let further = further.map(|(name, hub)| (name.to_owned(), hub.newest_number()));
+        let newest = self.hubs.first().newest_number();
+        let passed = Passed { addresses, newest, further: further.collect() };
         let line = serde_json::to_string(&passed)? + "\n";
         let descriptors: Vec<_> = self.sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
         let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
@@ -153,6 +146,26 @@ impl Drop for TakeoverSocket {
             tracing::debug!(%error, %path, "cannot remove the takeover socket");
         }
     }
+}
+
+async fn send_histories(
+    hub: &Hub,
+    stream: &mut BufReader<UnixStream>,
+    max_bytes: usize,
+) -> io::Result<()> {
+    let snapshot = hub.snapshot(max_bytes);
+    if snapshot.left_out() > 0 {
+        let (channels, left_out) = (snapshot.channels(), snapshot.left_out());
+        tracing::warn!(channels, left_out, "{NO_ROOM}");
+    }
+    // Writing takes a while where they are large, and this thread has the source.
+    let bytes = spawn_blocking(move || {
+        let mut bytes = Vec::new();
+        snapshot.write(Instant::now(), &mut bytes).map(|()| bytes)
+    });
+    let bytes = bytes.await??;
+    stream.write_all(format!("{}\n", bytes.len()).as_bytes()).await?;
+    stream.write_all(&bytes).await
 }
 
 /// Reads the request of a successor, which must be of this user.

@@ -104,6 +104,44 @@ async fn a_client_resumes_at_another_gateway_whichever_server_it_is() {
     assert!(report.contains("[+] fleet ok: clients can resume at another gateway"), "{report}");
 }
 
+/// A takeover hands over the histories of all servers, not those of the first alone.
+#[tokio::test]
+async fn a_successor_has_what_was_missed_at_each_server() {
+    tokio::join!(takes_over("drain: 1s", false), takes_over("drain: 1s\nfleet: off", true));
+}
+
+async fn takes_over(settings: &str, has_gap: bool) {
+    let servers = NamedServers::start().await;
+    let mut old = servers.build().settings(settings).start().await;
+    old.becomes(200, SOON).await;
+    let places =
+        [("/events/news", "news", &servers.first), ("/orders/1", "order:1", &servers.orders)];
+    let mut ids = Vec::new();
+    for (target, channel, redis) in places {
+        let mut one = old.subscribe(target).await;
+        let mut witness = old.subscribe(target).await;
+        redis.publish(channel, "1").await;
+        assert_eq!(heard(&mut one, "1").await, ["1"]);
+        ids.push(one.last_id().to_owned());
+        drop(one);
+        redis.publish(channel, "2").await;
+        redis.publish(channel, "3").await;
+        heard(&mut witness, "3").await;
+    }
+    let new = old.successor().await;
+    assert_eq!(old.exit_within(SOON).await.code(), Some(0), "{}", old.log());
+    for ((target, channel, redis), id) in places.into_iter().zip(ids) {
+        let mut back = new.resume(Via::Http1, target, &id).await;
+        assert_eq!(heard(&mut back, "3").await, ["2", "3"], "{target}, {settings}");
+        if has_gap {
+            assert_eq!(back.next_event().await.name, "gap");
+        }
+        back.ready().await;
+        redis.publish(channel, "last").await;
+        assert_eq!(heard(&mut back, "last").await, ["last"], "{target}, {settings}");
+    }
+}
+
 #[tokio::test]
 async fn streams_and_recorded_channels_are_at_the_server_of_their_route() {
     let servers = NamedServers::start().await;
