@@ -126,12 +126,7 @@ fn check_redis(settings: &Settings) -> Result<(), CliError> {
 
 /// The key of gateway.yaml that has the URL of a server.
 pub(super) fn key_of(settings: &Settings, index: usize) -> String {
-    let servers = &settings.source.servers;
-    match servers.names().get(index) {
-        Some(_) if servers.divides_names() => format!("redis.shards[{index}]"),
-        Some(name) if index > 0 => format!("redis.named.{name}"),
-        _ => "redis.url".to_owned(),
-    }
+    settings.source.servers.key(index)
 }
 
 /// The name of a server with a colon, before what is said of it; nothing where there is one alone.

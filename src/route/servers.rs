@@ -44,6 +44,15 @@ impl ServerList {
         format!("shard{index}")
     }
 
+    /// The key of gateway.yaml that has the URL of a server.
+    pub fn key(&self, index: usize) -> String {
+        match self.names.get(index) {
+            Some(_) if self.divides_names => format!("redis.shards[{index}]"),
+            Some(name) if index > 0 => format!("redis.named.{name}"),
+            _ => "redis.url".to_owned(),
+        }
+    }
+
     /// Whether channels are divided among them by their names.
     pub fn divides_names(&self) -> bool {
         self.divides_names
@@ -125,6 +134,14 @@ mod tests {
         assert_eq!(named.server_of(&ServerChoice::ByName, "a"), None);
         assert_eq!(named.server_of_unknown("a"), 0);
         assert_eq!([0, 1, 2].map(|server| named.may_be_at(&orders, server)), [false, false, true]);
+    }
+
+    #[test]
+    fn a_server_has_a_key_in_the_file() {
+        let named = ServerList::named(["orders".into()].into_iter());
+        assert_eq!([0, 1].map(|index| named.key(index)), ["redis.url", "redis.named.orders"]);
+        assert_eq!(ServerList::shards(2).key(0), "redis.shards[0]");
+        assert_eq!(ServerList::default().key(0), "redis.url");
     }
 
     #[test]

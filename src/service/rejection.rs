@@ -369,7 +369,7 @@ fn publish_status(refusal: &PublishRefusal) -> StatusCode {
         PublishRefusal::Slow(_) => StatusCode::REQUEST_TIMEOUT,
         PublishRefusal::NotNow(_) => StatusCode::SERVICE_UNAVAILABLE,
         PublishRefusal::Refused(_) => StatusCode::BAD_GATEWAY,
-        PublishRefusal::NotPublished(error) => match error {
+        PublishRefusal::NotPublished { why, .. } => match why {
             NotPublished::Away | NotPublished::Busy | NotPublished::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

@@ -110,7 +110,7 @@ impl SourceSettings {
         let named = |(index, location): (usize, &RedisLocation)| {
             let server = RedisServer::new(location.clone());
             match self.servers.names().get(index).filter(|_| !self.further.is_empty()) {
-                Some(name) => (index, server.named(Arc::clone(name))),
+                Some(name) => (index, server.named(Arc::clone(name), self.servers.key(index))),
                 None => (index, server),
             }
         };

@@ -21,14 +21,25 @@ pub(in crate::service) enum PublishRefusal {
     #[error("the body did not arrive within {0} seconds")]
     Slow(u64),
     /// Nothing is known to be published.
-    #[error("{0}{hint}", hint = hint(*.0))]
-    NotPublished(#[from] NotPublished),
+    #[error("{why}{servers}{hint}", hint = hint(*why))]
+    NotPublished {
+        /// Why.
+        why: NotPublished,
+        /// Where it was to be published, if there are several servers, in brackets.
+        servers: String,
+    },
     /// Redis refused some or all messages, and may take them later.
     #[error("{0}")]
     NotNow(String),
     /// Redis refused some or all messages.
     #[error("{0}")]
     Refused(String),
+}
+
+impl From<NotPublished> for PublishRefusal {
+    fn from(why: NotPublished) -> Self {
+        Self::NotPublished { why, servers: String::new() }
+    }
 }
 
 fn hint(error: NotPublished) -> &'static str {

@@ -68,7 +68,7 @@ impl PublishSite<'_> {
         let is_list = is_list || all.len() > 1;
         let count = all.len();
         let outcome = self.publisher.publish_among((all, &places), key, memory).await;
-        let outcome = outcome.map_err(|error| self.failed(error, count))?;
+        let outcome = outcome.map_err(|why| self.failed(why, (count, &places)))?;
         self.count(&outcome);
         let is_unfollowed = |index: usize| unfollowed.contains(&index);
         reply::response(&head.headers, &outcome.receipts, is_list, is_unfollowed)
@@ -125,15 +125,33 @@ impl PublishSite<'_> {
         self.metrics.published("refused", refused);
     }
 
-    fn failed(&self, error: NotPublished, count: usize) -> PublishRefusal {
-        match error {
+    fn failed(&self, why: NotPublished, (count, places): (usize, &[usize])) -> PublishRefusal {
+        match why {
             NotPublished::Lost | NotPublished::TimedOut => self.metrics.published("unknown", count),
             NotPublished::Away | NotPublished::Busy | NotPublished::Stopping => {
                 self.metrics.published("unsent", count);
             }
             NotPublished::KeyReused => {}
         }
-        error.into()
+        let servers = match why {
+            NotPublished::Away | NotPublished::Lost | NotPublished::TimedOut => {
+                self.names_of(places)
+            }
+            NotPublished::Busy | NotPublished::Stopping | NotPublished::KeyReused => String::new(),
+        };
+        PublishRefusal::NotPublished { why, servers }
+    }
+
+    /// The servers where a request was to be published, in brackets, if the gateway has several.
+    fn names_of(&self, places: &[usize]) -> String {
+        let names = self.publisher.servers().names();
+        let used = names.iter().enumerate().filter(|(index, _)| places.contains(index));
+        let used: Vec<_> = used.map(|(_, name)| &**name).collect();
+        match used[..] {
+            _ if names.len() == 1 => String::new(),
+            [one] => format!(" (server {one})"),
+            _ => format!(" (at one or more of the servers {})", used.join(", ")),
+        }
     }
 
     /// Says which messages Redis has refused. Its words may name its users, so that they go to the log alone.

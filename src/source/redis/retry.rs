@@ -1,13 +1,13 @@
 //! Retries: when to reconnect, when to retry what was refused, and how often to log failures.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::SourceErrorKind;
 use super::error::SourceError;
+use super::server::RedisServer;
 use crate::health::Health;
 use crate::metrics::Metrics;
 
@@ -38,6 +38,9 @@ pub(super) fn sample_to_retry<T: Clone>(refused: &HashSet<T>) -> Vec<T> {
 /// Counts failures, and logs each kind at most once per [`LOG_INTERVAL`].
 #[derive(Debug)]
 pub(super) struct FailureLog {
+    // `None`: the embedded bus.
+    server: Option<RedisServer>,
+    // As it was at first.
     address: String,
     // When a failure of each kind was last logged.
     last_logged: HashMap<SourceErrorKind, Instant>,
@@ -52,20 +55,41 @@ type RecordFailure = fn(&Health, &'static str, &str);
 
 impl FailureLog {
     pub(super) fn new(
-        address: impl Display,
+        server: &RedisServer,
         metrics: Metrics,
         (health, record): (Health, RecordFailure),
     ) -> Self {
-        Self { address: address.to_string(), last_logged: HashMap::new(), metrics, health, record }
+        Self::at(server.to_string(), Some(server.clone()), metrics, (health, record))
+    }
+
+    /// The same of `address`, where that is no Redis perhaps.
+    pub(super) fn at(
+        address: String,
+        server: Option<RedisServer>,
+        metrics: Metrics,
+        (health, record): (Health, RecordFailure),
+    ) -> Self {
+        Self { server, address, last_logged: HashMap::new(), metrics, health, record }
+    }
+
+    fn explain(&self, error: &SourceError) -> String {
+        self.server.as_ref().map_or_else(|| error.to_string(), |server| server.explain(error))
+    }
+
+    /// Counts a failure that was logged before, and still is.
+    pub(super) fn note(&self, error: &SourceError) {
+        let (kind, text) = (error.kind().as_str(), self.explain(error));
+        self.metrics.source_error(kind);
+        (self.record)(&self.health, kind, &format!("{}: {text}", self.address));
     }
 
     pub(super) fn report(&mut self, error: &SourceError, what: &'static str) {
+        self.note(error);
         let kind = error.kind();
-        self.metrics.source_error(kind.as_str());
-        (self.record)(&self.health, kind.as_str(), &format!("{}: {error}", self.address));
         if self.last_logged.get(&kind).is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
             self.last_logged.insert(kind, Instant::now());
-            tracing::warn!(address = self.address, kind = kind.as_str(), %error, "{what}");
+            let (address, error) = (&self.address, self.explain(error));
+            tracing::warn!(address, kind = kind.as_str(), error, "{what}");
         }
     }
 }

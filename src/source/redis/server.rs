@@ -16,8 +16,8 @@ use super::socket::RedisTls;
 #[derive(Clone)]
 pub struct RedisServer {
     location: Arc<RedisLocation>,
-    // What people call it, where there are several.
-    name: Option<Arc<str>>,
+    // What people call it, and the key of the configuration that has its URL, where there are several.
+    name: Option<(Arc<str>, Arc<str>)>,
     tls: RedisTls,
     way: ServerWay,
 }
@@ -59,10 +59,19 @@ impl RedisServer {
         Self { location: Arc::new(location), name: None, tls, way }
     }
 
-    /// The same, called so where it is shown.
+    /// The same, called so where it is shown. `key` is where its URL stands in gateway.yaml.
     #[must_use]
-    pub fn named(self, name: Arc<str>) -> Self {
-        Self { name: Some(name), ..self }
+    pub fn named(self, name: Arc<str>, key: String) -> Self {
+        Self { name: Some((name, key.into())), ..self }
+    }
+
+    /// What is wrong with it, for its operator. Errors say `redis.url` where they mean the key that has its URL.
+    pub(super) fn explain(&self, error: &SourceError) -> String {
+        let text = error.to_string();
+        match &self.name {
+            Some((_, key)) => text.replace("redis.url", key),
+            None => text,
+        }
     }
 
     /// User, password and database.
@@ -136,7 +145,7 @@ impl RedisServer {
 /// The name, if it has one, and the address, for people; of a master that sentinels name, also where it is now, and of a Cluster, through which node.
 impl fmt::Display for RedisServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(name) = &self.name {
+        if let Some((name, _)) = &self.name {
             write!(f, "{name}, ")?;
         }
         if let Some(master) = self.sentinels().and_then(Sentinels::master) {
@@ -153,5 +162,24 @@ impl fmt::Debug for RedisServer {
     /// Omits users and passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RedisServer({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::IntoConnectionInfo as _;
+
+    use super::{RedisServer, SourceError};
+    use crate::source::redis::location::RedisLocation;
+
+    #[test]
+    fn an_error_names_the_key_of_the_server_that_has_it() {
+        let info = "redis://orders.internal:6379".into_connection_info().expect("a URL");
+        let server = RedisServer::new(RedisLocation::server(&info));
+        let error = SourceError::Refused("WRONGPASS invalid username-password pair".to_owned());
+        assert!(server.explain(&error).ends_with("check the user and the password in redis.url"));
+        let named = server.named("orders".into(), "redis.named.orders".to_owned());
+        assert!(named.explain(&error).ends_with("the password in redis.named.orders"));
+        assert_eq!(named.to_string(), "orders, orders.internal:6379");
     }
 }

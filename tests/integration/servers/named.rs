@@ -193,6 +193,8 @@ async fn what_is_published_goes_to_the_server_of_its_route() {
     gateway.becomes(503, SOON).await;
     let response = gateway.send(Via::Http1, post("/publish?channel=order:1", "x")).await;
     assert_eq!(response.status, 503);
+    let text = response.text().await;
+    assert!(text.contains("nothing was published (server orders)"), "{text}");
     let response = gateway.send(Via::Http1, post("/publish?channel=news", "still")).await;
     assert_eq!(response.status, 200);
     assert_eq!(

@@ -207,7 +207,7 @@ impl RedisKept {
             return Some(call);
         }
         let error = SourceError::Refused(message);
-        let (kind, text) = (error.kind().as_str(), error.to_string());
+        let (kind, text) = (error.kind().as_str(), self.server.explain(&error));
         self.metrics.source_error(kind);
         self.health.failed(KEPT, kind, &text);
         if self.refused.as_ref().is_none_or(|(_, refused)| *refused != text) {

@@ -63,6 +63,8 @@ pub(crate) struct RedisPresence {
     refused: Option<String>,
     // The same, of publishing who joins and leaves.
     fault: Option<String>,
+    // A node of the Cluster was away, which was logged.
+    is_partial: bool,
 }
 
 impl RedisPresence {
@@ -77,8 +79,19 @@ impl RedisPresence {
         let record = |health: &Health, kind, error: &str| health.failed(PRESENCE, kind, error);
         let failures = FailureLog::new(&server, metrics.clone(), (health.clone(), record));
         let gateway = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
-        let (refused, fault) = (None, None);
-        Self { server, work, lookups, webhooks, gateway, failures, health, metrics, refused, fault }
+        Self {
+            server,
+            work,
+            lookups,
+            webhooks,
+            gateway,
+            failures,
+            health,
+            metrics,
+            refused: None,
+            fault: None,
+            is_partial: false,
+        }
     }
 
     /// Runs for ever: connects when somebody is there, or is asked for. Owned by the gateway, which drops it.
@@ -151,10 +164,14 @@ impl RedisPresence {
             }
             if turn.is_partial {
                 let error = connection.why_unknown();
-                self.failures.report(&error, "cannot tell a node of the Cluster who listens");
+                self.note_partial(&error);
                 whole = Instant::now();
-            } else {
-                self.health.works(PRESENCE);
+            } else if !self.is_partial || whole.elapsed() >= PATIENCE {
+                // Of what is at the node that was away something was told in that time.
+                self.is_partial = false;
+                if self.health.works(PRESENCE) {
+                    tracing::info!(address = %self.server, "all gateways know again who listens");
+                }
             }
             if looked.elapsed() >= due::INTERVAL {
                 looked = Instant::now();
@@ -175,7 +192,7 @@ impl RedisPresence {
             self.failures.report(error, "cannot keep who listens; reconnecting");
             return backoff(attempt);
         }
-        let (kind, text) = (error.kind().as_str(), error.to_string());
+        let (kind, text) = (error.kind().as_str(), self.server.explain(error));
         self.metrics.source_error(kind);
         self.health.failed(PRESENCE, kind, &text);
         if self.refused.as_ref() != Some(&text) {
@@ -188,6 +205,16 @@ impl RedisPresence {
             self.refused = Some(text);
         }
         PAUSE
+    }
+
+    /// Says once that a node of a Cluster is away.
+    fn note_partial(&mut self, error: &SourceError) {
+        match std::mem::replace(&mut self.is_partial, true) {
+            true => self.failures.note(error),
+            false => {
+                self.failures.report(error, "cannot tell a node of the Cluster who listens");
+            }
+        }
     }
 
     /// Says once that who joins and leaves cannot be published.

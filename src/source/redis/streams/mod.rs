@@ -80,7 +80,8 @@ impl StreamReader {
         metrics: Metrics,
     ) -> Self {
         let record = (health.clone(), Health::log_source_failed as _);
-        let failures = FailureLog::new(&server, metrics.clone(), record);
+        let (address, redis) = (server.to_string(), server.redis().cloned());
+        let failures = FailureLog::at(address, redis, metrics.clone(), record);
         Self(Rc::new(ReaderState {
             server,
             max_event_bytes,

@@ -53,6 +53,14 @@ impl StreamServer {
             .await
     }
 
+    /// The Redis, if it is one.
+    pub(super) fn redis(&self) -> Option<&RedisServer> {
+        match self {
+            Self::Redis(server) => Some(server),
+            Self::Bus(_) => None,
+        }
+    }
+
     /// The Cluster, if it is one.
     pub(super) fn cluster(&self) -> Option<(&RedisServer, &Cluster)> {
         match self {
