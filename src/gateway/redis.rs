@@ -8,6 +8,7 @@ use super::revoking::ControlParts;
 use super::source_parts::SourceParts;
 use super::tasks::Tasks;
 use crate::route::{Router, ServerPlace};
+use crate::source::alike::AlikeSource;
 use crate::source::redis::{
     ClusterWatch, ControlChannel, PubSub, Recording, RedisKept, RedisPresence, RedisPublisher,
     RedisServer, SentinelWatch, ShardedPubSub, StreamReader, StreamServer,
@@ -44,11 +45,13 @@ impl RedisParts {
         let sharded = ShardedPubSub::new(server.clone(), most, hub.clone(), of_shards, counts);
         tasks.spawn("the source of sharded channels", sharded.run());
         let recorded = (most, source.recorded, recording_end);
+        let alike = AlikeSource::new(place.clone(), routes.clone());
         let routes = (routes, place);
         let recording = Recording::new(server.clone(), recorded, (hub.clone(), routes), seen());
         tasks.spawn("the recording of channels", recording.run());
         let (of_source, counts) = seen();
-        let source = PubSub::new(server.clone(), (most, fleet), hub, of_source, counts);
+        let fleet = (most, fleet.map(|fleet| (fleet, alike)));
+        let source = PubSub::new(server.clone(), fleet, hub, of_source, counts);
         tasks.spawn("the source", source.run());
         if let Some(ControlParts { channel, reader, outgoing, .. }) = control {
             let (of_control, counts) = seen();

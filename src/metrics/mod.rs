@@ -69,7 +69,7 @@ impl Metrics {
             (&self.0.auth_refused, &["expired", "missing", "revoked", "signature"][..]),
             (&self.0.revocations, reasons.revocations),
             (&self.0.revocations_ignored, &["malformed", "signature"][..]),
-            (&self.0.fleet_published, &["answer", "mark", "question"][..]),
+            (&self.0.fleet_published, &["answer", "mark", "question", "settings"][..]),
             (
                 &self.0.fleet_ignored,
                 &["malformed", "server", "signature", "signed", "unsigned"][..],

@@ -49,6 +49,7 @@
 //! [`Hub::flush`]: ssegate_hub::Hub::flush
 //! [`Hub::repeat_log_reads`]: ssegate_hub::Hub::repeat_log_reads
 
+pub(crate) mod alike;
 pub(crate) mod bus_feed;
 pub mod control;
 pub mod fleet;

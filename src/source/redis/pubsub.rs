@@ -20,6 +20,7 @@ use super::session::PubSubSession;
 use super::socket::CONNECT_TIMEOUT;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::source::alike::AlikeSource;
 use crate::source::fleet::FleetSettings;
 use crate::source::intake::Intake;
 
@@ -36,7 +37,7 @@ impl PubSub {
     /// Hands the messages to `hub`. Without `fleet` the gateway is on its own.
     pub(crate) fn new(
         server: RedisServer,
-        (max_event_bytes, fleet): (usize, Option<FleetSettings>),
+        (max_event_bytes, fleet): (usize, Option<(FleetSettings, AlikeSource)>),
         hub: Hub,
         health: Health,
         metrics: Metrics,

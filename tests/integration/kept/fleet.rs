@@ -354,4 +354,15 @@ async fn another_secret_finds_nothing() {
     assert_eq!(other.send(Via::Http1, get(&location)).await.status, 404);
     let again = post("/chat", "{}").header("last-event-id", &format!("{stream}-1"));
     assert_eq!(other.send(Via::Http1, again).await.status, 410);
+    // Both say so, once; and that with the same secret does not.
+    for gateway in [&one, &other] {
+        let told = "another gateway at this Redis is configured differently";
+        gateway.logs(told).await;
+        let report = gateway.admin("/readyz?verbose").await.text().await;
+        assert!(report.contains("[!] keep of /{*rest}: differs: another gateway has"), "{report}");
+        let said: Vec<_> = gateway.said(told).collect();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert_eq!(said[0]["setting"], "keep of /{*rest}");
+        assert!(!gateway.log().contains("a-secret"), "{}", gateway.log());
+    }
 }

@@ -48,6 +48,25 @@ impl Shards {
     }
 }
 
+/// Who has the list in another order is deaf for channels of the others: each says so.
+#[tokio::test]
+async fn another_order_of_the_list_is_told() {
+    let shards = Shards::start().await;
+    let gateway = shards.gateway().await;
+    let mut other: Vec<&Redis> = shards.servers.iter().collect();
+    other.swap(0, 1);
+    let other = Gateway::build(other[0]).shards(&other).settings(AUTH).routes(ROUTES).start().await;
+    let told = "[!] redis.shards: differs: this server is redis.shards[0] of 3 here and redis.shards[1] of 3 at \
+                another gateway";
+    for gateway in [&gateway, &other] {
+        gateway.logs("another gateway at this Redis is configured differently").await;
+        eventually(SOON, "its first server is told of", async || {
+            gateway.admin("/readyz?verbose").await.text().await.contains(told)
+        })
+        .await;
+    }
+}
+
 /// A name for each of three servers, in their order.
 fn names(prefix: &str, begin: &str) -> [String; 3] {
     let servers = ServerList::shards(3);

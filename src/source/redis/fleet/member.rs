@@ -13,9 +13,11 @@ use tokio::time::Instant;
 use super::message::{self, FleetRefusal};
 use super::outbox::{FleetMessageKind, FleetOutbox, OutgoingFleetMessage};
 use super::server::ServerIdentity;
+use super::teller::AlikeTeller;
 use crate::health::Health;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
+use crate::source::alike::AlikeSource;
 use crate::source::fleet::{FOR_ALL, FOR_ONE, FleetSettings};
 
 /// The least `max_event_bytes` with which there is a fleet: room for an answer.
@@ -32,6 +34,7 @@ pub(in super::super) struct FleetMember {
     server: String,
     status: LinkStatus,
     outbox: Rc<FleetOutbox>,
+    teller: Rc<AlikeTeller>,
     health: Health,
     metrics: Metrics,
     ignored: LogLimit,
@@ -54,7 +57,7 @@ enum LinkStatus {
 impl FleetMember {
     pub(in super::super) fn new(
         hub: Hub,
-        settings: FleetSettings,
+        (settings, alike): (FleetSettings, AlikeSource),
         max_event_bytes: usize,
         (health, metrics): (Health, Metrics),
     ) -> Self {
@@ -64,6 +67,8 @@ impl FleetMember {
         };
         let channels = [channel(FOR_ALL), channel(&format!("{FOR_ONE}{}", hub.run_text()))];
         health.expect_fleet();
+        let outbox = Rc::<FleetOutbox>::default();
+        let teller = AlikeTeller::new(alike, Rc::clone(&outbox), health.clone());
         Self {
             hub,
             settings,
@@ -71,7 +76,8 @@ impl FleetMember {
             channels,
             server: String::new(),
             status: LinkStatus::Down,
-            outbox: Rc::default(),
+            outbox,
+            teller: Rc::new(teller),
             health,
             metrics,
             ignored: LogLimit::new(),
@@ -83,6 +89,11 @@ impl FleetMember {
     /// What the connection that publishes shares with this one.
     pub(super) fn outbox(&self) -> Rc<FleetOutbox> {
         Rc::clone(&self.outbox)
+    }
+
+    /// What tells other gateways what has to be the same at all of them.
+    pub(super) fn teller(&self) -> Rc<AlikeTeller> {
+        Rc::clone(&self.teller)
     }
 
     pub(super) fn settings(&self) -> &FleetSettings {
@@ -167,8 +178,10 @@ impl FleetMember {
             Payload::TooLarge(_) => Err(FleetRefusal::Malformed),
         };
         let taken = body.and_then(|body| {
-            let is_known =
-                if at == 0 { self.hub.hear_for_all(body) } else { self.hub.hear_for_one(body) };
+            let is_known = match at {
+                0 => self.teller.hear(body) || self.hub.hear_for_all(body),
+                _ => self.hub.hear_for_one(body),
+            };
             if is_known { Ok(()) } else { Err(FleetRefusal::Malformed) }
         });
         match taken {

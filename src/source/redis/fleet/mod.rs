@@ -13,6 +13,7 @@ mod message;
 mod outbox;
 mod publisher;
 pub(super) mod server;
+mod teller;
 
 pub(super) use inspect::{FleetInspection, inspect};
 pub(super) use member::FleetMember;

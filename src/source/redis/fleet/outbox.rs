@@ -27,6 +27,7 @@ pub(super) enum FleetMessageKind {
     Mark,
     Question,
     Answer,
+    Settings,
 }
 
 impl FleetMessageKind {
@@ -35,6 +36,7 @@ impl FleetMessageKind {
             Self::Mark => "mark",
             Self::Question => "question",
             Self::Answer => "answer",
+            Self::Settings => "settings",
         }
     }
 }
@@ -89,6 +91,13 @@ impl FleetOutbox {
         self.bytes.set(bytes);
         self.changed.notify_one();
         dropped
+    }
+
+    /// Adds a message that can come later, if there is room.
+    pub(super) fn offer(&self, message: OutgoingFleetMessage) {
+        if self.waiting.borrow().len() < MAX_WAITING / 2 && self.bytes.get() < MAX_BYTES / 2 {
+            self.put(message);
+        }
     }
 
     /// Waits until there are messages. Cancel safe.

@@ -16,6 +16,7 @@ use super::member::FleetMember;
 use super::message;
 use super::outbox::{FleetOutbox, OutgoingFleetMessage};
 use super::server::identify;
+use super::teller::AlikeTeller;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::fleet::FleetKey;
@@ -38,6 +39,7 @@ pub(in super::super) struct FleetPublisher {
     hub: Hub,
     key: Option<FleetKey>,
     outbox: Rc<FleetOutbox>,
+    teller: Rc<AlikeTeller>,
     failures: FailureLog,
     health: Health,
     metrics: Metrics,
@@ -69,12 +71,18 @@ impl FleetPublisher {
     ) -> Self {
         // The gateway is ready without it: clients are served as by one gateway alone.
         let failures = FailureLog::new(&server, metrics.clone(), (health.clone(), |_, _, _| {}));
-        let (hub, key, outbox) = (member.hub(), member.settings().key.clone(), member.outbox());
-        Self { server, hub, key, outbox, failures, health, metrics, logged: None }
+        let (hub, key) = (member.hub(), member.settings().key.clone());
+        let (outbox, teller) = (member.outbox(), member.teller());
+        Self { server, hub, key, outbox, teller, failures, health, metrics, logged: None }
     }
 
     /// Runs for ever. Owned by the pub/sub connection's task.
     pub(in super::super) async fn run(mut self) {
+        let teller = Rc::clone(&self.teller);
+        tokio::join!(teller.run(), self.publish_for_ever());
+    }
+
+    async fn publish_for_ever(&mut self) {
         let mut attempt = 0;
         loop {
             self.outbox.wait().await;

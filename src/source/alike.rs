@@ -1,0 +1,196 @@
+//! What has to be the same at all gateways of a Redis, as each tells the others: where it is not, clients and publishers
+//! find nothing, and nothing else would say so. Pure.
+//!
+//! A secret is told as what it makes of a fixed text, which does not reveal it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::hmac;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::hex::hex;
+use crate::route::{KeepSettings, KeepStore, Router, ServerPlace};
+
+/// With what such a message begins, beside the others that gateways publish for all.
+const BEGIN: &[u8] = b"{\"alike\":";
+/// What a secret is made to sign.
+const FIXED: &[u8] = b"ssegate: whose kept streams are";
+/// The bytes of that which are told.
+const TOLD: usize = 8;
+
+/// What a gateway has at one server that others have to have, too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct AlikeSettings {
+    /// Which of `redis.shards` the server is, and of how many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shard: Option<(usize, usize)>,
+    /// Of each route that keeps streams for all gateways: what says whose a stream is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    keep: BTreeMap<String, String>,
+}
+
+/// The same as a message.
+#[derive(Debug, Deserialize, Serialize)]
+struct AlikeText {
+    alike: AlikeSettings,
+}
+
+/// A difference between two gateways.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AlikeDifference {
+    /// The setting.
+    pub(crate) setting: String,
+    /// What follows, and what to do.
+    pub(crate) detail: String,
+}
+
+/// The settings of this gateway at one server, as a reload leaves them. A cheap handle.
+#[derive(Clone)]
+pub(crate) struct AlikeSource {
+    place: ServerPlace,
+    routes: watch::Receiver<Arc<Router>>,
+}
+
+impl AlikeSource {
+    pub(crate) fn new(place: ServerPlace, routes: watch::Receiver<Arc<Router>>) -> Self {
+        Self { place, routes }
+    }
+
+    /// What it has now.
+    pub(crate) fn current(&self) -> AlikeSettings {
+        let servers = &self.place.servers;
+        let shard = servers.divides_names().then(|| (self.place.index, servers.count()));
+        let router = self.routes.borrow();
+        // Kept streams are at the first server.
+        let routes = router.routes().iter().filter(|_| self.place.index == 0);
+        let keep = routes.filter_map(|route| {
+            let told = keep_told(route.settings.keep.as_deref()?)?;
+            Some((route.scope.to_string(), told))
+        });
+        AlikeSettings { shard, keep: keep.collect() }
+    }
+}
+
+/// What is told of a route that keeps streams for all gateways.
+fn keep_told(keep: &KeepSettings) -> Option<String> {
+    let KeepStore::Redis(secret) = &keep.store else { return None };
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret.bytes()));
+    context.update(FIXED);
+    context.update(format!("{:?}", keep.owner).as_bytes());
+    Some(hex(&context.sign().as_ref()[..TOLD]))
+}
+
+impl AlikeSettings {
+    /// The message; `None`: there is nothing to tell.
+    pub(crate) fn message(&self) -> Option<Vec<u8>> {
+        if *self == Self::default() {
+            return None;
+        }
+        serde_json::to_vec(&AlikeText { alike: self.clone() }).ok()
+    }
+
+    /// Parses a message; `None`: it is another one.
+    pub(crate) fn parse(message: &[u8]) -> Option<Self> {
+        let text = message.starts_with(BEGIN).then(|| serde_json::from_slice::<AlikeText>(message));
+        Some(text?.ok()?.alike)
+    }
+
+    /// Where another gateway at the same server has something else than this one. What only one of them has is no
+    /// difference.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<AlikeDifference> {
+        let mut all = Vec::new();
+        if let (Some(own), Some(others)) = (self.shard, other.shard)
+            && own != others
+        {
+            let shard =
+                |(index, count): (usize, usize)| format!("redis.shards[{index}] of {count}");
+            all.push(AlikeDifference {
+                setting: "redis.shards".to_owned(),
+                detail: format!(
+                    "this server is {} here and {} at another gateway, so that each is deaf for channels of the other: \
+                     give all gateways and publishers the same list in the same order, and restart",
+                    shard(own),
+                    shard(others)
+                ),
+            });
+        }
+        for (route, own) in &self.keep {
+            if other.keep.get(route).is_some_and(|others| others != own) {
+                all.push(AlikeDifference {
+                    setting: format!("keep of {route}"),
+                    detail: "another gateway has another keep.secret or keep.owner there, so that neither finds the kept \
+                             streams of the other: give all gateways the same"
+                        .to_owned(),
+                });
+            }
+        }
+        all
+    }
+}
+
+impl fmt::Debug for AlikeSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AlikeSource").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AlikeSettings, keep_told};
+    use crate::grip::signature::Secret;
+    use crate::route::{KeepSettings, KeepStore, OwnerCredential};
+
+    fn settings(shard: Option<(usize, usize)>, keep: &[(&str, &str)]) -> AlikeSettings {
+        let keep = keep.iter().map(|(route, told)| ((*route).to_owned(), (*told).to_owned()));
+        AlikeSettings { shard, keep: keep.collect() }
+    }
+
+    #[test]
+    fn only_what_both_have_can_differ() {
+        let own = settings(Some((1, 3)), &[("/a", "1"), ("/b", "2")]);
+        let names = |other: &AlikeSettings| {
+            let found = own.differences(other).into_iter();
+            found.map(|it| it.setting).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&own), [""; 0]);
+        assert_eq!(names(&AlikeSettings::default()), [""; 0]);
+        assert_eq!(names(&settings(Some((0, 3)), &[("/a", "1")])), ["redis.shards"]);
+        assert_eq!(names(&settings(Some((1, 2)), &[])), ["redis.shards"]);
+        let other = settings(None, &[("/a", "1"), ("/b", "3"), ("/c", "4")]);
+        assert_eq!(names(&other), ["keep of /b"]);
+    }
+
+    #[test]
+    fn what_is_told_is_read() {
+        let own = settings(Some((1, 3)), &[("/a", "1")]);
+        let message = own.message().expect("something to tell");
+        assert_eq!(message, br#"{"alike":{"shard":[1,3],"keep":{"/a":"1"}}}"#);
+        assert_eq!(AlikeSettings::parse(&message), Some(own));
+        let later = br#"{"alike":{"more":1}}"#;
+        assert_eq!(AlikeSettings::parse(later), Some(AlikeSettings::default()));
+        for other in [&br#"{"mark":"00000000000000ff"}"#[..], br#"{"alike":1}"#, b""] {
+            assert_eq!(AlikeSettings::parse(other), None);
+        }
+        assert_eq!(AlikeSettings::default().message(), None);
+    }
+
+    #[test]
+    fn a_secret_is_told_from_another_and_not_told() {
+        let keep = |secret: &str, owner: &[&str]| {
+            let owner = owner.iter().map(|name| OwnerCredential::Cookie((*name).to_owned()));
+            let secret = Secret::new(secret.repeat(4).into_bytes()).expect("long enough");
+            let store = KeepStore::Redis(secret);
+            KeepSettings { store, owner: owner.collect(), ..KeepSettings::default() }
+        };
+        let told = |secret: &str, owner: &[&str]| keep_told(&keep(secret, owner));
+        let own = told("abcdefgh", &["a"]).expect("something");
+        assert_eq!(Some(&own), told("abcdefgh", &["a"]).as_ref());
+        assert_ne!(Some(&own), told("abcdefgi", &["a"]).as_ref());
+        assert_ne!(Some(&own), told("abcdefgh", &["b"]).as_ref());
+        assert!(own.len() == 16 && !own.contains("abc"), "{own}");
+        assert_eq!(keep_told(&KeepSettings::default()), None);
+    }
+}
