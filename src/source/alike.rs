@@ -27,7 +27,7 @@ pub(crate) struct AlikeSettings {
     /// Which of `redis.shards` the server is, and of how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shard: Option<(usize, usize)>,
-    /// Of each route that keeps streams for all gateways: what says whose a stream is.
+    /// Of each route that keeps streams for all gateways, by its host and path: what says whose a stream is.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     keep: BTreeMap<String, String>,
 }
@@ -68,7 +68,8 @@ impl AlikeSource {
         let routes = router.routes().iter().filter(|_| self.place.index == 0);
         let keep = routes.filter_map(|route| {
             let told = keep_told(route.settings.keep.as_deref()?)?;
-            Some((route.scope.to_string(), told))
+            let host = route.settings.host.as_deref().unwrap_or_default();
+            Some((format!("{host}{}", route.settings.path), told))
         });
         AlikeSettings { shard, keep: keep.collect() }
     }

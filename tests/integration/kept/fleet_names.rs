@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{SHARED, STREAM, begun, build, end, get, open, post};
+use super::{SHARED, STREAM, begun, build, end, events, get, open, post};
 use crate::support::{
     Gateway, Redis, Request, SOON, Upstream, Via, eventually, read_exactly, within,
 };
@@ -90,7 +90,7 @@ async fn a_stream_that_runs_is_found_among_many_younger_ones_that_have_ended() {
         call.write_chunk("data: 1\n\n").await;
         end(&mut call).await;
         let stream = response.header("ssegate-stream").to_owned();
-        read_exactly(&mut response.body, &super::events(&stream, 1..=1)).await;
+        read_exactly(&mut response.body, &events(&stream, 1..=1)).await;
         // Only what is in the index can hide another.
         let location = response.header("location").to_owned();
         eventually(SOON, "it has ended", async || super::state(&other, &location).await == "ended")

@@ -241,8 +241,15 @@ async fn read_unless(
     from: &mut OwnedReadHalf,
     buffer: &mut [u8],
 ) -> std::io::Result<usize> {
-    drop(held.wait_for(|is_held| !is_held).await);
-    from.read(buffer).await
+    loop {
+        drop(held.wait_for(|is_held| !is_held).await);
+        tokio::select! {
+            biased;
+            // Also what is waited for already does not pass.
+            Ok(_) = held.wait_for(|is_held| *is_held) => {}
+            read = from.read(buffer) => return read,
+        }
+    }
 }
 
 fn unsubscribe(name: &str) -> Vec<u8> {
