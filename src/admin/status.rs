@@ -88,8 +88,8 @@ mod tests {
         let health = Health::default();
         health.set_source_ready(true);
         health.expect_fleet();
-        health.set_fleet_followed(Ok(()));
-        health.set_fleet_published(Ok(()));
+        health.set_fleet_followed(None, Ok(()));
+        health.set_fleet_published(None, Ok(()));
         assert!(text(&health).await.contains("<tr class=trouble><th>Fleet<td>"), "it is not warm");
         health.set_fleet_warm(true);
         health.set_sentinels(Ok("m is a:1; 3 of 3 sentinels are followed".into()));

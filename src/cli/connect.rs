@@ -165,19 +165,27 @@ fn check_server(settings: &Settings, index: usize, server: &RedisServer) -> Resu
         output::line(format_args!("redis: ok: {address}, {described}; {}", permitted(&reads)))?;
     }
     let name = name_of(settings, index);
-    output::line(format_args!("fleet: {name}{}", resumption(fleet)))?;
+    let with = with_which(&reads);
+    output::line(format_args!("fleet: {name}{}", resumption(fleet, with)))?;
     match refused.len() {
         0 => Ok(()),
         names => Err(ConnectError::Refused(address, names, key).into()),
     }
 }
 
+/// Of which channels gateways know each other's ids, where that is not so of all.
+pub(super) fn with_which(reads: &[RedisRead]) -> &'static str {
+    if reads.contains(&RedisRead::NodeFleet) { " of sharded channels" } else { "" }
+}
+
 /// Says whether a client that comes from another gateway has missed nothing, as far as this one can see to it.
-fn resumption(fleet: Option<Result<(), RedisProblem>>) -> String {
+fn resumption(fleet: Option<Result<(), RedisProblem>>, with: &str) -> String {
     match fleet {
         None => "off: a client that comes from another gateway is told a gap".to_owned(),
-        Some(Ok(())) => "clients can resume at another gateway: yes".to_owned(),
-        Some(Err(why)) => format!("clients can resume at another gateway: no, because {why}"),
+        Some(Ok(())) => format!("clients{with} can resume at another gateway: yes"),
+        Some(Err(why)) => {
+            format!("clients{with} can resume at another gateway: no, because {why}")
+        }
     }
 }
 
@@ -251,12 +259,19 @@ pub(super) fn reads(
     if let Some(control) = revocation.and_then(|revocation| revocation.control.as_ref()) {
         reads.push(RedisRead::Control(control.channel.clone()));
     }
-    let fleet = match index.checked_sub(1) {
-        None => settings.source.fleet.as_ref(),
-        Some(further) => settings.source.further.get(further).and_then(|one| one.fleet.as_ref()),
+    let source = &settings.source;
+    let (fleet, node_fleet) = match index.checked_sub(1).map(|further| source.further.get(further))
+    {
+        None => (source.fleet.as_ref(), source.node_fleet.as_ref()),
+        Some(further) => {
+            further.map_or((None, None), |one| (one.fleet.as_ref(), one.node_fleet.as_ref()))
+        }
     };
     if fleet.is_some() {
         reads.push(RedisRead::Fleet);
+    }
+    if node_fleet.is_some() && reads.iter().any(|read| matches!(read, RedisRead::Sharded(_))) {
+        reads.push(RedisRead::NodeFleet);
     }
     Ok(reads)
 }

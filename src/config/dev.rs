@@ -51,6 +51,7 @@ impl Settings {
                 max_bus_streams: BusSettings::default().max_stream_bytes,
                 recorded: crate::source::recorded::RecordedSettings::default(),
                 fleet: Some(FleetSettings::default()),
+                node_fleet: None,
             },
             hub: global.hub,
             requests: global.requests,

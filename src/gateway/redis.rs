@@ -28,7 +28,7 @@ impl RedisParts {
         let Self { server, place, parts, routes } = self;
         let webhooks = parts.presence.is_some().then(|| parts.start_webhooks(tasks));
         let SourceParts { source, fleet, publications, hub, control, presence, kept, .. } = parts;
-        let SourceParts { health, metrics, recording_end, .. } = parts;
+        let SourceParts { health, metrics, recording_end, node_fleet, .. } = parts;
         let seen = || (health.clone(), metrics.clone());
         for watch in SentinelWatch::all(&server, &health, &metrics) {
             tasks.spawn("the watch of a sentinel", watch.run());
@@ -41,12 +41,12 @@ impl RedisParts {
         let (of_streams, counts) = seen();
         let reader = StreamReader::new(streams, most, hub.clone(), of_streams, counts);
         tasks.spawn("the stream reader", reader.run());
-        let (of_shards, counts) = seen();
-        let sharded = ShardedPubSub::new(server.clone(), most, hub.clone(), of_shards, counts);
-        tasks.spawn("the source of sharded channels", sharded.run());
-        let recorded = (most, source.recorded, recording_end);
         let alike = AlikeSource::new(place.clone(), routes.clone());
         let routes = (routes, place);
+        let ends = (hub.clone(), routes.clone());
+        let sharded = ShardedPubSub::new(server.clone(), (most, node_fleet), ends, seen());
+        tasks.spawn("the source of sharded channels", sharded.run());
+        let recorded = (most, source.recorded, recording_end);
         let recording = Recording::new(server.clone(), recorded, (hub.clone(), routes), seen());
         tasks.spawn("the recording of channels", recording.run());
         let (of_source, counts) = seen();

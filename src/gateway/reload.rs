@@ -289,7 +289,11 @@ fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("max_event_bytes", old.source.max_event_bytes != new.source.max_event_bytes),
         ("limits.bus_memory", old.source.max_bus_memory != new.source.max_bus_memory),
         ("limits.bus_streams", old.source.max_bus_streams != new.source.max_bus_streams),
-        ("fleet", old.source.fleet != new.source.fleet),
+        (
+            "fleet",
+            (&old.source.fleet, &old.source.node_fleet)
+                != (&new.source.fleet, &new.source.node_fleet),
+        ),
         ("recorded", old.source.recorded != new.source.recorded),
         ("revocation", old.revocation != new.revocation),
         ("shards", old.shards != new.shards),

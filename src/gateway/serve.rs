@@ -238,6 +238,7 @@ impl GatewayParts {
             threads.push(ShardThread::start(ShardParts {
                 links,
                 servers: self.settings.source.servers.clone(),
+                has_node_orders: self.settings.source.has_node_orders(),
                 shared_link,
                 accepted,
                 load,

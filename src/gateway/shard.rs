@@ -35,6 +35,8 @@ pub(super) struct ShardParts {
     /// To the hub of each server.
     pub(super) links: Vec<ShardLink>,
     pub(super) servers: ServerList,
+    /// Of each server, whether gateways know each other's ids of sharded channels there.
+    pub(super) has_node_orders: Vec<bool>,
     pub(super) shared_link: ShardLink,
     pub(super) accepted: mpsc::Receiver<Accepted>,
     pub(super) load: Arc<AtomicUsize>,
@@ -105,6 +107,7 @@ impl ShardThread {
 /// `block_on` only after every `event_interval` (61) task polls.
 async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Result<(), String> {
     let ShardParts { links, servers, shared_link, accepted, load, listeners, router, .. } = parts;
+    let ShardParts { has_node_orders, .. } = parts;
     let ShardParts {
         connections,
         publisher,
@@ -132,7 +135,7 @@ async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Res
     let service = Service::new(
         router,
         requests,
-        (StreamShards::new(&shards, servers), sharing.clone()),
+        (StreamShards::new(&shards, servers).with_node_orders(&has_node_orders), sharing.clone()),
         (publisher, kept, shared, presence),
         health,
         observed,

@@ -20,6 +20,8 @@ pub(super) struct SourceParts {
     pub(super) source: SourceSettings,
     /// As one of several gateways at this server; `None`: on its own.
     pub(super) fleet: Option<FleetSettings>,
+    /// The same, at the nodes of a Cluster.
+    pub(super) node_fleet: Option<FleetSettings>,
     pub(super) publications: mpsc::Receiver<PublicationJob>,
     pub(super) hub: Hub,
     pub(super) control: Option<ControlParts>,

@@ -62,16 +62,21 @@ impl SourceStart {
         for (index, server) in source.redis_servers() {
             redis[index] = Some(server);
         }
-        let fleets = [source.fleet.clone()]
+        let fleets = [(source.fleet.clone(), source.node_fleet.clone())]
             .into_iter()
-            .chain(source.further.iter().map(|further| further.fleet.clone()));
+            .chain(source.further.iter().map(|one| (one.fleet.clone(), one.node_fleet.clone())));
         let mut first = Some((control, presence));
         let seen = healths.into_iter().zip(metrics);
         let recorded = recording_ends.all().iter().cloned();
         let ends = hubs.all().iter().cloned().zip(publications.into_iter().zip(recorded));
         let mut bus = bus;
-        for (index, (((health, metrics), (hub, (publications, recording_end))), (server, fleet))) in
-            seen.zip(ends).zip(redis.into_iter().zip(fleets)).enumerate()
+        for (
+            index,
+            (
+                ((health, metrics), (hub, (publications, recording_end))),
+                (server, (fleet, node_fleet)),
+            ),
+        ) in seen.zip(ends).zip(redis.into_iter().zip(fleets)).enumerate()
         {
             let (control, presence) = first.take().unzip();
             let control = control.flatten();
@@ -79,6 +84,7 @@ impl SourceStart {
             let parts = SourceParts {
                 source,
                 fleet,
+                node_fleet,
                 publications,
                 hub,
                 control,

@@ -1,5 +1,6 @@
 //! Whether clients can resume at another gateway, as far as this one knows.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,14 +16,36 @@ const IGNORED_IS_TOLD: Duration = Duration::from_secs(300);
 pub(super) struct FleetHealth {
     /// The gateway is one of several, or may be.
     pub(super) is_expected: bool,
+    /// It is so for the sharded channels of a Cluster, and for no others.
+    pub(super) is_at_nodes: bool,
     /// It follows what the others follow.
     pub(super) is_warm: bool,
     /// Why it does not hear what they publish.
-    pub(super) follow_problem: Option<String>,
+    pub(super) follow_problems: FleetProblems,
     /// Why it cannot publish for them.
-    pub(super) publish_problem: Option<String>,
+    pub(super) publish_problems: FleetProblems,
     /// Why a message of another gateway was ignored, and when that was.
     pub(super) ignored: Option<(&'static str, Instant)>,
+}
+
+/// Why there is no fleet, at each node where there is none; of one server under the empty name.
+#[derive(Debug, Default)]
+pub(super) struct FleetProblems(BTreeMap<String, String>);
+
+impl FleetProblems {
+    /// Records how it is at this node.
+    pub(super) fn set(&mut self, node: Option<&str>, result: Result<(), String>) {
+        let node = node.unwrap_or_default();
+        match result {
+            Ok(()) => self.0.remove(node),
+            Err(why) => self.0.insert(node.to_owned(), why),
+        };
+    }
+
+    fn first(&self) -> Option<String> {
+        let (node, why) = self.0.first_key_value()?;
+        Some(if node.is_empty() { why.clone() } else { format!("node {node}: {why}") })
+    }
 }
 
 impl FleetHealth {
@@ -30,6 +53,7 @@ impl FleetHealth {
     /// a gateway that others cannot replace serves its clients all the same.
     pub(super) fn check(&self) -> Option<ReadinessCheck> {
         let detail = match self.is_warm {
+            true if self.is_at_nodes => "clients of sharded channels can resume at another gateway",
             true => "clients can resume at another gateway",
             false => "this gateway does not yet follow what the others follow",
         };
@@ -53,8 +77,8 @@ impl FleetHealth {
         })
     }
 
-    fn problem(&self) -> Option<&String> {
-        self.follow_problem.as_ref().or(self.publish_problem.as_ref())
+    fn problem(&self) -> Option<String> {
+        self.follow_problems.first().or_else(|| self.publish_problems.first())
     }
 }
 
@@ -76,7 +100,7 @@ mod tests {
         assert!(!check(&health).0);
         health.is_warm = true;
         assert_eq!(check(&health), (true, "clients can resume at another gateway".to_owned()));
-        health.publish_problem = Some("NOPERM".to_owned());
+        health.publish_problems.set(None, Err("NOPERM".to_owned()));
         let told = "clients cannot resume at another gateway: NOPERM";
         let warning = health.warning(Instant::now());
         assert_eq!((health.check(), warning.as_deref()), (None, Some(told)));

@@ -173,6 +173,12 @@ impl Health {
         lock(&self.0.fleet).is_expected = true;
     }
 
+    /// Records whether the gateway is one of several for the sharded channels of a Cluster.
+    pub fn expect_fleet_at_nodes(&self, is_expected: bool) {
+        let mut fleet = lock(&self.0.fleet);
+        (fleet.is_expected, fleet.is_at_nodes) = (is_expected, true);
+    }
+
     /// Sets whether the gateway follows what its fleet follows: as long as not, it is not ready.
     pub fn set_fleet_warm(&self, is_warm: bool) {
         lock(&self.0.fleet).is_warm = is_warm;
@@ -183,14 +189,14 @@ impl Health {
         self.0.fleet_check().is_none_or(|check| check.passes)
     }
 
-    /// Records whether it hears what the gateways of its fleet publish; `Err`: why not.
-    pub fn set_fleet_followed(&self, result: Result<(), String>) {
-        lock(&self.0.fleet).follow_problem = result.err();
+    /// Records whether it hears what the gateways of its fleet publish, of a Cluster at this node; `Err`: why not.
+    pub fn set_fleet_followed(&self, node: Option<&str>, result: Result<(), String>) {
+        lock(&self.0.fleet).follow_problems.set(node, result);
     }
 
     /// Records whether it can publish for them; `Err`: why not.
-    pub fn set_fleet_published(&self, result: Result<(), String>) {
-        lock(&self.0.fleet).publish_problem = result.err();
+    pub fn set_fleet_published(&self, node: Option<&str>, result: Result<(), String>) {
+        lock(&self.0.fleet).publish_problems.set(node, result);
     }
 
     /// Records that a message of another gateway was ignored, because it has another key or none.

@@ -164,7 +164,7 @@ mod tests {
         let fleet = health.checks().pop().expect("a fleet").detail.expect("what is so");
         let but = "clients can resume at another gateway, except with channels of url";
         assert_eq!(fleet, but);
-        servers[1].set_fleet_published(Err("NOPERM".into()));
+        servers[1].set_fleet_published(None, Err("NOPERM".into()));
         assert!(health.is_fleet_warm());
         servers[1].failed("recorded logs", "refused", "NOPERM");
         let about: Vec<_> = health.warnings().into_iter().map(|warning| warning.about).collect();

@@ -221,6 +221,11 @@ impl Channels {
         self.own_prefix().len() + self.settings.strip_prefix.len()
     }
 
+    /// Whether its channels are sharded ones.
+    pub fn are_sharded(&self) -> bool {
+        self.settings.sharded
+    }
+
     /// What the hub's name of each channel begins with, before that in Redis.
     fn own_prefix(&self) -> &'static str {
         if self.settings.sharded { ChannelName::SHARDED } else { "" }

@@ -249,6 +249,13 @@ impl Router {
         followed
     }
 
+    /// Whether any route reads sharded channels at this server.
+    pub fn has_sharded(&self, place: &ServerPlace) -> bool {
+        let channels = self.routes.iter().filter_map(|route| route.channels.as_ref());
+        let mut here = channels.filter(|channels| place.may_have(channels.server()));
+        here.any(Channels::are_sharded)
+    }
+
     /// Returns the patterns whose channels are recorded at this server before anybody asks, each once.
     pub fn recorded_patterns(&self, place: &ServerPlace) -> Vec<ChannelName> {
         let channels = self.routes.iter().filter_map(|route| route.channels.as_ref());

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ssegate_hub::{
-    LastSeen, Shard, SlowStream, StreamOpening, StreamRequest, StreamSettings, Topic,
+    Ids, LastSeen, Shard, SlowStream, StreamOpening, StreamRequest, StreamSettings, Topic,
 };
 
 use super::joined::stream::JoinedStream;
-use super::joined::{JoinedId, PartKey, UNKNOWN};
+use super::joined::{JoinedId, MAX_FLEET_PARTS, PartKey, UNKNOWN};
 use super::stream_feed::StreamFeed;
 use crate::route::{ServerChoice, ServerList};
 
@@ -23,6 +23,8 @@ pub struct StreamShards {
     // In the order of the servers: one or more.
     shards: Rc<[Shard]>,
     servers: ServerList,
+    // Of each server, whether its sharded channels are in the orders of several nodes.
+    has_node_orders: Rc<[bool]>,
 }
 
 /// The topics of a stream at one server, and the ids that the client has of them from elsewhere.
@@ -31,7 +33,13 @@ type PartTopics = (Vec<Topic>, Vec<Option<String>>);
 impl StreamShards {
     /// `shards` are in the order of `servers`.
     pub fn new(shards: &[Shard], servers: ServerList) -> Self {
-        Self { shards: shards.into(), servers }
+        Self { shards: shards.into(), servers, has_node_orders: Rc::default() }
+    }
+
+    /// Says of each server whether gateways know each other's ids of sharded channels there.
+    #[must_use]
+    pub fn with_node_orders(self, has_node_orders: &[bool]) -> Self {
+        Self { has_node_orders: has_node_orders.into(), ..self }
     }
 
     /// That of the first server.
@@ -42,7 +50,7 @@ impl StreamShards {
     /// Opens a stream at the servers of its topics, of which there is at least one.
     pub(super) fn subscribe(&self, choice: &ServerChoice, request: StreamRequest) -> StreamFeed {
         if *choice != ServerChoice::ByName {
-            return self.shards[self.server_of(choice, "")].subscribe(request).into();
+            return self.subscribe_at(self.server_of(choice, ""), request);
         }
         let mut parts = self.divide(&request);
         match parts.pop_first() {
@@ -54,6 +62,36 @@ impl StreamShards {
             }
             first => self.join(first.into_iter().chain(parts), request),
         }
+    }
+
+    /// Opens a stream at one server. Of sharded channels each is a part, with a position of its own: any of them may move to
+    /// another node at any time.
+    fn subscribe_at(&self, server: usize, mut request: StreamRequest) -> StreamFeed {
+        let is_known = |topic: &Topic| {
+            topic.ids == Ids::Ours && topic.subscription.name.as_sharded().is_some()
+        };
+        let has_orders = self.has_node_orders.get(server) == Some(&true);
+        if !has_orders || request.history.is_none() || !request.topics.iter().all(is_known) {
+            return self.shards[server].subscribe(request).into();
+        }
+        match request.topics.len() {
+            1 => {
+                let channel_ids = request.last_seen.channel_ids.clone();
+                request.last_seen =
+                    self.seen_at(server, &request.topics, &request.last_seen, channel_ids);
+            }
+            2..=MAX_FLEET_PARTS => {
+                let part = |(index, topic): (usize, &Topic)| {
+                    let id = request.last_seen.channel_ids.get(index).cloned();
+                    (server, (vec![topic.clone()], id.into_iter().collect()))
+                };
+                let parts: Vec<_> = request.topics.iter().enumerate().map(part).collect();
+                return self.join(parts.into_iter(), request);
+            }
+            // An id with so many parts would be too long: other gateways do not know it.
+            _ => {}
+        }
+        self.shards[server].subscribe(request).into()
     }
 
     /// How many of these channels have no subscriber on this thread.

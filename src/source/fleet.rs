@@ -12,6 +12,17 @@ pub(crate) const FOR_ALL: &str = "ssegate:mark";
 /// The beginning of the name of the channel that one gateway follows; its run comes behind it.
 pub(crate) const FOR_ONE: &str = "ssegate:fleet:";
 
+/// The channel that every gateway follows at a node of a Cluster, for the order of what that sends: `server` is its run.
+/// A `PUBLISH` at any node reaches it, since nodes pass on what is published.
+pub(crate) fn for_all_at(server: &str) -> String {
+    format!("{FOR_ONE}node:{server}")
+}
+
+/// The channel that one gateway follows there; `run` is that of the gateway.
+pub(crate) fn for_one_at(server: &str, run: &str) -> String {
+    format!("{FOR_ONE}node:{server}:{run}")
+}
+
 /// Whether gateways publish for each other on this channel: no client gets its messages, whatever it is
 /// subscribed to.
 pub(crate) fn is_of_fleet(channel: &[u8]) -> bool {

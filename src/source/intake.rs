@@ -4,7 +4,7 @@
 //! each pattern that matches, in this order, and all of them are one event.
 
 use bytes::Bytes;
-use ssegate_hub::{ChannelName, Hub};
+use ssegate_hub::{ChannelName, Hub, OrderId};
 use ssegate_resp::Payload;
 use tokio::time::Instant;
 
@@ -64,14 +64,14 @@ impl Intake {
         }
     }
 
-    /// Delivers a message of a sharded channel, which comes once.
-    pub(crate) fn sharded_message(&mut self, channel: &[u8], payload: &Payload) {
+    /// Delivers a message of a sharded channel that has come in this order, once.
+    pub(crate) fn sharded_message(&mut self, order: OrderId, channel: &[u8], payload: &Payload) {
         let name = [ChannelName::SHARDED.as_bytes(), channel].concat();
         let whole = match payload {
             Payload::Whole(payload) => Some(&payload[..]),
             Payload::TooLarge(_) => None,
         };
-        self.hub.begin_message(&name, whole);
+        self.hub.begin_message_at(order, &name, whole);
         self.messages += 1;
         self.deliver(None, &name, payload);
         self.hub.end_message();

@@ -20,8 +20,8 @@
 //!   are one, of a Redis or of the embedded bus.
 //!
 //! Clients resume at any gateway of a fleet, if its source keeps one order of messages over all channels, and
-//! publishes into it: it calls [`Hub::begin_fleet`], does what [`Hub::fleet_requests`] says, and hands what
-//! gateways publish for each other to [`Hub::hear_for_all`] and [`Hub::hear_for_one`].
+//! publishes into it: it calls [`HubOrder::begin`], does what [`Hub::fleet_requests`] says, and hands what
+//! gateways publish for each other to [`HubOrder::hear_for_all`] and [`HubOrder::hear_for_one`].
 //!
 //! Messages can also be **recorded**: then they are a log that gateways write themselves, beside the delivery.
 //! [`recorded`] channels come on a connection of their own.
@@ -39,10 +39,10 @@
 //! [`Hub::log_gap`]: ssegate_hub::Hub::log_gap
 //! [`Hub::log_reads`]: ssegate_hub::Hub::log_reads
 //! [`Hub::finish_log_read`]: ssegate_hub::Hub::finish_log_read
-//! [`Hub::begin_fleet`]: ssegate_hub::Hub::begin_fleet
+//! [`HubOrder::begin`]: ssegate_hub::HubOrder::begin
 //! [`Hub::fleet_requests`]: ssegate_hub::Hub::fleet_requests
-//! [`Hub::hear_for_all`]: ssegate_hub::Hub::hear_for_all
-//! [`Hub::hear_for_one`]: ssegate_hub::Hub::hear_for_one
+//! [`HubOrder::hear_for_all`]: ssegate_hub::HubOrder::hear_for_all
+//! [`HubOrder::hear_for_one`]: ssegate_hub::HubOrder::hear_for_one
 //! [`Hub::deny`]: ssegate_hub::Hub::deny
 //! [`Hub::lose_channels`]: ssegate_hub::Hub::lose_channels
 //! [`Hub::restored_channels`]: ssegate_hub::Hub::restored_channels
@@ -86,6 +86,8 @@ pub struct SourceSettings {
     pub max_bus_streams: usize,
     /// Of a gateway that is one of several at the same Redis; `None`: it is on its own.
     pub fleet: Option<FleetSettings>,
+    /// The same, for the sharded channels of a Cluster: each of its nodes has an order of its own.
+    pub node_fleet: Option<FleetSettings>,
     /// Of recorded channels.
     pub recorded: RecordedSettings,
 }
@@ -97,9 +99,17 @@ pub struct FurtherServer {
     pub location: RedisLocation,
     /// As [`SourceSettings::fleet`]: each server has an order of its own.
     pub fleet: Option<FleetSettings>,
+    /// As [`SourceSettings::node_fleet`].
+    pub node_fleet: Option<FleetSettings>,
 }
 
 impl SourceSettings {
+    /// Of each server, whether gateways know each other's ids of sharded channels there.
+    pub fn has_node_orders(&self) -> Vec<bool> {
+        let further = self.further.iter().map(|further| &further.node_fleet);
+        [&self.node_fleet].into_iter().chain(further).map(Option::is_some).collect()
+    }
+
     /// The servers that are a Redis, each with its index among all. With several each shows its name.
     pub fn redis_servers(&self) -> Vec<(usize, RedisServer)> {
         let first = match &self.location {

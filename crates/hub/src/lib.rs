@@ -56,9 +56,10 @@ mod top_list;
 mod topic;
 
 pub use channel_name::{ChannelName, InvalidChannelName};
-pub use channels::{BusyChannel, Continued, Hub};
+pub use channels::{BusyChannel, Continued, Hub, HubOrder};
 pub use drain_pace::drain_evenly;
 pub use entry_id::EntryId;
+pub use fleet::order_id::OrderId;
 pub use fleet::requests::FleetRequest;
 pub use gap::GapReason;
 pub use history::retention::{

@@ -6,7 +6,7 @@ use ssegate::source::SourceLocation;
 use ssegate::source::redis::{DurabilityRisk, Inspection, RedisProblem, RedisServer, inspect};
 
 use super::finding::Finding;
-use crate::cli::connect::{found, key_of, key_sets, name_of, permitted, reads};
+use crate::cli::connect::{found, key_of, key_sets, name_of, permitted, reads, with_which};
 use crate::cli::redis_mends::{mend_of_connection, mend_of_refusal, with_key};
 
 const ABOUT: &str = "redis";
@@ -67,16 +67,16 @@ async fn of_server(server: &RedisServer, index: usize, settings: &Settings) -> V
     let at_risk =
         |risk: &DurabilityRisk| Finding::warning("what Redis keeps", risk.text(), risk.mend());
     findings.extend(risks.iter().map(at_risk));
-    let name = name_of(settings, index);
+    let (name, with) = (name_of(settings, index), with_which(&reads));
     match fleet {
         None => {}
         Some(Ok(())) => {
-            let found = format!("{name}clients can resume at another gateway");
+            let found = format!("{name}clients{with} can resume at another gateway");
             findings.push(Finding::ok("fleet", found));
         }
         Some(Err(why)) => findings.push(Finding::warning(
             "fleet",
-            format!("{name}clients cannot resume at another gateway: {why}"),
+            format!("{name}clients{with} cannot resume at another gateway: {why}"),
             mend_of_refusal(&why, &key),
         )),
     }

@@ -53,8 +53,9 @@ impl Resolver<'_> {
             let order = SourceOrder::of(&server, fleet);
             self.servers.named.insert(name.clone(), order);
             names.push(Arc::from(name));
+            let node_fleet = fleet.filter(|_| order == SourceOrder::Cluster).cloned();
             let fleet = fleet.filter(|_| order == SourceOrder::Fleet).cloned();
-            servers.push(FurtherServer { location: server, fleet });
+            servers.push(FurtherServer { location: server, fleet, node_fleet });
         }
         (servers, ServerList::named(names.into_iter()))
     }
@@ -86,7 +87,11 @@ impl Resolver<'_> {
         }
         let mut servers = servers.into_iter();
         let first = SourceLocation::Redis(servers.next()?);
-        let further = servers.map(|location| FurtherServer { location, fleet: fleet.cloned() });
+        let further = servers.map(|location| FurtherServer {
+            location,
+            fleet: fleet.cloned(),
+            node_fleet: None,
+        });
         Some((first, (further.collect(), ServerList::shards(count))))
     }
 

@@ -47,7 +47,9 @@ impl Resolver<'_> {
         let redis = self.required(redis, &KeyLocation::default(), "redis", WHAT)?;
         let (location, (further, servers)) = self.servers_of(redis, fleet.as_ref(), WHAT)?;
         // Each node has an order of its own.
-        let fleet = fleet.filter(|_| self.order != SourceOrder::Cluster);
+        let is_cluster = self.order == SourceOrder::Cluster;
+        let node_fleet = fleet.clone().filter(|_| is_cluster);
+        let fleet = fleet.filter(|_| !is_cluster);
         Some(SourceSettings {
             location,
             further,
@@ -56,6 +58,7 @@ impl Resolver<'_> {
             max_bus_memory,
             max_bus_streams,
             fleet,
+            node_fleet,
             recorded,
         })
     }

@@ -2,7 +2,8 @@
 //!
 //! `3*0=k3v9qa-42-…*2=9xk2lm-7-…` is a position at the servers 0 and 2 of three. Adding or removing a server moves channels,
 //! so an id of another number of servers is unknown: that is a gap, never a position at the wrong server. A part of one
-//! Redis Stream names it by a hash, since its position, the id of an entry, could be that of another one.
+//! Redis Stream names it by a hash, since its position, the id of an entry, could be that of another one. So does a part of one
+//! sharded channel, of which there are several at a server.
 
 use std::fmt::Write as _;
 
@@ -10,7 +11,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use ssegate_hub::{MAX_LOGS, Topic, max_position_bytes};
 
 /// Positions of a fleet are about forty bytes each; beyond so many parts only this gateway knows the id.
-const MAX_FLEET_PARTS: usize = 8;
+pub(in crate::service) const MAX_FLEET_PARTS: usize = 8;
 /// The longest position at one server, in bytes; one in several logs, which begins with a dot, may be longer.
 const MAX_PART_BYTES: usize = 128;
 /// Stands for an id that no server knows.
@@ -21,7 +22,7 @@ pub(in crate::service) const UNKNOWN: &[u8] = b"?";
 pub(in crate::service) struct PartKey {
     /// The server.
     pub(in crate::service) server: usize,
-    // Of a part that is one log: a hash of its name.
+    // Of a part that is one log, or one sharded channel: a hash of its name.
     log: Option<u32>,
 }
 
@@ -33,7 +34,7 @@ impl PartKey {
     /// That of a part with these topics.
     pub(in crate::service) fn new(server: usize, topics: &[Topic]) -> Self {
         let log = match topics {
-            [one] if one.ids.is_log() => {
+            [one] if one.ids.is_log() || one.subscription.name.as_sharded().is_some() => {
                 let hash = digest(&SHA256, one.subscription.name.as_str().as_bytes());
                 hash.as_ref().first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
             }

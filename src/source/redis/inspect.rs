@@ -39,6 +39,8 @@ pub enum RedisRead {
     Control(ChannelName),
     /// What gateways of a fleet publish for each other.
     Fleet,
+    /// The same, at each node of a Cluster: for its sharded channels.
+    NodeFleet,
     /// Who listens, on a route with these settings.
     Presence(Arc<PresenceSettings>),
     /// Streams that are kept for all gateways.
@@ -130,6 +132,11 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
             RedisRead::Subscription(subscription) => subscribe(&mut pubsub, subscription).await,
             RedisRead::Sharded(name) => subscribe_sharded(server, name).await,
             RedisRead::Fleet => Ok(()),
+            RedisRead::NodeFleet => {
+                let problem = fleet::inspect_nodes(server, MAX_BYTES).await?;
+                inspection.fleet = Some(problem.map_or(Ok(()), Err));
+                Ok(())
+            }
             RedisRead::Presence(settings) => presence::inspect(&mut keyed, settings).await,
             RedisRead::Kept => {
                 let told = subscribe(&mut pubsub, &kept::told()?).await;

@@ -13,7 +13,7 @@ use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::feed::PubSubFeed;
 use super::fleet::server::{ServerIdentity, identify};
-use super::fleet::{FleetMember, FleetPublisher};
+use super::fleet::{FleetMember, FleetOrder, FleetPublisher};
 use super::retry::{FailureLog, backoff};
 use super::server::RedisServer;
 use super::session::PubSubSession;
@@ -47,9 +47,12 @@ impl PubSub {
         let failures = FailureLog::new(&server, metrics.clone(), record);
         let state = Rc::new(PubSubState::new());
         let shared = || (health.clone(), metrics.clone());
-        let member = |settings| FleetMember::new(hub.clone(), settings, max_event_bytes, shared());
+        let member = |(settings, alike)| {
+            let (at, settings) = ((hub.clone(), FleetOrder::Plain), (settings, Some(alike)));
+            FleetMember::new(at, settings, max_event_bytes, shared())
+        };
         let fleet = fleet.map(member);
-        let publisher = |member| FleetPublisher::new(server.clone(), member, shared());
+        let publisher = |member| FleetPublisher::new((server.clone(), None), member, shared());
         let fleet_publisher = fleet.as_ref().map(publisher);
         let feed = PubSubFeed { hub, intake, fleet, health, metrics, state, failures };
         Self { server, max_event_bytes, feed, fleet_publisher }

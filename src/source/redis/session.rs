@@ -7,7 +7,7 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ssegate_hub::{FleetRequest, SourceKind, SourceRequest, Subscription};
+use ssegate_hub::{FleetRequest, OrderId, SourceKind, SourceRequest, Subscription};
 use ssegate_resp::{Payload, Value};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -278,7 +278,7 @@ impl<'a> PubSubSession<'a> {
     fn pass(&mut self, fence: Option<u64>) {
         self.feed.intake.end_message();
         if let Some(ticket) = fence {
-            self.feed.hub.pass_fence(ticket);
+            self.feed.hub.in_order(OrderId::PLAIN).pass_fence(ticket);
         }
     }
 

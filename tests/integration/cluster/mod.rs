@@ -1,6 +1,7 @@
 //! A Redis Cluster: all channels through one node, and another when that is gone, cut off or deaf.
 
 mod keys;
+mod marks;
 mod resharding;
 mod sharded;
 

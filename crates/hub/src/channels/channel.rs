@@ -13,6 +13,7 @@ use crate::Topic;
 use crate::fleet::answer::Answer;
 use crate::fleet::marks::HeardMark;
 use crate::fleet::name::{EventName, FleetPosition, MarkId, SubscriptionTag};
+use crate::fleet::order_id::OrderId;
 use crate::fleet::rules::FleetRule;
 use crate::gap::GapReason;
 use crate::history::History;
@@ -34,6 +35,8 @@ pub(super) struct Channel {
     // gap for it. `None` while that gap is still to be sent.
     pub(super) whole_since: Option<u64>,
     pub(super) tag: SubscriptionTag,
+    // In which its messages come since it was confirmed.
+    pub(super) order: OrderId,
     // The newest mark before the newest message, and how many messages came since.
     pub(super) counted: (MarkId, u32),
     // What other gateways have said of it since its confirmation, one answer of each.

@@ -13,6 +13,7 @@ use super::channel::Confirmation;
 use super::hub_state::HubState;
 use super::name_index::ChannelIndexes;
 use crate::ChannelName;
+use crate::fleet::order_id::OrderId;
 use crate::fleet::rules::FleetRule;
 use crate::gap::GapReason;
 use crate::history::History;
@@ -38,7 +39,17 @@ impl HubState {
         if is_followed {
             self.confirm_followed(name, number, &unconfirmed);
         }
-        self.confirm_channels(unconfirmed, number);
+        self.confirm_channels(unconfirmed, number, OrderId::PLAIN);
+    }
+
+    /// The source is subscribed to a sharded channel: its messages come in this order from now on.
+    pub(super) fn confirm_at(&mut self, order: OrderId, name: &str) {
+        self.end_message();
+        let unconfirmed = self.unconfirmed(false, name);
+        if !unconfirmed.is_empty() {
+            let number = self.numbers.take();
+            self.confirm_channels(unconfirmed, number, order);
+        }
     }
 
     /// The source is subscribed to what it keeps for itself. No number is taken, which may lie between two copies of
@@ -46,17 +57,24 @@ impl HubState {
     pub(super) fn confirm_silent(&mut self, is_pattern: bool, name: &str) {
         let unconfirmed = self.unconfirmed(is_pattern, name);
         if !unconfirmed.is_empty() {
-            self.confirm_channels(unconfirmed, self.numbers.settled());
+            let number = self.numbers.settled();
+            self.confirm_channels(unconfirmed, number, OrderId::PLAIN);
         }
     }
 
-    /// The source sends the events of these channels from `number` on.
-    pub(super) fn confirm_channels(&mut self, unconfirmed: ChannelIndexes, number: u64) {
+    /// The source sends the events of these channels from `number` on, in this order.
+    pub(super) fn confirm_channels(
+        &mut self,
+        unconfirmed: ChannelIndexes,
+        number: u64,
+        order: OrderId,
+    ) {
         let (mut waiting, now) = (Vec::new(), Instant::now());
         let settled = self.numbers.settled();
         for index in unconfirmed {
             let channel = &mut self.channels[index as usize];
             channel.whole_since = Some(number);
+            channel.order = order;
             if channel.confirmation == Confirmation::Withdrawn {
                 self.restored.push(index);
                 if FleetRule::GapsBeforeAnswers.holds() {
@@ -74,10 +92,12 @@ impl HubState {
             channel.answers.clear();
             waiting.append(&mut channel.waiting);
             let entry = channel.newest_entry;
-            let message = || Message::Confirmed { channel: index, number, settled, entry };
+            let message = || Message::Confirmed { channel: index, order, number, settled, entry };
             self.senders.send(channel.shards, message);
         }
-        self.fleet.confirmed(now);
+        if let Some(fleet) = self.fleet_mut(order) {
+            fleet.confirmed(now);
+        }
         self.serve_waiting(waiting);
     }
 

@@ -11,6 +11,7 @@ use super::channel::Confirmation;
 use super::followed::{FedOrigin, FollowedPatterns};
 use super::hub_state::HubState;
 use super::name_index::ChannelIndexes;
+use crate::fleet::order_id::OrderId;
 use crate::subject::ChannelIndex;
 use crate::{ChannelName, SourceRequest};
 
@@ -36,7 +37,7 @@ impl HubState {
                 let unconfirmed = self.feed_from(pattern.as_str());
                 if !unconfirmed.is_empty() {
                     let number = self.numbers.take();
-                    self.confirm_channels(unconfirmed, number);
+                    self.confirm_channels(unconfirmed, number, OrderId::PLAIN);
                 }
             }
         }

@@ -1,13 +1,16 @@
 //! The hub as one gateway of a fleet: marks, and streams whose client comes from another gateway.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::hub_state::HubState;
 use crate::Ids;
 use crate::fleet::marks::HeardMark;
-use crate::fleet::member::FleetLink;
+use crate::fleet::member::{Fleet, FleetLink};
 use crate::fleet::message::{ForAll, ForOne, HexId, encode};
 use crate::fleet::name::MarkId;
+use crate::fleet::order_id::OrderId;
 use crate::fleet::requests::FleetRequest;
 use crate::fleet::rules::FleetRule;
 use crate::fleet::warm_up::WarmUp;
@@ -20,16 +23,20 @@ use crate::subject::ChannelIndex;
 
 impl HubState {
     /// The source has subscribed to the marks, before everything else on its connection.
-    pub(super) fn begin_fleet(&mut self, now: Instant) {
-        let is_first = self.fleet.link == FleetLink::None;
-        self.fleet.link = FleetLink::Up;
+    ///
+    /// `asks`: if nobody was asked before, others are what they follow.
+    pub(super) fn begin_fleet(&mut self, order: OrderId, asks: bool, now: Instant) {
+        let Some(fleet) = self.fleet_mut(order) else { return };
+        let is_first = fleet.link == FleetLink::None;
+        fleet.link = FleetLink::Up;
         // What was asked on a connection that was lost since is asked again.
-        if is_first || !self.fleet.warm_up.is_over() {
-            self.begin_warm_up(now);
+        if (is_first && asks) || !fleet.warm_up.is_over() {
+            self.begin_warm_up(order, now);
         }
-        let streams = std::mem::take(&mut self.fleet.unfenced);
-        self.fence(streams);
-        self.fleet.timers.notify_one();
+        let Some(fleet) = self.fleet_mut(order) else { return };
+        fleet.timers.notify_one();
+        let streams = std::mem::take(&mut fleet.unfenced);
+        self.fence(order, streams);
     }
 
     /// All subscriptions that can be restored are, and the gaps were sent.
@@ -40,8 +47,8 @@ impl HubState {
     }
 
     /// The source has lost its connection: what was asked will not be answered.
-    pub(super) fn lose_fleet(&mut self) {
-        let fleet = &mut self.fleet;
+    pub(super) fn lose_fleet(&mut self, order: OrderId) {
+        let Some(fleet) = self.fleet_mut(order) else { return };
         if fleet.link == FleetLink::None {
             return;
         }
@@ -58,37 +65,39 @@ impl HubState {
     }
 
     /// There is no fleet any more: decides for all streams that wait for it.
-    pub(super) fn end_fleet(&mut self) {
-        self.lose_fleet();
-        self.fleet.link = FleetLink::None;
-        self.fleet.warm_up = WarmUp::default();
-        let streams = std::mem::take(&mut self.fleet.unfenced);
-        self.place_streams(streams);
+    pub(super) fn end_fleet(&mut self, order: OrderId) {
+        self.lose_fleet(order);
+        let Some(fleet) = self.fleet_mut(order) else { return };
+        fleet.link = FleetLink::None;
+        fleet.warm_up = WarmUp::default();
+        let streams = std::mem::take(&mut fleet.unfenced);
+        self.place_streams(order, streams);
     }
 
     /// Takes what was published for all gateways; returns false if no gateway has written it.
-    pub(super) fn hear_for_all(&mut self, body: &[u8], now: Instant) -> bool {
-        // It came behind the message before: no further copy of that follows.
-        self.end_message();
+    pub(super) fn hear_for_all(&mut self, order: OrderId, body: &[u8], now: Instant) -> bool {
+        self.end_message_of(order);
         let Ok(message) = serde_json::from_slice::<ForAll>(body) else { return false };
         match message {
             ForAll::Mark { mark } => {
-                self.mark(mark.0, now);
+                self.mark(order, mark.0, now);
             }
             ForAll::Question { mark, ask, of } => {
-                if self.mark(mark.0, now) {
+                if self.mark(order, mark.0, now) {
                     if ask == self.run {
-                        self.note_question(mark.0);
+                        self.note_question(order, mark.0);
                     } else {
-                        self.answer(mark, ask, &of);
+                        self.answer(order, mark, ask, &of);
                     }
                 }
             }
             ForAll::List { list } if list != self.run => {
-                self.fleet.note_list(list, now);
+                if let Some(fleet) = self.fleet_mut(order) {
+                    fleet.note_list(list, now);
+                }
             }
             ForAll::Leaving { leaves, follows } if leaves != self.run => {
-                self.note_leaving(follows, now);
+                self.note_leaving(order, follows, now);
             }
             ForAll::List { .. } | ForAll::Leaving { .. } => {}
         }
@@ -96,24 +105,29 @@ impl HubState {
     }
 
     /// Takes what was published for this gateway; returns false if no gateway has written it.
-    pub(super) fn hear_for_one(&mut self, body: &[u8]) -> bool {
-        self.end_message();
+    pub(super) fn hear_for_one(&mut self, order: OrderId, body: &[u8]) -> bool {
+        self.end_message_of(order);
         match serde_json::from_slice(body) {
-            Ok(ForOne::Answer(answer)) => self.take_answer(answer),
-            Ok(ForOne::Follows { follows, .. }) => self.fleet.warm_up.note_followed(follows),
+            Ok(ForOne::Answer(answer)) => self.take_answer(order, answer),
+            Ok(ForOne::Follows { follows, .. }) => {
+                if let Some(fleet) = self.fleet_mut(order) {
+                    fleet.warm_up.note_followed(follows, order);
+                }
+            }
             Err(_) => return false,
         }
         true
     }
 
     /// A mark has come. Returns whether it is new.
-    fn mark(&mut self, id: MarkId, now: Instant) -> bool {
+    fn mark(&mut self, order: OrderId, id: MarkId, now: Instant) -> bool {
         let number = self.numbers.newest();
-        let is_new = self.fleet.marks.push(id, number);
+        let Some(fleet) = self.fleet_mut(order) else { return false };
+        let is_new = fleet.marks.push(id, number);
         if is_new {
-            self.fleet.pacer.heard(now);
-            if self.fleet.newest_mark().is_some() {
-                self.senders.send_to_all(&Message::Mark(HeardMark { id, number }));
+            fleet.pacer.heard(now);
+            if fleet.newest_mark().is_some() {
+                self.senders.send_to_all(&Message::Mark(order, HeardMark { id, number }));
             }
         }
         is_new
@@ -133,25 +147,30 @@ impl HubState {
         let is_sure = located.is_sure() && is_settled;
         // No gateway has written these ids: nothing can be found out.
         let is_hopeless = ids.iter().all(Option::is_none);
-        let is_decided = is_sure || is_hopeless || !self.fleet.has_marks();
-        if is_decided || !FleetRule::Fence.holds() {
+        // In several orders, or in one that has ended, nothing more can be found out.
+        let order = self
+            .order_of(channels)
+            .filter(|order| self.fleet_of(*order).is_some_and(Fleet::has_marks));
+        let is_decided = is_sure || is_hopeless || !FleetRule::Fence.holds();
+        let Some(order) = order.filter(|_| !is_decided) else {
             let page = self.page_of_located(&request, channels, &located);
             return self.send_page(request, page);
-        }
+        };
         let stream = request.stream;
-        self.fleet.locating.insert(stream, request);
-        if !self.fleet.is_up() {
-            self.fleet.wait_for_source(stream);
+        let Some(fleet) = self.fleet_mut(order) else { return };
+        fleet.locating.insert(stream, request);
+        if !fleet.is_up() {
+            fleet.wait_for_source(stream);
         } else if !located.is_sure() {
-            self.ask_for(stream, channels, Instant::now());
+            self.ask_for(order, stream, channels, Instant::now());
         } else {
-            self.fence(vec![stream]);
+            self.fence(order, vec![stream]);
         }
     }
 
     /// Decides for these streams once everything has come that is published before now.
-    pub(super) fn fence(&mut self, streams: Vec<StreamAddress>) {
-        let fleet = &mut self.fleet;
+    pub(super) fn fence(&mut self, order: OrderId, streams: Vec<StreamAddress>) {
+        let Some(fleet) = self.fleet_mut(order) else { return };
         if streams.is_empty() {
             return;
         }
@@ -169,16 +188,17 @@ impl HubState {
     }
 
     /// Everything has come that was published before this fence was requested.
-    pub(super) fn pass_fence(&mut self, ticket: u64) {
-        self.end_message();
-        let streams = self.fleet.fences.remove(&ticket).unwrap_or_default();
-        self.place_streams(streams);
+    pub(super) fn pass_fence(&mut self, order: OrderId, ticket: u64) {
+        self.end_message_of(order);
+        let streams = self.fleet_mut(order).and_then(|fleet| fleet.fences.remove(&ticket));
+        self.place_streams(order, streams.unwrap_or_default());
     }
 
     /// Decides where these streams stand, by what is known now.
-    fn place_streams(&mut self, streams: Vec<StreamAddress>) {
+    fn place_streams(&mut self, order: OrderId, streams: Vec<StreamAddress>) {
         for stream in streams {
-            let Some(request) = self.fleet.locating.remove(&stream) else { continue };
+            let locating = self.fleet_mut(order).and_then(|fleet| fleet.locating.remove(&stream));
+            let Some(request) = locating else { continue };
             let Some(channels) = self.channels_of(&request) else { continue };
             // Closed and opened again since: it is requested anew once it is confirmed.
             if let Some(&awaited) = self.first_awaited(&channels) {
@@ -186,37 +206,60 @@ impl HubState {
                 continue;
             }
             let Resume::Foreign(ids) = &request.resume else { continue };
+            let ids = Arc::clone(ids);
             self.touch(&channels);
-            let located = self.locate_client(ids, &channels);
+            // The slot of its channel has moved meanwhile: the fence was that of another node.
+            if self.order_of(&channels) != Some(order) {
+                self.replay_foreign(request, &ids, &channels);
+                continue;
+            }
+            let located = self.locate_client(&ids, &channels);
             let page = self.page_of_located(&request, &channels, &located);
             self.send_page(request, page);
         }
     }
 
     /// Does what is due. Returns what the source must follow for it.
-    pub(super) fn run_fleet(&mut self, now: Instant) -> Vec<crate::Topic> {
-        if self.fleet.pacer.take_due(now) && self.fleet.is_up() {
-            let mark = ForAll::Mark { mark: HexId(fastrand::u64(..)) };
-            self.publish_for_all(&mark, None);
-        }
-        if !self.fleet.is_up() {
+    pub(super) fn run_fleets(&mut self, now: Instant) -> Vec<crate::Topic> {
+        let orders = self.orders();
+        orders.into_iter().flat_map(|order| self.run_fleet(order, now)).collect()
+    }
+
+    fn run_fleet(&mut self, order: OrderId, now: Instant) -> Vec<crate::Topic> {
+        let Some(fleet) = self.fleet_mut(order) else { return Vec::new() };
+        let is_mark_due = fleet.pacer.take_due(now);
+        if !fleet.is_up() {
             return Vec::new();
         }
-        if let Some(run) = self.fleet.take_list(now) {
-            self.tell_followed(run);
+        let list = fleet.take_list(now);
+        if is_mark_due {
+            let mark = ForAll::Mark { mark: HexId(fastrand::u64(..)) };
+            self.publish_for_all(order, &mark, None);
         }
-        self.ask_due(now);
-        self.warm_up_due(now)
+        if let Some(run) = list {
+            self.tell_followed(order, run);
+        }
+        self.ask_due(order, now);
+        self.warm_up_due(order, now)
     }
 
-    pub(super) fn publish_for_all(&self, message: &ForAll, question: Option<MarkId>) {
+    pub(super) fn publish_for_all(
+        &self,
+        order: OrderId,
+        message: &ForAll,
+        question: Option<MarkId>,
+    ) {
         let body = encode(message).into();
-        self.fleet.requests.put(FleetRequest::PublishForAll { body, question });
+        if let Some(fleet) = self.fleet_of(order) {
+            fleet.requests.put(FleetRequest::PublishForAll { body, question });
+        }
     }
 
-    pub(super) fn publish_for_one(&self, run: RunTag, message: &ForOne) {
+    pub(super) fn publish_for_one(&self, order: OrderId, run: RunTag, message: &ForOne) {
         let (run, body) = (run.to_string(), encode(message).into());
-        self.fleet.requests.put(FleetRequest::PublishForOne { run, body });
+        if let Some(fleet) = self.fleet_of(order) {
+            fleet.requests.put(FleetRequest::PublishForOne { run, body });
+        }
     }
 
     /// Before the first event of any channels whose events the hub numbers.

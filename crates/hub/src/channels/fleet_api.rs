@@ -1,58 +1,82 @@
 //! What the source of a gateway calls that is one of a fleet.
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Hub;
+use crate::fleet::order_id::OrderId;
 use crate::fleet::requests::FleetRequest;
 
-impl Hub {
+/// The hub as the source sees it that hears one order of messages. A cheap handle.
+#[derive(Clone)]
+pub struct HubOrder {
+    hub: Hub,
+    order: OrderId,
+}
+
+impl HubOrder {
     /// The source is subscribed to what gateways publish for all, before everything else on its
     /// connection. Until the first call there is no fleet, and a client of another gateway is sent a gap.
-    pub fn begin_fleet(&self) {
-        self.state.borrow_mut().begin_fleet(Instant::now());
-    }
-
-    /// Takes what the source is to do for the fleet; waits until there is anything. Cancel safe.
-    pub async fn fleet_requests(&self) -> Vec<FleetRequest> {
-        self.fleet_requests.take().await
+    /// `asks`: this is at the start of the gateway, which asks the others what they follow.
+    pub fn begin(&self, asks: bool) {
+        self.hub.state.borrow_mut().begin_fleet(self.order, asks, Instant::now());
     }
 
     /// A message has come that a gateway, perhaps this one, has published for all. Returns false if it is
     /// none that a gateway writes.
     pub fn hear_for_all(&self, body: &[u8]) -> bool {
-        self.state.borrow_mut().hear_for_all(body, Instant::now())
+        self.hub.state.borrow_mut().hear_for_all(self.order, body, Instant::now())
     }
 
     /// A message has come that a gateway has published for this one. Returns false if it is none that a
     /// gateway writes.
     pub fn hear_for_one(&self, body: &[u8]) -> bool {
-        self.state.borrow_mut().hear_for_one(body)
+        self.hub.state.borrow_mut().hear_for_one(self.order, body)
     }
 
     /// The server has sent a question to this many subscribers (the reply of `PUBLISH`).
     pub fn asked(&self, question: u64, subscribers: usize) {
-        self.state.borrow_mut().note_asked(question, subscribers);
-        self.fleet_timers.notify_one();
+        self.hub.state.borrow_mut().note_asked(self.order, question, subscribers);
+        self.hub.fleet_timers.notify_one();
     }
 
     /// A question could not be published: nobody will answer it.
     pub fn not_asked(&self, question: u64) {
-        self.state.borrow_mut().note_not_asked(question);
-        self.fleet_timers.notify_one();
+        self.hub.state.borrow_mut().note_not_asked(self.order, question);
+        self.hub.fleet_timers.notify_one();
     }
 
     /// The source cannot follow the fleet, or not any more: a client of another gateway is sent a gap,
-    /// until [`Hub::begin_fleet`] is called again.
-    pub fn end_fleet(&self) {
-        self.state.borrow_mut().end_fleet();
-        self.flush();
+    /// until [`HubOrder::begin`] is called again.
+    pub fn end(&self) {
+        self.hub.state.borrow_mut().end_fleet(self.order);
+        self.hub.flush();
     }
 
     /// Everything has come that was published before [`FleetRequest::Fence`] was taken.
     pub fn pass_fence(&self, ticket: u64) {
-        self.state.borrow_mut().pass_fence(ticket);
+        self.hub.state.borrow_mut().pass_fence(self.order, ticket);
+    }
+}
+
+impl fmt::Debug for HubOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HubOrder").field(&self.order).finish()
+    }
+}
+
+impl Hub {
+    /// The hub as the source sees it that hears this order.
+    #[must_use]
+    pub fn in_order(&self, order: OrderId) -> HubOrder {
+        HubOrder { hub: self.clone(), order }
+    }
+
+    /// Takes what the source of [`OrderId::PLAIN`] is to do for the fleet; waits until there is anything. Cancel safe.
+    pub async fn fleet_requests(&self) -> Vec<FleetRequest> {
+        self.fleet_requests.take().await
     }
 
     /// This gateway drains. It still follows and answers until it exits; the others are told what it follows,
@@ -78,5 +102,10 @@ impl Hub {
     /// Whether it follows what its fleet follows, as far as it was told: clients may come.
     pub fn is_warm(&self) -> bool {
         self.state.borrow().fleet.warm_up.is_over()
+    }
+
+    /// The same of the sharded channels, at all nodes that it hears.
+    pub fn are_nodes_warm(&self) -> bool {
+        self.state.borrow().nodes.are_warm()
     }
 }

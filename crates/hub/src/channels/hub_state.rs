@@ -22,6 +22,8 @@ use crate::Observer;
 use crate::Topic;
 use crate::fleet::member::Fleet;
 use crate::fleet::name::{EventName, SubscriptionTag, payload_check};
+use crate::fleet::order_id::OrderId;
+use crate::fleet::orders::NodeOrders;
 use crate::gap::GapReason;
 use crate::history::History;
 use crate::history::budget::HistoryBudget;
@@ -41,7 +43,11 @@ pub(super) struct HubState {
     // Of the newest message: its channel, where it may match patterns, and a hash of its payload.
     pattern_subject: Subject,
     check: u16,
+    // Of the pub/sub connection, and of each node at which sharded channels are.
     pub(super) fleet: Fleet,
+    pub(super) nodes: NodeOrders,
+    // In which the newest message came.
+    message_order: OrderId,
     // The runs of earlier processes whose histories these are, each with the newest of its numbers here.
     pub(super) earlier_runs: Vec<(RunTag, u64)>,
     // Numbers up to here are those of an earlier process, which may still run.
@@ -83,6 +89,8 @@ impl HubState {
             pattern_subject: Subject::of(0),
             check: 0,
             fleet: Fleet::default(),
+            nodes: NodeOrders::default(),
+            message_order: OrderId::PLAIN,
             earlier_runs: Vec::new(),
             begins_after: 0,
             answers_from: 0,
@@ -134,6 +142,7 @@ impl HubState {
         debug_assert!(!channel.is_confirmed() || channel.confirmed <= self.numbers.newest());
         let confirmed = channel.is_confirmed().then(|| ChannelStart {
             number: channel.confirmed,
+            order: channel.order,
             newest: channel.newest_message(channel.confirmed).unwrap_or_default(),
             entry: channel.newest_entry,
         });
@@ -182,8 +191,8 @@ impl HubState {
         left
     }
 
-    /// Begins a message that was published to `channel`.
-    pub(super) fn begin_message(&mut self, channel: &[u8], payload: Option<&[u8]>) {
+    /// Begins a message of this order that was published to `channel`.
+    pub(super) fn begin_message(&mut self, order: OrderId, channel: &[u8], payload: Option<&[u8]>) {
         if !self.names.patterns.is_empty() {
             self.pattern_subject = Subject::named(channel);
             if !self.followed.is_empty() {
@@ -192,7 +201,9 @@ impl HubState {
             }
         }
         self.numbers.begin_message();
-        self.check = payload.filter(|_| self.fleet.has_marks()).map_or(0, payload_check);
+        self.message_order = order;
+        let has_marks = self.fleet_of(order).is_some_and(Fleet::has_marks);
+        self.check = payload.filter(|_| has_marks).map_or(0, payload_check);
     }
 
     /// A copy of the message has come on this subscription. `decode` makes an event of it for each format
@@ -208,7 +219,8 @@ impl HubState {
         if is_followed {
             self.open_kept(name, received);
         }
-        let mark = self.fleet.newest_mark();
+        let order = self.message_order;
+        let mark = self.fleet_of(order).and_then(Fleet::newest_mark);
         let (number, check, run) = (self.numbers.message(), self.check, self.run);
         let Self { channels, senders, budget, .. } = self;
         let mut delivery = MessageDelivery { number, check, mark, received, run, senders, budget };
@@ -223,9 +235,15 @@ impl HubState {
         }
         for &index in self.names.of_subscription(is_pattern, name) {
             let subject = if is_pattern { self.pattern_subject } else { Subject::of(index) };
-            delivery.event(&mut channels[index as usize], subject, &mut decode);
+            let channel = &mut channels[index as usize];
+            // What a node has sent before its slot moved would have a wrong name in the order of the other one.
+            if channel.order == order {
+                delivery.event(channel, subject, &mut decode);
+            }
         }
-        self.fleet.message(received);
+        if let Some(fleet) = self.fleet_mut(order) {
+            fleet.message(received);
+        }
         self.evict_histories();
     }
 
@@ -237,7 +255,8 @@ impl HubState {
         if is_followed {
             self.open_kept(name, received);
         }
-        let mark = self.fleet.newest_mark();
+        let order = self.message_order;
+        let mark = self.fleet_of(order).and_then(Fleet::newest_mark);
         let (number, check, run) = (self.numbers.message(), self.check, self.run);
         let Self { channels, senders, budget, .. } = self;
         let mut delivery = MessageDelivery { number, check, mark, received, run, senders, budget };
@@ -250,9 +269,14 @@ impl HubState {
             }
         }
         for &index in self.names.of_subscription(is_pattern, name) {
-            delivery.too_large(&mut channels[index as usize]);
+            let channel = &mut channels[index as usize];
+            if channel.order == order {
+                delivery.too_large(channel);
+            }
         }
-        self.fleet.message(received);
+        if let Some(fleet) = self.fleet_mut(order) {
+            fleet.message(received);
+        }
         self.evict_histories();
     }
 
@@ -312,6 +336,10 @@ impl HubState {
         let counted = sibling.filter(|_| origin.is_counted).map(|sibling| sibling.counted);
         let counted = counted.unwrap_or_default();
         let newest_entry = sibling.map_or(EntryId::ZERO, |sibling| sibling.newest_entry);
+        let order = match topic.is_sharded() {
+            true => sibling.map_or(OrderId::NONE, |sibling| sibling.order),
+            false => OrderId::PLAIN,
+        };
         let tag = SubscriptionTag::of(&topic.subscription);
         let entry = self.channels.vacant_entry();
         let index = ChannelIndex::try_from(entry.key()).expect("max_channels is below 2^32");
@@ -322,6 +350,7 @@ impl HubState {
             confirmed: origin.confirmed,
             whole_since: origin.whole_since,
             tag,
+            order,
             counted,
             answers: Vec::new(),
             hole: None,

@@ -101,7 +101,9 @@ impl HubState {
         let mut restored = 0;
         for (rank, past) in snapshot.channels.iter().enumerate() {
             let Some(index) = self.open_to_inherit(&past.topic, rank, now) else { continue };
-            let hole = Hole::behind(past, snapshot, newest_mark);
+            // Its marks are those of the pub/sub connection.
+            let mark = newest_mark.filter(|_| !past.topic.is_sharded());
+            let hole = Hole::behind(past, snapshot, mark);
             let channel = &mut self.channels[index as usize];
             let Some(settings) = channel.history.as_ref().map(History::settings) else { continue };
             channel.put_history(past.history(settings, index, u64::MAX), &mut self.budget, now);
@@ -195,7 +197,10 @@ impl HubState {
         // What was heard before the mark has numbers that do not compare with those of the earlier run.
         for (_, channel) in &mut self.channels {
             channel.answers.clear();
-            if !channel.is_log() && FleetRule::NothingBeforeSeam.holds() {
+            if !channel.is_log()
+                && !channel.topic.is_sharded()
+                && FleetRule::NothingBeforeSeam.holds()
+            {
                 channel.begin_again_after(number, &mut self.budget);
             }
         }

@@ -119,7 +119,13 @@ impl HubState {
     ) -> ChannelPlace {
         let channel = &self.channels[index as usize];
         let Some(history) = &channel.history else { return ChannelPlace::Unknown };
-        let exact = self.number_of(id, channels);
+        // Sharded channels of a stream may be lost one by one, and each may be in another order than the others: a place on
+        // one of them says nothing of the others.
+        let is_foreign =
+            |place: &FleetPosition| channel.topic.is_sharded() && place.tag != channel.tag;
+        let id = &EventId { place: id.place.filter(|place| !is_foreign(place)), ..*id };
+        let fleet = self.fleet_of(channel.order);
+        let exact = self.number_of(id, channel, channels);
         let is_complete = |number: &u64| {
             let hole = channel.hole.as_ref();
             history.complete_after() <= *number && hole.is_none_or(|hole| !hole.is_after(*number))
@@ -145,7 +151,7 @@ impl HubState {
                 StandsAt::AtLeast(_) => {}
             }
         }
-        let mark = id.place.and_then(|place| self.fleet.mark_number(place.name.mark));
+        let mark = id.place.and_then(|place| fleet?.mark_number(place.name.mark));
         let mark = mark.filter(|mark| {
             channel.is_confirmed() && channel.confirmed <= *mark && history.is_quiet_since(*mark)
         });
@@ -168,12 +174,14 @@ impl HubState {
         if seen.mark == dropped.mark {
             return tag == channel.tag && seen.k < dropped.k;
         }
-        let numbers = [seen.mark, dropped.mark].map(|mark| self.fleet.mark_number(mark));
+        let fleet = self.fleet_of(channel.order);
+        let numbers = [seen.mark, dropped.mark].map(|mark| fleet?.mark_number(mark));
         matches!(numbers, [Some(seen), Some(dropped)] if seen < dropped)
     }
 
-    /// The number at which a client with this id stands, if this gateway has heard what it saw last.
-    fn number_of(&self, id: &EventId, channels: &[ChannelIndex]) -> Option<u64> {
+    /// The number at which a client with this id stands on `channel`, one of `channels`, if this gateway has heard what it
+    /// saw last.
+    fn number_of(&self, id: &EventId, channel: &Channel, channels: &[ChannelIndex]) -> Option<u64> {
         if id.run == self.run {
             return Some(id.number).filter(|number| *number <= self.numbers.newest());
         }
@@ -182,9 +190,12 @@ impl HubState {
         }
         let place = id.place?;
         self.own_tag(id, channels)?;
-        let mark = self.fleet.mark_number(place.name.mark);
+        let mark =
+            self.fleet_of(channel.order).and_then(|fleet| fleet.mark_number(place.name.mark));
         if place.name.k == 0 {
-            return mark;
+            // Before the confirmation a sharded channel may have been in another order.
+            let is_there = |mark: &u64| !channel.topic.is_sharded() || *mark >= channel.confirmed;
+            return mark.filter(is_there);
         }
         let named = channels.iter().map(|index| &self.channels[*index as usize]);
         let mut named = named.filter(|channel| channel.tag == place.tag);

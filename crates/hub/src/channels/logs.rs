@@ -34,7 +34,9 @@ impl HubState {
             channel.newest_entry = id;
             channel.change_history(&mut self.budget, |history| history.begin_log(number, id));
             waiting.append(&mut channel.waiting);
-            let message = || Message::Confirmed { channel: index, number, settled, entry: id };
+            let order = channel.order;
+            let message =
+                || Message::Confirmed { channel: index, order, number, settled, entry: id };
             self.senders.send(channel.shards, message);
         }
         let replay = |stream| {

@@ -25,6 +25,7 @@ mod log_replay;
 mod logs;
 mod name_index;
 mod numbers;
+mod orders;
 mod pending_log_read;
 mod replay;
 mod retention;
@@ -45,8 +46,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use self::busiest::BusyChannel;
+pub use self::fleet_api::HubOrder;
 use self::hub_state::HubState;
 pub use self::inherit::Continued;
+use super::fleet::order_id::OrderId;
 use super::fleet::requests::FleetRequests;
 use super::gap::GapReason;
 use super::inbox::shard_sender::{ShardSender, ShardSenders};
@@ -117,7 +120,7 @@ impl Hub {
     pub async fn run(&self) {
         loop {
             let linger_end = self.state.borrow().next_linger_end();
-            let fleet_due = self.state.borrow().fleet.next_due();
+            let fleet_due = self.state.borrow().next_fleet_due();
             tokio::select! {
                 () = self.shard_requests.wait() => self.serve_shards(),
                 () = sleep_until(linger_end) => self.close_lingering(Instant::now()),
@@ -213,7 +216,7 @@ impl Hub {
     pub fn lose(&self) {
         let mut state = self.state.borrow_mut();
         state.lose();
-        state.lose_fleet();
+        state.lose_fleet(OrderId::PLAIN);
         drop(state);
         self.flush();
     }
@@ -229,7 +232,7 @@ impl Hub {
     /// message that matches several subscriptions have this number, so that a stream with several of them
     /// gets the message once. `payload` is `None` for one that is too large.
     pub fn begin_message(&self, channel: &[u8], payload: Option<&[u8]>) {
-        self.state.borrow_mut().begin_message(channel, payload);
+        self.state.borrow_mut().begin_message(OrderId::PLAIN, channel, payload);
     }
 
     /// No further copy of the newest message follows: the source has received something else since, or
@@ -343,7 +346,7 @@ impl Hub {
                 ShardRequest::CancelReplay(stream) => {
                     let mut state = self.state.borrow_mut();
                     state.cancel_replay(stream);
-                    state.fleet.cancel(stream);
+                    state.cancel_locating(stream);
                     drop(state);
                     self.source_requests.cancel_read(&stream);
                 }
@@ -358,7 +361,7 @@ impl Hub {
     }
 
     fn run_fleet(&self, now: Instant) {
-        let topics = self.state.borrow_mut().run_fleet(now);
+        let topics = self.state.borrow_mut().run_fleets(now);
         for topic in topics {
             self.source_requests.put(topic, SourceRequest::Follow);
         }

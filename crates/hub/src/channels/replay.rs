@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::channel::Confirmation;
 use super::hub_state::HubState;
+use crate::fleet::member::Fleet;
 use crate::fleet::rules::FleetRule;
 use crate::gap::GapReason;
 use crate::history::merge::HistorySlice;
@@ -173,7 +174,8 @@ impl HubState {
 
     /// Whether a gap for what is no longer kept comes before all of a page.
     fn is_gap_first(&self) -> bool {
-        self.fleet.has_marks() && FleetRule::GapFirst.holds()
+        let is_any = self.fleet.has_marks() || self.nodes.all().any(Fleet::has_marks);
+        is_any && FleetRule::GapFirst.holds()
     }
 
     fn newest_entries(&self, channels: &[ChannelIndex]) -> Box<[Option<EntryId>]> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use ssegate_format::Format;
 
 use super::name::MarkId;
+use super::order_id::OrderId;
 use crate::position::event_id::RunTag;
 use crate::{ChannelName, Ids, Subscription, Topic};
 
@@ -133,16 +134,36 @@ pub(crate) fn topic_text(Topic { subscription, format, .. }: &Topic) -> TopicTex
     (kind, name, format.as_str().to_owned())
 }
 
-/// Reads such a topic; `None` for one that this gateway does not know, or that no client may have.
-pub(crate) fn topic((kind, name, format): TopicText) -> Option<Topic> {
+/// Reads such a topic; `None` for one that this gateway does not know, that no client may have, or that is not in the order
+/// in which it was told.
+pub(crate) fn topic((kind, name, format): TopicText, order: OrderId) -> Option<Topic> {
     let format = Format::ALL.iter().copied().find(|known| known.as_str() == format)?;
     let subscription = subscription(&(kind, name))?;
     let name = &subscription.name;
+    if let Some(name) = name.as_sharded() {
+        let is_taken = order != OrderId::PLAIN
+            && !subscription.is_pattern
+            && !ChannelName::is_hidden(name)
+            && ChannelName::new(name).is_ok();
+        return is_taken.then_some(Topic { subscription, format, ids: Ids::Ours });
+    }
+    if order != OrderId::PLAIN {
+        return None;
+    }
     let is_reserved = match subscription.is_pattern {
         true => ChannelName::RESERVED.iter().any(|reserved| name.may_match(reserved)),
         false => ChannelName::is_hidden(name.as_str()),
     };
     (!is_reserved).then_some(Topic { subscription, format, ids: Ids::Ours })
+}
+
+/// Reads a topic of this gateway's own, whichever order it was in.
+pub(crate) fn own_topic(text: TopicText) -> Option<Topic> {
+    let order = match text.1.starts_with(ChannelName::SHARDED) {
+        true => OrderId::NONE,
+        false => OrderId::PLAIN,
+    };
+    topic(text, order)
 }
 
 /// The bytes of a message.
@@ -152,7 +173,7 @@ pub(crate) fn encode(message: &impl Serialize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{AnswerText, ChannelText, ForAll, ForOne, HexId, KindText, encode};
+    use super::{AnswerText, ChannelText, ForAll, ForOne, HexId, KindText, OrderId, encode};
     use crate::position::event_id::RunTag;
 
     fn text(message: &impl serde::Serialize) -> String {
@@ -204,8 +225,21 @@ mod tests {
             (KindText::Pattern, "__key*", false),
             (KindText::Channel, "__keyevent@0__:set", false),
         ] {
-            let topic = super::topic((kind, name.to_owned(), "raw".to_owned()));
+            let text = (kind, name.to_owned(), "raw".to_owned());
+            let topic = super::topic(text.clone(), OrderId::PLAIN);
             assert_eq!(topic.is_some(), is_taken, "{name}");
+            assert_eq!(super::topic(text, OrderId::NONE), None, "{name} is not sharded");
+        }
+        for (kind, name, is_taken) in [
+            (KindText::Channel, "ssegate:sharded:news", true),
+            (KindText::Channel, "ssegate:sharded:", false),
+            (KindText::Channel, "ssegate:sharded:ssegate:mark", false),
+            (KindText::Channel, "ssegate:sharded:__keyevent@0__:set", false),
+            (KindText::Pattern, "ssegate:sharded:*", false),
+        ] {
+            let text = (kind, name.to_owned(), "raw".to_owned());
+            assert_eq!(super::topic(text.clone(), OrderId::PLAIN), None, "{name}");
+            assert_eq!(super::topic(text, OrderId::NONE).is_some(), is_taken, "{name}");
         }
     }
 

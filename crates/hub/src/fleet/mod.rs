@@ -11,6 +11,8 @@ pub(crate) mod marks;
 pub(crate) mod member;
 pub(crate) mod message;
 pub(crate) mod name;
+pub(crate) mod order_id;
+pub(crate) mod orders;
 pub(crate) mod pacer;
 pub(crate) mod questions;
 pub(crate) mod requests;

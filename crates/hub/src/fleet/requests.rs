@@ -1,6 +1,7 @@
 //! What the hub requests of its source for the fleet.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -12,7 +13,7 @@ pub enum FleetRequest {
     PublishForAll {
         /// JSON.
         body: Bytes,
-        /// Of a question: names it in [`Hub::asked`](crate::Hub::asked).
+        /// Of a question: names it in [`HubOrder::asked`](crate::HubOrder::asked).
         question: Option<u64>,
     },
     /// Publish this for one gateway.
@@ -22,7 +23,7 @@ pub enum FleetRequest {
         /// JSON.
         body: Bytes,
     },
-    /// Call [`Hub::pass_fence`](crate::Hub::pass_fence) with this ticket once everything has come that was
+    /// Call [`HubOrder::pass_fence`](crate::HubOrder::pass_fence) with this ticket once everything has come that was
     /// published before now.
     Fence(u64),
 }
@@ -31,10 +32,20 @@ pub enum FleetRequest {
 #[derive(Debug, Default)]
 pub(crate) struct FleetRequests {
     waiting: RefCell<Vec<FleetRequest>>,
-    changed: Notify,
+    changed: Rc<Notify>,
 }
 
 impl FleetRequests {
+    /// Notifies `changed` of requests.
+    pub(crate) fn waking(changed: Rc<Notify>) -> Self {
+        Self { waiting: RefCell::default(), changed }
+    }
+
+    /// Takes the requests.
+    pub(crate) fn take_now(&self) -> Vec<FleetRequest> {
+        std::mem::take(&mut *self.waiting.borrow_mut())
+    }
+
     pub(crate) fn put(&self, request: FleetRequest) {
         self.waiting.borrow_mut().push(request);
         self.changed.notify_one();
@@ -43,7 +54,7 @@ impl FleetRequests {
     /// Waits until there are requests, and takes them. Cancel safe.
     pub(crate) async fn take(&self) -> Vec<FleetRequest> {
         loop {
-            let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
+            let waiting = self.take_now();
             if !waiting.is_empty() {
                 return waiting;
             }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::message::{self, MAX_FOLLOWED, TopicText};
 use super::name::MarkId;
+use super::order_id::OrderId;
 use crate::{Subscription, Topic};
 
 /// How long the others have time to say what they follow.
@@ -67,12 +68,13 @@ impl WarmUp {
     }
 
     /// Another gateway has said what it follows.
-    pub(crate) fn note_followed(&mut self, follows: Vec<TopicText>) {
+    pub(crate) fn note_followed(&mut self, follows: Vec<TopicText>, order: OrderId) {
         if let Self::Listing { topics, .. } = self
             && follows.len() <= MAX_FOLLOWED
         {
             let room = MAX_TOPICS.saturating_sub(topics.len());
-            topics.extend(follows.into_iter().take(room).filter_map(message::topic));
+            let read = |text| message::topic(text, order);
+            topics.extend(follows.into_iter().take(room).filter_map(read));
         }
     }
 

@@ -74,8 +74,9 @@ impl Backlog {
                 Message::Gap { reason, channels, .. } if Self::is_in_history(reason) => {
                     self.channels.extend(channels.iter().copied());
                 }
-                // Only the newest of marks that follow each other counts.
-                Message::Mark(_) if matches!(self.held.back(), Some((_, Message::Mark(_)))) => {
+                // Only the newest of marks of an order that follow each other counts.
+                Message::Mark(order, _) if matches!(self.held.back(), Some((_, Message::Mark(of, _))) if *of == order) =>
+                {
                     self.held.pop_back();
                     self.held.push_back((number, message));
                 }

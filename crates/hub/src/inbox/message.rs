@@ -9,6 +9,7 @@ use crate::EntryId;
 use crate::Topic;
 use crate::fleet::marks::HeardMark;
 use crate::fleet::name::EventName;
+use crate::fleet::order_id::OrderId;
 use crate::gap::GapReason;
 use crate::history::page::ReplayPage;
 use crate::subject::{ChannelIndex, Subject};
@@ -42,7 +43,7 @@ pub(crate) enum Message {
     Refused { topic: Topic, ticket: u64 },
     /// The source sends the events of this channel; of a log, those after `entry`. Everything up to `settled` has
     /// come: that is less than `number` while another copy of a message may follow.
-    Confirmed { channel: ChannelIndex, number: u64, settled: u64, entry: EntryId },
+    Confirmed { channel: ChannelIndex, order: OrderId, number: u64, settled: u64, entry: EntryId },
     /// The source has lost its connection: no channel is confirmed any more, except logs, which are read on
     /// where they were left.
     SourceLost,
@@ -63,8 +64,10 @@ pub(crate) enum Message {
     },
     /// Nothing more comes on the channel, after `number`.
     Ended { channel: ChannelIndex, number: u64 },
-    /// A mark of the fleet came behind the event `number`.
-    Mark(HeardMark),
+    /// A mark of the fleet came in this order, behind the event `number`.
+    Mark(OrderId, HeardMark),
+    /// Nothing more comes in this order: its channels were lost.
+    OrderEnded(OrderId),
 }
 
 /// Since when the source sends the events of a channel.
@@ -72,6 +75,8 @@ pub(crate) enum Message {
 pub(crate) struct ChannelStart {
     /// The number of the confirmation.
     pub(crate) number: u64,
+    /// In which order its messages come.
+    pub(crate) order: OrderId,
     /// The number and the name of the newest message since then; 0 if there is none.
     pub(crate) newest: (u64, EventName),
     /// Of a log, its newest entry.
@@ -108,8 +113,11 @@ impl Message {
             | Self::Gap { number, .. }
             | Self::Ended { number, .. } => Some(*number),
             Self::Replay(replay) => Some(replay.number),
-            Self::Mark(mark) => Some(mark.number),
-            Self::Refused { .. } | Self::SourceLost | Self::ChannelsLost(_) => None,
+            Self::Mark(_, mark) => Some(mark.number),
+            Self::Refused { .. }
+            | Self::SourceLost
+            | Self::ChannelsLost(_)
+            | Self::OrderEnded(_) => None,
         }
     }
 

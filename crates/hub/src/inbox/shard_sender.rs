@@ -133,6 +133,7 @@ mod tests {
     use super::{Inbox, Message, SentUpTo, ShardSender, ShardSenders};
     use crate::EntryId;
     use crate::fleet::name::EventName;
+    use crate::fleet::order_id::OrderId;
     use crate::gap::GapReason;
 
     #[tokio::test]
@@ -141,7 +142,8 @@ mod tests {
         senders.send_to_all(&Message::SourceLost);
         senders.flush(SentUpTo::default());
         let (number, settled, entry) = (0, 0, EntryId::ZERO);
-        senders.send_to_all(&Message::Confirmed { channel: 0, number, settled, entry });
+        let order = OrderId::PLAIN;
+        senders.send_to_all(&Message::Confirmed { channel: 0, order, number, settled, entry });
         senders.flush(SentUpTo::default());
         let backlog = senders.0[0].backlog.as_ref().expect("the inbox is full");
         assert_eq!(backlog.held.len(), 1);

@@ -9,6 +9,7 @@ use super::local_channel::{LocalChannel, OpenStream};
 use crate::EntryId;
 use crate::Topic;
 use crate::fleet::name::EventName;
+use crate::fleet::order_id::OrderId;
 use crate::history::page::{ReplayContent, ReplayRecord};
 use crate::inbox::message::{ChannelStart, Message, ReplayMessage};
 use crate::mailbox::Mailbox;
@@ -41,13 +42,15 @@ impl Shard {
                     self.joined(&topic, ticket, channel, confirmed.as_deref(), now);
                 }
                 Message::Refused { topic, ticket } => self.refused(&topic, ticket, now),
-                Message::Confirmed { channel, number, entry, .. } => {
+                Message::Confirmed { channel, order, number, entry, .. } => {
                     if let Some(channel) = self.channel(channel) {
                         let newest = (0, EventName::default());
-                        self.confirm(&channel, &ChannelStart { number, newest, entry }, now);
+                        let start = ChannelStart { number, order, newest, entry };
+                        self.confirm(&channel, &start, now);
                     }
                 }
-                Message::Mark(mark) => self.mark(mark, now),
+                Message::Mark(order, mark) => self.mark(order, mark, now),
+                Message::OrderEnded(order) => self.end_order(order),
                 Message::SourceLost => self.note_source_lost(),
                 Message::ChannelsLost(channels) => {
                     channels
@@ -147,14 +150,15 @@ impl Shard {
     fn confirm(
         &self,
         channel: &LocalChannel,
-        &ChannelStart { number, newest, entry }: &ChannelStart,
+        &ChannelStart { number, order, newest, entry }: &ChannelStart,
         now: Instant,
     ) {
         channel.is_confirmed.set(true);
         channel.confirmed.set(number);
+        channel.order.set(order);
         channel.newest.set(newest);
         // Before the first mark none is noted: with it come all.
-        let is_unnamed = self.0.mark.get().is_some_and(|mark| mark.number < number);
+        let is_unnamed = self.newest_mark(order).is_some_and(|mark| mark.number < number);
         if let Some(index) = channel.index.get().filter(|_| is_unnamed && !channel.is_log()) {
             self.0.unnamed.borrow_mut().push(index);
         }
@@ -175,13 +179,13 @@ impl Shard {
         let number = self.position();
         let place = |position| self.place(stream, position);
         let is_named = stream.mailbox.ready(number, place, now);
-        if let (false, Some(key), Some(_)) = (is_named, stream.key(), self.0.mark.get()) {
+        if let (false, Some(key), true) = (is_named, stream.key(), self.has_mark_for(stream)) {
             self.note_untold(stream, key);
         }
     }
 
     fn note_source_lost(&self) {
-        self.0.mark.set(None);
+        self.end_order(OrderId::PLAIN);
         let channels = self.0.channels.borrow();
         // Others are read on where they were left, or have connections of their own.
         let lost =

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use crate::EntryId;
 use crate::Topic;
 use crate::fleet::name::{EventName, FleetPosition, SubscriptionTag};
+use crate::fleet::order_id::OrderId;
 use crate::mailbox::Mailbox;
 use crate::position::cursor::LogEntry;
 use crate::subject::ChannelIndex;
@@ -25,6 +26,8 @@ pub(super) struct LocalChannel {
     pub(super) is_ended: Cell<bool>,
     // The number of its last confirmation, and its newest message since then.
     pub(super) confirmed: Cell<u64>,
+    // In which its messages come.
+    pub(super) order: Cell<OrderId>,
     pub(super) newest: Cell<(u64, EventName)>,
     pub(super) tag: SubscriptionTag,
     // Of a log, the newest entry that was delivered here.
@@ -73,6 +76,7 @@ impl LocalChannel {
         Self {
             tag: SubscriptionTag::of(&topic.subscription),
             confirmed: Cell::new(0),
+            order: Cell::new(OrderId::NONE),
             newest: Cell::default(),
             topic,
             ticket,

@@ -15,7 +15,7 @@ pub(super) mod slowest;
 pub(super) mod streams;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use self::link::ShardLink;
 use self::local_channel::{LocalChannel, OpenStream};
 use super::drain_pace::drain_evenly;
 use super::fleet::marks::HeardMark;
+use super::fleet::order_id::OrderId;
 use super::gap::GapReason;
 use super::inbox::message::Message;
 use super::mailbox::Mailbox;
@@ -53,8 +54,8 @@ struct ShardState {
     next_ticket: Cell<u64>,
     // The number up to which everything was delivered here, with all its copies.
     number: Cell<u64>,
-    // The newest mark of the fleet that was delivered here, and the channels confirmed since.
-    mark: Cell<Option<HeardMark>>,
+    // The newest mark of the fleet in each order that was delivered here, and the channels confirmed since.
+    newest_marks: RefCell<BTreeMap<OrderId, HeardMark>>,
     unnamed: RefCell<Vec<ChannelIndex>>,
     // Marks since streams were last told theirs again.
     marks: Cell<usize>,
@@ -81,7 +82,7 @@ impl Shard {
             streams: TimedStreams::new(Instant::now()),
             next_ticket: Cell::new(0),
             number: Cell::new(0),
-            mark: Cell::new(None),
+            newest_marks: RefCell::default(),
             unnamed: RefCell::default(),
             marks: Cell::new(0),
             untold: RefCell::default(),

@@ -12,6 +12,7 @@ use super::local_channel::{LocalChannel, OpenStream};
 use crate::Ids;
 use crate::fleet::marks::{HeardMark, MAX_MARKS};
 use crate::fleet::name::FleetPosition;
+use crate::fleet::order_id::OrderId;
 use crate::fleet::rules::FleetRule;
 use crate::subject::ChannelIndex;
 use crate::timed_streams::StreamKey;
@@ -28,8 +29,13 @@ impl Shard {
     /// confirmations. Without one it is that of the newest mark, if that came after all of them. `number` may be
     /// that of a message of which another copy may follow, if the stream was sent it.
     pub(super) fn place(&self, stream: &OpenStream, number: u64) -> Option<FleetPosition> {
-        let mark = self.0.mark.get()?;
         let channels = stream.channels.borrow();
+        let first = channels.first()?;
+        // Sharded channels may be lost one by one, and be in several orders: a place names one of them.
+        if first.topic.is_sharded() && channels.len() > 1 {
+            return None;
+        }
+        let mark = self.newest_mark(first.order.get())?;
         let is_known = |channel: &Rc<LocalChannel>| {
             channel.is_confirmed.get() && channel.topic.ids == Ids::Ours
         };
@@ -50,7 +56,7 @@ impl Shard {
             return None;
         }
         if newest_number <= confirmed || name.known().is_none() && newest_number <= mark.number {
-            return Some(FleetPosition::of_mark(mark.id, channels.first()?.tag));
+            return Some(FleetPosition::of_mark(mark.id, first.tag));
         }
         // Another copy of it may follow: the stream does not stand behind it yet.
         if newest_number > number {
@@ -61,11 +67,18 @@ impl Shard {
 
     /// A mark has come. Streams of channels that were confirmed since the mark before had no place until
     /// now: those whose clients take a block without an event are told theirs.
-    pub(super) fn mark(&self, mark: HeardMark, now: Instant) {
-        let is_first = self.0.mark.replace(Some(mark)).is_none();
-        let mut unnamed: Vec<ChannelIndex> = self.0.unnamed.take();
+    pub(super) fn mark(&self, order: OrderId, mark: HeardMark, now: Instant) {
+        let is_first = self.0.newest_marks.borrow_mut().insert(order, mark).is_none();
+        // Those of another order wait for a mark there.
+        let of = |index: &ChannelIndex| self.channel(*index).map(|channel| channel.order.get());
+        let mut waiting: Vec<ChannelIndex> = self.0.unnamed.take();
+        let mut unnamed: Vec<ChannelIndex> =
+            waiting.extract_if(.., |index| of(index) == Some(order)).collect();
+        waiting.retain(|index| of(index).is_some());
+        self.0.unnamed.replace(waiting);
         if is_first {
             unnamed = self.0.by_index.borrow().keys().copied().collect();
+            unnamed.retain(|index| of(index) == Some(order));
         }
         let number = self.position();
         if self.0.marks.replace(self.0.marks.get() + 1) >= MARKS_UNTIL_RENEWED {
@@ -75,6 +88,10 @@ impl Shard {
             if let Some(stream) = self.0.streams.get(key)
                 && stream.mailbox.takes_position()
             {
+                if !Self::has_any_in(&stream, order) {
+                    self.0.untold.borrow_mut().push(key);
+                    continue;
+                }
                 let place = self.place(&stream, number);
                 stream.mailbox.tell_position(number, place, now);
             }
@@ -94,6 +111,28 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// The newest mark in an order.
+    pub(super) fn newest_mark(&self, order: OrderId) -> Option<HeardMark> {
+        self.0.newest_marks.borrow().get(&order).copied()
+    }
+
+    /// Nothing more comes in this order, or not before all its channels are confirmed again.
+    pub(super) fn end_order(&self, order: OrderId) {
+        self.0.newest_marks.borrow_mut().remove(&order);
+    }
+
+    /// Whether there was a mark in the order of this stream's channels.
+    pub(super) fn has_mark_for(&self, stream: &OpenStream) -> bool {
+        let channels = stream.channels.borrow();
+        let Some(first) = channels.first() else { return false };
+        let is_named = !first.topic.is_sharded() || channels.len() == 1;
+        is_named && self.newest_mark(first.order.get()).is_some()
+    }
+
+    fn has_any_in(stream: &OpenStream, order: OrderId) -> bool {
+        stream.channels.borrow().iter().any(|channel| channel.order.get() == order)
     }
 
     /// The marks by which quiet streams are named will be forgotten some time: their clients are told newer ones.
@@ -125,7 +164,7 @@ impl Shard {
 
     /// A stream is about to end: its client is told where it stands, if it takes a block without an event.
     pub(super) fn tell_last_position(&self, stream: &OpenStream, now: Instant) {
-        if self.0.mark.get().is_some() && stream.mailbox.takes_position() {
+        if self.has_mark_for(stream) && stream.mailbox.takes_position() {
             let number = self.position();
             if let Some(place) = self.place(stream, number) {
                 stream.mailbox.tell_position(number, Some(place), now);

@@ -210,7 +210,8 @@ impl Lines<'_> {
         let text: PastText = self.json()?;
         let is_followed = text.is_followed;
         let PastText { topic, confirmed, whole_since, complete_after, dropped, records, .. } = text;
-        let topic = message::topic(topic).ok_or_else(|| self.error("a channel without a name"))?;
+        let topic =
+            message::own_topic(topic).ok_or_else(|| self.error("a channel without a name"))?;
         let tag = SubscriptionTag::of(&topic.subscription);
         let dropped = name(tag, dropped.as_ref()).map_err(|cause| self.error(cause))?;
         let first = confirmed.max(whole_since).max(complete_after);

@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 use super::{TestHub, id_of, read, run, settle, topic};
 use crate::{
-    ChannelName, FollowedPattern, HistorySettings, HubSettings, Ids, NameShape, Replay, Retention,
-    RetentionRule, RetentionRules, SourceKind, SourceRequest, StreamSettings, Subscriber, Topic,
+    ChannelName, FollowedPattern, HistorySettings, HubSettings, Ids, NameShape, OrderId, Replay,
+    Retention, RetentionRule, RetentionRules, SourceKind, SourceRequest, StreamSettings,
+    Subscriber, Topic,
 };
 
 const LINGER: Duration = Duration::from_secs(10);
@@ -437,9 +438,12 @@ fn a_channel_that_was_closed_since_the_newest_mark_has_no_names() {
     run(async {
         let settings = HubSettings { max_channels: 2, ..following(&[("a*", Format::Raw)], 9) };
         let test = TestHub::new(1, settings);
-        let mark =
-            |mark: u8| test.hub.hear_for_all(format!(r#"{{"mark":"{mark:016x}"}}"#).as_bytes());
-        test.hub.begin_fleet();
+        let mark = |mark: u8| {
+            test.hub
+                .in_order(OrderId::PLAIN)
+                .hear_for_all(format!(r#"{{"mark":"{mark:016x}"}}"#).as_bytes())
+        };
+        test.hub.in_order(OrderId::PLAIN).begin(true);
         test.hub.restored();
         let publish = async |channel, data| {
             test.publish_copies(channel, &["a*"], data).await;
@@ -482,10 +486,10 @@ fn a_channel_that_was_closed_since_the_newest_mark_has_no_names() {
 fn a_client_that_was_sent_the_newest_message_is_ready_with_its_name() {
     run(async {
         let test = TestHub::new(1, following(&[("a*", Format::Raw)], 9));
-        test.hub.begin_fleet();
+        test.hub.in_order(OrderId::PLAIN).begin(true);
         test.follow().await;
         test.hub.restored();
-        assert!(test.hub.hear_for_all(br#"{"mark":"0000000000000001"}"#));
+        assert!(test.hub.in_order(OrderId::PLAIN).hear_for_all(br#"{"mark":"0000000000000001"}"#));
         for data in ["1", "2"] {
             test.hub.begin_message(b"a1", Some(data.as_bytes()));
             test.hub.publish(true, "a*", Instant::now(), |_| {

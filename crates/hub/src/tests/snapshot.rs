@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::follow::{self, following, read_all, told};
 use super::{TestHub, run, settle};
-use crate::{Continued, FollowedPattern, HubSettings, InvalidSnapshot, Snapshot};
+use crate::{Continued, FollowedPattern, HubSettings, InvalidSnapshot, OrderId, Snapshot};
 
 fn bytes_of(snapshot: &Snapshot) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -16,14 +16,18 @@ fn bytes_of(snapshot: &Snapshot) -> Vec<u8> {
 }
 
 fn mark(test: &TestHub, mark: u8) {
-    assert!(test.hub.hear_for_all(format!(r#"{{"mark":"{mark:016x}"}}"#).as_bytes()));
+    assert!(
+        test.hub
+            .in_order(OrderId::PLAIN)
+            .hear_for_all(format!(r#"{{"mark":"{mark:016x}"}}"#).as_bytes())
+    );
 }
 
 /// A hub that has heard a mark, and messages behind it on a channel, through a pattern, and one that was too
 /// large.
 async fn some() -> TestHub {
     let test = TestHub::new(1, HubSettings::default());
-    test.hub.begin_fleet();
+    test.hub.in_order(OrderId::PLAIN).begin(true);
     let _streams = [test.open(0, &["a"]), test.open(0, &["p*"])];
     settle().await;
     test.follow().await;
@@ -118,7 +122,7 @@ fn who_serves_clients_already_does_not_take_over() {
         );
         new.hub.begin_after(1_000);
         assert_eq!(new.hub.take_over(&old.hub.snapshot(usize::MAX), true), Continued::NoFleet);
-        new.hub.begin_fleet();
+        new.hub.in_order(OrderId::PLAIN).begin(true);
         new.hub.restored();
         assert_eq!(new.hub.take_over(&old.hub.snapshot(usize::MAX), true), Continued::NotYet);
         mark(&new, 2);
@@ -134,7 +138,7 @@ fn a_followed_channel_that_is_quiet_since_the_start_is_taken_over_too() {
     run(async {
         let settings = || HubSettings { max_channels: 9, ..following(&[("a*", Format::Raw)], 9) };
         let old = TestHub::new(1, settings());
-        old.hub.begin_fleet();
+        old.hub.in_order(OrderId::PLAIN).begin(true);
         old.follow().await;
         old.hub.restored();
         mark(&old, 1);
@@ -142,7 +146,7 @@ fn a_followed_channel_that_is_quiet_since_the_start_is_taken_over_too() {
         mark(&old, 2);
         let new = TestHub::new(1, settings());
         new.hub.begin_after(1_000);
-        new.hub.begin_fleet();
+        new.hub.in_order(OrderId::PLAIN).begin(true);
         new.follow().await;
         new.hub.restored();
         mark(&new, 2);
@@ -157,7 +161,7 @@ fn a_followed_channel_that_is_quiet_since_the_start_is_taken_over_too() {
 fn a_quiet_stream_is_told_a_newer_mark_before_its_own_is_forgotten() {
     run(async {
         let test = TestHub::new(1, HubSettings::default());
-        test.hub.begin_fleet();
+        test.hub.in_order(OrderId::PLAIN).begin(true);
         let stream = test.open(0, &["a"]);
         settle().await;
         test.follow().await;
@@ -165,7 +169,9 @@ fn a_quiet_stream_is_told_a_newer_mark_before_its_own_is_forgotten() {
         let marks = crate::fleet::marks::MAX_MARKS / 4;
         let mut ids = Vec::new();
         for mark in 0..=2 * marks {
-            test.hub.hear_for_all(format!(r#"{{"mark":"{mark:016x}"}}"#).as_bytes());
+            test.hub
+                .in_order(OrderId::PLAIN)
+                .hear_for_all(format!(r#"{{"mark":"{mark:016x}"}}"#).as_bytes());
             if mark % 1_000 == 0 {
                 test.hub.flush();
                 settle().await;

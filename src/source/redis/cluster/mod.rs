@@ -158,6 +158,11 @@ impl Cluster {
         self.lock().map.owner(slot).cloned()
     }
 
+    /// The nodes that own any slot, as far as that is known.
+    pub(super) fn owners(&self) -> Vec<ConnectionAddr> {
+        self.lock().map.owners()
+    }
+
     /// The gateway listens through this node.
     pub(super) fn listens_through(&self, node: &ConnectionAddr) {
         let mut known = self.lock();

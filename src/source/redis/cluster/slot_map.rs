@@ -33,6 +33,18 @@ impl SlotMap {
         self.owners.get(usize::from(*self.by_slot.get(usize::from(slot))?))
     }
 
+    /// The nodes that own any slot.
+    pub(super) fn owners(&self) -> Vec<ConnectionAddr> {
+        let mut owns = vec![false; self.owners.len()];
+        for &at in &self.by_slot {
+            if let Some(owns) = owns.get_mut(usize::from(at)) {
+                *owns = true;
+            }
+        }
+        let owners = self.owners.iter().zip(owns);
+        owners.filter(|(_, owns)| *owns).map(|(owner, _)| owner.clone()).collect()
+    }
+
     /// This node owns these slots. No effect for a slot that does not exist.
     pub(super) fn set(&mut self, slots: std::ops::RangeInclusive<u16>, owner: &ConnectionAddr) {
         let known = self.owners.iter().position(|known| known == owner);

@@ -3,10 +3,13 @@
 use ssegate_hub::{ChannelName, Subscription};
 
 use super::server::identify;
-use crate::source::fleet::{FOR_ALL, FOR_ONE};
-use crate::source::redis::connection::RedisConnection;
+use crate::source::fleet::{FOR_ALL, FOR_ONE, for_all_at, for_one_at};
+use crate::source::redis::cluster::Cluster;
+use crate::source::redis::connection::{ConnectionKind, RedisConnection};
 use crate::source::redis::error::{SourceError, SourceErrorKind};
+use crate::source::redis::location::ShownAddress;
 use crate::source::redis::problem::RedisProblem;
+use crate::source::redis::server::RedisServer;
 
 /// What was found out.
 #[derive(Debug, Default)]
@@ -39,17 +42,62 @@ pub(in super::super) async fn inspect(
     } else if followed != published {
         of_servers("the connections lead to several servers; use the address of one")
     } else {
-        refused(pubsub, commands).await?
+        let channels = [FOR_ALL.to_owned(), format!("{FOR_ONE}check")];
+        refused(pubsub, commands, channels).await?
     };
     Ok(inspection)
+}
+
+/// The same at each node of a Cluster that owns slots, on connections of its own: for sharded channels. Returns why clients
+/// cannot resume at another gateway.
+///
+/// # Errors
+/// A connection cannot be opened, or is lost.
+pub(in super::super) async fn inspect_nodes(
+    server: &RedisServer,
+    max_bytes: usize,
+) -> Result<Option<RedisProblem>, SourceError> {
+    let of_nodes = |text: String| Ok(Some(RedisProblem { kind: None, text }));
+    let owners = server.cluster().map(Cluster::owners).unwrap_or_default();
+    if owners.is_empty() {
+        const WHY: &str = "it is not known which node owns which slot (CLUSTER SLOTS)";
+        let kind = Some(SourceErrorKind::Permission);
+        return Ok(Some(RedisProblem { kind, text: WHY.to_owned() }));
+    }
+    for node in owners {
+        let shown = ShownAddress(&node).to_string();
+        let open = |kind| RedisConnection::open_at_node(server, node.clone(), (max_bytes, kind));
+        let mut pubsub = open(ConnectionKind::PubSub).await?;
+        let mut commands = open(ConnectionKind::Command).await?;
+        let (followed, published) = (identify(&mut pubsub).await?, identify(&mut commands).await?);
+        if !followed.is_known() {
+            let text = format!(
+                "the node {shown} refuses INFO, by which gateways see that they are at one node"
+            );
+            return Ok(Some(RedisProblem { kind: Some(SourceErrorKind::Permission), text }));
+        }
+        if followed != published {
+            return of_nodes(format!(
+                "the connections to the node {shown} lead to several servers"
+            ));
+        }
+        let run = &followed.run_id;
+        let channels = [for_all_at(run), for_one_at(run, "check")];
+        if let Some(problem) = refused(&mut pubsub, &mut commands, channels).await? {
+            let text = format!("node {shown}: {}", problem.text);
+            return Ok(Some(RedisProblem { text, ..problem }));
+        }
+    }
+    Ok(None)
 }
 
 /// What Redis refuses, if anything.
 async fn refused(
     pubsub: &mut RedisConnection,
     commands: &mut RedisConnection,
+    channels: [String; 2],
 ) -> Result<Option<RedisProblem>, SourceError> {
-    for channel in [FOR_ALL.to_owned(), format!("{FOR_ONE}check")] {
+    for channel in channels {
         let name = ChannelName::new(&channel).expect("it is short and printable");
         let followed = pubsub.subscribe(&Subscription { name, is_pattern: false }).await;
         let published = commands.request("PUBLISH", [&*channel, ""].into_iter()).await;

@@ -1,12 +1,13 @@
-//! The pub/sub connection's side of the fleet.
+//! The side of the fleet that hears it, on a connection that brings clients' messages.
 //!
-//! Outlives the connections, one after the other. Subscribes to the channels of the fleet before everything
+//! That of the pub/sub connection outlives the connections, one after the other; that of a node ends with its connection.
+//! Subscribes to the channels of the fleet before everything
 //! else, and hands what comes on them to the hub; what the hub requests goes into the outbox.
 
 use std::rc::Rc;
 
 use bytes::Bytes;
-use ssegate_hub::{ChannelName, FleetRequest, Hub, Subscription};
+use ssegate_hub::{ChannelName, FleetRequest, Hub, HubOrder, OrderId, Subscription};
 use ssegate_resp::Payload;
 use tokio::time::Instant;
 
@@ -18,15 +19,26 @@ use crate::health::Health;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::source::alike::AlikeSource;
-use crate::source::fleet::{FOR_ALL, FOR_ONE, FleetSettings};
+use crate::source::fleet::{FOR_ALL, FOR_ONE, FleetSettings, for_all_at, for_one_at};
 
 /// The least `max_event_bytes` with which there is a fleet: room for an answer.
 const MIN_EVENT_BYTES: usize = 64 << 10;
 
-/// The fleet, as the pub/sub connection has it.
+/// Which order of messages a connection brings.
+#[derive(Clone, Debug)]
+pub(in super::super) enum FleetOrder {
+    /// That of the pub/sub connection.
+    Plain,
+    /// That of a node of a Cluster, which is shown so. `asks`: the gateway is starting, and asks the others what they follow.
+    Node { order: OrderId, shown: String, asks: bool },
+}
+
+/// The fleet, as one connection has it.
 #[derive(Debug)]
 pub(in super::super) struct FleetMember {
     hub: Hub,
+    order: HubOrder,
+    at: FleetOrder,
     settings: FleetSettings,
     has_room: bool,
     // For all gateways, and for this one.
@@ -34,12 +46,14 @@ pub(in super::super) struct FleetMember {
     server: String,
     status: LinkStatus,
     outbox: Rc<FleetOutbox>,
-    teller: Rc<AlikeTeller>,
+    // `None` at a node of a Cluster.
+    teller: Option<Rc<AlikeTeller>>,
     health: Health,
     metrics: Metrics,
     ignored: LogLimit,
     // What was reported last.
     was_warm: Option<bool>,
+    is_given_up: bool,
     // What was logged last.
     logged: Option<String>,
 }
@@ -56,32 +70,38 @@ enum LinkStatus {
 
 impl FleetMember {
     pub(in super::super) fn new(
-        hub: Hub,
-        (settings, alike): (FleetSettings, AlikeSource),
+        (hub, at): (Hub, FleetOrder),
+        (settings, alike): (FleetSettings, Option<AlikeSource>),
         max_event_bytes: usize,
         (health, metrics): (Health, Metrics),
     ) -> Self {
-        let channel = |name: &str| {
-            let name = ChannelName::new(name).expect("it is short and printable");
-            Subscription { name, is_pattern: false }
-        };
         let channels = [channel(FOR_ALL), channel(&format!("{FOR_ONE}{}", hub.run_text()))];
-        health.expect_fleet();
+        let order = match &at {
+            FleetOrder::Plain => {
+                health.expect_fleet();
+                OrderId::PLAIN
+            }
+            FleetOrder::Node { order, .. } => *order,
+        };
         let outbox = Rc::<FleetOutbox>::default();
-        let teller = AlikeTeller::new(alike, Rc::clone(&outbox), health.clone());
+        let teller = |alike| Rc::new(AlikeTeller::new(alike, Rc::clone(&outbox), health.clone()));
+        let teller = alike.map(teller);
         Self {
+            order: hub.in_order(order),
             hub,
+            at,
             settings,
             has_room: max_event_bytes >= MIN_EVENT_BYTES,
             channels,
             server: String::new(),
             status: LinkStatus::Down,
             outbox,
-            teller: Rc::new(teller),
+            teller,
             health,
             metrics,
             ignored: LogLimit::new(),
             was_warm: None,
+            is_given_up: false,
             logged: None,
         }
     }
@@ -92,22 +112,34 @@ impl FleetMember {
     }
 
     /// What tells other gateways what has to be the same at all of them.
-    pub(super) fn teller(&self) -> Rc<AlikeTeller> {
-        Rc::clone(&self.teller)
+    pub(super) fn teller(&self) -> Option<Rc<AlikeTeller>> {
+        self.teller.clone()
     }
 
     pub(super) fn settings(&self) -> &FleetSettings {
         &self.settings
     }
 
-    pub(super) fn hub(&self) -> Hub {
-        self.hub.clone()
+    /// The order that it hears.
+    pub(super) fn order(&self) -> HubOrder {
+        self.order.clone()
+    }
+
+    /// The node, if it is one of a Cluster.
+    pub(super) fn node(&self) -> Option<&str> {
+        match &self.at {
+            FleetOrder::Plain => None,
+            FleetOrder::Node { shown, .. } => Some(shown),
+        }
     }
 
     /// A connection to this server was opened. Returns what it has to subscribe to before everything else.
     pub(in super::super) fn begin(&mut self, server: &ServerIdentity) -> Vec<Subscription> {
-        let why = if server.is_cluster {
+        let is_node = self.node().is_some();
+        let why = if server.is_cluster && !is_node {
             "a Redis Cluster has no one order of messages over its channels"
+        } else if is_node && !server.is_known() {
+            "Redis does not tell the run_id of the node (INFO server), by which gateways see that they are at the same one"
         } else if self.has_room {
             if !server.is_known() {
                 self.say(
@@ -116,6 +148,11 @@ impl FleetMember {
                 );
             }
             server.run_id.clone_into(&mut self.server);
+            if is_node {
+                let names =
+                    [for_all_at(&self.server), for_one_at(&self.server, &self.hub.run_text())];
+                self.channels = names.map(|name| channel(&name));
+            }
             self.status = LinkStatus::Joining(0);
             return self.channels.to_vec();
         } else {
@@ -138,8 +175,11 @@ impl FleetMember {
             }
             LinkStatus::Joining(_) => {
                 self.outbox.open(&self.server);
-                self.health.set_fleet_followed(Ok(()));
-                self.hub.begin_fleet();
+                self.health.set_fleet_followed(self.node(), Ok(()));
+                self.order.begin(match self.at {
+                    FleetOrder::Plain => true,
+                    FleetOrder::Node { asks, .. } => asks,
+                });
                 LinkStatus::Up
             }
             status => status,
@@ -148,9 +188,12 @@ impl FleetMember {
 
     /// Redis has refused them.
     pub(in super::super) fn refuse(&mut self, error: &str) {
+        let names = match self.at {
+            FleetOrder::Plain => format!("{FOR_ALL} and {FOR_ONE}*"),
+            FleetOrder::Node { .. } => format!("{FOR_ONE}*"),
+        };
         self.give_up(format!(
-            "Redis refuses SUBSCRIBE to {FOR_ALL} and {FOR_ONE}*: {error}; deploy/redis-users.acl has the \
-             rights that it needs"
+            "Redis refuses SUBSCRIBE to {names}: {error}; deploy/redis-users.acl has the rights that it needs"
         ));
     }
 
@@ -178,9 +221,10 @@ impl FleetMember {
             Payload::TooLarge(_) => Err(FleetRefusal::Malformed),
         };
         let taken = body.and_then(|body| {
+            let hears = |teller: &Rc<AlikeTeller>| teller.hear(body);
             let is_known = match at {
-                0 => self.teller.hear(body) || self.hub.hear_for_all(body),
-                _ => self.hub.hear_for_one(body),
+                0 => self.teller.as_ref().is_some_and(hears) || self.order.hear_for_all(body),
+                _ => self.order.hear_for_one(body),
             };
             if is_known { Ok(()) } else { Err(FleetRefusal::Malformed) }
         });
@@ -199,10 +243,14 @@ impl FleetMember {
                     Some(_) => FleetMessageKind::Question,
                     None => FleetMessageKind::Mark,
                 };
-                (FOR_ALL.to_owned(), body, question, kind)
+                (self.channels[0].name.as_str().to_owned(), body, question, kind)
             }
             FleetRequest::PublishForOne { run, body } => {
-                (format!("{FOR_ONE}{run}"), body, None, FleetMessageKind::Answer)
+                let channel = match self.at {
+                    FleetOrder::Plain => format!("{FOR_ONE}{run}"),
+                    FleetOrder::Node { .. } => for_one_at(&self.server, &run),
+                };
+                (channel, body, None, FleetMessageKind::Answer)
             }
         };
         let message = OutgoingFleetMessage { channel, body, question, kind };
@@ -213,7 +261,7 @@ impl FleetMember {
         for dropped in dropped {
             self.metrics.fleet_message_dropped();
             if let Some(question) = dropped.question {
-                self.hub.not_asked(question);
+                self.order.not_asked(question);
             }
         }
         None
@@ -231,9 +279,17 @@ impl FleetMember {
 
     fn give_up(&mut self, why: String) {
         self.status = LinkStatus::Down;
-        self.hub.end_fleet();
-        self.say(&format!("clients cannot resume at another gateway: {why}"));
-        self.health.set_fleet_followed(Err(why));
+        self.is_given_up = true;
+        self.order.end();
+        let of_node = self.node().map(|node| format!(" with sharded channels of the node {node}"));
+        let of_node = of_node.unwrap_or_default();
+        self.say(&format!("clients cannot resume at another gateway{of_node}: {why}"));
+        self.health.set_fleet_followed(self.node(), Err(why));
+    }
+
+    /// Whether it is known if this order can be followed.
+    pub(in super::super) fn is_decided(&self) -> bool {
+        self.is_given_up || self.status == LinkStatus::Up
     }
 
     fn say(&mut self, what: &str) {
@@ -253,4 +309,9 @@ impl FleetMember {
             tracing::warn!(reason, error = explanation, held_back, "{MESSAGE}");
         }
     }
+}
+
+fn channel(name: &str) -> Subscription {
+    let name = ChannelName::new(name).expect("it is short and printable");
+    Subscription { name, is_pattern: false }
 }

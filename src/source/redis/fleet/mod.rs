@@ -1,5 +1,6 @@
 //! One gateway of a fleet: how marks and questions go through Redis.
 //!
+//! A server has one order of messages; of a Cluster each node has one, which the sharded channels are in whose slots it owns.
 //! [`member`] is the side of the pub/sub connection, which hears them in order with the messages that clients
 //! get, and only there: an order is one connection to one server. [`publisher`] has a connection of its own,
 //! since a pub/sub connection cannot publish (RESP2). Between them is the [`outbox`]. What is published is a
@@ -15,6 +16,6 @@ mod publisher;
 pub(super) mod server;
 mod teller;
 
-pub(super) use inspect::{FleetInspection, inspect};
-pub(super) use member::FleetMember;
+pub(super) use inspect::{FleetInspection, inspect, inspect_nodes};
+pub(super) use member::{FleetMember, FleetOrder};
 pub(super) use publisher::FleetPublisher;

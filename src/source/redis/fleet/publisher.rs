@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ssegate_hub::Hub;
+use redis::ConnectionAddr;
+use ssegate_hub::HubOrder;
 use ssegate_resp::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -36,10 +37,13 @@ const PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(in super::super) struct FleetPublisher {
     server: RedisServer,
-    hub: Hub,
+    // Of a Cluster, the node that it publishes at.
+    node: Option<ConnectionAddr>,
+    shown: Option<String>,
+    order: HubOrder,
     key: Option<FleetKey>,
     outbox: Rc<FleetOutbox>,
-    teller: Rc<AlikeTeller>,
+    teller: Option<Rc<AlikeTeller>>,
     failures: FailureLog,
     health: Health,
     metrics: Metrics,
@@ -65,21 +69,38 @@ impl From<SourceError> for PublishEnd {
 impl FleetPublisher {
     /// Publishes what `member` puts into its outbox.
     pub(in super::super) fn new(
-        server: RedisServer,
+        (server, node): (RedisServer, Option<ConnectionAddr>),
         member: &FleetMember,
         (health, metrics): (Health, Metrics),
     ) -> Self {
         // The gateway is ready without it: clients are served as by one gateway alone.
         let failures = FailureLog::new(&server, metrics.clone(), (health.clone(), |_, _, _| {}));
-        let (hub, key) = (member.hub(), member.settings().key.clone());
-        let (outbox, teller) = (member.outbox(), member.teller());
-        Self { server, hub, key, outbox, teller, failures, health, metrics, logged: None }
+        let (order, shown) = (member.order(), member.node().map(str::to_owned));
+        let (key, outbox) = (member.settings().key.clone(), member.outbox());
+        let teller = member.teller();
+        Self {
+            server,
+            node,
+            shown,
+            order,
+            key,
+            outbox,
+            teller,
+            failures,
+            health,
+            metrics,
+            logged: None,
+        }
     }
 
     /// Runs for ever. Owned by the pub/sub connection's task.
     pub(in super::super) async fn run(mut self) {
-        let teller = Rc::clone(&self.teller);
-        tokio::join!(teller.run(), self.publish_for_ever());
+        match self.teller.clone() {
+            Some(teller) => {
+                tokio::join!(teller.run(), self.publish_for_ever());
+            }
+            None => self.publish_for_ever().await,
+        }
     }
 
     async fn publish_for_ever(&mut self) {
@@ -94,12 +115,13 @@ impl FleetPublisher {
                         tracing::warn!("clients cannot resume at another gateway: {why}");
                         self.logged = Some(why.clone());
                     }
-                    self.health.set_fleet_published(Err(why));
+                    self.health.set_fleet_published(self.shown.as_deref(), Err(why));
                     PAUSE
                 }
                 PublishEnd::Failed(error) => {
                     self.failures.report(&error, "cannot publish for the fleet; reconnecting");
-                    self.health.set_fleet_published(Err(error.to_string()));
+                    let why = error.to_string();
+                    self.health.set_fleet_published(self.shown.as_deref(), Err(why));
                     backoff(attempt)
                 }
             };
@@ -122,8 +144,13 @@ impl FleetPublisher {
         attempt: &mut u32,
     ) -> Result<Infallible, PublishEnd> {
         let kind = ConnectionKind::Command;
-        let opening = RedisConnection::open(&self.server, MAX_REPLY_BYTES, kind);
-        let mut connection = opening.await?;
+        let mut connection = match self.node.clone() {
+            None => RedisConnection::open(&self.server, MAX_REPLY_BYTES, kind).await?,
+            Some(node) => {
+                let kind = (MAX_REPLY_BYTES, kind);
+                RedisConnection::open_at_node(&self.server, node, kind).await?
+            }
+        };
         let server = in_time(identify(&mut connection)).await?.run_id;
         loop {
             tokio::select! {
@@ -145,7 +172,7 @@ impl FleetPublisher {
             }
             self.publish(&mut connection, &server).await?;
             (*attempt, self.logged) = (0, None);
-            self.health.set_fleet_published(Ok(()));
+            self.health.set_fleet_published(self.shown.as_deref(), Ok(()));
         }
     }
 
@@ -189,7 +216,7 @@ impl FleetPublisher {
     fn published(&self, message: &OutgoingFleetMessage, subscribers: i64) {
         self.metrics.fleet_message_published(message.kind.as_str());
         if let Some(question) = message.question {
-            self.hub.asked(question, usize::try_from(subscribers).unwrap_or_default());
+            self.order.asked(question, usize::try_from(subscribers).unwrap_or_default());
         }
     }
 
@@ -210,7 +237,7 @@ impl FleetPublisher {
     fn drop_message(&self, message: &OutgoingFleetMessage) {
         self.metrics.fleet_message_dropped();
         if let Some(question) = message.question {
-            self.hub.not_asked(question);
+            self.order.not_asked(question);
         }
     }
 }

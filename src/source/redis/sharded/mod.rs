@@ -7,17 +7,22 @@
 //! asked again. Whatever was published meanwhile is lost, so that each of them is a gap.
 
 mod channels;
+mod fleet;
 mod node;
+mod node_fleet;
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ssegate_hub::{ChannelName, Hub, SourceKind, SourceRequest};
+use ssegate_hub::{ChannelName, FleetRequest, Hub, OrderId, SourceKind, SourceRequest};
 use ssegate_resp::{Payload, Value};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::channels::{ShardPlace, ShardedChannels};
+use self::fleet::ShardedFleet;
 use self::node::{ShardCommand, ShardNode};
 use super::cluster::{Cluster, Redirect};
 use super::error::SourceError;
@@ -25,6 +30,8 @@ use super::retry::{FailureLog, RETRY_INTERVAL, backoff};
 use super::server::RedisServer;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::route::{Router, ServerPlace};
+use crate::source::fleet::FleetSettings;
 use crate::source::intake::Intake;
 
 /// How often it is looked for what is due.
@@ -48,18 +55,25 @@ pub(crate) struct ShardedPubSub {
     failures: FailureLog,
     channels: ShardedChannels,
     nodes: Vec<ShardNode>,
+    // `None`: this gateway is on its own, or it is one server.
+    fleet: Option<ShardedFleet>,
     // Of the map by which channels were last compared with their places.
     map_version: u64,
 }
 
 impl ShardedPubSub {
+    /// Hands the messages to `hub`. Without `fleet` the gateway is on its own. `routes` are those of the gateway.
     pub(crate) fn new(
         server: RedisServer,
-        max_event_bytes: usize,
-        hub: Hub,
-        health: Health,
-        metrics: Metrics,
+        (max_event_bytes, fleet): (usize, Option<FleetSettings>),
+        (hub, routes): (Hub, (watch::Receiver<Arc<Router>>, ServerPlace)),
+        (health, metrics): (Health, Metrics),
     ) -> Self {
+        let seen = (health.clone(), metrics.clone());
+        let fleet = fleet.map(|fleet| {
+            let settings = (fleet, max_event_bytes);
+            ShardedFleet::new(server.clone(), settings, hub.clone(), routes, seen)
+        });
         let intake = Intake::new(hub.clone(), metrics.clone());
         let record = (health, Health::source_failed as _);
         let failures = FailureLog::new(&server, metrics, record);
@@ -73,6 +87,7 @@ impl ShardedPubSub {
             failures,
             channels: ShardedChannels::default(),
             nodes: Vec::new(),
+            fleet,
             map_version: 0,
         }
     }
@@ -90,8 +105,9 @@ impl ShardedPubSub {
                         self.change(subscription.name, request);
                     }
                 }
+                requests = hub.node_requests() => self.serve_fleet(requests),
                 () = poll_fn(|cx| self.poll_nodes(cx)) => {}
-                _ = tick.tick(), if !self.channels.is_empty() || !self.nodes.is_empty() => {
+                _ = tick.tick(), if self.has_work() => {
                     self.maintain(Instant::now());
                 }
             }
@@ -99,6 +115,10 @@ impl ShardedPubSub {
             self.intake.flush();
             self.hub.flush();
         }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.channels.is_empty() || !self.nodes.is_empty() || self.fleet.is_some()
     }
 
     fn change(&mut self, name: ChannelName, request: SourceRequest) {
@@ -133,10 +153,30 @@ impl ShardedPubSub {
 
     fn send(&mut self, place: &ShardPlace, command: ShardCommand) {
         let at = self.nodes.iter().position(|node| node.place == *place).unwrap_or_else(|| {
-            self.nodes.push(ShardNode::open(&self.server, place.clone(), self.max_event_bytes));
+            self.connect(place.clone());
             self.nodes.len() - 1
         });
         self.nodes[at].send(command);
+    }
+
+    /// Begins to connect to a node.
+    fn connect(&mut self, place: ShardPlace) {
+        let order = self.hub.begin_order();
+        let fleet = self.fleet.as_mut().zip(place.as_ref());
+        let fleet = fleet.map(|(fleet, node)| fleet.join(order, node));
+        let at = (place, order);
+        self.nodes.push(ShardNode::open(&self.server, at, fleet, self.max_event_bytes));
+    }
+
+    /// Does what the hub requests.
+    fn serve_fleet(&mut self, requests: Vec<(OrderId, FleetRequest)>) {
+        for (order, request) in requests {
+            let node = self.nodes.iter_mut().find(|node| node.order == order);
+            let Some(node) = node else { continue };
+            if let Some(ticket) = node.fleet.as_ref().and_then(|fleet| fleet.serve(request)) {
+                node.send(ShardCommand::Ping(Some(ticket)));
+            }
+        }
     }
 
     fn poll_nodes(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -171,13 +211,24 @@ impl ShardedPubSub {
         match value {
             Value::Push(parts) => self.handle_push(at, parts),
             Value::Error(message) => {
-                if let Some(ShardCommand::Subscribe(names)) = self.nodes[at].take_refused() {
-                    self.refused(at, names, &message);
+                match self.nodes[at].take_refused() {
+                    Some(ShardCommand::Subscribe(names)) => self.refused(at, names, &message),
+                    Some(ShardCommand::Fleet(_)) => {
+                        if let Some(fleet) = &mut self.nodes[at].fleet {
+                            fleet.member.refuse(&String::from_utf8_lossy(&message));
+                        }
+                    }
+                    _ => {}
                 }
                 Ok(())
             }
             Value::Simple(_) | Value::Bulk(_) => match self.nodes[at].pop() {
-                Some(ShardCommand::Ping) => Ok(()),
+                Some(ShardCommand::Ping(fence)) => {
+                    if let Some(ticket) = fence {
+                        self.hub.in_order(self.nodes[at].order).pass_fence(ticket);
+                    }
+                    Ok(())
+                }
                 _ => Err(SourceError::Unexpected("no command is pending".into())),
             },
             other => Err(SourceError::Unexpected(format!("{other:?}"))),
@@ -192,7 +243,20 @@ impl ShardedPubSub {
             (b"smessage", Some(Value::Bulk(channel)), Some(payload)) => {
                 let payload = Payload::try_from(payload)
                     .map_err(|other| SourceError::Unexpected(format!("{other:?}")))?;
-                self.intake.sharded_message(&channel, &payload);
+                self.intake.sharded_message(self.nodes[at].order, &channel, &payload);
+            }
+            (b"message", Some(Value::Bulk(channel)), Some(payload)) => {
+                let payload = Payload::try_from(payload)
+                    .map_err(|other| SourceError::Unexpected(format!("{other:?}")))?;
+                if let Some(fleet) = &self.nodes[at].fleet {
+                    fleet.member.receive(&channel, &payload);
+                }
+            }
+            (b"subscribe", Some(Value::Bulk(channel)), _) => {
+                self.nodes[at].take_joined(&channel)?;
+                if let Some(fleet) = &mut self.nodes[at].fleet {
+                    fleet.member.confirm();
+                }
             }
             (b"ssubscribe", Some(Value::Bulk(channel)), _) => {
                 let name = hub_name(&channel)?;
@@ -226,7 +290,7 @@ impl ShardedPubSub {
                         self.hub.lose_channels([name]);
                         self.send(&before, ShardCommand::Unsubscribe(name.clone()));
                     }
-                    self.hub.confirm(false, name.as_str());
+                    self.hub.confirm_at(self.nodes[at].order, name);
                     confirmed.push(name);
                 }
             }
@@ -284,14 +348,26 @@ impl ShardedPubSub {
 
     /// The connection to a node is lost, or could not be opened.
     fn lose(&mut self, at: usize, error: &SourceError) {
-        let node = self.nodes.swap_remove(at);
+        let mut node = self.nodes.swap_remove(at);
         self.intake.flush();
         let lost = self.channels.lose_place(&node.place, |tries| Instant::now() + backoff(tries));
         self.hub.lose_channels(&lost);
         if !lost.is_empty() || !node.is_idle() {
             self.failures.report(error, "lost the connection for sharded channels");
         }
+        self.end(&mut node);
+        if let (Some(fleet), Some(node)) = (&mut self.fleet, &node.place) {
+            fleet.note_lost(node, Instant::now());
+        }
         self.outdate();
+    }
+
+    /// A connection is given up, whose channels were lost: its order ends.
+    fn end(&self, node: &mut ShardNode) {
+        if let Some(fleet) = &mut node.fleet {
+            fleet.member.lose();
+        }
+        self.hub.end_order(node.order);
     }
 
     /// Sends what is due, and compares the channels with what is known of the slots.
@@ -307,9 +383,22 @@ impl ShardedPubSub {
         let version = cluster.version();
         if std::mem::replace(&mut self.map_version, version) != version {
             self.channels.compare(|slot| cluster.owner(slot), now);
+            if let Some(fleet) = &mut self.fleet {
+                fleet.look_at(cluster);
+            }
         }
-        let channels = &self.channels;
-        self.nodes.retain(|node| !node.is_idle() || channels.has_any_at(&node.place));
+        let (channels, fleet) = (&self.channels, &self.fleet);
+        let is_unneeded = |node: &mut ShardNode| {
+            let is_kept = fleet.as_ref().is_some_and(|fleet| fleet.keeps(&node.place));
+            node.is_idle() && !is_kept && !channels.has_any_at(&node.place)
+        };
+        let unneeded: Vec<_> = self.nodes.extract_if(.., is_unneeded).collect();
+        unneeded.into_iter().for_each(|mut node| self.end(&mut node));
+        if let Some(fleet) = &mut self.fleet {
+            fleet.report_warmth(&self.nodes, now);
+            let missing = fleet.missing(&self.nodes, now);
+            missing.into_iter().for_each(|node| self.connect(Some(node)));
+        }
     }
 
     fn outdate(&self) {

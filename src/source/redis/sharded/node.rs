@@ -1,26 +1,34 @@
 //! The connection to one node that only listens to sharded channels, and the commands whose replies it owes.
 //!
 //! What a node sends by itself is told from replies by what was sent: a reply that fits no command ends the connection, so
-//! that none is ever taken for another's.
+//! that none is ever taken for another's. What gateways tell each other comes on it, too: it is subscribed to that before
+//! everything else.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ssegate_hub::ChannelName;
+use ssegate_hub::{ChannelName, OrderId, Subscription};
 use ssegate_resp::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::super::connection::{ConnectionKind, RedisConnection};
 use super::super::error::SourceError;
+use super::super::fleet::server::{ServerIdentity, identify};
 use super::super::server::RedisServer;
 use super::super::silence::Silence;
+use super::super::socket::CONNECT_TIMEOUT;
 use super::channels::ShardPlace;
+use super::node_fleet::NodeFleet;
 
 /// A node that is listened to.
 pub(super) struct ShardNode {
     pub(super) place: ShardPlace,
+    /// The order of what it sends on this connection.
+    pub(super) order: OrderId,
+    /// `None`: the gateway is on its own.
+    pub(super) fleet: Option<NodeFleet>,
     link: ShardNodeLink,
     // In the order of sending; before the connection is open they are sent with it.
     pending: VecDeque<PendingCommand>,
@@ -28,9 +36,12 @@ pub(super) struct ShardNode {
 }
 
 enum ShardNodeLink {
-    Opening(Pin<Box<dyn Future<Output = Result<RedisConnection, SourceError>>>>),
+    Opening(Pin<Box<dyn Future<Output = Result<OpenedNode, SourceError>>>>),
     Open(Box<RedisConnection>),
 }
+
+/// A connection, and which server it leads to; `None`: that was not asked.
+type OpenedNode = (RedisConnection, Option<ServerIdentity>);
 
 /// A command about sharded channels.
 #[derive(Debug)]
@@ -39,8 +50,10 @@ pub(super) enum ShardCommand {
     Subscribe(Vec<ChannelName>),
     /// `SUNSUBSCRIBE`.
     Unsubscribe(ChannelName),
-    /// `PING`.
-    Ping,
+    /// `SUBSCRIBE` to what gateways tell each other.
+    Fleet(Subscription),
+    /// `PING`, for this fence.
+    Ping(Option<u64>),
 }
 
 struct PendingCommand {
@@ -51,19 +64,31 @@ struct PendingCommand {
 
 impl ShardNode {
     /// Connects to a node of `server`.
-    pub(super) fn open(server: &RedisServer, place: ShardPlace, max_event_bytes: usize) -> Self {
-        let (server, node) = (server.clone(), place.clone());
+    pub(super) fn open(
+        server: &RedisServer,
+        (place, order): (ShardPlace, OrderId),
+        fleet: Option<NodeFleet>,
+        max_event_bytes: usize,
+    ) -> Self {
+        let (server, node, is_one_of_several) = (server.clone(), place.clone(), fleet.is_some());
         let opening = async move {
             let kind = ConnectionKind::PubSub;
-            match node {
-                None => RedisConnection::open(&server, max_event_bytes, kind).await,
+            let mut connection = match node {
+                None => RedisConnection::open(&server, max_event_bytes, kind).await?,
                 Some(node) => {
-                    RedisConnection::open_at_node(&server, node, (max_event_bytes, kind)).await
+                    RedisConnection::open_at_node(&server, node, (max_event_bytes, kind)).await?
                 }
+            };
+            if !is_one_of_several {
+                return Ok((connection, None));
             }
+            let timed_out = SourceError::Timeout(CONNECT_TIMEOUT.as_secs());
+            let identified = timeout(CONNECT_TIMEOUT, identify(&mut connection)).await;
+            let identity = identified.unwrap_or(Err(timed_out))?;
+            Ok((connection, Some(identity)))
         };
         let (link, pending) = (ShardNodeLink::Opening(Box::pin(opening)), VecDeque::new());
-        Self { place, link, pending, silence: Silence::new(Instant::now()) }
+        Self { place, order, fleet, link, pending, silence: Silence::new(Instant::now()) }
     }
 
     /// Whether nothing is pending.
@@ -77,7 +102,7 @@ impl ShardNode {
         let is_last = !matches!(command, ShardCommand::Unsubscribe(_));
         self.push(command);
         if !is_last {
-            self.push(ShardCommand::Ping);
+            self.push(ShardCommand::Ping(None));
         }
     }
 
@@ -92,7 +117,15 @@ impl ShardNode {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SourceError>> {
         match &mut self.link {
             ShardNodeLink::Opening(opening) => {
-                let mut connection = Box::new(ready!(opening.as_mut().poll(cx))?);
+                let (connection, identity) = ready!(opening.as_mut().poll(cx))?;
+                let mut connection = Box::new(connection);
+                let own = self.fleet.as_mut().zip(identity);
+                let own = own.map(|(fleet, identity)| fleet.member.begin(&identity));
+                // The last one first.
+                for subscription in own.into_iter().flatten().rev() {
+                    let command = ShardCommand::Fleet(subscription);
+                    self.pending.push_front(PendingCommand { command, confirmed: 0 });
+                }
                 self.pending.iter().for_each(|pending| queue(&mut connection, &pending.command));
                 self.link = ShardNodeLink::Open(connection);
                 self.silence.end(Instant::now());
@@ -124,7 +157,7 @@ impl ShardNode {
     pub(super) fn take_refused(&mut self) -> Option<ShardCommand> {
         let front = self.pending.front().map(|pending| &pending.command);
         match front {
-            Some(ShardCommand::Ping) => None,
+            Some(ShardCommand::Ping(_)) => None,
             _ => self.pop(),
         }
     }
@@ -151,6 +184,17 @@ impl ShardNode {
         })
     }
 
+    /// Takes the reply to a `SUBSCRIBE`.
+    ///
+    /// # Errors
+    /// Nobody has asked for it.
+    pub(super) fn take_joined(&mut self, name: &[u8]) -> Result<(), SourceError> {
+        match self.pop() {
+            Some(ShardCommand::Fleet(own)) if own.name.as_str().as_bytes() == name => Ok(()),
+            other => Err(SourceError::Unexpected(format!("subscribe to one, and not {other:?}"))),
+        }
+    }
+
     /// Whether the next command has asked to unsubscribe from this channel: it is done then.
     pub(super) fn take_unsubscribed(&mut self, name: &ChannelName) -> bool {
         let front = self.pending.front().map(|pending| &pending.command);
@@ -167,9 +211,10 @@ impl ShardNode {
     /// It is silent for too long.
     pub(super) fn check_liveness(&mut self, now: Instant) -> Result<(), SourceError> {
         if matches!(self.link, ShardNodeLink::Open(_)) && self.silence.check(now)? {
-            let is_ping = |pending: &PendingCommand| matches!(pending.command, ShardCommand::Ping);
+            let is_ping =
+                |pending: &PendingCommand| matches!(pending.command, ShardCommand::Ping(_));
             if !self.pending.iter().any(is_ping) {
-                self.send(ShardCommand::Ping);
+                self.send(ShardCommand::Ping(None));
             }
         }
         Ok(())
@@ -184,7 +229,8 @@ fn queue(connection: &mut RedisConnection, command: &ShardCommand) {
     let (word, names) = match command {
         ShardCommand::Subscribe(all) => ("SSUBSCRIBE", names(all)),
         ShardCommand::Unsubscribe(name) => ("SUNSUBSCRIBE", names(std::slice::from_ref(name))),
-        ShardCommand::Ping => ("PING", Vec::new()),
+        ShardCommand::Fleet(own) => ("SUBSCRIBE", vec![own.name.as_str().to_owned()]),
+        ShardCommand::Ping(_) => ("PING", Vec::new()),
     };
     connection.queue(word, names.iter().map(String::as_str));
 }
@@ -198,7 +244,7 @@ impl fmt::Debug for ShardNode {
 #[cfg(test)]
 mod tests {
     use redis::IntoConnectionInfo as _;
-    use ssegate_hub::ChannelName;
+    use ssegate_hub::{ChannelName, OrderId};
 
     use super::{RedisServer, ShardCommand, ShardNode};
     use crate::source::redis::location::RedisLocation;
@@ -208,7 +254,7 @@ mod tests {
         let info = "redis://127.0.0.1:1".into_connection_info().expect("a URL");
         let server = RedisServer::new(RedisLocation::server(&info));
         let [a, b] = ["a", "b"].map(|name| ChannelName::sharded(name).expect("a name"));
-        let mut node = ShardNode::open(&server, None, 1);
+        let mut node = ShardNode::open(&server, (None, OrderId::PLAIN), None, 1);
         node.send(ShardCommand::Subscribe(vec![a.clone()]));
         assert!(!node.take_unsubscribed(&a), "nobody has asked for it");
         assert_eq!(node.confirm(&a).expect("asked"), Some(vec![a.clone()]));
@@ -218,12 +264,12 @@ mod tests {
         node.send(ShardCommand::Subscribe(vec![b.clone()]));
         assert!(node.take_unsubscribed(&a));
         assert!(node.take_refused().is_none());
-        assert!(matches!(node.pop(), Some(ShardCommand::Ping)));
+        assert!(matches!(node.pop(), Some(ShardCommand::Ping(None))));
         assert_eq!(node.confirm(&b).expect("asked"), Some(vec![b]));
         // It only refuses.
         node.send(ShardCommand::Unsubscribe(a));
         assert!(matches!(node.take_refused(), Some(ShardCommand::Unsubscribe(_))));
-        assert!(matches!(node.pop(), Some(ShardCommand::Ping)));
+        assert!(matches!(node.pop(), Some(ShardCommand::Ping(None))));
         assert!(node.is_idle());
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::tests::{TestHub, read, run, settle};
-use crate::{FleetRequest, HubSettings, StreamSettings, Subscriber};
+use crate::{FleetRequest, HubSettings, OrderId, StreamSettings, Subscriber};
 
 /// What is done to a genuine id.
 #[derive(Clone, Debug)]
@@ -53,12 +53,12 @@ fn tamper(id: &str, other: &str, how: Tampering) -> Vec<u8> {
 /// A hub that knows marks, with five messages on each of two channels, all of them named.
 async fn hub_with_names() -> (TestHub, Subscriber, Subscriber) {
     let test = TestHub::new(1, HubSettings::default());
-    test.hub.begin_fleet();
+    test.hub.in_order(OrderId::PLAIN).begin(true);
     test.hub.restored();
     let (a, b) = (test.open(0, &["a"]), test.open(0, &["b"]));
     settle().await;
     test.follow().await;
-    assert!(test.hub.hear_for_all(br#"{"mark":"0123456789abcdef"}"#));
+    assert!(test.hub.in_order(OrderId::PLAIN).hear_for_all(br#"{"mark":"0123456789abcdef"}"#));
     for number in ["1", "2", "3", "4", "5"] {
         test.publish_all(&[("a", number), ("b", "secret")]).await;
     }
@@ -88,8 +88,10 @@ async fn serve_fleet(test: &TestHub) {
         let std::task::Poll::Ready(requests) = polled else { continue };
         for request in requests {
             match request {
-                FleetRequest::Fence(ticket) => test.hub.pass_fence(ticket),
-                FleetRequest::PublishForAll { body, .. } => assert!(test.hub.hear_for_all(&body)),
+                FleetRequest::Fence(ticket) => test.hub.in_order(OrderId::PLAIN).pass_fence(ticket),
+                FleetRequest::PublishForAll { body, .. } => {
+                    assert!(test.hub.in_order(OrderId::PLAIN).hear_for_all(&body))
+                }
                 FleetRequest::PublishForOne { .. } => {}
             }
         }

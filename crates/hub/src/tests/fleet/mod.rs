@@ -11,6 +11,7 @@
 mod client;
 mod gateway;
 mod ids;
+mod nodes;
 mod plan;
 mod server;
 mod world;

@@ -18,8 +18,8 @@ use super::plan::{Plan, pick};
 use super::server::{Command, PublishedMessage, Server, ServerConnection, WireItem};
 use crate::tests::settle;
 use crate::{
-    ChannelName, Continued, FleetRequest, HistorySettings, Ids, LastSeen, Snapshot, SourceRequest,
-    StreamOpening, StreamRequest, StreamSettings, Subscription, Topic,
+    ChannelName, Continued, FleetRequest, HistorySettings, Ids, LastSeen, OrderId, Snapshot,
+    SourceRequest, StreamOpening, StreamRequest, StreamSettings, Subscription, Topic,
 };
 
 /// Something that happens at a time.
@@ -233,7 +233,10 @@ impl FleetWorld {
             }
             Happening::Asked { gateway, question, subscribers } => {
                 if self.gateways[gateway].is_alive {
-                    self.gateways[gateway].hub.asked(question, subscribers);
+                    self.gateways[gateway]
+                        .hub
+                        .in_order(OrderId::PLAIN)
+                        .asked(question, subscribers);
                 }
             }
             Happening::BreakOne if is_traffic => self.break_one(),
@@ -422,7 +425,7 @@ impl FleetWorld {
         let trace = self.trace.is_some().then(|| format!("G{gateway} hears {item}"));
         let mut is_whole = true;
         match item {
-            WireItem::Fleet => one.hub.begin_fleet(),
+            WireItem::Fleet => one.hub.in_order(OrderId::PLAIN).begin(true),
             // If it was left since, and perhaps subscribed to again, the last reply counts.
             WireItem::Confirmed(subscription, number) => {
                 if one.commands.get(&subscription) == Some(&number) {
@@ -442,9 +445,9 @@ impl FleetWorld {
                 }
                 is_whole = is_last;
             }
-            WireItem::ForAll(body) => assert!(one.hub.hear_for_all(&body)),
-            WireItem::ForOne(body) => assert!(one.hub.hear_for_one(&body)),
-            WireItem::Pong(ticket) => one.hub.pass_fence(ticket),
+            WireItem::ForAll(body) => assert!(one.hub.in_order(OrderId::PLAIN).hear_for_all(&body)),
+            WireItem::ForOne(body) => assert!(one.hub.in_order(OrderId::PLAIN).hear_for_one(&body)),
+            WireItem::Pong(ticket) => one.hub.in_order(OrderId::PLAIN).pass_fence(ticket),
         }
         // What was published where it is not subscribed has passed it by.
         if is_whole {
