@@ -7,12 +7,20 @@ use ssegate_record::AppendKind;
 pub enum Action {
     /// The application publishes the next message.
     Publish,
+    /// The same at the old node, which does not know yet that the slot of the channel has moved.
+    PublishOld,
+    /// The slot moves: marks and messages are sent to another node, to whose subscribers they go.
+    Move,
+    /// The old node knows it, too.
+    EndMove,
     /// The gateway publishes a mark.
     Mark(u8),
     /// The gateway reads what was sent to it next.
     Read(u8),
     /// The gateway starts or reconnects, and its subscription is confirmed.
     Connect(u8),
+    /// The same at the old node, which still takes it.
+    ConnectOld(u8),
     /// Its connections are lost, with what it has not read. A request that is on its way may still arrive.
     Break(u8),
     /// Its process ends.

@@ -14,6 +14,8 @@ pub(crate) struct Gateway {
     pub(crate) next: Option<usize>,
     // Where its subscription was confirmed.
     pub(crate) confirmed: usize,
+    // It listens to the node to which the slot has moved.
+    pub(crate) is_at_new: bool,
     pub(crate) timeline: Timeline,
     pub(crate) recorder: ChannelRecorder<u8>,
     // The messages that this life has given ids.
@@ -21,9 +23,9 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// The subscription is confirmed, behind all that was sent.
-    pub(crate) fn connect(&mut self, sent: usize) {
-        self.is_alive = true;
+    /// The subscription is confirmed, behind all that its node has sent.
+    pub(crate) fn connect(&mut self, sent: usize, is_at_new: bool) {
+        (self.is_alive, self.is_at_new) = (true, is_at_new);
         self.next = Some(sent);
         self.confirmed = sent;
         self.timeline = Timeline::default();

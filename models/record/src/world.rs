@@ -32,6 +32,8 @@ pub struct Bounds {
     pub restores: u8,
     /// How often it loses that and keeps its connections.
     pub forgets: u8,
+    /// Whether the slot of the channel moves to another node.
+    pub is_moving: bool,
 }
 
 /// What Redis has sent.
@@ -50,10 +52,34 @@ pub(crate) struct Travelling {
     pub(crate) is_awaited: bool,
 }
 
+/// Where the slot of the channel is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum SlotPlace {
+    /// It never moved.
+    #[default]
+    Old,
+    /// It has moved, and the old node does not know it. What is sent from here on is by the new one.
+    Both(usize),
+    /// All know it.
+    New(usize),
+}
+
+impl SlotPlace {
+    /// Where what the new node has sent begins.
+    pub(crate) fn moved(self) -> Option<usize> {
+        match self {
+            Self::Old => None,
+            Self::Both(from) | Self::New(from) => Some(from),
+        }
+    }
+}
+
 /// Everything there is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
+    // What the old node has sent, then what the new one has.
     pub(crate) sent: Vec<Sent>,
+    pub(crate) slot: SlotPlace,
     pub(crate) last_mark: u64,
     pub(crate) log: ReferenceLog<u8>,
     pub(crate) gateways: Vec<Gateway>,
@@ -97,6 +123,7 @@ impl Model for RecordModel {
     fn init_states(&self) -> Vec<World> {
         vec![World {
             sent: Vec::new(),
+            slot: SlotPlace::Old,
             // Room for the marks of a server whose clock has gone back.
             last_mark: 10,
             log: ReferenceLog::default(),
@@ -111,6 +138,16 @@ impl Model for RecordModel {
         if spent.messages < most.messages {
             actions.push(Action::Publish);
         }
+        match world.slot {
+            SlotPlace::Old if most.is_moving => actions.push(Action::Move),
+            SlotPlace::Old | SlotPlace::New(_) => {}
+            SlotPlace::Both(_) => {
+                actions.push(Action::EndMove);
+                if spent.messages < most.messages {
+                    actions.push(Action::PublishOld);
+                }
+            }
+        }
         for (number, gateway) in (0..).zip(&world.gateways) {
             match gateway.next {
                 None => {
@@ -118,6 +155,10 @@ impl Model for RecordModel {
                     if number == 0 || world.gateways[0].life > 0 || world.gateways[0].next.is_some()
                     {
                         actions.push(Action::Connect(number));
+                        // One that was there before and comes back to the old node is as one that never left it.
+                        if !gateway.is_alive && matches!(world.slot, SlotPlace::Both(_)) {
+                            actions.push(Action::ConnectOld(number));
+                        }
                     }
                 }
                 Some(next) => {
@@ -128,10 +169,10 @@ impl Model for RecordModel {
                     if spent < most {
                         actions.push(Action::Mark(number));
                     }
-                    if next < world.sent.len() {
+                    if next < world.end_for(gateway) {
                         actions.push(Action::Read(number));
                     }
-                    if world.spent.breaks < self.bounds.breaks {
+                    if world.spent.breaks < self.bounds.breaks || world.is_left_behind(gateway) {
                         actions.push(Action::Break(number));
                     }
                 }
@@ -177,17 +218,26 @@ impl Model for RecordModel {
                 world.spent.messages += 1;
                 world.sent.push(Sent::Message(world.spent.messages));
             }
+            Action::PublishOld => world.publish_old()?,
+            Action::Move => world.slot = SlotPlace::Both(world.sent.len()),
+            Action::EndMove => world.slot = SlotPlace::New(world.slot.moved()?),
             Action::Mark(gateway) => world.mark(gateway),
             Action::Read(number) => {
                 let World { gateways, sent, .. } = &mut world;
                 gateways[usize::from(number)].read(sent);
             }
             Action::Connect(gateway) => {
-                let sent = world.sent.len();
-                world.gateway(gateway).connect(sent);
+                let (sent, is_at_new) = (world.sent.len(), world.slot.moved().is_some());
+                world.gateway(gateway).connect(sent, is_at_new);
+            }
+            Action::ConnectOld(gateway) => {
+                let sent = world.slot.moved()?;
+                world.gateway(gateway).connect(sent, false);
             }
             Action::Break(gateway) => {
-                world.spent.breaks += 1;
+                if !world.is_left_behind(&world.gateways[usize::from(gateway)]) {
+                    world.spent.breaks += 1;
+                }
                 world.lose(gateway);
             }
             Action::End(gateway) => {
@@ -246,6 +296,29 @@ impl World {
         &mut self.gateways[usize::from(gateway)]
     }
 
+    /// How far the node that a gateway listens to has sent.
+    fn end_for(&self, gateway: &Gateway) -> usize {
+        self.slot.moved().filter(|_| !gateway.is_at_new).unwrap_or(self.sent.len())
+    }
+
+    /// Whether a gateway listens to a node that the slot has left: it is unsubscribed, or learns it otherwise.
+    fn is_left_behind(&self, gateway: &Gateway) -> bool {
+        self.slot.moved().is_some() && !gateway.is_at_new
+    }
+
+    /// The old node takes one more message.
+    fn publish_old(&mut self) -> Option<()> {
+        let SlotPlace::Both(from) = self.slot else { return None };
+        self.spent.messages += 1;
+        self.sent.insert(from, Sent::Message(self.spent.messages));
+        self.slot = SlotPlace::Both(from + 1);
+        for gateway in self.gateways.iter_mut().filter(|gateway| gateway.is_at_new) {
+            gateway.confirmed += 1;
+            gateway.next = gateway.next.map(|next| next + 1);
+        }
+        Some(())
+    }
+
     /// Does what the script of marks does.
     fn mark(&mut self, gateway: u8) {
         match self.gateway(gateway).recorder.is_open() {
@@ -296,8 +369,9 @@ impl World {
         (0..).zip(&self.gateways).any(|(number, gateway)| {
             let is_other = number != own && gateway.is_alive;
             let has = gateway.recorder.oldest().is_some_and(|oldest| oldest < since);
-            let will_have =
-                gateway.confirmed < place && gateway.next.is_some_and(|next| next <= place);
+            let will_have = gateway.confirmed < place
+                && !self.slot.moved().is_some_and(|from| from <= place && !gateway.is_at_new)
+                && gateway.next.is_some_and(|next| next <= place);
             is_other && (has || will_have)
         })
     }

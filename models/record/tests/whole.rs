@@ -52,3 +52,9 @@ fn redis_comes_back_without_what_it_wrote_last() {
 fn redis_loses_what_it_wrote_and_nobody_notices() {
     holds(Bounds { messages: 1, forgets: 1, ..CALM });
 }
+
+#[test]
+fn a_slot_moves() {
+    holds(Bounds { messages: 1, asks: 0, is_moving: true, ..CALM });
+    holds(Bounds { gateways: 1, messages: 3, marks: 3, is_moving: true, unseen: 1, ..CALM });
+}

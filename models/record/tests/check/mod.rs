@@ -18,6 +18,7 @@ pub const CALM: Bounds = Bounds {
     restores: 0,
     forgets: 0,
     overflows: 0,
+    is_moving: false,
 };
 
 /// Checks that all properties hold.
