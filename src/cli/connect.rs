@@ -203,7 +203,7 @@ pub(super) fn permitted(reads: &[RedisRead]) -> String {
             "control channel",
             reads.iter().filter(|read| matches!(read, RedisRead::Control(_))).count(),
         ),
-        ("recording", reads.iter().filter(|read| matches!(read, RedisRead::Recorded(_))).count()),
+        ("recording", reads.iter().filter(|read| is_recorded(read)).count()),
         ("store of kept streams", usize::from(reads.contains(&RedisRead::Kept))),
         ("presence", usize::from(reads.iter().any(|read| matches!(read, RedisRead::Presence(_))))),
     ];
@@ -213,6 +213,10 @@ pub(super) fn permitted(reads: &[RedisRead]) -> String {
         return "no route reads from it".into();
     }
     format!("it permits what the routes read ({} tested)", needed.join(", "))
+}
+
+fn is_recorded(read: &RedisRead) -> bool {
+    matches!(read, RedisRead::Recorded(_) | RedisRead::ShardedRecorded(_))
 }
 
 fn is_subscription(read: &RedisRead, is_pattern: bool) -> bool {
@@ -234,8 +238,11 @@ pub(super) fn reads(
         let channels = route.channels.iter().chain(handover).filter(is_here);
         for topic in channels.flat_map(Channels::samples) {
             let is_recorded = topic.ids == Ids::Recorded;
-            let recorded =
-                is_recorded.then(|| RedisRead::Recorded(settings.source.recorded.clone()));
+            let recording = match topic.subscription.name.as_sharded() {
+                Some(_) => RedisRead::ShardedRecorded,
+                None => RedisRead::Recorded,
+            };
+            let recorded = is_recorded.then(|| recording(settings.source.recorded.clone()));
             for read in [read(topic)].into_iter().chain(recorded) {
                 if !reads.contains(&read) {
                     reads.push(read);

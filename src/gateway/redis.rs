@@ -10,8 +10,9 @@ use super::tasks::Tasks;
 use crate::route::{Router, ServerPlace};
 use crate::source::alike::AlikeSource;
 use crate::source::redis::{
-    ClusterWatch, ControlChannel, PubSub, Recording, RedisKept, RedisPresence, RedisPublisher,
-    RedisServer, SentinelWatch, ShardedPubSub, StreamReader, StreamServer,
+    ClusterWatch, ControlChannel, PubSub, RecordMemory, Recording, RedisKept, RedisPresence,
+    RedisPublisher, RedisServer, SentinelWatch, ShardedPubSub, ShardedRecording, StreamReader,
+    StreamServer,
 };
 
 /// What the tasks of a Redis are started with.
@@ -28,7 +29,8 @@ impl RedisParts {
         let Self { server, place, parts, routes } = self;
         let webhooks = parts.presence.is_some().then(|| parts.start_webhooks(tasks));
         let SourceParts { source, fleet, publications, hub, control, presence, kept, .. } = parts;
-        let SourceParts { health, metrics, recording_end, node_fleet, .. } = parts;
+        let SourceParts { health, metrics, recording_ends: [end, of_sharded], node_fleet, .. } =
+            parts;
         let seen = || (health.clone(), metrics.clone());
         for watch in SentinelWatch::all(&server, &health, &metrics) {
             tasks.spawn("the watch of a sentinel", watch.run());
@@ -42,13 +44,17 @@ impl RedisParts {
         let reader = StreamReader::new(streams, most, hub.clone(), of_streams, counts);
         tasks.spawn("the stream reader", reader.run());
         let alike = AlikeSource::new(place.clone(), routes.clone());
+        let memory = RecordMemory::new(source.recorded.memory);
+        let recorded = (most, source.recorded.clone(), memory.clone(), end);
         let routes = (routes, place);
         let ends = (hub.clone(), routes.clone());
         let sharded = ShardedPubSub::new(server.clone(), (most, node_fleet), ends, seen());
         tasks.spawn("the source of sharded channels", sharded.run());
-        let recorded = (most, source.recorded, recording_end);
         let recording = Recording::new(server.clone(), recorded, (hub.clone(), routes), seen());
         tasks.spawn("the recording of channels", recording.run());
+        let recorded = (most, source.recorded, memory, of_sharded);
+        let recording = ShardedRecording::new(server.clone(), recorded, hub.clone(), seen());
+        tasks.spawn("the recording of sharded channels", recording.run());
         let (of_source, counts) = seen();
         let fleet = (most, fleet.map(|fleet| (fleet, alike)));
         let source = PubSub::new(server.clone(), fleet, hub, of_source, counts);

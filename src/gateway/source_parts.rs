@@ -27,7 +27,7 @@ pub(super) struct SourceParts {
     pub(super) control: Option<ControlParts>,
     /// `None` at a server that has none.
     pub(super) presence: Option<Presence>,
-    pub(super) recording_end: RecordingEnd,
+    pub(super) recording_ends: [RecordingEnd; 2],
     pub(super) kept: KeptStreams,
     pub(super) health: Health,
     pub(super) metrics: Metrics,

@@ -73,7 +73,7 @@ impl SourceStart {
         for (
             index,
             (
-                ((health, metrics), (hub, (publications, recording_end))),
+                ((health, metrics), (hub, (publications, recording_ends))),
                 (server, (fleet, node_fleet)),
             ),
         ) in seen.zip(ends).zip(redis.into_iter().zip(fleets)).enumerate()
@@ -89,7 +89,7 @@ impl SourceStart {
                 hub,
                 control,
                 presence,
-                recording_end,
+                recording_ends,
                 kept: kept.clone(),
                 health,
                 metrics,

@@ -43,6 +43,7 @@ struct HealthState {
     log_source: SourceHealth,
     // What records channels, if any route has such.
     recording: SourceHealth,
+    sharded_recording: SourceHealth,
     // The source is the bus inside the gateway: no Redis is involved.
     is_source_embedded: AtomicBool,
     // What Redis keeps of revocations, if they come from there.
@@ -92,10 +93,11 @@ pub struct Warning {
 
 impl HealthState {
     /// The sources beside that of pub/sub, which not every gateway has, and their names.
-    fn further_sources(&self) -> [(&SourceHealth, &'static str); 3] {
+    fn further_sources(&self) -> [(&SourceHealth, &'static str); 4] {
         [
             (&self.log_source, "Redis Streams"),
             (&self.recording, "recorded channels"),
+            (&self.sharded_recording, "recorded sharded channels"),
             (&self.revocations, "control channel"),
         ]
     }
@@ -156,6 +158,16 @@ impl Health {
     /// Records a failure of what records channels.
     pub fn recording_failed(&self, kind: &'static str, error: &str) {
         self.0.recording.failed(kind, error);
+    }
+
+    /// Sets whether the sharded channels that are recorded are subscribed, at one node at least.
+    pub fn set_sharded_recording_ready(&self, is_ready: bool) {
+        self.0.sharded_recording.set_ready(is_ready);
+    }
+
+    /// Records a failure of what records sharded channels.
+    pub fn sharded_recording_failed(&self, kind: &'static str, error: &str) {
+        self.0.sharded_recording.failed(kind, error);
     }
 
     /// Sets whether the revocations that Redis keeps were read.

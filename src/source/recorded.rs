@@ -73,24 +73,24 @@ impl RecordingEnd {
     }
 }
 
-/// The same for each server of a gateway, in order. A cheap handle.
+/// The same for each server of a gateway, in order: for channels, and for sharded ones. A cheap handle.
 #[derive(Clone, Debug)]
-pub(crate) struct RecordingEnds(Vec<RecordingEnd>);
+pub(crate) struct RecordingEnds(Vec<[RecordingEnd; 2]>);
 
 impl RecordingEnds {
     /// For so many servers.
     pub(crate) fn new(servers: usize) -> Self {
-        Self((0..servers).map(|_| RecordingEnd::default()).collect())
+        Self((0..servers).map(|_| Default::default()).collect())
     }
 
     /// That of each server.
-    pub(crate) fn all(&self) -> &[RecordingEnd] {
+    pub(crate) fn all(&self) -> &[[RecordingEnd; 2]] {
         &self.0
     }
 
     /// Waits until the logs have what this gateway received, and say that they are whole, or until that takes too long.
     pub(crate) async fn end(&self) {
-        let begun = || self.0.iter().filter(|end| end.begun.is_cancelled());
+        let begun = || self.0.iter().flatten().filter(|end| end.begun.is_cancelled());
         begun().for_each(|end| end.asked.cancel());
         let all_done = async {
             for end in begun() {

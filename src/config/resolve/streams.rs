@@ -89,11 +89,13 @@ impl Resolver<'_> {
             );
         }
         let is_cluster = order == SourceOrder::Cluster;
-        if let Some(location) = keys.source.filter(|_| is_recorded && is_cluster) {
+        if let Some(location) =
+            keys.source.filter(|_| is_recorded && is_cluster && !options.sharded)
+        {
             self.note(
                 location,
-                "is not supported with redis+cluster://, where each node has another order of messages (docs/CLUSTER.md); \
-                 use stream, or set redis.url to one Redis",
+                "is not supported with redis+cluster:// without sharded: true: each node has another order of what is \
+                 published with PUBLISH (docs/CLUSTER.md); write that and publish with SPUBLISH, or use stream",
             );
         }
         if let Some(location) = keys.sharded.filter(|_| options.sharded) {
@@ -109,14 +111,10 @@ impl Resolver<'_> {
     /// Notes what sharded channels cannot have.
     fn check_sharded(&self, options: &StreamOptions, location: &KeyLocation, order: SourceOrder) {
         match options.source {
-            EventsSource::PubSub => {}
+            EventsSource::PubSub | EventsSource::Recorded => {}
             EventsSource::Log => self.note(
                 location,
                 "is not supported with source: stream: each stream is at one node anyway",
-            ),
-            EventsSource::Recorded => self.note(
-                location,
-                "is not supported with source: recorded: marks are in the order of PUBLISH; remove one of them",
             ),
         }
         if options.patterns {
@@ -131,6 +129,8 @@ impl Resolver<'_> {
         }
         match order {
             SourceOrder::Cluster | SourceOrder::Unused => {}
+            // Ids of recorded channels are of marks in the order of their slot.
+            SourceOrder::Fleet if options.source == EventsSource::Recorded => {}
             SourceOrder::Fleet => self.note(
                 location,
                 "needs redis+cluster://, or fleet: off: sharded channels are not in the order of all messages by which \

@@ -14,15 +14,20 @@ fn config(url: &str, events: &str) -> String {
 fn what_a_source_cannot_have_is_explained() {
     for (url, events, expected) in [
         (BUS, "source: recorded", "source: is not supported with embedded://"),
-        (CLUSTER, "source: recorded", "source: is not supported with redis+cluster://"),
         (
             CLUSTER,
-            "sharded: true, source: recorded",
-            "sharded: is not supported with source: recorded",
+            "source: recorded",
+            "source: is not supported with redis+cluster:// without sharded: true",
         ),
         (CLUSTER, "sharded: true, source: stream", "sharded: is not supported with source: stream"),
         (CLUSTER, "sharded: true, patterns: true", "Redis has no patterns of sharded channels"),
         (CLUSTER, "sharded: true, follow: [\"a*\"]", "Redis has no patterns of sharded channels"),
+        (
+            CLUSTER,
+            "sharded: true, source: recorded, follow: [\"a*\"]",
+            "Redis has no patterns of sharded channels",
+        ),
+        (BUS, "sharded: true, source: recorded", "sharded: is not supported with embedded://"),
         (BUS, "sharded: true", "sharded: is not supported with embedded://"),
         ("redis://r", "sharded: true", "sharded: needs redis+cluster://, or fleet: off"),
     ] {
@@ -37,6 +42,8 @@ fn what_goes_together_is_accepted() {
         (CLUSTER, "source: stream"),
         (CLUSTER, "sharded: true"),
         (CLUSTER, "patterns: true"),
+        (CLUSTER, "sharded: true, source: recorded"),
+        ("redis://r", "sharded: true, source: recorded"),
         ("redis://r", "source: recorded, follow: [a]"),
         (BUS, "source: stream"),
     ] {

@@ -47,6 +47,8 @@ pub enum RedisRead {
     Kept,
     /// What is recorded, and the marks of gateways.
     Recorded(RecordedSettings),
+    /// The same of sharded channels.
+    ShardedRecorded(RecordedSettings),
 }
 
 /// What was found out about a Redis server.
@@ -113,7 +115,10 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
         let text = format!("sentinels: {problem}");
         inspection.notes.push(RedisProblem { kind: Some(SourceErrorKind::Failover), text });
     }
-    let is_log = |read: &RedisRead| matches!(read, RedisRead::Stream(_) | RedisRead::Recorded(_));
+    let is_log = |read: &RedisRead| {
+        use RedisRead::{Recorded, ShardedRecorded, Stream};
+        matches!(read, Stream(_) | Recorded(_) | ShardedRecorded(_))
+    };
     let is_any_log = reads.iter().any(is_log);
     if is_any_log || reads.contains(&RedisRead::Kept) {
         let mut risks = durability::risks(&mut commands).await?;
@@ -144,9 +149,14 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
                 kept::inspect(&mut keyed).await
             }
             RedisRead::Recorded(settings) => {
-                let marks = subscribe(&mut pubsub, &recorded::marks()?).await;
+                let marks = Subscription { name: recorded::marks(false)?, is_pattern: false };
+                inspection.refused.extend(refusal(subscribe(&mut pubsub, &marks).await)?);
+                recorded::inspect(&mut keyed, settings, false).await
+            }
+            RedisRead::ShardedRecorded(settings) => {
+                let marks = subscribe_sharded(server, &recorded::marks(true)?).await;
                 inspection.refused.extend(refusal(marks)?);
-                recorded::inspect(&mut commands, settings).await
+                recorded::inspect(&mut keyed, settings, true).await
             }
             RedisRead::Stream(name) => read_stream(&mut keyed, name).await,
             RedisRead::Control(name) => {

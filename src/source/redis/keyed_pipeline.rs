@@ -66,6 +66,19 @@ impl<T> KeyedPipeline<T> {
         Ok(Self::Server(ServerPipeline { connection, pending: VecDeque::new(), heard }))
     }
 
+    /// Whether it is one server: then its loss ends the pipeline.
+    pub(super) fn is_one_server(&self) -> bool {
+        matches!(self, Self::Server(_))
+    }
+
+    /// What waits to be written to whom a command about `key` is sent, in bytes.
+    pub(super) fn unsent_bytes(&self, key: &str) -> usize {
+        match self {
+            Self::Server(pipeline) => pipeline.connection.unsent_bytes(),
+            Self::Cluster(pipeline) => pipeline.commands.unsent_bytes(slot_of(key.as_bytes())),
+        }
+    }
+
     /// Sends a command about `key`.
     pub(super) fn send(&mut self, tag: T, key: &str, words: Vec<Bytes>) {
         let now = Instant::now();

@@ -265,6 +265,51 @@ async fn the_rights_that_are_shipped_suffice_and_those_that_lack_are_named() {
 }
 
 #[tokio::test]
+async fn sharded_channels_of_one_server_are_recorded_beside_those_of_the_same_name() {
+    let redis = Redis::start().await;
+    let routes = "- { path: /events, events: { channels: [\"{query.channel}\"], source: recorded } }\n\
+                  - { path: /shards, events: { channels: [\"{query.channel}\"], source: recorded, sharded: true } }\n";
+    let build = || Gateway::build(&redis).routes(routes);
+    let dir = tempfile::tempdir().expect("a directory");
+    let checked = build().program(dir.path(), "check").args(["--connect"]).output(SOON).await;
+    assert!(
+        checked.stdout.contains("2 recordings tested"),
+        "{} {}",
+        checked.stdout,
+        checked.stderr
+    );
+    let (one, two) = (build().start().await, build().start().await);
+    let mut plain = one.subscribe("/events?channel=news").await;
+    let mut shard = one.subscribe("/shards?channel=news").await;
+    let mut other = two.subscribe("/shards?channel=news").await;
+    redis.publish("news", "plain").await;
+    redis.command::<u64>(&["SPUBLISH", "news", "sharded"]).await;
+    assert_eq!(read(&mut plain, 1).await, ["plain"]);
+    assert_eq!(read(&mut shard, 1).await, ["sharded"]);
+    assert_eq!(read(&mut other, 1).await, ["sharded"]);
+    let id = shard.last_id().to_owned();
+    assert_eq!(other.last_id(), id);
+    // The gateway is killed, and the other one has what was published meanwhile.
+    one.signal(rustix::process::Signal::KILL);
+    redis.command::<u64>(&["SPUBLISH", "news", "later"]).await;
+    assert_eq!(read(&mut other, 1).await, ["later"]);
+    let mut back = two.resume(Via::Http1, "/shards?channel=news", &id).await;
+    assert_eq!(read(&mut back, 1).await, ["later"]);
+    recorded(&redis, "news", 1).await;
+    let key = "ssegate:log:sharded:{news}";
+    eventually(SOON, "the log has both, behind the gap of its beginning", async || {
+        redis.command::<usize>(&["XLEN", key]).await == 3
+    })
+    .await;
+    // Its connection is lost: what was published meanwhile nobody has heard.
+    redis.command::<u64>(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    redis.command::<u64>(&["SPUBLISH", "news", "unheard"]).await;
+    assert_eq!(read(&mut back, 1).await, [gap("unrecorded", "news")]);
+    redis.command::<u64>(&["SPUBLISH", "news", "heard"]).await;
+    assert_eq!(read(&mut back, 1).await, ["heard"]);
+}
+
+#[tokio::test]
 async fn the_embedded_bus_and_a_cluster_are_refused_before_the_start() {
     let dir = tempfile::tempdir().expect("a directory");
     for url in ["embedded://127.0.0.1:6380", "redis+cluster://127.0.0.1:7000"] {

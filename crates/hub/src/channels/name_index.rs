@@ -41,7 +41,7 @@ impl NameIndex {
     /// The channels of a log; empty if it is not followed.
     pub(super) fn of_log(&self, source: SourceKind, name: &str) -> &[ChannelIndex] {
         let names = match source {
-            SourceKind::Recorded => &self.recorded,
+            SourceKind::Recorded | SourceKind::ShardedRecorded => &self.recorded,
             SourceKind::PubSub | SourceKind::Sharded | SourceKind::Logs => &self.logs,
         };
         names.get(name).map_or(&[], SmallVec::as_slice)

@@ -20,6 +20,8 @@ pub enum SourceKind {
     Logs,
     /// Messages that gateways write to logs: recorded channels.
     Recorded,
+    /// The same from the shards of a server: the name begins with [`ChannelName::SHARDED`].
+    ShardedRecorded,
 }
 
 /// What the hub requests for one subscription.
@@ -87,6 +89,7 @@ impl SourceKind {
     pub(crate) fn of(topic: &Topic) -> Self {
         match topic.ids {
             Ids::Entries => Self::Logs,
+            Ids::Recorded if topic.is_sharded() => Self::ShardedRecorded,
             Ids::Recorded => Self::Recorded,
             _ if topic.is_sharded() => Self::Sharded,
             Ids::Ours | Ids::Publisher | Ids::Mixed => Self::PubSub,
@@ -108,9 +111,11 @@ pub(crate) struct SourceRequests {
     sharded: CoalescingQueue<Subscription, SourceRequest>,
     logs: CoalescingQueue<Subscription, SourceRequest>,
     recorded: CoalescingQueue<Subscription, SourceRequest>,
+    sharded_recorded: CoalescingQueue<Subscription, SourceRequest>,
     // One for each stream.
     log_reads: CoalescingQueue<StreamAddress, LogRead>,
     recorded_reads: CoalescingQueue<StreamAddress, LogRead>,
+    sharded_recorded_reads: CoalescingQueue<StreamAddress, LogRead>,
 }
 
 impl Default for SourceRequests {
@@ -120,8 +125,10 @@ impl Default for SourceRequests {
             sharded: CoalescingQueue::new(),
             logs: CoalescingQueue::new(),
             recorded: CoalescingQueue::new(),
+            sharded_recorded: CoalescingQueue::new(),
             log_reads: CoalescingQueue::new(),
             recorded_reads: CoalescingQueue::new(),
+            sharded_recorded_reads: CoalescingQueue::new(),
         }
     }
 }
@@ -134,6 +141,7 @@ impl SourceRequests {
             SourceKind::Sharded => &self.sharded,
             SourceKind::Logs => &self.logs,
             SourceKind::Recorded => &self.recorded,
+            SourceKind::ShardedRecorded => &self.sharded_recorded,
         }
     }
 
@@ -141,6 +149,7 @@ impl SourceRequests {
     pub(crate) fn reads_of(&self, source: SourceKind) -> &CoalescingQueue<StreamAddress, LogRead> {
         match source {
             SourceKind::Recorded => &self.recorded_reads,
+            SourceKind::ShardedRecorded => &self.sharded_recorded_reads,
             SourceKind::PubSub | SourceKind::Sharded | SourceKind::Logs => &self.log_reads,
         }
     }
@@ -149,6 +158,7 @@ impl SourceRequests {
     pub(crate) fn cancel_read(&self, stream: &StreamAddress) {
         self.log_reads.remove(stream);
         self.recorded_reads.remove(stream);
+        self.sharded_recorded_reads.remove(stream);
     }
 
     pub(crate) fn put(&self, topic: Topic, request: SourceRequest) {

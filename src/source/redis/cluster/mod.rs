@@ -163,6 +163,14 @@ impl Cluster {
         self.lock().map.owners()
     }
 
+    /// The node that owns a slot; where that is not known, one of the nodes, after each try another.
+    pub(super) fn owner_or_any(&self, slot: u16, tries: u32) -> Option<ConnectionAddr> {
+        self.owner(slot).or_else(|| {
+            let mut nodes = self.candidates();
+            (!nodes.is_empty()).then(|| nodes.swap_remove(tries as usize % nodes.len()))
+        })
+    }
+
     /// The gateway listens through this node.
     pub(super) fn listens_through(&self, node: &ConnectionAddr) {
         let mut known = self.lock();

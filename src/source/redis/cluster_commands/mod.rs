@@ -153,6 +153,14 @@ impl<T> ClusterCommands<T> {
         }
     }
 
+    /// What waits to be written to the owner of this slot, in bytes.
+    pub(super) fn unsent_bytes(&self, slot: u16) -> usize {
+        let owner = self.cluster.owner(slot);
+        let mut nodes = self.nodes.iter();
+        let owner = nodes.find(|node| Some(&node.address) == owner.as_ref());
+        owner.map_or(0, CommandNode::unsent_bytes)
+    }
+
     /// Whether nothing is pending.
     pub(super) fn is_idle(&self) -> bool {
         self.slots.is_empty() && self.done.is_empty()

@@ -78,6 +78,14 @@ impl<T> CommandNode<T> {
         }
     }
 
+    /// What waits to be written, in bytes.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        match &self.link {
+            NodeLink::Opening { .. } => 0,
+            NodeLink::Open { connection, .. } => connection.unsent_bytes(),
+        }
+    }
+
     /// Whether nothing is owed.
     pub(super) fn is_idle(&self) -> bool {
         match &self.link {

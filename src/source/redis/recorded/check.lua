@@ -1,8 +1,9 @@
 -- Tries each command of the scripts beside this one on a key that does not exist, in ways that write nothing there.
--- KEYS: the log of a channel that no client has. ARGV: the channel of marks, where gateways ignore an empty message.
+-- KEYS: the log of a channel that no client has. ARGV: the channel of marks, where gateways ignore an empty message, and s if
+-- that is a sharded one.
 -- Returns nothing, or which command is refused, and how.
 local key = KEYS[1]
-for _, command in ipairs({
+local commands = {
   {'TIME'},
   {'GET', key},
   {'SET', key, '', 'XX'},
@@ -14,7 +15,11 @@ for _, command in ipairs({
   {'XRANGE', key, '-', '+', 'COUNT', '1'},
   {'XREVRANGE', key, '+', '-', 'COUNT', '1'},
   {'PUBLISH', ARGV[1], ''},
-}) do
+}
+if ARGV[2] == 's' then commands[#commands] =
+  {'SPUBLISH', ARGV[1], ''}
+end
+for _, command in ipairs(commands) do
   local result = redis.pcall(unpack(command))
   local fault = type(result) == 'table' and result.err
   if fault and not string.find(fault, 'no such key', 1, true) then return {command[1], fault} end

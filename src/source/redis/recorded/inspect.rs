@@ -1,11 +1,13 @@
 //! Tries what recorded channels need of Redis, and leaves nothing behind.
 
-use ssegate_hub::{ChannelName, Subscription};
+use ssegate_hub::{ChannelName, InvalidChannelName};
 use ssegate_resp::Value;
 
-use crate::source::recorded::{MARKS, RecordedSettings};
-use crate::source::redis::connection::RedisConnection;
+use super::order::RecordOrder;
+use crate::source::recorded::RecordedSettings;
+use crate::source::redis::cluster::slot_of;
 use crate::source::redis::error::SourceError;
+use crate::source::redis::keyed::KeyedConnection;
 use crate::source::redis::script::is_unknown;
 
 /// See the first lines of the script.
@@ -17,39 +19,58 @@ const CHANNEL: &str = "ssegate-check";
 /// A hash that no script has.
 const NO_SCRIPT: &str = "0000000000000000000000000000000000000000";
 
-/// Tries the scripts.
+/// Tries the scripts, those for sharded channels or those for others.
 ///
 /// # Errors
 /// The connection failed, or Redis refuses something that they need.
 pub(in super::super) async fn inspect(
-    connection: &mut RedisConnection,
+    connection: &mut KeyedConnection,
     settings: &RecordedSettings,
+    is_sharded: bool,
 ) -> Result<(), SourceError> {
-    let key = settings.log_key(CHANNEL);
+    let (order, name) = (order(is_sharded), ChannelName::new(CHANNEL).map_err(invalid)?);
+    let key = order.log_key(settings, &name);
     let refused = |error: SourceError, command: &str| {
         error.for_command(format!("{command}, with which channels are recorded"))
     };
-    let called = connection.request("EVALSHA", [NO_SCRIPT, "1", &key].into_iter()).await;
+    let called =
+        connection.request(Some(&key), "EVALSHA", [NO_SCRIPT, "1", &key].into_iter()).await;
     match called {
         Err(SourceError::Refused(message)) if is_unknown(&message) => {}
         result => drop(result.map_err(|error| refused(error, "EVALSHA"))?),
     }
-    let words = [CHECK, "1", &key, MARKS];
-    let tried = connection.request("EVAL", words.into_iter()).await;
+    let (marks, kind) = (order.marks(), if is_sharded { "s" } else { "" });
+    let words = [CHECK, "1", &key, &marks, kind];
+    let tried = connection.request(Some(&key), "EVAL", words.into_iter()).await;
     match fault(&tried.map_err(|error| refused(error, "EVAL"))?) {
         None => Ok(()),
         Some((command, message)) => Err(refused(SourceError::Refused(message), &command)),
     }
 }
 
-/// The channel on which gateways that record publish marks for each other.
+/// A channel on which gateways that record publish marks for each other.
 ///
 /// # Errors
 /// It is no name of a channel, which does not happen.
-pub(in super::super) fn marks() -> Result<Subscription, SourceError> {
-    let name =
-        ChannelName::new(MARKS).map_err(|error| SourceError::Unexpected(error.to_string()))?;
-    Ok(Subscription { name, is_pattern: false })
+pub(in super::super) fn marks(is_sharded: bool) -> Result<ChannelName, SourceError> {
+    let marks = order(is_sharded).marks();
+    let name = match is_sharded {
+        true => ChannelName::sharded(&marks),
+        false => ChannelName::new(&marks),
+    };
+    name.map_err(invalid)
+}
+
+/// The order that [`CHANNEL`] is in.
+fn order(is_sharded: bool) -> RecordOrder {
+    match is_sharded {
+        true => RecordOrder::of_slot(slot_of(CHANNEL.as_bytes())),
+        false => RecordOrder::Server,
+    }
+}
+
+fn invalid(error: InvalidChannelName) -> SourceError {
+    SourceError::Unexpected(error.to_string())
 }
 
 /// The command that the script was refused, and how.

@@ -10,8 +10,9 @@ use ssegate_resp::{Payload, Value};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::RecordingState;
-use crate::route::Router;
+use super::state::RecordingState;
+use crate::health::Health;
+use crate::route::{Router, ServerPlace};
 use crate::source::recorded::MARKS;
 use crate::source::redis::coalescing::ReadCoalescer;
 use crate::source::redis::connection::RedisConnection;
@@ -25,6 +26,7 @@ use crate::source::redis::silence::{SILENCE_INTERVAL, Silence};
 pub(super) struct RecordListener {
     connection: RedisConnection,
     state: Rc<RecordingState>,
+    health: Health,
     pending: PendingCommands,
     refused: HashSet<Subscription>,
     silence: Silence,
@@ -44,11 +46,16 @@ pub(super) enum ListeningEnd {
 }
 
 impl RecordListener {
-    pub(super) fn new(connection: RedisConnection, state: Rc<RecordingState>) -> Self {
+    pub(super) fn new(
+        connection: RedisConnection,
+        state: Rc<RecordingState>,
+        health: Health,
+    ) -> Self {
         let now = Instant::now();
         Self {
             connection,
             state,
+            health,
             pending: PendingCommands::default(),
             refused: HashSet::new(),
             silence: Silence::new(now),
@@ -64,6 +71,7 @@ impl RecordListener {
     pub(super) async fn run(
         mut self,
         routes: &mut watch::Receiver<Arc<Router>>,
+        place: &ServerPlace,
     ) -> (ListeningEnd, bool) {
         let state = Rc::clone(&self.state);
         let end = tokio::select! {
@@ -71,7 +79,7 @@ impl RecordListener {
                 Err(error) => ListeningEnd::Failed(error),
                 Ok(never) => match never {},
             },
-            () = patterns_changed(&state, routes) => ListeningEnd::PatternsChanged,
+            () = patterns_changed(&state, routes, place) => ListeningEnd::PatternsChanged,
         };
         // On the next connection they are placed anew.
         self.state.unplaced.borrow_mut().extend(self.fenced.into_values());
@@ -111,8 +119,8 @@ impl RecordListener {
                 self.place(unplaced.into_iter());
             }
             hub.flush();
-            self.state.metrics.recorded_waiting(self.state.book.borrow().held_bytes());
-            self.state.work.notify_one();
+            self.state.parts.metrics.recorded_waiting(self.state.book.borrow().held_by_all());
+            self.state.touch();
         }
     }
 
@@ -132,7 +140,7 @@ impl RecordListener {
         }
         self.complete();
         if messages > 0 {
-            self.state.metrics.source_messages(messages);
+            self.state.parts.metrics.source_messages(messages);
         }
         Ok(values)
     }
@@ -142,7 +150,7 @@ impl RecordListener {
         self.is_subscribed |= self.pending.take_resubscribed();
         if self.is_subscribed && !self.is_ready && self.state.book.borrow().has_mark() {
             self.is_ready = true;
-            self.state.health.set_recording_ready(true);
+            self.health.set_recording_ready(true);
         }
     }
 
@@ -224,7 +232,7 @@ impl RecordListener {
                 if let Some(PubSubCommand::Ping(fence)) = command {
                     self.pass(fence);
                 }
-                return self.state.report(&error, "Redis refused a command");
+                return self.state.parts.report(&error, "Redis refused a command");
             }
         };
         if names.len() > 1 {
@@ -233,7 +241,7 @@ impl RecordListener {
         } else if let Some(name) = names.pop_front() {
             self.refused.insert(name.clone());
             let error = error.for_command(with_others(describe(&name), self.refused.len() - 1));
-            self.state.report(&error, "Redis refused a subscription");
+            self.state.parts.report(&error, "Redis refused a subscription");
         }
     }
 
@@ -298,8 +306,12 @@ impl RecordListener {
 }
 
 /// Waits until a reload follows other patterns than this connection does.
-async fn patterns_changed(state: &RecordingState, routes: &mut watch::Receiver<Arc<Router>>) {
-    let patterns = |routes: &Router| routes.recorded_patterns(&state.place);
+async fn patterns_changed(
+    state: &RecordingState,
+    routes: &mut watch::Receiver<Arc<Router>>,
+    place: &ServerPlace,
+) {
+    let patterns = |routes: &Router| routes.recorded_patterns(place);
     while patterns(&routes.borrow_and_update()) == state.book.borrow().patterns {
         if routes.changed().await.is_err() {
             // The gateway stops.

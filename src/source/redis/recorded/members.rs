@@ -9,13 +9,14 @@ use std::time::Duration;
 use siphasher::sip::SipHasher13;
 use tokio::time::Instant;
 
-/// A gateway of which nothing came for so long is gone.
-const GONE_AFTER: Duration = Duration::from_secs(7);
+/// A gateway of which nothing came for so long is gone, where each publishes a mark every two seconds.
+pub(super) const GONE_AFTER: Duration = Duration::from_secs(7);
 
 /// The gateways that record at one server.
 #[derive(Debug)]
 pub(super) struct RecordMembers {
     own: String,
+    gone_after: Duration,
     others: HashMap<String, OtherRecorder>,
 }
 
@@ -28,8 +29,9 @@ struct OtherRecorder {
 }
 
 impl RecordMembers {
-    pub(super) fn new(own: String) -> Self {
-        Self { own, others: HashMap::new() }
+    /// Forgets others of which nothing came for `gone_after`.
+    pub(super) fn new(own: String, gone_after: Duration) -> Self {
+        Self { own, gone_after, others: HashMap::new() }
     }
 
     pub(super) fn own(&self) -> &str {
@@ -52,7 +54,8 @@ impl RecordMembers {
 
     /// Forgets those of which nothing came for a while.
     pub(super) fn forget_gone(&mut self, now: Instant) {
-        self.others.retain(|_, other| now.saturating_duration_since(other.heard) < GONE_AFTER);
+        let gone_after = self.gone_after;
+        self.others.retain(|_, other| now.saturating_duration_since(other.heard) < gone_after);
     }
 
     /// Whether there are others.
@@ -95,7 +98,7 @@ mod tests {
     fn each_channel_has_one_first_writer_and_keeps_it_when_another_one_leaves() {
         let (now, names) = (Instant::now(), ["a", "b", "c"]);
         let members = |own: &str| {
-            let mut members = RecordMembers::new(own.to_owned());
+            let mut members = RecordMembers::new(own.to_owned(), GONE_AFTER);
             for name in names {
                 members.note(name, None, now);
             }
@@ -129,7 +132,7 @@ mod tests {
     #[test]
     fn who_has_appended_all_from_before_a_mark_has_nothing_to_add_there() {
         let now = Instant::now();
-        let mut members = RecordMembers::new("a".to_owned());
+        let mut members = RecordMembers::new("a".to_owned(), GONE_AFTER);
         assert!(!members.may_have_before(100), "there are no others");
         members.note("b", Some(100), now);
         assert!(!members.may_have_before(100) && members.may_have_before(101));

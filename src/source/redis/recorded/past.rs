@@ -19,7 +19,7 @@ const GIVE_UP: Duration = Duration::from_secs(10);
 
 /// A part of a log that is to be read.
 #[derive(Debug)]
-pub(super) struct PastRead {
+pub(in super::super) struct PastRead {
     pub(super) channel: ChannelName,
     pub(super) reader: PastReader,
     pub(super) range: LogRange,
@@ -38,7 +38,7 @@ pub(super) enum PastReader {
 
 /// What was read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct ReadPast {
+pub(in super::super) struct ReadPast {
     pub(super) gap: Option<(GapReason, EntryId)>,
     pub(super) entries: Vec<(EntryId, RecordedPayload)>,
     pub(super) is_all: bool,

@@ -1,47 +1,48 @@
-//! The connection that sends scripts: appends, publishes marks, and reads the past.
+//! The connections that send scripts: append, publish marks, and read the past.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ssegate_hub::{ChannelName, EntryId, LogRange};
-use ssegate_record::{AppendAnswer, AppendRequest, LogItem};
+use ssegate_hub::{ChannelName, LogRange};
 use ssegate_resp::Value;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::RecordingState;
 use super::book::MAX_AHEAD;
-use super::channel::{RecordedPayload, entry_id, record_id};
 use super::past::{PastRead, ReadPast, parse_newest};
-use super::script::{APPEND, MARK, NEWEST, READ};
-use crate::source::recorded::MARKS;
-use crate::source::redis::connection::RedisConnection;
+use super::script::{
+    APPEND, MARK, NEWEST, READ, append_answer, append_arguments, mark_text, redis_time,
+};
+use super::state::{RecordStates, RecordingParts, RecordingState};
+use super::wakes::RecordDue;
+use crate::source::recorded::RecordingEnd;
 use crate::source::redis::error::{SourceError, SourceErrorKind};
+use crate::source::redis::keyed_pipeline::KeyedPipeline;
+use crate::source::redis::retry::backoff;
 use crate::source::redis::script::{RedisScript, is_unknown};
+use crate::source::redis::server::RedisServer;
 
-/// How long a reply may take.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked whether anything is due, while anything waits.
 const TICK: Duration = Duration::from_millis(20);
 /// Reads on their way, at most.
 const MAX_READS: usize = 32;
-/// Bytes that wait to be written, at most: then Redis is too slow, and what comes waits in the recorders.
+/// Bytes that wait to be written to a node, at most: then Redis is too slow, and what comes waits in the recorders.
 const MAX_UNSENT: usize = 4 << 20;
 
-/// One connection for scripts after its handshake.
-pub(super) struct RecordWriter {
-    connection: RedisConnection,
-    state: Rc<RecordingState>,
-    pending: VecDeque<ScriptCall>,
+/// The connection for scripts after its handshake; in a Cluster one to each node.
+struct RecordWriter {
+    pipeline: KeyedPipeline<ScriptCall>,
+    states: Rc<RecordStates>,
+    parts: RecordingParts,
+    due: RecordDue,
     reads_in_flight: usize,
-    // When the oldest reply is due.
-    deadline: Option<Instant>,
 }
 
 /// A script whose reply is pending.
 struct ScriptCall {
+    state: Rc<RecordingState>,
     script: &'static RedisScript,
     has_text: bool,
     key: String,
@@ -55,101 +56,138 @@ enum CallPurpose {
     Past(PastRead),
 }
 
+/// Sends scripts for ever, about the orders that are in `states`.
+pub(in super::super) async fn write(
+    server: RedisServer,
+    max_event_bytes: usize,
+    states: Rc<RecordStates>,
+    (parts, end): (RecordingParts, RecordingEnd),
+) {
+    let mut attempt = 0;
+    loop {
+        match KeyedPipeline::open(&server, max_event_bytes).await {
+            Ok(pipeline) => {
+                let writer = RecordWriter::new(pipeline, Rc::clone(&states), parts.clone());
+                let (error, has_replied) = writer.run(&end).await;
+                if has_replied {
+                    attempt = 0;
+                }
+                parts.report(&error, "lost the connection to Redis that records channels");
+            }
+            Err(error) => {
+                parts.report(&error, "cannot connect to Redis to record channels; retrying");
+            }
+        }
+        sleep(backoff(attempt)).await;
+        attempt += 1;
+    }
+}
+
 impl RecordWriter {
-    pub(super) fn new(connection: RedisConnection, state: Rc<RecordingState>) -> Self {
-        let (pending, reads_in_flight, deadline) = (VecDeque::new(), 0, None);
-        Self { connection, state, pending, reads_in_flight, deadline }
+    fn new(
+        pipeline: KeyedPipeline<ScriptCall>,
+        states: Rc<RecordStates>,
+        parts: RecordingParts,
+    ) -> Self {
+        let due = RecordDue::default();
+        states.all().iter().for_each(|state| state.touch());
+        Self { pipeline, states, parts, due, reads_in_flight: 0 }
     }
 
     /// Runs until the connection fails. Returns the error, and whether Redis had replied.
-    pub(super) async fn run(mut self) -> (SourceError, bool) {
+    async fn run(mut self, end: &RecordingEnd) -> (SourceError, bool) {
         let mut has_replied = false;
-        let Err(error) = self.serve(&mut has_replied).await;
-        let mut book = self.state.book.borrow_mut();
-        for call in self.pending {
-            match call.what {
-                CallPurpose::Append(name) => book.failed(&name, false, Instant::now()),
-                CallPurpose::Mark => {
-                    book.mark_failed(mark_text(&call.arguments), false, Instant::now())
-                }
-                CallPurpose::Past(read) => book.reads.push(read),
-            }
-        }
+        let Err(error) = self.serve(end, &mut has_replied).await;
+        self.pipeline.into_pending().into_iter().for_each(ScriptCall::give_back);
         (error, has_replied)
     }
 
-    async fn serve(&mut self, has_replied: &mut bool) -> Result<Infallible, SourceError> {
-        let state = Rc::clone(&self.state);
+    async fn serve(
+        &mut self,
+        end: &RecordingEnd,
+        has_replied: &mut bool,
+    ) -> Result<Infallible, SourceError> {
         let mut is_closing = false;
         loop {
-            self.send_due();
-            if is_closing && state.book.borrow().is_closed() {
-                state.end.finish();
+            self.send_due(Instant::now());
+            if is_closing && self.states.all().iter().all(|state| state.book.borrow().is_closed()) {
+                end.finish();
             }
-            let wake = self.wake_at();
+            let wake = self.due.next();
             tokio::select! {
-                read = self.connection.exchange() => {
-                    read?;
-                    self.handle_replies()?;
-                    *has_replied = true;
-                    state.flush();
+                exchanged = self.pipeline.exchange() => {
+                    let (done, failure) = exchanged?;
+                    *has_replied |= !done.is_empty();
+                    if let Some(failure) = failure.filter(|failure| !failure.was_idle) {
+                        let what = "lost the connection to a node that records channels";
+                        self.parts.report(&failure.error, what);
+                    }
+                    self.complete_all(done)?;
+                    self.parts.hub.flush();
                 }
-                () = state.work.notified() => {}
-                () = state.end.asked(), if !is_closing => {
+                () = self.parts.wakes.touched() => {}
+                () = end.asked(), if !is_closing => {
                     is_closing = true;
-                    state.book.borrow_mut().close(Instant::now());
-                }
-                () = sleep_until(wake) => {
-                    if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                        return Err(SourceError::Timeout(REPLY_TIMEOUT.as_secs()));
+                    for state in self.states.all() {
+                        state.book.borrow_mut().close(Instant::now());
+                        state.touch();
                     }
                 }
+                () = async {
+                    match wake {
+                        Some(wake) => sleep_until(wake).await,
+                        None => std::future::pending().await,
+                    }
+                } => {}
             }
         }
     }
 
-    /// When something may be due.
-    fn wake_at(&self) -> Instant {
-        let (now, book) = (Instant::now(), self.state.book.borrow());
-        let is_waiting = book.is_active() || !book.reads.is_empty();
-        let tick = if is_waiting { now + TICK } else { now + REPLY_TIMEOUT };
-        // A mark that cannot be sent yet is no reason to wake.
-        let mark_due = book.mark_due().filter(|_| !self.is_behind());
-        [mark_due, self.deadline].into_iter().flatten().fold(tick, Instant::min)
-    }
-
-    /// Whether so much waits to be written that nothing is added.
-    fn is_behind(&self) -> bool {
-        self.connection.unsent_bytes() > MAX_UNSENT
-    }
-
-    fn send_due(&mut self) {
-        let now = Instant::now();
-        if self.is_behind() {
-            return;
+    /// Sends what is due of those orders of which anything may be.
+    fn send_due(&mut self, now: Instant) {
+        let mut numbers: BTreeSet<u16> = self.parts.wakes.take();
+        numbers.extend(self.due.take(now));
+        for number in numbers {
+            let next = self.states.get(number).map(|state| self.send_due_of(&state, now));
+            self.due.set(number, next.flatten());
         }
-        let mark = self.state.book.borrow_mut().take_mark(now);
+    }
+
+    /// Sends what is due of one order. Returns when something may be due again.
+    fn send_due_of(&mut self, state: &Rc<RecordingState>, now: Instant) -> Option<Instant> {
+        let settings = &self.parts.settings;
+        let mark_key = state.order.mark_key(settings);
+        if self.pipeline.unsent_bytes(&mark_key) > MAX_UNSENT {
+            return Some(now + TICK);
+        }
+        let mark = state.book.borrow_mut().take_mark(now);
         if let Some((floor, text)) = mark {
+            let kind = if state.order.is_sharded() { "s" } else { "" };
             let arguments = vec![
-                Bytes::from_static(MARKS.as_bytes()),
+                state.order.marks().into(),
                 floor.to_string().into(),
                 text.into(),
                 MAX_AHEAD.to_string().into(),
+                Bytes::from_static(kind.as_bytes()),
             ];
-            self.call(&MARK, self.state.settings.mark_key(), arguments, CallPurpose::Mark);
+            self.call(state, &MARK, mark_key, (arguments, CallPurpose::Mark));
         }
-        let requests = self.state.book.borrow_mut().requests(now);
+        let requests = state.book.borrow_mut().requests(now);
         for (name, request) in requests {
-            let (key, arguments) = (self.key(&name), self.append_arguments(&request));
-            self.call(&APPEND, key, arguments, CallPurpose::Append(name));
+            let key = state.order.log_key(&self.parts.settings, &name);
+            let arguments = append_arguments(&self.parts.settings, &request);
+            self.call(state, &APPEND, key, (arguments, CallPurpose::Append(name)));
         }
-        self.send_reads(now);
+        self.send_reads(state, now);
+        let book = state.book.borrow();
+        let is_waiting = book.is_active() || !book.reads.is_empty();
+        book.mark_due().into_iter().chain(is_waiting.then_some(now + TICK)).min()
     }
 
-    fn send_reads(&mut self, now: Instant) {
+    fn send_reads(&mut self, state: &Rc<RecordingState>, now: Instant) {
         let room = MAX_READS - self.reads_in_flight.min(MAX_READS);
         let due: Vec<PastRead> = {
-            let mut book = self.state.book.borrow_mut();
+            let mut book = state.book.borrow_mut();
             let due = book.reads.extract_if(.., |read| read.not_before <= now);
             due.take(room).collect()
         };
@@ -159,160 +197,158 @@ impl RecordWriter {
                 LogRange::BeforeNewest(_) => &NEWEST,
             };
             self.reads_in_flight += 1;
-            let (key, arguments) = (self.key(&read.channel), read.arguments());
-            self.call(script, key, arguments, CallPurpose::Past(read));
+            let key = state.order.log_key(&self.parts.settings, &read.channel);
+            let arguments = read.arguments();
+            self.call(state, script, key, (arguments, CallPurpose::Past(read)));
         }
-    }
-
-    fn key(&self, name: &ChannelName) -> String {
-        self.state.settings.log_key(name.as_str())
-    }
-
-    fn append_arguments(&self, request: &AppendRequest<RecordedPayload>) -> Vec<Bytes> {
-        let settings = &self.state.settings;
-        let may_gap = if request.may_gap { "1" } else { "0" };
-        let mut arguments: Vec<Bytes> = vec![
-            entry_id(request.since).to_string().into(),
-            Bytes::from_static(may_gap.as_bytes()),
-            settings.count.to_string().into(),
-            settings.age.as_millis().to_string().into(),
-        ];
-        for (id, item) in &request.items {
-            let (kind, payload) = match item {
-                LogItem::Message(RecordedPayload::Whole(payload)) => ("m", payload.clone()),
-                LogItem::Message(RecordedPayload::TooLarge) => ("l", Bytes::new()),
-                LogItem::Seal => ("s", Bytes::new()),
-            };
-            let id = entry_id(*id).to_string();
-            arguments.extend([id.into(), Bytes::from_static(kind.as_bytes()), payload]);
-        }
-        arguments
     }
 
     fn call(
         &mut self,
+        state: &Rc<RecordingState>,
         script: &'static RedisScript,
         key: String,
-        arguments: Vec<Bytes>,
-        what: CallPurpose,
+        (arguments, what): (Vec<Bytes>, CallPurpose),
     ) {
-        self.send(ScriptCall { script, has_text: false, key, arguments, what });
+        let state = Rc::clone(state);
+        self.send(ScriptCall { state, script, has_text: false, key, arguments, what });
     }
 
     fn send(&mut self, call: ScriptCall) {
-        let key = Bytes::copy_from_slice(call.key.as_bytes());
-        let arguments = std::iter::once(key).chain(call.arguments.iter().cloned());
-        self.connection.queue_bytes(&call.script.call(call.has_text, 1, arguments));
-        self.pending.push_back(call);
-        self.deadline.get_or_insert_with(|| Instant::now() + REPLY_TIMEOUT);
+        let key = call.key.clone();
+        let first = Bytes::copy_from_slice(key.as_bytes());
+        let arguments = std::iter::once(first).chain(call.arguments.iter().cloned());
+        let words = call.script.call(call.has_text, 1, arguments);
+        self.pipeline.send(call, &key, words);
     }
 
-    fn handle_replies(&mut self) -> Result<(), SourceError> {
-        while let Some(value) = self.connection.next_value()? {
-            if matches!(value, Value::Push(_)) {
-                continue;
+    /// Takes replies; `None`: there is none, and the script may have been executed.
+    fn complete_all(&mut self, done: Vec<(ScriptCall, Option<Value>)>) -> Result<(), SourceError> {
+        let mut done = done.into_iter();
+        while let Some((call, reply)) = done.next() {
+            if let CallPurpose::Past(_) = &call.what {
+                self.reads_in_flight = self.reads_in_flight.saturating_sub(1);
             }
-            let Some(call) = self.pending.pop_front() else {
-                return Err(SourceError::Unexpected(format!("{value:?}")));
-            };
-            let is_idle = self.pending.is_empty();
-            self.deadline = (!is_idle).then(|| Instant::now() + REPLY_TIMEOUT);
-            match value {
-                Value::Error(message) => {
-                    self.handle_error(call, String::from_utf8_lossy(&message).into_owned())?;
+            call.state.touch();
+            let completed = match reply {
+                None => {
+                    call.give_back();
+                    Ok(())
                 }
-                reply => self.handle(call, &reply)?,
+                Some(Value::Error(message)) => {
+                    self.complete_error(call, String::from_utf8_lossy(&message).into_owned())
+                }
+                Some(reply) => self.complete(call, &reply),
+            };
+            if let Err(error) = completed {
+                done.for_each(|(call, _)| call.give_back());
+                return Err(error);
             }
         }
         Ok(())
     }
 
-    fn handle(&mut self, call: ScriptCall, reply: &Value) -> Result<(), SourceError> {
-        let malformed = |name: &str| SourceError::Unexpected(format!("invalid reply of {name}"));
-        let now = Instant::now();
-        match call.what {
+    fn complete(&self, call: ScriptCall, reply: &Value) -> Result<(), SourceError> {
+        let (now, state) = (Instant::now(), Rc::clone(&call.state));
+        match &call.what {
             CallPurpose::Mark => {
-                let time = redis_time(reply).ok_or_else(|| malformed("mark.lua"))?;
-                self.state.book.borrow_mut().note_redis_time(time);
+                let Some(time) = redis_time(reply) else { return self.fail(call, "mark.lua") };
+                state.book.borrow_mut().note_redis_time(time);
             }
             CallPurpose::Append(name) => {
-                let (answer, added, gaps) = answer(reply).ok_or_else(|| malformed("append.lua"))?;
-                let metrics = &self.state.metrics;
+                let Some((answer, added, gaps)) = append_answer(reply) else {
+                    return self.fail(call, "append.lua");
+                };
+                let metrics = &self.parts.metrics;
                 metrics.recorded_appended(added, gaps);
-                let mut book = self.state.book.borrow_mut();
-                book.answered(&name, answer, now);
-                metrics.recorded_waiting(book.held_bytes());
+                let mut book = state.book.borrow_mut();
+                book.answered(name, answer, now);
+                metrics.recorded_waiting(book.held_by_all());
             }
-            CallPurpose::Past(read) => {
-                self.reads_in_flight = self.reads_in_flight.saturating_sub(1);
-                match read.range {
-                    LogRange::After { after, until } => {
-                        let (_, past) = ReadPast::parse(reply, (after, until))
-                            .ok_or_else(|| malformed("read.lua"))?;
-                        self.state.finish_past(read, past, now);
-                    }
-                    LogRange::BeforeNewest(_) => {
-                        let start = parse_newest(reply).ok_or_else(|| malformed("newest.lua"))?;
-                        self.state.finish_newest(read, start);
+            CallPurpose::Past(read) => match read.range {
+                LogRange::After { after, until } => {
+                    let Some((_, past)) = ReadPast::parse(reply, (after, until)) else {
+                        return self.fail(call, "read.lua");
+                    };
+                    if let CallPurpose::Past(read) = call.what {
+                        state.finish_past(read, past, now);
                     }
                 }
-            }
+                LogRange::BeforeNewest(_) => {
+                    let Some(start) = parse_newest(reply) else {
+                        return self.fail(call, "newest.lua");
+                    };
+                    if let CallPurpose::Past(read) = call.what {
+                        state.finish_newest(read, start);
+                    }
+                }
+            },
         }
         Ok(())
     }
 
-    fn handle_error(&mut self, call: ScriptCall, message: String) -> Result<(), SourceError> {
+    fn complete_error(&mut self, call: ScriptCall, message: String) -> Result<(), SourceError> {
         if is_unknown(&message) && !call.has_text {
+            if let CallPurpose::Past(_) = &call.what {
+                self.reads_in_flight += 1;
+            }
             self.send(ScriptCall { has_text: true, ..call });
             return Ok(());
         }
         let what = match &call.what {
-            CallPurpose::Append(name) => format!("to record the channel {name:?}"),
+            CallPurpose::Append(name) => format!("to record the channel {:?}", name.in_redis()),
             CallPurpose::Mark => "to publish a mark for recorded channels".to_owned(),
-            CallPurpose::Past(read) => format!("to read what was recorded of {:?}", read.channel),
+            CallPurpose::Past(read) => {
+                format!("to read what was recorded of {:?}", read.channel.in_redis())
+            }
         };
         let error = SourceError::Refused(message).for_command(what);
-        if matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Busy) {
-            self.pending.push_front(call);
+        let is_lost = matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Busy);
+        if is_lost && self.pipeline.is_one_server() {
+            call.give_back();
             return Err(error);
         }
-        self.state.report(&error, "Redis refused a script of recorded channels");
-        let now = Instant::now();
-        match call.what {
-            CallPurpose::Append(name) => self.state.book.borrow_mut().failed(&name, true, now),
-            CallPurpose::Mark => {
-                let text = mark_text(&call.arguments);
-                self.state.book.borrow_mut().mark_failed(text, true, now);
-            }
-            CallPurpose::Past(read) => {
-                self.reads_in_flight = self.reads_in_flight.saturating_sub(1);
-                self.state.finish_past(read, None, now);
-            }
+        self.parts.report(&error, "Redis refused a script of recorded channels");
+        call.refuse();
+        Ok(())
+    }
+
+    /// A reply is malformed: one connection is given up.
+    fn fail(&self, call: ScriptCall, script: &str) -> Result<(), SourceError> {
+        let error = SourceError::Unexpected(format!("invalid reply of {script}"));
+        if self.pipeline.is_one_server() {
+            call.give_back();
+            return Err(error);
         }
+        self.parts.report(&error, "Redis refused a script of recorded channels");
+        call.refuse();
         Ok(())
     }
 }
 
-/// What stands behind the mark that a call publishes.
-fn mark_text(arguments: &[Bytes]) -> &str {
-    arguments.get(2).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
-}
+impl ScriptCall {
+    /// There is no reply, and the script may have been executed: the same is due again.
+    fn give_back(self) {
+        let mut book = self.state.book.borrow_mut();
+        match self.what {
+            CallPurpose::Append(name) => book.failed(&name, false, Instant::now()),
+            CallPurpose::Mark => {
+                book.mark_failed(mark_text(&self.arguments), false, Instant::now());
+            }
+            CallPurpose::Past(read) => book.reads.push(read),
+        }
+    }
 
-/// Parses the reply of the script that publishes a mark: the clock of Redis, in milliseconds since 1970.
-fn redis_time(reply: &Value) -> Option<u64> {
-    let Value::Array(parts) = reply else { return None };
-    let [_, Value::Integer(time)] = &parts[..] else { return None };
-    u64::try_from(*time).ok()
-}
-
-/// Parses the reply of the script that appends: the answer, how many entries were added, and of them gaps.
-fn answer(reply: &Value) -> Option<(AppendAnswer, u64, u64)> {
-    let Value::Array(parts) = reply else { return None };
-    let [top, Value::Integer(is_missing), Value::Integer(added), Value::Integer(gaps)] = &parts[..]
-    else {
-        return None;
-    };
-    let top = record_id(EntryId::parse(top.as_bytes()?)?);
-    let answer = AppendAnswer { top, is_missing: *is_missing == 1 };
-    Some((answer, u64::try_from(*added).ok()?, u64::try_from(*gaps).ok()?))
+    /// Redis has refused it: the same is due after a while.
+    fn refuse(self) {
+        let now = Instant::now();
+        match self.what {
+            CallPurpose::Append(name) => self.state.book.borrow_mut().failed(&name, true, now),
+            CallPurpose::Mark => {
+                let text = mark_text(&self.arguments);
+                self.state.book.borrow_mut().mark_failed(text, true, now);
+            }
+            CallPurpose::Past(read) => self.state.finish_past(read, None, now),
+        }
+    }
 }

@@ -10,6 +10,7 @@ mod channels;
 mod fleet;
 mod node;
 mod node_fleet;
+mod recording;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use self::channels::{ShardPlace, ShardedChannels};
 use self::fleet::ShardedFleet;
 use self::node::{ShardCommand, ShardNode};
+pub(crate) use self::recording::ShardedRecording;
 use super::cluster::{Cluster, Redirect};
 use super::error::SourceError;
 use super::retry::{FailureLog, RETRY_INTERVAL, backoff};
@@ -143,12 +145,8 @@ impl ShardedPubSub {
 
     /// Where a slot is; where nothing is known of it, one node after the other.
     fn owner(&self, slot: u16, names: &[ChannelName]) -> ShardPlace {
-        let cluster = self.cluster.as_ref()?;
-        cluster.owner(slot).or_else(|| {
-            let mut nodes = cluster.candidates();
-            let tries = names.first().map_or(0, |name| self.channels.tries(name));
-            (!nodes.is_empty()).then(|| nodes.swap_remove(tries as usize % nodes.len()))
-        })
+        let tries = names.first().map_or(0, |name| self.channels.tries(name));
+        self.cluster.as_ref()?.owner_or_any(slot, tries)
     }
 
     fn send(&mut self, place: &ShardPlace, command: ShardCommand) {

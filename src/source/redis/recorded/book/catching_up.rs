@@ -1,6 +1,6 @@
 //! Channels that missed messages: what the log has of them comes before what is held meanwhile.
 
-use ssegate_hub::{ChannelName, EntryId, GapReason, SourceKind};
+use ssegate_hub::{ChannelName, EntryId, GapReason};
 use tokio::time::Instant;
 
 use super::RecordBook;
@@ -50,6 +50,7 @@ impl RecordBook {
     pub(super) fn take_catch_up(&mut self, name: &ChannelName) -> Option<CatchUp> {
         let catch_up = self.channels.get_mut(name)?.catch_up.take()?;
         self.held_back_bytes = self.held_back_bytes.saturating_sub(catch_up.bytes());
+        self.note_held();
         Some(catch_up)
     }
 
@@ -57,7 +58,7 @@ impl RecordBook {
     pub(super) fn miss(&mut self, name: &ChannelName, reason: GapReason, until: EntryId) {
         if let Some(channel) = self.channels.get_mut(name) {
             channel.newest = channel.newest.max(Some(until));
-            self.hub.log_gap((SourceKind::Recorded, name.as_str()), reason, until);
+            self.hub.log_gap((self.order.source(), name.as_str()), reason, until);
         }
     }
 }

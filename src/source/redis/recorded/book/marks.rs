@@ -2,25 +2,36 @@
 
 use std::time::{Duration, SystemTime};
 
-use ssegate_hub::{ChannelName, SourceKind};
+use ssegate_hub::ChannelName;
 use ssegate_record::{MarkReceived, RecordId};
 use tokio::time::Instant;
 
 use super::{MAX_AHEAD, RecordBook};
-use crate::source::recorded::MARKS;
 use crate::source::redis::recorded::channel::{CatchUp, RecordedChannel, entry_id};
+use crate::source::redis::recorded::members::GONE_AFTER;
+use crate::source::redis::recorded::order::RecordOrder;
 use crate::source::redis::recorded::past::PastRead;
 
 /// A mark waits for others that ask for one.
 const MARK_DELAY: Duration = Duration::from_millis(3);
 /// Each gateway publishes a mark after this long, at the latest.
-const MARK_INTERVAL: Duration = Duration::from_secs(2);
+pub(super) const MARK_INTERVAL: Duration = Duration::from_secs(2);
+/// The same in a slot of sharded channels where nothing waits: there may be thousands of them.
+const QUIET_MARK_INTERVAL: Duration = Duration::from_secs(20);
 /// Names that one mark asks for, at most.
 const MAX_ASKED: usize = 512;
 
 /// What stands before the mark up to which a gateway has appended everything. It is no name of a channel, and so means
 /// nothing to a gateway that does not know it.
 const APPENDED: &str = "\n\t";
+
+/// How long a gateway may publish no mark in this order until it is gone.
+pub(super) fn gone_after(order: &RecordOrder) -> Duration {
+    match order.is_sharded() {
+        true => QUIET_MARK_INTERVAL + GONE_AFTER,
+        false => GONE_AFTER,
+    }
+}
 
 /// A mark, as a gateway has published it.
 struct MarkText<'a> {
@@ -45,7 +56,7 @@ impl<'a> MarkText<'a> {
 
 impl RecordBook {
     /// Takes a mark.
-    pub(in super::super) fn receive_mark(&mut self, text: &str, now: Instant) {
+    pub(in super::super::super) fn receive_mark(&mut self, text: &str, now: Instant) {
         let Some(MarkText { mark, member, appended_before, names }) = MarkText::parse(text) else {
             return;
         };
@@ -53,7 +64,8 @@ impl RecordBook {
             if self.log.pass("mark", now).is_some() {
                 tracing::warn!(
                     mark,
-                    "ignored a mark that is far ahead of the clock of Redis; does anybody else publish to {MARKS}?"
+                    "ignored a mark that is far ahead of the clock of Redis; does anybody else publish to {}?",
+                    self.order.marks()
                 );
             }
             return;
@@ -77,6 +89,7 @@ impl RecordBook {
             }
             MarkReceived::Newer => {}
         }
+        self.newest_ever = self.newest_ever.max(mark);
         self.first_mark.get_or_insert(now);
         let is_any_new = self.brought_since.values().any(Option::is_none);
         for since in self.brought_since.values_mut() {
@@ -127,9 +140,14 @@ impl RecordBook {
             text.push('\n');
             text.push_str(name.as_str());
         }
-        let next = if self.asked.is_empty() { MARK_INTERVAL } else { MARK_DELAY };
+        let next = match (self.asked.is_empty(), self.order.is_sharded() && !self.is_active()) {
+            (false, _) => MARK_DELAY,
+            // Until one has come, it may have been published where nobody listens any more.
+            (true, true) if self.has_mark() => QUIET_MARK_INTERVAL,
+            (true, _) => MARK_INTERVAL,
+        };
         self.mark_due = Some(now + next);
-        Some((self.timeline.floor(), text))
+        Some((self.timeline.floor().max(self.newest_ever), text))
     }
 
     /// The mark before which all that this gateway has received is in the logs, or was dropped.
@@ -155,7 +173,7 @@ impl RecordBook {
     }
 
     /// A mark is needed soon.
-    pub(in super::super) fn request_mark(&mut self, now: Instant) {
+    pub(in super::super::super) fn request_mark(&mut self, now: Instant) {
         let at = now + MARK_DELAY;
         self.mark_due = Some(self.mark_due.map_or(at, |due| due.min(at)));
     }
@@ -218,7 +236,7 @@ impl RecordBook {
         let Some(channel) = self.channels.get_mut(name).filter(|c| c.is_followed) else { return };
         let Some(place) = channel.recorder.place(mark) else { return };
         let id = *channel.newest.get_or_insert_with(|| entry_id(place));
-        self.hub.begin_log((SourceKind::Recorded, name.as_str()), id);
+        self.hub.begin_log((self.order.source(), name.as_str()), id);
     }
 
     /// Whoever has received everything up to this mark says so in the log.

@@ -4,6 +4,7 @@
 
 mod catching_up;
 mod closing;
+mod held;
 mod marks;
 #[cfg(test)]
 mod tests;
@@ -11,14 +12,16 @@ mod tests;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use ssegate_hub::{ChannelName, EntryId, GapReason, Hub, SourceKind, Subscription};
-use ssegate_record::{AppendAnswer, AppendKind, AppendRequest, LogItem, RecordId, Timeline};
+use ssegate_hub::{ChannelName, EntryId, GapReason, Hub, Subscription};
+use ssegate_record::{AppendAnswer, AppendKind, AppendRequest, LogItem, Timeline};
 use ssegate_resp::Payload;
 use tokio::time::Instant;
 
 use self::closing::RecordClosing;
 use super::channel::{RecordedChannel, RecordedPayload, entry_id};
 use super::members::RecordMembers;
+use super::memory::{MemoryShare, RecordMemory};
+use super::order::RecordOrder;
 use super::pace::RecordTurn;
 use super::past::PastRead;
 use crate::log_limit::LogLimit;
@@ -34,16 +37,19 @@ pub(super) const MAX_AHEAD: u64 = 24 * 60 * 60 * 1000;
 
 /// Everything that is recorded.
 #[derive(Debug)]
-pub(super) struct RecordBook {
+pub(in super::super) struct RecordBook {
     pub(super) hub: Hub,
     pub(super) metrics: Metrics,
-    max_waiting_bytes: usize,
+    pub(super) order: RecordOrder,
+    memory: MemoryShare,
     pub(super) channels: HashMap<ChannelName, RecordedChannel>,
     /// Patterns that are followed from the start; the first that matches a channel brings it.
     pub(super) patterns: Vec<ChannelName>,
     // The mark since which each pattern brings everything on this connection.
     brought_since: HashMap<ChannelName, Option<u64>>,
     timeline: Timeline,
+    // The newest mark that ever came, so that the next one is above it, also where Redis has lost it and its clock is behind.
+    newest_ever: u64,
     members: RecordMembers,
     // When the first mark came on this connection.
     first_mark: Option<Instant>,
@@ -59,22 +65,28 @@ pub(super) struct RecordBook {
     // What waits to be appended, in bytes, and what waits until older messages were read from logs.
     waiting_bytes: usize,
     held_back_bytes: usize,
-    pub(super) reads: Vec<PastRead>,
+    pub(in super::super) reads: Vec<PastRead>,
     // The gateway exits soon.
     closing: Option<RecordClosing>,
 }
 
 impl RecordBook {
-    pub(super) fn new(hub: Hub, metrics: Metrics, max_waiting_bytes: usize) -> Self {
-        let members = RecordMembers::new(hub.run_text());
+    pub(super) fn new(
+        hub: Hub,
+        metrics: Metrics,
+        (order, memory): (RecordOrder, RecordMemory),
+    ) -> Self {
+        let members = RecordMembers::new(hub.run_text(), marks::gone_after(&order));
         Self {
             hub,
             metrics,
-            max_waiting_bytes,
+            order,
+            memory: MemoryShare::new(memory),
             channels: HashMap::new(),
             patterns: Vec::new(),
             brought_since: HashMap::new(),
             timeline: Timeline::default(),
+            newest_ever: 0,
             members,
             first_mark: None,
             redis_time: None,
@@ -104,7 +116,7 @@ impl RecordBook {
     }
 
     /// Whether anything is to be recorded.
-    pub(super) fn is_needed(&self) -> bool {
+    pub(in super::super) fn is_needed(&self) -> bool {
         !self.patterns.is_empty() || !self.channels.is_empty()
     }
 
@@ -118,7 +130,7 @@ impl RecordBook {
     }
 
     /// The listening connection is lost.
-    pub(super) fn lose(&mut self) {
+    pub(in super::super) fn lose(&mut self) {
         self.timeline = Timeline::default();
         self.first_mark = None;
         self.brought_since.clear();
@@ -127,10 +139,11 @@ impl RecordBook {
         self.reads.retain(|read| !read.is_catch_up());
         self.channels.values_mut().for_each(RecordedChannel::lose);
         self.held_back_bytes = 0;
+        self.note_held();
     }
 
     /// The hub wants a channel. Returns whether it needs a subscription of its own.
-    pub(super) fn follow(&mut self, name: &ChannelName) -> bool {
+    pub(in super::super) fn follow(&mut self, name: &ChannelName) -> bool {
         let is_fed = self.bringing(name.as_str()).is_some();
         let channel = self.channels.entry(name.clone()).or_default();
         let was_subscribed = channel.is_followed;
@@ -144,7 +157,7 @@ impl RecordBook {
     }
 
     /// The hub needs a channel no longer. Returns whether its subscription is to be left.
-    pub(super) fn leave(&mut self, name: &ChannelName) -> bool {
+    pub(in super::super) fn leave(&mut self, name: &ChannelName) -> bool {
         drop(self.take_catch_up(name));
         let Some(channel) = self.channels.get_mut(name) else { return false };
         (channel.is_followed, channel.newest) = (false, None);
@@ -158,7 +171,7 @@ impl RecordBook {
     }
 
     /// The server has confirmed a subscription.
-    pub(super) fn confirm(
+    pub(in super::super) fn confirm(
         &mut self,
         Subscription { name, is_pattern }: &Subscription,
         now: Instant,
@@ -174,15 +187,14 @@ impl RecordBook {
     }
 
     /// Takes a message.
-    pub(super) fn receive(
+    pub(in super::super) fn receive(
         &mut self,
         pattern: Option<&str>,
         name: &str,
         payload: &Payload,
         now: Instant,
     ) {
-        let is_reserved = ChannelName::RESERVED.iter().any(|own| name.starts_with(own));
-        if name.starts_with(OWN_NAMES) || is_reserved {
+        if !self.order.is_sharded() && is_own(name) {
             return;
         }
         // Of several copies that of the first pattern counts.
@@ -202,6 +214,8 @@ impl RecordBook {
         let held = message.held();
         let Some(channel) = self.channels.get_mut(&name) else { return };
         let Some(id) = channel.recorder.receive(mark, message.clone()) else { return };
+        // Others are told soon how far this gateway has come.
+        self.mark_due = self.mark_due.map(|due| due.min(now + marks::MARK_INTERVAL));
         if is_open {
             channel.pace.begin(now);
             channel.held += held;
@@ -212,7 +226,7 @@ impl RecordBook {
             self.metrics.recorded_dropped(1);
         }
         self.deliver(&name, entry_id(id), message, now);
-        if self.held_bytes() > self.max_waiting_bytes {
+        if self.is_full() {
             self.overflow(&name, now);
         }
     }
@@ -245,11 +259,6 @@ impl RecordBook {
             requests.extend(request.map(|request| (name.clone(), request)));
         }
         requests
-    }
-
-    /// What is held of messages, in bytes.
-    pub(super) fn held_bytes(&self) -> usize {
-        self.waiting_bytes + self.held_back_bytes
     }
 
     /// Whether anything waits to be appended.
@@ -288,12 +297,12 @@ impl RecordBook {
     }
 
     /// Whether a mark has come on this connection.
-    pub(super) fn has_mark(&self) -> bool {
+    pub(in super::super) fn has_mark(&self) -> bool {
         self.first_mark.is_some()
     }
 
     /// Whether everything up to this id has come on this connection, if it is one of this order of marks.
-    pub(super) fn has_come(&self, id: EntryId) -> bool {
+    pub(in super::super) fn has_come(&self, id: EntryId) -> bool {
         self.timeline.newest().is_some_and(|newest| id.milliseconds <= newest)
     }
 
@@ -310,7 +319,7 @@ impl RecordBook {
             let until = catch_up.until;
             self.held_back_bytes += message.held();
             catch_up.hold(id, message);
-            if self.held_bytes() > self.max_waiting_bytes {
+            if self.is_full() {
                 self.miss(name, GapReason::Unrecorded, until);
                 self.end_catch_up(name, received);
             }
@@ -329,7 +338,7 @@ impl RecordBook {
         received: Instant,
     ) {
         let metrics = &self.metrics;
-        let log = (SourceKind::Recorded, name.as_str());
+        let log = (self.order.source(), name.as_str());
         self.hub.publish_entry(log, id, received, |format| match message {
             RecordedPayload::Whole(payload) => {
                 let decoded = format.decode(payload);
@@ -353,36 +362,14 @@ impl RecordBook {
         self.patterns.iter().find(matches)
     }
 
-    /// Drops what waits of a channel.
-    fn overflow(&mut self, name: &ChannelName, now: Instant) {
-        let mut dropped = 0;
-        self.change(name, |channel| {
-            let is_message =
-                |(_, item): &&(RecordId, LogItem<_>)| matches!(item, LogItem::Message(_));
-            dropped = channel.recorder.items().filter(is_message).count();
-            channel.recorder.overflow();
-            (channel.held, channel.is_dropped) = (0, true);
-            channel.pace = Default::default();
-        });
-        self.unopened.insert(name.clone());
-        self.metrics.recorded_dropped(dropped);
-        if let Some(similar) = self.log.pass("overflow", now) {
-            tracing::warn!(
-                channel = name.as_str(),
-                dropped,
-                similar,
-                "Redis records too slowly; messages of a channel will not be recorded"
-            );
-        }
-    }
-
     fn change(&mut self, name: &ChannelName, change: impl FnOnce(&mut RecordedChannel)) {
         let Some(channel) = self.channels.get_mut(name) else { return };
         let before = channel.held;
         change(channel);
-        let after = channel.held;
+        let (after, has_items) = (channel.held, channel.recorder.has_items());
         self.waiting_bytes = (self.waiting_bytes + after).saturating_sub(before);
-        if !channel.recorder.has_items() {
+        self.note_held();
+        if !has_items {
             self.active.remove(name);
             self.forget_idle(name);
         }
@@ -395,4 +382,9 @@ impl RecordBook {
             self.unopened.remove(name);
         }
     }
+}
+
+/// Whether this is a name of Redis or of gateways.
+fn is_own(name: &str) -> bool {
+    name.starts_with(OWN_NAMES) || ChannelName::RESERVED.iter().any(|own| name.starts_with(own))
 }

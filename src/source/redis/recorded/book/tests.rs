@@ -6,7 +6,7 @@ use ssegate_record::{AppendAnswer, LogItem, RecordId};
 use ssegate_resp::Payload;
 use tokio::time::Instant;
 
-use super::RecordBook;
+use super::{RecordBook, RecordMemory, RecordOrder};
 use crate::metrics::Metrics;
 
 /// What the log has after an answer.
@@ -22,7 +22,8 @@ fn name(name: &str) -> ChannelName {
 fn following(max_waiting_bytes: usize) -> (RecordBook, Instant) {
     let (hub, _links) = Hub::new(HubSettings::default(), 1, ());
     let metrics = Metrics::new().expect("metrics");
-    let mut book = RecordBook::new(hub, metrics, max_waiting_bytes);
+    let memory = RecordMemory::new(max_waiting_bytes);
+    let mut book = RecordBook::new(hub, metrics, (RecordOrder::Server, memory));
     book.change_patterns(vec![name("a:*")]);
     let now = Instant::now();
     book.confirm(&Subscription { name: name("a:*"), is_pattern: true }, now);

@@ -1,0 +1,342 @@
+//! Records sharded channels: what [`recorded`](super::super::recorded) does, for each slot by itself.
+//!
+//! All channels of a slot and the channel of its marks are listened to at one node, that which owns the slot, by one
+//! connection; so long all gateways receive them in one order. When that node unsubscribes, when the slot is found at
+//! another one, or when the connection is lost, the order ends: nothing has a name until a mark has come that was published
+//! after everything was subscribed to anew ([`slots`]). That key of the last mark is in the slot, too, and so the marks of
+//! the new owner are above those of the old one.
+
+mod slots;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ssegate_hub::{ChannelName, Hub, OrderId, SourceKind, SourceRequest, Subscription};
+use ssegate_resp::{Payload, Value};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use self::slots::{RecordFence, RecordedSlots};
+use super::channels::{ShardPlace, ShardedChannels};
+use super::node::{ShardCommand, ShardNode};
+use super::{MAX_REDIRECTS, NO_OWNER_DELAY, RETRIED_AT_ONCE, TICK, hub_name};
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::source::recorded::RecordingEnd;
+use crate::source::redis::cluster::{Cluster, Redirect};
+use crate::source::redis::error::SourceError;
+use crate::source::redis::recorded::{RecordingParts, RecordingSettings, write_records};
+use crate::source::redis::retry::{FailureLog, RETRY_INTERVAL, backoff};
+use crate::source::redis::server::RedisServer;
+
+/// How often all slots are looked at.
+const SLOTS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Records sharded channels, and delivers them.
+#[derive(Debug)]
+pub(crate) struct ShardedRecording {
+    server: RedisServer,
+    // `None`: one server has all slots.
+    cluster: Option<Cluster>,
+    max_event_bytes: usize,
+    parts: RecordingParts,
+    slots: RecordedSlots,
+    channels: ShardedChannels,
+    nodes: Vec<ShardNode>,
+    // Of the map by which channels were last compared with their places.
+    map_version: u64,
+    look_at_slots: Instant,
+    health: Health,
+    end: RecordingEnd,
+}
+
+impl ShardedRecording {
+    /// Records what the hub follows.
+    pub(crate) fn new(
+        server: RedisServer,
+        (max_event_bytes, settings, memory, end): RecordingSettings,
+        hub: Hub,
+        (health, metrics): (Health, Metrics),
+    ) -> Self {
+        let record = (health.clone(), Health::sharded_recording_failed as _);
+        let failures = Rc::new(RefCell::new(FailureLog::new(&server, metrics.clone(), record)));
+        let wakes = Rc::default();
+        let parts = RecordingParts { settings, hub, memory, metrics, failures, wakes };
+        Self {
+            cluster: server.cluster().cloned(),
+            server,
+            max_event_bytes,
+            slots: RecordedSlots::new(parts.clone()),
+            parts,
+            channels: ShardedChannels::default(),
+            nodes: Vec::new(),
+            map_version: 0,
+            look_at_slots: Instant::now(),
+            health,
+            end,
+        }
+    }
+
+    /// Runs for ever: waits until anything is recorded, connects, reconnects. Owned by the gateway, which drops it.
+    pub(crate) async fn run(mut self) {
+        let hub = self.parts.hub.clone();
+        let first = hub.source_requests(SourceKind::ShardedRecorded).await;
+        self.end.begin();
+        let states = Rc::clone(&self.slots.states);
+        let writing = (self.parts.clone(), self.end.clone());
+        let writing = write_records(self.server.clone(), self.max_event_bytes, states, writing);
+        self.apply(first);
+        tokio::select! {
+            () = self.listen() => {}
+            () = writing => {}
+        }
+    }
+
+    async fn listen(&mut self) {
+        let hub = self.parts.hub.clone();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.subscribe_due(Instant::now());
+            let fences = self.slots.settle(Instant::now());
+            self.send_fences(fences);
+            self.health.set_sharded_recording_ready(self.slots.are_ready());
+            hub.flush();
+            tokio::select! {
+                changes = hub.source_requests(SourceKind::ShardedRecorded) => self.apply(changes),
+                reads = hub.log_reads(SourceKind::ShardedRecorded) => {
+                    let now = Instant::now();
+                    let fences = reads.filter_map(|call| self.slots.read(call, now)).collect();
+                    self.send_fences(fences);
+                }
+                () = poll_fn(|cx| self.poll_nodes(cx)) => {}
+                _ = tick.tick(), if !self.channels.is_empty() || !self.nodes.is_empty() => {
+                    self.maintain(Instant::now());
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, changes: impl Iterator<Item = (Subscription, SourceRequest)>) {
+        for (Subscription { name, .. }, request) in changes {
+            match request {
+                SourceRequest::Follow => {
+                    let names = self.slots.follow(&name);
+                    names.into_iter().for_each(|name| self.channels.follow(name));
+                }
+                SourceRequest::Leave if self.slots.leave(&name) => self.leave(name),
+                SourceRequest::Leave => {}
+            }
+        }
+    }
+
+    fn leave(&mut self, name: ChannelName) {
+        if let Some(place) = self.channels.leave(&name) {
+            self.send(&place, ShardCommand::Unsubscribe(name));
+        }
+    }
+
+    fn send_fences(&mut self, fences: Vec<RecordFence>) {
+        for RecordFence { place, number } in fences {
+            self.send(&place, ShardCommand::Ping(Some(number)));
+        }
+    }
+
+    /// Sends `SSUBSCRIBE` for what is to be subscribed to, one for each slot.
+    fn subscribe_due(&mut self, now: Instant) {
+        for (slot, names) in self.channels.take_due(now) {
+            let place = self.owner(slot, &names);
+            self.channels.ask(&names, &place);
+            self.send(&place, ShardCommand::Subscribe(names));
+        }
+    }
+
+    /// Where a slot is; where nothing is known of it, one node after the other.
+    fn owner(&self, slot: u16, names: &[ChannelName]) -> ShardPlace {
+        let tries = names.first().map_or(0, |name| self.channels.tries(name));
+        self.cluster.as_ref()?.owner_or_any(slot, tries)
+    }
+
+    fn send(&mut self, place: &ShardPlace, command: ShardCommand) {
+        let at = self.nodes.iter().position(|node| node.place == *place).unwrap_or_else(|| {
+            // What it hears is in the order of the log, and in none of the hub.
+            let at = (place.clone(), OrderId::PLAIN);
+            self.nodes.push(ShardNode::open(&self.server, at, None, self.max_event_bytes));
+            self.nodes.len() - 1
+        });
+        self.nodes[at].send(command);
+    }
+
+    fn poll_nodes(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut has_progressed = false;
+        let mut at = 0;
+        while at < self.nodes.len() {
+            let handled = match self.nodes[at].poll(cx) {
+                Poll::Pending => {
+                    at += 1;
+                    continue;
+                }
+                Poll::Ready(polled) => polled.and_then(|()| self.handle_all(at)),
+            };
+            has_progressed = true;
+            match handled {
+                Ok(()) => at += 1,
+                Err(error) => self.lose(at, &error),
+            }
+        }
+        if has_progressed { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn handle_all(&mut self, at: usize) -> Result<(), SourceError> {
+        let (place, now, mut messages) = (self.nodes[at].place.clone(), Instant::now(), 0);
+        while let Some(value) = self.nodes[at].next_value()? {
+            match value {
+                Value::Push(parts) => {
+                    messages += u64::from(self.handle_push((at, &place), parts, now)?);
+                }
+                Value::Error(message) => {
+                    if let Some(ShardCommand::Subscribe(names)) = self.nodes[at].take_refused() {
+                        self.refused(&place, names, &message);
+                    }
+                }
+                Value::Simple(_) | Value::Bulk(_) => match self.nodes[at].pop() {
+                    Some(ShardCommand::Ping(None)) => {}
+                    Some(ShardCommand::Ping(Some(number))) => self.slots.pass(number, now),
+                    _ => return Err(SourceError::Unexpected("no command is pending".into())),
+                },
+                other => return Err(SourceError::Unexpected(format!("{other:?}"))),
+            }
+        }
+        if messages > 0 {
+            self.parts.metrics.source_messages(messages);
+        }
+        Ok(())
+    }
+
+    /// Returns whether it was a message.
+    fn handle_push(
+        &mut self,
+        (at, place): (usize, &ShardPlace),
+        parts: Vec<Value>,
+        now: Instant,
+    ) -> Result<bool, SourceError> {
+        let mut parts = parts.into_iter();
+        let kind = parts.next();
+        let kind = kind.as_ref().and_then(Value::as_bytes).map_or(&b""[..], |kind| kind);
+        match (kind, parts.next(), parts.next()) {
+            (b"smessage", Some(Value::Bulk(channel)), Some(payload)) => {
+                let payload = Payload::try_from(payload)
+                    .map_err(|other| SourceError::Unexpected(format!("{other:?}")))?;
+                return self.slots.receive(place, &channel, &payload, now);
+            }
+            (b"ssubscribe", Some(Value::Bulk(channel)), _) => {
+                if let Some(names) = self.nodes[at].confirm(&hub_name(&channel)?)? {
+                    names.iter().for_each(|name| self.confirmed(name, place, now));
+                }
+            }
+            (b"sunsubscribe", Some(Value::Bulk(channel)), _) => {
+                let name = hub_name(&channel)?;
+                // A node unsubscribes by itself when the slot is at another one.
+                if !self.nodes[at].take_unsubscribed(&name) && self.channels.lose(&name, place, now)
+                {
+                    self.slots.unsubscribed(&name, place);
+                    self.outdate();
+                }
+            }
+            // Other push messages are not replies, and are ignored.
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    fn confirmed(&mut self, name: &ChannelName, place: &ShardPlace, now: Instant) {
+        match self.channels.confirm(name, place) {
+            // It was left meanwhile.
+            None => self.send(place, ShardCommand::Unsubscribe(name.clone())),
+            Some(before) => {
+                if let Some(before) = before {
+                    self.send(&before, ShardCommand::Unsubscribe(name.clone()));
+                }
+                self.slots.confirm(name, place, now);
+            }
+        }
+    }
+
+    /// A node has refused a command.
+    fn refused(&mut self, place: &ShardPlace, names: Vec<ChannelName>, message: &[u8]) {
+        let now = Instant::now();
+        let redirect = place.as_ref().and_then(|address| Redirect::of(message, address));
+        match (redirect, &self.cluster) {
+            (Some(Redirect::Moved(slot, owner)), Some(cluster)) => {
+                cluster.moved(slot, &owner);
+                for name in &names {
+                    let is_often = self.channels.tries(name) >= MAX_REDIRECTS;
+                    let wait = if is_often { NO_OWNER_DELAY } else { Duration::ZERO };
+                    self.channels.retry(name, place, now + wait);
+                }
+            }
+            (Some(_), _) => {
+                self.outdate();
+                names
+                    .iter()
+                    .for_each(|name| self.channels.retry(name, place, now + NO_OWNER_DELAY));
+            }
+            // One name that is denied fails the whole command.
+            (None, _) if names.len() > 1 => {
+                names.iter().for_each(|name| self.channels.retry_alone(name, place, now));
+            }
+            (None, _) => {
+                let wait = RETRY_INTERVAL * (1 + self.channels.refused() / RETRIED_AT_ONCE);
+                for name in &names {
+                    let error = SourceError::Refused(String::from_utf8_lossy(message).into());
+                    let what = format!("SSUBSCRIBE to the channel {:?}", name.in_redis());
+                    let error = error.for_command(what);
+                    self.parts.report(&error, "Redis refused to subscribe to a recorded channel");
+                    self.channels.retry_alone(name, place, now + wait);
+                }
+            }
+        }
+    }
+
+    /// The connection to a node is lost, or could not be opened.
+    fn lose(&mut self, at: usize, error: &SourceError) {
+        let node = self.nodes.swap_remove(at);
+        let lost = self.channels.lose_place(&node.place, |tries| Instant::now() + backoff(tries));
+        self.slots.lose_place(&node.place);
+        if !lost.is_empty() || !node.is_idle() {
+            self.parts.report(error, "lost the connection for recorded sharded channels");
+        }
+        self.outdate();
+    }
+
+    /// Sends what is due, compares the channels with what is known of the slots, and forgets slots that nobody needs.
+    fn maintain(&mut self, now: Instant) {
+        let mut at = 0;
+        while let Some(node) = self.nodes.get_mut(at) {
+            match node.check_liveness(now) {
+                Ok(()) => at += 1,
+                Err(error) => self.lose(at, &error),
+            }
+        }
+        if now >= self.look_at_slots {
+            self.look_at_slots = now + SLOTS_INTERVAL;
+            self.slots.maintain(now).into_iter().for_each(|marks| self.leave(marks));
+        }
+        if let Some(cluster) = &self.cluster {
+            let version = cluster.version();
+            if std::mem::replace(&mut self.map_version, version) != version {
+                self.channels.compare(|slot| cluster.owner(slot), now);
+            }
+        }
+        let channels = &self.channels;
+        self.nodes.retain(|node| !node.is_idle() || channels.has_any_at(&node.place));
+    }
+
+    fn outdate(&self) {
+        if let Some(cluster) = &self.cluster {
+            cluster.outdate();
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! The slots whose channels are recorded: where each is listened to, and what has come of it. Without I/O.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ssegate_hub::{ChannelName, LogRange, LogRead, Subscription};
+use ssegate_resp::Payload;
+use tokio::time::Instant;
+
+use super::super::channels::ShardPlace;
+use crate::source::redis::cluster::slot_of;
+use crate::source::redis::error::SourceError;
+use crate::source::redis::recorded::{RecordOrder, RecordStates, RecordingParts, RecordingState};
+
+/// A slot without a mark for so long since it is recorded gets none.
+const FIRST_MARK: Duration = Duration::from_secs(5);
+
+/// The slots that have recorded channels.
+#[derive(Debug)]
+pub(super) struct RecordedSlots {
+    parts: RecordingParts,
+    pub(super) states: Rc<RecordStates>,
+    all: HashMap<u16, RecordedSlot>,
+    // Those that have had no mark since they were listened to last, or for too long since they are here.
+    lost: HashSet<u16>,
+    // Those of which anything has come since they were last settled.
+    heard: BTreeSet<u16>,
+    // Reads that wait until what was published before has come, by the numbers of their fences.
+    fenced: HashMap<u64, (u16, LogRead)>,
+    next_fence: u64,
+}
+
+#[derive(Debug)]
+struct RecordedSlot {
+    state: Rc<RecordingState>,
+    marks: ChannelName,
+    // The only node of which anything counts; `None`: it is not listened to.
+    place: Option<ShardPlace>,
+    since: Instant,
+}
+
+/// A read that waits until what was published before has come: a fence with this number is to be sent there.
+#[derive(Debug, PartialEq)]
+pub(super) struct RecordFence {
+    pub(super) place: ShardPlace,
+    pub(super) number: u64,
+}
+
+impl RecordedSlots {
+    pub(super) fn new(parts: RecordingParts) -> Self {
+        Self {
+            parts,
+            states: Rc::default(),
+            all: HashMap::new(),
+            lost: HashSet::new(),
+            heard: BTreeSet::new(),
+            fenced: HashMap::new(),
+            next_fence: 0,
+        }
+    }
+
+    /// Whether any slot is listened to or may be, as far as this is known: those that were and are not any more say nothing
+    /// as long as others go on.
+    pub(super) fn are_ready(&self) -> bool {
+        self.all.is_empty() || self.lost.len() < self.all.len()
+    }
+
+    /// The hub wants a channel. Returns what is to be subscribed to.
+    pub(super) fn follow(&mut self, name: &ChannelName) -> Vec<ChannelName> {
+        let Some(slot) = self.slot(name) else { return Vec::new() };
+        let marks = slot.marks.clone();
+        let is_new = slot.state.book.borrow_mut().follow(name);
+        slot.state.touch();
+        if is_new { vec![marks, name.clone()] } else { Vec::new() }
+    }
+
+    /// The hub needs a channel no longer. Returns whether its subscription is to be left.
+    pub(super) fn leave(&self, name: &ChannelName) -> bool {
+        let Some(slot) = self.all.get(&slot_of_name(name)) else { return false };
+        let is_left = slot.state.book.borrow_mut().leave(name);
+        slot.state.touch();
+        is_left
+    }
+
+    /// The slot of a channel.
+    fn slot(&mut self, name: &ChannelName) -> Option<&mut RecordedSlot> {
+        let number = slot_of_name(name);
+        if !self.all.contains_key(&number) {
+            let order = RecordOrder::of_slot(number);
+            let marks = ChannelName::sharded(&order.marks()).ok()?;
+            let state = RecordingState::new(&self.parts, order);
+            self.states.insert(&state);
+            self.all
+                .insert(number, RecordedSlot { state, marks, place: None, since: Instant::now() });
+        }
+        self.all.get_mut(&number)
+    }
+
+    /// A channel is subscribed to at this node. What was heard of its slot at another one ends there.
+    pub(super) fn confirm(&mut self, name: &ChannelName, place: &ShardPlace, now: Instant) {
+        let number = slot_of_name(name);
+        if self.all.get(&number).is_some_and(|slot| slot.place.as_ref() != Some(place)) {
+            self.lose(number);
+        }
+        let Some(slot) = self.all.get_mut(&number) else { return };
+        slot.place = Some(place.clone());
+        let mut book = slot.state.book.borrow_mut();
+        match *name == slot.marks {
+            // One that was published before has not come.
+            true => book.request_mark(now),
+            false => book.confirm(&Subscription { name: name.clone(), is_pattern: false }, now),
+        }
+        drop(book);
+        slot.state.touch();
+    }
+
+    /// A channel is not subscribed to at this node any more, and so nothing of its slot is.
+    pub(super) fn unsubscribed(&mut self, name: &ChannelName, place: &ShardPlace) {
+        let number = slot_of_name(name);
+        if self.all.get(&number).is_some_and(|slot| slot.place.as_ref() == Some(place)) {
+            self.lose(number);
+        }
+    }
+
+    /// The connection to a node is lost.
+    pub(super) fn lose_place(&mut self, place: &ShardPlace) {
+        let here = self.all.iter().filter(|(_, slot)| slot.place.as_ref() == Some(place));
+        let here: Vec<u16> = here.map(|(number, _)| *number).collect();
+        here.into_iter().for_each(|number| self.lose(number));
+    }
+
+    fn lose(&mut self, number: u16) {
+        let Some(slot) = self.all.get_mut(&number) else { return };
+        if slot.place.take().is_none() {
+            return;
+        }
+        self.lost.insert(number);
+        slot.state.book.borrow_mut().lose();
+        let fenced = self.fenced.extract_if(|_, (of, _)| *of == number);
+        slot.state.unplaced.borrow_mut().extend(fenced.map(|(_, (_, call))| call));
+        slot.state.touch();
+    }
+
+    /// A message of a channel, or a mark, has come from this node. Returns whether it was a message.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn receive(
+        &mut self,
+        place: &ShardPlace,
+        channel: &Bytes,
+        payload: &Payload,
+        now: Instant,
+    ) -> Result<bool, SourceError> {
+        let number = slot_of(channel);
+        let Some(slot) = self.all.get(&number).filter(|slot| slot.place.as_ref() == Some(place))
+        else {
+            return Ok(false);
+        };
+        self.heard.insert(number);
+        let channel = str::from_utf8(channel)
+            .map_err(|_| SourceError::Unexpected(String::from_utf8_lossy(channel).into_owned()))?;
+        let mut book = slot.state.book.borrow_mut();
+        if slot.marks.as_sharded() != Some(channel) {
+            let name = [ChannelName::SHARDED, channel].concat();
+            book.receive(None, &name, payload, now);
+            return Ok(true);
+        }
+        if let Payload::Whole(text) = payload
+            && let Ok(text) = str::from_utf8(text)
+        {
+            book.receive_mark(text, now);
+        }
+        Ok(false)
+    }
+
+    /// A client is to be sent a part of a log. Returns a fence if it has to wait for that.
+    pub(super) fn read(&mut self, call: LogRead, now: Instant) -> Option<RecordFence> {
+        let number = slot_of_name(&call.log);
+        let slot = self.slot(&call.log)?;
+        let (state, place) = (Rc::clone(&slot.state), slot.place.clone());
+        let book = state.book.borrow();
+        let is_placed = match call.range {
+            LogRange::After { after, until } => after < until || book.has_come(after),
+            LogRange::BeforeNewest(_) => true,
+        };
+        let has_mark = book.has_mark();
+        drop(book);
+        match (is_placed, place.filter(|_| has_mark)) {
+            (true, _) => state.read_past(call, now),
+            // Until then every id looks like one of another Redis.
+            (false, None) => state.unplaced.borrow_mut().push(call),
+            (false, Some(place)) => {
+                self.next_fence += 1;
+                self.fenced.insert(self.next_fence, (number, call));
+                return Some(RecordFence { place, number: self.next_fence });
+            }
+        }
+        None
+    }
+
+    /// What was published before this fence was sent has come.
+    pub(super) fn pass(&mut self, fence: u64, now: Instant) {
+        if let Some((number, call)) = self.fenced.remove(&fence)
+            && let Some(slot) = self.all.get(&number)
+        {
+            slot.state.read_past(call, now);
+        }
+    }
+
+    /// Goes on with those of which anything has come. Returns the fences that are to be sent.
+    pub(super) fn settle(&mut self, now: Instant) -> Vec<RecordFence> {
+        let mut fences = Vec::new();
+        for number in std::mem::take(&mut self.heard) {
+            let Some(slot) = self.all.get(&number) else { continue };
+            let state = Rc::clone(&slot.state);
+            state.touch();
+            self.parts.metrics.recorded_waiting(state.book.borrow().held_by_all());
+            if state.book.borrow().has_mark() {
+                self.lost.remove(&number);
+                let unplaced = std::mem::take(&mut *state.unplaced.borrow_mut());
+                fences.extend(unplaced.into_iter().filter_map(|call| self.read(call, now)));
+            }
+        }
+        fences
+    }
+
+    /// Forgets slots of which nothing is needed any more, and looks for those that get no marks. Returns the channels of
+    /// marks that are to be left.
+    pub(super) fn maintain(&mut self, now: Instant) -> Vec<ChannelName> {
+        let mut left = Vec::new();
+        let (states, lost) = (&self.states, &mut self.lost);
+        self.all.retain(|number, RecordedSlot { state, marks, since, .. }| {
+            let book = state.book.borrow();
+            if now >= *since + FIRST_MARK && !book.has_mark() {
+                lost.insert(*number);
+            }
+            let is_needed = book.is_needed() || !book.reads.is_empty();
+            let is_needed = is_needed || !state.unplaced.borrow().is_empty();
+            if !is_needed {
+                states.remove(*number);
+                lost.remove(number);
+                left.push(marks.clone());
+            }
+            is_needed
+        });
+        left
+    }
+}
+
+fn slot_of_name(name: &ChannelName) -> u16 {
+    slot_of(name.in_redis().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use bytes::Bytes;
+    use redis::{ConnectionAddr, IntoConnectionInfo as _};
+    use ssegate_hub::{ChannelName, Hub, HubSettings};
+    use ssegate_resp::Payload;
+    use tokio::time::Instant;
+
+    use super::{FIRST_MARK, RecordedSlots, ShardPlace, slot_of};
+    use crate::health::Health;
+    use crate::metrics::Metrics;
+    use crate::source::recorded::RecordedSettings;
+    use crate::source::redis::location::RedisLocation;
+    use crate::source::redis::recorded::{RecordMemory, RecordingParts};
+    use crate::source::redis::retry::FailureLog;
+    use crate::source::redis::server::RedisServer;
+
+    const MARK: u64 = 1_764_511_200_000;
+
+    fn at(port: u16) -> ShardPlace {
+        Some(ConnectionAddr::Tcp("10.0.0.1".to_owned(), port))
+    }
+
+    fn slots() -> RecordedSlots {
+        let (hub, _links) = Hub::new(HubSettings::default(), 1, ());
+        let metrics = Metrics::new().expect("metrics");
+        let record = (Health::default(), Health::sharded_recording_failed as _);
+        let info = "redis://127.0.0.1:1".into_connection_info().expect("a URL");
+        let server = RedisServer::new(RedisLocation::server(&info));
+        let failures = Rc::new(RefCell::new(FailureLog::new(&server, metrics.clone(), record)));
+        let (settings, memory) = (RecordedSettings::default(), RecordMemory::new(1 << 20));
+        let wakes = Rc::default();
+        RecordedSlots::new(RecordingParts { settings, hub, memory, metrics, failures, wakes })
+    }
+
+    /// A channel, and that of its marks.
+    fn follow(slots: &mut RecordedSlots, channel: &str) -> [ChannelName; 2] {
+        let name = ChannelName::sharded(channel).expect("a name");
+        let names = slots.follow(&name);
+        let [marks, followed] = &names[..] else { panic!("{names:?}") };
+        assert_eq!(*followed, name);
+        [name, marks.clone()]
+    }
+
+    fn receive(slots: &mut RecordedSlots, place: &ShardPlace, name: &ChannelName, text: String) {
+        let channel = Bytes::copy_from_slice(name.in_redis().as_bytes());
+        let payload = Payload::Whole(text.into());
+        slots.receive(place, &channel, &payload, Instant::now()).expect("well-formed");
+    }
+
+    /// How many messages wait to be recorded, and whether a mark has come.
+    fn waiting(slots: &RecordedSlots, name: &ChannelName) -> (usize, bool) {
+        let state = slots.states.get(slot_of(name.in_redis().as_bytes())).expect("it is recorded");
+        let book = state.book.borrow();
+        (book.waiting_of(name), book.has_mark())
+    }
+
+    #[test]
+    fn what_comes_has_a_name_from_a_mark_on_of_the_node_that_owns_the_slot() {
+        let (mut slots, now) = (slots(), Instant::now());
+        let [name, marks] = follow(&mut slots, "orders:7");
+        assert!(slots.follow(&name).is_empty(), "it is followed");
+        receive(&mut slots, &at(1), &marks, format!("{MARK} other"));
+        assert_eq!(waiting(&slots, &name), (0, false), "nothing is subscribed to");
+        [&name, &marks].into_iter().for_each(|name| slots.confirm(name, &at(1), now));
+        receive(&mut slots, &at(1), &name, "unnamed".into());
+        receive(&mut slots, &at(1), &marks, format!("{MARK} other"));
+        receive(&mut slots, &at(1), &name, "1".into());
+        receive(&mut slots, &at(2), &name, "of another node".into());
+        receive(&mut slots, &at(2), &marks, format!("{} other", MARK + 1));
+        assert_eq!(waiting(&slots, &name), (1, true));
+        // The slot is found at another node: what still comes from the old one does not count.
+        slots.confirm(&name, &at(2), now);
+        receive(&mut slots, &at(1), &marks, format!("{} other", MARK + 2));
+        receive(&mut slots, &at(1), &name, "late".into());
+        assert_eq!(waiting(&slots, &name), (1, false));
+        slots.confirm(&marks, &at(2), now);
+        receive(&mut slots, &at(2), &name, "unnamed".into());
+        receive(&mut slots, &at(2), &marks, format!("{} other", MARK + 3));
+        receive(&mut slots, &at(2), &name, "2".into());
+        assert_eq!(waiting(&slots, &name), (2, true));
+        // The old node unsubscribes; then the new one does.
+        slots.unsubscribed(&name, &at(1));
+        assert!(waiting(&slots, &name).1);
+        slots.unsubscribed(&name, &at(2));
+        assert_eq!(waiting(&slots, &name), (2, false));
+    }
+
+    #[test]
+    fn a_lost_node_takes_its_slots_alone_and_all_of_them_are_no_good() {
+        let (mut slots, now) = (slots(), Instant::now());
+        let [one, two] = ["foo", "bar"].map(|name| follow(&mut slots, name));
+        for (names, mark, place) in [(&one, MARK, at(1)), (&two, MARK + 9, at(2))] {
+            names.iter().for_each(|name| slots.confirm(name, &place, now));
+            receive(&mut slots, &place, &names[1], format!("{mark} other"));
+        }
+        slots.settle(now);
+        slots.lose_place(&at(1));
+        assert_eq!((waiting(&slots, &one[0]).1, waiting(&slots, &two[0]).1), (false, true));
+        assert!(slots.are_ready(), "one goes on");
+        slots.lose_place(&at(2));
+        assert!(!slots.are_ready());
+        one.iter().for_each(|name| slots.confirm(name, &at(2), now));
+        receive(&mut slots, &at(2), &one[1], format!("{} other", MARK + 1));
+        slots.settle(now);
+        assert!(slots.are_ready());
+        // One that is not needed any more is left, with its marks.
+        assert!(slots.leave(&two[0]));
+        assert_eq!(slots.maintain(now), [two[1].clone()]);
+        assert!(slots.maintain(now).is_empty() && slots.are_ready());
+        // A slot that never gets a mark is no good either.
+        let mut slots = self::slots();
+        follow(&mut slots, "foo");
+        slots.maintain(now);
+        assert!(slots.are_ready());
+        slots.maintain(Instant::now() + FIRST_MARK);
+        assert!(!slots.are_ready());
+    }
+}
