@@ -12,7 +12,7 @@ use ssegate_format::Format;
 use ssegate_hub::Topic;
 use ssegate_hub::{ChannelName, Ids, Subscription};
 use ssegate_hub::{
-    HistorySettings, Hub, HubSettings, LastSeen, Shard, StreamOpening, StreamRequest,
+    HistorySettings, Hub, HubSettings, LastSeen, OrderId, Shard, StreamOpening, StreamRequest,
     StreamSettings, Subscriber,
 };
 use ssegate_resp::{Limits, Value, ValueDecoder};
@@ -62,9 +62,10 @@ impl FanOut {
     /// The same as one gateway of a fleet: events have names that other gateways know.
     pub fn in_a_fleet(subscribers: usize) -> Self {
         let hub = Self::new(subscribers);
-        hub.hub.begin_fleet();
+        let order = hub.hub.in_order(OrderId::PLAIN);
+        order.begin(true);
         hub.hub.restored();
-        assert!(hub.hub.hear_for_all(br#"{"mark":"0123456789abcdef"}"#));
+        assert!(order.hear_for_all(br#"{"mark":"0123456789abcdef"}"#));
         hub.hub.flush();
         hub.runtime.block_on(turns());
         // The position, which now has a name.
