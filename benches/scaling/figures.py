@@ -23,7 +23,7 @@ def count(text):
     """The same, whole."""
     value = number(text)
     if value != round(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0, such as 2")
     return round(value)
 
 

@@ -64,8 +64,13 @@ pub(super) fn mend_of_refusal(problem: &RedisProblem, key: &str) -> String {
         Some(_) if says("OOM") => {
             "the memory of Redis is used up: raise its maxmemory, or remove keys that nobody needs"
         }
-        Some(_) if says("MOVED") || says("CLUSTERDOWN") => {
-            "this is a node of a Redis Cluster: write redis+cluster:// in redis.url"
+        Some(_) if says("CLUSTERDOWN") => {
+            "a slot of the Cluster has no node that serves it: look at CLUSTER INFO and CLUSTER NODES; with \
+             cluster-require-full-coverage yes one missing node stops them all"
+        }
+        Some(_) if says("MOVED") => {
+            "this is a node of a Redis Cluster: write redis+cluster:// in redis.url; where that is written, let the user \
+             run CLUSTER SLOTS"
         }
         Some(_) => {
             "does this server know the command? Redis 6.2 or later does, if it was not renamed"

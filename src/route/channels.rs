@@ -221,9 +221,9 @@ impl Channels {
         self.own_prefix().len() + self.settings.strip_prefix.len()
     }
 
-    /// Whether its channels are sharded ones.
-    pub fn are_sharded(&self) -> bool {
-        self.settings.sharded
+    /// Whether they are sharded, and known by their place in the order of a node: recorded ones are known by their log.
+    pub fn are_in_order_of_node(&self) -> bool {
+        self.settings.sharded && self.settings.source == EventsSource::PubSub
     }
 
     /// What the hub's name of each channel begins with, before that in Redis.

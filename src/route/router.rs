@@ -249,11 +249,11 @@ impl Router {
         followed
     }
 
-    /// Whether any route reads sharded channels at this server.
+    /// Whether any route reads sharded channels at this server that are not recorded: only those have ids of the fleet.
     pub fn has_sharded(&self, place: &ServerPlace) -> bool {
         let channels = self.routes.iter().filter_map(|route| route.channels.as_ref());
         let mut here = channels.filter(|channels| place.may_have(channels.server()));
-        here.any(Channels::are_sharded)
+        here.any(Channels::are_in_order_of_node)
     }
 
     /// Returns the patterns whose channels are recorded at this server before anybody asks, each once.

@@ -157,12 +157,12 @@ impl ConnectedPredecessor {
     /// messages that this gateway has received, too.
     pub(in crate::gateway) async fn begin(&mut self, hubs: &Hubs, has_fleet: &[bool]) {
         let of_both = of_both(hubs, &self.newest);
-        for (hub, begins_after, _) in &of_both {
-            hub.begin_after(*begins_after);
+        for both in &of_both {
+            both.hub.begin_after(both.begins_after);
         }
-        for ((hub, _, name), has_fleet) in of_both.into_iter().zip(has_fleet) {
+        for OfBoth { index, hub, name, .. } in of_both {
             let max_bytes = hub.handover_bytes();
-            if *has_fleet || max_bytes == 0 {
+            if has_fleet.get(index).is_some_and(|has| *has) || max_bytes == 0 {
                 continue;
             }
             match request_histories(&mut self.stream, (max_bytes, name)).await {
@@ -211,7 +211,7 @@ impl ConnectedPredecessor {
         let mut stream = self.stream;
         // One for all: a server that is away does not hold up the takeover for longer.
         let end = Instant::now() + MEETING_TIMEOUT;
-        for (hub, _, name) in of_both(hubs, &self.newest) {
+        for OfBoth { hub, name, .. } in of_both(hubs, &self.newest) {
             match take_histories(&mut stream, (hub, name), end).await {
                 Ok(None) => {}
                 Ok(Some(channels)) => {
@@ -238,13 +238,25 @@ impl ConnectedPredecessor {
     }
 }
 
-/// The hubs of the servers that both gateways have, the number behind which each begins, and what the old one calls it;
-/// `None`: its first.
-fn of_both<'a>(hubs: &'a Hubs, newest: &NewestNumbers) -> Vec<(&'a Hub, u64, Option<&'a str>)> {
-    let further = hubs.further().filter_map(|(name, hub)| {
-        newest.further.get(name).map(|begins_after| (hub, *begins_after, Some(name)))
+/// A server that both gateways have.
+struct OfBoth<'a> {
+    /// Its place among those of this one.
+    index: usize,
+    hub: &'a Hub,
+    /// The number of the old gateway behind which this one begins.
+    begins_after: u64,
+    /// What the old gateway calls it; `None`: its first.
+    name: Option<&'a str>,
+}
+
+/// The servers that both gateways have.
+fn of_both<'a>(hubs: &'a Hubs, newest: &NewestNumbers) -> Vec<OfBoth<'a>> {
+    let further = (1..).zip(hubs.further()).filter_map(|(index, (name, hub))| {
+        let begins_after = *newest.further.get(name)?;
+        Some(OfBoth { index, hub, begins_after, name: Some(name) })
     });
-    [(hubs.first(), newest.first, None)].into_iter().chain(further).collect()
+    let first = OfBoth { index: 0, hub: hubs.first(), begins_after: newest.first, name: None };
+    std::iter::once(first).chain(further).collect()
 }
 
 /// Goes on with the histories of one server of the old gateway, whose name is `name` where it is not the first. Returns

@@ -75,7 +75,7 @@ impl KeptStreams {
                 match timeout(MAX_WAIT, claim_name(store, &tag, (&id, began), same_key)).await {
                     Ok(Ok(true)) => {}
                     Ok(Ok(false)) => return Err(NameTaken),
-                    Ok(Err(KeptAway::Away | KeptAway::Refused)) | Err(_) => {
+                    Ok(Err(KeptAway::Away | KeptAway::Emptied | KeptAway::Refused)) | Err(_) => {
                         self.metrics().kept_unclaimed()
                     }
                 }

@@ -126,7 +126,7 @@ impl KeptStreams {
     pub(in crate::service) async fn expect_all(&self) -> Result<(), KeptAway> {
         let Some(store) = self.any_store() else { return Ok(()) };
         match store.was_emptied().await? {
-            true => Err(KeptAway::Away),
+            true => Err(KeptAway::Emptied),
             false => Ok(()),
         }
     }
@@ -135,7 +135,7 @@ impl KeptStreams {
     /// written again by its sender. The tasks are `pumps`.
     pub(in crate::service) fn write_again(&self, pumps: &TaskTracker) {
         let Some(losses) = self.any_store().map(KeptStore::losses) else { return };
-        if self.0.rewritten.swap(losses, Ordering::Relaxed) == losses {
+        if self.0.rewritten.fetch_max(losses, Ordering::Relaxed) >= losses {
             return;
         }
         for stream in self.ended() {

@@ -111,7 +111,7 @@ impl KeptSender {
             match outcome {
                 Ok(false) => {}
                 Ok(true) => return self.index(true).await,
-                Err(KeptAway::Away | KeptAway::Refused) => {
+                Err(KeptAway::Away | KeptAway::Emptied | KeptAway::Refused) => {
                     self.rule.failed(Instant::now());
                     self.unshared.set(true);
                     sleep_until(self.rule.retry_at()).await;

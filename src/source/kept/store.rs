@@ -37,6 +37,9 @@ pub enum KeptAway {
     /// Redis cannot be reached, or does not reply. It may have done what was asked.
     #[error("Redis, where streams are kept for all gateways, cannot be reached now")]
     Away,
+    /// Redis has lost what was kept there a moment ago, and what is missing may come back.
+    #[error("Redis has lost what was kept there; the gateways that have it are writing it again")]
+    Emptied,
     /// Redis refuses it.
     #[error("Redis refuses what streams need that are kept for all gateways")]
     Refused,
@@ -129,7 +132,16 @@ impl KeptStore {
         let kept = SINCE_KEPT.as_millis().to_string().into();
         let reply = self.call(&SINCE, vec![SINCE_KEY.to_owned()], vec![kept], false).await?;
         let note = SinceNote::parse(&reply).ok_or(KeptAway::Refused)?;
-        Ok(self.emptied().found(note))
+        let mut emptied = self.emptied();
+        let had = emptied.losses();
+        let may_come_back = emptied.found(note);
+        if emptied.losses() > had {
+            tracing::warn!(
+                "Redis has lost what was kept there (FLUSHALL, or a restart without persistence); what is kept here is \
+                 written again"
+            );
+        }
+        Ok(may_come_back)
     }
 
     /// How often Redis has lost everything since this gateway was started, as far as it knows.

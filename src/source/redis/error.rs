@@ -244,6 +244,10 @@ fn refusal_kind(message: &str) -> SourceErrorKind {
         "NOPERM" => SourceErrorKind::Permission,
         "LOADING" | "MASTERDOWN" | "BUSY" => SourceErrorKind::Busy,
         "ERR" if message.contains("max number of clients") => SourceErrorKind::Busy,
+        // What a script calls.
+        "ERR" if message.contains("The user executing the script can't") => {
+            SourceErrorKind::Permission
+        }
         "NOPROTO" => SourceErrorKind::Protocol,
         _ => SourceErrorKind::Refused,
     }

@@ -203,7 +203,8 @@ async fn a_slot_that_moves_and_a_node_that_is_killed_are_gaps_elsewhere_and_noth
     publish(&set, &moved, "moved").await;
     for stream in &mut streams {
         let read = stream.read_until("moved").await;
-        assert_eq!(gaps(&read), 1, "{read:?}");
+        // Between the two steps of the end of a move the old owner takes a subscription once more.
+        assert!((1..=2).contains(&gaps(&read)), "{read:?}");
     }
     // An id from before: a gap of the channel that has moved, and of no other.
     let read = comes_to((&set, &gateways[1], via), &both, &before).await;

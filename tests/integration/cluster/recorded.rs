@@ -39,7 +39,7 @@ async fn log(set: &ClusterSet, key: &str) -> Vec<(String, Option<String>)> {
 
 /// Waits until the log ends with this message.
 async fn log_ends(set: &ClusterSet, key: &str, message: &str) {
-    eventually(SOON, "the log has the last message", async || {
+    eventually(4 * SOON, "the log has the last message", async || {
         let log = log(set, key).await;
         log.last().is_some_and(|(_, last)| last.as_deref() == Some(message))
     })

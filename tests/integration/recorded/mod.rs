@@ -303,8 +303,7 @@ async fn sharded_channels_of_one_server_are_recorded_beside_those_of_the_same_na
     })
     .await;
     // Its connection is lost: what was published meanwhile nobody has heard.
-    redis.command::<u64>(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
-    redis.command::<u64>(&["SPUBLISH", "news", "unheard"]).await;
+    redis.kill_listeners_and_spublish("news", "unheard").await;
     assert_eq!(read(&mut back, 1).await, [gap("unrecorded", "news")]);
     redis.command::<u64>(&["SPUBLISH", "news", "heard"]).await;
     assert_eq!(read(&mut back, 1).await, ["heard"]);

@@ -186,6 +186,15 @@ impl Redis {
         self.query(&command).await
     }
 
+    /// Cuts all that listen, and publishes to a sharded channel before one of them can be back.
+    pub(crate) async fn kill_listeners_and_spublish(&self, channel: &str, data: &str) {
+        let mut both = redis::pipe();
+        both.atomic().cmd("CLIENT").arg(&["KILL", "TYPE", "pubsub"]);
+        both.cmd("SPUBLISH").arg(channel).arg(data);
+        let replies = both.query_async::<(u64, u64)>(&mut self.connection().await).await;
+        assert_eq!(replies.expect("Redis executes both").1, 0, "nobody hears it");
+    }
+
     /// Whether it takes a command.
     pub(crate) async fn try_command(&self, words: &[&str]) -> bool {
         let mut command = redis::cmd(words[0]);

@@ -1,8 +1,8 @@
 //! The side of the fleet that hears it, on a connection that brings clients' messages.
 //!
 //! That of the pub/sub connection outlives the connections, one after the other; that of a node ends with its connection.
-//! Subscribes to the channels of the fleet before everything
-//! else, and hands what comes on them to the hub; what the hub requests goes into the outbox.
+//! It subscribes to the channels of the fleet before everything else, and hands what comes on them to the hub; what the hub
+//! requests goes into the outbox.
 
 use std::rc::Rc;
 

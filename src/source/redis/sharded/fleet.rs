@@ -136,6 +136,12 @@ impl ShardedFleet {
         if self.routes.0.has_changed().unwrap_or_default() {
             self.look_at_routes();
         }
+        // A connection that works begins with the shortest wait when it is lost.
+        let works = |node: &ConnectionAddr| {
+            let known = nodes.iter().find(|known| known.place.as_ref() == Some(node));
+            known.and_then(|known| known.fleet.as_ref()).is_some_and(|it| it.member.is_decided())
+        };
+        self.failed.retain(|failed| !works(&failed.node));
         if !self.is_wanted {
             return Vec::new();
         }

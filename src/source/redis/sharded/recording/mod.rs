@@ -3,8 +3,8 @@
 //! All channels of a slot and the channel of its marks are listened to at one node, that which owns the slot, by one
 //! connection; so long all gateways receive them in one order. When that node unsubscribes, when the slot is found at
 //! another one, or when the connection is lost, the order ends: nothing has a name until a mark has come that was published
-//! after everything was subscribed to anew ([`slots`]). That key of the last mark is in the slot, too, and so the marks of
-//! the new owner are above those of the old one.
+//! after everything was subscribed to anew ([`slots`]). The key that has the last mark is in the slot, too, so the marks of the
+//! new owner are above those of the old one.
 
 mod slots;
 
