@@ -207,6 +207,11 @@ impl ShardedChannels {
         self.wake(now);
     }
 
+    /// Whether a channel is subscribed to at this node.
+    pub(super) fn is_at(&self, name: &ChannelName, place: &ShardPlace) -> bool {
+        self.all.get(name).is_some_and(|channel| channel.subscribed.as_ref() == Some(place))
+    }
+
     /// Whether any is subscribed to, or asked for, at this node.
     pub(super) fn has_any_at(&self, place: &ShardPlace) -> bool {
         let here = Some(place);

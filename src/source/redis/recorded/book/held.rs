@@ -55,4 +55,10 @@ impl RecordBook {
     pub(in super::super::super) fn waiting_of(&self, name: &ChannelName) -> usize {
         self.channels.get(name).map_or(0, |channel| channel.recorder.len())
     }
+
+    /// Whether the messages of a channel have names and are kept.
+    #[cfg(test)]
+    pub(in super::super::super) fn is_named(&self, name: &ChannelName) -> bool {
+        self.channels.get(name).is_some_and(|channel| channel.recorder.is_open())
+    }
 }

@@ -6,6 +6,7 @@ mod catching_up;
 mod closing;
 mod held;
 mod marks;
+mod placed;
 #[cfg(test)]
 mod tests;
 

@@ -238,11 +238,14 @@ impl ShardedRecording {
             }
             (b"sunsubscribe", Some(Value::Bulk(channel)), _) => {
                 let name = hub_name(&channel)?;
-                // A node unsubscribes by itself when the slot is at another one.
-                if !self.nodes[at].take_unsubscribed(&name) && self.channels.lose(&name, place, now)
-                {
+                let is_asked = self.nodes[at].take_unsubscribed(&name);
+                // A node unsubscribes by itself when the slot is at another one. One that was asked may have confirmed an
+                // older subscription before, of a channel that is followed again.
+                if self.channels.lose(&name, place, now) {
                     self.slots.unsubscribed(&name, place);
-                    self.outdate();
+                    if !is_asked {
+                        self.outdate();
+                    }
                 }
             }
             // Other push messages are not replies, and are ignored.
@@ -259,7 +262,8 @@ impl ShardedRecording {
                 if let Some(before) = before {
                     self.send(&before, ShardCommand::Unsubscribe(name.clone()));
                 }
-                self.slots.confirm(name, place, now);
+                let channels = &self.channels;
+                self.slots.confirm(name, place, |name| channels.is_at(name, place), now);
             }
         }
     }

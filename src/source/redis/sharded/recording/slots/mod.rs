@@ -36,7 +36,7 @@ pub(super) struct RecordedSlots {
 struct RecordedSlot {
     state: Rc<RecordingState>,
     marks: ChannelName,
-    // The only node of which anything counts; `None`: it is not listened to.
+    // Where the channel of the marks is subscribed to: the only node of which anything counts.
     place: Option<ShardPlace>,
     since: Instant,
 }
@@ -98,29 +98,54 @@ impl RecordedSlots {
         self.all.get_mut(&number)
     }
 
-    /// A channel is subscribed to at this node. What was heard of its slot at another one ends there.
-    pub(super) fn confirm(&mut self, name: &ChannelName, place: &ShardPlace, now: Instant) {
+    /// A channel is subscribed to at this node. That of the marks says where the slot is: what was heard of it at another
+    /// node ends there, and those of its channels count that are subscribed to at the same node, as `is_here` says. A
+    /// channel at any other node does not count until one of the two comes to the other.
+    pub(super) fn confirm(
+        &mut self,
+        name: &ChannelName,
+        place: &ShardPlace,
+        is_here: impl Fn(&ChannelName) -> bool,
+        now: Instant,
+    ) {
         let number = slot_of_name(name);
-        if self.all.get(&number).is_some_and(|slot| slot.place.as_ref() != Some(place)) {
+        let Some(slot) = self.all.get(&number) else { return };
+        let is_marks = *name == slot.marks;
+        let is_elsewhere = slot.place.as_ref() != Some(place);
+        if is_marks && is_elsewhere {
             self.lose(number);
         }
         let Some(slot) = self.all.get_mut(&number) else { return };
-        slot.place = Some(place.clone());
         let mut book = slot.state.book.borrow_mut();
-        match *name == slot.marks {
-            // One that was published before has not come.
-            true => book.request_mark(now),
-            false => book.confirm(&Subscription { name: name.clone(), is_pattern: false }, now),
+        let subscription = |name| Subscription { name, is_pattern: false };
+        match (is_marks, is_elsewhere) {
+            (true, _) => {
+                slot.place = Some(place.clone());
+                // One that was published before has not come.
+                book.request_mark(now);
+                let here = book.followed().into_iter().filter(|name| is_elsewhere && is_here(name));
+                here.for_each(|name| book.confirm(&subscription(name), now));
+            }
+            (false, true) => book.lose_channel(name),
+            (false, false) => book.confirm(&subscription(name.clone()), now),
         }
         drop(book);
         slot.state.touch();
     }
 
-    /// A channel is not subscribed to at this node any more, and so nothing of its slot is.
+    /// A channel is not subscribed to at this node any more. If it is that of the marks, nothing of its slot is heard.
     pub(super) fn unsubscribed(&mut self, name: &ChannelName, place: &ShardPlace) {
         let number = slot_of_name(name);
-        if self.all.get(&number).is_some_and(|slot| slot.place.as_ref() == Some(place)) {
-            self.lose(number);
+        let Some(slot) = self.all.get(&number) else { return };
+        if slot.place.as_ref() != Some(place) {
+            return;
+        }
+        match *name == slot.marks {
+            true => self.lose(number),
+            false => {
+                slot.state.book.borrow_mut().lose_channel(name);
+                slot.state.touch();
+            }
         }
     }
 
@@ -255,6 +280,9 @@ fn slot_of_name(name: &ChannelName) -> u16 {
 }
 
 #[cfg(test)]
+mod settling;
+
+#[cfg(test)]
 mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
@@ -274,13 +302,13 @@ mod tests {
     use crate::source::redis::retry::FailureLog;
     use crate::source::redis::server::RedisServer;
 
-    const MARK: u64 = 1_764_511_200_000;
+    pub(super) const MARK: u64 = 1_764_511_200_000;
 
-    fn at(port: u16) -> ShardPlace {
+    pub(super) fn at(port: u16) -> ShardPlace {
         Some(ConnectionAddr::Tcp("10.0.0.1".to_owned(), port))
     }
 
-    fn slots() -> RecordedSlots {
+    pub(super) fn slots() -> RecordedSlots {
         let (hub, _links) = Hub::new(HubSettings::default(), 1, ());
         let metrics = Metrics::new().expect("metrics");
         let record = (Health::default(), Health::sharded_recording_failed as _);
@@ -301,14 +329,19 @@ mod tests {
         [name, marks.clone()]
     }
 
-    fn receive(slots: &mut RecordedSlots, place: &ShardPlace, name: &ChannelName, text: String) {
+    pub(super) fn receive(
+        slots: &mut RecordedSlots,
+        place: &ShardPlace,
+        name: &ChannelName,
+        text: String,
+    ) {
         let channel = Bytes::copy_from_slice(name.in_redis().as_bytes());
         let payload = Payload::Whole(text.into());
         slots.receive(place, &channel, &payload, Instant::now()).expect("well-formed");
     }
 
     /// How many messages wait to be recorded, and whether a mark has come.
-    fn waiting(slots: &RecordedSlots, name: &ChannelName) -> (usize, bool) {
+    pub(super) fn waiting(slots: &RecordedSlots, name: &ChannelName) -> (usize, bool) {
         let state = slots.states.get(slot_of(name.in_redis().as_bytes())).expect("it is recorded");
         let book = state.book.borrow();
         (book.waiting_of(name), book.has_mark())
@@ -321,7 +354,7 @@ mod tests {
         assert!(slots.follow(&name).is_empty(), "it is followed");
         receive(&mut slots, &at(1), &marks, format!("{MARK} other"));
         assert_eq!(waiting(&slots, &name), (0, false), "nothing is subscribed to");
-        [&name, &marks].into_iter().for_each(|name| slots.confirm(name, &at(1), now));
+        [&name, &marks].into_iter().for_each(|name| slots.confirm(name, &at(1), |_| true, now));
         receive(&mut slots, &at(1), &name, "unnamed".into());
         receive(&mut slots, &at(1), &marks, format!("{MARK} other"));
         receive(&mut slots, &at(1), &name, "1".into());
@@ -329,20 +362,25 @@ mod tests {
         receive(&mut slots, &at(2), &marks, format!("{} other", MARK + 1));
         assert_eq!(waiting(&slots, &name), (1, true));
         // The slot is found at another node: what still comes from the old one does not count.
-        slots.confirm(&name, &at(2), now);
+        slots.confirm(&name, &at(2), |_| true, now);
         receive(&mut slots, &at(1), &marks, format!("{} other", MARK + 2));
         receive(&mut slots, &at(1), &name, "late".into());
+        assert_eq!(waiting(&slots, &name), (1, true));
+        slots.confirm(&marks, &at(2), |_| true, now);
         assert_eq!(waiting(&slots, &name), (1, false));
-        slots.confirm(&marks, &at(2), now);
         receive(&mut slots, &at(2), &name, "unnamed".into());
         receive(&mut slots, &at(2), &marks, format!("{} other", MARK + 3));
         receive(&mut slots, &at(2), &name, "2".into());
         assert_eq!(waiting(&slots, &name), (2, true));
         // The old node unsubscribes; then the new one does.
         slots.unsubscribed(&name, &at(1));
-        assert!(waiting(&slots, &name).1);
+        receive(&mut slots, &at(2), &name, "3".into());
+        assert_eq!(waiting(&slots, &name), (3, true));
         slots.unsubscribed(&name, &at(2));
-        assert_eq!(waiting(&slots, &name), (2, false));
+        receive(&mut slots, &at(2), &name, "unnamed".into());
+        assert_eq!(waiting(&slots, &name), (3, true));
+        slots.unsubscribed(&marks, &at(2));
+        assert_eq!(waiting(&slots, &name), (3, false));
     }
 
     #[test]
@@ -350,7 +388,7 @@ mod tests {
         let (mut slots, now) = (slots(), Instant::now());
         let [one, two] = ["foo", "bar"].map(|name| follow(&mut slots, name));
         for (names, mark, place) in [(&one, MARK, at(1)), (&two, MARK + 9, at(2))] {
-            names.iter().for_each(|name| slots.confirm(name, &place, now));
+            names.iter().for_each(|name| slots.confirm(name, &place, |_| true, now));
             receive(&mut slots, &place, &names[1], format!("{mark} other"));
         }
         slots.settle(now);
@@ -359,7 +397,7 @@ mod tests {
         assert!(slots.are_ready(), "one goes on");
         slots.lose_place(&at(2));
         assert!(!slots.are_ready());
-        one.iter().for_each(|name| slots.confirm(name, &at(2), now));
+        one.iter().for_each(|name| slots.confirm(name, &at(2), |_| true, now));
         receive(&mut slots, &at(2), &one[1], format!("{} other", MARK + 1));
         slots.settle(now);
         assert!(slots.are_ready());
