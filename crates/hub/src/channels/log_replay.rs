@@ -44,6 +44,12 @@ impl HubState {
         self.pending_log_reads.values().map(PendingLogRead::log_read).collect()
     }
 
+    /// Whether this request is neither finished nor given up.
+    pub(super) fn awaits_log_read(&self, key: LogReadKey) -> bool {
+        let pending = self.pending_log_reads.get(&key.stream);
+        pending.is_some_and(|pending| pending.request.ticket == key.ticket)
+    }
+
     /// Takes what the source has read. Returns what it must read next for the same request.
     pub(super) fn finish_log_read(
         &mut self,

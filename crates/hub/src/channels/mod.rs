@@ -304,6 +304,11 @@ impl Hub {
         self.source_requests.read_logs(unfinished);
     }
 
+    /// Whether anybody still waits for what this request is to read: a client may have left meanwhile.
+    pub fn awaits_log_read(&self, key: LogReadKey) -> bool {
+        self.state.borrow().awaits_log_read(key)
+    }
+
     /// Takes what the source has read for the request with this key.
     pub fn finish_log_read(&self, key: LogReadKey, result: LogReadResult) {
         let next = self.state.borrow_mut().finish_log_read(key, result);

@@ -199,3 +199,28 @@ fn a_shard_that_fell_behind_reads_its_logs_again() {
         assert!(!text.contains("ready"), "it was ready before");
     });
 }
+
+#[test]
+fn nobody_awaits_what_was_read_or_whose_client_has_left() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let first = test.open_log(&["a"], None);
+        test.begin(&[("a", "10-0")]).await;
+        test.add(&[("a", "11-0")]).await;
+        drop(first);
+        for is_leaving in [false, true] {
+            let back = test.open_log(&["a"], Some("3-0"));
+            drop(read(&back));
+            settle().await;
+            let request = test.log_read().await;
+            assert!(test.hub.awaits_log_read(request.key()));
+            if is_leaving {
+                drop(back);
+                settle().await;
+            } else {
+                test.finish_read(&request, entries(&["4-0"], true)).await;
+            }
+            assert!(!test.hub.awaits_log_read(request.key()));
+        }
+    });
+}

@@ -256,14 +256,16 @@ impl RecordedSlots {
     /// marks that are to be left.
     pub(super) fn maintain(&mut self, now: Instant) -> Vec<ChannelName> {
         let mut left = Vec::new();
-        let (states, lost) = (&self.states, &mut self.lost);
+        let (states, lost, hub) = (&self.states, &mut self.lost, &self.parts.hub);
         self.all.retain(|number, RecordedSlot { state, marks, since, .. }| {
             let book = state.book.borrow();
             if now >= *since + FIRST_MARK && !book.has_mark() {
                 lost.insert(*number);
             }
-            let is_needed = book.is_needed() || !book.reads.is_empty();
-            let is_needed = is_needed || !state.unplaced.borrow().is_empty();
+            // As long as there is no mark, each client that comes back and leaves again adds one.
+            let mut unplaced = state.unplaced.borrow_mut();
+            unplaced.retain(|call| hub.awaits_log_read(call.key()));
+            let is_needed = book.is_needed() || !book.reads.is_empty() || !unplaced.is_empty();
             if !is_needed {
                 states.remove(*number);
                 lost.remove(number);
