@@ -282,10 +282,9 @@ fn slot_of_name(name: &ChannelName) -> u16 {
 }
 
 #[cfg(test)]
-mod settling;
-
-#[cfg(test)]
 mod tests {
+    mod settling;
+
     use std::cell::RefCell;
     use std::rc::Rc;
 

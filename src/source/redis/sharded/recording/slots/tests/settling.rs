@@ -7,9 +7,9 @@ use std::time::Duration;
 use ssegate_hub::ChannelName;
 use tokio::time::Instant;
 
-use super::super::super::channels::ShardedChannels;
-use super::tests::{MARK, at, receive, slots};
-use super::{RecordedSlots, ShardPlace, slot_of_name};
+use super::super::super::super::channels::ShardedChannels;
+use super::super::{RecordedSlots, ShardPlace, slot_of_name};
+use super::{MARK, at, receive, slots};
 
 /// What a node was sent, and has not carried out.
 enum Sent {
