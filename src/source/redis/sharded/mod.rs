@@ -264,7 +264,10 @@ impl ShardedPubSub {
             }
             (b"sunsubscribe", Some(Value::Bulk(channel)), _) => {
                 let name = hub_name(&channel)?;
-                if !self.nodes[at].take_unsubscribed(&name) {
+                let is_asked = self.nodes[at].take_unsubscribed(&name);
+                // One that was asked may have confirmed an older subscription before, of a channel that is followed again:
+                // what is published until the next one is lost.
+                if !is_asked || self.channels.is_at(&name, &self.nodes[at].place) {
                     self.unsubscribed(at, &name);
                 }
             }
