@@ -65,8 +65,8 @@ pub(super) fn mend_of_refusal(problem: &RedisProblem, key: &str) -> String {
             "the memory of Redis is used up: raise its maxmemory, or remove keys that nobody needs"
         }
         Some(_) if says("CLUSTERDOWN") => {
-            "a slot of the Cluster has no node that serves it: look at CLUSTER INFO and CLUSTER NODES; with \
-             cluster-require-full-coverage yes one missing node stops them all"
+            "this is a node of a Redis Cluster: write redis+cluster:// in redis.url; where that is written, a slot has no \
+             node that serves it: look at CLUSTER INFO (with cluster-require-full-coverage yes one missing node stops all)"
         }
         Some(_) if says("MOVED") => {
             "this is a node of a Redis Cluster: write redis+cluster:// in redis.url; where that is written, let the user \

@@ -1,5 +1,6 @@
 //! A real Redis, to compare with.
 
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -14,6 +15,11 @@ impl Running {
     pub fn start(command: &mut Command) -> Self {
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         Self(child.unwrap_or_else(|error| panic!("{command:?}: {error}; {NEEDS}")))
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(None))
     }
 
     /// What it prints.
@@ -36,7 +42,16 @@ pub struct Redis {
 }
 
 impl Redis {
+    /// Starts one. Another process may take the port before it does: then it ends, and another port is tried.
     pub fn start() -> Self {
+        loop {
+            if let Some(redis) = Self::try_start() {
+                return redis;
+            }
+        }
+    }
+
+    fn try_start() -> Option<Self> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .and_then(|listener| listener.local_addr())
             .expect("a free port")
@@ -45,10 +60,19 @@ impl Redis {
         let arguments =
             ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"];
         let mut command = Command::new("redis-server");
-        let process = Running::start(command.args(arguments).stdout(Stdio::null()));
+        let mut process = Running::start(command.args(arguments).stdout(Stdio::null()));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        eventually("redis-server answers", || TcpStream::connect(address).is_ok());
-        Self { address, _process: process }
+        eventually("redis-server answers, or has ended", || {
+            !process.is_running() || Self::answers(address)
+        });
+        process.is_running().then_some(Self { address, _process: process })
+    }
+
+    fn answers(address: SocketAddr) -> bool {
+        let Ok(mut stream) = TcpStream::connect(address) else { return false };
+        let asked = stream.write_all(b"INFO server\r\n");
+        let mut reply = [0; 64];
+        asked.is_ok() && stream.read(&mut reply).is_ok_and(|read| reply[..read].starts_with(b"$"))
     }
 
     pub fn connect(&self) -> Peer {

@@ -124,9 +124,10 @@ async fn streams_go_on_at_the_replica_of_a_node_that_was_killed() {
     add(&set, "foo", "before").await;
     assert_eq!(live.next_event().await.data, "before");
     // Its replica has it.
-    let replicated: u64 = set.run(&["WAIT", "1", "5000"]).await;
-    let acknowledged: u64 = set.nodes[owner].command(&["WAIT", "1", "5000"]).await;
-    assert!(replicated + acknowledged > 0);
+    eventually(2 * SOON, "it is replicated", async || {
+        set.nodes[owner].command::<u64>(&["WAIT", "1", "500"]).await == 1
+    })
+    .await;
     set.nodes[owner].kill();
     // The stream of another node does not wait.
     add(&set, "bar", "meanwhile").await;
