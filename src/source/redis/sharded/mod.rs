@@ -2,12 +2,13 @@
 //! that owns its slot, and at another one when that slot moves.
 //!
 //! One connection for each node, apart from commands; it is polled here ([`node`]). One `SSUBSCRIBE` names channels of one
-//! slot alone: with two, Redis refuses all of them. What is subscribed where is in [`channels`]. A slot that has moved shows
+//! slot alone: with two, Redis refuses all of them. What is subscribed where is in [`channels`], and [`links`] has both. A slot that has moved shows
 //! in three ways: the node unsubscribes without being asked, it replies with `MOVED`, or the nodes say so when they are
 //! asked again. Whatever was published meanwhile is lost, so that each of them is a gap.
 
 mod channels;
 mod fleet;
+mod links;
 mod node;
 mod node_fleet;
 mod recording;
@@ -22,13 +23,13 @@ use ssegate_resp::{Payload, Value};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use self::channels::{ShardPlace, ShardedChannels};
+use self::channels::ShardPlace;
 use self::fleet::ShardedFleet;
+use self::links::{NodeStart, ShardLinks};
 use self::node::{ShardCommand, ShardNode};
 pub(crate) use self::recording::ShardedRecording;
-use super::cluster::{Cluster, Redirect};
 use super::error::SourceError;
-use super::retry::{FailureLog, RETRY_INTERVAL, backoff};
+use super::retry::FailureLog;
 use super::server::RedisServer;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -38,29 +39,15 @@ use crate::source::intake::Intake;
 
 /// How often it is looked for what is due.
 const TICK: Duration = Duration::from_millis(50);
-/// When a slot is asked for again that nobody owns for the moment.
-const NO_OWNER_DELAY: Duration = Duration::from_millis(100);
-/// Channels that were refused, and are asked for again within [`RETRY_INTERVAL`]; more take longer.
-const RETRIED_AT_ONCE: u32 = 64;
-/// Times that a channel is asked for elsewhere at once: two nodes may each name the other for a moment.
-const MAX_REDIRECTS: u32 = 5;
-
 /// Receives the messages of sharded channels on behalf of the hub.
 #[derive(Debug)]
 pub(crate) struct ShardedPubSub {
-    server: RedisServer,
-    // `None`: one server has all slots.
-    cluster: Option<Cluster>,
-    max_event_bytes: usize,
+    links: ShardLinks,
     hub: Hub,
     intake: Intake,
     failures: FailureLog,
-    channels: ShardedChannels,
-    nodes: Vec<ShardNode>,
     // `None`: this gateway is on its own, or it is one server.
     fleet: Option<ShardedFleet>,
-    // Of the map by which channels were last compared with their places.
-    map_version: u64,
 }
 
 impl ShardedPubSub {
@@ -79,25 +66,13 @@ impl ShardedPubSub {
         let intake = Intake::new(hub.clone(), metrics.clone());
         let record = (health, Health::source_failed as _);
         let failures = FailureLog::new(&server, metrics, record);
-        let cluster = server.cluster().cloned();
-        Self {
-            server,
-            cluster,
-            max_event_bytes,
-            hub,
-            intake,
-            failures,
-            channels: ShardedChannels::default(),
-            nodes: Vec::new(),
-            fleet,
-            map_version: 0,
-        }
+        Self { links: ShardLinks::new(server, max_event_bytes), hub, intake, failures, fleet }
     }
 
     /// Runs for ever. Connects to a node with the first channel there. Owned by the gateway, which drops it.
     pub(crate) async fn run(mut self) {
         let hub = self.hub.clone();
-        self.hub.followed_sharded().into_iter().for_each(|name| self.channels.follow(name));
+        self.hub.followed_sharded().into_iter().for_each(|name| self.links.channels.follow(name));
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -120,56 +95,35 @@ impl ShardedPubSub {
     }
 
     fn has_work(&self) -> bool {
-        !self.channels.is_empty() || !self.nodes.is_empty() || self.fleet.is_some()
+        !self.links.is_empty() || self.fleet.is_some()
     }
 
     fn change(&mut self, name: ChannelName, request: SourceRequest) {
         match request {
-            SourceRequest::Follow => self.channels.follow(name),
+            SourceRequest::Follow => self.links.channels.follow(name),
             SourceRequest::Leave => {
-                if let Some(place) = self.channels.leave(&name) {
+                if let Some(place) = self.links.channels.leave(&name) {
                     self.send(&place, ShardCommand::Unsubscribe(name));
                 }
             }
         }
     }
 
-    /// Sends `SSUBSCRIBE` for what is to be subscribed to, one for each slot.
+    /// Sends `SSUBSCRIBE` for what is to be subscribed to.
     fn subscribe_due(&mut self, now: Instant) {
-        for (slot, names) in self.channels.take_due(now) {
-            let place = self.owner(slot, &names);
-            self.channels.ask(&names, &place);
-            self.send(&place, ShardCommand::Subscribe(names));
-        }
-    }
-
-    /// Where a slot is; where nothing is known of it, one node after the other.
-    fn owner(&self, slot: u16, names: &[ChannelName]) -> ShardPlace {
-        let tries = names.first().map_or(0, |name| self.channels.tries(name));
-        self.cluster.as_ref()?.owner_or_any(slot, tries)
+        let Self { links, hub, fleet, .. } = self;
+        links.subscribe_due(now, |place| begin_node(hub, fleet, place));
     }
 
     fn send(&mut self, place: &ShardPlace, command: ShardCommand) {
-        let at = self.nodes.iter().position(|node| node.place == *place).unwrap_or_else(|| {
-            self.connect(place.clone());
-            self.nodes.len() - 1
-        });
-        self.nodes[at].send(command);
-    }
-
-    /// Begins to connect to a node.
-    fn connect(&mut self, place: ShardPlace) {
-        let order = self.hub.begin_order();
-        let fleet = self.fleet.as_mut().zip(place.as_ref());
-        let fleet = fleet.map(|(fleet, node)| fleet.join(order, node));
-        let at = (place, order);
-        self.nodes.push(ShardNode::open(&self.server, at, fleet, self.max_event_bytes));
+        let Self { links, hub, fleet, .. } = self;
+        links.send(place, command, |place| begin_node(hub, fleet, place));
     }
 
     /// Does what the hub requests.
     fn serve_fleet(&mut self, requests: Vec<(OrderId, FleetRequest)>) {
         for (order, request) in requests {
-            let node = self.nodes.iter_mut().find(|node| node.order == order);
+            let node = self.links.nodes.iter_mut().find(|node| node.order == order);
             let Some(node) = node else { continue };
             if let Some(ticket) = node.fleet.as_ref().and_then(|fleet| fleet.serve(request)) {
                 node.send(ShardCommand::Ping(Some(ticket)));
@@ -178,19 +132,10 @@ impl ShardedPubSub {
     }
 
     fn poll_nodes(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut has_progressed = false;
-        let mut at = 0;
-        while let Some(node) = self.nodes.get_mut(at) {
-            let handled = match node.poll(cx) {
-                Poll::Pending => {
-                    at += 1;
-                    continue;
-                }
-                Poll::Ready(Ok(())) => self.handle_all(at),
-                Poll::Ready(Err(error)) => Err(error),
-            };
+        let (mut has_progressed, mut at) = (false, 0);
+        while let Some(polled) = self.links.poll_from(&mut at, cx) {
             has_progressed = true;
-            match handled {
+            match polled.and_then(|()| self.handle_all(at)) {
                 Ok(()) => at += 1,
                 Err(error) => self.lose(at, &error),
             }
@@ -199,7 +144,7 @@ impl ShardedPubSub {
     }
 
     fn handle_all(&mut self, at: usize) -> Result<(), SourceError> {
-        while let Some(value) = self.nodes[at].next_value()? {
+        while let Some(value) = self.links.nodes[at].next_value()? {
             self.handle(at, value)?;
         }
         Ok(())
@@ -209,10 +154,10 @@ impl ShardedPubSub {
         match value {
             Value::Push(parts) => self.handle_push(at, parts),
             Value::Error(message) => {
-                match self.nodes[at].take_refused() {
+                match self.links.nodes[at].take_refused() {
                     Some(ShardCommand::Subscribe(names)) => self.refused(at, names, &message),
                     Some(ShardCommand::Fleet(_)) => {
-                        if let Some(fleet) = &mut self.nodes[at].fleet {
+                        if let Some(fleet) = &mut self.links.nodes[at].fleet {
                             fleet.member.refuse(&String::from_utf8_lossy(&message));
                         }
                     }
@@ -220,10 +165,10 @@ impl ShardedPubSub {
                 }
                 Ok(())
             }
-            Value::Simple(_) | Value::Bulk(_) => match self.nodes[at].pop() {
+            Value::Simple(_) | Value::Bulk(_) => match self.links.nodes[at].pop() {
                 Some(ShardCommand::Ping(fence)) => {
                     if let Some(ticket) = fence {
-                        self.hub.in_order(self.nodes[at].order).pass_fence(ticket);
+                        self.hub.in_order(self.links.nodes[at].order).pass_fence(ticket);
                     }
                     Ok(())
                 }
@@ -241,33 +186,33 @@ impl ShardedPubSub {
             (b"smessage", Some(Value::Bulk(channel)), Some(payload)) => {
                 let payload = Payload::try_from(payload)
                     .map_err(|other| SourceError::Unexpected(format!("{other:?}")))?;
-                self.intake.sharded_message(self.nodes[at].order, &channel, &payload);
+                self.intake.sharded_message(self.links.nodes[at].order, &channel, &payload);
             }
             (b"message", Some(Value::Bulk(channel)), Some(payload)) => {
                 let payload = Payload::try_from(payload)
                     .map_err(|other| SourceError::Unexpected(format!("{other:?}")))?;
-                if let Some(fleet) = &self.nodes[at].fleet {
+                if let Some(fleet) = &self.links.nodes[at].fleet {
                     fleet.member.receive(&channel, &payload);
                 }
             }
             (b"subscribe", Some(Value::Bulk(channel)), _) => {
-                self.nodes[at].take_joined(&channel)?;
-                if let Some(fleet) = &mut self.nodes[at].fleet {
+                self.links.nodes[at].take_joined(&channel)?;
+                if let Some(fleet) = &mut self.links.nodes[at].fleet {
                     fleet.member.confirm();
                 }
             }
             (b"ssubscribe", Some(Value::Bulk(channel)), _) => {
                 let name = hub_name(&channel)?;
-                if let Some(names) = self.nodes[at].confirm(&name)? {
+                if let Some(names) = self.links.nodes[at].confirm(&name)? {
                     self.confirmed(at, &names);
                 }
             }
             (b"sunsubscribe", Some(Value::Bulk(channel)), _) => {
                 let name = hub_name(&channel)?;
-                let is_asked = self.nodes[at].take_unsubscribed(&name);
+                let is_asked = self.links.nodes[at].take_unsubscribed(&name);
                 // One that was asked may have confirmed an older subscription before, of a channel that is followed again:
                 // what is published until the next one is lost.
-                if !is_asked || self.channels.is_at(&name, &self.nodes[at].place) {
+                if !is_asked || self.links.channels.is_at(&name, &self.links.nodes[at].place) {
                     self.unsubscribed(at, &name);
                 }
             }
@@ -279,19 +224,19 @@ impl ShardedPubSub {
 
     /// All names of one command are subscribed to.
     fn confirmed(&mut self, at: usize, names: &[ChannelName]) {
-        let place = self.nodes[at].place.clone();
+        let place = self.links.nodes[at].place.clone();
         let mut confirmed = Vec::new();
         for name in names {
-            match self.channels.confirm(name, &place) {
+            match self.links.channels.confirm(name, &place) {
                 // It was left meanwhile.
-                None => self.nodes[at].send(ShardCommand::Unsubscribe(name.clone())),
+                None => self.links.nodes[at].send(ShardCommand::Unsubscribe(name.clone())),
                 Some(before) => {
                     if let Some(before) = before {
                         // What was published between the move of the slot and now has come by neither.
                         self.hub.lose_channels([name]);
                         self.send(&before, ShardCommand::Unsubscribe(name.clone()));
                     }
-                    self.hub.confirm_at(self.nodes[at].order, name);
+                    self.hub.confirm_at(self.links.nodes[at].order, name);
                     confirmed.push(name);
                 }
             }
@@ -301,57 +246,28 @@ impl ShardedPubSub {
 
     /// A node has unsubscribed by itself: the slot is at another one.
     fn unsubscribed(&mut self, at: usize, name: &ChannelName) {
-        if self.channels.lose(name, &self.nodes[at].place, Instant::now()) {
+        if self.links.channels.lose(name, &self.links.nodes[at].place, Instant::now()) {
             self.hub.lose_channels([name]);
-            self.outdate();
+            self.links.outdate();
         }
     }
 
     /// A node has refused a command.
     fn refused(&mut self, at: usize, names: Vec<ChannelName>, message: &[u8]) {
-        let place = self.nodes[at].place.clone();
-        let now = Instant::now();
-        let redirect = place.as_ref().and_then(|address| Redirect::of(message, address));
-        match (redirect, &self.cluster) {
-            (Some(Redirect::Moved(slot, owner)), Some(cluster)) => {
-                cluster.moved(slot, &owner);
-                for name in names {
-                    let is_often = self.channels.tries(&name) >= MAX_REDIRECTS;
-                    let wait = if is_often { NO_OWNER_DELAY } else { Duration::ZERO };
-                    self.channels.retry(&name, &place, now + wait);
-                }
-            }
-            (Some(_), _) => {
-                self.outdate();
-                names
-                    .iter()
-                    .for_each(|name| self.channels.retry(name, &place, now + NO_OWNER_DELAY));
-            }
-            // One name that is denied fails the whole command.
-            (None, _) if names.len() > 1 => {
-                names.iter().for_each(|name| self.channels.retry_alone(name, &place, now));
-            }
-            (None, _) => {
-                let message = String::from_utf8_lossy(message).into_owned();
-                let what = |name: &ChannelName| {
-                    format!("SSUBSCRIBE to the channel {:?}", name.as_sharded().unwrap_or_default())
-                };
-                for name in &names {
-                    let error = SourceError::Refused(message.clone()).for_command(what(name));
-                    self.failures.report(&error, "Redis refused to subscribe to a sharded channel");
-                    self.hub.deny(false, name.as_str());
-                    let wait = RETRY_INTERVAL * (1 + self.channels.refused() / RETRIED_AT_ONCE);
-                    self.channels.retry_alone(name, &place, now + wait);
-                }
-            }
+        let place = self.links.nodes[at].place.clone();
+        if let Some(name) = self.links.refused(&place, names, message, Instant::now()) {
+            let what = format!("SSUBSCRIBE to the channel {:?}", name.in_redis());
+            let error = SourceError::Refused(String::from_utf8_lossy(message).into());
+            let error = error.for_command(what);
+            self.failures.report(&error, "Redis refused to subscribe to a sharded channel");
+            self.hub.deny(false, name.as_str());
         }
     }
 
     /// The connection to a node is lost, or could not be opened.
     fn lose(&mut self, at: usize, error: &SourceError) {
-        let mut node = self.nodes.swap_remove(at);
+        let (mut node, lost) = self.links.lose(at);
         self.intake.flush();
-        let lost = self.channels.lose_place(&node.place, |tries| Instant::now() + backoff(tries));
         self.hub.lose_channels(&lost);
         if !lost.is_empty() || !node.is_idle() {
             self.failures.report(error, "lost the connection for sharded channels");
@@ -360,7 +276,6 @@ impl ShardedPubSub {
         if let (Some(fleet), Some(node)) = (&mut self.fleet, &node.place) {
             fleet.note_lost(node, Instant::now());
         }
-        self.outdate();
     }
 
     /// A connection is given up, whose channels were lost: its order ends.
@@ -374,39 +289,35 @@ impl ShardedPubSub {
     /// Sends what is due, and compares the channels with what is known of the slots.
     fn maintain(&mut self, now: Instant) {
         let mut at = 0;
-        while let Some(node) = self.nodes.get_mut(at) {
-            match node.check_liveness(now) {
-                Ok(()) => at += 1,
-                Err(error) => self.lose(at, &error),
-            }
+        while let Some(error) = self.links.next_silent(&mut at, now) {
+            self.lose(at, &error);
         }
-        let Some(cluster) = &self.cluster else { return };
-        let version = cluster.version();
-        if std::mem::replace(&mut self.map_version, version) != version {
-            self.channels.compare(|slot| cluster.owner(slot), now);
-            if let Some(fleet) = &mut self.fleet {
-                fleet.look_at(cluster);
-            }
+        if self.links.compare(now)
+            && let (Some(fleet), Some(cluster)) = (&mut self.fleet, self.links.cluster())
+        {
+            fleet.look_at(cluster);
         }
-        let (channels, fleet) = (&self.channels, &self.fleet);
-        let is_unneeded = |node: &mut ShardNode| {
-            let is_kept = fleet.as_ref().is_some_and(|fleet| fleet.keeps(&node.place));
-            node.is_idle() && !is_kept && !channels.has_any_at(&node.place)
-        };
-        let unneeded: Vec<_> = self.nodes.extract_if(.., is_unneeded).collect();
+        let fleet = &self.fleet;
+        let is_kept = |place: &_| fleet.as_ref().is_some_and(|fleet| fleet.keeps(place));
+        let unneeded = self.links.take_unneeded(is_kept);
         unneeded.into_iter().for_each(|mut node| self.end(&mut node));
-        if let Some(fleet) = &mut self.fleet {
-            fleet.report_warmth(&self.nodes, now);
-            let missing = fleet.missing(&self.nodes, now);
-            missing.into_iter().for_each(|node| self.connect(Some(node)));
+        let missing = self.fleet.as_mut().map(|fleet| {
+            fleet.report_warmth(&self.links.nodes, now);
+            fleet.missing(&self.links.nodes, now)
+        });
+        for node in missing.into_iter().flatten() {
+            let place = Some(node);
+            let start = begin_node(&self.hub, &mut self.fleet, &place);
+            self.links.connect(place, start);
         }
     }
+}
 
-    fn outdate(&self) {
-        if let Some(cluster) = &self.cluster {
-            cluster.outdate();
-        }
-    }
+/// What a connection to a node begins with: an order of its own.
+fn begin_node(hub: &Hub, fleet: &mut Option<ShardedFleet>, place: &ShardPlace) -> NodeStart {
+    let order = hub.begin_order();
+    let fleet = fleet.as_mut().zip(place.as_ref());
+    (order, fleet.map(|(fleet, node)| fleet.join(order, node)))
 }
 
 /// The hub's name of a sharded channel.

@@ -19,16 +19,16 @@ use ssegate_resp::{Payload, Value};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::slots::{RecordFence, RecordedSlots};
-use super::channels::{ShardPlace, ShardedChannels};
-use super::node::{ShardCommand, ShardNode};
-use super::{MAX_REDIRECTS, NO_OWNER_DELAY, RETRIED_AT_ONCE, TICK, hub_name};
+use super::channels::ShardPlace;
+use super::links::{NodeStart, ShardLinks};
+use super::node::ShardCommand;
+use super::{TICK, hub_name};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::recorded::RecordingEnd;
-use crate::source::redis::cluster::{Cluster, Redirect};
 use crate::source::redis::error::SourceError;
 use crate::source::redis::recorded::{RecordingParts, RecordingSettings, write_records};
-use crate::source::redis::retry::{FailureLog, RETRY_INTERVAL, backoff};
+use crate::source::redis::retry::FailureLog;
 use crate::source::redis::server::RedisServer;
 
 /// How often all slots are looked at.
@@ -38,15 +38,10 @@ const SLOTS_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct ShardedRecording {
     server: RedisServer,
-    // `None`: one server has all slots.
-    cluster: Option<Cluster>,
     max_event_bytes: usize,
+    links: ShardLinks,
     parts: RecordingParts,
     slots: RecordedSlots,
-    channels: ShardedChannels,
-    nodes: Vec<ShardNode>,
-    // Of the map by which channels were last compared with their places.
-    map_version: u64,
     look_at_slots: Instant,
     health: Health,
     end: RecordingEnd,
@@ -65,14 +60,11 @@ impl ShardedRecording {
         let wakes = Rc::default();
         let parts = RecordingParts { settings, hub, memory, metrics, failures, wakes };
         Self {
-            cluster: server.cluster().cloned(),
+            links: ShardLinks::new(server.clone(), max_event_bytes),
             server,
             max_event_bytes,
             slots: RecordedSlots::new(parts.clone()),
             parts,
-            channels: ShardedChannels::default(),
-            nodes: Vec::new(),
-            map_version: 0,
             look_at_slots: Instant::now(),
             health,
             end,
@@ -99,7 +91,7 @@ impl ShardedRecording {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.subscribe_due(Instant::now());
+            self.links.subscribe_due(Instant::now(), no_order);
             let fences = self.slots.settle(Instant::now());
             self.send_fences(fences);
             self.health.set_sharded_recording_ready(self.slots.are_ready());
@@ -112,7 +104,7 @@ impl ShardedRecording {
                     self.send_fences(fences);
                 }
                 () = poll_fn(|cx| self.poll_nodes(cx)) => {}
-                _ = tick.tick(), if !self.channels.is_empty() || !self.nodes.is_empty() => {
+                _ = tick.tick(), if !self.links.is_empty() => {
                     self.maintain(Instant::now());
                 }
             }
@@ -124,7 +116,7 @@ impl ShardedRecording {
             match request {
                 SourceRequest::Follow => {
                     let names = self.slots.follow(&name);
-                    names.into_iter().for_each(|name| self.channels.follow(name));
+                    names.into_iter().for_each(|name| self.links.channels.follow(name));
                 }
                 SourceRequest::Leave if self.slots.leave(&name) => self.leave(name),
                 SourceRequest::Leave => {}
@@ -133,7 +125,7 @@ impl ShardedRecording {
     }
 
     fn leave(&mut self, name: ChannelName) {
-        if let Some(place) = self.channels.leave(&name) {
+        if let Some(place) = self.links.channels.leave(&name) {
             self.send(&place, ShardCommand::Unsubscribe(name));
         }
     }
@@ -144,44 +136,15 @@ impl ShardedRecording {
         }
     }
 
-    /// Sends `SSUBSCRIBE` for what is to be subscribed to, one for each slot.
-    fn subscribe_due(&mut self, now: Instant) {
-        for (slot, names) in self.channels.take_due(now) {
-            let place = self.owner(slot, &names);
-            self.channels.ask(&names, &place);
-            self.send(&place, ShardCommand::Subscribe(names));
-        }
-    }
-
-    /// Where a slot is; where nothing is known of it, one node after the other.
-    fn owner(&self, slot: u16, names: &[ChannelName]) -> ShardPlace {
-        let tries = names.first().map_or(0, |name| self.channels.tries(name));
-        self.cluster.as_ref()?.owner_or_any(slot, tries)
-    }
-
     fn send(&mut self, place: &ShardPlace, command: ShardCommand) {
-        let at = self.nodes.iter().position(|node| node.place == *place).unwrap_or_else(|| {
-            // What it hears is in the order of the log, and in none of the hub.
-            let at = (place.clone(), OrderId::PLAIN);
-            self.nodes.push(ShardNode::open(&self.server, at, None, self.max_event_bytes));
-            self.nodes.len() - 1
-        });
-        self.nodes[at].send(command);
+        self.links.send(place, command, no_order);
     }
 
     fn poll_nodes(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut has_progressed = false;
-        let mut at = 0;
-        while at < self.nodes.len() {
-            let handled = match self.nodes[at].poll(cx) {
-                Poll::Pending => {
-                    at += 1;
-                    continue;
-                }
-                Poll::Ready(polled) => polled.and_then(|()| self.handle_all(at)),
-            };
+        let (mut has_progressed, mut at) = (false, 0);
+        while let Some(polled) = self.links.poll_from(&mut at, cx) {
             has_progressed = true;
-            match handled {
+            match polled.and_then(|()| self.handle_all(at)) {
                 Ok(()) => at += 1,
                 Err(error) => self.lose(at, &error),
             }
@@ -190,18 +153,20 @@ impl ShardedRecording {
     }
 
     fn handle_all(&mut self, at: usize) -> Result<(), SourceError> {
-        let (place, now, mut messages) = (self.nodes[at].place.clone(), Instant::now(), 0);
-        while let Some(value) = self.nodes[at].next_value()? {
+        let (place, now, mut messages) = (self.links.nodes[at].place.clone(), Instant::now(), 0);
+        while let Some(value) = self.links.nodes[at].next_value()? {
             match value {
                 Value::Push(parts) => {
                     messages += u64::from(self.handle_push((at, &place), parts, now)?);
                 }
                 Value::Error(message) => {
-                    if let Some(ShardCommand::Subscribe(names)) = self.nodes[at].take_refused() {
+                    if let Some(ShardCommand::Subscribe(names)) =
+                        self.links.nodes[at].take_refused()
+                    {
                         self.refused(&place, names, &message);
                     }
                 }
-                Value::Simple(_) | Value::Bulk(_) => match self.nodes[at].pop() {
+                Value::Simple(_) | Value::Bulk(_) => match self.links.nodes[at].pop() {
                     Some(ShardCommand::Ping(None)) => {}
                     Some(ShardCommand::Ping(Some(number))) => self.slots.pass(number, now),
                     _ => return Err(SourceError::Unexpected("no command is pending".into())),
@@ -232,19 +197,19 @@ impl ShardedRecording {
                 return self.slots.receive(place, &channel, &payload, now);
             }
             (b"ssubscribe", Some(Value::Bulk(channel)), _) => {
-                if let Some(names) = self.nodes[at].confirm(&hub_name(&channel)?)? {
+                if let Some(names) = self.links.nodes[at].confirm(&hub_name(&channel)?)? {
                     names.iter().for_each(|name| self.confirmed(name, place, now));
                 }
             }
             (b"sunsubscribe", Some(Value::Bulk(channel)), _) => {
                 let name = hub_name(&channel)?;
-                let is_asked = self.nodes[at].take_unsubscribed(&name);
+                let is_asked = self.links.nodes[at].take_unsubscribed(&name);
                 // A node unsubscribes by itself when the slot is at another one. One that was asked may have confirmed an
                 // older subscription before, of a channel that is followed again.
-                if self.channels.lose(&name, place, now) {
+                if self.links.channels.lose(&name, place, now) {
                     self.slots.unsubscribed(&name, place);
                     if !is_asked {
-                        self.outdate();
+                        self.links.outdate();
                     }
                 }
             }
@@ -255,14 +220,14 @@ impl ShardedRecording {
     }
 
     fn confirmed(&mut self, name: &ChannelName, place: &ShardPlace, now: Instant) {
-        match self.channels.confirm(name, place) {
+        match self.links.channels.confirm(name, place) {
             // It was left meanwhile.
             None => self.send(place, ShardCommand::Unsubscribe(name.clone())),
             Some(before) => {
                 if let Some(before) = before {
                     self.send(&before, ShardCommand::Unsubscribe(name.clone()));
                 }
-                let channels = &self.channels;
+                let channels = &self.links.channels;
                 self.slots.confirm(name, place, |name| channels.is_at(name, place), now);
             }
         }
@@ -270,77 +235,39 @@ impl ShardedRecording {
 
     /// A node has refused a command.
     fn refused(&mut self, place: &ShardPlace, names: Vec<ChannelName>, message: &[u8]) {
-        let now = Instant::now();
-        let redirect = place.as_ref().and_then(|address| Redirect::of(message, address));
-        match (redirect, &self.cluster) {
-            (Some(Redirect::Moved(slot, owner)), Some(cluster)) => {
-                cluster.moved(slot, &owner);
-                for name in &names {
-                    let is_often = self.channels.tries(name) >= MAX_REDIRECTS;
-                    let wait = if is_often { NO_OWNER_DELAY } else { Duration::ZERO };
-                    self.channels.retry(name, place, now + wait);
-                }
-            }
-            (Some(_), _) => {
-                self.outdate();
-                names
-                    .iter()
-                    .for_each(|name| self.channels.retry(name, place, now + NO_OWNER_DELAY));
-            }
-            // One name that is denied fails the whole command.
-            (None, _) if names.len() > 1 => {
-                names.iter().for_each(|name| self.channels.retry_alone(name, place, now));
-            }
-            (None, _) => {
-                let wait = RETRY_INTERVAL * (1 + self.channels.refused() / RETRIED_AT_ONCE);
-                for name in &names {
-                    let error = SourceError::Refused(String::from_utf8_lossy(message).into());
-                    let what = format!("SSUBSCRIBE to the channel {:?}", name.in_redis());
-                    let error = error.for_command(what);
-                    self.parts.report(&error, "Redis refused to subscribe to a recorded channel");
-                    self.channels.retry_alone(name, place, now + wait);
-                }
-            }
+        if let Some(name) = self.links.refused(place, names, message, Instant::now()) {
+            let error = SourceError::Refused(String::from_utf8_lossy(message).into());
+            let what = format!("SSUBSCRIBE to the channel {:?}", name.in_redis());
+            let error = error.for_command(what);
+            self.parts.report(&error, "Redis refused to subscribe to a recorded channel");
         }
     }
 
     /// The connection to a node is lost, or could not be opened.
     fn lose(&mut self, at: usize, error: &SourceError) {
-        let node = self.nodes.swap_remove(at);
-        let lost = self.channels.lose_place(&node.place, |tries| Instant::now() + backoff(tries));
+        let (node, lost) = self.links.lose(at);
         self.slots.lose_place(&node.place);
         if !lost.is_empty() || !node.is_idle() {
             self.parts.report(error, "lost the connection for recorded sharded channels");
         }
-        self.outdate();
     }
 
     /// Sends what is due, compares the channels with what is known of the slots, and forgets slots that nobody needs.
     fn maintain(&mut self, now: Instant) {
         let mut at = 0;
-        while let Some(node) = self.nodes.get_mut(at) {
-            match node.check_liveness(now) {
-                Ok(()) => at += 1,
-                Err(error) => self.lose(at, &error),
-            }
+        while let Some(error) = self.links.next_silent(&mut at, now) {
+            self.lose(at, &error);
         }
         if now >= self.look_at_slots {
             self.look_at_slots = now + SLOTS_INTERVAL;
             self.slots.maintain(now).into_iter().for_each(|marks| self.leave(marks));
         }
-        if let Some(cluster) = &self.cluster {
-            let version = cluster.version();
-            if std::mem::replace(&mut self.map_version, version) != version {
-                self.channels.compare(|slot| cluster.owner(slot), now);
-            }
-        }
-        let channels = &self.channels;
-        self.nodes.retain(|node| !node.is_idle() || channels.has_any_at(&node.place));
+        self.links.compare(now);
+        drop(self.links.take_unneeded(|_| false));
     }
+}
 
-    fn outdate(&self) {
-        if let Some(cluster) = &self.cluster {
-            cluster.outdate();
-        }
-    }
+/// What is heard is in the order of its log, and in none of the hub.
+fn no_order(_: &ShardPlace) -> NodeStart {
+    (OrderId::PLAIN, None)
 }
