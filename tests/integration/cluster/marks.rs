@@ -60,21 +60,7 @@ async fn comes_to(
     id: &str,
 ) -> Vec<String> {
     let mut stream = gateway.resume(via, &target(channels), id).await;
-    let mut read = Vec::new();
-    within(SOON, "`ready`", async {
-        loop {
-            let block = stream.next_block().await;
-            if block.comments.iter().any(|comment| comment == "ready") {
-                break;
-            }
-            let Some(event) = block.event else { continue };
-            read.push(match event.name.as_str() {
-                "gap" => format!("gap {}", event.data),
-                _ => event.data,
-            });
-        }
-    })
-    .await;
+    let mut read = stream.read_until_ready().await;
     publish(set, channels[0], "last").await;
     read.append(&mut stream.read_until("last").await);
     read

@@ -65,21 +65,7 @@ async fn comes_to(
 ) -> (Vec<String>, EventStream) {
     let mut stream = gateway.resume(via, &target(channels), id).await;
     // Whoever comes is told of a gap before `ready`; what is published then is no part of it.
-    let mut read = Vec::new();
-    within(SOON, "`ready`", async {
-        loop {
-            let block = stream.next_block().await;
-            if block.comments.iter().any(|comment| comment == "ready") {
-                break;
-            }
-            let Some(event) = block.event else { continue };
-            read.push(match event.name.as_str() {
-                "gap" => format!("gap {}", event.data),
-                _ => event.data,
-            });
-        }
-    })
-    .await;
+    let mut read = stream.read_until_ready().await;
     redis.publish(channels[0], "last").await;
     read.append(&mut stream.read_until("last").await);
     (read, stream)

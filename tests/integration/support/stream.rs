@@ -81,8 +81,24 @@ impl EventStream {
         while read.last().is_none_or(|data| data != last) {
             let event = within(limit, "an event on the stream", self.event()).await;
             let event = event.unwrap_or_else(|| panic!("the stream has ended: {:?}", self.end));
-            read.push(if event.name == "gap" { format!("gap {}", event.data) } else { event.data });
+            read.push(gap_or_data(event));
         }
+        read
+    }
+
+    /// The same up to `ready`, before which a client is told what it has missed.
+    pub(crate) async fn read_until_ready(&mut self) -> Vec<String> {
+        let mut read = Vec::new();
+        within(SOON, "`ready` on the stream", async {
+            loop {
+                let block = self.next_block().await;
+                if block.comments.iter().any(|comment| comment == "ready") {
+                    return;
+                }
+                read.extend(block.event.map(gap_or_data));
+            }
+        })
+        .await;
         read
     }
 
@@ -166,4 +182,9 @@ impl EventStream {
     pub(crate) fn last_id(&self) -> &str {
         self.parser.last_id()
     }
+}
+
+/// The data of an event; of a gap it begins with `gap `.
+fn gap_or_data(event: Event) -> String {
+    if event.name == "gap" { format!("gap {}", event.data) } else { event.data }
 }
