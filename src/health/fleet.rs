@@ -28,7 +28,7 @@ pub(super) struct FleetHealth {
     pub(super) ignored: Option<(&'static str, Instant)>,
 }
 
-/// Why there is no fleet, at each node where there is none; of one server under the empty name.
+/// For each node without a fleet, why there is none. The key of a plain server is empty.
 #[derive(Debug, Default)]
 pub(super) struct FleetProblems(BTreeMap<String, String>);
 

@@ -59,8 +59,8 @@ impl<'a> JoinedId<'a> {
         digits > 0 && text.get(digits) == Some(&b'*')
     }
 
-    /// Reads an id of `servers` servers; `None` if it is none. A part of it is sent back until its server has spoken, in a
-    /// line of its own: so it has to be what an id of ours can be, in bytes and in length.
+    /// Parses an id of `servers` servers; `None` if it is invalid. A part is echoed in `id:` lines until its server has
+    /// sent an event: so each has to have the bytes and the length of an id of this gateway.
     pub(in crate::service) fn read(text: &'a [u8], servers: usize) -> Option<Self> {
         let mut parts = std::str::from_utf8(text).ok()?.split('*');
         if parts.next()?.parse() != Ok(servers) {

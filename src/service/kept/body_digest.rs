@@ -1,5 +1,5 @@
-//! A keyed hash of a request's body, taken while the body passes. Without the key nobody can try whether it is that of a
-//! text: other gateways know it from Redis, and many prompts are short.
+//! A keyed hash of a request's body, taken while the body passes. The hash is in Redis, for other gateways, and many
+//! prompts are short: without the key nobody who reads it can find the prompt by trying.
 
 use std::fmt;
 

@@ -8,8 +8,8 @@ use crate::hex::hex;
 /// What stands between the reason and the hash of the path that is meant.
 const OF_PATH: char = '@';
 
-/// The word for what a `DELETE` stops: with `path`, only what was requested there. Of a request that waits at another
-/// gateway nobody else knows where it was sent.
+/// The word for what a `DELETE` stops: with `path`, only what was requested there. Only the gateway
+/// at which a request waits knows its path, so it is told which one is meant.
 pub(super) fn deleted_word(path: Option<&str>) -> String {
     let reason = CancelReason::Deleted.as_str();
     path.map_or_else(|| reason.to_owned(), |path| format!("{reason}{OF_PATH}{}", path_hash(path)))

@@ -24,7 +24,7 @@ use crate::subject::ChannelIndex;
 impl HubState {
     /// The source has subscribed to the marks, before everything else on its connection.
     ///
-    /// `asks`: if nobody was asked before, others are what they follow.
+    /// `asks`: whether to ask the other gateways what they follow, unless that was done before.
     pub(super) fn begin_fleet(&mut self, order: OrderId, asks: bool, now: Instant) {
         let Some(fleet) = self.fleet_mut(order) else { return };
         let is_first = fleet.link == FleetLink::None;

@@ -26,7 +26,7 @@ use crate::fleet::rules::{FleetRule, WITHOUT};
 
 /// What `tests/run` runs of each plan; with `--full` it is ten times as many.
 const SEEDS: u64 = 300;
-/// Within so many each rule is missed.
+/// Seeds within which the simulation fails once any one rule is switched off.
 const SEEDS_WITHOUT: u64 = 500;
 
 /// What came of many seeds.

@@ -76,7 +76,7 @@ impl Nodes {
         let stream = self.open(channels, Some(id)).await;
         // The past is requested by whoever reads.
         let mut text = read(&stream);
-        // Nobody answers.
+        // There is no other gateway that would answer.
         for _ in 0..4 {
             tokio::time::sleep(Duration::from_millis(700)).await;
             let mut requests = std::pin::pin!(self.test.hub.node_requests());
