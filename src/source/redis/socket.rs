@@ -220,36 +220,49 @@ fn source_error(host: &str, error: DialError) -> SourceError {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::time::Duration;
+    use std::path::Path;
+    use std::time::{Duration, Instant};
 
     use tokio::io::AsyncReadExt as _;
     use tokio::net::{TcpListener, TcpStream, UnixStream};
 
     use super::{RedisIo, RedisSocket, RuntimeSocket};
 
-    /// How often this thread has blocked, as counted by Linux.
-    fn waits() -> u64 {
-        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    /// Returns how often a thread has blocked, as counted by Linux. `thread` is a folder of `/proc`.
+    fn waits(thread: &Path) -> u64 {
+        let status = std::fs::read_to_string(thread.join("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
         line.unwrap().trim().parse().unwrap()
     }
 
     const MESSAGES: usize = 100;
 
-    /// Writes message after message while this thread has nothing else to do. Returns how often it
+    /// Writes message after message while this thread has nothing else to do; goes on after each when
+    /// `until` returns true for how often this thread had blocked before. Returns how often this thread
     /// was woken.
     #[expect(clippy::disallowed_methods, reason = "sleeps on the writer's own thread")]
-    async fn wakeups_by(peer: impl Write + Send + 'static) -> u64 {
-        let before = waits();
+    async fn wakeups_by(
+        peer: impl Write + Send + 'static,
+        until: impl Fn(&Path, u64) -> bool + Send + 'static,
+    ) -> u64 {
+        let thread = Path::new("/proc").join(std::fs::read_link("/proc/thread-self").unwrap());
+        let before = waits(&thread);
         let mut peer = peer;
+        let reader = thread.clone();
         let writing = move || {
+            let deadline = Instant::now() + Duration::from_secs(20);
             for _ in 0..MESSAGES {
+                let before = waits(&reader);
                 peer.write_all(b"x").unwrap();
                 std::thread::sleep(Duration::from_millis(1));
+                while !until(&reader, before) {
+                    assert!(Instant::now() < deadline, "a message has not woken the thread");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
             }
         };
         tokio::task::spawn_blocking(writing).await.unwrap();
-        waits() - before
+        waits(&thread) - before
     }
 
     async fn is_not_woken_while_deregistered<S: RuntimeSocket>(
@@ -258,13 +271,15 @@ mod tests {
     ) {
         let mut socket = RedisSocket::Registered(socket);
         let [first, second] = peers;
-        let woken = wakeups_by(first).await;
-        assert!(woken >= MESSAGES as u64 / 2, "registered: woken {woken} times");
+        // Messages that arrive before the thread has blocked again wake it once. So each waits until the one
+        // before has.
+        let woken = wakeups_by(first, |thread, before| waits(thread) > before).await;
+        assert!(woken >= MESSAGES as u64, "registered: woken {woken} times");
 
         socket.deregister().unwrap();
         socket.deregister().unwrap();
         assert!(socket.read_u8().await.is_err(), "a deregistered socket cannot be read");
-        let woken = wakeups_by(second).await;
+        let woken = wakeups_by(second, |_, _| true).await;
         assert!(woken <= MESSAGES as u64 / 5, "deregistered: woken {woken} times");
 
         socket.register().unwrap();
