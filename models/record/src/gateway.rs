@@ -8,17 +8,15 @@ use crate::world::Sent;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Gateway {
     pub(crate) is_alive: bool,
-    // Counts its lives.
-    pub(crate) life: u8,
     // What of the sent it reads next; `None`: it has no connection.
     pub(crate) next: Option<usize>,
-    // Where its subscription was confirmed.
-    pub(crate) confirmed: usize,
+    // It has read something since its subscription was confirmed.
+    pub(crate) has_read: bool,
     // It listens to the node to which the slot has moved.
     pub(crate) is_at_new: bool,
     pub(crate) timeline: Timeline,
     pub(crate) recorder: ChannelRecorder<u8>,
-    // The messages that this life has given ids.
+    // The messages that this life has given ids and the log does not have.
     pub(crate) named: Vec<u8>,
 }
 
@@ -27,7 +25,7 @@ impl Gateway {
     pub(crate) fn connect(&mut self, sent: usize, is_at_new: bool) {
         (self.is_alive, self.is_at_new) = (true, is_at_new);
         self.next = Some(sent);
-        self.confirmed = sent;
+        self.has_read = false;
         self.timeline = Timeline::default();
         if let Some(mark) = self.recorder.is_open().then_some(0) {
             // Without the rule that a hole ends names, the gateway goes on with what it knew.
@@ -45,7 +43,7 @@ impl Gateway {
 
     /// The process has ended.
     pub(crate) fn end(&mut self) {
-        *self = Self { life: self.life + 1, ..Self::default() };
+        *self = Self::default();
     }
 
     /// Reads the next of what was sent.
@@ -53,6 +51,7 @@ impl Gateway {
         let Some(next) = &mut self.next else { return };
         let item = &sent[*next];
         *next += 1;
+        self.has_read = true;
         match *item {
             Sent::Message(message) => {
                 let newest = self.timeline.newest().unwrap_or(0);

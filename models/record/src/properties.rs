@@ -3,10 +3,10 @@
 use ssegate_record::{LogItem, RecordId};
 use stateright::Property;
 
-use crate::world::{RecordModel, Sent, World};
+use crate::world::{Bounds, RecordModel, Sent, World};
 
-pub(crate) fn all() -> Vec<Property<RecordModel>> {
-    vec![
+pub(crate) fn all(bounds: Bounds) -> Vec<Property<RecordModel>> {
+    let mut all = vec![
         Property::always("the log has no message twice, and all in order", |_, world: &World| {
             world.is_in_order()
         }),
@@ -14,25 +14,32 @@ pub(crate) fn all() -> Vec<Property<RecordModel>> {
             world.has_no_silent_loss()
         }),
         Property::always("what a living gateway has named is not lost", |_, world: &World| {
-            world.spent.hurries + world.spent.overflows > 0
-                // What the old node has sent last may be behind a gap that the first at the new one has appended.
-                || world.slot.moved().is_some()
-                || world.spent.has_lost()
-                || world.is_complete()
+            world.may_lose_named() || world.slot.moved().is_some() || world.is_complete()
         }),
-        Property::sometimes("all messages are in the log", |model, world: &World| {
+        // What the old node has sent last may be behind a gap that the first at the new one has appended.
+        Property::always("what a living gateway has named at the new node is not lost", |_, world: &World| {
+            world.may_lose_named() || world.slot.moved().is_none() || world.is_complete()
+        }),
+        Property::sometimes("all messages are in the log", |model: &RecordModel, world: &World| {
             world.messages().count() == usize::from(model.bounds.messages)
         }),
-    ]
+    ];
+    if bounds.is_moving {
+        all.push(Property::sometimes("a message of the new node is in the log", |_, world: &World| {
+            let moved = world.slot.moved();
+            moved.is_some() && world.messages().any(|message| world.place(message) >= moved)
+        }));
+    }
+    all
 }
 
 impl World {
-    fn messages(&self) -> impl Iterator<Item = u8> {
+    pub(crate) fn messages(&self) -> impl Iterator<Item = u8> {
         self.log.entries.iter().filter_map(|(_, message)| *message)
     }
 
     /// Where a message was sent.
-    fn place(&self, message: u8) -> Option<usize> {
+    pub(crate) fn place(&self, message: u8) -> Option<usize> {
         self.sent.iter().position(|sent| *sent == Sent::Message(message))
     }
 
@@ -76,15 +83,20 @@ impl World {
         from < until && self.sent[from..until].iter().any(|sent| matches!(sent, Sent::Message(_)))
     }
 
+    /// Whether a message that was named may be missing in the log: behind a gap.
+    pub(crate) fn may_lose_named(&self) -> bool {
+        self.spent.hurries + self.spent.overflows > 0 || self.spent.has_lost()
+    }
+
+    /// What is named is what the log does not have.
     fn is_complete(&self) -> bool {
-        let in_log: Vec<u8> = self.messages().collect();
         self.gateways.iter().filter(|gateway| gateway.is_alive).all(|gateway| {
             let items = gateway.recorder.items().filter_map(|(_, item)| match item {
                 LogItem::Message(message) => Some(*message),
                 LogItem::Seal => None,
             });
             let waiting: Vec<u8> = items.collect();
-            gateway.named.iter().all(|named| in_log.contains(named) || waiting.contains(named))
+            gateway.named.iter().all(|named| waiting.contains(named))
         })
     }
 }

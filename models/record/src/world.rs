@@ -46,10 +46,9 @@ pub(crate) enum Sent {
 /// A request on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Travelling {
-    pub(crate) by: (u8, u8),
+    // The gateway that waits for its answer.
+    pub(crate) by: Option<u8>,
     pub(crate) request: AppendRequest<u8>,
-    // The gateway waits for its answer.
-    pub(crate) is_awaited: bool,
 }
 
 /// Where the slot of the channel is.
@@ -151,14 +150,10 @@ impl Model for RecordModel {
         for (number, gateway) in (0..).zip(&world.gateways) {
             match gateway.next {
                 None => {
-                    // Which of them is the first to connect makes no difference.
-                    if number == 0 || world.gateways[0].life > 0 || world.gateways[0].next.is_some()
-                    {
-                        actions.push(Action::Connect(number));
-                        // One that was there before and comes back to the old node is as one that never left it.
-                        if !gateway.is_alive && matches!(world.slot, SlotPlace::Both(_)) {
-                            actions.push(Action::ConnectOld(number));
-                        }
+                    actions.push(Action::Connect(number));
+                    // One that was there before and comes back to the old node is as one that never left it.
+                    if !gateway.is_alive && matches!(world.slot, SlotPlace::Both(_)) {
+                        actions.push(Action::ConnectOld(number));
                     }
                 }
                 Some(next) => {
@@ -196,7 +191,7 @@ impl Model for RecordModel {
         }
         for (at, travelling) in world.travelling.iter().enumerate() {
             actions.push(Action::Execute(at));
-            if travelling.is_awaited && spent.unseen < most.unseen {
+            if travelling.by.is_some() && spent.unseen < most.unseen {
                 actions.push(Action::ExecuteUnseen(at));
                 actions.push(Action::Drop(at));
             }
@@ -269,8 +264,8 @@ impl Model for RecordModel {
             }
             Action::Drop(at) => {
                 world.spent.unseen += 1;
-                let dropped = world.travelling.remove(at);
-                world.gateway(dropped.by.0).recorder.forget_request();
+                let by = world.travelling.remove(at).by?;
+                world.gateway(by).recorder.forget_request();
             }
             Action::Restore(kept) => {
                 world.spent.restores += 1;
@@ -283,11 +278,12 @@ impl Model for RecordModel {
                 world.restore(kept);
             }
         }
+        world.unify();
         Some(world)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        properties::all()
+        properties::all(self.bounds)
     }
 }
 
@@ -313,7 +309,6 @@ impl World {
         self.sent.insert(from, Sent::Message(self.spent.messages));
         self.slot = SlotPlace::Both(from + 1);
         for gateway in self.gateways.iter_mut().filter(|gateway| gateway.is_at_new) {
-            gateway.confirmed += 1;
             gateway.next = gateway.next.map(|next| next + 1);
         }
         Some(())
@@ -339,22 +334,21 @@ impl World {
     fn lose(&mut self, gateway: u8) {
         self.gateway(gateway).lose();
         for travelling in &mut self.travelling {
-            travelling.is_awaited &= travelling.by.0 != gateway;
+            travelling.by.take_if(|by| *by == gateway);
         }
     }
 
     fn request(&mut self, number: u8, kind: AppendKind) -> Option<()> {
-        let gateway = self.gateway(number);
-        let (by, request) = ((number, gateway.life), gateway.recorder.request(kind, usize::MAX)?);
-        self.travelling.push(Travelling { by, request, is_awaited: true });
+        let request = self.gateway(number).recorder.request(kind, usize::MAX)?;
+        self.travelling.push(Travelling { by: Some(number), request });
         Some(())
     }
 
     /// Returns the answer, and the gateway that waits for it.
     fn execute(&mut self, at: usize) -> Option<(u8, AppendAnswer)> {
-        let Travelling { by, request, is_awaited } = self.travelling.remove(at);
+        let Travelling { by, request } = self.travelling.remove(at);
         let answer = request.apply(&mut self.log);
-        is_awaited.then_some((by.0, answer))
+        by.map(|by| (by, answer))
     }
 
     fn restore(&mut self, kept: usize) {
@@ -369,9 +363,9 @@ impl World {
         (0..).zip(&self.gateways).any(|(number, gateway)| {
             let is_other = number != own && gateway.is_alive;
             let has = gateway.recorder.oldest().is_some_and(|oldest| oldest < since);
-            let will_have = gateway.confirmed < place
-                && !self.slot.moved().is_some_and(|from| from <= place && !gateway.is_at_new)
-                && gateway.next.is_some_and(|next| next <= place);
+            let is_before = |next| next < place || next == place && gateway.has_read;
+            let will_have = gateway.next.is_some_and(is_before)
+                && !self.slot.moved().is_some_and(|from| from <= place && !gateway.is_at_new);
             is_other && (has || will_have)
         })
     }
