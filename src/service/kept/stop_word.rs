@@ -1,4 +1,4 @@
-//! Why a stream is to stop, or a request that waits for one, in the word that Redis keeps of it.
+//! Why a stream is to stop, or a request that waits for one, in the words that Redis keeps of it.
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -15,13 +15,16 @@ pub(super) fn deleted_word(path: Option<&str>) -> String {
     path.map_or_else(|| reason.to_owned(), |path| format!("{reason}{OF_PATH}{}", path_hash(path)))
 }
 
-/// Why something is stopped that was requested at `path`; `None`: another path was meant.
-pub(super) fn stop_reason(word: &str, path: &str) -> Option<CancelReason> {
-    let (reason, of_path) = word.split_once(OF_PATH).unwrap_or((word, ""));
-    let is_meant = of_path.is_empty() || of_path == path_hash(path);
-    // Also what a later version may say.
-    let is_replaced = reason == CancelReason::Replaced.as_str();
-    is_meant.then_some(if is_replaced { CancelReason::Replaced } else { CancelReason::Deleted })
+/// Why something is stopped that was requested at `path`: the first of the words that means it says so. `None`: all mean
+/// other paths.
+pub(super) fn stop_reason(words: &str, path: &str) -> Option<CancelReason> {
+    words.split(' ').find_map(|word| {
+        let (reason, of_path) = word.split_once(OF_PATH).unwrap_or((word, ""));
+        let is_meant = of_path.is_empty() || of_path == path_hash(path);
+        // Also what a later version may say.
+        let is_replaced = reason == CancelReason::Replaced.as_str();
+        is_meant.then_some(if is_replaced { CancelReason::Replaced } else { CancelReason::Deleted })
+    })
 }
 
 /// A path as one short word without spaces.
@@ -42,5 +45,17 @@ mod tests {
         assert_eq!(stop_reason("replaced", "/chat"), Some(CancelReason::Replaced));
         assert_eq!(stop_reason(&deleted_word(Some("/chat")), "/draft"), None);
         assert!(!deleted_word(Some("/a b")).contains(' '), "it is a word of a message");
+    }
+
+    #[test]
+    fn of_several_words_the_first_that_means_the_path_says_why() {
+        let words = ["/chat", "/draft"].map(|path| deleted_word(Some(path))).join(" ");
+        for path in ["/chat", "/draft"] {
+            assert_eq!(stop_reason(&words, path), Some(CancelReason::Deleted), "{path}");
+        }
+        assert_eq!(stop_reason(&words, "/else"), None);
+        let words = format!("{words} replaced");
+        assert_eq!(stop_reason(&words, "/draft"), Some(CancelReason::Deleted));
+        assert_eq!(stop_reason(&words, "/else"), Some(CancelReason::Replaced));
     }
 }

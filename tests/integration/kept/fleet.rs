@@ -1,5 +1,7 @@
 //! Streams that are kept for all gateways (`store: redis`): begun at one, continued and stopped at another.
 
+use rustix::process::Signal;
+
 use super::{SHARED, STREAM, begun, build, end, events, get, open, post, state};
 use crate::support::{
     Call, ClusterSet, Gateway, Redis, Request, Response, SOON, Upstream, Via, eventually,
@@ -219,6 +221,33 @@ async fn a_request_that_waits_is_stopped_though_its_gateway_does_not_listen() {
         };
         tokio::join!(one.send(Via::Http1, ask), stop);
     }
+}
+
+/// A `DELETE` says which path it means, and another one for another path takes nothing back.
+#[tokio::test]
+async fn a_request_that_waits_is_stopped_though_another_path_is_stopped_right_after() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let keep = "key: [\"header:x-id\"], resume_at: \"{path}/{key}/stream\"";
+    let (one, other) = two(&redis, &upstream, keep).await;
+    let ask = post("/chat", "{}").header("x-id", "c");
+    let stop = async {
+        let call = upstream.call().await;
+        eventually(SOON, "the name is known", async || {
+            !redis.command::<Vec<String>>(&["KEYS", "ssegate:kept:*:index"]).await.is_empty()
+        })
+        .await;
+        // Its gateway looks only when both were stopped.
+        one.signal(Signal::STOP);
+        for path in ["/chat", "/draft"] {
+            let place = get(&format!("{path}/c/stream"));
+            let delete = Request { method: "DELETE".into(), ..place };
+            assert_eq!(other.send(Via::Http1, delete).await.status, 204);
+        }
+        one.signal(Signal::CONT);
+        within(SOON, "the backend's request is cancelled", call.closed()).await;
+    };
+    tokio::join!(one.send(Via::Http1, ask), stop);
 }
 
 #[tokio::test]
