@@ -82,7 +82,7 @@ impl RecordListener {
             () = patterns_changed(&state, routes, place) => ListeningEnd::PatternsChanged,
         };
         // On the next connection they are placed anew.
-        self.state.unplaced.borrow_mut().extend(self.fenced.into_values());
+        self.fenced.into_values().for_each(|call| self.state.hold_unplaced(call));
         (end, self.is_ready)
     }
 
@@ -115,7 +115,7 @@ impl RecordListener {
                 _ = retry.tick() => self.retry_refused(),
             }
             if self.state.book.borrow().has_mark() {
-                let unplaced = std::mem::take(&mut *self.state.unplaced.borrow_mut());
+                let unplaced = self.state.take_unplaced();
                 self.place(unplaced.into_iter());
             }
             hub.flush();
@@ -285,7 +285,7 @@ impl RecordListener {
                 self.state.read_past(call, Instant::now());
             } else if !self.state.book.borrow().has_mark() {
                 // Until then every id looks like one of another Redis.
-                self.state.unplaced.borrow_mut().push(call);
+                self.state.hold_unplaced(call);
             } else {
                 self.next_fence += 1;
                 self.fenced.insert(self.next_fence, call);

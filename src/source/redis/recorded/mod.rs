@@ -9,6 +9,7 @@
 //! Of the channels of a server all messages are in one [`order`]. Sharded channels have one for each slot, and are heard by
 //! connections of their own ([`ShardedRecording`](super::ShardedRecording)).
 
+mod awaited;
 mod book;
 mod channel;
 mod inspect;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use ssegate_hub::{EntryId, GapReason, Hub, LogRange, LogRead, LogReadResult, SourceRequest};
 use tokio::time::Instant;
 
+use super::awaited::AwaitedReads;
 use super::book::RecordBook;
 use super::channel::RecordedPayload;
 use super::memory::RecordMemory;
@@ -38,9 +39,9 @@ pub(in super::super) struct RecordStates(RefCell<HashMap<u16, Rc<RecordingState>
 pub(in super::super) struct RecordingState {
     pub(in super::super) order: RecordOrder,
     pub(in super::super) parts: RecordingParts,
-    pub(in super::super) book: RefCell<RecordBook>,
+    pub(in super::super) book: Rc<RefCell<RecordBook>>,
     /// Reads that are to be placed once a mark has come.
-    pub(in super::super) unplaced: RefCell<Vec<LogRead>>,
+    unplaced: RefCell<AwaitedReads<LogRead>>,
 }
 
 impl RecordingParts {
@@ -78,8 +79,27 @@ impl RecordingState {
     pub(in super::super) fn new(parts: &RecordingParts, order: RecordOrder) -> Rc<Self> {
         let RecordingParts { hub, metrics, memory, .. } = parts.clone();
         let book = RecordBook::new(hub, metrics, (order.clone(), memory));
-        let (book, unplaced) = (RefCell::new(book), RefCell::default());
+        let (book, unplaced) = (Rc::new(RefCell::new(book)), RefCell::default());
+        RecordBook::share_memory(&book);
         Rc::new(Self { order, parts: parts.clone(), book, unplaced })
+    }
+
+    /// Keeps a read until it can be placed.
+    pub(in super::super) fn hold_unplaced(&self, call: LogRead) {
+        let hub = &self.parts.hub;
+        self.unplaced.borrow_mut().push(call, |call| hub.awaits_log_read(call.key()));
+    }
+
+    /// Takes the reads that were to be placed.
+    pub(in super::super) fn take_unplaced(&self) -> Vec<LogRead> {
+        self.unplaced.borrow_mut().take()
+    }
+
+    /// Whether any client waits for a read that is to be placed.
+    pub(in super::super) fn awaits_unplaced(&self) -> bool {
+        let mut unplaced = self.unplaced.borrow_mut();
+        unplaced.prune(|call| self.parts.hub.awaits_log_read(call.key()));
+        !unplaced.is_empty()
     }
 
     /// Something may be due.
@@ -124,7 +144,7 @@ impl RecordingState {
                 self.parts.hub.finish_log_read(call.key(), past);
             }
             _ => {
-                book.reads.push(PastRead::of_client(call, now));
+                book.add_read(PastRead::of_client(call, now));
                 drop(book);
                 self.touch();
             }
@@ -148,7 +168,7 @@ impl RecordingState {
                 if !std::mem::replace(&mut read.is_asked, true) {
                     book.ask(&read.channel.clone(), now);
                 }
-                return book.reads.push(read);
+                return book.add_read(read);
             }
             None => ReadPast::unknown(until),
         };

@@ -180,17 +180,13 @@ impl RecordWriter {
         }
         self.send_reads(state, now);
         let book = state.book.borrow();
-        let is_waiting = book.is_active() || !book.reads.is_empty();
+        let is_waiting = book.is_active() || book.has_reads();
         book.mark_due().into_iter().chain(is_waiting.then_some(now + TICK)).min()
     }
 
     fn send_reads(&mut self, state: &Rc<RecordingState>, now: Instant) {
         let room = MAX_READS - self.reads_in_flight.min(MAX_READS);
-        let due: Vec<PastRead> = {
-            let mut book = state.book.borrow_mut();
-            let due = book.reads.extract_if(.., |read| read.not_before <= now);
-            due.take(room).collect()
-        };
+        let due = state.book.borrow_mut().take_reads(room, now);
         for read in due {
             let script: &'static RedisScript = match read.range {
                 LogRange::After { .. } => &READ,
@@ -335,7 +331,7 @@ impl ScriptCall {
             CallPurpose::Mark => {
                 book.mark_failed(mark_text(&self.arguments), false, Instant::now());
             }
-            CallPurpose::Past(read) => book.reads.push(read),
+            CallPurpose::Past(read) => book.add_read(read),
         }
     }
 

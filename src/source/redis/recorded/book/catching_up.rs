@@ -32,7 +32,7 @@ impl RecordBook {
         channel.newest = channel.newest.max(past.entries.last().map(|(id, _)| *id));
         match (past.is_all, channel.newest) {
             (false, Some(after)) => {
-                self.reads.push(PastRead::catch_up(name.clone(), (after, until), now));
+                self.add_read(PastRead::catch_up(name.clone(), (after, until), now));
             }
             _ => self.end_catch_up(name, now),
         }

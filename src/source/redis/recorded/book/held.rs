@@ -1,10 +1,14 @@
 //! What the gateway holds of messages until they are in their logs, or delivered; and what is dropped if that is too much.
 
-use ssegate_hub::ChannelName;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use ssegate_hub::{ChannelName, GapReason};
 use ssegate_record::{LogItem, RecordId};
 use tokio::time::Instant;
 
 use super::RecordBook;
+use crate::source::redis::recorded::memory::{MemoryHolder, RecordHolding};
 
 impl RecordBook {
     /// What is held of messages, in bytes.
@@ -17,18 +21,27 @@ impl RecordBook {
         self.memory.held_by_all()
     }
 
-    /// Whether all books of the server hold more than they may.
-    pub(super) fn is_full(&mut self) -> bool {
+    /// What the book holds goes, too, where others need room.
+    pub(in super::super) fn share_memory(book: &Rc<RefCell<Self>>) {
+        let holder = Rc::downgrade(book);
+        book.borrow().memory.held_by(holder);
+    }
+
+    /// If all books of the server hold more than they may, those channels lose something that hold the most.
+    pub(super) fn keep_within_memory(&mut self, now: Instant) {
         self.note_held();
-        self.memory.is_over()
+        if self.memory.all().is_over() {
+            let memory = self.memory.all().clone();
+            memory.relieve(self, now);
+        }
     }
 
     pub(super) fn note_held(&mut self) {
         self.memory.set(self.held_bytes());
     }
 
-    /// Drops what waits of a channel.
-    pub(super) fn overflow(&mut self, name: &ChannelName, now: Instant) {
+    /// Drops what waits of a channel to be appended. Returns how many messages that were.
+    fn overflow(&mut self, name: &ChannelName) -> usize {
         let mut dropped = 0;
         self.change(name, |channel| {
             let is_message =
@@ -40,13 +53,15 @@ impl RecordBook {
         });
         self.unopened.insert(name.clone());
         self.metrics.recorded_dropped(dropped);
-        if let Some(similar) = self.log.pass("overflow", now) {
-            tracing::warn!(
-                channel = name.as_str(),
-                dropped,
-                similar,
-                "Redis records too slowly; messages of a channel will not be recorded"
-            );
+        dropped
+    }
+
+    /// Delivers what waits of a channel for older messages, without these.
+    fn give_up_catching_up(&mut self, name: &ChannelName, now: Instant) {
+        let catch_up = self.channels.get(name).and_then(|channel| channel.catch_up.as_ref());
+        if let Some(until) = catch_up.map(|catch_up| catch_up.until) {
+            self.miss(name, GapReason::Unrecorded, until);
+            self.end_catch_up(name, now);
         }
     }
 
@@ -60,5 +75,30 @@ impl RecordBook {
     #[cfg(test)]
     pub(in super::super::super) fn is_named(&self, name: &ChannelName) -> bool {
         self.channels.get(name).is_some_and(|channel| channel.recorder.is_open())
+    }
+}
+
+impl MemoryHolder for RecordBook {
+    fn holdings(&self) -> Vec<RecordHolding> {
+        let mut holdings = Vec::new();
+        for (channel, held) in &self.channels {
+            let waiting = held.catch_up.as_ref().map_or(0, |catch_up| catch_up.bytes());
+            for (bytes, is_delivery) in [(held.held, false), (waiting, true)] {
+                if bytes > 0 {
+                    holdings.push(RecordHolding { bytes, is_delivery, channel: channel.clone() });
+                }
+            }
+        }
+        holdings
+    }
+
+    fn let_go(&mut self, holding: &RecordHolding, now: Instant) -> usize {
+        match holding.is_delivery {
+            true => {
+                self.give_up_catching_up(&holding.channel, now);
+                0
+            }
+            false => self.overflow(&holding.channel),
+        }
     }
 }

@@ -210,7 +210,7 @@ impl RecordBook {
             // It was followed before, and has missed something.
             Some(after) if !is_whole && after < until => {
                 channel.catch_up = Some(CatchUp::new(until));
-                self.reads.push(PastRead::catch_up(name.clone(), (after, until), now));
+                self.add_read(PastRead::catch_up(name.clone(), (after, until), now));
             }
             Some(_) => {}
             None => self.begin(name),

@@ -7,18 +7,20 @@ mod closing;
 mod held;
 mod marks;
 mod placed;
+mod reads;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use ssegate_hub::{ChannelName, EntryId, GapReason, Hub, Subscription};
+use ssegate_hub::{ChannelName, EntryId, Hub, Subscription};
 use ssegate_record::{AppendAnswer, AppendKind, AppendRequest, LogItem, Timeline};
 use ssegate_resp::Payload;
 use tokio::time::Instant;
 
 use self::closing::RecordClosing;
+use super::awaited::AwaitedReads;
 use super::channel::{RecordedChannel, RecordedPayload, entry_id};
 use super::members::RecordMembers;
 use super::memory::{MemoryShare, RecordMemory};
@@ -66,7 +68,7 @@ pub(in super::super) struct RecordBook {
     // What waits to be appended, in bytes, and what waits until older messages were read from logs.
     waiting_bytes: usize,
     held_back_bytes: usize,
-    pub(in super::super) reads: Vec<PastRead>,
+    reads: AwaitedReads<PastRead>,
     // The gateway exits soon.
     closing: Option<RecordClosing>,
 }
@@ -98,7 +100,7 @@ impl RecordBook {
             unopened: HashSet::new(),
             waiting_bytes: 0,
             held_back_bytes: 0,
-            reads: Vec::new(),
+            reads: AwaitedReads::default(),
             closing: None,
         }
     }
@@ -137,7 +139,7 @@ impl RecordBook {
         self.brought_since.clear();
         self.unopened.clear();
         self.mark_due = None;
-        self.reads.retain(|read| !read.is_catch_up());
+        self.reads.prune(|read| !read.is_catch_up());
         self.channels.values_mut().for_each(RecordedChannel::lose);
         self.held_back_bytes = 0;
         self.note_held();
@@ -227,9 +229,7 @@ impl RecordBook {
             self.metrics.recorded_dropped(1);
         }
         self.deliver(&name, entry_id(id), message, now);
-        if self.is_full() {
-            self.overflow(&name, now);
-        }
+        self.keep_within_memory(now);
     }
 
     /// Requests that are due now.
@@ -317,13 +317,9 @@ impl RecordBook {
     ) {
         let Some(channel) = self.channels.get_mut(name) else { return };
         if let Some(catch_up) = &mut channel.catch_up {
-            let until = catch_up.until;
             self.held_back_bytes += message.held();
             catch_up.hold(id, message);
-            if self.is_full() {
-                self.miss(name, GapReason::Unrecorded, until);
-                self.end_catch_up(name, received);
-            }
+            self.keep_within_memory(received);
         } else if channel.newest.is_some() {
             channel.newest = Some(id);
             self.publish(name, id, &message, received);

@@ -164,7 +164,7 @@ impl RecordedSlots {
         self.lost.insert(number);
         slot.state.book.borrow_mut().lose();
         let fenced = self.fenced.extract_if(|_, (of, _)| *of == number);
-        slot.state.unplaced.borrow_mut().extend(fenced.map(|(_, (_, call))| call));
+        fenced.for_each(|(_, (_, call))| slot.state.hold_unplaced(call));
         slot.state.touch();
     }
 
@@ -216,7 +216,7 @@ impl RecordedSlots {
         match (is_placed, place.filter(|_| has_mark)) {
             (true, _) => state.read_past(call, now),
             // Until then every id looks like one of another Redis.
-            (false, None) => state.unplaced.borrow_mut().push(call),
+            (false, None) => state.hold_unplaced(call),
             (false, Some(place)) => {
                 self.next_fence += 1;
                 self.fenced.insert(self.next_fence, (number, call));
@@ -245,7 +245,7 @@ impl RecordedSlots {
             self.parts.metrics.recorded_waiting(state.book.borrow().held_by_all());
             if state.book.borrow().has_mark() {
                 self.lost.remove(&number);
-                let unplaced = std::mem::take(&mut *state.unplaced.borrow_mut());
+                let unplaced = state.take_unplaced();
                 fences.extend(unplaced.into_iter().filter_map(|call| self.read(call, now)));
             }
         }
@@ -256,16 +256,13 @@ impl RecordedSlots {
     /// marks that are to be left.
     pub(super) fn maintain(&mut self, now: Instant) -> Vec<ChannelName> {
         let mut left = Vec::new();
-        let (states, lost, hub) = (&self.states, &mut self.lost, &self.parts.hub);
+        let (states, lost) = (&self.states, &mut self.lost);
         self.all.retain(|number, RecordedSlot { state, marks, since, .. }| {
             let book = state.book.borrow();
             if now >= *since + FIRST_MARK && !book.has_mark() {
                 lost.insert(*number);
             }
-            // As long as there is no mark, each client that comes back and leaves again adds one.
-            let mut unplaced = state.unplaced.borrow_mut();
-            unplaced.retain(|call| hub.awaits_log_read(call.key()));
-            let is_needed = book.is_needed() || !book.reads.is_empty() || !unplaced.is_empty();
+            let is_needed = book.is_needed() || book.has_reads() || state.awaits_unplaced();
             if !is_needed {
                 states.remove(*number);
                 lost.remove(number);
@@ -284,6 +281,7 @@ fn slot_of_name(name: &ChannelName) -> u16 {
 #[cfg(test)]
 mod tests {
     mod settling;
+    mod sharing;
 
     use std::cell::RefCell;
     use std::rc::Rc;
@@ -322,7 +320,7 @@ mod tests {
     }
 
     /// A channel, and that of its marks.
-    fn follow(slots: &mut RecordedSlots, channel: &str) -> [ChannelName; 2] {
+    pub(super) fn follow(slots: &mut RecordedSlots, channel: &str) -> [ChannelName; 2] {
         let name = ChannelName::sharded(channel).expect("a name");
         let names = slots.follow(&name);
         let [marks, followed] = &names[..] else { panic!("{names:?}") };
