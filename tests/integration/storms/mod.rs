@@ -5,6 +5,7 @@
 mod fleet;
 mod gateways;
 mod log;
+mod recorded;
 mod sailor;
 mod sea;
 
@@ -16,11 +17,15 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use self::sailor::Landed;
-use self::sea::{FULL, Force, SHORT, Sea, Source};
+use self::sea::{FULL, Force, SHORT, Sea, Source, StormPublisher};
 use crate::support::{Gateway, GatewayBuilder, Redis, SOON, free_port, within};
 
 /// Lets the clients sail while events are published and `meanwhile` happens.
-async fn storm(sea: &Arc<Sea>, redis: &Redis, meanwhile: impl Future<Output = ()>) -> Vec<Landed> {
+async fn storm(
+    sea: &Arc<Sea>,
+    publisher: &impl StormPublisher,
+    meanwhile: impl Future<Output = ()>,
+) -> Vec<Landed> {
     let clients = set_sail(sea);
     sea.is_busy.store(true, Ordering::SeqCst);
     let meanwhile = async {
@@ -28,8 +33,8 @@ async fn storm(sea: &Arc<Sea>, redis: &Redis, meanwhile: impl Future<Output = ()
         sea.is_busy.store(false, Ordering::SeqCst);
     };
     let weather = Box::pin(async {
-        tokio::join!(sea.publish(redis, sea.force.lasts), meanwhile);
-        sea.calm(redis).await;
+        tokio::join!(sea.publish(publisher, sea.force.lasts), meanwhile);
+        sea.calm(publisher).await;
     });
     // A client that has seen something wrong ends all.
     let (landed, ()) = tokio::join!(land(clients, sea), weather);
@@ -55,7 +60,7 @@ fn gateway(redis: &Redis, source: Source, port: u16) -> GatewayBuilder {
         .port(port)
         .settings("sse: { history: { count: 20000 }, queue: { bytes: 16MiB } }");
     match source {
-        Source::PubSub => builder,
+        Source::PubSub | Source::Recorded => builder,
         Source::Streams => builder.streams(),
     }
 }

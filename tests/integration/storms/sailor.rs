@@ -1,5 +1,6 @@
 //! A client of a storm: it connects somewhere, hangs up, and comes back with its last id.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::log::Log;
-use super::sea::Sea;
+use super::sea::{Sea, Source};
 use crate::support::{EventStream, Request, SOON, Via};
 
 /// What a client has to tell in the end.
@@ -19,6 +20,10 @@ pub(super) struct Landed {
     pub(super) voyages: usize,
     /// Gaps that it was told.
     pub(super) gaps: usize,
+    /// How many of them each of its channels has.
+    pub(super) gaps_of_channels: Vec<usize>,
+    /// What is missing behind them: the channel, and its numbers.
+    pub(super) missing: Vec<(usize, Range<usize>)>,
 }
 
 impl Sea {
@@ -69,8 +74,18 @@ impl Sea {
             log.leave();
         }
         self.has_passed(client, usize::MAX);
-        assert!(log.gaps <= self.outages.load(Ordering::SeqCst), "one gap for each outage at most");
-        Landed { client, seen: log.seen, voyages, gaps: log.gaps }
+        let is_once = log.gaps <= self.outages.load(Ordering::SeqCst);
+        // Of recorded channels each has a gap of its own.
+        assert!(is_once || self.source == Source::Recorded, "one gap for each outage at most");
+        let gaps_of_channels = log.gaps_of_channels();
+        Landed {
+            client,
+            seen: log.seen,
+            voyages,
+            gaps: log.gaps,
+            gaps_of_channels,
+            missing: log.missing,
+        }
     }
 
     async fn wait_at_land(&self) {

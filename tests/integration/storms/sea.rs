@@ -30,6 +30,23 @@ pub(super) const FULL: Force =
 pub(super) enum Source {
     PubSub,
     Streams,
+    /// Published, and recorded by gateways.
+    Recorded,
+}
+
+/// Where a storm publishes.
+pub(super) trait StormPublisher {
+    /// Publishes pairs of channel and payload. Returns whether that was possible.
+    async fn send(&self, source: Source, messages: &[(String, String)]) -> bool;
+}
+
+impl StormPublisher for Redis {
+    async fn send(&self, source: Source, messages: &[(String, String)]) -> bool {
+        match source {
+            Source::PubSub | Source::Recorded => self.try_publish(messages).await,
+            Source::Streams => self.try_add(messages).await,
+        }
+    }
 }
 
 /// What a storm over several gateways asks of its clients and messages.
@@ -66,7 +83,7 @@ pub(super) struct Sea {
     pub(super) voyages: AtomicUsize,
     /// How many clients were there before the first message.
     pub(super) aboard: AtomicUsize,
-    /// Up to which number each client has seen all its channels; the maximum for one that is not there.
+    /// Up to which number each client has seen all its channels; in a fleet the maximum for one that is not there.
     passed: Vec<AtomicUsize>,
 }
 
@@ -87,6 +104,7 @@ impl Sea {
         fleet: Option<FleetPlan>,
         gateways: Vec<SocketAddr>,
     ) -> Self {
+        let passed = if fleet.is_some() { usize::MAX } else { 0 };
         Self {
             source,
             force,
@@ -99,12 +117,12 @@ impl Sea {
             outages: AtomicUsize::new(0),
             voyages: AtomicUsize::new(0),
             aboard: AtomicUsize::new(0),
-            passed: (0..force.clients).map(|_| AtomicUsize::new(usize::MAX)).collect(),
+            passed: (0..force.clients).map(|_| AtomicUsize::new(passed)).collect(),
         }
     }
 
     /// Publishes the next messages for `lasts`, on each channel in turn, as many a second as the force says.
-    pub(super) async fn publish(&self, redis: &Redis, lasts: Duration) {
+    pub(super) async fn publish(&self, publisher: &impl StormPublisher, lasts: Duration) {
         const TURN: Duration = Duration::from_millis(20);
         let force = self.force;
         self.everybody_is_aboard().await;
@@ -128,7 +146,7 @@ impl Sea {
             let messages: Vec<_> =
                 (sent..sent + due).map(|number| self.message(number % force.channels)).collect();
             sent += due;
-            self.send(redis, &messages).await;
+            self.send(publisher, &messages).await;
         }
     }
 
@@ -142,7 +160,7 @@ impl Sea {
     }
 
     /// One message on each channel, so that everybody sees the end.
-    pub(super) async fn calm(&self, redis: &Redis) {
+    pub(super) async fn calm(&self, publisher: &impl StormPublisher) {
         let last = |channel| match (self.message(channel), self.is_constant(channel)) {
             ((name, _), true) => (name, self.filled(format!("{channel}:end"))),
             (message, false) => message,
@@ -151,7 +169,7 @@ impl Sea {
         // Whoever sees the last one knows that it is the last.
         self.is_calm.store(true, Ordering::SeqCst);
         for message in messages {
-            self.send(redis, &[message]).await;
+            self.send(publisher, &[message]).await;
         }
     }
 
@@ -176,14 +194,11 @@ impl Sea {
         payload
     }
 
-    async fn send(&self, redis: &Redis, messages: &[(String, String)]) {
+    async fn send(&self, publisher: &impl StormPublisher, messages: &[(String, String)]) {
         if messages.is_empty() {
             return;
         }
-        let is_sent = match self.source {
-            Source::PubSub => redis.try_publish(messages).await,
-            Source::Streams => redis.try_add(messages).await,
-        };
+        let is_sent = publisher.send(self.source, messages).await;
         assert!(is_sent, "redis-server runs while something is published");
     }
 
@@ -219,6 +234,12 @@ impl Sea {
     /// A client has seen all its channels up to this number.
     pub(super) fn has_passed(&self, client: usize, number: usize) {
         self.passed[client].store(number, Ordering::SeqCst);
+    }
+
+    /// Waits until each client has seen something of each of its channels.
+    pub(super) async fn all_have_come(&self) {
+        let come = async || self.passed.iter().all(|passed| passed.load(Ordering::SeqCst) > 0);
+        eventually(8 * SOON, "each client has seen something", come).await;
     }
 
     /// Waits until each client has seen what is published by now.

@@ -161,9 +161,18 @@ impl Redis {
 
     /// Publishes pairs of channel and payload in one go; answers whether Redis took them.
     pub(crate) async fn try_publish(&self, messages: &[(String, String)]) -> bool {
+        self.try_publish_by("PUBLISH", messages).await
+    }
+
+    /// The same on sharded channels, whose slots this node has to own.
+    pub(crate) async fn try_spublish(&self, messages: &[(String, String)]) -> bool {
+        self.try_publish_by("SPUBLISH", messages).await
+    }
+
+    async fn try_publish_by(&self, command: &str, messages: &[(String, String)]) -> bool {
         let mut pipeline = redis::pipe();
         for (channel, payload) in messages {
-            pipeline.cmd("PUBLISH").arg(channel).arg(payload).ignore();
+            pipeline.cmd(command).arg(channel).arg(payload).ignore();
         }
         let mut connection = self.connection().await;
         pipeline.query_async::<()>(&mut connection).await.is_ok()

@@ -48,6 +48,8 @@ struct KnownNodes {
     current: Option<ConnectionAddr>,
     // One that was left because it heard nothing: used again if there is no other.
     left: Option<ConnectionAddr>,
+    // A node has said what it knows.
+    has_view: bool,
     is_refusal_told: bool,
 }
 
@@ -98,6 +100,7 @@ impl Cluster {
     /// believed about the slots only if nothing is known of them.
     pub(super) fn learn(&self, view: ClusterView) {
         let mut known = self.lock();
+        known.has_view = true;
         match view.slots {
             Some(slots) if !slots.nodes.is_empty() => {
                 known.nodes = slots.nodes;
@@ -123,6 +126,11 @@ impl Cluster {
         known.version += 1;
         drop(known);
         self.outdate();
+    }
+
+    /// Whether a node has said what it knows.
+    pub(super) fn has_view(&self) -> bool {
+        self.lock().has_view
     }
 
     /// Whether no owner of any slot is known.
@@ -261,8 +269,9 @@ mod tests {
     #[test]
     fn a_node_that_is_cut_off_is_believed_about_slots_only_if_nothing_is_known() {
         let cluster = cluster(&[1]);
-        assert_eq!(cluster.owner(7), None);
+        assert_eq!((cluster.owner(7), cluster.has_view()), (None, false));
         learn(&cluster, false, &[2]);
+        assert!(cluster.has_view());
         assert_eq!(cluster.owner(7), Some(at(2)));
         learn(&cluster, true, &[3]);
         learn(&cluster, false, &[4]);

@@ -17,6 +17,9 @@ use super::channels::{ShardPlace, ShardedChannels};
 use super::node::{ShardCommand, ShardNode};
 use super::node_fleet::NodeFleet;
 
+/// So long nothing is subscribed to until a node of the Cluster has said which node owns which slot. A replica takes
+/// subscriptions, too, and each of them would end, and be a gap, once its owner is known.
+const VIEW_WAIT: Duration = Duration::from_secs(1);
 /// When a slot is asked for again that nobody owns for the moment.
 const NO_OWNER_DELAY: Duration = Duration::from_millis(100);
 /// Channels that were refused, and are asked for again within [`RETRY_INTERVAL`]; more take longer.
@@ -38,6 +41,8 @@ pub(super) struct ShardLinks {
     pub(super) nodes: Vec<ShardNode>,
     // Of the map by which channels were last compared with their places.
     map_version: u64,
+    // Since when something is to be subscribed to.
+    since: Option<Instant>,
 }
 
 impl ShardLinks {
@@ -50,6 +55,7 @@ impl ShardLinks {
             channels: ShardedChannels::default(),
             nodes: Vec::new(),
             map_version: 0,
+            since: None,
         }
     }
 
@@ -89,11 +95,19 @@ impl ShardLinks {
         now: Instant,
         mut start: impl FnMut(&ShardPlace) -> NodeStart,
     ) {
+        if self.awaits_view(now) {
+            return;
+        }
         for (slot, names) in self.channels.take_due(now) {
             let place = self.owner(slot, &names);
             self.channels.ask(&names, &place);
             self.send(&place, ShardCommand::Subscribe(names), &mut start);
         }
+    }
+
+    fn awaits_view(&mut self, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        self.cluster.as_ref().is_some_and(|cluster| !cluster.has_view()) && now < since + VIEW_WAIT
     }
 
     /// Where a slot is; where nothing is known of it, one node after the other.
@@ -207,5 +221,52 @@ impl ShardLinks {
         if let Some(cluster) = &self.cluster {
             cluster.outdate();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::{ConnectionAddr, RedisConnectionInfo};
+    use ssegate_hub::{ChannelName, OrderId};
+    use tokio::time::Instant;
+
+    use super::{ShardLinks, VIEW_WAIT};
+    use crate::source::redis::cluster::{ClusterView, slot_of};
+    use crate::source::redis::location::{ClusterAddress, RedisLocation};
+    use crate::source::redis::server::RedisServer;
+
+    fn node(port: u16) -> ConnectionAddr {
+        ConnectionAddr::Tcp("127.0.0.1".to_owned(), port)
+    }
+
+    /// Of a Cluster of which the node 1 is known, which follow a channel.
+    fn links() -> (ShardLinks, Instant) {
+        let address = ClusterAddress::new(vec![node(1)]).expect("a node");
+        let location = RedisLocation::cluster(address, RedisConnectionInfo::default());
+        let mut links = ShardLinks::new(RedisServer::new(location), 1 << 20);
+        links.channels.follow(ChannelName::sharded("a").expect("a name"));
+        (links, Instant::now())
+    }
+
+    fn places(links: &mut ShardLinks, now: Instant) -> Vec<Option<ConnectionAddr>> {
+        links.subscribe_due(now, |_| (OrderId::PLAIN, None));
+        links.nodes.iter().map(|node| node.place.clone()).collect()
+    }
+
+    #[test]
+    fn nothing_is_subscribed_to_until_the_owner_can_be_known() {
+        let (mut links, now) = links();
+        assert!(places(&mut links, now).is_empty());
+        let cluster = links.cluster().expect("it is one").clone();
+        cluster.moved(slot_of(b"a"), &node(2));
+        cluster.learn(ClusterView { is_ok: true, slots: None });
+        assert_eq!(places(&mut links, now), [Some(node(2))]);
+    }
+
+    #[test]
+    fn where_no_node_says_what_it_knows_any_is_tried() {
+        let (mut links, now) = links();
+        assert!(places(&mut links, now).is_empty());
+        assert_eq!(places(&mut links, now + VIEW_WAIT), [Some(node(1))]);
     }
 }
