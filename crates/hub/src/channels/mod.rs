@@ -25,6 +25,7 @@ mod log_replay;
 mod logs;
 mod name_index;
 mod numbers;
+mod opening;
 mod orders;
 mod pending_log_read;
 mod replay;

@@ -1,5 +1,8 @@
 //! Patterns that are followed before anybody asks.
 
+mod names;
+mod reloads;
+
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,9 +17,8 @@ use tokio::time::Instant;
 
 use super::{TestHub, id_of, read, run, settle, topic};
 use crate::{
-    ChannelName, FollowedPattern, HistorySettings, HubSettings, Ids, NameShape, OrderId, Replay,
-    Retention, RetentionRule, RetentionRules, SourceKind, SourceRequest, StreamSettings,
-    Subscriber, Topic,
+    ChannelName, FollowedPattern, HistorySettings, HubSettings, Ids, NameShape, Replay, Retention,
+    RetentionRule, RetentionRules, SourceKind, SourceRequest, StreamSettings, Subscriber, Topic,
 };
 
 const LINGER: Duration = Duration::from_secs(10);
@@ -249,111 +251,6 @@ fn a_channel_without_room_is_a_gap_later() {
 }
 
 #[test]
-fn a_reload_changes_what_is_followed_without_a_hole() {
-    run(async {
-        let test = TestHub::new(1, following(&[], 9));
-        let stream = test.open_with(0, &["a1"], None, all());
-        settle().await;
-        test.follow().await;
-        drop(told(&stream).await);
-        test.hub.change(following(&[("a*", Format::Raw)], 9));
-        assert_eq!(test.requested(), ["+a*".to_owned()].into());
-        test.publish_copies("a1", &["a1"], "1").await;
-        // The pattern takes over once it is confirmed.
-        test.confirm_all(&["a*"]);
-        assert_eq!(test.requested(), ["-a1".to_owned()].into());
-        test.publish_copies("a1", &["a1", "a*"], "2").await;
-        test.publish_copies("a1", &["a*"], "3").await;
-        test.publish_copies("a2", &["a*"], "4").await;
-
-        // Another pattern takes over from it: the first is left when the second is confirmed.
-        test.hub.change(following(&[("a?", Format::Raw)], 9));
-        assert_eq!(test.requested(), ["+a?".to_owned()].into());
-        test.publish_copies("a1", &["a*"], "5").await;
-        test.confirm_all(&["a?"]);
-        assert_eq!(test.requested(), ["-a*".to_owned()].into());
-        test.publish_copies("a1", &["a*", "a?"], "6").await;
-
-        // Nothing is followed any more: a channel that has subscribers, or had them lately, gets a subscription
-        // of its own.
-        test.hub.change(following(&[], 9));
-        let requested = test.requested();
-        assert_eq!(requested, ["+a1".to_owned(), "+a2".to_owned()].into());
-        test.publish_copies("a1", &["a?"], "7").await;
-        test.confirm_all(&["a1"]);
-        test.publish_copies("a1", &["a1", "a?"], "8").await;
-        assert_eq!(test.requested(), BTreeSet::new(), "the other channel still needs it");
-        test.confirm_all(&["a2"]);
-        assert_eq!(test.requested(), ["-a?".to_owned()].into());
-        test.publish_copies("a1", &["a1"], "9").await;
-        assert_eq!(told(&stream).await, ["1", "2", "3", "5", "6", "7", "8", "9"]);
-        tokio::time::sleep(2 * LINGER).await;
-        assert_eq!(test.requested(), ["-a2".to_owned()].into(), "its linger is over");
-        assert!(!test.hub.follows_patterns());
-    });
-}
-
-/// A hub that has followed `a*` and `a?`, left them, and follows them again between two copies of the message 1
-/// on `a1`, of which that through `a*` is still to come. Also returns three streams: of `a1`, of `a*`, and of `a1` and
-/// `a3`, which was opened while no pattern was followed.
-async fn reloaded_between_copies() -> (TestHub, [Subscriber; 3]) {
-    let patterns = [("a*", Format::Raw), ("a?", Format::Raw)];
-    let test = TestHub::new(1, following(&patterns, 9));
-    let [plain, pattern] = ["a1", "a*"].map(|name| test.open(0, &[name]));
-    settle().await;
-    test.follow().await;
-    drop((told(&plain).await, told(&pattern).await));
-    test.hub.change(following(&[], 9));
-    let id = id_of(&test, 0);
-    let late = test.open_with(0, &["a1", "a3"], Some(&id), StreamSettings::default());
-    settle().await;
-    test.hub.begin_message(b"a1", None);
-    test.copy("a?", "1");
-    assert_eq!(told(&late).await, Vec::<String>::new(), "`a3` has a subscription of its own");
-    test.hub.change(following(&patterns, 9));
-    test.hub.flush();
-    settle().await;
-    (test, [plain, pattern, late])
-}
-
-#[test]
-fn a_reload_between_two_copies_of_a_message_does_not_make_two_of_it() {
-    run(async {
-        let (test, [plain, pattern, late]) = reloaded_between_copies().await;
-        test.copy("a*", "1");
-        settle().await;
-        assert_eq!(told(&plain).await, ["1"]);
-        assert_eq!(told(&pattern).await, ["1"]);
-        assert_eq!(told(&late).await, Vec::<String>::new());
-        // `a3` is fed when no further copy may follow. What came before may be missing of it.
-        test.hub.end_message();
-        test.hub.flush();
-        settle().await;
-        assert_eq!(told(&late).await, ["1", "expired"]);
-        assert!(!test.hub.is_followed(false, "a3"));
-        test.publish_copies("a3", &["a*", "a?"], "2").await;
-        assert_eq!(told(&late).await, ["2"]);
-    });
-}
-
-#[test]
-fn a_client_that_comes_after_a_reload_between_two_copies_of_a_message_misses_none() {
-    run(async {
-        let (test, _streams) = reloaded_between_copies().await;
-        let early = test.open(0, &["a*"]);
-        settle().await;
-        let ready = read_all(&early, with_whole_ids).await;
-        let id = ready.lines().find_map(|line| line.strip_prefix("id: ")).expect("a position");
-        drop(early);
-        test.copy("a*", "1");
-        test.hub.end_message();
-        let back = test.open_with(0, &["a*"], Some(id), StreamSettings::default());
-        settle().await;
-        assert_eq!(told(&back).await, ["1"]);
-    });
-}
-
-#[test]
 fn a_loss_of_the_source_is_one_gap_on_each_channel() {
     run(async {
         let test = TestHub::new(1, following(&[("a*", Format::Raw)], 9));
@@ -422,89 +319,4 @@ pub(super) fn with_whole_ids(stream: &Subscriber) -> String {
         text += str::from_utf8(&bytes).expect("text");
     }
     text
-}
-
-/// The places of the ids in a stream's text: which message of its channel since the mark each is, `-` where it
-/// has no name.
-fn places(text: &str) -> Vec<String> {
-    use crate::EventId;
-    let ids = text.lines().filter_map(|line| line.strip_prefix("id: "));
-    let ids = ids.map(|id| EventId::parse(id.as_bytes()).expect("an id"));
-    ids.map(|id| id.place.map_or_else(|| "-".into(), |place| place.name.k.to_string())).collect()
-}
-
-#[test]
-fn a_channel_that_was_closed_since_the_newest_mark_has_no_names() {
-    run(async {
-        let settings = HubSettings { max_channels: 2, ..following(&[("a*", Format::Raw)], 9) };
-        let test = TestHub::new(1, settings);
-        let mark = |mark: u8| {
-            test.hub
-                .in_order(OrderId::PLAIN)
-                .hear_for_all(format!(r#"{{"mark":"{mark:016x}"}}"#).as_bytes())
-        };
-        test.hub.in_order(OrderId::PLAIN).begin(true);
-        test.hub.restored();
-        let publish = async |channel, data| {
-            test.publish_copies(channel, &["a*"], data).await;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
-        let names = async |channel| {
-            let stream = test.open_with(0, &[channel], None, all());
-            settle().await;
-            let text = read_all(&stream, with_whole_ids).await;
-            let (events, _) = text.rsplit_once("\nid: ").expect("ready has a position");
-            drop(stream);
-            settle().await;
-            places(events)
-        };
-        assert!(mark(1));
-        test.follow().await;
-        publish("a1", "1").await;
-        assert_eq!(names("a1").await, ["-"], "the mark came before the confirmation");
-        assert!(mark(2));
-        publish("a1", "2").await;
-        publish("a2", "3").await;
-        publish("a1", "4").await;
-        assert_eq!(names("a1").await, ["-", "1", "2"]);
-        // Opened on demand since the mark, it counts from 1.
-        assert_eq!(names("a2").await, ["1"]);
-        publish("a3", "5").await;
-        publish("a1", "6").await;
-        publish("a2", "7").await;
-        // Both were closed in between: one of them would count from 1 again.
-        assert_eq!(names("a2").await, ["-"]);
-        assert!(mark(3));
-        publish("a2", "8").await;
-        publish("a1", "9").await;
-        assert_eq!(names("a2").await, ["-", "1"]);
-        assert_eq!(names("a1").await.last().map(String::as_str), Some("1"));
-    });
-}
-
-#[test]
-fn a_client_that_was_sent_the_newest_message_is_ready_with_its_name() {
-    run(async {
-        let test = TestHub::new(1, following(&[("a*", Format::Raw)], 9));
-        test.hub.in_order(OrderId::PLAIN).begin(true);
-        test.follow().await;
-        test.hub.restored();
-        assert!(test.hub.in_order(OrderId::PLAIN).hear_for_all(br#"{"mark":"0000000000000001"}"#));
-        for data in ["1", "2"] {
-            test.hub.begin_message(b"a1", Some(data.as_bytes()));
-            test.hub.publish(true, "a*", Instant::now(), |_| {
-                Some(Event { data: data.as_bytes().into(), ..Event::default() })
-            });
-        }
-        // Another copy of the second message may follow.
-        test.hub.flush();
-        settle().await;
-        assert!(test.hub.settled() < test.hub.newest_number());
-        let stream = test.open_with(0, &["a1"], None, all());
-        settle().await;
-        let text = read_all(&stream, with_whole_ids).await;
-        let ids: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
-        assert_eq!(places(&text), ["1", "2", "2"], "{text}");
-        assert_eq!(ids[1], ids[2], "{text}");
-    });
 }
