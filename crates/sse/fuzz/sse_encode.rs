@@ -36,8 +36,8 @@ fn check_forms(frame: &Frame) {
 }
 
 fuzz_target!(|input: Input<'_>| {
-    let fit = |text: Option<&str>| text.filter(|text| is_field_value(text)).map(str::to_owned);
-    let (name, id) = (fit(input.name).filter(|name| !name.is_empty()), fit(input.id));
+    let name = input.name.filter(|name| !name.is_empty() && !name.contains(['\r', '\n']));
+    let id = input.id.filter(|id| is_field_value(id)).map(str::to_owned);
     let data = Bytes::copy_from_slice(input.data);
     let event = Event { name: name.map(Into::into), data, id: None, retry: input.retry };
     let frame = encode::frame(&event, id.as_deref());

@@ -37,14 +37,14 @@ pub fn keep_alive(text: &[u8]) -> Frame {
 /// Encodes `event`, with `id` as its `id` field.
 ///
 /// The data is split at LF, CR and CRLF; invalid UTF-8 becomes U+FFFD; empty data becomes one empty
-/// `data` line. Name and id were validated with [`is_field_value`] when they were decoded.
+/// `data` line. The name has no line break, and the id was validated with [`is_field_value`].
 ///
 /// `id` is the last field: a client that stores it as soon as it has read the line
 /// (@microsoft/fetch-event-source does) would otherwise resume after an event whose data never
 /// arrived.
 pub fn frame(event: &Event, id: Option<&str>) -> Frame {
     debug_assert!(id.is_none_or(is_field_value));
-    debug_assert!(event.name.as_deref().is_none_or(is_field_value));
+    debug_assert!(event.name.as_deref().is_none_or(|name| !name.contains(['\r', '\n'])));
     let text = String::from_utf8_lossy(&event.data);
     // A buffer that has to grow is twice as large, for as long as a history keeps the event.
     let name = event.name.as_deref().map_or(0, |name| "event: \n".len() + name.len());
@@ -174,6 +174,12 @@ mod tests {
 
     fn data(data: &'static [u8]) -> Event {
         Event { data: Bytes::from_static(data), ..Event::default() }
+    }
+
+    #[test]
+    fn a_name_is_as_the_parser_has_read_it() {
+        let event = Event { name: Some("a\tb\0".into()), ..data(b"x") };
+        assert_eq!(frame(&event, None), "event: a\tb\0\ndata: x\n\n");
     }
 
     #[test]

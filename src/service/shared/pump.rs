@@ -10,7 +10,6 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use ssegate_hub::{is_foreign_id, jittered};
 use ssegate_sse::Event;
-use ssegate_sse::encode::is_field_value;
 use ssegate_sse::parse::{Parser, SseItem};
 
 use super::piece::SharedPieceKind;
@@ -263,12 +262,10 @@ impl SharedPump {
     }
 }
 
-/// The event as readers are sent it. The encoder takes names that are field values only. `retry` is for whoever comes
-/// back to the backend, which is the pump: readers come back to the gateway.
-fn sendable(mut event: Event) -> Event {
-    event.name = event.name.filter(|name| is_field_value(name));
-    event.retry = None;
-    event
+/// The event as readers are sent it. Its name is as the backend wrote it: what was a line has no line break. `retry` is for
+/// whoever comes back to the backend, which is the pump: readers come back to the gateway.
+fn sendable(event: Event) -> Event {
+    Event { retry: None, ..event }
 }
 
 fn log(proxy: &Proxy, error: &ProxyError) {

@@ -44,10 +44,13 @@ async fn a_client_gets_the_rest_after_an_id_of_either_kind() {
     let upstream = Upstream::start().await;
     let gateway = build(&redis, &upstream, "replay: none").start().await;
     let (mut reader, mut call) = first(&gateway, &upstream, "/").await;
-    call.write_chunk("id: a\ndata: 1\n\nevent: x\ndata: 2\n\nid: \u{fc}, b\ndata: 3\n\n").await;
+    // A name is as the backend wrote it.
+    call.write_chunk("id: a\ndata: 1\n\nevent: x\ty\ndata: 2\n\nid: \u{fc}, b\ndata: 3\n\n").await;
     let mut ids = Vec::new();
-    for _ in 0..3 {
-        ids.push(reader.next_event().await.id);
+    for name in ["message", "x\ty", "message"] {
+        let event = reader.next_event().await;
+        assert_eq!(event.name, name);
+        ids.push(event.id);
     }
     assert_eq!((&*ids[0], &*ids[2]), ("a", "\u{fc}, b"));
     for via in [Via::Http1, Via::H2c] {
