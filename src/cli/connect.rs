@@ -175,7 +175,8 @@ fn check_server(settings: &Settings, index: usize, server: &RedisServer) -> Resu
 
 /// Of which channels gateways know each other's ids, where that is not so of all.
 pub(super) fn with_which(reads: &[RedisRead]) -> &'static str {
-    if reads.contains(&RedisRead::NodeFleet) { " of sharded channels" } else { "" }
+    let is_of_sharded = reads.contains(&RedisRead::NodeFleet) && !reads.contains(&RedisRead::Fleet);
+    if is_of_sharded { " of sharded channels" } else { "" }
 }
 
 /// Says whether a client that comes from another gateway has missed nothing, as far as this one can see to it.

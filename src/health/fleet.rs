@@ -16,10 +16,12 @@ const IGNORED_IS_TOLD: Duration = Duration::from_secs(300);
 pub(super) struct FleetHealth {
     /// The gateway is one of several, or may be.
     pub(super) is_expected: bool,
-    /// It is so for the sharded channels of a Cluster, and for no others.
-    pub(super) is_at_nodes: bool,
+    /// The same for sharded channels, which have orders of their own.
+    pub(super) is_expected_at_nodes: bool,
     /// It follows what the others follow.
     pub(super) is_warm: bool,
+    /// The same of sharded channels.
+    pub(super) is_warm_at_nodes: bool,
     /// Why it does not hear what they publish.
     pub(super) follow_problems: FleetProblems,
     /// Why it cannot publish for them.
@@ -52,19 +54,24 @@ impl FleetHealth {
     /// The readiness check; `None` for a gateway on its own, and where [`Self::warning`] says that there is no fleet:
     /// a gateway that others cannot replace serves its clients all the same.
     pub(super) fn check(&self) -> Option<ReadinessCheck> {
-        let detail = match self.is_warm {
-            true if self.is_at_nodes => "clients of sharded channels can resume at another gateway",
+        let passes = self.is_all_warm();
+        let detail = match passes {
+            true if !self.is_expected => {
+                "clients of sharded channels can resume at another gateway"
+            }
             true => "clients can resume at another gateway",
             false => "this gateway does not yet follow what the others follow",
         };
-        let (passes, detail) = (self.is_warm, Some(detail.to_owned()));
-        let is_told = self.is_expected && !(self.is_warm && self.problem().is_some());
+        let detail = Some(detail.to_owned());
+        let is_told = self.is_any_expected() && !(passes && self.problem().is_some());
         is_told.then_some(ReadinessCheck { name: "fleet", about: "fleet", passes, detail })
     }
 
     /// Why clients cannot resume at another gateway, or not at all of them, if so.
     pub(super) fn warning(&self, now: Instant) -> Option<String> {
-        if let Some(problem) = self.problem().filter(|_| self.is_expected && self.is_warm) {
+        if let Some(problem) =
+            self.problem().filter(|_| self.is_any_expected() && self.is_all_warm())
+        {
             return Some(format!("clients cannot resume at another gateway: {problem}"));
         }
         let (why, at) = self.ignored?;
@@ -75,6 +82,14 @@ impl FleetHealth {
                  {why}"
             )
         })
+    }
+
+    fn is_any_expected(&self) -> bool {
+        self.is_expected || self.is_expected_at_nodes
+    }
+
+    fn is_all_warm(&self) -> bool {
+        (self.is_warm || !self.is_expected) && (self.is_warm_at_nodes || !self.is_expected_at_nodes)
     }
 
     fn problem(&self) -> Option<String> {
@@ -104,6 +119,23 @@ mod tests {
         let told = "clients cannot resume at another gateway: NOPERM";
         let warning = health.warning(Instant::now());
         assert_eq!((health.check(), warning.as_deref()), (None, Some(told)));
+    }
+
+    #[test]
+    fn sharded_channels_are_waited_for_beside_the_others() {
+        let check = |health: &FleetHealth| health.check().map(|check| (check.passes, check.detail));
+        let mut health = FleetHealth { is_expected_at_nodes: true, ..FleetHealth::default() };
+        assert!(check(&health).is_some_and(|(passes, _)| !passes));
+        health.is_warm_at_nodes = true;
+        let of_sharded = "clients of sharded channels can resume at another gateway";
+        assert_eq!(check(&health), Some((true, Some(of_sharded.to_owned()))));
+        health.is_expected = true;
+        assert!(check(&health).is_some_and(|(passes, _)| !passes));
+        health.is_warm = true;
+        let of_all = "clients can resume at another gateway";
+        assert_eq!(check(&health), Some((true, Some(of_all.to_owned()))));
+        health.is_warm_at_nodes = false;
+        assert!(check(&health).is_some_and(|(passes, _)| !passes));
     }
 
     #[test]

@@ -185,15 +185,19 @@ impl Health {
         lock(&self.0.fleet).is_expected = true;
     }
 
-    /// Records whether the gateway is one of several for the sharded channels of a Cluster.
+    /// Records whether the gateway is one of several for sharded channels.
     pub fn expect_fleet_at_nodes(&self, is_expected: bool) {
-        let mut fleet = lock(&self.0.fleet);
-        (fleet.is_expected, fleet.is_at_nodes) = (is_expected, true);
+        lock(&self.0.fleet).is_expected_at_nodes = is_expected;
     }
 
     /// Sets whether the gateway follows what its fleet follows: as long as not, it is not ready.
     pub fn set_fleet_warm(&self, is_warm: bool) {
         lock(&self.0.fleet).is_warm = is_warm;
+    }
+
+    /// The same of sharded channels.
+    pub fn set_fleet_warm_at_nodes(&self, is_warm: bool) {
+        lock(&self.0.fleet).is_warm_at_nodes = is_warm;
     }
 
     /// Whether the gateway follows what its fleet follows, or is on its own.

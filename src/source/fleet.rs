@@ -12,7 +12,8 @@ pub(crate) const FOR_ALL: &str = "ssegate:mark";
 /// The beginning of the name of the channel that one gateway follows; its run comes behind it.
 pub(crate) const FOR_ONE: &str = "ssegate:fleet:";
 
-/// The channel that every gateway follows at a node of a Cluster, for the order of what that sends: `server` is its run.
+/// The channel that every gateway follows at a node of a Cluster, or at one server, for the order of its sharded channels:
+/// `server` is its run.
 /// A `PUBLISH` at any node reaches it, since nodes pass on what is published.
 pub(crate) fn for_all_at(server: &str) -> String {
     format!("{FOR_ONE}node:{server}")

@@ -86,7 +86,7 @@ pub struct SourceSettings {
     pub max_bus_streams: usize,
     /// Of a gateway that is one of several at the same Redis; `None`: it is on its own.
     pub fleet: Option<FleetSettings>,
-    /// The same, for the sharded channels of a Cluster: each of its nodes has an order of its own.
+    /// The same, for sharded channels: each node of a Cluster has an order of its own, and one server has one of them.
     pub node_fleet: Option<FleetSettings>,
     /// Of recorded channels.
     pub recorded: RecordedSettings,

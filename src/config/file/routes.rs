@@ -58,7 +58,7 @@ stream_mapping! {
     )]
     struct EventsFile {
         /// The channels to subscribe to: names with `{parameter}` of the path and `{query.name}` and, on a
-        /// route with `auth`, `{auth.id}` and `{claim.name}`.
+        /// route with `auth`, `{auth.id}` and `{claim.name}`. A name has 255 bytes at most, a sharded one 239.
         #[schemars(length(min = 1))]
         channels: Vec<Field<String>>,
         /// The kind of source.
@@ -73,8 +73,8 @@ stream_mapping! {
         /// Whether `*`, `?` and `[` in a channel's name subscribe to a pattern.
         patterns: bool => patterns,
         /// Whether its channels are sharded (`SSUBSCRIBE`, `SPUBLISH`): each is at one node of a Cluster, and a message
-        /// reaches that alone. With `redis+cluster://`, or at one server of Redis 7 with `fleet: off` or
-        /// `source: recorded`. Without `patterns`, which Redis does not have for them.
+        /// reaches that alone. With `redis+cluster://`, or at one server of Redis 7. Without `patterns`, which Redis does not
+        /// have for them.
         sharded: bool => sharded,
         /// Patterns of channels that are subscribed from the start: what is published to these channels is kept
         /// in their histories, also while no client has them. A channel stays until `max_channels` is reached,

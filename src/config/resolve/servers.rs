@@ -53,7 +53,8 @@ impl Resolver<'_> {
             let order = SourceOrder::of(&server, fleet);
             self.servers.named.insert(name.clone(), order);
             names.push(Arc::from(name));
-            let node_fleet = fleet.filter(|_| order == SourceOrder::Cluster).cloned();
+            let has_sharded = matches!(order, SourceOrder::Cluster | SourceOrder::Fleet);
+            let node_fleet = fleet.filter(|_| has_sharded).cloned();
             let fleet = fleet.filter(|_| order == SourceOrder::Fleet).cloned();
             servers.push(FurtherServer { location: server, fleet, node_fleet });
         }

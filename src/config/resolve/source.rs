@@ -46,9 +46,10 @@ impl Resolver<'_> {
             .set(&mut max_bus_streams, self.mistakes);
         let redis = self.required(redis, &KeyLocation::default(), "redis", WHAT)?;
         let (location, (further, servers)) = self.servers_of(redis, fleet.as_ref(), WHAT)?;
-        // Each node has an order of its own.
+        // Each node of a Cluster has an order of its own.
         let is_cluster = self.order == SourceOrder::Cluster;
-        let node_fleet = fleet.clone().filter(|_| is_cluster);
+        let has_sharded = is_cluster || self.order == SourceOrder::Fleet;
+        let node_fleet = fleet.clone().filter(|_| has_sharded && !self.servers.divides_names);
         let fleet = fleet.filter(|_| !is_cluster);
         Some(SourceSettings {
             location,

@@ -128,14 +128,7 @@ impl Resolver<'_> {
             return self.note(location, WHY);
         }
         match order {
-            SourceOrder::Cluster | SourceOrder::Unused => {}
-            // Ids of recorded channels are of marks in the order of their slot.
-            SourceOrder::Fleet if options.source == EventsSource::Recorded => {}
-            SourceOrder::Fleet => self.note(
-                location,
-                "needs redis+cluster://, or fleet: off: sharded channels are not in the order of all messages by which \
-                 gateways know each other's ids",
-            ),
+            SourceOrder::Cluster | SourceOrder::Fleet | SourceOrder::Unused => {}
             SourceOrder::Bus => self.note(
                 location,
                 "is not supported with embedded://; with one server PUBLISH and SUBSCRIBE reach the same clients",

@@ -29,7 +29,6 @@ fn what_a_source_cannot_have_is_explained() {
         ),
         (BUS, "sharded: true, source: recorded", "sharded: is not supported with embedded://"),
         (BUS, "sharded: true", "sharded: is not supported with embedded://"),
-        ("redis://r", "sharded: true", "sharded: needs redis+cluster://, or fleet: off"),
     ] {
         let report = mistakes(&config(url, events));
         assert!(report.contains(expected), "{url} {events}\n{report}");
@@ -43,6 +42,7 @@ fn what_goes_together_is_accepted() {
         (CLUSTER, "sharded: true"),
         (CLUSTER, "patterns: true"),
         (CLUSTER, "sharded: true, source: recorded"),
+        ("redis://r", "sharded: true"),
         ("redis://r", "sharded: true, source: recorded"),
         ("redis://r", "source: recorded, follow: [a]"),
         (BUS, "source: stream"),

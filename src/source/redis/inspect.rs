@@ -139,7 +139,9 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
             RedisRead::Fleet => Ok(()),
             RedisRead::NodeFleet => {
                 let problem = fleet::inspect_nodes(server, MAX_BYTES).await?;
-                inspection.fleet = Some(problem.map_or(Ok(()), Err));
+                // One server has an order of its own beside that of its nodes.
+                let before = inspection.fleet.take().unwrap_or(Ok(()));
+                inspection.fleet = Some(before.and_then(|()| problem.map_or(Ok(()), Err)));
                 Ok(())
             }
             RedisRead::Presence(settings) => presence::inspect(&mut keyed, settings).await,

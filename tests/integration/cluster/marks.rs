@@ -7,8 +7,8 @@ use crate::support::{
 };
 
 const MASTERS: [usize; 3] = [0, 1, 2];
-const KEY: &str = "fleet: { key: \"a fleet key of thirty-two bytes or more\" }";
-const ROUTES: &str =
+pub(super) const KEY: &str = "fleet: { key: \"a fleet key of thirty-two bytes or more\" }";
+pub(super) const ROUTES: &str =
     "- { path: /shards, events: { channels: [\"{query.channel}\"], sharded: true } }\n";
 
 fn build(set: &ClusterSet, url: &str) -> GatewayBuilder {
@@ -21,7 +21,7 @@ async fn start(set: &ClusterSet) -> Gateway {
     gateway
 }
 
-fn target(channels: &[&str]) -> String {
+pub(super) fn target(channels: &[&str]) -> String {
     let encoded = channels.iter().map(|name| name.replace('{', "%7B").replace('}', "%7D"));
     let names: Vec<String> = encoded.map(|name| format!("channel={name}")).collect();
     format!("/shards?{}", names.join("&"))
@@ -37,7 +37,7 @@ fn is_named(id: &str, channels: usize) -> bool {
 }
 
 /// Opens a stream, and waits until its client has an id that other gateways can know.
-async fn open(gateway: &Gateway, via: Via, channels: &[&str]) -> EventStream {
+pub(super) async fn open(gateway: &Gateway, via: Via, channels: &[&str]) -> EventStream {
     let mut stream = gateway.subscribe_via(via, &target(channels)).await;
     within(SOON, "an id with names", async {
         while !is_named(stream.last_id(), channels.len()) {
@@ -74,7 +74,7 @@ async fn channel_at(set: &ClusterSet, master: usize, prefix: &str) -> String {
     name
 }
 
-fn gaps(read: &[String]) -> usize {
+pub(super) fn gaps(read: &[String]) -> usize {
     read.iter().filter(|data| data.starts_with("gap")).count()
 }
 

@@ -2,6 +2,7 @@
 
 mod keys;
 mod marks;
+mod one_server;
 mod recorded;
 mod resharding;
 mod sharded;

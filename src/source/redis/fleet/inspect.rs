@@ -1,5 +1,6 @@
 //! Whether Redis lets the gateway be one of a fleet, for `ssegate check --connect`.
 
+use redis::ConnectionAddr;
 use ssegate_hub::{ChannelName, Subscription};
 
 use super::server::identify;
@@ -48,8 +49,8 @@ pub(in super::super) async fn inspect(
     Ok(inspection)
 }
 
-/// The same at each node of a Cluster that owns slots, on connections of its own: for sharded channels. Returns why clients
-/// cannot resume at another gateway.
+/// The same at each node of a Cluster that owns slots, or at the one server, on connections of its own: for sharded channels.
+/// Returns why clients cannot resume at another gateway.
 ///
 /// # Errors
 /// A connection cannot be opened, or is lost.
@@ -58,15 +59,22 @@ pub(in super::super) async fn inspect_nodes(
     max_bytes: usize,
 ) -> Result<Option<RedisProblem>, SourceError> {
     let of_nodes = |text: String| Ok(Some(RedisProblem { kind: None, text }));
-    let owners = server.cluster().map(Cluster::owners).unwrap_or_default();
-    if owners.is_empty() {
+    let nodes: Vec<Option<ConnectionAddr>> = match server.cluster().map(Cluster::owners) {
+        Some(owners) => owners.into_iter().map(Some).collect(),
+        None => vec![None],
+    };
+    if nodes.is_empty() {
         const WHY: &str = "it is not known which node owns which slot (CLUSTER SLOTS)";
         let kind = Some(SourceErrorKind::Permission);
         return Ok(Some(RedisProblem { kind, text: WHY.to_owned() }));
     }
-    for node in owners {
-        let shown = ShownAddress(&node).to_string();
-        let open = |kind| RedisConnection::open_at_node(server, node.clone(), (max_bytes, kind));
+    for node in nodes {
+        let shown = node.as_ref().map(|node| ShownAddress(node).to_string());
+        let shown = shown.unwrap_or_else(|| server.to_string());
+        let open = async |kind| match node.clone() {
+            Some(node) => RedisConnection::open_at_node(server, node, (max_bytes, kind)).await,
+            None => RedisConnection::open(server, max_bytes, kind).await,
+        };
         let mut pubsub = open(ConnectionKind::PubSub).await?;
         let mut commands = open(ConnectionKind::Command).await?;
         let (followed, published) = (identify(&mut pubsub).await?, identify(&mut commands).await?);

@@ -29,7 +29,8 @@ const MIN_EVENT_BYTES: usize = 64 << 10;
 pub(in super::super) enum FleetOrder {
     /// That of the pub/sub connection.
     Plain,
-    /// That of a node of a Cluster, which is shown so. `asks`: the gateway is starting, and asks the others what they follow.
+    /// That of the sharded channels of a node, or of the one server, which is shown so. `asks`: the gateway is starting, and asks
+    /// the others what they follow.
     Node { order: OrderId, shown: String, asks: bool },
 }
 

@@ -1,4 +1,4 @@
-//! The fleet at the nodes of a Cluster, each of which has an order of its own.
+//! The fleet at the nodes of a Cluster, each of which has an order of its own. One server is as a Cluster of one node.
 //!
 //! What gateways publish for each other goes through channels that are named after the node and are no sharded ones: a node
 //! sends all that comes on a connection in one order, and those stay where they are when slots move. So the gateway is
@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::ConnectionAddr;
 use ssegate_hub::{Hub, OrderId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -42,7 +41,7 @@ pub(super) struct ShardedFleet {
     health: Health,
     metrics: Metrics,
     publishers: JoinSet<()>,
-    owners: Vec<ConnectionAddr>,
+    owners: Vec<ShardPlace>,
     failed: Vec<FailedNode>,
     // Since when the nodes are known, or ought to be.
     since: Option<Instant>,
@@ -53,7 +52,7 @@ pub(super) struct ShardedFleet {
 /// A node that could not be reached, how often, and when it is tried again.
 #[derive(Debug)]
 struct FailedNode {
-    node: ConnectionAddr,
+    node: ShardPlace,
     tries: u32,
     again: Instant,
 }
@@ -67,6 +66,7 @@ impl ShardedFleet {
         (health, metrics): (Health, Metrics),
     ) -> Self {
         let mut fleet = Self {
+            owners: if server.cluster().is_some() { Vec::new() } else { vec![None] },
             server,
             hub,
             settings,
@@ -75,7 +75,6 @@ impl ShardedFleet {
             health,
             metrics,
             publishers: JoinSet::new(),
-            owners: Vec::new(),
             failed: Vec::new(),
             since: None,
             is_wanted: false,
@@ -88,8 +87,8 @@ impl ShardedFleet {
     }
 
     /// A connection to a node is about to be opened, with which an order begins.
-    pub(super) fn join(&mut self, order: OrderId, node: &ConnectionAddr) -> NodeFleet {
-        let shown = ShownAddress(node).to_string();
+    pub(super) fn join(&mut self, order: OrderId, node: &ShardPlace) -> NodeFleet {
+        let shown = self.shown(node);
         let at = FleetOrder::Node { order, shown, asks: !self.is_warm };
         let shared = || (self.health.clone(), self.metrics.clone());
         let member = FleetMember::new(
@@ -98,14 +97,14 @@ impl ShardedFleet {
             self.max_event_bytes,
             shared(),
         );
-        let server = (self.server.clone(), Some(node.clone()));
+        let server = (self.server.clone(), node.clone());
         let publisher = FleetPublisher::new(server, &member, shared());
         let publisher = self.publishers.spawn_local(publisher.run());
         NodeFleet::new(member, publisher)
     }
 
     /// The connection to a node is lost, or could not be opened.
-    pub(super) fn note_lost(&mut self, node: &ConnectionAddr, now: Instant) {
+    pub(super) fn note_lost(&mut self, node: &ShardPlace, now: Instant) {
         let before = self.failed.iter().position(|failed| failed.node == *node);
         let tries = before.map_or(0, |before| self.failed.swap_remove(before).tries + 1);
         let again = now + backoff(tries);
@@ -114,9 +113,9 @@ impl ShardedFleet {
 
     /// What the slots are owned by may have changed. The nodes that own none now are told of no more.
     pub(super) fn look_at(&mut self, cluster: &Cluster) {
-        let owners = cluster.owners();
+        let owners: Vec<ShardPlace> = cluster.owners().into_iter().map(Some).collect();
         for gone in self.owners.iter().filter(|node| !owners.contains(node)) {
-            let shown = ShownAddress(gone).to_string();
+            let shown = self.shown(gone);
             self.health.set_fleet_followed(Some(&shown), Ok(()));
             self.health.set_fleet_published(Some(&shown), Ok(()));
         }
@@ -124,31 +123,37 @@ impl ShardedFleet {
         self.owners = owners;
     }
 
+    /// The routes of the gateway, to wait until they are others.
+    pub(super) fn routes(&self) -> watch::Receiver<Arc<Router>> {
+        self.routes.0.clone()
+    }
+
+    /// Whether the gateway has routes with sharded channels.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.is_wanted
+    }
+
     /// Whether the gateway stays connected to this node.
     pub(super) fn keeps(&self, place: &ShardPlace) -> bool {
-        self.is_wanted && place.as_ref().is_some_and(|node| self.owners.contains(node))
+        self.is_wanted && self.owners.contains(place)
     }
 
     /// The nodes that the gateway is to be connected to, and is not.
-    pub(super) fn missing(&mut self, nodes: &[ShardNode], now: Instant) -> Vec<ConnectionAddr> {
+    pub(super) fn missing(&mut self, nodes: &[ShardNode], now: Instant) -> Vec<ShardPlace> {
         // Those that have ended.
         while self.publishers.try_join_next().is_some() {}
         if self.routes.0.has_changed().unwrap_or_default() {
             self.look_at_routes();
         }
         // A connection that works begins with the shortest wait when it is lost.
-        let works = |node: &ConnectionAddr| {
-            let known = nodes.iter().find(|known| known.place.as_ref() == Some(node));
-            known.and_then(|known| known.fleet.as_ref()).is_some_and(|it| it.member.is_decided())
-        };
-        self.failed.retain(|failed| !works(&failed.node));
+        self.failed.retain(|failed| !is_decided(nodes, &failed.node));
         if !self.is_wanted {
             return Vec::new();
         }
-        let is_due = |node: &&ConnectionAddr| {
+        let is_due = |node: &&ShardPlace| {
             let failed = self.failed.iter().find(|failed| failed.node == **node);
             failed.is_none_or(|failed| failed.again <= now)
-                && !nodes.iter().any(|known| known.place.as_ref() == Some(node))
+                && !nodes.iter().any(|known| known.place == **node)
         };
         self.owners.iter().filter(is_due).cloned().collect()
     }
@@ -158,25 +163,23 @@ impl ShardedFleet {
         if self.is_warm {
             return;
         }
-        let is_decided = |node: &ConnectionAddr| {
-            let known = nodes.iter().find(|known| known.place.as_ref() == Some(node));
-            let member = known.and_then(|known| known.fleet.as_ref());
-            member.is_some_and(|fleet| fleet.member.is_decided())
-        };
-        let are_all = !self.owners.is_empty() && self.owners.iter().all(is_decided);
-        if self.owners.is_empty() && !self.health.is_source_ready() {
+        let are_all =
+            !self.owners.is_empty() && self.owners.iter().all(|node| is_decided(nodes, node));
+        // One server that is away is not what clients of others wait for.
+        let is_one = self.server.cluster().is_none();
+        if (self.owners.is_empty() || is_one) && !self.health.is_source_ready() {
             return;
         }
         let is_late = *self.since.get_or_insert(now) + PATIENCE <= now;
         if is_late && !are_all {
             tracing::warn!(
-                "not all nodes of the Cluster have told what other gateways follow; clients that come from another gateway may \
-                 be told a gap"
+                "not all nodes with sharded channels have told what other gateways follow; clients that come from another \
+                 gateway may be told a gap"
             );
         }
         if (are_all && self.hub.are_nodes_warm()) || is_late {
             self.is_warm = true;
-            self.health.set_fleet_warm(true);
+            self.health.set_fleet_warm_at_nodes(true);
         }
     }
 
@@ -185,7 +188,21 @@ impl ShardedFleet {
         self.is_wanted = routes.borrow_and_update().has_sharded(place);
         self.health.expect_fleet_at_nodes(self.is_wanted);
         if self.is_warm {
-            self.health.set_fleet_warm(true);
+            self.health.set_fleet_warm_at_nodes(true);
         }
     }
+
+    /// How a node is shown.
+    fn shown(&self, node: &ShardPlace) -> String {
+        match node {
+            Some(node) => ShownAddress(node).to_string(),
+            None => self.server.to_string(),
+        }
+    }
+}
+
+/// Whether it is known if what gateways publish at this node can be followed.
+fn is_decided(nodes: &[ShardNode], node: &ShardPlace) -> bool {
+    let known = nodes.iter().find(|known| known.place == *node);
+    known.and_then(|known| known.fleet.as_ref()).is_some_and(|fleet| fleet.member.is_decided())
 }

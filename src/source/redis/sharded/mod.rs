@@ -13,7 +13,7 @@ mod node;
 mod node_fleet;
 mod recording;
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub(crate) struct ShardedPubSub {
     hub: Hub,
     intake: Intake,
     failures: FailureLog,
-    // `None`: this gateway is on its own, or it is one server.
+    // `None`: this gateway is on its own.
     fleet: Option<ShardedFleet>,
 }
 
@@ -73,6 +73,7 @@ impl ShardedPubSub {
     pub(crate) async fn run(mut self) {
         let hub = self.hub.clone();
         self.hub.followed_sharded().into_iter().for_each(|name| self.links.channels.follow(name));
+        let mut routes = self.fleet.as_ref().map(ShardedFleet::routes);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -87,6 +88,8 @@ impl ShardedPubSub {
                 _ = tick.tick(), if self.has_work() => {
                     self.maintain(Instant::now());
                 }
+                // A reload may have added the first route with sharded channels.
+                Ok(()) = changed(&mut routes) => self.maintain(Instant::now()),
             }
             self.subscribe_due(Instant::now());
             self.intake.flush();
@@ -95,7 +98,7 @@ impl ShardedPubSub {
     }
 
     fn has_work(&self) -> bool {
-        !self.links.is_empty() || self.fleet.is_some()
+        !self.links.is_empty() || self.fleet.as_ref().is_some_and(ShardedFleet::is_wanted)
     }
 
     fn change(&mut self, name: ChannelName, request: SourceRequest) {
@@ -273,8 +276,8 @@ impl ShardedPubSub {
             self.failures.report(error, "lost the connection for sharded channels");
         }
         self.end(&mut node);
-        if let (Some(fleet), Some(node)) = (&mut self.fleet, &node.place) {
-            fleet.note_lost(node, Instant::now());
+        if let Some(fleet) = &mut self.fleet {
+            fleet.note_lost(&node.place, Instant::now());
         }
     }
 
@@ -306,18 +309,26 @@ impl ShardedPubSub {
             fleet.missing(&self.links.nodes, now)
         });
         for node in missing.into_iter().flatten() {
-            let place = Some(node);
-            let start = begin_node(&self.hub, &mut self.fleet, &place);
-            self.links.connect(place, start);
+            let start = begin_node(&self.hub, &mut self.fleet, &node);
+            self.links.connect(node, start);
         }
+    }
+}
+
+/// Waits until the routes are others than before. Cancel safe.
+async fn changed(
+    routes: &mut Option<watch::Receiver<Arc<Router>>>,
+) -> Result<(), watch::error::RecvError> {
+    match routes {
+        Some(routes) => routes.changed().await,
+        None => pending().await,
     }
 }
 
 /// What a connection to a node begins with: an order of its own.
 fn begin_node(hub: &Hub, fleet: &mut Option<ShardedFleet>, place: &ShardPlace) -> NodeStart {
     let order = hub.begin_order();
-    let fleet = fleet.as_mut().zip(place.as_ref());
-    (order, fleet.map(|(fleet, node)| fleet.join(order, node)))
+    (order, fleet.as_mut().map(|fleet| fleet.join(order, place)))
 }
 
 /// The hub's name of a sharded channel.

@@ -1,4 +1,4 @@
-//! The fleet at one node of a Cluster, for as long as its connection.
+//! The fleet at one node of a Cluster, or at the one server, for as long as its connection.
 
 use ssegate_hub::FleetRequest;
 use tokio::task::AbortHandle;
