@@ -1,5 +1,6 @@
 //! A Redis Cluster: all channels through one node, and another when that is gone, cut off or deaf.
 
+mod failover;
 mod keys;
 mod marks;
 mod one_server;

@@ -173,6 +173,10 @@ impl HubState {
                 let channel = &mut self.channels[index as usize];
                 if channel.is_confirmed() {
                     channel.confirmation = Confirmation::Withdrawn;
+                    // Until it is confirmed again, nothing that comes is behind the gap.
+                    if channel.topic.is_sharded() {
+                        channel.order = OrderId::NONE;
+                    }
                     lost.push(index);
                 }
             }

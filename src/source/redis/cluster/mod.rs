@@ -14,6 +14,7 @@ mod slot_map;
 
 pub(super) use self::redirect::Redirect;
 pub(super) use self::slot::{slot_of, tag_of};
+pub(super) use self::slot_map::node_address;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,8 +43,8 @@ struct KnownNodes {
     // As a node has named them last.
     nodes: Vec<ConnectionAddr>,
     map: SlotMap,
-    // How often the map has changed.
-    version: u64,
+    // How often a node has said who owns what.
+    looks: u64,
     // The one that the gateway listens through.
     current: Option<ConnectionAddr>,
     // One that was left because it heard nothing: used again if there is no other.
@@ -104,10 +105,9 @@ impl Cluster {
         match view.slots {
             Some(slots) if !slots.nodes.is_empty() => {
                 known.nodes = slots.nodes;
-                let is_new = known.map != slots.map;
-                if is_new && (view.is_ok || known.map == SlotMap::default()) {
+                if view.is_ok || known.map == SlotMap::default() {
                     known.map = slots.map;
-                    known.version += 1;
+                    known.looks += 1;
                 }
             }
             Some(_) => {}
@@ -123,7 +123,7 @@ impl Cluster {
     pub(super) fn moved(&self, slot: u16, owner: &ConnectionAddr) {
         let mut known = self.lock();
         known.map.set(slot..=slot, owner);
-        known.version += 1;
+        known.looks += 1;
         drop(known);
         self.outdate();
     }
@@ -138,9 +138,9 @@ impl Cluster {
         self.lock().map == SlotMap::default()
     }
 
-    /// How often what is known of the slots has changed.
-    pub(super) fn version(&self) -> u64 {
-        self.lock().version
+    /// How often a node has said who owns what, whether that was new or not.
+    pub(super) fn looks(&self) -> u64 {
+        self.lock().looks
     }
 
     /// A node has executed a command about a slot: it owns that, where nothing else is known.
@@ -192,6 +192,17 @@ impl Cluster {
     pub(super) fn leave(&self) {
         let mut known = self.lock();
         known.left = known.current.take();
+    }
+
+    /// A node has said that these own the slots, each all of a range.
+    #[cfg(test)]
+    pub(super) fn learn_owners(&self, owners: &[(std::ops::RangeInclusive<u16>, ConnectionAddr)]) {
+        let mut slots = ClusterSlots::default();
+        for (range, node) in owners {
+            slots.map.set(range.clone(), node);
+            slots.nodes.push(node.clone());
+        }
+        self.learn(ClusterView { is_ok: true, slots: Some(slots) });
     }
 
     fn lock(&self) -> MutexGuard<'_, KnownNodes> {

@@ -95,7 +95,7 @@ fn address(node: &[Value], asked: &ConnectionAddr) -> Option<ConnectionAddr> {
 }
 
 /// The address of a node that another one names, which was asked at `asked`: without a host it is the same one.
-pub(super) fn node_address(
+pub(in super::super) fn node_address(
     host: &str,
     port: &str,
     asked: &ConnectionAddr,

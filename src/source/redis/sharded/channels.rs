@@ -207,6 +207,12 @@ impl ShardedChannels {
         self.wake(now);
     }
 
+    /// Where a channel is asked for.
+    #[cfg(test)]
+    pub(super) fn asked_at(&self, name: &ChannelName) -> Option<ShardPlace> {
+        self.all.get(name)?.asked.clone()
+    }
+
     /// Whether a channel is subscribed to at this node.
     pub(super) fn is_at(&self, name: &ChannelName, place: &ShardPlace) -> bool {
         self.all.get(name).is_some_and(|channel| channel.subscribed.as_ref() == Some(place))

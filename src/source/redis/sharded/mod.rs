@@ -9,9 +9,11 @@
 mod channels;
 mod fleet;
 mod links;
+mod lost_nodes;
 mod node;
 mod node_fleet;
 mod recording;
+mod role;
 
 use std::future::{pending, poll_fn};
 use std::sync::Arc;
@@ -66,7 +68,9 @@ impl ShardedPubSub {
         let intake = Intake::new(hub.clone(), metrics.clone());
         let record = (health, Health::source_failed as _);
         let failures = FailureLog::new(&server, metrics, record);
-        Self { links: ShardLinks::new(server, max_event_bytes), hub, intake, failures, fleet }
+        let links =
+            ShardLinks::new(server, max_event_bytes, "connected again for sharded channels");
+        Self { links, hub, intake, failures, fleet }
     }
 
     /// Runs for ever. Connects to a node with the first channel there. Owned by the gateway, which drops it.
@@ -159,6 +163,10 @@ impl ShardedPubSub {
             Value::Error(message) => {
                 match self.links.nodes[at].take_refused() {
                     Some(ShardCommand::Subscribe(names)) => self.refused(at, names, &message),
+                    Some(ShardCommand::Role(names)) => {
+                        self.links.note_role_refused(&message);
+                        self.confirmed(at, &names);
+                    }
                     Some(ShardCommand::Fleet(_)) => {
                         if let Some(fleet) = &mut self.links.nodes[at].fleet {
                             fleet.member.refuse(&String::from_utf8_lossy(&message));
@@ -177,6 +185,11 @@ impl ShardedPubSub {
                 }
                 _ => Err(SourceError::Unexpected("no command is pending".into())),
             },
+            Value::Array(_) => {
+                let names = self.links.proven(at, &value, Instant::now())?;
+                self.confirmed(at, &names);
+                Ok(())
+            }
             other => Err(SourceError::Unexpected(format!("{other:?}"))),
         }
     }
@@ -212,7 +225,7 @@ impl ShardedPubSub {
             }
             (b"sunsubscribe", Some(Value::Bulk(channel)), _) => {
                 let name = hub_name(&channel)?;
-                let is_asked = self.links.nodes[at].take_unsubscribed(&name);
+                let is_asked = self.links.take_unsubscribed(at, &name, Instant::now());
                 // One that was asked may have confirmed an older subscription before, of a channel that is followed again:
                 // what is published until the next one is lost.
                 if !is_asked || self.links.channels.is_at(&name, &self.links.nodes[at].place) {

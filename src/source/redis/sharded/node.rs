@@ -54,6 +54,8 @@ pub(super) enum ShardCommand {
     Fleet(Subscription),
     /// `PING`, for this fence.
     Ping(Option<u64>),
+    /// `ROLE`, behind `SSUBSCRIBE`: the names that were subscribed to by that, and that count if the node is a master.
+    Role(Vec<ChannelName>),
 }
 
 struct PendingCommand {
@@ -91,19 +93,28 @@ impl ShardNode {
         Self { place, order, fleet, link, pending, silence: Silence::new(Instant::now()) }
     }
 
+    /// Whether the connection is open.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.link, ShardNodeLink::Open(_))
+    }
+
     /// Whether nothing is pending.
     pub(super) fn is_idle(&self) -> bool {
         self.pending.is_empty()
     }
 
     /// Sends a command, once the connection is open. Behind a `SUNSUBSCRIBE` comes a `PING`: its reply ends what may be
-    /// said of that.
+    /// said of that. Behind an `SSUBSCRIBE` at a node of a Cluster comes `ROLE`: its reply says whether that counts.
     pub(super) fn send(&mut self, command: ShardCommand) {
-        let is_last = !matches!(command, ShardCommand::Unsubscribe(_));
+        let behind = match &command {
+            ShardCommand::Unsubscribe(_) => Some(ShardCommand::Ping(None)),
+            ShardCommand::Subscribe(_) if self.place.is_some() => {
+                Some(ShardCommand::Role(Vec::new()))
+            }
+            _ => None,
+        };
         self.push(command);
-        if !is_last {
-            self.push(ShardCommand::Ping(None));
-        }
+        behind.into_iter().for_each(|command| self.push(command));
     }
 
     fn push(&mut self, command: ShardCommand) {
@@ -162,7 +173,8 @@ impl ShardNode {
         }
     }
 
-    /// One name of the next command is subscribed to. Returns all of its names, if it is the last one.
+    /// One name of the next command is subscribed to. Returns all of its names, if it is the last one, and if they count before
+    /// the node has said what it is.
     ///
     /// # Errors
     /// Nobody has asked for it.
@@ -178,10 +190,36 @@ impl ShardNode {
         }
         front.confirmed += 1;
         let is_last = front.confirmed == names.len();
-        Ok(match is_last.then(|| self.pop()).flatten() {
-            Some(ShardCommand::Subscribe(names)) => Some(names),
-            _ => None,
-        })
+        let Some(ShardCommand::Subscribe(names)) = is_last.then(|| self.pop()).flatten() else {
+            return Ok(None);
+        };
+        match self.pending.front_mut().map(|pending| &mut pending.command) {
+            Some(ShardCommand::Role(unproven)) if unproven.is_empty() => {
+                *unproven = names;
+                Ok(None)
+            }
+            _ => Ok(Some(names)),
+        }
+    }
+
+    /// Takes the names whose subscription the reply to `ROLE` decides about.
+    ///
+    /// # Errors
+    /// Nobody has asked for it.
+    pub(super) fn take_unproven(&mut self) -> Result<Vec<ChannelName>, SourceError> {
+        match self.pop() {
+            Some(ShardCommand::Role(names)) => Ok(names),
+            _ => Err(SourceError::Unexpected("an array that nobody has asked for".into())),
+        }
+    }
+
+    /// The node has unsubscribed this channel by itself, before it has said what it is. Returns whether it was so.
+    pub(super) fn forget_unproven(&mut self, name: &ChannelName) -> bool {
+        let front = self.pending.front_mut().map(|pending| &mut pending.command);
+        let Some(ShardCommand::Role(names)) = front else { return false };
+        let before = names.len();
+        names.retain(|unproven| unproven != name);
+        names.len() < before
     }
 
     /// Takes the reply to a `SUBSCRIBE`.
@@ -231,6 +269,7 @@ fn queue(connection: &mut RedisConnection, command: &ShardCommand) {
         ShardCommand::Unsubscribe(name) => ("SUNSUBSCRIBE", names(std::slice::from_ref(name))),
         ShardCommand::Fleet(own) => ("SUBSCRIBE", vec![own.name.as_str().to_owned()]),
         ShardCommand::Ping(_) => ("PING", Vec::new()),
+        ShardCommand::Role(_) => ("ROLE", Vec::new()),
     };
     connection.queue(word, names.iter().map(String::as_str));
 }

@@ -60,7 +60,11 @@ impl ShardedRecording {
         let wakes = Rc::default();
         let parts = RecordingParts { settings, hub, memory, metrics, failures, wakes };
         Self {
-            links: ShardLinks::new(server.clone(), max_event_bytes),
+            links: ShardLinks::new(
+                server.clone(),
+                max_event_bytes,
+                "connected again for recorded sharded channels",
+            ),
             server,
             max_event_bytes,
             slots: RecordedSlots::new(parts.clone()),
@@ -159,12 +163,19 @@ impl ShardedRecording {
                 Value::Push(parts) => {
                     messages += u64::from(self.handle_push((at, &place), parts, now)?);
                 }
-                Value::Error(message) => {
-                    if let Some(ShardCommand::Subscribe(names)) =
-                        self.links.nodes[at].take_refused()
-                    {
+                Value::Error(message) => match self.links.nodes[at].take_refused() {
+                    Some(ShardCommand::Subscribe(names)) => {
                         self.refused(&place, names, &message);
                     }
+                    Some(ShardCommand::Role(names)) => {
+                        self.links.note_role_refused(&message);
+                        names.iter().for_each(|name| self.confirmed(name, &place, now));
+                    }
+                    _ => {}
+                },
+                Value::Array(_) => {
+                    let names = self.links.proven(at, &value, now)?;
+                    names.iter().for_each(|name| self.confirmed(name, &place, now));
                 }
                 Value::Simple(_) | Value::Bulk(_) => match self.links.nodes[at].pop() {
                     Some(ShardCommand::Ping(None)) => {}
@@ -203,7 +214,7 @@ impl ShardedRecording {
             }
             (b"sunsubscribe", Some(Value::Bulk(channel)), _) => {
                 let name = hub_name(&channel)?;
-                let is_asked = self.links.nodes[at].take_unsubscribed(&name);
+                let is_asked = self.links.take_unsubscribed(at, &name, now);
                 // A node unsubscribes by itself when the slot is at another one. One that was asked may have confirmed an
                 // older subscription before, of a channel that is followed again.
                 if self.links.channels.lose(&name, place, now) {

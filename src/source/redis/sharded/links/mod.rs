@@ -7,15 +7,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ssegate_hub::{ChannelName, OrderId};
+use ssegate_resp::Value;
 use tokio::time::Instant;
 
-use super::super::cluster::{Cluster, Redirect};
+use super::super::cluster::{Cluster, Redirect, slot_of};
 use super::super::error::SourceError;
+use super::super::location::ShownAddress;
 use super::super::retry::{RETRY_INTERVAL, backoff};
 use super::super::server::RedisServer;
 use super::channels::{ShardPlace, ShardedChannels};
+use super::lost_nodes::LostNodes;
 use super::node::{ShardCommand, ShardNode};
 use super::node_fleet::NodeFleet;
+use super::role::NodeRole;
 
 /// So long nothing is subscribed to until a node of the Cluster has said which node owns which slot. A replica takes
 /// subscriptions, too, and each of them would end, and be a gap, once its owner is known.
@@ -24,7 +28,8 @@ const VIEW_WAIT: Duration = Duration::from_secs(1);
 const NO_OWNER_DELAY: Duration = Duration::from_millis(100);
 /// Channels that were refused, and are asked for again within [`RETRY_INTERVAL`]; more take longer.
 const RETRIED_AT_ONCE: u32 = 64;
-/// Times that a channel is asked for elsewhere at once: two nodes may each name the other for a moment.
+/// Times that a channel is asked for elsewhere at once: two nodes may each name the other for a moment. After as many a
+/// replica is listened to: its slot may have no owner that can be reached.
 const MAX_REDIRECTS: u32 = 5;
 
 /// What a connection to a node begins with: the order in the hub, and its fleet.
@@ -39,23 +44,30 @@ pub(super) struct ShardLinks {
     max_event_bytes: usize,
     pub(super) channels: ShardedChannels,
     pub(super) nodes: Vec<ShardNode>,
-    // Of the map by which channels were last compared with their places.
-    map_version: u64,
     // Since when something is to be subscribed to.
     since: Option<Instant>,
+    // How often nodes had said who owns what when channels were last compared with that.
+    looks: u64,
+    is_role_refusal_told: bool,
+    lost: LostNodes,
+    // What is logged when one of them is back.
+    is_back: &'static str,
 }
 
 impl ShardLinks {
-    /// Without connections.
-    pub(super) fn new(server: RedisServer, max_event_bytes: usize) -> Self {
+    /// Without connections. `is_back` is logged when one is open again that was lost.
+    pub(super) fn new(server: RedisServer, max_event_bytes: usize, is_back: &'static str) -> Self {
         Self {
             cluster: server.cluster().cloned(),
             server,
             max_event_bytes,
             channels: ShardedChannels::default(),
             nodes: Vec::new(),
-            map_version: 0,
             since: None,
+            looks: 0,
+            is_role_refusal_told: false,
+            lost: LostNodes::default(),
+            is_back,
         }
     }
 
@@ -124,7 +136,16 @@ impl ShardLinks {
         cx: &mut Context<'_>,
     ) -> Option<Result<(), SourceError>> {
         while let Some(node) = self.nodes.get_mut(*at) {
+            let was_open = node.is_open();
             if let Poll::Ready(polled) = node.poll(cx) {
+                let is_new = !was_open && node.is_open();
+                if let Some(away) =
+                    is_new.then(|| self.lost.take(&node.place, Instant::now())).flatten()
+                {
+                    let node = node.place.as_ref().map(|node| ShownAddress(node).to_string());
+                    let node = node.unwrap_or_else(|| self.server.to_string());
+                    tracing::info!(node, seconds_away = away.as_secs(), "{}", self.is_back);
+                }
                 return Some(polled);
             }
             *at += 1;
@@ -185,23 +206,97 @@ impl ShardLinks {
         }
     }
 
+    /// A node has said what it is, behind an `SSUBSCRIBE`. Returns the names that are listened to there: at a master all of
+    /// them. At a replica they are unsubscribed again, and asked for elsewhere.
+    ///
+    /// # Errors
+    /// Nobody has asked for it.
+    pub(super) fn proven(
+        &mut self,
+        at: usize,
+        reply: &Value,
+        now: Instant,
+    ) -> Result<Vec<ChannelName>, SourceError> {
+        let names = self.nodes[at].take_unproven()?;
+        let place = self.nodes[at].place.clone();
+        // All names of one command are of one slot.
+        let slot = names.first().and_then(ChannelName::as_sharded);
+        let slot = slot.map(|name| slot_of(name.as_bytes()));
+        let (Some(cluster), Some(address), Some(slot)) = (&self.cluster, &place, slot) else {
+            return Ok(names);
+        };
+        let NodeRole::Replica(master) = NodeRole::of(reply, address) else { return Ok(names) };
+        let master = master.filter(|master| cluster.candidates().contains(master));
+        let wait = match &master {
+            Some(master) => {
+                cluster.moved(slot, master);
+                Duration::ZERO
+            }
+            None => NO_OWNER_DELAY,
+        };
+        self.outdate();
+        let is_last_resort = |name: &ChannelName| self.channels.tries(name) >= MAX_REDIRECTS;
+        let (taken, others): (Vec<_>, Vec<_>) = names.into_iter().partition(is_last_resort);
+        for name in others {
+            self.channels.retry(&name, &place, now + wait);
+            self.nodes[at].send(ShardCommand::Unsubscribe(name));
+        }
+        Ok(taken)
+    }
+
+    /// A node does not say what it is, which is told once: it is taken for a master.
+    pub(super) fn note_role_refused(&mut self, error: &[u8]) {
+        if !std::mem::replace(&mut self.is_role_refusal_told, true) {
+            let error = String::from_utf8_lossy(error);
+            tracing::info!(
+                %error,
+                "Redis does not let the gateway ask whether a node is a master (ROLE); in a failover a message of a sharded \
+                 channel may come twice, with a gap between the two"
+            );
+        }
+    }
+
+    /// A node has said that a channel is unsubscribed. Returns whether it was asked to.
+    pub(super) fn take_unsubscribed(
+        &mut self,
+        at: usize,
+        name: &ChannelName,
+        now: Instant,
+    ) -> bool {
+        let node = &mut self.nodes[at];
+        let is_asked = node.take_unsubscribed(name);
+        if !is_asked && node.forget_unproven(name) {
+            let place = node.place.clone();
+            self.channels.retry(name, &place, now);
+            self.outdate();
+        }
+        is_asked
+    }
+
     /// The connection to a node is lost, or could not be opened. Returns it, and the channels that were subscribed to there.
     pub(super) fn lose(&mut self, at: usize) -> (ShardNode, Vec<ChannelName>) {
         let node = self.nodes.swap_remove(at);
-        let lost = self.channels.lose_place(&node.place, |tries| Instant::now() + backoff(tries));
+        let now = Instant::now();
+        let lost = self.channels.lose_place(&node.place, |tries| now + backoff(tries));
+        if node.is_open() && (!lost.is_empty() || !node.is_idle()) {
+            self.lost.note(&node.place, now);
+        }
         self.outdate();
         (node, lost)
     }
 
-    /// Compares the channels with what is known of the slots. Returns whether that has changed.
+    /// Compares the channels with what a node has said of the slots since the last time. Returns whether any has.
+    ///
+    /// Also if it is what was known before: a channel may have been subscribed to at another node meanwhile, which does not
+    /// know that the slot has moved.
     pub(super) fn compare(&mut self, now: Instant) -> bool {
         let Some(cluster) = &self.cluster else { return false };
-        let version = cluster.version();
-        let has_changed = std::mem::replace(&mut self.map_version, version) != version;
-        if has_changed {
+        let looks = cluster.looks();
+        let is_new = std::mem::replace(&mut self.looks, looks) != looks;
+        if is_new {
             self.channels.compare(|slot| cluster.owner(slot), now);
         }
-        has_changed
+        is_new
     }
 
     /// Takes the connections that nothing is asked of, and that `is_kept` does not keep.
@@ -225,48 +320,4 @@ impl ShardLinks {
 }
 
 #[cfg(test)]
-mod tests {
-    use redis::{ConnectionAddr, RedisConnectionInfo};
-    use ssegate_hub::{ChannelName, OrderId};
-    use tokio::time::Instant;
-
-    use super::{ShardLinks, VIEW_WAIT};
-    use crate::source::redis::cluster::{ClusterView, slot_of};
-    use crate::source::redis::location::{ClusterAddress, RedisLocation};
-    use crate::source::redis::server::RedisServer;
-
-    fn node(port: u16) -> ConnectionAddr {
-        ConnectionAddr::Tcp("127.0.0.1".to_owned(), port)
-    }
-
-    /// Of a Cluster of which the node 1 is known, which follow a channel.
-    fn links() -> (ShardLinks, Instant) {
-        let address = ClusterAddress::new(vec![node(1)]).expect("a node");
-        let location = RedisLocation::cluster(address, RedisConnectionInfo::default());
-        let mut links = ShardLinks::new(RedisServer::new(location), 1 << 20);
-        links.channels.follow(ChannelName::sharded("a").expect("a name"));
-        (links, Instant::now())
-    }
-
-    fn places(links: &mut ShardLinks, now: Instant) -> Vec<Option<ConnectionAddr>> {
-        links.subscribe_due(now, |_| (OrderId::PLAIN, None));
-        links.nodes.iter().map(|node| node.place.clone()).collect()
-    }
-
-    #[test]
-    fn nothing_is_subscribed_to_until_the_owner_can_be_known() {
-        let (mut links, now) = links();
-        assert!(places(&mut links, now).is_empty());
-        let cluster = links.cluster().expect("it is one").clone();
-        cluster.moved(slot_of(b"a"), &node(2));
-        cluster.learn(ClusterView { is_ok: true, slots: None });
-        assert_eq!(places(&mut links, now), [Some(node(2))]);
-    }
-
-    #[test]
-    fn where_no_node_says_what_it_knows_any_is_tried() {
-        let (mut links, now) = links();
-        assert!(places(&mut links, now).is_empty());
-        assert_eq!(places(&mut links, now + VIEW_WAIT), [Some(node(1))]);
-    }
-}
+mod tests;
