@@ -48,6 +48,18 @@ def parser():
     return whole
 
 
+def redis_servers(text):
+    """As many servers as can be configured."""
+    bound = f"{text!r} Redis servers: 1 to {model.MOST_SHARDS}, since redis.shards allows no more"
+    try:
+        servers = count(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(bound) from error
+    if servers > model.MOST_SHARDS:
+        raise argparse.ArgumentTypeError(bound)
+    return servers
+
+
 def add_binary(command):
     command.add_argument("--binary", type=Path, help="the gateway; without it, it is built for release")
 
@@ -75,8 +87,9 @@ def add_predict(command):
                      help="as in gateway.yaml (default 100000)")
     who.add_argument("--balancer-addresses", type=count, metavar="N", default=0,
                      help="addresses of a load balancer that connects to each gateway (default: clients do)")
-    who.add_argument("--redis-servers", type=count, default=base["redis_servers"], metavar="N",
-                     help="servers among which the channels are divided, as redis.shards does (default 1)")
+    who.add_argument("--redis-servers", type=redis_servers, default=base["redis_servers"], metavar="N",
+                     help="servers among which the channels are divided, as redis.shards does (default 1, at most "
+                          f"{model.MOST_SHARDS})")
     times = command.add_argument_group("times, in seconds, or with a unit: 3s, 5m")
     times.add_argument("--keep-alive", type=seconds, default=base["keep_alive"], help="sse.keep_alive (default 15)")
     times.add_argument("--retry", type=seconds, default=base["retry"], help="sse.retry (default 3)")

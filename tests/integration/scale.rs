@@ -59,6 +59,19 @@ async fn the_tables_of_the_guide_are_what_the_model_prints() {
     assert!(commands == 5, "{commands} commands");
 }
 
+/// A prediction is of what can be configured.
+#[tokio::test]
+#[ignore = "needs python3: run by tests/run"]
+async fn more_servers_than_a_gateway_takes_are_refused() {
+    let load = "predict --streams 1M --channels 1M --rate 5k --redis-servers";
+    for (servers, is_taken) in [("32", true), ("33", false), ("0", false)] {
+        let told = scale(load.split(' ').chain([servers]), SOON).await;
+        assert_eq!(told.code() == 0, is_taken, "{servers}: {told:?}");
+        let bound = "1 to 32, since redis.shards allows no more";
+        assert_eq!(told.stderr.contains(bound), !is_taken, "{servers}: {told:?}");
+    }
+}
+
 /// What one Redis cannot do more gateways cannot either: the tool says how many servers can, and is right.
 #[tokio::test]
 #[ignore = "needs python3: run by tests/run"]
