@@ -1,7 +1,7 @@
 //! `/readyz`: whether load balancers should send clients to this gateway.
 //!
 //! `?verbose` adds a line for each check in the format of Kubernetes' own endpoints: `[+]` passes,
-//! `[-]` fails, with the cause and since when; one with the master, if sentinels name it; and a line with `[!]`
+//! `[!]` passes and something of it does not work, `[-]` fails, with the cause and since when; one with the master, if sentinels name it; and a line with `[!]`
 //! for each warning, which does not affect the status.
 
 use bytes::Bytes;
@@ -24,9 +24,10 @@ pub(super) fn respond(health: &Health, query: &str, is_verbose: bool) -> Respons
         |check: &str| query.iter().any(|(key, value)| key == "exclude" && value == check);
     let mut report = String::new();
     let mut is_ready = true;
-    for ReadinessCheck { name, about, passes, detail } in health.checks() {
+    for ReadinessCheck { name, about, passes, is_degraded, detail } in health.checks() {
         let (mark, verdict) = match (is_excluded(name), passes) {
             (true, _) => ("[+]", "excluded"),
+            (false, true) if is_degraded => ("[!]", "degraded"),
             (false, true) => ("[+]", "ok"),
             (false, false) => ("[-]", "failed"),
         };
@@ -76,6 +77,18 @@ mod tests {
         let report = String::from_utf8_lossy(&report.to_bytes()).into_owned();
         assert!(report.starts_with("[+] embedded bus ok\n"), "{report}");
         assert!(!report.contains("redis"), "{report}");
+    }
+
+    #[tokio::test]
+    async fn what_redis_refuses_is_no_plus_though_the_gateway_is_ready() {
+        let health = Health::default();
+        health.set_source_ready(true);
+        health.source_failed("permission", "SUBSCRIBE to the channel \"a\": NOPERM");
+        let response = respond(&health, "verbose", true);
+        assert_eq!(response.status(), StatusCode::OK);
+        let report = response.into_body().collect().await.expect("a body").to_bytes();
+        let report = String::from_utf8_lossy(&report).into_owned();
+        assert!(report.starts_with("[!] redis degraded: permission: SUBSCRIBE to"), "{report}");
     }
 
     #[test]

@@ -32,16 +32,16 @@ pub(super) fn page(health: &Health, urls: &[String]) -> Response<Full<Bytes>> {
         let mark = if is_trouble { " class=trouble" } else { "" };
         writeln!(rows, "<tr{mark}><th>{name}<td>{value}").expect("a string takes any text");
     };
-    for ReadinessCheck { about, passes, detail, .. } in health.checks() {
+    for ReadinessCheck { about, passes, is_degraded, detail, .. } in health.checks() {
         let (about, well) = match about {
             "embedded bus" => ("Embedded bus", "open"),
             "redis" => ("Redis", "connected"),
             "drain" => ("Gateway", "accepting clients"),
+            "redis cluster" => ("Redis Cluster", "all nodes can be used"),
             "fleet" => ("Fleet", "followed"),
             _ => ("File descriptors", "available"),
         };
-        // Of the fleet there is always something to tell.
-        let is_trouble = !passes || (detail.is_some() && about != "Fleet");
+        let is_trouble = !passes || is_degraded;
         row(about, detail.as_deref().unwrap_or(well), is_trouble);
     }
     if let Some(master) = health.master() {

@@ -22,6 +22,8 @@ use super::{CliError, block_on, connect, followers, output};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Times that another node is asked, where one says so: two may each name the other for a moment.
+const MAX_REDIRECTS: u32 = 5;
 
 /// The longest message read from stdin: the default limit of a Redis string (`proto-max-bulk-len`).
 const MAX_BYTES: u64 = 512 << 20;
@@ -74,8 +76,8 @@ pub(crate) enum PublishError {
     #[error("cannot find Redis: {0}")]
     Find(String),
     /// Redis responded with an error, or not in time.
-    #[error("PUBLISH to Redis at {0} failed: {1}{2}")]
-    Publish(String, RedisError, &'static str),
+    #[error("{0} to Redis at {1} failed: {2}{3}")]
+    Publish(&'static str, String, RedisError, &'static str),
 }
 
 impl From<PublishError> for CliError {
@@ -170,14 +172,36 @@ async fn publish(
 ) -> Result<usize, CliError> {
     let is_embedded = matches!(location, SourceLocation::Embedded(_));
     let server = RedisServer::new(redis_location(location));
-    let info =
-        server.connection_info(is_sharded.then_some(channel)).await.map_err(PublishError::Find)?;
+    let command = if is_sharded { "SPUBLISH" } else { "PUBLISH" };
+    let mut redirects = 0;
+    loop {
+        let found = server.connection_info(is_sharded.then_some(channel)).await;
+        let info = found.map_err(PublishError::Find)?;
+        let address = info.addr().clone();
+        let at = format!("{name}{address}");
+        let mut connection = connected(info, (&at, is_embedded))?;
+        let error = match redis::cmd(command).arg(channel).arg(message).query(&mut connection) {
+            Ok(receivers) => return Ok(receivers),
+            Err(error) => error,
+        };
+        // A user who may not ask for the slots is told by the nodes.
+        let is_moved = error.code() == Some("MOVED") && redirects < MAX_REDIRECTS;
+        let moved = error.redirect_node().filter(|_| is_moved);
+        if !moved.is_some_and(|(owner, slot)| server.moved(slot, owner, &address)) {
+            let hint = hint(&error, &address, is_embedded);
+            return Err(PublishError::Publish(command, at, error, hint).into());
+        }
+        redirects += 1;
+    }
+}
+
+/// Connects. `at` is how the server is called. Blocks: nothing else runs here.
+fn connected(
+    info: ConnectionInfo,
+    (at, is_embedded): (&str, bool),
+) -> Result<Connection, PublishError> {
     let address = info.addr().clone();
-    let at = format!("{name}{address}");
-    let hint = |error: &RedisError| hint(error, &address, is_embedded);
-    // It blocks: nothing else runs here.
-    let connected = open(info);
-    let mut connection = connected.map_err(|error| {
+    open(info).map_err(|error| {
         if error.is_timeout() {
             let mend = match address {
                 ConnectionAddr::TcpTls { .. } => {
@@ -185,17 +209,11 @@ async fn publish(
                 }
                 _ => "does Redis hang?",
             };
-            return PublishError::NoReply(at.clone(), CONNECT_TIMEOUT.as_secs(), mend);
+            return PublishError::NoReply(at.to_owned(), CONNECT_TIMEOUT.as_secs(), mend);
         }
-        let hint = hint(&error);
-        PublishError::Connect(at.clone(), error, hint)
-    })?;
-    let mut command = redis::cmd(if is_sharded { "SPUBLISH" } else { "PUBLISH" });
-    let receivers = command.arg(channel).arg(message).query(&mut connection);
-    Ok(receivers.map_err(|error| {
-        let hint = hint(&error);
-        PublishError::Publish(at, error, hint)
-    })?)
+        let hint = hint(&error, &address, is_embedded);
+        PublishError::Connect(at.to_owned(), error, hint)
+    })
 }
 
 /// What to do about an error of Redis at `address`; empty if the error says it.
@@ -207,6 +225,9 @@ fn hint(error: &RedisError, address: &ConnectionAddr, is_embedded: bool) -> &'st
         };
     }
     match (error.code(), error.kind(), address) {
+        (Some("MOVED" | "CLUSTERDOWN"), ..) => {
+            "; this is a node of a Redis Cluster, and a sharded channel is at one of them alone: write redis+cluster:// in the URL"
+        }
         (Some("NOAUTH"), ..) => "; put the password in the URL: redis://:password@host:6379",
         (_, ErrorKind::AuthenticationFailed, _) => {
             "; check the user and the password in the URL of Redis"

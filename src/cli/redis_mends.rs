@@ -53,6 +53,14 @@ pub(super) fn mend_of_connection(problem: &RedisProblem, key: &str) -> String {
 pub(super) fn mend_of_refusal(problem: &RedisProblem, key: &str) -> String {
     let says = |word: &str| problem.text.split([' ', ':']).any(|said| said == word);
     let mend = match problem.kind {
+        // Of one node of a Cluster.
+        Some(
+            SourceErrorKind::Connection
+            | SourceErrorKind::Timeout
+            | SourceErrorKind::Auth
+            | SourceErrorKind::Tls
+            | SourceErrorKind::Busy,
+        ) => return mend_of_connection(problem, key),
         None => "redis.url has to lead to one server, and to no Redis Cluster; or set fleet: off",
         Some(SourceErrorKind::Permission) => RIGHTS,
         Some(SourceErrorKind::Failover) => {

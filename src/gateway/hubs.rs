@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use ssegate_hub::{Hub, HubSettings, ShardLink};
 
 use super::tasks::Tasks;
 use crate::config::Settings;
+use crate::hex::hex;
 use crate::metrics::Metrics;
 use crate::route::{Router, ServerList, ServerPlace};
 use crate::service::HubView;
+use crate::source::SourceLocation;
 
 /// The hub of each server. A cheap handle.
 #[derive(Clone, Debug)]
@@ -16,7 +19,26 @@ pub(super) struct Hubs {
     // The first one is that of `redis.url`; there is always one.
     hubs: Vec<Hub>,
     servers: ServerList,
+    // Of each, a digest of its URL without user and password.
+    places: Arc<[String]>,
 }
+
+/// A server, and its hub.
+#[derive(Debug)]
+pub(super) struct HubServer<'a> {
+    /// Its place among the servers.
+    pub(super) index: usize,
+    /// What it is called.
+    pub(super) name: &'a str,
+    /// A digest of its URL without user and password, by which another gateway knows whether it has the same one.
+    pub(super) place: &'a str,
+    /// The key of gateway.yaml that has its URL.
+    pub(super) key: String,
+    pub(super) hub: &'a Hub,
+}
+
+/// Bytes of a digest that are used.
+const DIGEST_BYTES: usize = 16;
 
 impl Hubs {
     /// The hubs, and what each shard is given: a link to each of them. `metrics` are those of the servers.
@@ -35,7 +57,11 @@ impl Hubs {
             hub
         });
         let hubs = hubs.collect();
-        (Self { hubs, servers }, links)
+        let source = &settings.source;
+        let further = source.further.iter().map(|one| SourceLocation::Redis(one.location.clone()));
+        let all = std::iter::once(source.location.clone()).chain(further);
+        let places = all.map(|location| place_of(&location)).collect();
+        (Self { hubs, servers, places }, links)
     }
 
     /// The hub of the first server.
@@ -46,6 +72,18 @@ impl Hubs {
     /// The hubs of the servers behind the first, each with the name of its server.
     pub(super) fn further(&self) -> impl Iterator<Item = (&str, &Hub)> {
         self.servers.names().iter().map(|name| &**name).zip(&self.hubs).skip(1)
+    }
+
+    /// All servers, in order.
+    pub(super) fn servers(&self) -> impl Iterator<Item = HubServer<'_>> {
+        let named = self.servers.names().iter().zip(self.places.iter()).zip(&self.hubs);
+        named.enumerate().map(|(index, ((name, place), hub))| HubServer {
+            index,
+            name,
+            place,
+            key: self.servers.key(index),
+            hub,
+        })
     }
 
     /// The hub of each server, in order.
@@ -94,6 +132,13 @@ impl Hubs {
         view.busiest.truncate(max);
         view
     }
+}
+
+/// A digest of where a server is. Databases make no difference to pub/sub.
+fn place_of(location: &SourceLocation) -> String {
+    // Without user and password.
+    let shown = format!("{location:?}");
+    hex(&digest(&SHA256, shown.as_bytes()).as_ref()[..DIGEST_BYTES])
 }
 
 /// The settings of the hub of one server. The bounds of memory are shared evenly.

@@ -35,7 +35,7 @@ impl RedisParts {
         for watch in SentinelWatch::all(&server, &health, &metrics) {
             tasks.spawn("the watch of a sentinel", watch.run());
         }
-        if let Some(watch) = ClusterWatch::new(&server) {
+        if let Some(watch) = ClusterWatch::new(&server, &health, &metrics) {
             tasks.spawn("the watch of the Cluster", watch.run());
         }
         let most = source.max_event_bytes;

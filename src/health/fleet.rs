@@ -52,8 +52,9 @@ impl FleetProblems {
 
 impl FleetHealth {
     /// The readiness check; `None` for a gateway on its own, and where [`Self::warning`] says that there is no fleet:
-    /// a gateway that others cannot replace serves its clients all the same.
-    pub(super) fn check(&self) -> Option<ReadinessCheck> {
+    /// a gateway that others cannot replace serves its clients all the same. `obstacle` is what else stands against it, once
+    /// the gateway is warm.
+    pub(super) fn check(&self, obstacle: Option<&str>) -> Option<ReadinessCheck> {
         let passes = self.is_all_warm();
         let detail = match passes {
             true if !self.is_expected => {
@@ -63,14 +64,15 @@ impl FleetHealth {
             false => "this gateway does not yet follow what the others follow",
         };
         let detail = Some(detail.to_owned());
-        let is_told = self.is_any_expected() && !(passes && self.problem().is_some());
-        is_told.then_some(ReadinessCheck { name: "fleet", about: "fleet", passes, detail })
+        let is_told = self.is_any_expected() && !(passes && self.problem(obstacle).is_some());
+        let (name, about, is_degraded) = ("fleet", "fleet", false);
+        is_told.then_some(ReadinessCheck { name, about, passes, is_degraded, detail })
     }
 
     /// Why clients cannot resume at another gateway, or not at all of them, if so.
-    pub(super) fn warning(&self, now: Instant) -> Option<String> {
+    pub(super) fn warning(&self, obstacle: Option<&str>, now: Instant) -> Option<String> {
         if let Some(problem) =
-            self.problem().filter(|_| self.is_any_expected() && self.is_all_warm())
+            self.problem(obstacle).filter(|_| self.is_any_expected() && self.is_all_warm())
         {
             return Some(format!("clients cannot resume at another gateway: {problem}"));
         }
@@ -92,8 +94,10 @@ impl FleetHealth {
         (self.is_warm || !self.is_expected) && (self.is_warm_at_nodes || !self.is_expected_at_nodes)
     }
 
-    fn problem(&self) -> Option<String> {
-        self.follow_problems.first().or_else(|| self.publish_problems.first())
+    /// What stands against it. What each gateway finds by itself comes first, so that all say the same.
+    fn problem(&self, obstacle: Option<&str>) -> Option<String> {
+        let own = || self.follow_problems.first().or_else(|| self.publish_problems.first());
+        obstacle.map(str::to_owned).or_else(own)
     }
 }
 
@@ -106,24 +110,30 @@ mod tests {
     #[test]
     fn a_gateway_that_starts_is_not_ready_and_a_fleet_that_is_refused_is_no_reason() {
         let mut health = FleetHealth::default();
-        assert_eq!(health.check(), None, "it is on its own");
+        assert_eq!(health.check(None), None, "it is on its own");
         health.is_expected = true;
         let check = |health: &FleetHealth| {
-            let check = health.check().expect("it is one of a fleet");
+            let check = health.check(None).expect("it is one of a fleet");
             (check.passes, check.detail.expect("a detail"))
         };
         assert!(!check(&health).0);
         health.is_warm = true;
         assert_eq!(check(&health), (true, "clients can resume at another gateway".to_owned()));
+        // What stands against it is told in place of that.
+        let warning = health.warning(Some("node a:1 cannot be used"), Instant::now());
+        let told = "clients cannot resume at another gateway: node a:1 cannot be used";
+        assert_eq!(warning.as_deref(), Some(told));
+        assert_eq!(health.check(Some("node a:1 cannot be used")), None);
         health.publish_problems.set(None, Err("NOPERM".to_owned()));
         let told = "clients cannot resume at another gateway: NOPERM";
-        let warning = health.warning(Instant::now());
-        assert_eq!((health.check(), warning.as_deref()), (None, Some(told)));
+        let warning = health.warning(None, Instant::now());
+        assert_eq!((health.check(None), warning.as_deref()), (None, Some(told)));
     }
 
     #[test]
     fn sharded_channels_are_waited_for_beside_the_others() {
-        let check = |health: &FleetHealth| health.check().map(|check| (check.passes, check.detail));
+        let check =
+            |health: &FleetHealth| health.check(None).map(|check| (check.passes, check.detail));
         let mut health = FleetHealth { is_expected_at_nodes: true, ..FleetHealth::default() };
         assert!(check(&health).is_some_and(|(passes, _)| !passes));
         health.is_warm_at_nodes = true;
@@ -143,8 +153,8 @@ mod tests {
         let now = Instant::now();
         let health =
             FleetHealth { ignored: Some(("it is not signed", now)), ..FleetHealth::default() };
-        let warning = health.warning(now + IGNORED_IS_TOLD / 2).expect("it is new");
+        let warning = health.warning(None, now + IGNORED_IS_TOLD / 2).expect("it is new");
         assert!(warning.ends_with("because it is not signed"), "{warning}");
-        assert_eq!(health.warning(now + IGNORED_IS_TOLD), None);
+        assert_eq!(health.warning(None, now + IGNORED_IS_TOLD), None);
     }
 }

@@ -40,6 +40,11 @@ impl Incident {
         (self.error, self.last) = (error.into(), now);
     }
 
+    /// Whether its kind is one of these.
+    pub fn is_one_of(&self, kinds: &[&str]) -> bool {
+        kinds.contains(&self.kind)
+    }
+
     /// Whether it occurred in the last ten seconds.
     pub fn is_recent(&self, now: SystemTime) -> bool {
         self.occurred_within(RECENT, now)

@@ -5,9 +5,11 @@
 //! open stream, out of rotation.
 
 mod backend;
+mod check;
 mod fleet;
 mod incident;
 mod latency_window;
+mod nodes;
 mod outages;
 mod recurring;
 mod response_times;
@@ -23,8 +25,11 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 pub use self::backend::{BackendHealth, BackendTls};
+pub use self::check::{ReadinessCheck, Warning};
 use self::fleet::FleetHealth;
 pub use self::incident::{Incident, date};
+use self::nodes::NodeHealths;
+pub use self::nodes::NodeState;
 pub use self::outages::Outage;
 use self::recurring::RecurringProblems;
 pub use self::response_times::ResponseTimes;
@@ -53,6 +58,8 @@ struct HealthState {
     servers: OnceLock<ServerHealths>,
     // Which master the sentinels name, or what is wrong with them; `None`: there are none.
     sentinels: Mutex<Option<Result<String, String>>>,
+    // Those of a Cluster.
+    nodes: Mutex<NodeHealths>,
     draining_since: OnceLock<SystemTime>,
     shortage: Mutex<Option<Incident>>,
     backends: Mutex<BackendMap>,
@@ -68,28 +75,6 @@ struct HealthState {
 
 /// Keyed by route and upstream.
 type BackendMap = HashMap<(Box<str>, Box<str>), Weak<BackendHealth>>;
-
-/// A readiness check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadinessCheck {
-    /// Its name, which `?exclude=` accepts.
-    pub name: &'static str,
-    /// What it checks, for people.
-    pub about: &'static str,
-    /// Whether it passes.
-    pub passes: bool,
-    /// Why it fails, or a problem that does not fail it.
-    pub detail: Option<String>,
-}
-
-/// A problem that does not make the gateway unready.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    /// What has the problem.
-    pub about: String,
-    /// The problem, and since when.
-    pub detail: String,
-}
 
 impl HealthState {
     /// The sources beside that of pub/sub, which not every gateway has, and their names.
@@ -225,6 +210,11 @@ impl Health {
         *lock(&self.0.sentinels) = Some(result);
     }
 
+    /// Records how the nodes of the Cluster are, all of those that own slots.
+    pub fn set_nodes(&self, nodes: &[NodeState]) {
+        lock(&self.0.nodes).set(nodes, SystemTime::now());
+    }
+
     /// Which master the sentinels name, if there are sentinels and nothing is wrong with them.
     pub fn master(&self) -> Option<String> {
         self.0.masters()
@@ -320,26 +310,19 @@ impl Health {
         let draining =
             draining.map(|since| format!("this gateway is stopping; since {}", date(*since)));
         let shortage = lock(&self.0.shortage).as_ref().map(ToString::to_string);
+        let (is_source_ready, incidents) = (self.is_source_ready(), self.0.server_incidents());
         let mut checks = vec![
             ReadinessCheck {
                 name: "redis",
                 about: if is_embedded { "embedded bus" } else { "redis" },
-                passes: self.is_source_ready(),
-                detail: self.0.server_incidents(),
+                passes: is_source_ready,
+                is_degraded: is_source_ready && incidents.is_some(),
+                detail: incidents,
             },
-            ReadinessCheck {
-                name: "drain",
-                about: "drain",
-                passes: draining.is_none(),
-                detail: draining,
-            },
-            ReadinessCheck {
-                name: "descriptors",
-                about: "descriptors",
-                passes: shortage.is_none(),
-                detail: shortage,
-            },
+            ReadinessCheck::failing_for("drain", draining),
+            ReadinessCheck::failing_for("descriptors", shortage),
         ];
+        checks.extend(self.0.nodes_check());
         checks.extend(self.0.fleet_check());
         checks
     }

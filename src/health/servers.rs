@@ -8,6 +8,9 @@ use tokio::time::Instant;
 use super::outages::Outage;
 use super::{Health, HealthState, ReadinessCheck, Warning, lock};
 
+/// The kinds of failures that say that Redis does not do what it is asked for.
+const REFUSALS: [&str; 2] = ["permission", "refused"];
+
 /// The servers of a gateway that has more than one.
 #[derive(Debug, Default)]
 pub(super) struct ServerHealths {
@@ -78,7 +81,8 @@ impl HealthState {
         };
         let off: Vec<_> = self.servers().filter_map(is_off).collect();
         let checks = self.servers().filter_map(|(name, server)| {
-            let check = lock(&server.fleet).check()?;
+            let obstacle = server.fleet_obstacle();
+            let check = lock(&server.fleet).check(obstacle.as_deref())?;
             let name = name.filter(|_| !check.passes);
             let detail = check.detail.map(|detail| named(name, detail));
             let detail = detail.map(|detail| match check.passes && !off.is_empty() {
@@ -88,6 +92,40 @@ impl HealthState {
             Some(ReadinessCheck { detail, ..check })
         });
         checks.min_by_key(|check| check.passes)
+    }
+
+    /// The check of the nodes of Clusters: of several ones together.
+    pub(super) fn nodes_check(&self) -> Option<ReadinessCheck> {
+        let checks = self.servers().filter_map(|(name, server)| {
+            let check = lock(&server.nodes).check()?;
+            let detail = check.detail.map(|detail| named(name, detail));
+            Some(ReadinessCheck { detail, ..check })
+        });
+        checks.reduce(|all, check| ReadinessCheck {
+            is_degraded: all.is_degraded || check.is_degraded,
+            detail: Some(
+                [all.detail, check.detail].into_iter().flatten().collect::<Vec<_>>().join("; "),
+            ),
+            ..check
+        })
+    }
+
+    /// What stands against it that clients resume at another gateway, though gateways of the fleet hear each other: a node that
+    /// is down, or that Redis refuses what recorded channels need.
+    fn fleet_obstacle(&self) -> Option<String> {
+        if lock(&self.fleet).is_expected_at_nodes
+            && let Some(node) = lock(&self.nodes).first_down()
+        {
+            return Some(format!("node {node} cannot be used"));
+        }
+        let recordings = [
+            (&self.recording, "recorded channels"),
+            (&self.sharded_recording, "recorded sharded channels"),
+        ];
+        recordings.into_iter().find_map(|(source, name)| {
+            let refusal = source.incident().filter(|incident| incident.is_one_of(&REFUSALS))?;
+            Some(format!("{name}: {refusal}"))
+        })
     }
 
     /// Which masters sentinels name, as far as nothing is wrong with them.
@@ -111,7 +149,9 @@ impl HealthState {
             if let Some(Err(problem)) = &*lock(&server.sentinels) {
                 warnings.push(Warning { about: about("sentinels"), detail: problem.clone() });
             }
-            if let Some(detail) = lock(&server.fleet).warning(Instant::now()) {
+            let obstacle = server.fleet_obstacle();
+            let warning = lock(&server.fleet).warning(obstacle.as_deref(), Instant::now());
+            if let Some(detail) = warning {
                 warnings.push(Warning { about: about("fleet"), detail });
             }
             // Those of the first are of the whole gateway, too.
@@ -169,6 +209,52 @@ mod tests {
         servers[1].failed("recorded logs", "refused", "NOPERM");
         let about: Vec<_> = health.warnings().into_iter().map(|warning| warning.about).collect();
         assert_eq!(about, ["fleet of orders", "recorded logs of orders"]);
+    }
+
+    #[test]
+    fn no_fleet_is_well_while_redis_refuses_the_marks_of_recorded_channels() {
+        let health = Health::default();
+        health.set_source_ready(true);
+        health.expect_fleet_at_nodes(true);
+        health.set_fleet_warm(true);
+        let of_fleet = || health.checks().into_iter().find(|check| check.name == "fleet");
+        assert!(of_fleet().is_some_and(|check| check.passes));
+        health.set_sharded_recording_ready(true);
+        health.sharded_recording_failed("timeout", "no reply");
+        assert!(of_fleet().is_some(), "Redis has refused nothing");
+        health.sharded_recording_failed("permission", "SPUBLISH: NOPERM");
+        assert_eq!(of_fleet(), None);
+        let redis = health.checks().swap_remove(0);
+        assert!(redis.passes && redis.is_degraded, "{redis:?}");
+        let warning = health.warnings().pop().expect("a warning");
+        let told = "clients cannot resume at another gateway: recorded sharded channels: \
+                    permission: SPUBLISH: NOPERM; since ";
+        assert!(warning.about == "fleet" && warning.detail.starts_with(told), "{warning:?}");
+    }
+
+    #[test]
+    fn a_gateway_stays_ready_while_nodes_are_down_and_each_says_the_same_of_them() {
+        use crate::health::NodeState;
+        // One has heard the node before, and has a failure of its own; the other one has not.
+        let [one, other] = [Health::default(), Health::default()];
+        let said = [&one, &other].map(|health| {
+            health.set_source_ready(true);
+            health.expect_fleet_at_nodes(true);
+            health.set_fleet_warm(true);
+            if std::ptr::eq(health, &one) {
+                health.set_fleet_published(Some("a:1"), Err("Broken pipe".into()));
+            }
+            let (node, failure) = ("a:1".to_owned(), Some(("connection", "refused".to_owned())));
+            health.set_nodes(&[NodeState { node, failure }]);
+            let check = health.checks().into_iter().find(|check| check.name == "cluster");
+            let check = check.expect("a Cluster");
+            assert!(health.checks().iter().all(|check| check.passes) && check.is_degraded);
+            let fleet = health.warnings().pop().map(|warning| warning.detail);
+            (check.detail.map(|detail| detail.split("; since").next().map(str::to_owned)), fleet)
+        });
+        assert_eq!(said[0], said[1]);
+        one.set_nodes(&[]);
+        assert!(one.checks().iter().all(|check| check.name != "cluster"));
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Metrics {
             (&self.0.fleet_published, &["answer", "mark", "question", "settings"][..]),
             (
                 &self.0.fleet_ignored,
-                &["malformed", "server", "signature", "signed", "unsigned"][..],
+                &["malformed", "server", "signature", "signed", "unknown", "unsigned"][..],
             ),
             (&self.0.fleet_clients, &["complete", "gap"][..]),
             (&self.0.kept_resumed, reasons.kept_resumed),
@@ -95,6 +95,7 @@ impl Metrics {
                 counters.with_label_values(&[*reason]).inc_by(0);
             }
         }
+        self.settings_differ([("keep", 0), ("redis.shards", 0)]);
         self.sentinels([("well", 0), ("unreachable", 0), ("no_master", 0), ("other_master", 0)]);
     }
 

@@ -1,11 +1,15 @@
 //! What one of several servers adds to the metrics that are there once for all of them.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::IntGauge;
 
-use super::Metrics;
+use super::{Metrics, int};
+
+/// Nodes of a Cluster with a series, at most.
+const MAX_NODES: usize = 100;
 
 /// The share of one server in the gauges.
 #[derive(Debug, Default)]
@@ -16,7 +20,11 @@ pub(super) struct ServerShare {
     pub(super) recorded_waiting: GaugeShare,
     /// By state, in the order in which the states are told.
     pub(super) sentinels: [GaugeShare; 4],
+    /// By setting, in the order in which they are told.
+    settings_differ: [GaugeShare; 2],
     connection: ServerConnection,
+    // Those of its nodes that have a series.
+    nodes: Mutex<BTreeSet<String>>,
 }
 
 /// What one server has added to a gauge.
@@ -54,6 +62,31 @@ impl Metrics {
             Self(Arc::clone(&self.0), Arc::new(share))
         };
         names.iter().enumerate().map(one).collect()
+    }
+
+    /// Sets how many settings another gateway has otherwise.
+    pub fn settings_differ(&self, counts: [(&str, usize); 2]) {
+        for ((setting, number), share) in counts.into_iter().zip(&self.1.settings_differ) {
+            share.set(&self.0.settings_differ.with_label_values(&[setting]), int(number));
+        }
+    }
+
+    /// Sets which nodes of the Cluster can be used. The series of all others end.
+    pub fn nodes(&self, nodes: &[(&str, bool)]) {
+        let server = self.1.connection.name.as_deref().unwrap_or_default();
+        let mut told = self.1.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = std::mem::take(&mut *told);
+        let mut nodes = nodes.to_vec();
+        nodes.sort_by_key(|(node, is_up)| (*is_up, *node));
+        for (node, is_up) in nodes.into_iter().take(MAX_NODES) {
+            gone.remove(node);
+            told.insert(node.to_owned());
+            self.0.nodes.with_label_values(&[server, node]).set(i64::from(is_up));
+        }
+        for node in gone {
+            // An error says that there is no such series.
+            drop(self.0.nodes.remove_label_values(&[server, &node]));
+        }
     }
 
     /// The source has connected or disconnected.
@@ -95,6 +128,26 @@ mod tests {
         second.source_connected(true);
         line("ssegate_redis_connected 1");
         assert_eq!(metrics.figures().channels, 6);
+    }
+
+    #[test]
+    fn a_node_that_owns_nothing_any_more_has_no_series() {
+        let metrics = Metrics::new().expect("metrics");
+        let series = || {
+            let text = metrics.render().expect("text");
+            let lines = text.lines().filter_map(|line| line.strip_prefix("ssegate_redis_node_up"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        metrics.nodes(&[("a:1", true), ("b:1", false)]);
+        let of_both = [r#"{node="a:1",server=""} 1"#, r#"{node="b:1",server=""} 0"#];
+        assert_eq!(series(), of_both);
+        metrics.nodes(&[("a:1", true), ("c:1", true)]);
+        assert_eq!(series(), [r#"{node="a:1",server=""} 1"#, r#"{node="c:1",server=""} 1"#]);
+        let names: Vec<_> = (0..150).map(|port| format!("a:{port}")).collect();
+        metrics
+            .nodes(&names.iter().map(|name| (name.as_str(), name != "a:149")).collect::<Vec<_>>());
+        let all = series();
+        assert!(all.len() == 100 && all.contains(&r#"{node="a:149",server=""} 0"#.to_owned()));
     }
 
     #[test]

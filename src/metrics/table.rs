@@ -174,6 +174,9 @@ metrics! {
     server_connected: IntGaugeVec = "ssegate_redis_server_connected",
         "Whether the pub/sub connection to a server is up (1) or not (0), where there are several: its name, url for redis.url, or shard0."
         by ["server"];
+    nodes: IntGaugeVec = "ssegate_redis_node_up",
+        "Whether a node of a Redis Cluster that owns slots can be used (1) or not (0), by its address; server is the name of the Cluster where there are several servers. At most 100 nodes of each, those first that cannot."
+        by ["server", "node"];
     stream_connections: IntGauge = "ssegate_redis_stream_connections",
         "Open connections to Redis that read streams.";
     source_reconnects: IntCounter = "ssegate_redis_reconnects_total",
@@ -194,6 +197,9 @@ metrics! {
         "Messages received from gateways of the fleet, this one among them.";
     fleet_ignored: IntCounterVec = "ssegate_fleet_messages_ignored_total",
         "Messages on the channels of the fleet that were not taken, by reason." by ["reason"];
+    settings_differ: IntGaugeVec = "ssegate_fleet_settings_differ",
+        "Settings that have to be the same at all gateways of a Redis, and that another one of them has otherwise now: redis.shards, or keep.secret and keep.owner (keep, once for each route)."
+        by ["setting"];
     fleet_dropped: IntCounter = "ssegate_fleet_messages_dropped_total",
         "Messages for the fleet that could not be published.";
     fleet_clients: IntCounterVec = "ssegate_fleet_clients_total",

@@ -3,6 +3,7 @@
 //!
 //! A secret is told as what it makes of a fixed text, which does not reveal it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -36,12 +37,39 @@ pub(crate) struct AlikeSettings {
 #[derive(Debug, Deserialize, Serialize)]
 struct AlikeText {
     alike: AlikeSettings,
+    /// The run of the gateway that tells it.
+    #[serde(default)]
+    run: String,
+}
+
+/// Which setting of gateway.yaml has to be the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AlikeSetting {
+    /// `redis.shards`.
+    Shards,
+    /// `keep.secret` and `keep.owner` of a route.
+    Keep,
+}
+
+impl AlikeSetting {
+    /// All of them.
+    pub(crate) const ALL: [Self; 2] = [Self::Keep, Self::Shards];
+
+    /// The label value of this setting.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Shards => "redis.shards",
+            Self::Keep => "keep",
+        }
+    }
 }
 
 /// A difference between two gateways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AlikeDifference {
-    /// The setting.
+    /// Which setting it is.
+    pub(crate) of: AlikeSetting,
+    /// The setting, with its route where it has one.
     pub(crate) setting: String,
     /// What follows, and what to do.
     pub(crate) detail: String,
@@ -52,18 +80,31 @@ pub(crate) struct AlikeDifference {
 pub(crate) struct AlikeSource {
     place: ServerPlace,
     routes: watch::Receiver<Arc<Router>>,
+    // What it was, and with which routes.
+    seen: RefCell<Option<(Arc<Router>, AlikeSettings)>>,
 }
 
 impl AlikeSource {
     pub(crate) fn new(place: ServerPlace, routes: watch::Receiver<Arc<Router>>) -> Self {
-        Self { place, routes }
+        Self { place, routes, seen: RefCell::default() }
     }
 
     /// What it has now.
     pub(crate) fn current(&self) -> AlikeSettings {
+        let router = Arc::clone(&self.routes.borrow());
+        if let Some((routes, settings)) = &*self.seen.borrow()
+            && Arc::ptr_eq(routes, &router)
+        {
+            return settings.clone();
+        }
+        let settings = self.with(&router);
+        *self.seen.borrow_mut() = Some((router, settings.clone()));
+        settings
+    }
+
+    fn with(&self, router: &Router) -> AlikeSettings {
         let servers = &self.place.servers;
         let shard = servers.divides_names().then(|| (self.place.index, servers.count()));
-        let router = self.routes.borrow();
         // Kept streams are at the first server.
         let routes = router.routes().iter().filter(|_| self.place.index == 0);
         let keep = routes.filter_map(|route| {
@@ -85,18 +126,19 @@ fn keep_told(keep: &KeepSettings) -> Option<String> {
 }
 
 impl AlikeSettings {
-    /// The message; `None`: there is nothing to tell.
-    pub(crate) fn message(&self) -> Option<Vec<u8>> {
+    /// The message of the gateway whose run this is; `None`: there is nothing to tell.
+    pub(crate) fn message(&self, run: &str) -> Option<Vec<u8>> {
         if *self == Self::default() {
             return None;
         }
-        serde_json::to_vec(&AlikeText { alike: self.clone() }).ok()
+        serde_json::to_vec(&AlikeText { alike: self.clone(), run: run.to_owned() }).ok()
     }
 
-    /// Parses a message; `None`: it is another one.
-    pub(crate) fn parse(message: &[u8]) -> Option<Self> {
+    /// Parses a message: the run of who has told it, and what; `None`: it is another one.
+    pub(crate) fn parse(message: &[u8]) -> Option<(String, Self)> {
         let text = message.starts_with(BEGIN).then(|| serde_json::from_slice::<AlikeText>(message));
-        Some(text?.ok()?.alike)
+        let AlikeText { alike, run } = text?.ok()?;
+        Some((run, alike))
     }
 
     /// Where another gateway at the same server has something else than this one. What only one of them has is no
@@ -109,6 +151,7 @@ impl AlikeSettings {
             let shard =
                 |(index, count): (usize, usize)| format!("redis.shards[{index}] of {count}");
             all.push(AlikeDifference {
+                of: AlikeSetting::Shards,
                 setting: "redis.shards".to_owned(),
                 detail: format!(
                     "this server is {} here and {} at another gateway, so that each is deaf for channels of the other: \
@@ -121,6 +164,7 @@ impl AlikeSettings {
         for (route, own) in &self.keep {
             if other.keep.get(route).is_some_and(|others| others != own) {
                 all.push(AlikeDifference {
+                    of: AlikeSetting::Keep,
                     setting: format!("keep of {route}"),
                     detail: "another gateway has another keep.secret or keep.owner there, so that neither finds the kept \
                              streams of the other: give all gateways the same"
@@ -167,15 +211,15 @@ mod tests {
     #[test]
     fn what_is_told_is_read() {
         let own = settings(Some((1, 3)), &[("/a", "1")]);
-        let message = own.message().expect("something to tell");
-        assert_eq!(message, br#"{"alike":{"shard":[1,3],"keep":{"/a":"1"}}}"#);
-        assert_eq!(AlikeSettings::parse(&message), Some(own));
-        let later = br#"{"alike":{"more":1}}"#;
-        assert_eq!(AlikeSettings::parse(later), Some(AlikeSettings::default()));
+        let message = own.message("abc").expect("something to tell");
+        assert_eq!(message, br#"{"alike":{"shard":[1,3],"keep":{"/a":"1"}},"run":"abc"}"#);
+        assert_eq!(AlikeSettings::parse(&message), Some(("abc".to_owned(), own)));
+        let later = br#"{"alike":{"more":1},"other":2}"#;
+        assert_eq!(AlikeSettings::parse(later), Some((String::new(), AlikeSettings::default())));
         for other in [&br#"{"mark":"00000000000000ff"}"#[..], br#"{"alike":1}"#, b""] {
             assert_eq!(AlikeSettings::parse(other), None);
         }
-        assert_eq!(AlikeSettings::default().message(), None);
+        assert_eq!(AlikeSettings::default().message("abc"), None);
     }
 
     #[test]

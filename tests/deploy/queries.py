@@ -20,6 +20,7 @@ PROMETHEUS = ROOT / "deploy/prometheus"
 #: Expressions that are empty while all is well, with the reason.
 EMPTY_BY_NATURE = {
     "SsegateAbsent": "absent() is empty as long as there is a gateway",
+    "SsegateRedisNodeDown": "only a Redis Cluster has nodes",
     "SsegateConnectionsFull": "the series begins with the first connection over the limit",
     "Starts": "shows starts only",
     "Alerts": "shows alerts that fire only",

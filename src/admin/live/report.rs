@@ -77,7 +77,7 @@ impl<'a> Reporter<'a> {
         add("publishes", (self.setup.publishes && is_private).into());
         add("urls", json!(self.urls));
         add("checks", checks.map(|check| {
-            json!({"name": check.name, "about": check.about, "passes": check.passes, "detail": check.detail})
+            json!({"name": check.name, "about": check.about, "passes": check.passes, "degraded": check.is_degraded, "detail": check.detail})
         }).collect());
         add(
             "warnings",

@@ -111,14 +111,15 @@ function announce(about, words) {
 
 function showVerdict(report) {
   const failing = report.checks.filter((check) => !check.passes && check.name !== 'drain');
+  const warnings = [...report.checks.filter((check) => check.degraded), ...report.warnings];
   let [kind, words] = ['good', 'Serving'];
   if (failing.length) [kind, words] = ['bad', 'Not ready'];
-  else if (report.warnings.length) [kind, words] = ['wait', 'Serving, with problems'];
+  else if (warnings.length) [kind, words] = ['wait', 'Serving, with problems'];
   if (report.draining) [kind, words] = ['wait', 'Stopping'];
   text('verdict', words);
   find('verdict').className = `pill ${kind}`;
   announce('verdict', words);
-  const problems = [...failing, ...report.warnings];
+  const problems = [...failing, ...warnings];
   find('problems').hidden = problems.length === 0;
   find('problems').className = `notice ${failing.length ? 'bad' : 'wait'}`;
   const lines = problems.map(({ about, detail }) => {
@@ -253,6 +254,7 @@ function showRest(report) {
   text('reloads', `Read again since the start: ${format.count(success)}${failure ? `; in vain: ${format.count(failure)}` : ''}.`);
   const kept = listed(Object.entries(report.kept.states).map(([state, streams]) => [streams, state]));
   const fleet = report.checks.find((check) => check.name === 'fleet');
+  const cluster = report.checks.find((check) => check.name === 'cluster');
   const fleetProblem = report.warnings.find((warning) => warning.about === 'fleet');
   const rows = [
     ['Subscriptions', `${format.count(report.subscriptions)}: the channels of all open streams`],
@@ -260,6 +262,7 @@ function showRest(report) {
     ['Events dropped', reasons(report.dropped, 'none')],
     ['Kept streams', kept ? `${kept}; ${size(report.kept.bytes)}` : 'none'],
     ...perhaps(report),
+    ...(cluster ? [['Redis Cluster', cluster.detail]] : []),
     ['Fleet', fleetProblem?.detail ?? fleet?.detail ?? 'on its own'],
     ['Connections', Object.entries(report.connections).filter(([, open]) => open).map(([protocol, open]) => `${format.count(open)} ${names[protocol] ?? protocol}`).join(', ') || 'none'],
     ['Listens on', report.urls.join('  ')],

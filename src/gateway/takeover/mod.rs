@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! new: ssegate takeover 2\n
-//! old: {"addresses":["127.0.0.1:8443"],"newest":17,"further":{"orders":5}}\n
+//! old: {"addresses":["127.0.0.1:8443"],"newest":17,"further":{"orders":5},"servers":{"url":"…","orders":"…"}}\n
 //!                                        the sockets come with the first byte
 //! new: histories 67108864\n             the most bytes, once it is subscribed; again if not to all channels yet
 //! old: 1234\n                           the length of the snapshot that follows
@@ -18,6 +18,7 @@
 //! old: leaving\n
 //! ```
 
+mod old_servers;
 mod predecessor;
 mod socket;
 
@@ -72,6 +73,9 @@ struct Passed {
     /// The same at each further server, by its name. A gateway that does not say it hands over nothing of these.
     #[serde(default)]
     further: BTreeMap<String, u64>,
+    /// Where all of its servers are, the first one too, by their names: a digest of each URL without user and password.
+    #[serde(default)]
+    servers: BTreeMap<String, String>,
 }
 
 /// Completes a takeover from a predecessor, if there is one; then waits for a successor.

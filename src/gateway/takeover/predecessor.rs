@@ -1,6 +1,5 @@
 //! The new gateway: requests the sockets and the histories of the one that runs.
 
-use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
@@ -17,11 +16,12 @@ use tokio::task::spawn_blocking;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
+use super::old_servers::{OldMatch, OldServers};
 use super::{
     ACCEPTING, HISTORIES, LEAVING, LINE_TIMEOUT, MAX_LINE, MAX_SOCKETS, Passed, REQUEST,
     START_TIMEOUT, closed, other_version, path_for, read_line,
 };
-use crate::gateway::hubs::Hubs;
+use crate::gateway::hubs::{HubServer, Hubs};
 use crate::gateway::sockets::Inherited;
 use crate::gateway::{Error, state_file};
 use crate::health::Health;
@@ -32,9 +32,9 @@ const SOURCE_TIMEOUT: Duration = Duration::from_secs(5);
 const MEETING_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long it waits before it asks again.
 const MEETING_PAUSE: Duration = Duration::from_millis(250);
-/// Numbers that the old gateway may still give to messages until it is asked for its histories: those of the new
-/// one begin behind them.
-const NUMBERS_LEFT: u64 = 1 << 24;
+/// Why histories are not those of a server: it may be the same one by another address, which is not known without a fleet.
+const ELSEWHERE: &str = "its URL is another one than at the old gateway, so these are not known to be its messages; clients that come back \
+                         are sent a gap";
 /// The received sockets must not leak into child processes. The flag is Linux's; elsewhere it does
 /// not matter, since the gateway spawns no processes.
 #[cfg(target_os = "linux")]
@@ -46,24 +46,7 @@ const CLOSE_ON_EXEC: RecvFlags = RecvFlags::empty();
 #[derive(Debug)]
 pub(in crate::gateway) struct Predecessor {
     stream: BlockingStream,
-    newest: NewestNumbers,
-}
-
-/// Behind which numbers those of this gateway begin, at each server.
-#[derive(Debug)]
-struct NewestNumbers {
-    first: u64,
-    further: BTreeMap<String, u64>,
-}
-
-impl NewestNumbers {
-    fn new(Passed { newest, further, .. }: &Passed) -> Option<Self> {
-        let behind = |newest: u64| {
-            (newest <= Snapshot::MAX_NUMBER).then(|| newest.saturating_add(NUMBERS_LEFT))
-        };
-        let further = further.iter().map(|(name, newest)| Some((name.clone(), behind(*newest)?)));
-        Some(Self { first: behind(*newest)?, further: further.collect::<Option<_>>()? })
-    }
+    servers: OldServers,
 }
 
 /// Requests the sockets of the running gateway. Blocks.
@@ -82,7 +65,7 @@ fn exchange(path: &Path) -> io::Result<(Inherited, Predecessor)> {
     stream.write_all(REQUEST.as_bytes())?;
     let (line, sockets) = receive(&stream)?;
     let passed: Passed = serde_json::from_str(&line)?;
-    let newest = NewestNumbers::new(&passed).ok_or_else(other_version)?;
+    let servers = OldServers::new(&passed).ok_or_else(other_version)?;
     let addresses = passed.addresses;
     if addresses.is_empty() || addresses.len() != sockets.len() {
         return Err(io::Error::other("the running gateway sent no sockets, or not all of them"));
@@ -91,7 +74,7 @@ fn exchange(path: &Path) -> io::Result<(Inherited, Predecessor)> {
     for (address, socket) in addresses.into_iter().zip(sockets) {
         inherited.add(address, TcpListener::from(socket)).map_err(io::Error::other)?;
     }
-    Ok((inherited, Predecessor { stream, newest }))
+    Ok((inherited, Predecessor { stream, servers }))
 }
 
 /// The sockets come from a gateway of this user, whoever may write to the directory.
@@ -136,7 +119,7 @@ fn receive(stream: &BlockingStream) -> io::Result<(String, Vec<OwnedFd>)> {
 #[derive(Debug)]
 pub(in crate::gateway) struct ConnectedPredecessor {
     stream: BufReader<UnixStream>,
-    newest: NewestNumbers,
+    servers: OldServers,
 }
 
 impl Predecessor {
@@ -147,7 +130,7 @@ impl Predecessor {
     pub(in crate::gateway) fn connect(self) -> io::Result<ConnectedPredecessor> {
         self.stream.set_nonblocking(true)?;
         let stream = BufReader::new(UnixStream::from_std(self.stream)?);
-        Ok(ConnectedPredecessor { stream, newest: self.newest })
+        Ok(ConnectedPredecessor { stream, servers: self.servers })
     }
 }
 
@@ -156,26 +139,39 @@ impl ConnectedPredecessor {
     /// histories are taken here, before anything is subscribed to, with a gap behind them: a later snapshot could hold
     /// messages that this gateway has received, too.
     pub(in crate::gateway) async fn begin(&mut self, hubs: &Hubs, has_fleet: &[bool]) {
-        let of_both = of_both(hubs, &self.newest);
-        for both in &of_both {
-            both.hub.begin_after(both.begins_after);
+        for (HubServer { hub, key, .. }, old) in of_both(hubs, &self.servers) {
+            match old {
+                OldMatch::Same(old) | OldMatch::Moved(old) => hub.begin_after(old.begins_after),
+                OldMatch::Missing => {
+                    tracing::info!(
+                        key,
+                        "takeover: the old gateway has no such server: no histories"
+                    );
+                }
+            }
         }
-        for OfBoth { index, hub, name, .. } in of_both {
+        for (HubServer { index, hub, key, .. }, old) in of_both(hubs, &self.servers) {
             let max_bytes = hub.handover_bytes();
             if has_fleet.get(index).is_some_and(|has| *has) || max_bytes == 0 {
                 continue;
             }
-            match request_histories(&mut self.stream, (max_bytes, name)).await {
-                Ok(snapshot) => {
-                    let channels = hub.restore(&snapshot);
+            let taken = match old {
+                OldMatch::Missing => continue,
+                OldMatch::Moved(_) => Err(io::Error::other(ELSEWHERE)),
+                OldMatch::Same(old) => {
+                    request_histories(&mut self.stream, (max_bytes, old.name.as_deref())).await
+                }
+            };
+            match taken.map(|snapshot| hub.restore(&snapshot)) {
+                Ok(channels) => {
                     tracing::info!(
                         channels,
-                        name,
+                        key,
                         "takeover: goes on with the histories, and a gap"
                     );
                 }
                 Err(error) => {
-                    tracing::warn!(%error, name, "takeover: goes on without the histories")
+                    tracing::warn!(%error, key, "takeover: goes on without the histories")
                 }
             }
         }
@@ -211,14 +207,27 @@ impl ConnectedPredecessor {
         let mut stream = self.stream;
         // One for all: a server that is away does not hold up the takeover for longer.
         let end = Instant::now() + MEETING_TIMEOUT;
-        for OfBoth { hub, name, .. } in of_both(hubs, &self.newest) {
-            match take_histories(&mut stream, (hub, name), end).await {
+        for (HubServer { hub, key, .. }, old) in of_both(hubs, &self.servers) {
+            let (old, is_moved) = match old {
+                OldMatch::Missing => continue,
+                OldMatch::Same(old) => (old, false),
+                OldMatch::Moved(old) => (old, true),
+            };
+            match take_histories(&mut stream, (hub, old.name.as_deref()), end).await {
                 Ok(None) => {}
                 Ok(Some(channels)) => {
-                    tracing::info!(channels, name, "takeover: goes on with the histories");
+                    tracing::info!(channels, key, "takeover: goes on with the histories");
+                }
+                // Marks would have shown that it is the same server.
+                Err(_) if is_moved => {
+                    tracing::warn!(
+                        error = ELSEWHERE,
+                        key,
+                        "takeover: goes on without the histories"
+                    );
                 }
                 Err(error) => {
-                    tracing::warn!(%error, name, "takeover: goes on without the histories")
+                    tracing::warn!(%error, key, "takeover: goes on without the histories");
                 }
             }
         }
@@ -238,25 +247,15 @@ impl ConnectedPredecessor {
     }
 }
 
-/// A server that both gateways have.
-struct OfBoth<'a> {
-    /// Its place among those of this one.
-    index: usize,
-    hub: &'a Hub,
-    /// The number of the old gateway behind which this one begins.
-    begins_after: u64,
-    /// What the old gateway calls it; `None`: its first.
-    name: Option<&'a str>,
-}
-
-/// The servers that both gateways have.
-fn of_both<'a>(hubs: &'a Hubs, newest: &NewestNumbers) -> Vec<OfBoth<'a>> {
-    let further = (1..).zip(hubs.further()).filter_map(|(index, (name, hub))| {
-        let begins_after = *newest.further.get(name)?;
-        Some(OfBoth { index, hub, begins_after, name: Some(name) })
-    });
-    let first = OfBoth { index: 0, hub: hubs.first(), begins_after: newest.first, name: None };
-    std::iter::once(first).chain(further).collect()
+/// The servers of this gateway, each with what the old one has of it.
+fn of_both<'a>(
+    hubs: &'a Hubs,
+    old: &OldServers,
+) -> impl Iterator<Item = (HubServer<'a>, OldMatch)> {
+    hubs.servers().map(|server| {
+        let found = old.find(server.index, (server.name, server.place));
+        (server, found)
+    })
 }
 
 /// Goes on with the histories of one server of the old gateway, whose name is `name` where it is not the first. Returns

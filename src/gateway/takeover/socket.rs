@@ -15,6 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{self, Instant};
 
+use super::old_servers::places;
 use super::{
     ACCEPTING, HISTORIES, LEAVING, LINE_TIMEOUT, MAX_SOCKETS, Passed, REQUEST, START_TIMEOUT,
     closed, expect, other_version, path_for, read_line,
@@ -120,7 +121,8 @@ impl TakeoverSocket {
         let further = self.hubs.further();
         let further = further.map(|(name, hub)| (name.to_owned(), hub.newest_number()));
         let newest = self.hubs.first().newest_number();
-        let passed = Passed { addresses, newest, further: further.collect() };
+        let servers = places(self.hubs.servers().map(|server| (server.name, server.place)));
+        let passed = Passed { addresses, newest, further: further.collect(), servers };
         let line = serde_json::to_string(&passed)? + "\n";
         let descriptors: Vec<_> = self.sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
         let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];

@@ -18,10 +18,9 @@ pub(crate) struct TrialCall {
     pub(crate) words: Vec<Bytes>,
 }
 
-/// The calls, in order.
-pub(crate) fn trial() -> Vec<TrialCall> {
-    let id: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
-    let (id, gateway, moment) = (id.as_str(), "check", Duration::from_millis(1));
+/// The calls, in order, on a stream of this id. All keys belong together.
+pub(crate) fn trial(id: &str) -> Vec<TrialCall> {
+    let (gateway, moment) = ("check", Duration::from_millis(1));
     let of = PumpRecord { id, token: "t", epoch: "e", after_end: moment };
     let about = Bytes::from_static(b"{}");
     let begin = BeginRecord { of, began: 0, about, digest: String::new() };

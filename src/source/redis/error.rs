@@ -149,6 +149,14 @@ impl SourceError {
         }
     }
 
+    /// The error without the address of the server, for who names that.
+    pub(super) fn without_server(self) -> Self {
+        match self {
+            Self::AtServer(_, error) => *error,
+            error => error,
+        }
+    }
+
     /// Whether the server does not let us use a command: an ACL rule denies it to the user, or it is not there, as with
     /// `rename-command` and at managed services.
     pub(super) fn is_unavailable(&self) -> bool {

@@ -4,25 +4,21 @@
 
 use std::sync::Arc;
 
+use redis::ConnectionAddr;
 use ssegate_hub::{ChannelName, Subscription};
 use ssegate_resp::RespVersion;
 
-use super::cluster::{Cluster, slot_of};
-use super::connection::{ConnectionKind, RedisConnection};
-use super::control;
+use super::cluster::Cluster;
+use super::connection::RedisConnection;
 use super::durability::{self, DurabilityRisk};
 use super::error::{SourceError, SourceErrorKind};
 use super::fleet::{self, FleetInspection};
-use super::kept;
-use super::keyed::KeyedConnection;
 use super::location::ShownAddress;
-use super::presence;
 use super::problem::RedisProblem;
-use super::recorded;
+use super::read_trial::{MAX_BYTES, ReadTrial, TrialFindings};
 use super::sentinel::Sentinels;
 use super::sentinel_watch;
 use super::server::RedisServer;
-use super::session::describe;
 use crate::route::PresenceSettings;
 use crate::source::recorded::RecordedSettings;
 
@@ -66,11 +62,6 @@ pub struct Inspection {
     pub fleet: Option<Result<(), RedisProblem>>,
 }
 
-/// Longer strings in replies are not of interest. In bytes.
-const MAX_BYTES: usize = 1 << 20;
-/// The channel of our own to which a message is published.
-const PROBE_CHANNEL: &str = "ssegate:check:inspect";
-
 /// Connects, and tries all of `reads`.
 ///
 /// # Errors
@@ -83,27 +74,15 @@ pub async fn inspect(
 }
 
 async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspection, SourceError> {
-    let mut pubsub = RedisConnection::open(server, MAX_BYTES, ConnectionKind::PubSub).await?;
-    let mut commands = RedisConnection::open(server, MAX_BYTES, ConnectionKind::Command).await?;
-    let mut keyed = KeyedConnection::open(server, MAX_BYTES).await?;
-    let protocol = match pubsub.version {
+    let mut trial = ReadTrial::open(server).await?;
+    let nodes = server.cluster().map(Cluster::owners).unwrap_or_default();
+    let protocol = match trial.pubsub.version {
         RespVersion::Resp2 => "RESP2",
         RespVersion::Resp3 => "RESP3",
     };
-    let version = version(&mut commands).await?;
+    let version = version(&mut trial.commands).await?;
     let mut inspection = Inspection {
-        server: match server.sentinels().and_then(Sentinels::master) {
-            Some(master) => {
-                let master = ShownAddress(&master);
-                format!("{version}, {protocol}, the master is {master}")
-            }
-            None => match server.cluster().and_then(Cluster::current) {
-                Some(node) => {
-                    format!("{version}, {protocol}, through the node {}", ShownAddress(&node))
-                }
-                None => format!("{version}, {protocol}"),
-            },
-        },
+        server: format!("{version}, {protocol}{}", where_it_is(server, nodes.len())),
         refused: Vec::new(),
         notes: Vec::new(),
         risks: Vec::new(),
@@ -115,133 +94,102 @@ async fn inspect_all(server: &RedisServer, reads: &[RedisRead]) -> Result<Inspec
         let text = format!("sentinels: {problem}");
         inspection.notes.push(RedisProblem { kind: Some(SourceErrorKind::Failover), text });
     }
+    if server.cluster().is_some_and(Cluster::is_refused) {
+        let (kind, text) = (Some(SourceErrorKind::Permission), SLOTS_REFUSED.to_owned());
+        inspection.notes.push(RedisProblem { kind, text });
+    }
     let is_log = |read: &RedisRead| {
         use RedisRead::{Recorded, ShardedRecorded, Stream};
         matches!(read, Stream(_) | Recorded(_) | ShardedRecorded(_))
     };
     let is_any_log = reads.iter().any(is_log);
     if is_any_log || reads.contains(&RedisRead::Kept) {
-        let mut risks = durability::risks(&mut commands).await?;
+        let mut risks = durability::risks(&mut trial.commands).await?;
         // Kept streams are there for minutes: after a restart of Redis gateways write them again.
         risks.retain(|risk| is_any_log || matches!(risk, DurabilityRisk::Evicts(_)));
         inspection.risks = risks;
     }
     // First: in RESP2 a connection with subscriptions takes no INFO.
     if reads.contains(&RedisRead::Fleet) {
-        let FleetInspection { problem, note } = fleet::inspect(&mut pubsub, &mut commands).await?;
+        let inspecting = fleet::inspect(&mut trial.pubsub, &mut trial.commands);
+        let FleetInspection { problem, note } = inspecting.await?;
         inspection.fleet = Some(problem.map_or(Ok(()), Err));
         inspection.notes.extend(note);
     }
-    for read in reads {
-        let result = match read {
-            RedisRead::Subscription(subscription) => subscribe(&mut pubsub, subscription).await,
-            RedisRead::Sharded(name) => subscribe_sharded(server, name).await,
-            RedisRead::Fleet => Ok(()),
-            RedisRead::NodeFleet => {
-                let problem = fleet::inspect_nodes(server, MAX_BYTES).await?;
-                // One server has an order of its own beside that of its nodes.
-                let before = inspection.fleet.take().unwrap_or(Ok(()));
-                inspection.fleet = Some(before.and_then(|()| problem.map_or(Ok(()), Err)));
-                Ok(())
-            }
-            RedisRead::Presence(settings) => presence::inspect(&mut keyed, settings).await,
-            RedisRead::Kept => {
-                let told = subscribe(&mut pubsub, &kept::told()?).await;
-                inspection.refused.extend(refusal(told)?);
-                kept::inspect(&mut keyed).await
-            }
-            RedisRead::Recorded(settings) => {
-                let marks = Subscription { name: recorded::marks(false)?, is_pattern: false };
-                inspection.refused.extend(refusal(subscribe(&mut pubsub, &marks).await)?);
-                recorded::inspect(&mut keyed, settings, false).await
-            }
-            RedisRead::ShardedRecorded(settings) => {
-                let marks = subscribe_sharded(server, &recorded::marks(true)?).await;
-                inspection.refused.extend(refusal(marks)?);
-                recorded::inspect(&mut keyed, settings, true).await
-            }
-            RedisRead::Stream(name) => read_stream(&mut keyed, name).await,
-            RedisRead::Control(name) => {
-                let followed = Subscription { name: name.clone(), is_pattern: false };
-                inspection.refused.extend(refusal(subscribe(&mut pubsub, &followed).await)?);
-                control::inspect(&mut keyed, name).await
-            }
-        };
-        inspection.refused.extend(refusal(result)?);
+    if reads.contains(&RedisRead::NodeFleet) {
+        let problem = fleet::inspect_nodes(server, MAX_BYTES).await;
+        // One server has an order of its own beside that of its nodes.
+        let before = inspection.fleet.take().unwrap_or(Ok(()));
+        inspection.fleet = Some(before.and_then(|()| problem.map_or(Ok(()), Err)));
     }
-    let numsub = ["NUMSUB", PROBE_CHANNEL];
-    for (command, arguments) in [("PUBSUB", &numsub), ("PUBLISH", &[PROBE_CHANNEL, "0"])] {
-        let result = commands.request(command, arguments.iter().copied()).await;
-        let result = result
-            .map_err(|error| error.for_command(format!("{command}, which the self-check uses")));
-        inspection.notes.extend(refusal(result.map(drop))?);
-    }
-    if reads.iter().any(|read| matches!(read, RedisRead::Stream(_))) {
-        // No connection has this id.
-        let result = commands.request("CLIENT", ["UNBLOCK", "0"].into_iter()).await;
-        let what = "CLIENT UNBLOCK, without which a new stream may be delayed by five seconds";
-        inspection
-            .notes
-            .extend(refusal(result.map(drop).map_err(|error| error.for_command(what)))?);
-    }
+    let TrialFindings { refused, notes } = match server.cluster() {
+        Some(cluster) if !nodes.is_empty() => try_at_all((server, cluster), &nodes, reads).await,
+        _ => trial.run(reads).await?,
+    };
+    inspection.refused.extend(refused);
+    inspection.notes.extend(notes);
     Ok(inspection)
 }
 
-/// An error reply is a finding; any other error ends the inspection.
-fn refusal(result: Result<(), SourceError>) -> Result<Option<RedisProblem>, SourceError> {
-    match result {
-        Ok(()) => Ok(None),
-        Err(error @ SourceError::RefusedCommand { .. }) => match error.kind() {
-            SourceErrorKind::Busy => Err(error),
-            _ => Ok(Some(error.into())),
-        },
-        Err(error) => Err(error),
+const SLOTS_REFUSED: &str = "Redis refused CLUSTER SLOTS: the gateway uses the nodes of redis.url and goes where they say, but \
+                             cannot look at each node, and clients of sharded channels cannot resume at another gateway";
+
+/// Where the server is, as far as the configuration does not say it.
+fn where_it_is(server: &RedisServer, nodes: usize) -> String {
+    if let Some(master) = server.sentinels().and_then(Sentinels::master) {
+        return format!(", the master is {}", ShownAddress(&master));
     }
-}
-
-async fn subscribe(
-    connection: &mut RedisConnection,
-    subscription: &Subscription,
-) -> Result<(), SourceError> {
-    let result = connection.subscribe(subscription).await;
-    result.map_err(|error| error.for_command(describe(subscription)))
-}
-
-/// Tries `SSUBSCRIBE` at the node that owns the channel's slot.
-async fn subscribe_sharded(server: &RedisServer, name: &ChannelName) -> Result<(), SourceError> {
-    let channel = name.as_sharded().unwrap_or_default();
-    let owner = server.cluster().and_then(|cluster| cluster.owner(slot_of(channel.as_bytes())));
-    let kind = ConnectionKind::PubSub;
-    let mut connection = match owner {
-        Some(node) => RedisConnection::open_at_node(server, node, (MAX_BYTES, kind)).await?,
-        None => RedisConnection::open(server, MAX_BYTES, kind).await?,
+    let tried = match nodes {
+        0 => String::new(),
+        nodes => format!(", tried at each of {nodes} that own slots"),
     };
-    let result = connection.subscribe_by("SSUBSCRIBE", channel).await;
-    result.map_err(|error| error.for_command(format!("SSUBSCRIBE to the channel {channel:?}")))
+    let node = server.cluster().and_then(Cluster::current);
+    let through = node.map(|node| format!(", through the node {}{tried}", ShownAddress(&node)));
+    through.unwrap_or_default()
 }
 
-/// Tries the commands that read a stream. A stream that does not exist yet is not an error.
-async fn read_stream(
-    connection: &mut KeyedConnection,
-    name: &ChannelName,
-) -> Result<(), SourceError> {
-    let key = name.as_str();
-    for arguments in [
-        &["XINFO", "STREAM", key][..],
-        &["XRANGE", key, "-", "+", "COUNT", "1"],
-        &["XREVRANGE", key, "+", "-", "COUNT", "1"],
-        &["XREAD", "COUNT", "1", "STREAMS", key, "$"],
-    ] {
-        let requested = connection.request(Some(key), arguments[0], arguments[1..].iter().copied());
-        match requested.await {
-            Err(SourceError::Refused(message)) if message == "ERR no such key" => {}
-            Err(error) => {
-                return Err(error.for_command(format!("{} of the stream {name:?}", arguments[0])));
+/// Tries it at each of these nodes.
+async fn try_at_all(
+    of: (&RedisServer, &Cluster),
+    nodes: &[ConnectionAddr],
+    reads: &[RedisRead],
+) -> TrialFindings {
+    let (mut refused, mut notes) = (Vec::new(), Vec::new());
+    for node in nodes {
+        let tried = async { ReadTrial::open_at(of, node).await?.run(reads).await };
+        // One that cannot be used does not keep the others from being tried.
+        let findings = tried.await.unwrap_or_else(|error| TrialFindings {
+            refused: vec![error.without_server().into()],
+            notes: Vec::new(),
+        });
+        let shown = ShownAddress(node).to_string();
+        refused.push((shown.clone(), findings.refused));
+        notes.push((shown, findings.notes));
+    }
+    TrialFindings { refused: merged(refused), notes: merged(notes) }
+}
+
+/// What was found at nodes, each problem once, with the nodes that have it unless all have.
+fn merged(found: Vec<(String, Vec<RedisProblem>)>) -> Vec<RedisProblem> {
+    let all = found.len();
+    let mut merged: Vec<(RedisProblem, Vec<String>)> = Vec::new();
+    for (node, problems) in found {
+        for problem in problems {
+            match merged.iter_mut().find(|(known, _)| *known == problem) {
+                Some((_, nodes)) => nodes.push(node.clone()),
+                None => merged.push((problem, vec![node.clone()])),
             }
-            Ok(_) => {}
         }
     }
-    Ok(())
+    let named = |(RedisProblem { kind, text }, nodes): (RedisProblem, Vec<String>)| {
+        let text = match nodes.len() {
+            number if number == all => text,
+            1 => format!("node {}: {text}", nodes[0]),
+            _ => format!("nodes {}: {text}", nodes.join(" and ")),
+        };
+        RedisProblem { kind, text }
+    };
+    merged.into_iter().map(named).collect()
 }
 
 /// The server's name and version, if `INFO` is allowed.
@@ -259,4 +207,25 @@ async fn version(connection: &mut RedisConnection) -> Result<String, SourceError
         (None, Some(version)) => format!("Redis {}", version.trim()),
         (None, None) => "Redis".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RedisProblem, merged};
+
+    #[test]
+    fn what_not_all_nodes_refuse_names_those_that_do() {
+        let problem = |text: &str| RedisProblem { kind: None, text: text.to_owned() };
+        let at = |node: &str, texts: &[&str]| {
+            (node.to_owned(), texts.iter().map(|text| problem(text)).collect())
+        };
+        let found = merged(vec![
+            at("a:1", &["XREAD", "SUBSCRIBE"]),
+            at("b:1", &["SUBSCRIBE"]),
+            at("c:1", &["PUBLISH", "XREAD", "SUBSCRIBE"]),
+        ]);
+        let texts: Vec<_> = found.iter().map(|problem| problem.text.as_str()).collect();
+        assert_eq!(texts, ["nodes a:1 and c:1: XREAD", "SUBSCRIBE", "node c:1: PUBLISH"]);
+        assert_eq!(merged(vec![at("a:1", &["XREAD"])])[0].text, "XREAD");
+    }
 }

@@ -26,6 +26,8 @@ pub(super) enum KeyedConnection {
         connection: Box<RedisConnection>,
         // Replies that are owed.
         owed: usize,
+        // It is one node of a Cluster, to see what that permits: what belongs to another one it may refuse.
+        is_node: bool,
     },
     /// The tag is the number of the command.
     Cluster {
@@ -46,7 +48,7 @@ impl KeyedConnection {
         let kind = ConnectionKind::Command;
         let connection = RedisConnection::open(server, max_reply_bytes, kind).await?;
         Ok(match server.cluster() {
-            None => Self::Server { connection: Box::new(connection), owed: 0 },
+            None => Self::Server { connection: Box::new(connection), owed: 0, is_node: false },
             Some(cluster) => {
                 let commands = Box::new(ClusterCommands::new(server, cluster, max_reply_bytes));
                 Self::Cluster { commands, next: 0, first: 0, failure: None }
@@ -54,17 +56,23 @@ impl KeyedConnection {
         })
     }
 
+    /// Commands to one node of a Cluster, whatever their keys, to see what it permits: it looks at the rights of the user before
+    /// it says that another one owns a key, for which the reply is null here.
+    pub(super) fn at_node(connection: RedisConnection) -> Self {
+        Self::Server { connection: Box::new(connection), owed: 0, is_node: true }
+    }
+
     /// What belongs together with this key: one command may be about keys for which it is the same.
     pub(super) fn place(&self, key: &str) -> Option<u16> {
         match self {
-            Self::Server { .. } => None,
-            Self::Cluster { .. } => Some(slot_of(key.as_bytes())),
+            Self::Server { is_node: false, .. } => None,
+            _ => Some(slot_of(key.as_bytes())),
         }
     }
 
     /// Whether all keys are together.
     pub(super) fn is_one_server(&self) -> bool {
-        matches!(self, Self::Server { .. })
+        matches!(self, Self::Server { is_node: false, .. })
     }
 
     /// Sends a command about `key`, and waits for its reply: in a Cluster as long as for that of one server, also where no
@@ -78,8 +86,15 @@ impl KeyedConnection {
         name: &'a str,
         arguments: impl ExactSizeIterator<Item = &'a str>,
     ) -> Result<Value, SourceError> {
-        if let Self::Server { connection, .. } = self {
-            return connection.request(name, arguments).await;
+        if let Self::Server { connection, is_node, .. } = self {
+            return match connection.request(name, arguments).await {
+                Err(SourceError::Refused(message))
+                    if *is_node && is_elsewhere(message.as_bytes()) =>
+                {
+                    Ok(Value::Null)
+                }
+                replied => replied,
+            };
         }
         let words = std::iter::once(name).chain(arguments);
         let words = words.map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
@@ -107,7 +122,7 @@ impl KeyedConnection {
 
     fn send(&mut self, key: Option<&str>, words: Vec<Bytes>, deadline: Option<Instant>) {
         match self {
-            Self::Server { connection, owed } => {
+            Self::Server { connection, owed, .. } => {
                 connection.queue_bytes(&words);
                 *owed += 1;
             }
@@ -134,11 +149,16 @@ impl KeyedConnection {
     /// The connection to the server is lost, or it does not reply.
     pub(super) async fn replies(&mut self) -> Result<Vec<Option<Value>>, SourceError> {
         match self {
-            Self::Server { connection, owed } => {
+            Self::Server { connection, owed, is_node } => {
                 let count = std::mem::take(owed);
                 let reading = read_replies(connection, count);
                 let timed_out = SourceError::Timeout(REPLY_TIMEOUT.as_secs());
-                timeout(REPLY_TIMEOUT, reading).await.unwrap_or(Err(timed_out))
+                let replies = timeout(REPLY_TIMEOUT, reading).await.unwrap_or(Err(timed_out))?;
+                let permitted = |reply: Value| match &reply {
+                    Value::Error(message) if *is_node && is_elsewhere(message) => Value::Null,
+                    _ => reply,
+                };
+                Ok(replies.into_iter().map(|reply| reply.map(permitted)).collect())
             }
             Self::Cluster { commands, next, first, failure } => {
                 // Those to earlier ones are late: nobody waits for them any more.
@@ -198,6 +218,11 @@ impl KeyedConnection {
             }
         }
     }
+}
+
+/// Whether a node has said that another one serves the key of a command.
+fn is_elsewhere(message: &[u8]) -> bool {
+    [&b"MOVED "[..], b"ASK "].iter().any(|word| message.starts_with(word))
 }
 
 async fn read_replies(

@@ -32,6 +32,7 @@ mod presence;
 mod problem;
 mod publishing;
 mod pubsub;
+mod read_trial;
 mod recorded;
 mod retry;
 pub(crate) mod script;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
 
-use super::cluster::{Cluster, slot_of};
+use super::cluster::{Cluster, Redirect, slot_of};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::location::{RedisAddress, RedisLocation, ShownAddress};
@@ -123,6 +123,20 @@ impl RedisServer {
         };
         let info = address.into_connection_info().map_err(|error| error.to_string())?;
         Ok(info.set_redis_settings(self.login().clone()))
+    }
+
+    /// The node of a Cluster at `asked` has said that a slot is at `address` (`MOVED`). Returns whether a command goes there now:
+    /// not where this is known as one server, and not where the node does not know the address.
+    pub fn moved(&self, slot: u16, address: &str, asked: &ConnectionAddr) -> bool {
+        let message = format!("MOVED {slot} {address}");
+        let Some(cluster) = self.cluster() else { return false };
+        match Redirect::of(message.as_bytes(), asked) {
+            Some(Redirect::Moved(slot, owner)) => {
+                cluster.moved(slot, &owner);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Where it is now.

@@ -3,6 +3,7 @@
 mod failover;
 mod keys;
 mod marks;
+mod nodes;
 mod one_server;
 mod recorded;
 mod resharding;

@@ -393,5 +393,42 @@ async fn another_secret_finds_nothing() {
         assert_eq!(said.len(), 1, "{said:?}");
         assert_eq!(said[0]["setting"], "keep of /{*rest}");
         assert!(!gateway.log().contains("a-secret"), "{}", gateway.log());
+        differs(gateway, 1.0).await;
     }
+    differs(&same, 1.0).await;
+    // It is mended, and soon nobody says so any more.
+    let change = async |before: &str, after: &str| {
+        other.rewrite(|yaml| yaml.replace(before, after));
+        assert!(other.reload().await, "{}", other.log());
+    };
+    change("b-secret", "a-secret").await;
+    for gateway in [&one, &other, &same] {
+        differs(gateway, 0.0).await;
+        let report = gateway.admin("/readyz?verbose").await.text().await;
+        assert!(!report.contains("differs"), "{report}");
+        gateway.logs("no other gateway at this Redis is configured differently now").await;
+    }
+    // A reload tells it anew, and a gateway that has ended differs from nobody.
+    change("a-secret", "c-secret").await;
+    for gateway in [&one, &other, &same] {
+        differs(gateway, 1.0).await;
+    }
+    drop(other);
+    differs(&one, 0.0).await;
+    differs(&same, 0.0).await;
+    // What a later version may tell is nothing to mend.
+    let run_id: String = redis.command(&["INFO", "server"]).await;
+    let run_id = run_id.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap().trim();
+    redis.publish("ssegate:mark", format!("{run_id} {{\"later\":{{\"more\":1}}}}")).await;
+    one.counts("ssegate_fleet_messages_ignored_total", &["reason=\"unknown\""], 1.0).await;
+    assert!(!one.log().contains("ignored a message between gateways"), "{}", one.log());
+}
+
+/// Waits until so many routes keep streams otherwise at another gateway.
+async fn differs(gateway: &Gateway, routes: f64) {
+    eventually(SOON, "as many differ", async || {
+        let metrics = gateway.metrics().await;
+        metrics.sum("ssegate_fleet_settings_differ", &["setting=\"keep\""]) == routes
+    })
+    .await;
 }

@@ -110,6 +110,51 @@ async fn a_successor_has_what_was_missed_at_each_server() {
     tokio::join!(takes_over("drain: 1s", false), takes_over("drain: 1s\nfleet: off", true));
 }
 
+/// Names and URLs may change at a takeover: what was of another server is not taken, and the log says why.
+#[tokio::test]
+async fn a_successor_takes_no_histories_of_another_server() {
+    tokio::join!(
+        takes_over_from_another("drain: 1s"),
+        takes_over_from_another("drain: 1s\nfleet: off")
+    );
+}
+
+async fn takes_over_from_another(settings: &str) {
+    let (servers, third) = (NamedServers::start().await, Redis::start().await);
+    let mut old = servers.build().settings(settings).start().await;
+    old.becomes(200, SOON).await;
+    let mut one = old.subscribe("/orders/1").await;
+    servers.orders.publish("order:1", "1").await;
+    assert_eq!(heard(&mut one, "1").await, ["1"]);
+    // What was called orders is called shop, and orders is elsewhere.
+    let (before, after) = (servers.orders.url(), third.url());
+    old.rewrite(|yaml| {
+        let yaml = yaml.replace(
+            &format!("orders: \"{before}\""),
+            &format!("orders: \"{after}\", shop: \"{before}\""),
+        );
+        assert!(yaml.contains("shop: "), "{yaml}");
+        yaml
+    });
+    let new = old.successor().await;
+    assert_eq!(old.exit_within(SOON).await.code(), Some(0), "{}", old.log());
+    let (of_orders, of_shop) = ("redis.named.orders", "redis.named.shop");
+    eventually(SOON, "both are told of", async || {
+        let without: Vec<_> = new.said("takeover: goes on without the histories").collect();
+        without.iter().any(|fields| {
+            let error = fields["error"].as_str().unwrap_or_default();
+            fields["key"] == of_orders
+                && error.contains("its URL is another one than at the old gateway")
+        })
+    })
+    .await;
+    let with =
+        ["takeover: goes on with the histories", "takeover: goes on with the histories, and a gap"];
+    let taken: Vec<_> = with.iter().flat_map(|message| new.said(message)).collect();
+    assert!(taken.iter().any(|fields| fields["key"] == of_shop), "{}", new.log());
+    assert!(taken.iter().all(|fields| fields["key"] != of_orders), "{}", new.log());
+}
+
 async fn takes_over(settings: &str, has_gap: bool) {
     let servers = NamedServers::start().await;
     let mut old = servers.build().settings(settings).start().await;

@@ -64,7 +64,18 @@ async fn another_order_of_the_list_is_told() {
             gateway.admin("/readyz?verbose").await.text().await.contains(told)
         })
         .await;
+        // The third one has the same place in both lists.
+        let metrics = gateway.metrics().await;
+        let label = ["setting=\"redis.shards\""];
+        assert_eq!(metrics.sum("ssegate_fleet_settings_differ", &label), 2.0);
     }
+    drop(other);
+    eventually(SOON, "one that has ended differs from nobody", async || {
+        let metrics = gateway.metrics().await.sum("ssegate_fleet_settings_differ", &[]);
+        let report = gateway.admin("/readyz?verbose").await.text().await;
+        metrics == 0.0 && !report.contains("differs")
+    })
+    .await;
 }
 
 /// A name for each of three servers, in their order.

@@ -27,6 +27,9 @@ use super::connection::RedisConnection;
 use super::error::SourceError;
 use super::location::ClusterAddress;
 
+/// Names that are tried to find one in a slot of a node, which may own one of 16,384.
+const MAX_NAMES_TRIED: u32 = 1 << 18;
+
 /// The nodes of a Cluster. A cheap handle.
 #[derive(Clone)]
 pub(crate) struct Cluster(Arc<ClusterShared>);
@@ -52,6 +55,8 @@ struct KnownNodes {
     // A node has said what it knows.
     has_view: bool,
     is_refusal_told: bool,
+    // Owners of slots that could not be used when they were looked at last.
+    down: Vec<ConnectionAddr>,
 }
 
 /// What one node says of the Cluster.
@@ -166,9 +171,33 @@ impl Cluster {
         self.lock().map.owner(slot).cloned()
     }
 
+    /// Whether the gateway may not ask which node owns what.
+    pub(super) fn is_refused(&self) -> bool {
+        self.lock().is_refusal_told
+    }
+
+    /// A name that begins with `name`, in a slot that this node owns; `None`: it owns none.
+    pub(super) fn name_at(&self, name: &str, node: &ConnectionAddr) -> Option<String> {
+        let known = self.lock();
+        let mut names = (0..MAX_NAMES_TRIED).map(|number| format!("{name}-{number}"));
+        names.find(|name| known.map.owner(slot_of(name.as_bytes())) == Some(node))
+    }
+
     /// The nodes that own any slot, as far as that is known.
     pub(super) fn owners(&self) -> Vec<ConnectionAddr> {
         self.lock().map.owners()
+    }
+
+    /// These are the owners of slots that cannot be used. Returns those that could not before.
+    pub(super) fn set_down(&self, down: Vec<ConnectionAddr>) -> Vec<ConnectionAddr> {
+        std::mem::replace(&mut self.lock().down, down)
+    }
+
+    /// Whether the owner of this slot cannot be used, as it was looked at last. Every gateway finds the same, so it is no reason
+    /// for one of them to be sent no clients.
+    pub(super) fn is_down(&self, slot: u16) -> bool {
+        let known = self.lock();
+        known.map.owner(slot).is_some_and(|owner| known.down.contains(owner))
     }
 
     /// The node that owns a slot; where that is not known, one of the nodes, after each try another.
@@ -289,6 +318,19 @@ mod tests {
         assert_eq!(cluster.owner(7), Some(at(3)));
         cluster.moved(7, &at(5));
         assert_eq!((cluster.owner(7), cluster.owner(8)), (Some(at(5)), Some(at(3))));
+    }
+
+    #[test]
+    fn a_slot_is_down_as_long_as_its_owner_is() {
+        let cluster = cluster(&[1]);
+        learn(&cluster, true, &[2]);
+        assert!(!cluster.is_down(7));
+        assert_eq!(cluster.set_down(vec![at(2)]), []);
+        assert!(cluster.is_down(7));
+        cluster.moved(7, &at(3));
+        assert!(!cluster.is_down(7) && cluster.is_down(8));
+        assert_eq!(cluster.set_down(Vec::new()), [at(2)]);
+        assert!(!cluster.is_down(8));
     }
 
     #[test]

@@ -51,52 +51,56 @@ pub(in super::super) async fn inspect(
 
 /// The same at each node of a Cluster that owns slots, or at the one server, on connections of its own: for sharded channels.
 /// Returns why clients cannot resume at another gateway.
-///
-/// # Errors
-/// A connection cannot be opened, or is lost.
 pub(in super::super) async fn inspect_nodes(
     server: &RedisServer,
     max_bytes: usize,
-) -> Result<Option<RedisProblem>, SourceError> {
-    let of_nodes = |text: String| Ok(Some(RedisProblem { kind: None, text }));
+) -> Option<RedisProblem> {
     let nodes: Vec<Option<ConnectionAddr>> = match server.cluster().map(Cluster::owners) {
         Some(owners) => owners.into_iter().map(Some).collect(),
         None => vec![None],
     };
     if nodes.is_empty() {
         const WHY: &str = "it is not known which node owns which slot (CLUSTER SLOTS)";
-        let kind = Some(SourceErrorKind::Permission);
-        return Ok(Some(RedisProblem { kind, text: WHY.to_owned() }));
+        return Some(RedisProblem {
+            kind: Some(SourceErrorKind::Permission),
+            text: WHY.to_owned(),
+        });
     }
     for node in nodes {
-        let shown = node.as_ref().map(|node| ShownAddress(node).to_string());
-        let shown = shown.unwrap_or_else(|| server.to_string());
-        let open = async |kind| match node.clone() {
-            Some(node) => RedisConnection::open_at_node(server, node, (max_bytes, kind)).await,
-            None => RedisConnection::open(server, max_bytes, kind).await,
-        };
-        let mut pubsub = open(ConnectionKind::PubSub).await?;
-        let mut commands = open(ConnectionKind::Command).await?;
-        let (followed, published) = (identify(&mut pubsub).await?, identify(&mut commands).await?);
-        if !followed.is_known() {
-            let text = format!(
-                "the node {shown} refuses INFO, by which gateways see that they are at one node"
-            );
-            return Ok(Some(RedisProblem { kind: Some(SourceErrorKind::Permission), text }));
-        }
-        if followed != published {
-            return of_nodes(format!(
-                "the connections to the node {shown} lead to several servers"
-            ));
-        }
-        let run = &followed.run_id;
-        let channels = [for_all_at(run), for_one_at(run, "check")];
-        if let Some(problem) = refused(&mut pubsub, &mut commands, channels).await? {
-            let text = format!("node {shown}: {}", problem.text);
-            return Ok(Some(RedisProblem { text, ..problem }));
+        let inspected = inspect_node(server, (node.as_ref(), max_bytes)).await;
+        let problem = inspected.unwrap_or_else(|error| Some(error.without_server().into()));
+        if let Some(RedisProblem { kind, text }) = problem {
+            let shown = node.as_ref().map(|node| ShownAddress(node).to_string());
+            let shown = shown.unwrap_or_else(|| server.to_string());
+            return Some(RedisProblem { kind, text: format!("node {shown}: {text}") });
         }
     }
-    Ok(None)
+    None
+}
+
+/// The same at one of them.
+async fn inspect_node(
+    server: &RedisServer,
+    (node, max_bytes): (Option<&ConnectionAddr>, usize),
+) -> Result<Option<RedisProblem>, SourceError> {
+    let open = async |kind| match node {
+        Some(node) => RedisConnection::open_at_node(server, node.clone(), (max_bytes, kind)).await,
+        None => RedisConnection::open(server, max_bytes, kind).await,
+    };
+    let mut pubsub = open(ConnectionKind::PubSub).await?;
+    let mut commands = open(ConnectionKind::Command).await?;
+    let (followed, published) = (identify(&mut pubsub).await?, identify(&mut commands).await?);
+    let (kind, text) = if !followed.is_known() {
+        const WHY: &str = "it refuses INFO, by which gateways see that they are at one node";
+        (Some(SourceErrorKind::Permission), WHY)
+    } else if followed != published {
+        (None, "the connections to it lead to several servers")
+    } else {
+        let run = &followed.run_id;
+        let channels = [for_all_at(run), for_one_at(run, "check")];
+        return refused(&mut pubsub, &mut commands, channels).await;
+    };
+    Ok(Some(RedisProblem { kind, text: text.to_owned() }))
 }
 
 /// What Redis refuses, if anything.

@@ -85,7 +85,10 @@ impl FleetMember {
             FleetOrder::Node { order, .. } => *order,
         };
         let outbox = Rc::<FleetOutbox>::default();
-        let teller = |alike| Rc::new(AlikeTeller::new(alike, Rc::clone(&outbox), health.clone()));
+        let teller = |alike| {
+            let (of, seen) = ((alike, hub.run_text()), (health.clone(), metrics.clone()));
+            Rc::new(AlikeTeller::new(of, Rc::clone(&outbox), seen))
+        };
         let teller = alike.map(teller);
         Self {
             order: hub.in_order(order),
@@ -227,7 +230,7 @@ impl FleetMember {
                 0 => self.teller.as_ref().is_some_and(hears) || self.order.hear_for_all(body),
                 _ => self.order.hear_for_one(body),
             };
-            if is_known { Ok(()) } else { Err(FleetRefusal::Malformed) }
+            if is_known { Ok(()) } else { Err(message::not_known(body)) }
         });
         match taken {
             Ok(()) => self.metrics.fleet_message_received(),
@@ -304,6 +307,13 @@ impl FleetMember {
         let reason = refusal.as_str();
         self.metrics.fleet_message_ignored(reason);
         let explanation = refusal.explanation();
+        if refusal == FleetRefusal::Unknown {
+            return tracing::debug!(
+                reason,
+                error = explanation,
+                "ignored a message between gateways"
+            );
+        }
         self.health.note_fleet_ignored(explanation);
         if let Some(held_back) = self.ignored.pass(reason, Instant::now()) {
             const MESSAGE: &str = "ignored a message between gateways";

@@ -22,6 +22,8 @@ pub(super) enum FleetRefusal {
     Signature,
     /// It is nothing that a gateway writes.
     Malformed,
+    /// It is one that a later version may write.
+    Unknown,
 }
 
 impl FleetRefusal {
@@ -33,6 +35,7 @@ impl FleetRefusal {
             Self::Signed => "signed",
             Self::Signature => "signature",
             Self::Malformed => "malformed",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -45,7 +48,8 @@ impl FleetRefusal {
             Self::Unsigned => "it is not signed, and this gateway has a fleet.key",
             Self::Signed => "it is signed, and this gateway has no fleet.key",
             Self::Signature => "it is not signed with the fleet.key of this gateway",
-            Self::Malformed => "no gateway of this version writes such a message",
+            Self::Malformed => "no gateway writes such a message",
+            Self::Unknown => "no gateway of this version writes such a message",
         }
     }
 }
@@ -90,6 +94,15 @@ pub(super) fn read<'a>(
     }
 }
 
+/// Why a body is none of the messages that this gateway knows. Later versions may write others, in JSON: that is nothing that an
+/// operator has to mend.
+pub(super) fn not_known(body: &[u8]) -> FleetRefusal {
+    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body) {
+        Ok(_) => FleetRefusal::Unknown,
+        Err(_) => FleetRefusal::Malformed,
+    }
+}
+
 /// The bytes before the first space, and those behind it.
 fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = memchr::memchr(b' ', text)?;
@@ -98,7 +111,7 @@ fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FleetRefusal, read, write};
+    use super::{FleetRefusal, not_known, read, write};
     use crate::source::fleet::FleetKey;
 
     const BODY: &[u8] = br#"{"mark":"00000000000000ff"}"#;
@@ -126,6 +139,19 @@ mod tests {
     }
 
     const HMAC: &str = "66881ed2284d51b111d9344f5439172160cdb9ef6b61b24dbf2c29fc61b9b309";
+
+    #[test]
+    fn what_a_later_version_may_write_is_told_from_what_none_does() {
+        for (body, expected) in [
+            (&br#"{"later":{"a":[1]}}"#[..], FleetRefusal::Unknown),
+            (br#"{"mark":"00000000000000ff","more":1}"#, FleetRefusal::Unknown),
+            (br#"{"mark":"0000"#, FleetRefusal::Malformed),
+            (b"{} {}", FleetRefusal::Malformed),
+            (b"{nonsense}", FleetRefusal::Malformed),
+        ] {
+            assert_eq!(not_known(body), expected, "{}", String::from_utf8_lossy(body));
+        }
+    }
 
     #[test]
     fn what_is_not_signed_with_the_key_for_this_channel_is_refused() {

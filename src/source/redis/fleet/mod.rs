@@ -12,6 +12,7 @@ mod inspect;
 mod member;
 mod message;
 mod outbox;
+mod peers;
 mod publisher;
 pub(super) mod server;
 mod teller;

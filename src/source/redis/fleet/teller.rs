@@ -1,85 +1,142 @@
 //! Tells the other gateways at a server what has to be the same at all of them, and says where theirs is another.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::outbox::{FleetMessageKind, FleetOutbox, OutgoingFleetMessage};
+use super::peers::{AGAIN, AlikePeers};
 use crate::health::Health;
-use crate::source::alike::{AlikeDifference, AlikeSettings, AlikeSource};
+use crate::metrics::Metrics;
+use crate::source::alike::{AlikeDifference, AlikeSetting, AlikeSettings, AlikeSource};
 use crate::source::fleet::FOR_ALL;
 
-/// How often it is told, also where nothing has changed: a difference is told as long as both gateways run.
+/// How often it is told where all agree. A difference is told by both sides every [`AGAIN`], as long as it lasts.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// How long it is waited for a connection.
+/// How often it is looked whether a reload has changed something, or whether another gateway has ended.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often at most a gateway that has something else is answered at once.
-const LEAST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What this gateway tells, and what it has heard.
 #[derive(Debug)]
 pub(super) struct AlikeTeller {
     source: AlikeSource,
+    // Of this gateway: it hears what it tells.
+    run: String,
     outbox: Rc<FleetOutbox>,
     health: Health,
-    // When it was last told.
-    told: Cell<Option<Instant>>,
-    // The settings whose difference was logged.
-    logged: RefCell<BTreeSet<String>>,
+    metrics: Metrics,
+    // What was last told, when, and in which generation of the connection.
+    told: RefCell<Option<(AlikeSettings, Instant, u64)>>,
+    peers: RefCell<AlikePeers>,
+    // A gateway that differs was heard for the first time.
+    met: Notify,
+    // The settings whose difference is told to the operator, and when it was last.
+    noted: RefCell<BTreeMap<String, Instant>>,
 }
 
 impl AlikeTeller {
-    pub(super) fn new(source: AlikeSource, outbox: Rc<FleetOutbox>, health: Health) -> Self {
-        let (told, logged) = (Cell::default(), RefCell::default());
-        Self { source, outbox, health, told, logged }
+    pub(super) fn new(
+        (source, run): (AlikeSource, String),
+        outbox: Rc<FleetOutbox>,
+        (health, metrics): (Health, Metrics),
+    ) -> Self {
+        Self {
+            source,
+            run,
+            outbox,
+            health,
+            metrics,
+            told: RefCell::default(),
+            peers: RefCell::default(),
+            met: Notify::new(),
+            noted: RefCell::default(),
+        }
     }
 
     /// Tells it for ever. Owned by the pub/sub connection's task.
     pub(super) async fn run(&self) {
         loop {
-            let is_connected = self.outbox.server().is_some();
-            if is_connected {
-                self.tell();
+            self.look(Instant::now());
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = self.met.notified() => {}
             }
-            sleep(if is_connected { INTERVAL } else { LOOK }).await;
         }
     }
 
-    fn tell(&self) {
-        self.told.set(Some(Instant::now()));
-        if let Some(body) = self.source.current().message() {
+    /// Tells what is due, and says where others differ.
+    fn look(&self, now: Instant) {
+        let own = self.source.current();
+        let differences = self.peers.borrow_mut().differences(&own, now);
+        let interval = if differences.is_empty() { INTERVAL } else { AGAIN };
+        let generation = self.outbox.generation();
+        let is_due = self.told.borrow().as_ref().is_none_or(|(told, at, of)| {
+            *told != own || *of != generation || now.duration_since(*at) >= interval
+        });
+        if is_due && self.outbox.server().is_some() {
+            self.tell(own, (now, generation));
+        }
+        self.note(&differences, now);
+    }
+
+    fn tell(&self, own: AlikeSettings, (now, generation): (Instant, u64)) {
+        if let Some(body) = own.message(&self.run) {
             let (channel, kind) = (FOR_ALL.to_owned(), FleetMessageKind::Settings);
             let body = body.into();
             self.outbox.offer(OutgoingFleetMessage { channel, body, question: None, kind });
         }
+        *self.told.borrow_mut() = Some((own, now, generation));
     }
 
     /// Takes what a gateway has told for all, this one perhaps. Returns whether it is that.
     pub(super) fn hear(&self, body: &[u8]) -> bool {
-        let Some(other) = AlikeSettings::parse(body) else { return false };
-        let differences = self.source.current().differences(&other);
-        for difference in &differences {
-            self.note(difference);
-        }
-        let is_due = self.told.get().is_none_or(|told| told.elapsed() >= LEAST_PAUSE);
-        if !differences.is_empty() && is_due {
-            // The other one may have started just now, and has not heard what is here.
-            self.tell();
+        let Some((run, settings)) = AlikeSettings::parse(body) else { return false };
+        let own = self.source.current();
+        let is_other = run != self.run;
+        if is_other && self.peers.borrow_mut().hear((run, settings), &own, Instant::now()) {
+            // It may have started just now, and has not heard what is here.
+            self.met.notify_one();
         }
         true
     }
 
-    fn note(&self, AlikeDifference { setting, detail }: &AlikeDifference) {
-        self.health.failed(setting, "differs", detail);
-        if self.logged.borrow_mut().insert(setting.clone()) {
-            tracing::warn!(
-                setting,
-                detail,
-                "another gateway at this Redis is configured differently"
-            );
+    /// Says what differs, and of what differs no more that it does not.
+    fn note(&self, differences: &[AlikeDifference], now: Instant) {
+        let counted = AlikeSetting::ALL.map(|of| {
+            let differ = differences.iter().filter(|it| it.of == of);
+            (of.as_str(), differ.count())
+        });
+        self.metrics.settings_differ(counted);
+        let mut noted = self.noted.borrow_mut();
+        noted.retain(|setting, _| {
+            let differs = differences.iter().any(|it| it.setting == *setting);
+            if !differs {
+                self.health.works(setting);
+                tracing::info!(
+                    setting,
+                    "no other gateway at this Redis is configured differently now"
+                );
+            }
+            differs
+        });
+        for AlikeDifference { setting, detail, .. } in differences {
+            let last = noted.get(setting).copied();
+            if last.is_some_and(|last| now.duration_since(last) < INTERVAL) {
+                continue;
+            }
+            self.health.failed(setting, "differs", detail);
+            noted.insert(setting.clone(), now);
+            if last.is_none() {
+                tracing::warn!(
+                    setting,
+                    detail,
+                    "another gateway at this Redis is configured differently"
+                );
+            }
         }
     }
 }

@@ -22,12 +22,15 @@ pub(in super::super) fn told() -> Result<Subscription, SourceError> {
     super::channel("ssegate:kept:check")
 }
 
-/// Tries the scripts.
+/// Tries the scripts on a stream of this id, which nobody has.
 ///
 /// # Errors
 /// The connection failed, or Redis refuses something that they need.
-pub(in super::super) async fn inspect(connection: &mut KeyedConnection) -> Result<(), SourceError> {
-    for call in trial() {
+pub(in super::super) async fn inspect(
+    connection: &mut KeyedConnection,
+    id: &str,
+) -> Result<(), SourceError> {
+    for call in trial(id) {
         let key = Some(call.key.as_str());
         let by_hash = [NO_SCRIPT, "1", &call.key];
         match connection.request(key, "EVALSHA", by_hash.into_iter()).await {

@@ -12,16 +12,17 @@ use crate::source::presence::{ChannelChange, LeaseChange, MemberChange};
 use crate::source::redis::error::SourceError;
 use crate::source::redis::keyed::KeyedConnection;
 
-/// A channel that no client has.
-const CHANNEL: &str = "ssegate-check";
+/// Who is said to listen.
+const MEMBER: &str = "ssegate-check";
 
-/// Tries what the routes with these settings need.
+/// Tries what the routes with these settings need, on a channel that no client has.
 pub(in super::super) async fn inspect(
     connection: &mut KeyedConnection,
     settings: &Arc<PresenceSettings>,
+    channel: &str,
 ) -> Result<(), SourceError> {
     let unexpected = |error: &dyn ToString| SourceError::Unexpected(error.to_string());
-    let name = ChannelName::new(CHANNEL).map_err(|error| unexpected(&error))?;
+    let name = ChannelName::new(channel).map_err(|error| unexpected(&error))?;
     let gateway: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
     let teller = PresenceTeller { gateway: &gateway, may_end: true };
     let change = |lease, streams| ChannelChange {
@@ -30,7 +31,7 @@ pub(in super::super) async fn inspect(
         settings: Arc::clone(settings),
         is_beginning: true,
         lease,
-        members: vec![MemberChange { id: CHANNEL.into(), streams, since: Instant::now() }],
+        members: vec![MemberChange { id: MEMBER.into(), streams, since: Instant::now() }],
     };
     // It comes and goes in one step.
     let changes = [change(LeaseChange::Renewed, Some(1)), change(LeaseChange::Ended, None)];

@@ -13,22 +13,19 @@ use crate::source::redis::script::is_unknown;
 /// See the first lines of the script.
 const CHECK: &str = include_str!("check.lua");
 
-/// A channel that no client has.
-const CHANNEL: &str = "ssegate-check";
-
 /// A hash that no script has.
 const NO_SCRIPT: &str = "0000000000000000000000000000000000000000";
 
-/// Tries the scripts, those for sharded channels or those for others.
+/// Tries the scripts, those for sharded channels or those for others, on a channel that no client has.
 ///
 /// # Errors
 /// The connection failed, or Redis refuses something that they need.
 pub(in super::super) async fn inspect(
     connection: &mut KeyedConnection,
     settings: &RecordedSettings,
-    is_sharded: bool,
+    (channel, is_sharded): (&str, bool),
 ) -> Result<(), SourceError> {
-    let (order, name) = (order(is_sharded), ChannelName::new(CHANNEL).map_err(invalid)?);
+    let (order, name) = (order(channel, is_sharded), ChannelName::new(channel).map_err(invalid)?);
     let key = order.log_key(settings, &name);
     let refused = |error: SourceError, command: &str| {
         error.for_command(format!("{command}, with which channels are recorded"))
@@ -48,12 +45,12 @@ pub(in super::super) async fn inspect(
     }
 }
 
-/// A channel on which gateways that record publish marks for each other.
+/// The channel on which gateways that record `channel` publish marks for each other.
 ///
 /// # Errors
 /// It is no name of a channel, which does not happen.
-pub(in super::super) fn marks(is_sharded: bool) -> Result<ChannelName, SourceError> {
-    let marks = order(is_sharded).marks();
+pub(in super::super) fn marks(channel: &str, is_sharded: bool) -> Result<ChannelName, SourceError> {
+    let marks = order(channel, is_sharded).marks();
     let name = match is_sharded {
         true => ChannelName::sharded(&marks),
         false => ChannelName::new(&marks),
@@ -61,10 +58,10 @@ pub(in super::super) fn marks(is_sharded: bool) -> Result<ChannelName, SourceErr
     name.map_err(invalid)
 }
 
-/// The order that [`CHANNEL`] is in.
-fn order(is_sharded: bool) -> RecordOrder {
+/// The order that a channel is in.
+fn order(channel: &str, is_sharded: bool) -> RecordOrder {
     match is_sharded {
-        true => RecordOrder::of_slot(slot_of(CHANNEL.as_bytes())),
+        true => RecordOrder::of_slot(slot_of(channel.as_bytes())),
         false => RecordOrder::Server,
     }
 }

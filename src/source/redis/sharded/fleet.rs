@@ -108,6 +108,9 @@ impl ShardedFleet {
         let before = self.failed.iter().position(|failed| failed.node == *node);
         let tries = before.map_or(0, |before| self.failed.swap_remove(before).tries + 1);
         let again = now + backoff(tries);
+        // What publishes there has ended with it: that the node is down is told by who looks at all of them.
+        let shown = self.shown(node);
+        self.health.set_fleet_published(Some(&shown), Ok(()));
         self.failed.push(FailedNode { node: node.clone(), tries, again });
     }
 

@@ -98,7 +98,9 @@ impl ShardedRecording {
             self.links.subscribe_due(Instant::now(), no_order);
             let fences = self.slots.settle(Instant::now());
             self.send_fences(fences);
-            self.health.set_sharded_recording_ready(self.slots.are_ready());
+            let cluster = self.links.cluster();
+            let is_down = |slot| cluster.is_some_and(|cluster| cluster.is_down(slot));
+            self.health.set_sharded_recording_ready(self.slots.are_ready(is_down));
             hub.flush();
             tokio::select! {
                 changes = hub.source_requests(SourceKind::ShardedRecorded) => self.apply(changes),

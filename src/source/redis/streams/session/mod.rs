@@ -351,7 +351,8 @@ impl StreamSession {
 
     fn update_readiness(&mut self) {
         if self.link.is_cluster() {
-            self.is_initialized |= self.unchecked.iter().all(|name| self.refused.contains(name));
+            let is_known = |name: &ChannelName| self.refused.contains(name) || self.is_down(name);
+            self.is_initialized |= self.unchecked.iter().all(is_known);
         }
         // One key that a client asks for and that is not a stream must not make the gateway unready
         // for all other clients; if Redis refuses every stream, it is unready.

@@ -56,6 +56,12 @@ impl StreamSession {
         polled.into_iter().for_each(|name| self.recheck(name));
     }
 
+    /// Whether the node that owns a stream cannot be used: it is read once that can, and the gateway serves others meanwhile.
+    pub(super) fn is_down(&self, name: &ChannelName) -> bool {
+        let slot = slot_of(name.as_str().as_bytes());
+        self.state.server.cluster().is_some_and(|(_, cluster)| cluster.is_down(slot))
+    }
+
     /// Stops reading a stream until it is known whether it is still the same, as on a new connection.
     pub(super) fn recheck(&mut self, name: ChannelName) {
         self.readers.remove(&name);

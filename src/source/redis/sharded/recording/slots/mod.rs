@@ -62,9 +62,11 @@ impl RecordedSlots {
     }
 
     /// Whether any slot is listened to or may be, as far as this is known: those that were and are not any more say nothing
-    /// as long as others go on.
-    pub(super) fn are_ready(&self) -> bool {
-        self.all.is_empty() || self.lost.len() < self.all.len()
+    /// as long as others go on, and so do those whose node `is_down`.
+    pub(super) fn are_ready(&self, is_down: impl Fn(u16) -> bool) -> bool {
+        self.lost.len() < self.all.len()
+            || self.all.is_empty()
+            || self.lost.iter().all(|slot| is_down(*slot))
     }
 
     /// The hub wants a channel. Returns what is to be subscribed to.
@@ -393,23 +395,24 @@ mod tests {
         slots.settle(now);
         slots.lose_place(&at(1));
         assert_eq!((waiting(&slots, &one[0]).1, waiting(&slots, &two[0]).1), (false, true));
-        assert!(slots.are_ready(), "one goes on");
+        assert!(slots.are_ready(|_| false), "one goes on");
         slots.lose_place(&at(2));
-        assert!(!slots.are_ready());
+        assert!(!slots.are_ready(|_| false));
+        assert!(slots.are_ready(|_| true), "every gateway is without these nodes");
         one.iter().for_each(|name| slots.confirm(name, &at(2), |_| true, now));
         receive(&mut slots, &at(2), &one[1], format!("{} other", MARK + 1));
         slots.settle(now);
-        assert!(slots.are_ready());
+        assert!(slots.are_ready(|_| false));
         // One that is not needed any more is left, with its marks.
         assert!(slots.leave(&two[0]));
         assert_eq!(slots.maintain(now), [two[1].clone()]);
-        assert!(slots.maintain(now).is_empty() && slots.are_ready());
+        assert!(slots.maintain(now).is_empty() && slots.are_ready(|_| false));
         // A slot that never gets a mark is no good either.
         let mut slots = self::slots();
         follow(&mut slots, "foo");
         slots.maintain(now);
-        assert!(slots.are_ready());
+        assert!(slots.are_ready(|_| false));
         slots.maintain(Instant::now() + FIRST_MARK);
-        assert!(!slots.are_ready());
+        assert!(!slots.are_ready(|_| false));
     }
 }
