@@ -2,10 +2,7 @@
 //!
 //! Writes nothing except one message, published to a channel of our own, as the self-check does.
 
-use std::sync::Arc;
-
 use redis::ConnectionAddr;
-use ssegate_hub::{ChannelName, Subscription};
 use ssegate_resp::RespVersion;
 
 use super::cluster::Cluster;
@@ -16,36 +13,10 @@ use super::fleet::{self, FleetInspection};
 use super::location::ShownAddress;
 use super::problem::RedisProblem;
 use super::read_trial::{MAX_BYTES, ReadTrial, TrialFindings};
+use super::redis_read::RedisRead;
 use super::sentinel::Sentinels;
 use super::sentinel_watch;
 use super::server::RedisServer;
-use crate::route::PresenceSettings;
-use crate::source::recorded::RecordedSettings;
-
-/// What the gateway reads from Redis.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RedisRead {
-    /// A pub/sub channel or pattern.
-    Subscription(Subscription),
-    /// A sharded channel, by the name that the hub has for it.
-    Sharded(ChannelName),
-    /// A Redis Stream.
-    Stream(ChannelName),
-    /// The control channel, with what is kept beside it.
-    Control(ChannelName),
-    /// What gateways of a fleet publish for each other.
-    Fleet,
-    /// The same, at each node of a Cluster: for its sharded channels.
-    NodeFleet,
-    /// Who listens, on a route with these settings.
-    Presence(Arc<PresenceSettings>),
-    /// Streams that are kept for all gateways.
-    Kept,
-    /// What is recorded, and the marks of gateways.
-    Recorded(RecordedSettings),
-    /// The same of sharded channels.
-    ShardedRecorded(RecordedSettings),
-}
 
 /// What was found out about a Redis server.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,12 +10,12 @@ use super::cluster::{Cluster, Redirect, slot_of};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::control;
 use super::error::{SourceError, SourceErrorKind};
-use super::inspect::RedisRead;
 use super::kept;
 use super::keyed::KeyedConnection;
 use super::presence;
 use super::problem::RedisProblem;
 use super::recorded;
+use super::redis_read::RedisRead;
 use super::server::RedisServer;
 use super::session::describe;
 
