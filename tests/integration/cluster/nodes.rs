@@ -37,13 +37,11 @@ async fn said(gateway: &Gateway) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_that_is_down_is_told_alike_by_all_gateways_and_takes_none_away() {
     let mut set = ClusterSet::start().await;
-    let full_coverage = async |set: &ClusterSet, nodes: &[usize], is_on: &str| {
-        for &at in nodes {
-            let words = ["CONFIG", "SET", "cluster-require-full-coverage", is_on];
-            set.nodes[at].command::<String>(&words).await;
-        }
-    };
-    full_coverage(&set, &ALL, "no").await;
+    // Then the others go on while one is away.
+    for node in &set.nodes {
+        let words = ["CONFIG", "SET", "cluster-require-full-coverage", "no"];
+        node.command::<String>(&words).await;
+    }
     let build =
         |set: &ClusterSet| Gateway::build(&set.nodes[0]).redis_url(&set.url(&[0])).routes(STREAMS);
     let first = build(&set).start().await;
@@ -92,16 +90,6 @@ async fn a_master_that_is_down_is_told_alike_by_all_gateways_and_takes_none_away
     );
     let page = second.admin("/plain").await.text().await;
     assert!(page.contains("<tr class=trouble><th>Redis Cluster<td>1 of 3"), "{page}");
-    // The others serve none of their slots either. That is so for all gateways.
-    full_coverage(&set, &[0, 4], "yes").await;
-    for gateway in [&first, &second] {
-        eventually(2 * SOON, "none serves its slots", async || {
-            gateway.metrics().await.sum(UP, &[]) == 0.0
-        })
-        .await;
-        assert!(verbose(gateway).await.contains("Redis refused all slots: CLUSTERDOWN"));
-        assert_eq!(gateway.readiness().await, 200);
-    }
     drop(stream);
 
     set.nodes[2].restart().await;
@@ -213,7 +201,8 @@ async fn what_does_without_cluster_slots_is_no_error_and_says_what_it_costs() {
     // One that is not told that it is a Cluster says what to do.
     let output = publish(set.nodes[0].url()).await;
     assert_eq!(output.code(), 1, "{output:?}");
-    for words in ["SPUBLISH to Redis at 127.0.0.1:", "MOVED", "write redis+cluster:// in the URL"] {
+    for words in ["SPUBLISH to Redis at 127.0.0.1:", "Moved: ", "write redis+cluster:// in the URL"]
+    {
         assert!(output.stderr.contains(words), "{output:?}");
     }
 }
@@ -229,8 +218,8 @@ async fn what_redis_refuses_is_no_plus_while_all_else_works() {
         let report = verbose(&gateway).await;
         let of_redis = report.lines().find(|line| line.contains("] redis ")).unwrap_or_default();
         assert!(!of_redis.starts_with("[+] redis ok: "), "{report}");
-        let is_told =
-            of_redis.contains("recorded sharded channels: ") && of_redis.contains("NOPERM");
+        let is_told = of_redis.contains("recorded sharded channels: ")
+            && of_redis.contains("refused to publish a mark");
         assert!(!is_told || !report.contains("[+] fleet ok"), "{report}");
         is_told
     })
