@@ -127,7 +127,9 @@ pub(super) async fn serve(
     let is_taken_over = Rc::new(Cell::new(false));
     let taken_over = {
         let is_taken_over = Rc::clone(&is_taken_over);
-        let taken_over = run_takeovers(predecessor, shared, (health, hubs.clone(), may_accept));
+        // It is the largest part of this future, and most of it is of the first seconds.
+        let takeovers = run_takeovers(predecessor, shared, (health, hubs.clone(), may_accept));
+        let taken_over = Box::pin(takeovers);
         async move {
             taken_over.await;
             is_taken_over.set(true);
