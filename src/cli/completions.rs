@@ -17,8 +17,13 @@ pub(crate) struct CompletionsCommand {
 
 impl CompletionsCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut description(), "ssegate", &mut script);
-        output::bytes(&script)
+        output::bytes(&script(self.shell))
     }
+}
+
+/// What a shell reads to complete the arguments.
+pub(super) fn script(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut description(), "ssegate", &mut script);
+    script
 }

@@ -1,6 +1,6 @@
 //! `ssegate man`: the manual page, generated from the arguments.
 
-use clap::Args;
+use clap::{Args, Command};
 
 use super::{CliError, description, output};
 
@@ -12,13 +12,13 @@ pub(crate) struct ManCommand {}
 
 impl ManCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        output::bytes(&pages().map_err(CliError::Output)?)
+        output::bytes(&pages(description()).map_err(CliError::Output)?)
     }
 }
 
 /// The pages of ssegate and of each command in one roff document.
-fn pages() -> std::io::Result<Vec<u8>> {
-    let mut ssegate = description().disable_help_subcommand(true);
+pub(super) fn pages(ssegate: Command) -> std::io::Result<Vec<u8>> {
+    let mut ssegate = ssegate.disable_help_subcommand(true);
     ssegate.build();
     let mut pages = Vec::new();
     clap_mangen::Man::new(ssegate.clone()).render(&mut pages)?;
@@ -30,11 +30,11 @@ fn pages() -> std::io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::pages;
+    use super::{description, pages};
 
     #[test]
     fn the_manual_has_a_page_for_every_command() {
-        let pages = pages().expect("writing to a Vec does not fail");
+        let pages = pages(description()).expect("writing to a Vec does not fail");
         let pages = String::from_utf8(pages).expect("UTF-8");
         for name in [
             "ssegate",

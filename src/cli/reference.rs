@@ -1,8 +1,12 @@
-//! docs/CLI.md is generated from the definitions of the arguments.
+//! docs/CLI.md, and the manual and the completions of the Debian package, are generated from the definitions of the arguments.
 
 use std::fmt::Write as _;
 
 use clap::{Arg, Command};
+use clap_complete::Shell;
+
+use super::{completions, description, man};
+use crate::generated_page::assert_current;
 
 const HEAD: &str = "\
 # Commands
@@ -90,7 +94,7 @@ fn section(command: &mut Command) -> String {
 }
 
 fn generated() -> String {
-    let mut root = super::description();
+    let mut root = description();
     root.build();
     let mut text = HEAD.to_owned();
     text.push_str("| | |\n|---|---|\n");
@@ -113,5 +117,21 @@ fn generated() -> String {
 
 #[test]
 fn the_reference_in_the_docs_is_generated_from_the_arguments() {
-    crate::generated_page::assert_current("CLI.md", &generated(), "cli::reference");
+    assert_current("docs/CLI.md", &generated(), "cli::reference");
+}
+
+#[test]
+fn the_manual_and_the_completions_of_the_package_are_what_the_commands_print() {
+    // Not of which commit: they stand in it.
+    let manual = man::pages(description().version(env!("CARGO_PKG_VERSION")));
+    let script = completions::script;
+    for (name, text) in [
+        ("ssegate.1", manual.expect("writing to a Vec does not fail")),
+        ("ssegate.bash", script(Shell::Bash)),
+        ("ssegate.fish", script(Shell::Fish)),
+        ("_ssegate", script(Shell::Zsh)),
+    ] {
+        let text = String::from_utf8(text).expect("UTF-8");
+        assert_current(&format!("deploy/generated/{name}"), &text, "cli::reference");
+    }
 }

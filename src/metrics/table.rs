@@ -411,7 +411,7 @@ match no route.
 
     #[test]
     fn the_reference_in_the_docs_is_generated_from_the_table() {
-        crate::generated_page::assert_current("METRICS.md", &reference(), "metrics::table");
+        crate::generated_page::assert_current("docs/METRICS.md", &reference(), "metrics::table");
     }
 
     #[test]

@@ -7,7 +7,7 @@ import tomllib
 from support import ROOT
 
 #: Where a program is built to be handed on, and how many.
-BUILDERS = {"Dockerfile": 1, ".github/workflows/release.yml": 2, "deploy/deb": 1, "deploy/README.md": 1}
+BUILDERS = {"Dockerfile": 1, ".github/workflows/release.yml": 2, "deploy/README.md": 1}
 
 
 def check_profile():

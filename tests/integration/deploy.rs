@@ -33,7 +33,7 @@ fn socket_unit() -> Vec<SocketAddr> {
 async fn the_units_are_such_that_systemd_has_nothing_to_say() {
     let dir = TempDir::new().unwrap();
     for unit in ["ssegate.service", "ssegate.socket"] {
-        let text = read(unit).replace("/usr/local/bin/ssegate", SSEGATE);
+        let text = read(unit).replace("=ssegate ", &format!("={SSEGATE} "));
         std::fs::write(dir.path().join(unit), text).unwrap();
     }
     let analyze = Path::new("/usr/bin/systemd-analyze");

@@ -218,7 +218,7 @@ fn generated() -> String {
 #[test]
 fn the_reference_in_the_docs_is_generated_from_the_schema() {
     let tests = "config::tests::documentation";
-    crate::generated_page::assert_current("CONFIGURATION.md", &generated(), tests);
+    crate::generated_page::assert_current("docs/CONFIGURATION.md", &generated(), tests);
 }
 
 /// Configurations with one of the mappings that gateway.yaml shows as an example only, where `MORE` stands for
