@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::pin::Pin;
 
 use tokio::task::{Id, JoinError, JoinSet};
 
@@ -22,6 +23,8 @@ pub(super) struct TaskEnd {
 impl Tasks {
     /// Spawns a task on this thread.
     pub(super) fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + 'static) {
+        // All of them are of one type: what runs a task is compiled once, and not for each of fifty.
+        let task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(task);
         let handle = self.running.spawn_local(task);
         self.names.insert(handle.id(), name);
     }
