@@ -8,10 +8,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::error::KeyLocation;
-use crate::markers::FIELD;
 
 /// The value of a key.
 #[derive(Clone, Debug, Default)]
@@ -77,11 +76,12 @@ impl<T> Field<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_newtype_struct(FIELD, FieldVisitor(PhantomData))
+        // Not what other types ask for, each of whose ways would be compiled for every field.
+        deserializer.deserialize_tuple_struct("Field", 2, FieldVisitor(PhantomData))
     }
 }
 
-/// Reads the path, the line, the column and, if it is valid, the value.
+/// Reads the location and, if it is valid, the value.
 struct FieldVisitor<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for FieldVisitor<T> {
@@ -91,15 +91,36 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for FieldVisitor<T> {
         f.write_str("the parts of a field")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Field<T>, A::Error> {
-        let path = parts.next_element()?.ok_or_else(|| A::Error::missing_field("path"))?;
-        let line = parts.next_element()?.ok_or_else(|| A::Error::missing_field("line"))?;
-        let column = parts.next_element()?.ok_or_else(|| A::Error::missing_field("column"))?;
-        let location = KeyLocation { path, line, column };
-        Ok(match parts.next_element()? {
-            Some(value) => Field::Written(At { location, value }),
-            None => Field::Invalid(location),
+    fn visit_map<A: MapAccess<'de>>(self, mut parts: A) -> Result<Field<T>, A::Error> {
+        let location = parts.next_key()?.ok_or_else(|| A::Error::missing_field("location"))?;
+        let LocationKey(location) = location;
+        Ok(match parts.next_value() {
+            Ok(value) => Field::Written(At { location, value }),
+            // It has been noted.
+            Err(_) => Field::Invalid(location),
         })
+    }
+}
+
+/// The location of a field as a text, `LINE:COLUMN:PATH`.
+pub(crate) struct LocationKey(pub(crate) KeyLocation);
+
+impl fmt::Display for LocationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let KeyLocation { path, line, column } = &self.0;
+        write!(f, "{line}:{column}:{path}")
+    }
+}
+
+impl<'de> Deserialize<'de> for LocationKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut parts = text.splitn(3, ':');
+        let mut number = || parts.next()?.parse().ok();
+        let place = number().zip(number());
+        let ((line, column), path) =
+            place.zip(parts.next()).ok_or_else(|| D::Error::custom("not a location"))?;
+        Ok(Self(KeyLocation { path: path.to_owned(), line, column }))
     }
 }
 

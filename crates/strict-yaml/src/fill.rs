@@ -12,7 +12,8 @@ use serde::de::{
 use serde::{Deserialize, forward_to_deserialize_any};
 
 use crate::error::{KeyLocation, join};
-use crate::markers::{COUNT, FIELD, LIMIT, ONE_OR_MORE, OR_OFF};
+use crate::field::LocationKey;
+use crate::markers::{COUNT, LIMIT, ONE_OR_MORE, OR_OFF};
 use crate::mistakes::{Fault, Mistakes, UNKNOWN_KEY};
 use crate::tree::{Node, NodeKey, NodeValue, Scalar};
 use crate::wording::{all_of, one_of, quoted, suggestion};
@@ -253,7 +254,6 @@ impl<'de> Deserializer<'de> for Filler<'_> {
         visitor: V,
     ) -> Result<V::Value, Problem> {
         match (name, &self.node.value) {
-            (FIELD, _) => visitor.visit_seq(FieldParts { filler: self, next: 0 }),
             (ONE_OR_MORE, NodeValue::List(_)) => self.deserialize_seq(visitor),
             (OR_OFF | LIMIT, NodeValue::Scalar(scalar)) if is_off(scalar) => visitor.visit_unit(),
             (OR_OFF, NodeValue::Scalar(_)) => Err(self.expected("a mapping or off")),
@@ -265,42 +265,45 @@ impl<'de> Deserializer<'de> for Filler<'_> {
         }
     }
 
+    /// A [`Field`](crate::field::Field).
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, Problem> {
+        visitor.visit_map(FieldParts { filler: self })
+    }
+
     forward_to_deserialize_any! {
         i8 i16 i32 i64 i128 u128 f32 f64 char str string bytes byte_buf option unit
-        unit_struct tuple tuple_struct identifier ignored_any
+        unit_struct tuple identifier ignored_any
     }
 }
 
-/// The parts of a [`Field`](crate::field::Field): path, line, column, value.
+/// The parts of a [`Field`](crate::field::Field): the location is the key, and the value is the value. An invalid one is
+/// noted.
 struct FieldParts<'a> {
     filler: Filler<'a>,
-    next: usize,
 }
 
-impl<'de> SeqAccess<'de> for FieldParts<'_> {
+impl<'de> MapAccess<'de> for FieldParts<'_> {
     type Error = Problem;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(
+    fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Problem> {
-        self.next += 1;
+        seed: K,
+    ) -> Result<Option<K::Value>, Problem> {
+        let location = LocationKey(self.filler.node.location(&self.filler.path));
+        seed.deserialize(location.to_string().into_deserializer()).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Problem> {
         let Filler { node, path, mistakes, .. } = &self.filler;
-        match self.next {
-            1 => seed.deserialize(path.as_str().into_deserializer()).map(Some),
-            2 => seed.deserialize(node.line.into_deserializer()).map(Some),
-            3 => seed.deserialize(node.column.into_deserializer()).map(Some),
-            _ => {
-                let value = Filler::new(node, path.clone(), mistakes);
-                match seed.deserialize(value) {
-                    Ok(value) => Ok(Some(value)),
-                    Err(problem) => {
-                        problem.note(&node.location(path), mistakes);
-                        Ok(None)
-                    }
-                }
-            }
-        }
+        seed.deserialize(Filler::new(node, path.clone(), mistakes)).map_err(|problem| {
+            problem.note(&node.location(path), mistakes);
+            Problem::Noted
+        })
     }
 }
 

@@ -1,7 +1,6 @@
 //! The names by which a `Filler` recognizes the types of this crate in `deserialize_newtype_struct`: serde
 //! tells a deserializer no more about the type that it fills.
 
-pub(crate) const FIELD: &str = "strict YAML field";
 pub(crate) const COUNT: &str = "strict YAML count";
 pub(crate) const LIMIT: &str = "strict YAML limit or off";
 pub(crate) const ONE_OR_MORE: &str = "strict YAML one or more";
