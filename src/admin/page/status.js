@@ -137,7 +137,7 @@ function showNumbers(report) {
   const { rates, latency, limits } = report;
   const sum = (of) => Object.values(of).reduce((all, one) => all + one, 0);
   text('open', format.count(report.open));
-  text('open-more', `on ${format.count(sum(report.connections))} connections`);
+  text('open-more', `on ${format.count(sum(report.connections))} connection${sum(report.connections) === 1 ? '' : 's'}`);
   text('in', format.rate(rates.in));
   text('out', format.rate(rates.out));
   text('out-more', rates.bytes ? `${size(rates.bytes)}/s, once per stream` : 'written, once per stream');
