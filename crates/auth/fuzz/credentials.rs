@@ -1,6 +1,6 @@
 #![no_main]
-//! What clients and senders of revocations claim to be: a text is taken for each kind of credential, and for
-//! what is signed.
+//! Credentials of clients and messages of senders of revocations: takes a text as each kind of credential,
+//! and as what is signed.
 
 use std::time::{Duration, SystemTime};
 
@@ -32,7 +32,7 @@ fuzz_target!(|text: &str| {
     message(text);
 });
 
-/// Where a request carries a token. What is left of a query has none.
+/// The places in which a request carries a token. The query that is left has no token.
 fn places(text: &str) {
     let places = ["token", text.split(['=', '&']).next().unwrap_or_default()];
     let places = places.map(|name| TokenPlace::Query(name.to_owned()));

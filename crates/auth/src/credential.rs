@@ -15,7 +15,7 @@ pub enum TokenPlace {
     Bearer,
     /// The cookie with this name (RFC 6265).
     Cookie(String),
-    /// The query parameter with this name. It stands in logs and histories of everyone between.
+    /// The query parameter with this name. Unlike the others, it appears in access logs and browser histories.
     Query(String),
 }
 
@@ -81,8 +81,8 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     }
 }
 
-/// The values of the cookies of this name, as they are written (RFC 6265, section 4.2.1), however many there are. Other
-/// cookies may have any bytes, and hide none of these.
+/// The values of all cookies of this name, as they are written (RFC 6265, section 4.2.1). Other cookies may
+/// have any bytes; they hide none of these.
 pub fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
     let values = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
     let pairs = values.flat_map(|value| value.split(|&byte| byte == b';'));
@@ -123,7 +123,7 @@ fn key_of(part: &str) -> Cow<'_, str> {
     percent_decode_str(key).decode_utf8_lossy()
 }
 
-/// The only one of `values`. A repetition of the same value is one.
+/// The only one of `values`. Repetitions of the same value count as one.
 fn only<T: PartialEq>(
     mut values: impl Iterator<Item = T>,
     two: &'static str,

@@ -23,7 +23,7 @@ impl Fingerprint {
     }
 }
 
-/// Of a secret that was badly chosen, it would tell enough to guess the secret.
+/// Shows nothing of the hash: a weak secret could be guessed from it.
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Fingerprint(…)")

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use http::{HeaderMap, HeaderName};
 use serde_json::{Map, Value};
 
-/// How somebody was recognized.
+/// How a client was authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuthMethod {
     /// A JSON Web Token.
@@ -17,7 +17,7 @@ pub enum AuthMethod {
     Token,
     /// A name and a password.
     Basic,
-    /// A backend has said it.
+    /// An auth backend allowed the request.
     Forward,
 }
 
@@ -27,12 +27,12 @@ pub struct Identity {
     /// The claim `sub` of a token (RFC 7519, section 4.1.2), or the name of a static token or key.
     /// `None`: the credential has no name for its bearer.
     pub id: Option<String>,
-    /// The method that established the name; `None`: it is not known.
+    /// The method that established the name; `None` if it is unknown.
     pub method: Option<AuthMethod>,
     /// The claims of a JSON Web Token; empty for other credentials.
     pub claims: Map<String, Value>,
-    /// Header fields that came with it, such as those of an auth backend's response; `None` as none. Shared by
-    /// all who have been told the same.
+    /// Header fields that came with it, such as those of an auth backend's response; `None` if there are
+    /// none. Shared by all requests that got the same response.
     pub fields: Option<Arc<HeaderMap>>,
     /// When the credential was issued (claim `iat`), for revoking those issued before a time.
     pub issued: Option<SystemTime>,
@@ -41,7 +41,7 @@ pub struct Identity {
 }
 
 impl AuthMethod {
-    /// A word without a colon, other than those of the other methods: their keys in gateway.yaml.
+    /// The method's key in gateway.yaml: a word without a colon, different for each method.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Jwt => "jwt",
@@ -66,7 +66,7 @@ impl Identity {
         Some(format!("{}:{id}", self.method.map_or("", AuthMethod::as_str)))
     }
 
-    /// Returns the header fields that came with the credential, but for those whose value is not text.
+    /// Returns the header fields that came with the credential, except those whose value is not text.
     pub fn attributes(&self) -> impl Iterator<Item = (&HeaderName, &str)> {
         let fields = self.fields.iter().flat_map(|fields| fields.iter());
         fields.filter_map(|(name, value)| Some((name, str::from_utf8(value.as_bytes()).ok()?)))

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Why a request is not who it says it is. A client is told no more than 401; the rest is for the
-/// operator's log and metrics, and no text holds a part of the credential.
+/// Why a credential is not accepted. A client only receives 401; the rest is for the operator's log and
+/// metrics. No text holds a part of the credential.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// There is no credential where one is looked for.
@@ -12,7 +12,7 @@ pub enum Refusal {
     /// The credential cannot be read: the value says what is wrong with it.
     #[error("malformed credential: {0}")]
     Malformed(&'static str),
-    /// It is none of the static tokens.
+    /// It is not one of the static tokens.
     #[error("the token is not known")]
     Unknown,
     /// The signature is not that of any key with which it may be signed.
@@ -21,7 +21,7 @@ pub enum Refusal {
     /// No key has the token's `kid`. A set of keys that comes from elsewhere may have a new one.
     #[error("no key has the key id of the token")]
     UnknownKey,
-    /// The name is nobody's, or the password is another one. It is not said which.
+    /// The name is unknown, or the password is wrong. Which of the two is not disclosed.
     #[error("the name or the password is wrong")]
     Password,
     /// The token's `alg` is not one of `algorithms`.
@@ -39,7 +39,7 @@ pub enum Refusal {
     /// The credential is not valid yet.
     #[error("the credential is not valid yet")]
     NotYet,
-    /// The credential was revoked, by its id or with all of its bearer.
+    /// The credential was revoked, alone or together with others.
     #[error("the credential has been revoked")]
     Revoked,
 }

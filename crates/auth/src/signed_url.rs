@@ -22,7 +22,7 @@ pub const LAST_EVENT_ID_KEYS: [&str; 3] = ["last_event_id", "lastEventId", "Last
 /// What separates a URL from its signature.
 const SIGNATURE: &str = "&sig=";
 
-/// A key with a name. Two are equal if both are.
+/// A key with a name. Two are equal if their names and their secrets are.
 #[derive(Clone)]
 pub struct UrlKey {
     name: String,
@@ -67,7 +67,7 @@ impl fmt::Debug for UrlKey {
     }
 }
 
-/// What of a request its URL signs.
+/// The parts of a request that its URL signs.
 #[derive(Clone, Copy, Debug)]
 pub struct SignedRequest<'a> {
     /// The method. A URL for GET serves HEAD, too.

@@ -19,7 +19,7 @@ impl TokenHash {
         Self(hash)
     }
 
-    /// Reads a hash of 64 hexadecimal digits, as `sha256sum` prints it; `None` if it is none.
+    /// Reads a hash of 64 hexadecimal digits, as `sha256sum` prints it; `None` for any other text.
     pub fn from_hex(text: &str) -> Option<Self> {
         if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
@@ -47,16 +47,16 @@ impl fmt::Debug for TokenHash {
 /// A token that a machine presents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaticToken {
-    /// Who presents it.
+    /// The name of the machine that presents it.
     pub name: String,
-    /// What it hashes to.
+    /// The hash of the token.
     pub hash: TokenHash,
 }
 
-/// Returns whose token it is. Takes as long for a wrong one as for a right one.
+/// Returns the identity to which the token belongs. Takes as long for a wrong token as for a right one.
 ///
 /// # Errors
-/// It is nobody's.
+/// The token is not one of `known`.
 pub fn verify(token: &str, known: &[StaticToken]) -> Result<Identity, Refusal> {
     let presented = TokenHash::of(token);
     let mut found = None;

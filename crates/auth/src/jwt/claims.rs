@@ -16,7 +16,7 @@ impl TokenClaims {
         claims.map(Self).map_err(|_| Refusal::Malformed("the claims are not a JSON object"))
     }
 
-    /// Checks the claims, and returns whose they are.
+    /// Checks the claims, and returns the identity that they describe.
     pub(super) fn check(
         self,
         settings: &JwtSettings,
@@ -87,7 +87,7 @@ pub fn is_for(claims: &Map<String, Value>, wanted: &[String]) -> bool {
     }
 }
 
-/// `time` and `by`; the last time that can be told, if that is later.
+/// `time` plus `by`; `time` alone if the sum overflows.
 fn later(time: SystemTime, by: Duration) -> SystemTime {
     time.checked_add(by).unwrap_or(time)
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use super::{Algorithm, decode_part};
 use crate::Refusal;
 
-/// What is read of a header. A member that stands twice is an error.
+/// The members of a header that are read. A member that occurs twice is an error.
 #[derive(Deserialize)]
 pub(super) struct Header {
     alg: String,
@@ -29,7 +29,7 @@ pub(super) struct Header {
     x5u: IsPresent,
 }
 
-/// Whether a member is there, whatever its value, be it `null`.
+/// Whether a member is present, whatever its value, even `null`.
 #[derive(Clone, Copy, Default)]
 struct IsPresent(bool);
 
@@ -44,7 +44,7 @@ impl Header {
     pub(super) fn decode(part: &str) -> Result<Self, Refusal> {
         const FORM: Refusal = Refusal::Malformed("the header is not that of a JWT");
         let text = decode_part(part)?;
-        // An array would be read as the members in the order in which they stand above.
+        // An array would be read as the members above, in their order.
         if !text.trim_ascii_start().starts_with(b"{") {
             return Err(FORM);
         }

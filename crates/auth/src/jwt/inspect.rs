@@ -14,7 +14,7 @@ pub struct UnverifiedToken {
     pub claims: Map<String, Value>,
 }
 
-/// Decodes a token without verifying it. What it returns decides upon nothing: see [`super::verify`].
+/// Decodes a token without verifying it. No decision may depend on what it returns: see [`super::verify`].
 ///
 /// # Errors
 /// It is not a signed token with a JSON object as header and as claims.

@@ -42,7 +42,7 @@ pub enum KeyError {
     /// Tokens are not signed with keys of this kind.
     #[error("its kind is not supported; RSA, P-256, P-384 and Ed25519 are")]
     Kind,
-    /// It is an RSA key of a size with which nothing is verified.
+    /// It is an RSA key of a size that is not supported.
     #[error("it is an RSA key of {0} bits; 2048 to 8192 are supported")]
     RsaBits(usize),
     /// It is not a JSON Web Key Set.
@@ -78,7 +78,7 @@ impl Key {
     /// Returns the public key in `pem`: SubjectPublicKeyInfo, or that of a certificate.
     ///
     /// # Errors
-    /// It is no such key, or of a kind that signs no tokens.
+    /// It is not such a key, or of a kind that signs no tokens.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         let (kind, der) =
             <(SectionKind, Vec<u8>)>::from_pem_slice(pem.as_bytes()).map_err(|_| KeyError::Pem)?;
@@ -192,19 +192,19 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Keys of which any may have signed a token. Two sets are equal if they have equal keys in the same
-/// order.
+/// A set of keys, each of which may have signed a token. Two sets are equal if they have equal keys in the
+/// same order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeySet {
     keys: Vec<Key>,
 }
 
 impl KeySet {
-    /// Reads a JSON Web Key Set. Keys for another purpose, and those of a kind that is not known, are left
-    /// out (RFC 7517, section 5); so are secrets, which a set that is published cannot hold.
+    /// Reads a JSON Web Key Set. Skips keys for another purpose and keys of unknown kinds (RFC 7517, section
+    /// 5). Skips secrets, too: a published set cannot hold one.
     ///
     /// # Errors
-    /// It is not a set of keys, has too many, or none that can be used.
+    /// It is not a set of keys, it has too many keys, or no key that can be used.
     pub fn from_jwks(text: &[u8]) -> Result<Self, KeyError> {
         let set: Jwks = serde_json::from_slice(text)
             .map_err(|_| KeyError::Jwks("an object with an array `keys` is expected"))?;
@@ -218,7 +218,7 @@ impl KeySet {
         Ok(Self { keys })
     }
 
-    /// The algorithms of which it has a key, without duplicates.
+    /// The algorithms for which the set has a key, without duplicates.
     pub fn algorithms(&self) -> Vec<Algorithm> {
         let mut all = Vec::new();
         for algorithm in self.keys.iter().flat_map(|key| &key.algorithms) {

@@ -59,7 +59,7 @@ impl SigningKey {
     /// Returns the private key in `pem`: PKCS#8, PKCS#1 (RSA) or SEC 1 (EC), not encrypted.
     ///
     /// # Errors
-    /// It is no such key, or of a kind that signs no tokens.
+    /// It is not such a key, or of a kind that signs no tokens.
     pub fn from_pem(pem: &str) -> Result<Self, MintError> {
         let (kind, der) =
             <(SectionKind, Vec<u8>)>::from_pem_slice(pem.as_bytes()).map_err(|_| MintError::Pem)?;
@@ -123,8 +123,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Returns a signed token with the header `typ: JWT`. The claims are written as they are: whoever calls
-/// adds `exp`.
+/// Returns a signed token with the header `typ: JWT`. The claims are written as they are: the caller adds `exp`.
 ///
 /// # Errors
 /// The key does not sign with `algorithm`.
@@ -167,8 +166,8 @@ pub fn mint_typed(
     Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
 }
 
-/// The private key in `der`, of the kind that it turns out to be. PKCS#8 says the kind in its own way, and
-/// some write PKCS#8 under the heading of another form.
+/// The private key in `der`, whatever its kind. PKCS#8 states the kind itself, and some programs write PKCS#8
+/// under the heading of another form.
 fn material(der: &[u8]) -> Option<KeyMaterial> {
     if let Ok(pair) = RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der)) {
         return Some(KeyMaterial::Rsa(Box::new(pair)));

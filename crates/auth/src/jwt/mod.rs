@@ -1,8 +1,8 @@
 //! JSON Web Tokens (RFC 7519), signed (RFC 7515) and verified as RFC 8725 advises.
 //!
-//! A key verifies only what its kind can sign: a public key is never taken for the secret of an HMAC, and
-//! `alg: none` is no algorithm. What a token says about keys (`jwk`, `jku`, `x5c`, `x5u`) is refused, and so
-//! is what it says must be understood (`crit`). Time is passed in.
+//! A key verifies only what its kind can sign: a public key is never used as the secret of an HMAC, and `alg:
+//! none` is no algorithm. A token with keys of its own (`jwk`, `jku`, `x5c`, `x5u`) or with extensions that
+//! must be understood (`crit`) is refused. Time is passed in.
 
 mod claims;
 mod header;

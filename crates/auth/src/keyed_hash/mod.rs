@@ -1,4 +1,4 @@
-//! Names a text with 128 bits, so that nobody who does not know the secret finds two texts with one name.
+//! Names a text with 128 bits. Without the secret, nobody can find two texts with the same name.
 //!
 //! In two steps, as UMAC does (Black, Halevi, Krawczyk, Krovetz and Rogaway, "UMAC: Fast and Secure Message
 //! Authentication", CRYPTO 1999; RFC 4418):
@@ -27,7 +27,7 @@ const BLOCK: usize = 128;
 /// Two words.
 type Pair = [u64; 2];
 
-/// What names depend on, and nobody may know.
+/// The secret on which the names depend.
 #[derive(Clone)]
 pub struct HashSecret {
     // One more than a block has: the second sum begins one later.
@@ -40,17 +40,17 @@ pub struct HashSecret {
 pub struct KeyedHash(u64, u64);
 
 impl HashSecret {
-    /// A new one, from the system's random numbers.
+    /// Draws a new secret from the system's random numbers.
     ///
     /// # Panics
-    /// The system has none.
+    /// The system has no random numbers.
     pub fn random() -> Self {
         let mut bytes = [0; (BLOCK + 2) * 16];
         aws_lc_rs::rand::fill(&mut bytes).expect("the system has random numbers");
         Self::from_bytes(&bytes)
     }
 
-    /// The one that these random bytes are.
+    /// The secret that consists of these random bytes.
     fn from_bytes(bytes: &[u8; (BLOCK + 2) * 16]) -> Self {
         let (chunks, _) = bytes.as_chunks::<16>();
         let pairs = std::array::from_fn(|place| pair_of(&chunks[place]));

@@ -49,7 +49,7 @@ pub enum PasswordHashError {
     Work {
         /// The memory, in KiB.
         memory_kib: u32,
-        /// How often it is passed over.
+        /// The number of passes over it.
         passes: u32,
     },
     /// An argon2id hash with too many lanes.
@@ -119,7 +119,7 @@ fn argon2id(text: &str) -> Result<PasswordHash, PasswordHashError> {
     }
 }
 
-/// What a hash is that is neither bcrypt nor argon2id.
+/// The kind of a hash that is neither bcrypt nor argon2id.
 fn weak(text: &str) -> &'static str {
     let is_crypt = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'/';
     match text {

@@ -1,8 +1,8 @@
-//! Names and passwords for machines and operators, out of a file as `htpasswd` writes it.
+//! Names and passwords for machines and operators, from a file as `htpasswd` writes it.
 //!
-//! Of a password the file has a slow hash: bcrypt or argon2id. Whoever reads the file learns none. Verifying
-//! one takes tens of milliseconds on purpose, and up to 256 MiB: the caller does it on a thread of its
-//! own, a few at a time, and remembers who was right.
+//! The file has a slow hash of each password: bcrypt or argon2id. Reading the file reveals no password.
+//! Verifying one takes tens of milliseconds on purpose, and up to 256 MiB: the caller does it on a thread of
+//! its own, a few at a time, and remembers which were right.
 
 mod hash;
 
@@ -17,7 +17,7 @@ const MAX_USERS: usize = 10_000;
 /// A longer password is refused without being hashed, so that nobody makes the hash slow.
 const MAX_PASSWORD_BYTES: usize = 1024;
 
-/// Who may log in with which password. Two are equal if both are, in whichever order.
+/// The users and the hashes of their passwords. Two are equal if they have the same users and hashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passwords {
     hashes: BTreeMap<String, PasswordHash>,
@@ -85,14 +85,14 @@ impl Passwords {
         }
     }
 
-    /// The number of users, of whom there is at least one.
+    /// The number of users, at least one.
     pub fn user_count(&self) -> usize {
         self.hashes.len()
     }
 
-    /// Returns whether that is the password of `name`. Takes as long for a name that is not in the file
-    /// as for a wrong password, so that nobody learns who is, as long as all hashes are of one kind and
-    /// cost.
+    /// Returns whether that is the password of `name`. An unknown name takes as long as a wrong password, so
+    /// that the time does not reveal which names are in the file. This holds if all hashes are of one kind
+    /// and cost.
     pub fn verify(&self, name: &str, password: &str) -> bool {
         if password.len() > MAX_PASSWORD_BYTES {
             return false;

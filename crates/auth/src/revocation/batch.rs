@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::{RevocableIds, Revocation, RevocationTarget};
 
-/// Several revocations, in which those that end a stream are found by its ids: with many streams open, a
-/// pass over them for each revocation would take too long.
+/// Several revocations, indexed by the ids that they revoke: with many streams open, a pass over the streams
+/// for each revocation would take too long.
 #[derive(Debug, Default)]
 pub struct RevocationBatch<'a> {
     subjects: HashMap<&'a str, usize>,
@@ -36,9 +36,10 @@ impl<'a> FromIterator<&'a Revocation> for RevocationBatch<'a> {
 }
 
 impl RevocationBatch<'_> {
-    /// Returns the place of a revocation that ends the open stream with these ids, one for each of its
-    /// credentials, which follows `channels`; `None`: it stays open. Unlike [`RevocationList::refuses`] it does not ask when the
-    /// credential was issued: a client with a newer one comes back.
+    /// Returns the place in the batch of a revocation that ends this open stream; `None` if the stream stays
+    /// open. `ids` has one item for each credential of the stream, and `channels` are the channels that it
+    /// follows. Unlike [`RevocationList::refuses`], this ignores when a credential was issued: a client with
+    /// a newer one comes back.
     ///
     /// [`RevocationList::refuses`]: super::RevocationList::refuses
     pub fn ending<'b>(

@@ -6,10 +6,9 @@ use std::time::SystemTime;
 /// one goes first.
 pub(super) type CutoffKey = (SystemTime, u64);
 
-/// The revocations of one identity that decide upon anything. One that is forgotten before another that
-/// reaches at least as far is left out: what remains is in ascending order of being forgotten, and in
-/// descending order of how far it reaches. So the first that still holds is the one that decides, however
-/// often somebody has been revoked.
+/// The revocations of one identity that have an effect. A revocation is left out if another one is forgotten
+/// later and reaches at least as far. So what remains is sorted: the sooner it is forgotten, the farther it
+/// reaches. The first that still holds decides, however often the identity was revoked.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cutoffs(Vec<(CutoffKey, u64)>);
 
@@ -25,7 +24,7 @@ impl Cutoffs {
         self.0.splice(kept..at, [(key, reach)]);
     }
 
-    /// Removes one. It goes before any that made up for it being left out.
+    /// Removes a revocation, if it was not left out. Those that were left out because of it were forgotten before.
     pub(super) fn remove(&mut self, key: CutoffKey) {
         if let Ok(at) = self.0.binary_search_by_key(&key, |(key, _)| *key) {
             self.0.remove(at);

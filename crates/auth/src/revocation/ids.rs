@@ -1,10 +1,10 @@
-//! What an open stream is known by.
+//! The ids by which a revocation finds an open stream.
 
 use super::{SESSION_ID, TOKEN_ID};
 use crate::Identity;
 
-/// What an open stream is known by: of the claims of its token only those that a revocation can name, since
-/// each open stream keeps them.
+/// The ids by which a revocation finds an open stream. Each open stream keeps them, so they have only those
+/// claims of its token that a revocation can name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevocableIds {
     pub(super) subject: Option<Box<str>>,
@@ -13,7 +13,7 @@ pub struct RevocableIds {
 }
 
 impl RevocableIds {
-    /// Returns those of an identity.
+    /// Returns the ids of an identity.
     pub fn of(identity: &Identity) -> Self {
         let claim = |name| identity.claim(name).map(String::into_boxed_str);
         Self {

@@ -106,12 +106,12 @@ impl RevocationList {
     /// Returns whether a credential that is presented has been revoked:
     ///
     /// - by its `jti` or `sid`, whenever it was issued;
-    /// - by its id, or with all others, if it was issued in the second of the revocation or before: a token
-    ///   says no finer. One that does not say when it was issued counts as issued before;
+    /// - by its id, or with all others, if it was issued in the second of the revocation or before: tokens
+    /// have no finer time. A token without `iat` counts as issued before;
     /// - by its id with `block`, whenever it was issued.
     ///
-    /// A credential that is no token (a static token, a password, what a backend decides) was never issued,
-    /// and is refused only by its id with `block`: it is taken out of the configuration instead.
+    /// A credential that is not a token (a static token, a password, what a backend decides) has no time of
+    /// issue. Only its id with `block` refuses it: to revoke it, remove it from the configuration.
     pub fn refuses(&self, identity: &Identity, now: SystemTime) -> bool {
         let issued = match identity.issued {
             Some(issued) => seconds(issued),
@@ -171,7 +171,7 @@ fn forget(map: &mut HashMap<String, Cutoffs>, id: &str, key: CutoffKey) {
     }
 }
 
-/// Whole seconds since 1970: tokens say when they were issued no finer.
+/// Whole seconds since 1970: the precision with which tokens say when they were issued.
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -116,7 +116,7 @@ pub(super) fn target(claims: &Map<String, Value>) -> Result<RevocationTarget, Re
     ];
     let mut targets = targets.into_iter().flatten();
     match (targets.next(), targets.next()) {
-        // Of a token or a session every use is refused anyway. To block everyone is a configuration.
+        // A revoked token or session is refused in any case. To block everybody, change the configuration.
         (Some(target), None)
             if is_blocked && !matches!(target, RevocationTarget::Subject { .. }) =>
         {

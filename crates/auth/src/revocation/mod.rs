@@ -116,7 +116,7 @@ impl Revocation {
         self.expires
     }
 
-    /// What tells it apart from another one, and a repetition from the first.
+    /// Distinguishes the revocation from others. A repetition has the same nonce.
     pub fn nonce(&self) -> &str {
         &self.nonce
     }
@@ -153,7 +153,8 @@ fn is_within(text: &str, most: usize) -> bool {
     (1..=most).contains(&text.len())
 }
 
-/// The nearest whole millisecond: what a message says in seconds with a fraction is no exact nanosecond.
+/// The nearest whole millisecond: a message has seconds with a fraction, which is not an exact number of
+/// nanoseconds.
 fn in_milliseconds(time: SystemTime) -> SystemTime {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let rounded = since.checked_add(Duration::from_micros(500)).unwrap_or(since);
