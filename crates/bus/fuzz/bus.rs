@@ -1,6 +1,6 @@
 #![no_main]
-//! Commands to the embedded bus: every reply is RESP and whole, streams are within their bound, and who has
-//! left is forgotten.
+//! Commands to the embedded bus: every reply is RESP and complete, streams are within their bound, and
+//! nothing is left of clients that have left.
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! The streams of a [`Broker`]: what commands do with them, and who is woken then.
+//! The streams of a [`Broker`]: what commands do with them, and which readers are woken.
 
 use std::cell::{Ref, RefMut};
 use std::rc::Rc;
@@ -78,8 +78,9 @@ impl Broker {
         self.record_streams();
     }
 
-    /// Replies to the connections that wait for entries which were added since the last call: to each in
-    /// the order in which they were blocked, with what they wait for of one stream, as in Redis.
+    /// Replies to the connections that wait for entries added since the last call. For each stream, replies
+    /// in the order in which the connections were blocked. A reply has the entries of one stream, as in
+    /// Redis.
     pub(super) fn wake_readers(&self) {
         let ready = self.waiting_mut().take_ready();
         for name in ready {
@@ -102,7 +103,7 @@ impl Broker {
         Some(read_streams(vec![(name.clone(), entries)], read.outbox.protocol()))
     }
 
-    /// What the entries in the replies to one command may have.
+    /// The allowance for the entries in the replies to one command.
     pub(super) fn reply_allowance(&self) -> ReplyAllowance {
         ReplyAllowance::new(self.settings().max_stream_bytes)
     }

@@ -1,6 +1,5 @@
 #![no_main]
-//! Whatever a publisher writes, an event comes of it whose fields forge no line, and which says what
-//! JSON says.
+//! Any payload decodes to an event: none of its fields forges a line, and its data is what a JSON parser reads.
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
@@ -24,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
     let decoded = Format::Envelope.decode(&payload);
     let data = &decoded.event.data;
     match serde_json::from_slice::<Value>(input) {
-        // A key that stands there twice is told apart from one that stands there once.
+        // The payload was taken for an envelope: its data is that of the JSON.
         Ok(Value::Object(object)) if decoded != raw => {
             check_data(data, object.get("data").unwrap_or(&Value::Null));
         }

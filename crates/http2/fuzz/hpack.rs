@@ -1,6 +1,6 @@
 #![no_main]
-//! Header blocks of any octets; and blocks that are well-formed, whose fields are those of a table
-//! that is kept here in the simplest way.
+//! Header blocks of any octets; and well-formed blocks, whose fields are compared with those of a simple
+//! dynamic table.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ fuzz_target!(|input: &[u8]| {
     if first & 1 == 0 { any(rest) } else { well_formed(rest) }
 });
 
-/// One block after the other, each of the length that an octet before it says.
+/// Blocks in a row, each with its length in the octet before it.
 fn any(mut rest: &[u8]) {
     let blocks = std::iter::from_fn(move || {
         let (&length, more) = rest.split_first()?;
@@ -49,7 +49,7 @@ impl Table {
     }
 }
 
-/// Blocks that each say one thing after the other, as three octets tell.
+/// Well-formed blocks. Every three octets of the input choose a field, or begin a block with a table size update.
 fn well_formed(input: &[u8]) {
     let mut table = Table { fields: VecDeque::new(), max_size: 4096 };
     let mut blocks = vec![Vec::new()];
@@ -106,7 +106,7 @@ fn well_formed(input: &[u8]) {
     }
     let decoded = decode_header_blocks(blocks.iter().map(|block| &block[..]));
     for (decoded, expected) in decoded.into_iter().zip(expected) {
-        // One that says far too much is broken off.
+        // The decoder stops at a block that is far too large.
         let Some((lines, _)) = decoded else {
             let size: usize = expected.iter().map(String::len).sum();
             assert!(size + 32 * expected.len() > 16 << 10, "{expected:?} was refused");

@@ -62,8 +62,7 @@ impl KeepAliveState {
     /// are not included. `written` is when something was last written to the client
     /// ([`Http2Server::writing`](super::Http2Server::writing)).
     ///
-    /// Whether a frame is incomplete for too long is said by
-    /// [`unfinished_until`](Self::unfinished_until).
+    /// Does not check incomplete frames: see [`unfinished_until`](Self::unfinished_until).
     pub fn check(
         &self,
         now: Instant,

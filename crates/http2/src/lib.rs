@@ -2,14 +2,14 @@
 //!
 //! # The modules
 //!
-//! [`Http2Server`] is the way to the server. A [`Connection`] reads octets, cuts them into frames and does
-//! what each says; what streams respond becomes frames in a buffer that the thread shares.
+//! [`Http2Server`] is how a connection calls its server. A [`Connection`] reads octets, cuts them into frames
+//! and processes them; the responses of streams become frames in a buffer that the thread shares.
 //!
 //! | module | owns |
 //! | --- | --- |
 //! | [`frame`], [`error`], [`settings`] | the wire format of frames, error codes, SETTINGS |
 //! | [`hpack`], [`header_list`], [`authority`], [`protocol`] | header blocks, and the request in one |
-//! | [`field_value`] | what values of fields are in every version of HTTP |
+//! | [`field_value`] | values of header fields, the same in every version of HTTP |
 //! | [`connection`], [`wake_queue`] | the loop of a connection, and which parts of it were woken |
 //! | [`stream`], [`body_receiver`], [`body`] | a stream, its receiving side, its request body |
 //! | [`interim`], [`stream_abort`], [`request_error`] | interim responses, resets from outside, refusals |
@@ -19,8 +19,9 @@
 //! | [`bulk_window`] | the limit on large responses beside events |
 //! | [`budget`], [`resets`], [`abuse`], [`keep_alive`] | limits on clients that flood, reset or stall |
 //!
-//! A client of HTTP/2 can share what has no side: [`frame`], [`error`], [`hpack`], [`authority`],
-//! [`field_value`], [`output`], [`read_buffer`], [`wake_queue`] and [`window_measurement`] are public.
+//! A client of HTTP/2 can use the modules that are the same on both sides: [`frame`], [`error`], [`hpack`],
+//! [`authority`], [`field_value`], [`output`], [`read_buffer`], [`wake_queue`] and [`window_measurement`] are
+//! public.
 
 mod abuse;
 pub mod authority;

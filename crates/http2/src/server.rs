@@ -18,8 +18,8 @@ use super::settings::Http2Settings;
 /// The server, as one of its connections sees it.
 ///
 /// There is one value for each connection, on the connection's thread. All methods are called in
-/// [`Connection::poll`](super::Connection::poll), and none may block. Those with a default state what
-/// happens, or are for servers that want more.
+/// [`Connection::poll`](super::Connection::poll), and none may block. A method with a default reports what
+/// happens, or is optional.
 pub trait Http2Server {
     /// The body of a response. Its data are shared, not copied, until they are framed.
     type Body: Body<Data = Bytes> + Unpin + 'static;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::error::{ErrorCode, ReceiveError};
 use super::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_FRAME_SIZE, setting};
 
-/// The settings of HTTP/2 .
+/// The settings of HTTP/2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http2Settings {
     /// SETTINGS_MAX_CONCURRENT_STREAMS. Chromium opens 256 at most.

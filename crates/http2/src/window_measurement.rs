@@ -100,7 +100,7 @@ mod tests {
 
     use super::{MeasurementResult, WindowMeasurement};
 
-    /// Measures with a round trip of 20 ms; a whole window is read `read_after` milliseconds.
+    /// Measures with a round trip of 20 ms; a whole window is read after `read_after` milliseconds.
     async fn measure(read_after: u64) -> Option<MeasurementResult> {
         let mut measurement = WindowMeasurement::default();
         measurement.begin(3);

@@ -1,6 +1,6 @@
 #![no_main]
-//! RESP, of clients of the embedded bus and in the answers of Redis: reads the same wherever it is
-//! cut, as another reader reads it, and within its bounds.
+//! RESP, from clients of the embedded bus and in the replies of Redis: decodes the same wherever it is cut,
+//! as another decoder decodes it, and within its bounds.
 
 #[path = "../../../fuzz/fuzz_targets/pieces.rs"]
 mod pieces;
@@ -16,7 +16,7 @@ use ssegate_resp::{Limits, ProtocolError, RequestDecoder, Value, ValueDecoder};
 const LIMITS: Limits =
     Limits { max_bulk_bytes: 64, max_elements: 64, max_depth: 4, max_line_bytes: 64 };
 
-/// What was read, and why not more.
+/// The values that were read, and the error that ended the reading.
 type Read<T> = (Vec<T>, Option<ProtocolError>);
 
 fn read<'a, T>(
@@ -53,10 +53,10 @@ fn requests<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Read<Vec<Value>> 
     read(pieces, |buffer| Ok(decoder.decode(buffer)?.map(|request| request.words)))
 }
 
-/// Whether both have read the same, up to an error if there is one. Which it is depends on how much
-/// had come: a line is too long before it turns out to have no end.
+/// Whether both have read the same values, and both or neither ended with an error. Which error depends on
+/// how many bytes had come: a line may exceed its limit before its missing end is noticed.
 fn is_equal<T: Debug>(one: &Read<T>, other: &Read<T>) -> bool {
-    // As text: what is not a number is not equal to itself.
+    // As text: NaN is not equal to itself.
     let shown = |values: &[T]| format!("{values:?}");
     shown(&one.0) == shown(&other.0) && one.1.is_some() == other.1.is_some()
 }
@@ -101,7 +101,7 @@ fn is_same(ours: &Value, other: &Other) -> bool {
         (Value::Boolean(a), Other::Boolean(b)) => a == b,
         (Value::Double(a), Other::Double(b)) => a == b || a.is_nan() && b.is_nan(),
         (Value::BigNumber(a), Other::BigNumber(b)) => a == b,
-        // The other cuts a format of three bytes at a colon in it.
+        // The other decoder cuts a format of three bytes at a colon in it.
         (Value::Verbatim { format, text: a }, Other::VerbatimString { text: b, .. }) => {
             text(a) == *b || format.contains(&b':')
         }
@@ -131,7 +131,7 @@ fuzz_target!(|input: &[u8]| {
 
     let whole = requests([bytes]);
     assert!(is_equal(&requests(pieces), &whole), "{whole:?}");
-    // What was asked on a line is asked the same in words with their lengths.
+    // An inline command means the same as its words sent as bulk strings.
     for words in whole.0 {
         let mut written = format!("*{}\r\n", words.len()).into_bytes();
         let mut is_kept = true;

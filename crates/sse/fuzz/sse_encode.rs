@@ -58,7 +58,7 @@ fuzz_target!(|input: Input<'_>| {
     assert_eq!(events(other.text()), [read_back(Some("abcdef-7"))]);
     assert_eq!((frame.id(), other.id()), (id.as_deref(), Some("abcdef-7")));
 
-    // A text of somebody's own that keeps streams alive leaves the next block alone.
+    // A custom keep-alive text does not change the next block.
     if !input.keep_alive.is_empty() {
         let keep_alive = encode::keep_alive(input.keep_alive);
         check_forms(&keep_alive);

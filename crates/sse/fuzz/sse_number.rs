@@ -1,6 +1,6 @@
 #![no_main]
-//! The numberer of a backend's events passes the same bytes wherever they are cut, and a client reads the same events
-//! of them, but for the ids that it adds.
+//! The numberer of a backend's events passes the same bytes wherever they are cut. A client reads the same
+//! events from them, except for the ids that are added.
 
 #[path = "../../../fuzz/fuzz_targets/pieces.rs"]
 mod pieces;
@@ -19,7 +19,7 @@ enum Told {
     Id(Vec<u8>),
 }
 
-/// What passes of a stream in pieces, what is told of it, and whether its events are numbered.
+/// What the numberer passes of a stream in pieces, the edges that it reports, and whether it numbers the events.
 fn pass<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (BytesMut, Vec<Told>, Option<bool>) {
     let (mut numberer, mut all, mut told) =
         (EventNumberer::new(STREAM), BytesMut::new(), Vec::new());
@@ -29,7 +29,7 @@ fn pass<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (BytesMut, Vec<Told>,
             Edge::Event { end, id } => {
                 told.push(Told::Event { end: before + end, id: id.map(<[u8]>::to_vec) });
             }
-            // Only ever the event before, with nothing told between.
+            // Always of the event before, with no edge reported between.
             Edge::Longer => match told.last_mut() {
                 Some(Told::Event { end, .. }) => *end += 1,
                 other => panic!("no event before: {other:?}"),
@@ -49,7 +49,7 @@ fn read(stream: &[u8]) -> Vec<SseItem> {
     items
 }
 
-/// An event without its ids, and those.
+/// An event without its ids, and its ids.
 fn split(item: SseItem) -> (SseItem, Option<String>, String) {
     match item {
         SseItem::Event { mut event, last_event_id } => {

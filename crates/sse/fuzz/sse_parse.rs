@@ -1,6 +1,5 @@
 #![no_main]
-//! A stream reads as the standard says, wherever its bytes are cut, and wherever a comment stands in
-//! it that keeps it alive.
+//! A stream reads as the standard says, wherever its bytes are cut, and wherever a keep-alive comment is in it.
 
 #[path = "../../../fuzz/fuzz_targets/pieces.rs"]
 mod pieces;
@@ -49,7 +48,7 @@ fn as_the_standard_says(stream: &[u8]) -> Vec<Seen> {
     let stream = String::from_utf8_lossy(stream);
     let stream = stream.strip_prefix('\u{feff}').unwrap_or(&stream);
     let stream = stream.replace("\r\n", "\n").replace('\r', "\n");
-    // What follows the last line end is no line.
+    // What follows the last line end is not a complete line.
     let Some((lines, _)) = stream.rsplit_once('\n') else { return Vec::new() };
     let (mut data, mut name, mut id) = (String::new(), String::new(), String::new());
     let mut seen = Vec::new();
@@ -83,7 +82,7 @@ fuzz_target!(|input: &[u8]| {
     let whole = read(BOUND, [stream]);
     for item in &whole {
         match item {
-            // Each byte that is no UTF-8 becomes three.
+            // Each byte that is not valid UTF-8 becomes three bytes.
             SseItem::Event { event, .. } => assert!(event.data.len() <= 3 * BOUND),
             SseItem::TooLarge(bytes) => assert!(*bytes > BOUND as u64),
             SseItem::Comment(_) | SseItem::Retry(_) => {}

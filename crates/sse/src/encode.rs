@@ -111,8 +111,8 @@ pub fn ready(position: Option<&str>) -> Frame {
     }
 }
 
-/// Tells a client that takes it where it stands: a block that sets the last event ID and dispatches
-/// nothing, as [`ready`].
+/// The position of a stream, for a client that supports such a block: it sets the last event ID and
+/// dispatches nothing, as [`ready`].
 pub fn position(position: &str) -> Frame {
     text(format_args!("id: {position}\n: position\n\n"))
 }

@@ -1,18 +1,18 @@
 //! Adds ids to the events of a backend's stream, so that clients can resume it.
 //!
-//! The bytes pass as they come, line by line and also in the middle of a line, with two changes. An event that
-//! has data and no id gets the line `id: <stream>-<n>`, as the last one before its empty line: a client that
-//! keeps an id as soon as it has read the line would otherwise skip an event that was cut in its middle. And the
-//! empty line of a block that has nothing but comments is dropped: it dispatches nothing (WHATWG HTML §9.2.6),
-//! but several clients make an event of it once an id was seen.
+//! The bytes pass as they come, also in the middle of a line, with two changes. An event that has data and no
+//! id gets the line `id: <stream>-<n>`, as the last line before its empty line: a client that keeps an id as
+//! soon as it has read the line would otherwise skip an event that was cut in its middle. And the empty line
+//! of a block that has nothing but comments is dropped: it dispatches nothing (WHATWG HTML §9.2.6), but
+//! several clients make an event of it once they have seen an id.
 //!
-//! Where the first event with data has an id, the stream has ids of its own, and none is added. Pure.
+//! If the first event with data has an id, the stream has ids of its own, and none is added. Pure.
 
 use std::mem;
 
 use bytes::{BufMut as _, BytesMut};
 
-/// The longest id of a backend that is told to the caller, in bytes.
+/// The longest id of a backend that is reported to the caller, in bytes.
 pub const MAX_OWN_ID: usize = 1024;
 /// Enough of a line to know the name of its field, behind a byte order mark.
 const LINE_HEAD: usize = 8;
@@ -57,7 +57,7 @@ enum WhoseIds {
     Theirs,
 }
 
-/// What of a block decides about its end.
+/// What has come of the open block, as far as it decides how the block ends.
 #[derive(Debug, Default)]
 struct OpenBlock {
     has_fields: bool,
@@ -69,11 +69,11 @@ struct OpenBlock {
 #[derive(Debug)]
 enum OwnId {
     Kept(Vec<u8>),
-    /// A client may come back with it, and is told that it is not known.
+    /// A client may resume with it, and is told that the id is unknown.
     TooLong,
 }
 
-/// The line that a CR has ended, to which an LF may belong that follows.
+/// The line that a CR has ended. If an LF follows, it belongs to this line end.
 #[derive(Clone, Copy, Debug)]
 enum EndedLine {
     OfBlock,
@@ -116,7 +116,7 @@ impl EventNumberer {
         }
     }
 
-    /// Whether events get ids here; `None` as long as none has come.
+    /// Whether events get ids here; `None` before the first event with data.
     pub fn numbers_events(&self) -> Option<bool> {
         match self.ids {
             WhoseIds::Unknown { .. } => None,
@@ -125,12 +125,12 @@ impl EventNumberer {
         }
     }
 
-    /// Whether something of a block has passed whose end has not.
+    /// Whether a part of a block has passed, but not its end.
     pub fn is_in_block(&self) -> bool {
         self.block.has_fields || self.line_bytes > 0
     }
 
-    /// Adds the next bytes of the stream to `passed`, as they are to be sent, and tells what they complete.
+    /// Adds the next bytes of the stream to `passed`, as they are to be sent, and reports what they complete.
     pub fn pass(
         &mut self,
         mut bytes: &[u8],
@@ -272,7 +272,7 @@ impl EventNumberer {
 }
 
 impl OpenBlock {
-    /// Takes note of a line, of which the beginning is here: all of it if `is_whole`.
+    /// Notes a line. `line` is its beginning, or all of it if `is_whole`.
     fn read(&mut self, line: &[u8], is_whole: bool) {
         self.has_fields |= !line.starts_with(b":");
         match &line[..memchr::memchr(b':', line).unwrap_or(line.len())] {
@@ -284,7 +284,7 @@ impl OpenBlock {
     }
 }
 
-/// Sets the id that a line has, or takes away the one before.
+/// Sets the id that a line has, in place of an earlier one. An empty value removes that.
 fn set_id(id: &mut Option<OwnId>, line: &[u8]) {
     let value = line.get(b"id:".len()..).unwrap_or_default();
     let value = value.strip_prefix(b" ").unwrap_or(value);

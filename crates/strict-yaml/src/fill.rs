@@ -74,7 +74,7 @@ pub(crate) struct Filler<'a> {
     node: &'a Node,
     path: String,
     mistakes: &'a Mistakes,
-    /// The range of a number, as far as the type of the value says it; with a space before it.
+    /// The range of a number, as far as its type states one, with a space before it.
     range: &'static str,
 }
 
@@ -203,7 +203,7 @@ impl<'de> Deserializer<'de> for Filler<'_> {
         }
     }
 
-    /// A mapping with names of the user's own.
+    /// A mapping whose names the user chooses.
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         let NodeValue::Map(entries) = &self.node.value else {
             return Err(self.expected("a mapping"));

@@ -1,8 +1,8 @@
 //! How a mapping of a configuration is declared, and how its keys set the settings of a program.
 //!
 //! [`mapping!`](crate::mapping!) declares each key once: its name, its type, its description in the JSON
-//! Schema, the setting that it sets, and the range of its value. An absent key leaves the setting as it is, so
-//! that its default is what the settings had before.
+//! Schema, the setting that it sets, and the range of its value. An absent key leaves the setting unchanged,
+//! so the value before is the default.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -16,7 +16,7 @@ use crate::units::{Count, Size, Time, TimeOrZero, check_range};
 
 /// A value of the file that sets a setting `S` of the program.
 ///
-/// A value of the setting's own type does; [`sets!`](crate::sets!) declares conversions.
+/// A value of the setting's own type implements this; [`sets!`](crate::sets!) declares conversions.
 pub trait Sets<S> {
     /// Changes `setting`, or notes a mistake at `location`.
     fn set(&self, setting: &mut S, location: &KeyLocation, mistakes: &Mistakes);

@@ -1,5 +1,5 @@
 //! The names by which a `Filler` recognizes the types of this crate in `deserialize_newtype_struct`: serde
-//! tells a deserializer no more about the type that it fills.
+//! passes a deserializer nothing else about the type that it fills.
 
 pub(crate) const COUNT: &str = "strict YAML count";
 pub(crate) const LIMIT: &str = "strict YAML limit or off";

@@ -1,4 +1,4 @@
-//! Takes down mistakes while the work goes on, so that one run finds them all.
+//! Collects mistakes while the work goes on, so that one run finds them all.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use crate::wording::without_passwords;
 /// How each message about an unknown key begins.
 pub(crate) const UNKNOWN_KEY: &str = "unknown key";
 
-/// The mistakes found so far. Whoever finds one notes it and goes on with a default.
+/// The mistakes found so far. The code that finds one notes it and continues with a default.
 #[derive(Debug, Default)]
 pub struct Mistakes {
     noted: RefCell<Vec<NotedFault>>,
@@ -85,7 +85,7 @@ impl Mistakes {
         }
     }
 
-    /// No message about the value at `location` repeats what was substituted in it.
+    /// From now on, no message about the value at `location` repeats what was substituted in it.
     pub(crate) fn keep_secret(&self, location: &KeyLocation, substituted: Substituted) {
         if !substituted.is_empty() {
             let place = (location.line, location.column);

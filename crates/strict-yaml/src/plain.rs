@@ -86,7 +86,7 @@ impl PlainValue {
         self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
-    /// Writes a document in block style. Dollar signs are doubled, as those of variables stand for values.
+    /// Writes a document in block style. Dollar signs are doubled, because `$` begins a variable.
     pub fn to_yaml(&self) -> String {
         let mut yaml = String::new();
         match self {
@@ -96,7 +96,7 @@ impl PlainValue {
         yaml
     }
 
-    /// What needs no lines of its own.
+    /// A scalar or an empty collection, which fits on the line of its key.
     fn inline(&self) -> String {
         match self {
             Self::Nothing => "~".to_owned(),
@@ -157,7 +157,7 @@ fn scalar(text: &str, is_bare: bool) -> String {
     if is_bare && is_safe(&text) { text } else { quoted(&text) }
 }
 
-/// Whether a text is the same without quotes. Fewer are taken for safe than are.
+/// Whether a text reads the same without quotes. False also for some texts that would.
 fn is_safe(text: &str) -> bool {
     let is_word = |c: char| c.is_ascii_alphanumeric() || "_./+-%(".contains(c);
     let inside = |c: char| is_word(c) || ":@=)".contains(c);

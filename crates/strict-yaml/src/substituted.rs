@@ -1,13 +1,13 @@
 //! What variables put into a value, and messages about such a value that do not repeat it.
 //!
 //! Whether a variable holds a secret is not known: `shards: ${REDIS_PASSWORD}` is a mistake that people make.
-//! So the words of a message decide. What a message has in common with what was substituted becomes the name of
-//! the variable, and a clause that only repeats it goes. It looks at the text of a message and not at the code
-//! that wrote it, so that a message which is added later leaks nothing either.
+//! So the text of a message decides. Words that it shares with a substituted value become the name of the
+//! variable, and a clause that only repeats the value is removed. This works on the text of a message and not
+//! on the code that wrote it, so that a message that is added later leaks nothing either.
 
 use std::collections::BTreeSet;
 
-/// How many characters a message and a value must have in common. Shorter ones are words by chance.
+/// How many characters a message and a value must share. A shorter match is a coincidence.
 const MIN_SHARED: usize = 4;
 
 /// What the environment put into one value.
@@ -40,7 +40,7 @@ impl Substituted {
         matches!(self.values.as_slice(), [value] if *value == text.to_lowercase())
     }
 
-    /// The message without what the variables hold. Names them instead.
+    /// The message with the names of the variables in place of their values.
     pub(crate) fn redact(&self, message: &str) -> String {
         let name = self.name();
         let mut kept: Vec<String> = Vec::new();
@@ -68,7 +68,7 @@ impl Substituted {
         format!("{what} {}", names.join(" and "))
     }
 
-    /// Replaces each word, and each text in quotes, that has something in common with a value.
+    /// Replaces each word, and each text in quotes, that shares something with a value.
     fn redact_clause(&self, clause: &str, name: &str) -> String {
         let mut words: Vec<String> = Vec::new();
         for word in words_of(clause) {

@@ -6,7 +6,7 @@ use serde_saphyr::{Location, MessageFormatter, UserMessageFormatter};
 use crate::error::{KeyLocation, Mistake};
 use crate::wording::quoted;
 
-/// Where the parser sees an indentation that cannot be: beginnings and parts of its messages.
+/// Parts of the parser's messages that mean a wrong indentation.
 const INDENTATION: [&str; 5] = [
     "did not find expected key",
     "did not find expected '-' indicator",

@@ -84,7 +84,7 @@ struct Expansion<'a> {
     stand_in: Option<&'static str>,
     problems: Vec<String>,
     has_variable: bool,
-    /// What came from the environment. A default does not: it stands in the file.
+    /// The values that came from the environment. A default does not count: it is in the file.
     substituted: Substituted,
 }
 

@@ -49,7 +49,7 @@ pub fn suggestion<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
     // keepAlive and keep-alive are keep_alive in another style.
     let plain = |word: &str| word.replace(['_', '-'], "").to_lowercase();
     let written = plain(written);
-    // One letter of a very short word is most of it.
+    // In a very short word, one letter is most of it.
     let allowed = match written.chars().count() {
         0..=2 => 0,
         length => length / 3,

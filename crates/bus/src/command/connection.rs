@@ -102,7 +102,7 @@ fn set_name(client: &mut BusClient, name: &[u8]) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// `CLIENT UNBLOCK id [TIMEOUT | ERROR]`: ends the XREAD that another client waits for.
+/// `CLIENT UNBLOCK id [TIMEOUT | ERROR]`: ends the XREAD in which another client is blocked.
 fn unblock(client: &BusClient, words: &Words) -> CommandResult {
     let reply = match words.len() {
         3 => Value::NullArray,

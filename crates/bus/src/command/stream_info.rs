@@ -74,7 +74,7 @@ fn stream(client: &mut BusClient, words: &Words) -> CommandResult {
 
 /// What both forms begin with.
 fn common(stream: &BusStream) -> Vec<(Value, Value)> {
-    // There is no such tree here. This is what Redis has where entries are small.
+    // The bus has no such tree. Redis has about this many nodes where entries are small.
     let keys = stream.len().div_ceil(NODE);
     let added = i64::try_from(stream.entries_added()).unwrap_or(i64::MAX);
     vec![

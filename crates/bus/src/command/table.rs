@@ -1,4 +1,4 @@
-//! The command table, and COMMAND, which tells about it.
+//! The command table, and COMMAND, which describes it.
 
 use ssegate_resp::Value;
 

@@ -1,8 +1,8 @@
 //! The streams of the bus: in memory only, within a bound, lost with the process.
 //!
-//! [`StreamStore`] has them by name, with their expiries and the memory that they take together;
-//! [`stream`] is one of them, [`waiting`] who is blocked in `XREAD`. Pure: time is passed in. Does not know
-//! commands.
+//! [`StreamStore`] has them by name, with their expiries and the memory that they take together. [`stream`]
+//! is one of them, [`waiting`] has the connections that are blocked in `XREAD`. Pure: time is passed in. Does
+//! not know commands.
 
 pub(crate) mod id;
 pub(crate) mod reply;
@@ -51,8 +51,8 @@ pub enum EntryRefused {
     /// The id is not above that of the last entry.
     #[error("ERR The ID specified in XADD is equal or smaller than the target stream top item")]
     NotAbove,
-    /// The last entry has the highest number of the millisecond in which the entry was to be. (Redis says
-    /// something else than it means.)
+    /// The last entry has the highest sequence number of the millisecond that the new one should have. (The
+    /// text of Redis says something else.)
     #[error("ERR Elements are too large to be stored")]
     NoneInMillisecond,
     /// The last entry has the highest id that there is.
@@ -91,7 +91,7 @@ impl StreamStore {
         self.expiries.len()
     }
 
-    /// Removes what has expired. Called before each access, which so is exact.
+    /// Removes what has expired. Called before each access, so that no access sees an expired stream.
     pub(crate) fn sweep(&mut self, now_ms: i64) {
         while self.expiries.first().is_some_and(|(at, _)| *at <= now_ms)
             && let Some((_, name)) = self.expiries.pop_first()

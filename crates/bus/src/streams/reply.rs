@@ -6,10 +6,10 @@ use ssegate_resp::{RespVersion, Value};
 use super::id::StreamId;
 use super::stream::{BusStream, StreamFields};
 
-/// How much the replies to one command, or to all of one transaction, may have in entries.
+/// How many bytes of entries the replies to one command, or to all commands of one transaction, may have.
 ///
-/// As much as all streams together: only commands that read the same entries several times can ask for
-/// more. Without it a short command that names a stream many times would be a reply of any length.
+/// As many as all streams together: only commands that read the same entries several times can ask for more.
+/// Without this, a short command that names a stream many times would get a reply of any length.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReplyAllowance {
     left: usize,

@@ -1,4 +1,4 @@
-//! One stream: its entries in the order of their ids, and what `XINFO` tells of it.
+//! One stream: its entries in the order of their ids, and what `XINFO` returns about it.
 //!
 //! Pure: time is passed in. Does not know other streams, nor who waits for entries.
 
@@ -25,7 +25,7 @@ pub(crate) struct BusStream {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StreamFields(Box<[Bytes]>);
 
-/// Why an entry has no id that could be given to it; with the words of Redis.
+/// Why an entry cannot get an id, in the words of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoId {
     /// It is not above that of the last entry.
@@ -55,7 +55,7 @@ impl StreamFields {
         &self.0
     }
 
-    /// The memory that it takes, in bytes. More than its reply has.
+    /// The memory that it takes, in bytes: more than its part of a reply takes.
     pub(crate) fn held_bytes(&self) -> usize {
         let words = self.0.iter().map(|word| word.len() + size_of::<Bytes>());
         Self::OVERHEAD + words.sum::<usize>()
@@ -98,7 +98,7 @@ impl BusStream {
         self.bytes
     }
 
-    /// The id that an entry gets which is added now.
+    /// The id of an entry that is added now.
     ///
     /// # Errors
     /// There is no such id.

@@ -13,7 +13,7 @@ pub(crate) struct StreamTrim {
 /// Which entries stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TrimStrategy {
-    /// `MAXLEN`: as many of the newest.
+    /// `MAXLEN`: the newest, this many.
     MaxLen(usize),
     /// `MINID`: those with this id or a higher one.
     MinId(StreamId),

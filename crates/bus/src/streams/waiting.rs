@@ -1,4 +1,4 @@
-//! Who is blocked in `XREAD`, for which streams. Does not know what the streams have.
+//! The connections that are blocked in `XREAD`, and for which streams. Does not know what the streams have.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -20,7 +20,7 @@ pub(crate) struct BlockedRead {
     pub(crate) count: usize,
     /// Where the reply goes.
     pub(crate) outbox: Rc<Outbox>,
-    /// It has its reply, or gets none any more.
+    /// It has its reply, or will not get one any more.
     is_over: Cell<bool>,
 }
 
@@ -30,11 +30,11 @@ pub(crate) struct WaitingReads {
     by_stream: HashMap<Bytes, StreamReaders>,
     by_client: HashMap<u64, (u64, Rc<BlockedRead>)>,
     blocked: u64,
-    /// Streams with new entries for which somebody waits, in the order in which they got them.
+    /// Streams with new entries for which a connection waits, in the order in which they got them.
     ready: Vec<Bytes>,
 }
 
-/// Who waits for one stream.
+/// The connections that wait for one stream.
 #[derive(Debug, Default)]
 struct StreamReaders {
     /// In the order in which they were blocked.
@@ -58,7 +58,7 @@ impl BlockedRead {
         Self { client, streams, count, outbox, is_over: Cell::new(false) }
     }
 
-    /// Whether it has its reply, or gets none any more.
+    /// Whether it has its reply, or will not get one any more.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.get()
     }
@@ -124,7 +124,7 @@ impl WaitingReads {
         ready
     }
 
-    /// Who waits for a stream, in the order in which they were blocked.
+    /// The connections that wait for a stream, in the order in which they were blocked.
     pub(crate) fn waiting_for(&self, name: &[u8]) -> Vec<WaitingFor> {
         let readers = self.by_stream.get(name);
         readers.into_iter().flat_map(|readers| readers.waiting.values()).cloned().collect()

@@ -1,8 +1,7 @@
 //! DATA frames (RFC 9113, section 6.1).
 //!
-//! A payload is passed on as it comes, without waiting for the end of its frame: a connection
-//! buffers nothing of an incomplete DATA frame, and a slow client gets no worse service for large
-//! frames than for small ones.
+//! A payload is passed on as it comes, without waiting for the end of its frame. So a connection buffers
+//! nothing of an incomplete DATA frame, and large frames do not delay the body of a slow client.
 
 use super::Connection;
 use super::receive::ReceiveResult;

@@ -1,9 +1,9 @@
 //! A client's connection: the loop, what it polls, and in which order.
 //!
-//! One task has the whole connection. [`reading`] cuts what comes into frames, [`receive`] does what
-//! each says, with [`requests`] for header blocks and [`data`] for DATA; [`respond`] continues the
-//! responses, with [`bulk`] for those that are large; [`growth`] grows receive windows,
-//! [`deadlines`] ends streams that make no progress, [`shutdown`] the connection.
+//! One task has the whole connection. [`reading`] cuts what comes into frames; [`receive`] processes them,
+//! with [`requests`] for header blocks and [`data`] for DATA. [`respond`] continues the responses, with
+//! [`bulk`] for those that are large. [`growth`] grows receive windows, [`deadlines`] ends streams that make
+//! no progress, [`shutdown`] ends the connection.
 
 mod bulk;
 mod data;
@@ -109,8 +109,8 @@ pub struct Connection<S: Http2Server, T> {
 }
 
 impl<S: Http2Server, T> Connection<S, T> {
-    /// Creates a connection of which nothing has been read, not even the preface. `server` is the
-    /// connection's own.
+    /// Creates a connection from which nothing has been read, not even the preface. `server` belongs to this
+    /// connection alone.
     pub fn new(transport: T, server: S) -> Self {
         let wake_queue = Arc::new(WakeQueue::default());
         let own_window = settings::connection_window(server.settings());
@@ -160,8 +160,8 @@ impl<S: Http2Server, T> Connection<S, T> {
 impl<S: Http2Server, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
     /// Serves the connection until it ends.
     ///
-    /// For a server that has nothing to do in between. Whatever [`Http2Server::is_draining`] and
-    /// [`Http2Server::keep_alive`] say is looked at whenever its task is woken.
+    /// For a server that needs no control between polls. [`Http2Server::is_draining`] and
+    /// [`Http2Server::keep_alive`] are checked whenever its task is woken.
     ///
     /// # Errors
     /// Reading from or writing to the transport failed.
@@ -171,8 +171,8 @@ impl<S: Http2Server, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
 
     /// Polls the connection once. Ready when it has ended.
     ///
-    /// `is_notified`: whether [`Http2Server::is_draining`] and [`Http2Server::keep_alive`] may have
-    /// something new. An event alone needs to look at neither.
+    /// `is_notified`: whether [`Http2Server::is_draining`] and [`Http2Server::keep_alive`] have to be
+    /// checked. A wake for an event does not need that.
     ///
     /// # Errors
     /// Reading from or writing to the transport failed.

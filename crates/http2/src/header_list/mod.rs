@@ -130,7 +130,7 @@ impl HeaderList {
         }
     }
 
-    /// The trailers that the fields are.
+    /// The fields as trailers.
     ///
     /// # Errors
     /// There is a pseudo-header field, a malformed field, or the list is too large.
