@@ -1,5 +1,5 @@
 #![no_main]
-//! Ids and names that clients send: what is taken reads back as it was written.
+//! Ids and names that clients send: whatever parses is written as it was read.
 
 use libfuzzer_sys::fuzz_target;
 use ssegate_hub::EventId;
@@ -15,7 +15,7 @@ fuzz_target!(|text: &[u8]| {
     if let Some(position) = EventId::parse(text) {
         assert_eq!(position.to_string().as_bytes(), text);
     }
-    // One is not taken for the other.
+    // Only a text with `-` as its seventh character may parse as both.
     assert!(EntryId::parse(text).is_none() || EventId::parse(text).is_none() || text[6] == b'-');
     if let Ok(text) = std::str::from_utf8(text)
         && let Ok(name) = ChannelName::new(text)

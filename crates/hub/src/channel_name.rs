@@ -39,18 +39,19 @@ impl ChannelName {
     /// (<https://redis.io/docs/latest/develop/use/keyspace-notifications/>) and Sentinel.
     pub const RESERVED: [&'static str; 3] = ["__keyspace@", "__keyevent@", "__sentinel__"];
 
-    /// Prefix of the names that gateways use among themselves. What is published there is for no client, and is
-    /// not kept.
+    /// Prefix of the names that gateways use among themselves. Clients do not receive what is published
+    /// there, and it is not kept.
     pub const OF_GATEWAYS: &str = "ssegate:";
 
-    /// What the hub's name of a sharded channel begins with: in Redis a sharded channel is another than the one of the
-    /// same name without shards. Clients cannot name it so, since it begins as the names of gateways do.
+    /// Prefix of the names that the hub gives sharded channels: in Redis, a sharded channel and a plain one
+    /// of the same name are different channels. Clients cannot use such a name, since it begins with
+    /// [`Self::OF_GATEWAYS`].
     pub const SHARDED: &str = "ssegate:sharded:";
 
-    /// The name of the sharded channel that is `name` in Redis.
+    /// The hub's name of the sharded channel that is called `name` in Redis.
     ///
     /// # Errors
-    /// That is no valid name, or too long with [`Self::SHARDED`] before it.
+    /// `name` is not valid, or too long with [`Self::SHARDED`] before it.
     pub fn sharded(name: &str) -> Result<Self, InvalidChannelName> {
         Self::new(name)?;
         Self::new(&format!("{}{name}", Self::SHARDED))
@@ -66,8 +67,8 @@ impl ChannelName {
         self.as_sharded().unwrap_or(&self.0)
     }
 
-    /// Prefix of the channels on which gateways publish who joins and leaves another one: of the names of gateways
-    /// the only ones that streams have, where their route says so.
+    /// Prefix of the channels on which gateways publish who joins and leaves another channel. Of the names of
+    /// gateways only these may be followed by a stream, where its route says so.
     pub const OF_PRESENCE: &str = "ssegate:presence:";
 
     /// Returns the channel on which gateways publish who joins and leaves this one; `None` if its name would be too
@@ -77,7 +78,7 @@ impl ChannelName {
         Self::new(&format!("{}{}", Self::OF_PRESENCE, self.0)).ok()
     }
 
-    /// Whether the name is one of gateways that no stream has.
+    /// Whether the name is one that gateways use and that no stream may follow.
     pub fn is_hidden(name: &str) -> bool {
         name.starts_with(Self::OF_GATEWAYS) && !name.starts_with(Self::OF_PRESENCE)
     }

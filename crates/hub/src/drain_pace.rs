@@ -1,4 +1,4 @@
-//! Ends many streams evenly over a time, so that the clients that come back are no storm.
+//! Ends many streams evenly over a time, so that their clients do not all come back at once.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ const MAX_PAUSE: Duration = Duration::from_millis(100);
 /// How often a drain ends the streams that are due.
 const DRAIN_TICK: Duration = Duration::from_millis(10);
 
-/// Ends `streams` evenly over `over`, or sooner where they are few; `end` is given those that are due.
+/// Ends `streams` evenly over `over`, or sooner where they are few. `end` is called with those that are due.
 ///
 /// They end in random order: those of one connection or client are spread, too.
 pub async fn drain_evenly<T>(mut streams: Vec<T>, over: Duration, mut end: impl FnMut(&[T])) {

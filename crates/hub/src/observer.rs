@@ -1,10 +1,10 @@
-//! What the hub tells its owner as it happens.
+//! What the hub reports to its owner as it happens.
 
 use std::time::Duration;
 
 use super::gap::GapReason;
 
-/// Is told what happens in the hub or in one of its shards, on their thread. For metrics.
+/// Receives what happens in the hub or in one of its shards, on their thread. For metrics.
 ///
 /// The methods are called on the way of an event: none may block. By default each does nothing.
 pub trait Observer {
@@ -42,8 +42,8 @@ pub trait Observer {
     /// A stream has taken an event, this long after it was received.
     fn event_sent(&self, _latency: Duration) {}
 
-    /// An entry of a log was given to the streams of a shard that follow it now. `milliseconds` are those of its id:
-    /// by default the Unix time at which it was published. Once for each entry and shard.
+    /// An entry of a log was delivered to the streams of a shard that are live there. `milliseconds` are
+    /// those of its id: by default the Unix time at which it was published. Once for each entry and shard.
     fn entry_delivered(&self, _milliseconds: u64) {}
 
     /// The tick of a shard, whose queues hold this many bytes now.

@@ -31,7 +31,7 @@ pub struct HubSettings {
     pub queue_memory: usize,
     /// What is kept of each channel. For a channel that no rule matches, what its streams request.
     pub retention: Arc<RetentionRules>,
-    /// The patterns that are followed before anybody asks for what they bring.
+    /// The patterns that are followed from the start, before a client asks for their channels.
     pub followed: Arc<[FollowedPattern]>,
 }
 

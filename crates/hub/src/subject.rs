@@ -11,9 +11,8 @@ pub(super) type ChannelIndex = u32;
 
 /// The channel that an event was published to.
 ///
-/// Where only the newest event of each channel is queued, an event replaces those of its subject. Events
-/// of one pattern subscription come from many channels, so there the index of the subscription does
-/// not do.
+/// Where only the newest event of each channel is queued, an event replaces those of its subject. Events of
+/// one pattern subscription come from many channels, so the index of the subscription is not enough there.
 // Small: it is in queues and histories with every event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Subject(NonZeroU32);

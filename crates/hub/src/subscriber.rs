@@ -1,7 +1,7 @@
 //! One stream, as the body of its response sees it.
 //!
 //! The shard offers events to the stream's [`mailbox`](crate::mailbox); the body reads them from its [`Subscriber`]. Both
-//! live on one thread. What carries the bytes is not known here.
+//! live on one thread. Does not know which transport carries the bytes.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -35,7 +35,7 @@ pub struct Subscriber {
     bytes_taken: Cell<u64>,
 }
 
-/// Ends a stream from outside its body, such as when its client may not listen any more. A cheap handle,
+/// Ends a stream from outside its body, such as when its client's credential was revoked. A cheap handle,
 /// which does not keep the stream open.
 #[derive(Clone, Debug)]
 pub struct StreamEnder {
@@ -72,8 +72,8 @@ impl Subscriber {
         self.poll_piece((form, MAX_TOGETHER), context)
     }
 
-    /// The next text of the stream, which is complete frames; `None` at its end. Whoever takes it hands it on in pieces, and
-    /// notes their progress.
+    /// The next text of the stream, which is complete frames; `None` at its end. The caller sends it in
+    /// pieces, and reports their progress with [`Self::note_progress`].
     pub fn poll_whole(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
         self.poll_piece((Form::Text, usize::MAX), context)
     }
@@ -109,7 +109,7 @@ impl Subscriber {
         self.stream.mailbox.note_progress(Instant::now());
     }
 
-    /// Writes a keep-alive, though the stream may not be quiet: to see whether its client is there.
+    /// Writes a keep-alive even if the stream is not quiet: it shows whether the client is there.
     pub fn keep_alive_now(&self) {
         self.stream.mailbox.keep_alive(Instant::now());
     }
@@ -129,7 +129,7 @@ impl Subscriber {
         self.events_taken.get()
     }
 
-    /// Bytes of frames that were taken, to be written: events and what is said beside them.
+    /// Bytes of frames that were taken, to be written: events and everything else.
     pub fn bytes_taken(&self) -> u64 {
         self.bytes_taken.get()
     }
@@ -139,7 +139,7 @@ impl Subscriber {
         self.stream.channel_count()
     }
 
-    /// Where what its client missed came from; `None` if the client had no id, or nothing of it was sent yet.
+    /// Where the events that its client missed came from; `None` if the client had no id, or none were sent yet.
     pub fn resumed_from(&self) -> Option<ResumedFrom> {
         self.stream.mailbox.resumed_from()
     }

@@ -1,7 +1,7 @@
 //! The open streams of one thread, each with the time of its next visit.
 //!
-//! A visit keeps a quiet stream alive, or cuts one off that cannot be written to. What a visit does is
-//! not known here.
+//! A visit keeps a quiet stream alive, or cuts one off that cannot be written to. What a visit does is up to
+//! the caller.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -71,7 +71,7 @@ impl<T: Clone> TimedStreams<T> {
         self.streams.borrow().iter().map(|(_, (key, _))| *key).collect()
     }
 
-    /// What `map` makes of each stream, in no order.
+    /// Calls `map` for each stream, in no order, and returns the results.
     pub fn filter_map<R>(&self, mut map: impl FnMut(&T) -> Option<R>) -> Vec<R> {
         self.streams.borrow().iter().filter_map(|(_, (_, stream))| map(stream)).collect()
     }
@@ -108,8 +108,8 @@ impl<T: Clone> TimedStreams<T> {
         self.timers.borrow_mut().add(key, at);
     }
 
-    /// Visits every stream at `at`, or up to one tick later, in the place of its next visit: what that was set by has
-    /// changed.
+    /// Visits every stream at `at`, or up to one tick later, and drops the visits that were scheduled before.
+    /// For a change of settings on which they were based.
     pub fn reschedule(&self, at: Instant) {
         let streams = self.streams.borrow();
         let mut timers = self.timers.borrow_mut();
@@ -169,7 +169,7 @@ mod tests {
         let third = streams.insert("third", at(30));
         assert_eq!(visit_due(17), ["second"], "the third has the first one's place, not its timer");
 
-        // What the next visits were set by has changed: in the place of those, not beside them.
+        // The earlier visits are replaced, not kept beside the new ones.
         streams.reschedule(at(18));
         assert_eq!(visit_due(19), ["third", "second"]);
         assert!(visit_due(28).is_empty());

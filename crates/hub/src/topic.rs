@@ -19,7 +19,7 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// Whether its source is one that reports for each channel whether it is lost.
+    /// Whether its source reports losses for each channel by itself.
     pub(crate) fn is_sharded(&self) -> bool {
         self.ids != Ids::Entries && self.subscription.name.as_sharded().is_some()
     }
@@ -43,8 +43,8 @@ pub enum Ids {
     Publisher,
     /// The source assigns them: the channel is a log, whose source stores and numbers its entries.
     Entries,
-    /// The source assigns them to messages as it receives them: the channel is a log that gateways write of what is
-    /// published, and whose past the source reads again.
+    /// The source assigns them to messages as it receives them: the channel is recorded. Gateways append what
+    /// is published to a log, and the source reads the past from there.
     Recorded,
     /// The publisher may set them, and the hub numbers the events that have none: the channel is the event stream of
     /// another server, with a history. A client may resume from either. It must be the only channel of a stream.

@@ -47,7 +47,7 @@ impl HubState {
         self.fleet.timers.notify_one();
     }
 
-    /// Asks about these channels, for whoever comes later.
+    /// Asks about these channels, for clients that come later.
     pub(super) fn ask_about(
         &mut self,
         order: OrderId,
@@ -61,7 +61,7 @@ impl HubState {
         }
     }
 
-    /// Asks what is due, and gives up on what was not answered in time.
+    /// Sends the questions that are due, and gives up on those that were not answered in time.
     pub(super) fn ask_due(&mut self, order: OrderId, now: Instant) {
         let Some(fleet) = self.fleet_of(order) else { return };
         let is_next_due = fleet.asking.next.as_ref().is_some_and(|(due, _)| *due <= now);
@@ -135,7 +135,7 @@ impl HubState {
         let Some(fleet) = self.fleet_mut(order) else { return };
         let Some(question) = fleet.asking.asked.get_mut(&mark) else { return };
         let (Some(asked_at), tags) = (question.asked_at, &question.tags) else { return };
-        // One that was forged under many names counts as often as there are gateways.
+        // Answers forged under many names count only up to the number of gateways.
         let has_all = question.listeners.is_some_and(|most| question.answered_by.len() >= most);
         let Some(answer) = Answer::new(text, tags, asked_at).filter(|_| !has_all) else { return };
         if !question.answered_by.insert(answer.run) {
@@ -188,7 +188,7 @@ impl HubState {
         let asked = of.iter().take(MAX_ASKED).enumerate();
         let known = asked.filter_map(|(at, text)| self.channel_text(order, at, text));
         let channels: Vec<_> = known.collect();
-        // Without a channel it only says that this gateway has answered.
+        // An answer without channels only says that this gateway has answered.
         let marks = if channels.is_empty() { 0 } else { MAX_MARKS_TOLD };
         let answer = ForOne::Answer(AnswerText {
             to,

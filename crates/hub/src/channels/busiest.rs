@@ -8,7 +8,7 @@ use super::hub_state::HubState;
 use crate::Topic;
 use crate::top_list::TopList;
 
-/// How many channels are looked at before the hub does something else: some microseconds.
+/// How many channels are examined before the hub does something else: some microseconds.
 const SLICE: usize = 1024;
 
 /// A channel that has had messages.
@@ -16,14 +16,13 @@ const SLICE: usize = 1024;
 pub struct BusyChannel {
     /// The channel.
     pub topic: Topic,
-    /// Its messages since the last look at it, whoever looked.
+    /// Its messages since the last call of [`Hub::busiest`].
     pub messages: u32,
 }
 
 impl Hub {
-    /// Returns the `max` channels with the most messages since this was called before, the busiest first. There is
-    /// one caller: what two of them are given would be parts of what came. Must not be called again before it
-    /// has returned.
+    /// Returns the `max` channels with the most messages since the call before, the busiest first. For one
+    /// caller: two would each get a part of the counts. Must not be called again before it has returned.
     pub async fn busiest(&self, max: usize) -> Vec<BusyChannel> {
         let mut top = TopList::new(max);
         let mut next = Some(0);

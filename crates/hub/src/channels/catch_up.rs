@@ -77,7 +77,7 @@ fn take_events(
             break;
         }
         let is_full = part.len() >= Backlog::MAX_MESSAGES || bytes >= Backlog::MAX_BYTES;
-        // What several channels share stays together.
+        // Records with one number stay together: they are one event of several channels.
         if is_full && newest < record.number {
             backlog.gaps.extend(gaps);
             return false;
@@ -92,7 +92,7 @@ fn take_events(
     }
     push_expired(until.saturating_add(1), part);
     backlog.gaps.extend(gaps);
-    // A channel without a history has lost all of them.
+    // A channel without a history has lost all its events.
     let has_history = |channel: &Channel| channel.history.is_some();
     let is_lost = |index: &ChannelIndex| !channels.get(*index as usize).is_some_and(has_history);
     let lost: Vec<_> = backlog.channels.iter().copied().filter(is_lost).collect();
@@ -102,7 +102,7 @@ fn take_events(
     true
 }
 
-/// What the shard has missed with this record; `None` for a gap that was held back as a message.
+/// The record as a message for the shard; `None` for a gap that is among the messages held back.
 fn message(
     channel: ChannelIndex,
     record: &HistoryRecord,

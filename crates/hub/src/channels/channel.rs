@@ -31,17 +31,17 @@ pub(super) struct Channel {
     pub(super) confirmation: Confirmation,
     // The number of the last confirmation; 0 before the first.
     pub(super) confirmed: u64,
-    // The number after which it was followed without a hole: of the confirmation, or after a break of the
-    // gap for it. `None` while that gap is still to be sent.
+    // The number after which it was followed without a hole: that of the confirmation, or, after a break,
+    // that of the gap for it. `None` while that gap is still to be sent.
     pub(super) whole_since: Option<u64>,
     pub(super) tag: SubscriptionTag,
-    // In which its messages come since it was confirmed.
+    // The order in which its messages come since it was confirmed.
     pub(super) order: OrderId,
     // The newest mark before the newest message, and how many messages came since.
     pub(super) counted: (MarkId, u32),
     // What other gateways have said of it since its confirmation, one answer of each.
     pub(super) answers: Vec<Weak<Answer>>,
-    // Its past is that of an earlier process, and what came between may be missing.
+    // Its past is that of an earlier process, and messages between the two processes may be missing.
     pub(super) hole: Option<Box<Hole>>,
     // One bit for each shard that has joined.
     pub(super) shards: u128,
@@ -54,7 +54,7 @@ pub(super) struct Channel {
     pub(super) waiting: Vec<StreamAddress>,
     // The number of its newest message, whether it was kept or not; 0 before the first.
     pub(super) newest: u64,
-    // How many messages it has had, and how many of them were there at the last look; both wrap.
+    // How many messages it has had, and the same at the last call of `busiest`; both wrap.
     pub(super) messages: u32,
     pub(super) messages_seen: u32,
     // The newest number when it was opened, and when its history was last used.
@@ -103,12 +103,12 @@ impl Channel {
         Retention { history: self.history.as_ref().map(History::settings), linger: self.linger }
     }
 
-    /// Its newest entry; `None` where it is no log.
+    /// Its newest entry; `None` if it is not a log.
     pub(super) fn entry(&self) -> Option<EntryId> {
         self.is_log().then_some(self.newest_entry)
     }
 
-    /// Sends an event to the shards that have joined, and keeps it. Of a log it is the newest entry.
+    /// Sends an event to the shards that have joined, and keeps it. In a log, it is the newest entry.
     pub(super) fn publish(
         &mut self,
         event: NewEvent,
@@ -158,13 +158,13 @@ impl Channel {
         self.history.as_ref()?.newest_message(number)
     }
 
-    /// The number of the newest message or gap, kept or not; where there is none, one from before.
+    /// The number of the newest message or gap, kept or not. Without any, an earlier number.
     pub(super) fn newest_number(&self) -> u64 {
         self.history.as_ref().map_or(0, History::newest_number).max(self.newest)
     }
 
-    /// Whether a message is needed here. A subscription that was left and is followed again may still
-    /// send: what comes before it is confirmed has holes.
+    /// Whether a message is needed here. Not before the confirmation: a subscription that was left and is
+    /// followed again may still send messages, but not without holes.
     pub(super) fn takes_messages(&self) -> bool {
         (self.shards != 0 || self.history.is_some()) && self.is_confirmed()
     }
@@ -202,7 +202,7 @@ impl Channel {
         self.enter_budget(budget);
     }
 
-    /// It keeps something, which may have to be evicted.
+    /// Puts the channel into the budget: it keeps something, which may have to be evicted.
     pub(super) fn enter_budget(&mut self, budget: &mut HistoryBudget) {
         if !std::mem::replace(&mut self.is_budgeted, true) {
             budget.enter(self.incarnation(), self.used);

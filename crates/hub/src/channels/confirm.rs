@@ -42,7 +42,7 @@ impl HubState {
         self.confirm_channels(unconfirmed, number, OrderId::PLAIN);
     }
 
-    /// The source is subscribed to a sharded channel: its messages come in this order from now on.
+    /// The source is subscribed to a sharded channel: from now on its messages come in this order.
     pub(super) fn confirm_at(&mut self, order: OrderId, name: &str) {
         self.end_message();
         let unconfirmed = self.unconfirmed(false, name);
@@ -52,8 +52,8 @@ impl HubState {
         }
     }
 
-    /// The source is subscribed to what it keeps for itself. No number is taken, which may lie between two copies of
-    /// a message: nothing comes on these channels that a client could miss.
+    /// The source is subscribed for its own use. This takes no number: it may come between two copies of a
+    /// message, and nothing comes on these channels that a client could miss.
     pub(super) fn confirm_silent(&mut self, is_pattern: bool, name: &str) {
         let unconfirmed = self.unconfirmed(is_pattern, name);
         if !unconfirmed.is_empty() {
@@ -101,8 +101,8 @@ impl HubState {
         self.serve_waiting(waiting);
     }
 
-    /// The source is not allowed to subscribe. Streams do not wait for the channel any more: what comes
-    /// until it is confirmed after all is missing, also for those that are sent a gap now.
+    /// The source is not allowed to subscribe. Streams do not wait for the channel any more. What is
+    /// published before it is confirmed after all is missing, also for streams that are sent a gap now.
     pub(super) fn deny(&mut self, is_pattern: bool, name: &str) {
         self.end_message();
         if is_pattern {
@@ -134,7 +134,7 @@ impl HubState {
     pub(super) fn lose(&mut self) {
         self.end_message();
         for (_, channel) in &mut self.channels {
-            // A log is read on where it was left, and a sharded channel has another connection.
+            // A log is read on from where it was left, and a sharded channel has another connection.
             if channel.is_confirmed() && !channel.is_log() && !channel.topic.is_sharded() {
                 channel.confirmation = Confirmation::Withdrawn;
             }
@@ -153,7 +153,7 @@ impl HubState {
         self.senders.send_to_all(&Message::SourceLost);
     }
 
-    /// All subscriptions that can be restored after a loss are.
+    /// All subscriptions that can be restored after a loss are confirmed again.
     pub(super) fn restored(&mut self) {
         self.end_message();
         let channels = &self.channels;

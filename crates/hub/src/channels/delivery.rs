@@ -29,7 +29,7 @@ pub(super) struct MessageDelivery<'a> {
 }
 
 impl MessageDelivery<'_> {
-    /// Makes an event of it on a channel, if that is needed there and can be decoded.
+    /// Makes an event for a channel from it, if the channel needs it and it can be decoded.
     #[inline]
     pub(super) fn event(
         &mut self,

@@ -9,16 +9,18 @@ use crate::gap::GapReason;
 use crate::inbox::message::Message;
 
 impl Hub {
-    /// What came on this channel until now, after the newest event, may be missing: its subscribers are sent a gap, and it
-    /// is kept for those that come back. For sources of streams that break ([`Ids::Mixed`](crate::Ids)).
+    /// What came on this channel between the newest event and now may be missing. Its subscribers are sent a
+    /// gap, which is also kept for clients that come back. For sources of streams that break
+    /// ([`Ids::Mixed`](crate::Ids)).
     pub fn gap(&self, name: &str, reason: GapReason) {
         let mut state = self.state.borrow_mut();
         let channels = state.named(name);
         state.gap(reason, &channels);
     }
 
-    /// Nothing more comes on this channel. Its subscribers are sent what they do not have yet, and are closed
-    /// as [`CloseReason::SourceEnded`](crate::CloseReason); so is whoever subscribes until the last of them has left.
+    /// Nothing more comes on this channel. Its subscribers are sent the events that they do not have yet, and
+    /// are closed as [`CloseReason::SourceEnded`](crate::CloseReason). So is every later subscriber, until
+    /// the last one has left.
     pub fn end_channel(&self, name: &str) {
         self.state.borrow_mut().end_channel(name);
     }

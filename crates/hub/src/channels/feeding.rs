@@ -1,9 +1,9 @@
-//! Channels that begin or cease to be fed: by a reload, and as the source confirms and denies patterns.
+//! Channels that begin or stop being fed: by a reload, and as the source confirms and denies patterns.
 //!
-//! No change makes a hole. A channel gives up its own subscription once a pattern is confirmed that matches
-//! it; a pattern that is no longer in the settings is left once its channels have something else that is
-//! confirmed. Meanwhile a message comes twice, as copies of one number. A reload may come between two of them: a
-//! pattern that is in the settings again feeds channels only from the next message on.
+//! No change makes a hole. A channel gives up its own subscription once a pattern that matches it is
+//! confirmed. A pattern that is no longer in the settings is left once its channels have another subscription
+//! that is confirmed. Meanwhile a message comes twice, as copies of one number. A reload may come between two
+//! copies: a pattern that is in the settings again feeds channels only from the next message on.
 
 use tokio::time::Instant;
 
@@ -16,14 +16,14 @@ use crate::subject::ChannelIndex;
 use crate::{ChannelName, SourceRequest};
 
 impl HubState {
-    /// Follows the patterns that the settings say, and no others.
+    /// Follows the patterns in the settings, and no others.
     pub(super) fn change_followed(&mut self, now: Instant) {
         self.is_change_due = false;
         let wanted = FollowedPatterns::grouped(&self.settings.followed);
         let gone = self.followed.current().into_iter().filter(|name| !wanted.contains_key(name));
         let gone: Vec<ChannelName> = gone.collect();
         for (pattern, formats) in &wanted {
-            // The confirmation of its channels takes a number, behind which no copy of a message may come.
+            // The confirmation of its channels takes a number, after which no copy of a message may come.
             if self.numbers.is_message_open() && self.followed.would_change(pattern, formats) {
                 self.is_change_due = true;
                 continue;
@@ -57,7 +57,7 @@ impl HubState {
         self.finish_change();
     }
 
-    /// Does what a reload has left until no copy of a message may follow.
+    /// Does the part of a reload that had to wait until no copy of a message may follow.
     pub(super) fn finish_change(&mut self) {
         if self.is_change_due {
             self.numbers.end_message();
@@ -115,7 +115,7 @@ impl HubState {
         }
     }
 
-    /// A pattern is not followed any more. Returns whether nobody is subscribed to it.
+    /// A pattern is not followed any more. Returns whether no stream is subscribed to it.
     pub(super) fn forget_pattern(&mut self, pattern: &ChannelName) -> bool {
         let is_unused =
             self.names.patterns.get(pattern).is_some_and(|channels| channels.is_empty());
@@ -125,8 +125,8 @@ impl HubState {
         is_unused
     }
 
-    /// Channels of this name are confirmed by their own subscription. One that is denied stays with the pattern
-    /// that fed it until then, however long that is.
+    /// Channels of this name are confirmed by their own subscription, and need no retired pattern any more. A
+    /// channel whose subscription is denied stays with the pattern that fed it, without a time limit.
     pub(super) fn settle(&mut self, name: &str) {
         if !self.followed.is_empty() {
             self.followed.settle(name);

@@ -39,14 +39,14 @@ impl HubState {
         self.fence(order, streams);
     }
 
-    /// All subscriptions that can be restored are, and the gaps were sent.
+    /// All subscriptions that can be restored are confirmed again, and the gaps were sent.
     pub(super) fn restore_fleet(&mut self, now: Instant) {
         let number = self.numbers.newest();
         self.fleet.named_after.get_or_insert(number);
         self.fleet.confirmed(now);
     }
 
-    /// The source has lost its connection: what was asked will not be answered.
+    /// The source has lost its connection: open questions will not be answered.
     pub(super) fn lose_fleet(&mut self, order: OrderId) {
         let Some(fleet) = self.fleet_mut(order) else { return };
         if fleet.link == FleetLink::None {
@@ -74,7 +74,7 @@ impl HubState {
         self.place_streams(order, streams);
     }
 
-    /// Takes what was published for all gateways; returns false if no gateway has written it.
+    /// Takes a message that was published for all gateways; returns false if it is not one that a gateway writes.
     pub(super) fn hear_for_all(&mut self, order: OrderId, body: &[u8], now: Instant) -> bool {
         self.end_message_of(order);
         let Ok(message) = serde_json::from_slice::<ForAll>(body) else { return false };
@@ -104,7 +104,7 @@ impl HubState {
         true
     }
 
-    /// Takes what was published for this gateway; returns false if no gateway has written it.
+    /// Takes a message that was published for this gateway; returns false if it is not one that a gateway writes.
     pub(super) fn hear_for_one(&mut self, order: OrderId, body: &[u8]) -> bool {
         self.end_message_of(order);
         match serde_json::from_slice(body) {
@@ -133,8 +133,9 @@ impl HubState {
         is_new
     }
 
-    /// Serves a client that comes from another gateway, or from an earlier run: at once if its position is
-    /// known here for certain, otherwise after the other gateways were asked, and behind a fence.
+    /// Serves a client that comes from another gateway, or from an earlier run. At once if its position is
+    /// certain here, or cannot be found out. Otherwise after asking the other gateways, where that may help,
+    /// and behind a fence.
     pub(super) fn replay_foreign(
         &mut self,
         request: ReplayRequest,
@@ -142,12 +143,13 @@ impl HubState {
         channels: &[ChannelIndex],
     ) {
         let located = self.locate_client(ids, channels);
-        // A client may have a message of which another copy is still to come: behind the fence it has.
+        // The client may have a copy of a message of which another copy is still to come. Behind the fence,
+        // all have come.
         let is_settled = located.newest() <= self.numbers.settled();
         let is_sure = located.is_sure() && is_settled;
-        // No gateway has written these ids: nothing can be found out.
+        // No gateway has written any of these ids: asking cannot help.
         let is_hopeless = ids.iter().all(Option::is_none);
-        // In several orders, or in one that has ended, nothing more can be found out.
+        // Asking cannot help for channels in several orders, or in an order that has ended or has no marks.
         let order = self
             .order_of(channels)
             .filter(|order| self.fleet_of(*order).is_some_and(Fleet::has_marks));
@@ -168,7 +170,7 @@ impl HubState {
         }
     }
 
-    /// Decides for these streams once everything has come that is published before now.
+    /// Decides for these streams once everything that is published before now has come.
     pub(super) fn fence(&mut self, order: OrderId, streams: Vec<StreamAddress>) {
         let Some(fleet) = self.fleet_mut(order) else { return };
         if streams.is_empty() {
@@ -178,7 +180,7 @@ impl HubState {
             fleet.unfenced.extend(streams);
             return;
         }
-        // One that the source has not taken yet is as good.
+        // A fence that the source has not taken yet serves these streams, too.
         let ticket = fleet.requests.waiting_fence().unwrap_or_else(|| {
             fleet.next_fence += 1;
             fleet.requests.put(FleetRequest::Fence(fleet.next_fence));
@@ -187,20 +189,20 @@ impl HubState {
         fleet.fences.entry(ticket).or_default().extend(streams);
     }
 
-    /// Everything has come that was published before this fence was requested.
+    /// Everything that was published before this fence was requested has come.
     pub(super) fn pass_fence(&mut self, order: OrderId, ticket: u64) {
         self.end_message_of(order);
         let streams = self.fleet_mut(order).and_then(|fleet| fleet.fences.remove(&ticket));
         self.place_streams(order, streams.unwrap_or_default());
     }
 
-    /// Decides where these streams stand, by what is known now.
+    /// Decides where these streams stand, from what is known now.
     fn place_streams(&mut self, order: OrderId, streams: Vec<StreamAddress>) {
         for stream in streams {
             let locating = self.fleet_mut(order).and_then(|fleet| fleet.locating.remove(&stream));
             let Some(request) = locating else { continue };
             let Some(channels) = self.channels_of(&request) else { continue };
-            // Closed and opened again since: it is requested anew once it is confirmed.
+            // The channel was closed and opened again meanwhile: the page is requested anew once it is confirmed.
             if let Some(&awaited) = self.first_awaited(&channels) {
                 self.wait_for(awaited, request);
                 continue;
@@ -262,7 +264,7 @@ impl HubState {
         }
     }
 
-    /// Before the first event of any channels whose events the hub numbers.
+    /// The position before the first event of any channels whose events the hub numbers.
     pub(super) fn beginning(&self) -> Cursor {
         Cursor::new(Ids::Ours, self.run, std::iter::empty())
     }

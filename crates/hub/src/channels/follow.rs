@@ -20,13 +20,13 @@ pub(super) struct ChannelOrigin {
     pub(super) confirmation: Confirmation,
     /// The number since which it is followed without a hole.
     pub(super) confirmed: u64,
-    /// The same; `None` while the gap for a break is still to be sent.
+    /// As `confirmed`; `None` while the gap for a break is still to be sent.
     pub(super) whole_since: Option<u64>,
     /// The number after which its history is complete.
     pub(super) history_from: u64,
-    /// It is fed, and no message has come after this number that it lacks.
+    /// If it is fed: the number after which it has missed no message.
     pub(super) fed_since: Option<u64>,
-    /// Whether its siblings have counted what came since that number: then it counts on as they do.
+    /// Whether its siblings have counted the messages since that number: then it continues their count.
     pub(super) is_counted: bool,
     /// The source has to follow its subscription.
     pub(super) must_follow: bool,
@@ -35,7 +35,7 @@ pub(super) struct ChannelOrigin {
 }
 
 impl ChannelOrigin {
-    /// The same, if it is fed with nothing missed since an earlier number.
+    /// The same origin. If the channel is fed, and has missed nothing since an earlier `number`, it begins there.
     pub(super) fn or_fed_since(self, number: Option<u64>) -> Self {
         match self.fed_since.min(number) {
             Some(number) => {
@@ -53,7 +53,7 @@ impl HubState {
         &self.followed.requests
     }
 
-    /// Opens the channels that keep the newest message, which has come through this pattern.
+    /// Opens the channels that keep the newest message, which came through this pattern.
     pub(super) fn open_kept(&mut self, pattern: &str, received: Instant) {
         let siblings = self.names.of_subscription(false, self.followed.channel());
         let mut missing = self.followed.formats_of(pattern);
@@ -89,7 +89,7 @@ impl HubState {
         self.begin_linger(index, received);
     }
 
-    /// How a channel begins whose siblings, of other formats, are these.
+    /// How a channel begins. `sibling` is a channel of the same subscription, in another format or with other ids.
     pub(super) fn origin(&self, topic: &Topic, sibling: Option<ChannelIndex>) -> ChannelOrigin {
         let name = &topic.subscription.name;
         let is_feedable = !self.followed.is_empty()
@@ -131,7 +131,8 @@ impl HubState {
         }
     }
 
-    /// The number after which nothing has come on a channel that a followed pattern would have opened.
+    /// The number after which nothing has come on a channel that is not open: a followed pattern would have
+    /// opened it.
     pub(super) fn quiet_since(
         &self,
         Subscription { name, is_pattern }: &Subscription,
@@ -145,7 +146,7 @@ impl HubState {
         }
     }
 
-    /// No message has come after `number` that this channel lacks.
+    /// The origin of a channel that is fed and has missed no message after `number`.
     fn fed_since(number: u64, is_restoring: bool) -> ChannelOrigin {
         ChannelOrigin {
             confirmation: Confirmation::Given,
@@ -169,7 +170,7 @@ impl HubState {
         self.lingering.add(index, linger);
     }
 
-    /// What a channel without subscribers is kept for may have changed.
+    /// The reason for which a channel without subscribers is kept may have changed.
     pub(super) fn renew_linger(&mut self, index: ChannelIndex) {
         let channel = &mut self.channels[index as usize];
         let Some(lingers) = channel.lingers else { return };
@@ -180,8 +181,8 @@ impl HubState {
         self.lingering.add(index, lingers);
     }
 
-    /// Closes channels without subscribers until one more can be opened. Returns since when that has missed
-    /// nothing: what is closed for it tells nothing of it.
+    /// Closes channels without subscribers until one more can be opened. Returns the number since which the
+    /// new one has missed nothing, taken before others are closed: their loss does not concern it.
     pub(super) fn make_room(&mut self, topic: &Topic) -> Option<u64> {
         let sibling = self.names.of(topic).get(&topic.subscription.name);
         let sibling = sibling.and_then(|siblings| siblings.first().copied());
@@ -200,8 +201,8 @@ impl HubState {
         }
     }
 
-    /// The channel without subscribers that was not used for longest: not joined, and, where it is kept for
-    /// what a pattern brings, not published to.
+    /// The channel without subscribers that was unused for longest. A join is a use; where the channel is
+    /// kept for a pattern, so is a message.
     fn longest_unused(&mut self) -> Option<ChannelIndex> {
         loop {
             let index = self.lingering.longest_unused()?;
@@ -212,7 +213,7 @@ impl HubState {
             if used <= lingers.used {
                 return Some(index);
             }
-            // Its place is put right only now: an event costs nothing for that.
+            // Its place in the list is corrected only here: so an event has no cost for it.
             self.lingering.remove(index, lingers);
             let lingers = Linger { used, ..lingers };
             channel.lingers = Some(lingers);
@@ -220,8 +221,9 @@ impl HubState {
         }
     }
 
-    /// Removes a subscription from the index whose last channel was closed, unless it is followed as a
-    /// pattern. Returns whether the source need not leave it: it is followed, or was fed by a pattern.
+    /// The last channel of a subscription was closed: removes the subscription from the index, unless it is a
+    /// followed pattern. Returns whether the source need not leave it: it is followed, or was fed by a
+    /// pattern.
     pub(super) fn forget_subscription(&mut self, topic: &Topic) -> bool {
         let Subscription { name, is_pattern } = &topic.subscription;
         if *is_pattern && self.followed.has(name.as_str()) {

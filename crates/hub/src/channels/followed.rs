@@ -1,8 +1,9 @@
-//! The patterns that are followed before anybody asks, and the channels that they feed.
+//! The patterns that are followed from the start, and the channels that they feed.
 //!
 //! What a followed pattern brings goes into the channels that it matches. Such a channel is *fed*: it has no
-//! subscription of its own. Of each pattern and format it is known since when nothing was lost of the
-//! channels that are not open: so one that is opened is complete since then. Knows no channels, only names.
+//! subscription of its own. For each pattern and format there is a number after which nothing was lost on
+//! channels that are not open. So a channel that is opened is complete after that number. Knows no channels,
+//! only names.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -28,7 +29,7 @@ pub(super) struct FollowedPatterns {
 /// One followed pattern.
 struct PatternState {
     confirmation: Confirmation,
-    // In which formats its channels keep what it brings. As a rule one.
+    // The formats in which its channels keep what it brings. Usually one.
     formats: SmallVec<[KeptFormat; 1]>,
     // It was confirmed after a loss, whose gap is still to be sent.
     is_restoring: bool,
@@ -44,17 +45,17 @@ struct KeptFormat {
     complete_after: u64,
 }
 
-/// How a channel begins that is opened now, and that followed patterns match.
+/// How a channel that followed patterns match begins if it is opened now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FedOrigin {
     /// It waits until a pattern is confirmed.
     Awaited,
     /// It is fed.
     Given {
-        /// No message has come on the name after this number, if no channel of it is open.
+        /// No message has come on the name after this number, if none of its channels is open.
         quiet_since: u64,
-        /// No message has come after this number that a channel of this format would not have kept: `None`
-        /// where no pattern keeps this format.
+        /// A channel of this format would have kept every message that has come after this number. `None` if
+        /// no pattern keeps this format.
         complete_after: Option<u64>,
         /// The gap for a loss is still to be sent.
         is_restoring: bool,
@@ -91,7 +92,7 @@ impl FollowedPatterns {
         self.patterns.is_empty() && self.fed.is_empty()
     }
 
-    /// Whether the source sends what this pattern matches, or is to.
+    /// Whether the source was asked to send what this pattern matches.
     pub(super) fn has(&self, pattern: &str) -> bool {
         self.patterns.contains_key(pattern)
     }
@@ -113,7 +114,7 @@ impl FollowedPatterns {
         &self.channel
     }
 
-    /// The formats in which what this pattern brings is kept; empty while it is not confirmed.
+    /// The formats in which messages of this pattern are kept; empty while it is not confirmed.
     pub(super) fn formats_of(&self, pattern: &str) -> SmallVec<[Format; 2]> {
         let state = self.patterns.get(pattern);
         let state = state.filter(|s| s.is_in_use() && s.confirmation == Confirmation::Given);
@@ -121,7 +122,7 @@ impl FollowedPatterns {
         formats.map(|kept| kept.format).collect()
     }
 
-    /// The channel of the newest message, if what comes on it may be kept.
+    /// The channel of the newest message, if its messages may be kept.
     pub(super) fn name_to_keep(&self) -> Option<ChannelName> {
         let is_kept = Self::may_keep(&self.channel);
         is_kept.then(|| ChannelName::new(&self.channel).ok()).flatten()
@@ -175,7 +176,7 @@ impl FollowedPatterns {
             && self.covering(name.as_str()).any(|state| state.keeps(topic.format))
     }
 
-    /// A channel was closed, or could not be opened, whose newest record had this number: what came up to
+    /// A channel whose newest record had this number was closed, or could not be opened: everything up to
     /// there is lost.
     pub(super) fn note_lost(&mut self, topic: &Topic, number: u64) {
         let Subscription { name, is_pattern } = &topic.subscription;
@@ -192,7 +193,7 @@ impl FollowedPatterns {
         }
     }
 
-    /// No channel of this name is open any more. Returns whether they were fed.
+    /// No channel of this name is open any more. Returns whether the name was fed.
     pub(super) fn note_closed(&mut self, name: &ChannelName) -> bool {
         self.settle(name.as_str());
         self.fed.remove(name)
@@ -227,7 +228,7 @@ impl FollowedPatterns {
     }
 
     /// Puts a pattern into the settings, or changes its formats; `number` is the newest. Returns whether it
-    /// is new, and whether it feeds channels from now on that it did not feed.
+    /// is new, and whether from now on it feeds channels that it did not feed.
     pub(super) fn put(
         &mut self,
         pattern: &ChannelName,
@@ -235,7 +236,7 @@ impl FollowedPatterns {
         number: u64,
     ) -> (bool, bool) {
         if self.is_empty() {
-            // It was not noted of the newest message, of which another copy may follow.
+            // The channel was not noted for the newest message, of which another copy may follow.
             self.channel.clear();
         }
         let Some(state) = self.patterns.get_mut(pattern) else {
@@ -252,7 +253,7 @@ impl FollowedPatterns {
         (false, was_retired && state.confirmation == Confirmation::Given)
     }
 
-    /// Whether this pattern is to be followed, and the source does not send what it matches.
+    /// Whether this pattern is to be followed, but the source does not send its messages.
     pub(super) fn is_unconfirmed(&self, pattern: &str) -> bool {
         let state = self.patterns.get(pattern).filter(|state| !state.is_retired());
         state.is_some_and(|state| state.confirmation != Confirmation::Given)
@@ -270,8 +271,8 @@ impl FollowedPatterns {
         }
     }
 
-    /// The gap for a loss was sent, with this number: a client with an id before it may have missed what
-    /// came on a channel that was closed since.
+    /// The gap for a loss was sent, with this number: a client with an id before it may have missed messages
+    /// of a channel that was closed since.
     pub(super) fn restored(&mut self, gap: u64) {
         for state in self.patterns.values_mut() {
             let was_restoring = std::mem::take(&mut state.is_restoring);
@@ -289,7 +290,7 @@ impl FollowedPatterns {
         })
     }
 
-    /// The source has lost its connection, and is not subscribed to retired patterns any more. Returns those.
+    /// The source has lost its connection, and is not subscribed to retired patterns any more. Returns these.
     pub(super) fn lose(&mut self) -> Vec<ChannelName> {
         let retired = self.patterns.extract_if(|_, state| state.is_retired());
         let retired = retired.map(|(pattern, _)| pattern).collect();
@@ -301,8 +302,8 @@ impl FollowedPatterns {
         retired
     }
 
-    /// The pattern is no longer in the settings. It is needed by what it feeds until that is fed otherwise, or
-    /// has a subscription of its own.
+    /// The pattern is no longer in the settings. The names that it feeds need it until another pattern feeds
+    /// them, or they have a subscription of their own.
     pub(super) fn retire(&mut self, pattern: &str) {
         let fed = self.fed_by(pattern);
         if let Some(state) = self.patterns.get_mut(pattern) {
@@ -339,7 +340,7 @@ impl FollowedPatterns {
         unneeded.map(|(pattern, _)| pattern).collect()
     }
 
-    /// Requests of the source to follow or leave a channel or a pattern.
+    /// Requests that the source follows or leaves a channel or a pattern.
     pub(super) fn request(&self, name: ChannelName, is_pattern: bool, request: SourceRequest) {
         let subscription = Subscription { name, is_pattern };
         self.requests.of(SourceKind::PubSub).put(subscription, request);

@@ -1,4 +1,4 @@
-//! What may be missing of a channel since a restart, and how another gateway can say that nothing is.
+//! What may be missing on a channel since a restart, and how another gateway can show that nothing is.
 
 use crate::fleet::answer::{Answer, StandsAt};
 use crate::fleet::marks::HeardMark;
@@ -6,7 +6,7 @@ use crate::fleet::name::{EventName, FleetPosition, SubscriptionTag};
 use crate::position::event_id::{EventId, RunTag};
 use crate::snapshot::{ChannelSnapshot, Snapshot};
 
-/// What may be missing of a channel since a restart.
+/// What may be missing on a channel since a restart.
 #[derive(Clone, Debug)]
 pub(super) struct Hole {
     /// The number of the gap; `None` before the channel is confirmed.
@@ -15,7 +15,7 @@ pub(super) struct Hole {
 }
 
 impl Hole {
-    /// The one behind what an earlier process has left of a channel, whose newest mark was `mark`.
+    /// The hole behind the past that an earlier process has left of a channel; `mark` was its newest mark.
     pub(super) fn behind(
         past: &ChannelSnapshot,
         snapshot: &Snapshot,
@@ -24,19 +24,20 @@ impl Hole {
         Self { number: None, end: End::of(past, snapshot, mark) }
     }
 
-    /// The channel is confirmed. Returns whether the hole was not told of before.
+    /// The channel is confirmed. Returns whether this is its first confirmation.
     pub(super) fn begin(&mut self, number: u64) -> bool {
         let is_new = self.number.is_none();
         self.number.get_or_insert(number);
         is_new
     }
 
-    /// The number of its gap, if another gateway says that nothing came on the channel, which has this tag.
+    /// The number of its gap, if another gateway says that nothing came on the channel; `tag` is that of the
+    /// channel.
     pub(super) fn closed_by(&self, answer: &Answer, tag: SubscriptionTag) -> Option<u64> {
         self.number.filter(|_| self.end.is_quiet_since(answer, tag))
     }
 
-    /// Whether a client at this number stands before it.
+    /// Whether it is behind the position of a client at this number.
     pub(super) fn is_after(&self, number: u64) -> bool {
         self.number.is_none_or(|hole| number < hole)
     }

@@ -38,25 +38,25 @@ use crate::subject::{ChannelIndex, Subject};
 pub(super) struct HubState {
     pub(super) run: RunTag,
     pub(super) numbers: Numbers,
-    // Of the newest message: its channel, where it may match patterns, and a hash of its payload.
+    // Of the newest message: its subject, for patterns that match its channel, and a hash of its payload.
     pattern_subject: Subject,
     check: u16,
-    // Of the pub/sub connection, and of each node at which sharded channels are.
+    // The fleet of the pub/sub connection, and that of each node with sharded channels.
     pub(super) fleet: Fleet,
     pub(super) nodes: NodeOrders,
-    // In which the newest message came.
+    // The order in which the newest message came.
     message_order: OrderId,
-    // The runs of earlier processes whose histories these are, each with the newest of its numbers here.
+    // The runs of earlier processes with whose histories this one goes on, each with the newest of its numbers.
     pub(super) earlier_runs: Vec<(RunTag, u64)>,
     // Numbers up to here are those of an earlier process, which may still run.
     pub(super) begins_after: u64,
-    // What other gateways say counts for questions from this number on.
+    // Answers of other gateways count for questions from this number on.
     pub(super) answers_from: u64,
-    // After a reload, patterns are to be followed again once no copy of the newest message may follow.
+    // After a reload: the patterns still have to be changed, once no copy of the newest message may follow.
     pub(super) is_change_due: bool,
-    // The gateway drains: what is followed stays, for the next process.
+    // The gateway drains: its channels stay followed, for the next process.
     pub(super) is_draining: bool,
-    // Any shard has joined a channel.
+    // Whether a shard has ever joined a channel.
     pub(super) was_joined: bool,
     pub(super) channels: Slab<Channel>,
     pub(super) by_topic: HashMap<Topic, ChannelIndex>,
@@ -234,7 +234,8 @@ impl HubState {
         for &index in self.names.of_subscription(is_pattern, name) {
             let subject = if is_pattern { self.pattern_subject } else { Subject::of(index) };
             let channel = &mut channels[index as usize];
-            // What a node has sent before its slot moved would have a wrong name in the order of the other one.
+            // A message that a node has sent before its slot moved would have a wrong name in the order of
+            // the other node.
             if channel.order == order {
                 delivery.event(channel, subject, &mut decode);
             }

@@ -1,12 +1,12 @@
-//! Going on with the histories of an earlier process.
+//! Continues the histories of an earlier process.
 //!
 //! After a restart, nobody knows what was published between the end of the earlier process and the first
-//! confirmation of this one. So each channel begins with its past and a gap behind it, as after a break, until another
-//! gateway has said that nothing came meanwhile.
+//! confirmation of this one. So each channel begins with its past and a gap behind it, as after a break. The
+//! gap is removed when another gateway says that nothing came meanwhile.
 //!
-//! At a takeover both hear the server for a while. At a mark that both have heard, their pasts are put
-//! together: what the earlier one had up to that mark, and what this one has heard since. So no message is
-//! missing there, and none is twice.
+//! At a takeover, both processes receive the messages of the server for a while. Their pasts are joined at a
+//! mark that both have received: the messages of the earlier process up to that mark, and those of this one
+//! after it. So none is missing, and none comes twice.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -31,24 +31,24 @@ use crate::snapshot::{ChannelSnapshot, Snapshot};
 use crate::subject::{ChannelIndex, Subject};
 use crate::{SourceRequest, Topic};
 
-/// How long a channel of an earlier process is followed for its clients to come back, beside its linger.
+/// How long a channel of an earlier process is followed, in addition to its linger, so that its clients can
+/// come back.
 const RETURN: Duration = Duration::from_secs(30);
 
-/// What came of a takeover.
+/// The result of a takeover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Continued {
     /// This hub goes on with the histories of this number of channels.
     With(usize),
-    /// Not all of it is confirmed here, or no mark has been heard by both since: try it again with a newer
-    /// snapshot.
+    /// Not all channels are confirmed here, or both have received no mark since: try again with a newer snapshot.
     NotYet,
-    /// It cannot: clients are served already, or the earlier process has given more numbers than were left to it.
+    /// It cannot: clients are served already, or the earlier process has used more numbers than were left to it.
     TooLate,
-    /// It cannot: there are no marks, by which the place would be found where the runs meet.
+    /// It cannot: there is no fleet, and so no mark at which the runs could be joined.
     NoFleet,
 }
 
-/// Where the runs meet: a mark that both have heard.
+/// The seam: a mark that both processes have received.
 #[derive(Clone, Copy, Debug)]
 struct Seam {
     mark: HeardMark,
@@ -57,31 +57,31 @@ struct Seam {
 }
 
 impl Hub {
-    /// The numbers of this run begin behind `newest`. Called before anything is followed, by the hub of a process
-    /// that takes over from another, which is at a lower number and goes on meanwhile.
+    /// The numbers of this run begin after `newest`. Called before anything is followed, by the hub of a
+    /// process that takes over from another. That one is at a lower number, and continues meanwhile.
     pub fn begin_after(&self, newest: u64) {
         let mut state = self.state.borrow_mut();
         state.numbers.begin_after(newest);
         state.begins_after = newest;
     }
 
-    /// Goes on with what an earlier process has left. Called before the source has confirmed anything: what it
-    /// sends from then on is not in the snapshot. Returns the number of channels.
+    /// Continues what an earlier process has left. Called before the source has confirmed anything: the
+    /// messages after a confirmation are not in the snapshot. Returns the number of channels.
     ///
-    /// What was published between the two is missing, which is a gap: unless another gateway of the fleet says
-    /// that nothing was.
+    /// Messages between the two processes are missing, which is a gap. It is removed if another gateway of
+    /// the fleet says that there were none.
     pub fn restore(&self, snapshot: &Snapshot) -> usize {
         self.state.borrow_mut().restore(snapshot, Instant::now())
     }
 
-    /// Whether it goes on with what an earlier process has left.
+    /// Whether it continues what an earlier process has left.
     pub fn has_restored(&self) -> bool {
         !self.state.borrow().earlier_runs.is_empty()
     }
 
-    /// Goes on with what a process has that still runs, without a gap. Called before any client is served, after
-    /// [`Hub::begin_after`], until it is no longer [`Continued::NotYet`]. With `is_last`, what would need
-    /// another try is left out.
+    /// Continues the histories of a process that still runs, without a gap. Called before any client is
+    /// served, after [`Hub::begin_after`], and again while it returns [`Continued::NotYet`]. With `is_last`,
+    /// channels that would need another try are left out.
     pub fn take_over(&self, snapshot: &Snapshot, is_last: bool) -> Continued {
         self.state.borrow_mut().take_over(snapshot, is_last, Instant::now())
     }
@@ -90,8 +90,7 @@ impl Hub {
 impl HubState {
     // After a restart.
 
-    /// Goes on with what an earlier process has left, before anything is confirmed. Returns the number of
-    /// channels.
+    /// Continues what an earlier process has left, before anything is confirmed. Returns the number of channels.
     pub(super) fn restore(&mut self, snapshot: &Snapshot, now: Instant) -> usize {
         debug_assert!(!self.channels.iter().any(|(_, channel)| channel.is_confirmed()));
         self.numbers.begin_after(snapshot.newest);
@@ -114,8 +113,8 @@ impl HubState {
         restored
     }
 
-    /// Follows a channel of the earlier process, if a route reads it and there is room. Its clients come back in
-    /// the next moments: until then it lingers. `rank`: how many were used later.
+    /// Follows a channel of the earlier process, if a route reads it and there is room. It lingers at first:
+    /// its clients will come back in the next moments. `rank`: how many channels were used later.
     fn open_to_inherit(
         &mut self,
         topic: &Topic,
@@ -140,15 +139,15 @@ impl HubState {
 
     // At a takeover.
 
-    /// Goes on with what a process has that still runs. With `is_last`, channels that would need another try are
-    /// left out.
+    /// Continues the histories of a process that still runs. With `is_last`, channels that would need another
+    /// try are left out.
     pub(super) fn take_over(
         &mut self,
         snapshot: &Snapshot,
         is_last: bool,
         now: Instant,
     ) -> Continued {
-        // A client that was served has numbers of this run from before the place where the runs meet.
+        // A client that was served may have numbers of this run from before the seam.
         if self.was_joined || snapshot.newest > self.begins_after {
             return Continued::TooLate;
         }
@@ -176,7 +175,7 @@ impl HubState {
         Continued::With(ready.len())
     }
 
-    /// The newest mark that both have heard.
+    /// The newest mark that both processes have received.
     fn seam(&self, snapshot: &Snapshot) -> Option<Seam> {
         let after = self.fleet.named_after?;
         let earlier: HashMap<_, _> =
@@ -194,7 +193,7 @@ impl HubState {
         now: Instant,
     ) {
         let number = seam.mark.number;
-        // What was heard before the mark has numbers that do not compare with those of the earlier run.
+        // Messages that came before the mark have numbers that do not compare with those of the earlier run.
         for (_, channel) in &mut self.channels {
             channel.answers.clear();
             if !channel.is_log()
@@ -229,15 +228,16 @@ impl HubState {
         self.evict_histories();
     }
 
-    // What both leave behind.
+    // After both.
 
-    /// The number of this run that an id of an earlier one means.
+    /// The number of this run for an id of an earlier run.
     pub(super) fn number_of_earlier(&self, id: &EventId) -> Option<u64> {
         let &(_, newest) = self.earlier_runs.iter().find(|(run, _)| *run == id.run)?;
         (id.number <= newest).then_some(id.number)
     }
 
-    /// Takes what another gateway says of a channel that has a hole since a restart: perhaps nothing came.
+    /// Takes the answer of another gateway about a channel that has a hole since a restart: perhaps no
+    /// message came.
     pub(super) fn close_hole(&mut self, index: ChannelIndex, answer: &Answer) {
         let channel = &mut self.channels[index as usize];
         let closed = channel.hole.as_deref().and_then(|hole| hole.closed_by(answer, channel.tag));
@@ -249,7 +249,7 @@ impl HubState {
 }
 
 impl Channel {
-    /// It is confirmed with this number: what came since the end of the earlier process may be missing.
+    /// The channel is confirmed with this number: what came since the end of the earlier process may be missing.
     pub(super) fn begin_with_hole(&mut self, number: u64) -> Option<(RecordContent, EventName)> {
         let is_new = self.hole.as_deref_mut().is_some_and(|hole| hole.begin(number));
         let gap = (RecordContent::Gap(GapReason::RedisAway), EventName::default());
@@ -277,7 +277,7 @@ impl Channel {
 }
 
 impl ChannelSnapshot {
-    /// Whether it had missed nothing up to this number since it was followed.
+    /// Whether it was followed, and had missed nothing up to this number.
     fn is_whole_at(&self, number: u64) -> bool {
         self.is_followed && self.confirmed.max(self.whole_since).max(self.complete_after) <= number
     }

@@ -27,18 +27,18 @@ enum ChannelPlace {
     CompleteBehindFence(u64),
     /// At this number, behind which something is missing.
     Incomplete(u64),
-    /// Before all that the history keeps. Where exactly is unknown: the message that the client saw last is gone, so that
-    /// its hash cannot be compared, and what is kept may be of another order.
+    /// Before everything that the history keeps. The exact number is unknown: the message that the client saw
+    /// last is gone, so its hash cannot be compared, and the records may be of another order.
     Expired,
     Unknown,
 }
 
-/// Where a client stands on each of its channels.
+/// Where a client stands on each of its channels, in their order.
 #[derive(Debug)]
 pub(super) struct Located(Vec<ChannelPlace>);
 
 impl Located {
-    /// Whether every channel is complete, whatever is still to come.
+    /// Whether every channel is complete already, without a fence.
     pub(super) fn is_sure(&self) -> bool {
         self.0.iter().all(|place| matches!(place, ChannelPlace::Complete(_)))
     }
@@ -59,7 +59,7 @@ impl Located {
 }
 
 impl HubState {
-    /// Where a client with these ids stands, one for each of its channels.
+    /// Where a client stands that has these ids, one for each of its channels.
     pub(super) fn locate_client(
         &self,
         ids: &[Option<EventId>],
@@ -119,8 +119,8 @@ impl HubState {
     ) -> ChannelPlace {
         let channel = &self.channels[index as usize];
         let Some(history) = &channel.history else { return ChannelPlace::Unknown };
-        // Sharded channels of a stream may be lost one by one, and each may be in another order than the others: a place on
-        // one of them says nothing of the others.
+        // Sharded channels of a stream may be lost one by one, and each may have its own order: a place on
+        // one of them says nothing about the others.
         let is_foreign =
             |place: &FleetPosition| channel.topic.is_sharded() && place.tag != channel.tag;
         let id = &EventId { place: id.place.filter(|place| !is_foreign(place)), ..*id };
@@ -179,8 +179,8 @@ impl HubState {
         matches!(numbers, [Some(seen), Some(dropped)] if seen < dropped)
     }
 
-    /// The number at which a client with this id stands on `channel`, one of `channels`, if this gateway has heard what it
-    /// saw last.
+    /// The number at which a client with this id stands on `channel`, one of `channels`, if this gateway has
+    /// received what the client saw last.
     fn number_of(&self, id: &EventId, channel: &Channel, channels: &[ChannelIndex]) -> Option<u64> {
         if id.run == self.run {
             return Some(id.number).filter(|number| *number <= self.numbers.newest());
@@ -202,8 +202,8 @@ impl HubState {
         named.next()?.history.as_ref()?.number_of(place.name, mark)
     }
 
-    /// `None` unless the place in the id is on exactly one of the stream's subscriptions: an id of another
-    /// stream says nothing here, and tells nothing of channels that were not asked for.
+    /// `None` unless the place in the id is on exactly one of the stream's subscriptions. An id of another
+    /// stream means nothing here, and must not reveal anything about channels that were not asked for.
     fn own_tag(&self, id: &EventId, channels: &[ChannelIndex]) -> Option<()> {
         let Some(place) = id.place else { return Some(()) };
         let named = channels.iter().map(|index| &self.channels[*index as usize]);

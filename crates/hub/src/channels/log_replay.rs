@@ -102,8 +102,8 @@ impl HubState {
         None
     }
 
-    /// Whether another log than `log` has a loss at its start whose number is in `untold`. The stream has one
-    /// number for all its logs: it must not come past a loss that it is not told of.
+    /// Whether a log other than `log` has a loss at its start whose number is in `untold`. The stream has one
+    /// number for all its logs: it must not pass a loss before it was sent the gap for it.
     fn has_earlier_loss(
         &self,
         (channels, starts): (&[ChannelIndex], &[LogStart]),
@@ -173,9 +173,9 @@ impl HubState {
         None
     }
 
-    /// The first of the logs whose history does not reach back to its start, or does not know it. The stream
-    /// has come up to the number `reached`, at the least. Of those that begin with a loss, that with the smallest
-    /// number comes first: the stream must not come past a loss that it is not told of.
+    /// The first of the logs whose history does not reach back to its start, or does not know it. `reached`
+    /// is a number that the stream has come up to, at least. Of logs that begin with a loss, the one with the
+    /// smallest number comes first: the stream must not pass a loss before it was sent the gap for it.
     fn uncovered(
         &self,
         channels: &[ChannelIndex],
@@ -202,14 +202,15 @@ impl HubState {
     }
 }
 
-/// The gap for a stream that has everything up to `id` and has come up to the number `reached`, if the log lost what
-/// followed there. The source remembers some losses only, and says that nothing is missing where it has forgotten one.
+/// The gap for a stream that has everything up to `id` and has come up to the number `reached`, if the log
+/// lost what followed `id`. Needed because the source remembers only some losses: where it has forgotten one,
+/// it says that nothing is missing.
 fn forgotten_loss(history: &History, id: EntryId, reached: u64) -> Option<(GapReason, EntryId)> {
     let (number, reason) = history.dropped_loss(id)?;
     (number > reached).then_some((reason, id))
 }
 
-/// A page of what the source has read again of one log. At least one entry goes with it; more follows.
+/// A page of what the source has read again of one log. It has at least one entry; more pages follow.
 fn read_page(
     (log, subject): (usize, Subject),
     gap: Option<(GapReason, EntryId, u64)>,

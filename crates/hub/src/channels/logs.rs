@@ -46,8 +46,8 @@ impl HubState {
         waiting.into_iter().filter_map(replay).collect()
     }
 
-    /// An entry of the log. `decode` makes an event of it for each format in which the log is read, or
-    /// returns `None` if it is too large.
+    /// An entry was added to the log. `decode` makes an event from it for each format in which the log is
+    /// read, or returns `None` if it is too large.
     pub(super) fn publish_entry(
         &mut self,
         (source, name): (SourceKind, &str),
@@ -80,8 +80,8 @@ impl HubState {
         self.evict_histories();
     }
 
-    /// Entries of the log are missing up to `entry`. After a reset, the log was begun anew there; after a
-    /// rollback, it has come back without what followed.
+    /// Entries of the log are missing up to `entry`. After a reset, the log begins anew there; after a
+    /// rollback, it has come back without the entries after `entry`.
     pub(super) fn log_gap(
         &mut self,
         (source, name): (SourceKind, &str),
@@ -100,7 +100,7 @@ impl HubState {
             // The gap is kept behind where the log goes on.
             channel.newest_entry = if reason.goes_back() { entry } else { newest.max(entry) };
             channel.change_history(&mut self.budget, |history| match reason {
-                // What was kept is of another log.
+                // The records are of another log.
                 GapReason::Reset => history.begin_log(before, entry),
                 GapReason::RolledBack => history.roll_back(before, entry),
                 _ => {}

@@ -65,7 +65,7 @@ use super::shard::link::ShardLink;
 use super::shard::queue_budget::QueueBudget;
 use crate::{ChannelName, EntryId, Subscription};
 
-/// How long a backlog waits until the hub looks whether the shard has room for it.
+/// How often the hub checks whether a shard that is behind has room for its backlog.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The hub: a cheap handle, for the one thread that it lives on.
@@ -139,8 +139,8 @@ impl Hub {
         }
     }
 
-    /// Changes the settings, after a reload. Histories that are over the bound of all of them
-    /// are evicted with the next event; of the channels over theirs, those that have subscribers stay.
+    /// Changes the settings, after a reload. If the histories exceed their common bound, some are evicted
+    /// with the next event. If there are more channels than allowed, those with subscribers stay.
     pub fn change(&self, settings: HubSettings) {
         self.queues.set_max_bytes(settings.queue_memory);
         self.state.borrow_mut().change(settings);
@@ -195,14 +195,14 @@ impl Hub {
 
     // For sources of messages.
 
-    /// The server has confirmed a subscription: it sends from now on what is published there. This ends the
-    /// newest message: the confirmation came behind its last copy.
+    /// The server has confirmed a subscription: from now on it sends what is published there. This ends the
+    /// newest message: the confirmation came after its last copy.
     pub fn confirm(&self, is_pattern: bool, name: &str) {
         self.state.borrow_mut().confirm(is_pattern, name);
     }
 
-    /// The source keeps this subscription for itself, and brings the hub no messages of it. Unlike
-    /// [`Hub::confirm`], this may be said between two copies of a message.
+    /// The source subscribes for its own use, and brings the hub no messages of it. Unlike [`Hub::confirm`],
+    /// this may be called between two copies of a message.
     pub fn confirm_silent(&self, is_pattern: bool, name: &str) {
         self.state.borrow_mut().confirm_silent(is_pattern, name);
     }
@@ -222,7 +222,7 @@ impl Hub {
         self.flush();
     }
 
-    /// All subscriptions that can be restored after a loss are: sends one gap for all of them.
+    /// All subscriptions that can be restored after a loss are confirmed again: sends one gap for all of them.
     pub fn restored(&self) {
         let mut state = self.state.borrow_mut();
         state.restored();
@@ -236,8 +236,8 @@ impl Hub {
         self.state.borrow_mut().begin_message(OrderId::PLAIN, channel, payload);
     }
 
-    /// No further copy of the newest message follows: the source has received something else since, or
-    /// knows it otherwise.
+    /// No further copy of the newest message follows: the source has received something else since, or knows
+    /// it in another way.
     pub fn end_message(&self) {
         self.state.borrow_mut().end_message();
     }
@@ -247,7 +247,7 @@ impl Hub {
         self.state.borrow().numbers.is_message_open()
     }
 
-    /// A copy of the message has come on this subscription. `decode` makes an event of it for each format
+    /// A copy of the message has come on this subscription. `decode` makes an event from it for each format
     /// in which it is read, or returns `None` if it cannot be decoded.
     pub fn publish(
         &self,
@@ -272,7 +272,7 @@ impl Hub {
         self.source_requests.read_logs(reads);
     }
 
-    /// An entry was added to the log. `decode` makes an event of it for each format in which the log is
+    /// An entry was added to the log. `decode` makes an event from it for each format in which the log is
     /// read, or returns `None` if it is too large.
     pub fn publish_entry(
         &self,
@@ -305,7 +305,7 @@ impl Hub {
         self.source_requests.read_logs(unfinished);
     }
 
-    /// Whether anybody still waits for what this request is to read: a client may have left meanwhile.
+    /// Whether a stream still waits for what this request is to read: its client may have left meanwhile.
     pub fn awaits_log_read(&self, key: LogReadKey) -> bool {
         self.state.borrow().awaits_log_read(key)
     }
@@ -328,7 +328,7 @@ impl Hub {
         }
     }
 
-    /// The settings of now.
+    /// The current settings.
     pub fn settings(&self) -> HubSettings {
         self.state.borrow().settings.clone()
     }

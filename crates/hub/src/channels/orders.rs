@@ -26,8 +26,8 @@ impl HubState {
         [OrderId::PLAIN].into_iter().chain(self.nodes.ids()).collect()
     }
 
-    /// Something has come in this order behind the message before: no further copy of that follows. Only on the pub/sub
-    /// connection there are copies.
+    /// Something has come in this order after the newest message: no further copy of that follows. Only the
+    /// pub/sub connection has copies.
     pub(super) fn end_message_of(&mut self, order: OrderId) {
         if order == OrderId::PLAIN {
             self.end_message();
@@ -39,18 +39,18 @@ impl HubState {
         self.fleet.next_due().into_iter().chain(self.nodes.next_due()).min()
     }
 
-    /// A stream has left, whose client's position may be looked for.
+    /// A stream has left; its client's position may still be looked for.
     pub(super) fn cancel_locating(&mut self, stream: StreamAddress) {
         self.fleet.cancel(stream);
         self.nodes.all_mut().for_each(|fleet| fleet.cancel(stream));
     }
 
-    /// The connection to a node is open: what comes from there is an order of its own.
+    /// The connection to a node is open: its messages are an order of their own.
     pub(super) fn begin_order(&mut self) -> OrderId {
         self.nodes.begin(&self.fleet)
     }
 
-    /// The connection is lost: its order never goes on. Its channels were lost before.
+    /// The connection is lost, and its order with it. Its channels were lost before.
     pub(super) fn end_order(&mut self, order: OrderId) {
         self.end_fleet(order);
         self.nodes.end(order);

@@ -9,10 +9,10 @@ use crate::requests::source_request::{LogRange, LogRead, LogReadKey, SourceKind}
 pub(super) enum LogStart {
     /// After this entry.
     After(EntryId),
-    /// After this entry, which may be newer than all that was read here; the source has said that nothing
-    /// is missing after it but what it will still send.
+    /// After this entry, which may be newer than all that was read here. The source has said that nothing is
+    /// missing after it except entries that it will still send.
     Ahead(EntryId),
-    /// After this entry, for a client that has had nothing of the log, and so has lost nothing there.
+    /// After this entry, for a client that has nothing of the log and so has missed nothing.
     First(EntryId),
     /// After the newest entry.
     Now,

@@ -148,8 +148,8 @@ impl HubState {
         page
     }
 
-    /// What follows the event that has this id on the one channel of a stream, and whether that is certain. One of
-    /// ours may be that of an event that is not kept any more.
+    /// What follows the event with this id on the one channel of a stream, and whether that is certain. An id
+    /// of ours may be that of an event that is not kept any more.
     fn after_id(&self, id: &[u8], channels: &[ChannelIndex]) -> (Resume, bool) {
         let history = channels.first().and_then(|&index| {
             let channel = self.channels.get(index as usize)?;
@@ -162,7 +162,7 @@ impl HubState {
         (ours.map_or(Resume::Unknown, |id| self.after_number(id.number)), true)
     }
 
-    /// All that has come on the one channel of a stream. What was dropped since is missed.
+    /// Everything since the one channel of a stream was confirmed. What was dropped since is missing.
     fn since_confirmed(&self, channels: &[ChannelIndex]) -> Resume {
         let confirmed = channels.first().map(|&index| self.channels[index as usize].confirmed);
         self.after_number(confirmed.unwrap_or_default())
@@ -172,7 +172,7 @@ impl HubState {
         Resume::after(Cursor::new(Ids::Mixed, self.run, std::iter::empty()).at(number))
     }
 
-    /// Whether a gap for what is no longer kept comes before all of a page.
+    /// Whether the gap for what is no longer kept comes first on a page.
     fn is_gap_first(&self) -> bool {
         let is_any = self.fleet.has_marks() || self.nodes.all().any(Fleet::has_marks);
         is_any && FleetRule::GapFirst.holds()

@@ -38,7 +38,7 @@ impl HubState {
     /// The retention of a channel that a stream joins; `requested` is that of the stream's route.
     pub(super) fn retention_for(&self, topic: &Topic, requested: Retention) -> Retention {
         self.settings.retention.of(topic).unwrap_or_else(|| {
-            // No route leads there any more: what its streams have requested.
+            // No route leads there any more: what its streams have requested counts.
             let known = self.by_topic.get(topic).map(|index| &self.channels[*index as usize]);
             known.map_or(requested, |channel| channel.retention().or_more(requested))
         })
@@ -55,7 +55,7 @@ impl HubState {
     pub(super) fn retain_from(&mut self, index: ChannelIndex, retention: Retention, number: u64) {
         let Retention { history, linger } = retention;
         let channel = &mut self.channels[index as usize];
-        // Between what is read again of a log and what is live there is always a little.
+        // A log always needs a short history, to join what is read again with what is live.
         let history = history.or_else(|| channel.is_log().then_some(HistorySettings::LEAST));
         if let Some(settings) = history {
             if channel.history.is_none() {

@@ -1,4 +1,4 @@
-//! What a source of sharded channels calls: each of them can be lost by itself.
+//! The calls of a source of sharded channels, each of which can be lost by itself.
 
 use super::Hub;
 use crate::ChannelName;
@@ -11,7 +11,7 @@ impl Hub {
         self.state.borrow_mut().begin_order()
     }
 
-    /// The connection is lost, and what it was subscribed to was said to be: [`Hub::lose_channels`].
+    /// The connection is lost. [`Hub::lose_channels`] was called for its channels before.
     pub fn end_order(&self, order: OrderId) {
         self.state.borrow_mut().end_order(order);
         self.flush();
@@ -22,13 +22,13 @@ impl Hub {
         self.state.borrow_mut().confirm_at(order, name.as_str());
     }
 
-    /// As [`Hub::begin_message`], for a message in this order. One of another order than that in which its channel was
-    /// confirmed is dropped: the gap before the confirmation stands for it.
+    /// As [`Hub::begin_message`], for a message in this order. It is dropped if its channel was confirmed in
+    /// another order: the gap before that confirmation covers it.
     pub fn begin_message_at(&self, order: OrderId, channel: &[u8], payload: Option<&[u8]>) {
         self.state.borrow_mut().begin_message(order, channel, payload);
     }
 
-    /// Takes what the source is to do for the fleet at nodes; waits until there is anything. Cancel safe.
+    /// Takes what the source is to do for the fleet at nodes; waits until there is something. Cancel safe.
     pub async fn node_requests(&self) -> Vec<(OrderId, FleetRequest)> {
         let changed = self.state.borrow().nodes.changed();
         loop {

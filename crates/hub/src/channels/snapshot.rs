@@ -9,8 +9,8 @@ use crate::Ids;
 use crate::snapshot::{ChannelSnapshot, MAX_MARKS, Snapshot};
 
 impl Hub {
-    /// What the next process can go on with: the histories of the channels, those used last first, as far as they
-    /// hold `max_bytes` together, or [`handover_bytes`](crate::HubSettings::handover_bytes) if that is less.
+    /// What the next process can continue: the histories of the channels, the last used first, as many as fit
+    /// into `max_bytes`, or into [`handover_bytes`](crate::HubSettings::handover_bytes) if that is less.
     pub fn snapshot(&self, max_bytes: usize) -> Snapshot {
         self.state.borrow().snapshot(max_bytes)
     }
@@ -50,7 +50,7 @@ impl HubState {
 }
 
 impl Channel {
-    /// Whether it has something that the next process can go on with.
+    /// Whether it has a past that the next process can continue.
     fn has_past(&self) -> bool {
         let was_confirmed =
             matches!(self.confirmation, Confirmation::Given | Confirmation::Withdrawn);

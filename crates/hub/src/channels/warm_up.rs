@@ -1,7 +1,7 @@
 //! A gateway that starts follows what its fleet follows, before its first client comes.
 //!
-//! Clients of a gateway that is replaced come to the new one with ids of the old. What the new one has
-//! followed since before, and asked about, is no gap for them, quiet channels included.
+//! When a gateway is replaced, its clients come to the new one with ids of the old one. A channel that the
+//! new one already follows, and has asked about, has no gap for them, even if it is quiet.
 
 use std::collections::HashSet;
 
@@ -30,7 +30,7 @@ impl HubState {
         }
     }
 
-    /// Tells another gateway what this one follows.
+    /// Sends another gateway the list of what this one follows.
     pub(super) fn tell_followed(&self, order: OrderId, to: RunTag) {
         let run = self.run;
         for some in self.followed_texts(order).chunks(MAX_FOLLOWED) {
@@ -39,8 +39,8 @@ impl HubState {
         }
     }
 
-    /// This gateway drains: tells the others what it follows while it can still say how far that has come. Its
-    /// clients come to them when it has gone.
+    /// This gateway drains: publishes what it follows while it can still answer how far that has come. Its
+    /// clients go to the other gateways when it has exited.
     pub(super) fn leave_fleet(&mut self) {
         self.is_draining = true;
         self.orders().into_iter().for_each(|order| self.leave_order(order));
@@ -60,7 +60,7 @@ impl HubState {
         }
     }
 
-    /// Until when a gateway that drains is needed by the others; `None`: it is not.
+    /// Until when the others need this gateway, which drains; `None`: they do not.
     pub(super) fn farewell_ends(&self) -> Option<Instant> {
         let ends = |fleet: &Fleet| {
             let (since, _, others) = fleet.left?;
@@ -73,7 +73,7 @@ impl HubState {
         [&self.fleet].into_iter().chain(self.nodes.all()).filter_map(ends).max()
     }
 
-    /// Another gateway drains, which follows this.
+    /// Another gateway, which follows these channels, drains.
     pub(super) fn note_leaving(&mut self, order: OrderId, follows: Vec<TopicText>, now: Instant) {
         let Some(fleet) = self.fleet_mut(order) else { return };
         if fleet.left.is_some() {
@@ -145,7 +145,7 @@ impl HubState {
                     WarmUp::Confirming { until, look: now + LOOK, subscriptions }
                 }
             }
-            // Answers come, and questions end, at no time of their own.
+            // No call announces that all answers have come, so this is polled.
             WarmUp::Asking { until, look } if look <= now => {
                 let is_idle = self.fleet_of(order).is_none_or(|fleet| fleet.asking.is_idle());
                 match until <= now || is_idle {
@@ -157,7 +157,7 @@ impl HubState {
         }
     }
 
-    /// Whether an order brings its messages.
+    /// Whether the messages of a subscription come in this order.
     fn is_in(&self, order: OrderId, subscription: &Subscription) -> bool {
         let name = subscription.name.as_str();
         let mut channels = self.names.of_subscription(subscription.is_pattern, name).iter();
@@ -179,7 +179,7 @@ impl HubState {
         now: Instant,
         new: &mut Vec<Topic>,
     ) -> Vec<Subscription> {
-        // What was followed before a restart is asked about, too.
+        // Channels that were followed before a restart are asked about, too.
         let is_sharded = order != OrderId::PLAIN;
         let with_hole = self.channels.iter().filter(|(_, channel)| {
             channel.hole.is_some() && channel.topic.is_sharded() == is_sharded
@@ -189,7 +189,7 @@ impl HubState {
         for topic in topics.into_iter().take(MAX_TOPICS) {
             let known = self.by_topic.contains_key(&topic);
             let Some(retention) = self.settings.retention.of(&topic) else { continue };
-            // A quarter is left to those whom a client asks for.
+            // A quarter of the channels is left for those that clients ask for.
             let is_full = 4 * self.channels.len() >= 3 * self.settings.max_channels;
             if known || is_full || retention.history.is_none() {
                 continue;
