@@ -1,4 +1,4 @@
-//! What another gateway knew at a question, and what follows from it for a client.
+//! What another gateway knew at a question, and what that means for a client.
 
 use std::collections::HashMap;
 
@@ -34,14 +34,14 @@ struct ChannelAnswer {
 /// Where a client stands, in the numbers of the gateway that answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StandsAt {
-    /// Right there.
+    /// Exactly there.
     Exactly(u64),
     /// There, or later.
     AtLeast(u64),
 }
 
 impl Answer {
-    /// Takes an answer to a question about `asked`; `None` if no gateway has written it.
+    /// Takes an answer to a question about `asked`; `None` if it is not one that a gateway writes.
     pub(crate) fn new(text: AnswerText, asked: &[SubscriptionTag], asked_at: u64) -> Option<Self> {
         let AnswerText { run, number, marks, channels, .. } = text;
         if marks.len() > MAX_MARKS_TOLD || channels.len() > MAX_ASKED {

@@ -1,4 +1,4 @@
-//! The marks that were heard, each with the number at which it stood.
+//! The marks that were received, each with the number at which it stood.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -16,7 +16,7 @@ pub(crate) struct Marks {
     numbers: HashMap<MarkId, u64>,
 }
 
-/// A mark that was heard.
+/// A mark that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HeardMark {
     pub(crate) id: MarkId,
@@ -25,8 +25,8 @@ pub(crate) struct HeardMark {
 }
 
 impl Marks {
-    /// A mark has come. Returns false for one that is known: each is published once, and one that came
-    /// again would move positions.
+    /// A mark has come. Returns false if it is known: each mark is published once, and a repetition would
+    /// move positions.
     pub(crate) fn push(&mut self, id: MarkId, number: u64) -> bool {
         debug_assert!(self.order.back().is_none_or(|newest| newest.number <= number));
         if self.numbers.contains_key(&id) {
@@ -47,13 +47,13 @@ impl Marks {
         self.order.back().copied()
     }
 
-    /// The number at which a mark stood; `None` if it was not heard, or long ago.
+    /// The number at which a mark stood; `None` if it was not received, or too long ago.
     pub(crate) fn number(&self, id: MarkId) -> Option<u64> {
         self.numbers.get(&id).copied()
     }
 
-    /// Puts `earlier`, the oldest first, in the place of all marks before the one that ends it. Those behind that
-    /// stay.
+    /// Replaces all marks before the last one of `earlier` with `earlier`, which has the oldest first. Those
+    /// after it stay.
     pub(crate) fn continue_from(&mut self, earlier: &[HeardMark]) {
         let later = |seam: &HeardMark| {
             let place = self.order.iter().position(|mark| mark.id == seam.id)?;

@@ -1,4 +1,4 @@
-//! What a gateway knows as one of a fleet.
+//! The state of a gateway as a member of a fleet.
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -18,9 +18,9 @@ use super::warm_up::WarmUp;
 use crate::position::event_id::RunTag;
 use crate::requests::shard_request::{ReplayRequest, StreamAddress};
 
-/// Gateways that wait to be told what this one follows, at most.
+/// Gateways that wait for the list of what this one follows, at most.
 const MAX_LISTS: usize = 16;
-/// How long it is between two of them.
+/// The pause between two such lists.
 const LIST_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the hub knows of its fleet.
@@ -33,12 +33,12 @@ pub(crate) struct Fleet {
     pub(crate) pacer: MarkPacer,
     pub(crate) asking: Asking,
     pub(crate) warm_up: WarmUp,
-    // Gateways that have asked what this one follows, and when the next is told.
+    // Gateways that have asked what this one follows, and when the next one is sent it.
     pub(crate) lists: BTreeSet<RunTag>,
     pub(crate) next_list: Option<Instant>,
-    // What gateways followed that drain.
+    // What gateways that drain have followed, and how far this one has come with following it.
     pub(crate) leaving: Vec<WarmUp>,
-    // Since when this gateway drains, and how many others were told, once that is known.
+    // Since when this gateway drains, and to how many others it was announced, once that is known.
     pub(crate) left: Option<(Instant, MarkId, Option<usize>)>,
     // Streams whose client's position is being looked for.
     pub(crate) locating: HashMap<StreamAddress, ReplayRequest>,
@@ -75,8 +75,8 @@ impl Fleet {
 
     /// The mark that messages are named by.
     ///
-    /// After a break, none that came before the gaps for it were sent: a client that had a name from there,
-    /// and not the gap, would be taken for complete elsewhere.
+    /// After a break, only marks that came after the gaps for it. A client with a name from before, but
+    /// without the gap, would be taken for complete elsewhere.
     pub(crate) fn newest_mark(&self) -> Option<HeardMark> {
         let after = if FleetRule::GapsBeforeNames.holds() { self.named_after? } else { 0 };
         self.marks.newest().filter(|mark| mark.number >= after)
@@ -107,7 +107,7 @@ impl Fleet {
         }
     }
 
-    /// The server has sent what was published with this name to so many gateways, this one among them.
+    /// The server has sent the announcement with this name to so many gateways, including this one.
     pub(crate) fn note_left(&mut self, asked: MarkId, subscribers: usize) {
         if let Some((_, mark, others)) = &mut self.left
             && *mark == asked
@@ -116,7 +116,7 @@ impl Fleet {
         }
     }
 
-    /// When something is to be done next.
+    /// When the next action is due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         if !self.is_up() {
             return None;
@@ -136,7 +136,7 @@ impl Fleet {
         }
     }
 
-    /// Takes a gateway that is to be told now what this one follows. One at a time: it is much.
+    /// Takes a gateway that is to be sent now what this one follows. One at a time, because the lists are long.
     pub(crate) fn take_list(&mut self, now: Instant) -> Option<RunTag> {
         if self.next_list.is_none_or(|next| now < next) {
             return None;
@@ -146,7 +146,7 @@ impl Fleet {
         Some(run)
     }
 
-    /// The position of a stream's client is looked for once the source is back.
+    /// The source is away: the position of the stream's client is looked for when it is back.
     pub(crate) fn wait_for_source(&mut self, stream: StreamAddress) {
         // While the source is away, clients come and go.
         if self.unfenced.len() == self.unfenced.capacity() {

@@ -1,7 +1,7 @@
 //! What gateways of a fleet publish for each other: JSON, so that an operator can read along with
 //! `redis-cli SUBSCRIBE ssegate:mark`.
 //!
-//! Whoever may publish on these channels can write them, so every text that no gateway has written is
+//! Anyone who may publish on these channels can forge a message, so every text that no gateway would write is
 //! ignored.
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::position::event_id::RunTag;
 use crate::{ChannelName, Ids, Subscription, Topic};
 
 /// Subscriptions in one question, at most.
-// Of the longest names, every byte of which is escaped, they are shorter than any limit of a message.
+// Even with the longest names, every byte escaped, they are shorter than any limit of a message.
 pub(crate) const MAX_ASKED: usize = 96;
 /// Topics in one message of [`ForOne::Follows`], at most.
 pub(crate) const MAX_FOLLOWED: usize = 96;
@@ -47,7 +47,7 @@ pub(crate) enum ForOne {
     Follows { run: RunTag, follows: Vec<TopicText> },
 }
 
-/// An answer, frozen where the question stood.
+/// An answer, as of the place of the question in the order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AnswerText {
@@ -66,7 +66,7 @@ pub(crate) struct AnswerText {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChannelText {
-    /// Which of those that were asked for.
+    /// The index of the channel in the question.
     pub(crate) at: usize,
     /// The number of its newest message; if there is none, that of its confirmation.
     pub(crate) number: u64,
@@ -134,8 +134,8 @@ pub(crate) fn topic_text(Topic { subscription, format, .. }: &Topic) -> TopicTex
     (kind, name, format.as_str().to_owned())
 }
 
-/// Reads such a topic; `None` for one that this gateway does not know, that no client may have, or that is not in the order
-/// in which it was told.
+/// Reads such a topic. `None` for one that this gateway does not know, that no client may have, or that does
+/// not belong to the order in which the message came.
 pub(crate) fn topic((kind, name, format): TopicText, order: OrderId) -> Option<Topic> {
     let format = Format::ALL.iter().copied().find(|known| known.as_str() == format)?;
     let subscription = subscription(&(kind, name))?;
@@ -157,7 +157,7 @@ pub(crate) fn topic((kind, name, format): TopicText, order: OrderId) -> Option<T
     (!is_reserved).then_some(Topic { subscription, format, ids: Ids::Ours })
 }
 
-/// Reads a topic of this gateway's own, whichever order it was in.
+/// Reads a topic that this gateway has written itself, of any order.
 pub(crate) fn own_topic(text: TopicText) -> Option<Topic> {
     let order = match text.1.starts_with(ChannelName::SHARDED) {
         true => OrderId::NONE,

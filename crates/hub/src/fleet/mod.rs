@@ -1,10 +1,10 @@
-//! What the gateways of a fleet tell each other, so that a client can resume at any of them.
+//! What the gateways of a fleet publish for each other, so that a client can resume at any of them.
 //!
-//! Redis sends one order of messages to all subscribers of a server, over all its channels. Gateways
-//! publish [`marks`] into that order, and a message is [named](name) by the mark before it. A gateway that has
-//! not heard what a client has seen asks the others: a [question](message) is itself a mark, and the
-//! [answer] says how far the channels had come there. Pure: what is published, and when, is decided by
-//! the hub ([`channels`](crate::channels)), and its source publishes it.
+//! Redis sends one order of messages to all subscribers of a server, over all its channels. Gateways publish
+//! [`marks`] into that order, and a message is [named](name) by the mark before it. A gateway that has not
+//! received what a client has seen asks the others: a [question](message) is itself a mark, and the [answer]
+//! says how far the channels had come at that mark. Pure: the hub ([`channels`](crate::channels)) decides
+//! what is published and when, and its source publishes it.
 
 pub(crate) mod answer;
 pub(crate) mod marks;

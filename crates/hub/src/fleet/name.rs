@@ -1,8 +1,8 @@
 //! Names of messages that every gateway of a fleet understands.
 //!
 //! Redis sends one order of messages to all subscribers of a server, over all its channels. So the k-th
-//! message of a subscription since a mark is the same message at every gateway that has heard the mark after
-//! its subscription was confirmed. Equal payloads have different names.
+//! message of a subscription since a mark is the same message at every gateway that was already subscribed
+//! when the mark came. Two messages with equal payloads have different names.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -16,11 +16,11 @@ pub(crate) type MarkId = u64;
 /// The name of a message on one subscription.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct EventName {
-    /// The newest mark that was heard before it.
+    /// The newest mark that was received before it.
     pub(crate) mark: MarkId,
     /// Which message of the subscription since that mark, from 1 to [`Self::MAX_K`]; 0 for a message without a name.
     pub(crate) k: u32,
-    /// A hash of the payload: tells two servers apart that do not keep one order.
+    /// A hash of the payload: shows that two servers do not have the same order.
     pub(crate) check: u16,
 }
 
@@ -51,7 +51,7 @@ impl SubscriptionTag {
 /// A place in the order of a server: right behind a message, or right behind a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FleetPosition {
-    /// Of which subscription the message is. Behind a mark: one of the stream's.
+    /// The subscription of the message. Behind a mark: one subscription of the stream.
     pub(crate) tag: SubscriptionTag,
     /// The message; with `k` 0, the mark itself.
     pub(crate) name: EventName,
@@ -105,8 +105,9 @@ pub(crate) fn payload_check(payload: &[u8]) -> u16 {
     (hash(0, payload) >> 48) as u16
 }
 
-/// A hash that is the same in every version of the gateway, on every machine: gateways compare its values.
-/// Eight bytes are taken at a time. It withstands chance, not an attacker: who can publish needs no forgery.
+/// A hash that is the same in every version of the gateway, on every machine, because gateways compare its
+/// values. It takes eight bytes at a time. It protects against chance, not against an attacker: anyone who
+/// may publish has no need to forge.
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
     /// 2^64 divided by the golden ratio, made odd: its bits are spread evenly.
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -1,16 +1,16 @@
-//! Which order of messages it is.
+//! Names an order of messages.
 
 /// An order of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OrderId(u32);
 
 impl OrderId {
-    /// That of the pub/sub connection.
+    /// The order of the pub/sub connection.
     pub const PLAIN: Self = Self(0);
-    /// That of a sharded channel that was not confirmed yet.
+    /// Of a sharded channel that was never confirmed.
     pub(crate) const NONE: Self = Self(u32::MAX);
 
-    /// That of a node, by its number, which is never given again.
+    /// The order of a node. Each number is used once.
     pub(crate) fn new(number: u32) -> Self {
         Self(number)
     }

@@ -1,8 +1,8 @@
-//! The orders of messages that a hub hears, each with a fleet of its own.
+//! The orders of messages that a hub receives, each with a fleet of its own.
 //!
-//! A server sends one order of all that is published there. That of the pub/sub connection is [`OrderId::PLAIN`]. Sharded
-//! channels are at several nodes of a Cluster, each of which has an order: it begins with a connection to the node, and ends
-//! with that.
+//! A server sends everything that is published there in one order. The order of the pub/sub connection is
+//! [`OrderId::PLAIN`]. Sharded channels are at several nodes of a Cluster, each with an order: it begins and
+//! ends with a connection to the node.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -20,12 +20,12 @@ use super::warm_up::WarmUp;
 pub(crate) struct NodeOrders {
     fleets: BTreeMap<OrderId, Fleet>,
     newest: u32,
-    // Notified when any of them requests something of the source.
+    // Notified when any of them has a request for the source.
     changed: Rc<Notify>,
 }
 
 impl NodeOrders {
-    /// An order begins, which shares what wakes the hub with `plain`.
+    /// Begins an order. It wakes the hub by the same timer as `plain`.
     pub(crate) fn begin(&mut self, plain: &Fleet) -> OrderId {
         self.newest += 1;
         let id = OrderId::new(self.newest);
@@ -66,12 +66,12 @@ impl NodeOrders {
         self.fleets.values_mut()
     }
 
-    /// When something is to be done next.
+    /// When the next action is due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.all().filter_map(Fleet::next_due).min()
     }
 
-    /// Whether what others follow is followed, at all nodes.
+    /// Whether this gateway follows what the others follow, at all nodes.
     pub(crate) fn are_warm(&self) -> bool {
         self.all().map(|fleet| &fleet.warm_up).all(WarmUp::is_over)
     }
@@ -81,7 +81,7 @@ impl NodeOrders {
         Rc::clone(&self.changed)
     }
 
-    /// What the source is to do, each at a node.
+    /// Takes what the source is to do, with the node at which it is to do it.
     pub(crate) fn take_requests(&self) -> Vec<(OrderId, FleetRequest)> {
         let of = |(order, fleet): (&OrderId, &Fleet)| {
             fleet.requests.take_now().into_iter().map(|request| (*order, request)).collect()

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// Up to this long, so that several gateways do not publish together: the first mark does for all.
 const SPREAD: Duration = Duration::from_millis(20);
-/// A mark that was needed and did not come is published again: a lost one is never repeated.
+/// A mark that was needed and did not come is published again after this time: Redis does not send it twice.
 const RETRY: Duration = Duration::from_millis(300);
 /// While messages come, a mark comes this often.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ impl MarkPacer {
         self.arm(now);
     }
 
-    /// A message has come. Returns whether that has changed when a mark is due.
+    /// A message has come. Returns whether a mark is now due at another time.
     #[inline]
     pub(crate) fn message(&mut self, now: Instant) -> bool {
         let is_recent = |at: Option<Instant>| at.is_some_and(|at| now < at + PERIOD);
@@ -40,7 +40,7 @@ impl MarkPacer {
         true
     }
 
-    /// A mark has come, from whomever.
+    /// A mark has come, from any gateway.
     pub(crate) fn heard(&mut self, now: Instant) {
         *self = Self { heard: Some(now), published: self.published, ..Self::default() };
     }

@@ -14,7 +14,7 @@ use crate::requests::shard_request::StreamAddress;
 
 /// How long questions of several streams are collected.
 pub(crate) const COLLECT: Duration = Duration::from_millis(20);
-/// How long an answer is waited for.
+/// How long to wait for the answers.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(600);
 /// Answers kept of a channel, each of another gateway.
 pub(crate) const MAX_ANSWERS: usize = 16;
@@ -41,7 +41,7 @@ pub(crate) struct FleetQuestion {
     pub(crate) patience_ends: Instant,
     // The newest number when the question came back from the server, like a mark.
     pub(crate) asked_at: Option<u64>,
-    // How many other gateways have heard it.
+    // How many other gateways have received it.
     pub(crate) listeners: Option<usize>,
     pub(crate) answered_by: HashSet<RunTag>,
 }
@@ -59,7 +59,7 @@ impl FleetQuestion {
         }
     }
 
-    /// Adds a channel, unless it is there, or one whose tag cannot be told from its own.
+    /// Adds a channel, unless it is there already, or another channel with the same tag.
     pub(crate) fn add(&mut self, subscription: &Subscription) {
         let tag = SubscriptionTag::of(subscription);
         if !self.tags.contains(&tag) {
@@ -68,7 +68,7 @@ impl FleetQuestion {
         }
     }
 
-    /// Whether all others have answered. The first answer does not do: another gateway may know more.
+    /// Whether all others have answered. The first answer is not enough: another gateway may know more.
     pub(crate) fn is_over(&self) -> bool {
         let have_all = |listeners| self.answered_by.len() >= listeners;
         self.asked_at.is_some() && self.listeners.is_some_and(have_all)
@@ -76,7 +76,7 @@ impl FleetQuestion {
 }
 
 impl Asking {
-    /// Keeps an answer as long as there is room. Returns what its channels keep.
+    /// Keeps an answer as long as there is room. Returns the reference that its channels keep.
     pub(crate) fn keep(&mut self, answer: Rc<Answer>) -> Weak<Answer> {
         let weak = Rc::downgrade(&answer);
         if self.kept.len() == MAX_KEPT {
@@ -91,7 +91,7 @@ impl Asking {
         self.next.as_ref().map(|(due, _)| *due).into_iter().chain(asked).min()
     }
 
-    /// Whether no answer is waited for.
+    /// Whether no question waits for answers.
     pub(crate) fn is_idle(&self) -> bool {
         self.asked.is_empty()
     }

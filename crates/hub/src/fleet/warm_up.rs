@@ -1,5 +1,5 @@
-//! How far a gateway has come with following what others of its fleet follow: all, when it starts; and what
-//! one follows that drains.
+//! How far a gateway has come with following what others of its fleet follow: when it starts, the channels of
+//! all others; later, those of a gateway that drains.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,38 +11,38 @@ use super::name::MarkId;
 use super::order_id::OrderId;
 use crate::{Subscription, Topic};
 
-/// How long the others have time to say what they follow.
+/// How long the others have time to list what they follow.
 pub(crate) const LISTING: Duration = Duration::from_millis(200);
-/// How long the server has time to confirm it.
+/// How long the server has time to confirm the subscriptions.
 pub(crate) const CONFIRMING: Duration = Duration::from_millis(1_100);
-/// How long the others have time to say how far it has come.
+/// How long the others have time to answer how far the channels have come.
 pub(crate) const ANSWERING: Duration = Duration::from_millis(650);
-/// How long the question what they follow may take to be published.
+/// How long the request for the lists may take to be published.
 pub(crate) const PUBLISHING: Duration = Duration::from_millis(1_000);
-/// How often it is looked whether it has.
+/// How often the state is checked.
 pub(crate) const LOOK: Duration = Duration::from_millis(10);
-/// Channels that a gateway tells, or follows because it was told, at most.
+/// Channels that a gateway lists, or follows because others listed them, at most.
 pub(crate) const MAX_TOPICS: usize = 10_000;
 
-/// How long a gateway that drains is there at least, for the questions of the others: they ask once what it
-/// follows is confirmed.
+/// How long a gateway that drains stays at least, to answer the others: they ask once the channels that it
+/// follows are confirmed.
 pub(crate) const FAREWELL: Duration = Duration::from_millis(700);
-/// How many gateways that drain are followed up at once.
+/// How many gateways that drain are handled at once.
 pub(crate) const MAX_LEAVING: usize = 8;
-/// How long it is waited for all that a gateway says that drains.
+/// How long to wait for further messages of a gateway that drains.
 pub(crate) const LEAVING: Duration = Duration::from_millis(20);
 
 /// How far a gateway that starts has come.
 #[derive(Debug, Default)]
 pub(crate) enum WarmUp {
-    /// There is no fleet, as far as is known.
+    /// There is no fleet, as far as this gateway knows.
     #[default]
     Idle,
     /// The others were asked what they follow.
     Listing { mark: MarkId, until: Instant, topics: HashSet<Topic>, is_alone: bool },
-    /// It is subscribed to.
+    /// The listed channels are being subscribed to.
     Confirming { until: Instant, look: Instant, subscriptions: Vec<Subscription> },
-    /// The others were asked how far it has come.
+    /// The others were asked how far the channels have come.
     Asking { until: Instant, look: Instant },
     /// Clients are served.
     Done,
@@ -61,13 +61,13 @@ impl WarmUp {
         matches!(self, Self::Idle | Self::Done)
     }
 
-    /// A gateway drains, which follows this.
+    /// The state for a gateway that drains.
     pub(crate) fn of_leaving(now: Instant) -> Self {
         let topics = HashSet::new();
         Self::Listing { mark: 0, until: now + LEAVING, topics, is_alone: false }
     }
 
-    /// Another gateway has said what it follows.
+    /// Another gateway has listed what it follows.
     pub(crate) fn note_followed(&mut self, follows: Vec<TopicText>, order: OrderId) {
         if let Self::Listing { topics, .. } = self
             && follows.len() <= MAX_FOLLOWED
@@ -78,7 +78,7 @@ impl WarmUp {
         }
     }
 
-    /// The server has sent what was published with this name to so many gateways, this one among them.
+    /// The server has sent the request for lists with this name to so many gateways, including this one.
     pub(crate) fn note_asked(&mut self, asked: MarkId, subscribers: usize) {
         if let Self::Listing { mark, is_alone, until, .. } = self
             && *mark == asked

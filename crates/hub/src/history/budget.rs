@@ -1,15 +1,15 @@
 //! What the histories of all channels hold together, and which one is evicted first: the least recently
 //! used.
 //!
-//! A channel that is used is not moved in the queue, so an event costs one addition. Its place is put
-//! right when it comes to the front.
+//! A channel that is used is not moved in the queue, so an event costs one addition. Its place is corrected
+//! when it comes to the front.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::subject::ChannelIndex;
 
-/// A channel, as distinct from a later one with the same index.
+/// A channel, distinguished from a later one with the same index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ChannelIncarnation {
     pub(crate) index: ChannelIndex,

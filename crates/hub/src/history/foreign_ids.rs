@@ -1,4 +1,4 @@
-//! The ids that a publisher has given: where a client that comes back with one stands.
+//! The ids that a publisher has given, and where a client with such an id stands.
 //!
 //! A publisher may give several events the same id. Which of them a client saw last cannot be told from its id.
 
@@ -8,21 +8,21 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::History;
 
-/// Of a channel whose publisher may give the ids, how often each is kept, and the newest that is not.
+/// For a channel whose publisher may give the ids: how often each id is kept, and the newest that is not kept.
 #[derive(Debug, Default)]
 pub(super) struct ForeignIds {
     /// The id of the newest record that was dropped.
     pub(super) dropped: Option<Box<str>>,
-    // By the hash of the id: the records that are kept with it, or with another id of the same hash.
+    // By the hash of an id: the number of records that are kept with it, or with another id of the same hash.
     kept: FxHashMap<u64, u32>,
 }
 
 /// Where a client stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ForeignPlace {
-    /// What comes after this number it has not seen.
+    /// The client has not seen what comes after this number.
     pub(crate) number: u64,
-    /// Whether it has seen all before: otherwise it may be at an older event with the same id.
+    /// Whether it has seen everything up to there: otherwise it may be at an older event with the same id.
     pub(crate) is_certain: bool,
 }
 
@@ -48,12 +48,12 @@ impl ForeignIds {
         }
     }
 
-    /// All records are dropped, of which the newest has this id.
+    /// All records are dropped. The newest of them has this id.
     pub(super) fn drop_all(&mut self, newest: Option<Box<str>>) {
         *self = Self { dropped: newest, kept: FxHashMap::default() };
     }
 
-    /// The most records that are kept with this id.
+    /// The number of records that are kept with this id, at most.
     fn most_kept(&self, id: &[u8]) -> u32 {
         self.kept.get(&hash(id)).copied().unwrap_or_default()
     }
@@ -69,13 +69,14 @@ fn hash(id: &[u8]) -> u64 {
 }
 
 impl History {
-    /// Where a client stands that has seen an event with this id, if one is kept, or the newest that was dropped.
+    /// Where a client stands that has seen an event with this id: one that is kept, or the newest that was dropped.
     ///
-    /// Of several in a row it is behind the first, so that it may be sent some again, and misses none. With other ids
-    /// between them it is behind the newest, which is not certain.
+    /// If several events in a row have the id, the client stands behind the first of them: it may be sent
+    /// some again, but misses none. If events with other ids are between them, it stands behind the newest,
+    /// which is not certain.
     ///
-    /// A scan, the newest first, which ends where none is left: clients that come back have seen one of the last, as a
-    /// rule.
+    /// Scans from the newest to the oldest, and ends when no further record can have the id: clients that
+    /// come back have usually seen one of the last.
     pub(crate) fn place_of_id(&self, id: &[u8]) -> Option<ForeignPlace> {
         let foreign = self.foreign.as_ref()?;
         let is_dropped = foreign.dropped.as_ref().is_some_and(|known| known.as_bytes() == id);
@@ -126,7 +127,7 @@ mod tests {
     use crate::history::record::RecordContent;
     use crate::subject::Subject;
 
-    /// A history of four records, after events with these ids; `-` stands for none.
+    /// A history of four records, after events with these ids; `-` is an event without an id.
     fn history(ids: &str) -> History {
         let settings = HistorySettings { count: 4, bytes: 1000, age: Duration::from_secs(60) };
         let mut history = History::of_foreign_ids(settings, 0);

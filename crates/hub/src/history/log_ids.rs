@@ -1,4 +1,4 @@
-//! The ids of the records of a log: where a client that comes back with one stands.
+//! The ids of the records of a log, and where a client with such an id stands.
 
 use std::collections::VecDeque;
 
@@ -7,15 +7,15 @@ use super::retention::HistorySettings;
 use crate::EntryId;
 use crate::gap::GapReason;
 
-/// Of a log, the ids of its records.
+/// The ids of the records of a log.
 #[derive(Debug)]
 pub(super) struct LogIds {
     // Invariant: one for each record, and they do not descend. A gap has the id up to which it reaches; a
-    // loss that after which the log went on.
+    // loss has the id after which the log went on.
     pub(super) ids: VecDeque<EntryId>,
     // Everything after this id is in `ids`; of what came before, something may be missing.
     pub(super) complete_after: EntryId,
-    // Why what followed that id was lost, where the record that says so was dropped.
+    // Why the entries after `complete_after` were lost, if the record of that loss was dropped.
     pub(super) dropped_loss: Option<GapReason>,
 }
 
@@ -26,7 +26,7 @@ impl History {
         Self { log: Some(log), ..Self::new(settings, number) }
     }
 
-    /// The log is read from the entry `id` on: what was kept of it is dropped.
+    /// The log is read from the entry `id` on: drops what was kept of it.
     pub(crate) fn begin_log(&mut self, number: u64, id: EntryId) {
         *self = Self::of_log(self.settings, self.complete_after.max(number), id);
     }
@@ -54,16 +54,17 @@ impl History {
         Some(oldest.checked_sub(1).map_or(log.complete_after, |before| log.ids[before]))
     }
 
-    /// The id in the log after which nothing is missing.
+    /// The id in the log after which nothing is missing here.
     pub(crate) fn log_complete_after(&self) -> EntryId {
         self.log.as_ref().map_or(EntryId::MAX, |log| log.complete_after)
     }
 
-    /// Whether a stream that has everything up to `id` is sent what follows from here. `number` is that up to
-    /// which it has come, at the least.
+    /// Whether a stream that has everything up to `id` can be sent what follows from here. `number` is a
+    /// number that it has come up to, at least.
     ///
-    /// Not where `id` is not that of a record: it may be gone since the log was restored from an older state or
-    /// begun anew, or come from another gateway; nor where a loss right after it is no longer kept.
+    /// False if `id` is not that of a record: it may be gone because the log was restored from an older state
+    /// or begun anew, or it may come from another gateway. False also if a loss right after it is no longer
+    /// kept.
     pub(crate) fn knows(&self, id: EntryId, number: u64) -> bool {
         let Some(log) = &self.log else { return false };
         if id == log.complete_after {
@@ -72,7 +73,7 @@ impl History {
         id > log.complete_after && log.ids.binary_search(&id).is_ok()
     }
 
-    /// The number of the loss of what followed `id`, which is where the log went on, if it is known.
+    /// The number of the loss of the entries after `id`, if there is one and it is known. The log went on at `id`.
     pub(crate) fn loss_at(&self, id: EntryId) -> Option<u64> {
         let log = self.log.as_ref()?;
         let before = log.ids.partition_point(|known| *known <= id);
@@ -82,16 +83,16 @@ impl History {
         kept.or_else(|| self.dropped_loss(id).map(|(number, _)| number))
     }
 
-    /// The loss of what followed `id`, if the history begins there and the record that said so was dropped: its
-    /// number, and why.
+    /// The loss of the entries after `id`, if the history begins there and the record of the loss was
+    /// dropped: its number and its reason.
     pub(crate) fn dropped_loss(&self, id: EntryId) -> Option<(u64, GapReason)> {
         let log = self.log.as_ref().filter(|log| log.complete_after == id)?;
         Some((self.complete_after, log.dropped_loss?))
     }
 
-    /// The number after which the kept records come that follow `id` in the log, for a stream that has come
-    /// up to `reached` at the least. A loss of what followed `id` is one of them, unless the stream has come
-    /// past it. A binary search.
+    /// Returns a number: the kept records after it are those that follow `id` in the log, for a stream that
+    /// has come up to `reached` at least. A loss of the entries after `id` is among them, unless the stream
+    /// has passed it. A binary search.
     pub(crate) fn number_at(&self, id: EntryId, reached: u64) -> u64 {
         let ids = self.log.as_ref().map(|log| &log.ids);
         let mut before = ids.map_or(0, |ids| ids.partition_point(|known| *known <= id));

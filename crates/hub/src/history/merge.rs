@@ -23,7 +23,7 @@ impl HistorySlice<'_> {
         self.history.complete_after() > self.after
     }
 
-    /// The number after which nothing is missing, for a client that was sent a gap for what is.
+    /// The number after which nothing is missing, for a client that was sent a gap for what is missing before.
     pub(crate) fn complete_after(&self) -> u64 {
         self.after.max(self.history.complete_after())
     }
@@ -32,7 +32,7 @@ impl HistorySlice<'_> {
 /// A record of one of several histories.
 #[derive(Debug)]
 pub(crate) struct MergedRecord<'a> {
-    /// Which of the slices it is from.
+    /// The slice that it is from.
     pub(crate) slice: usize,
     pub(crate) record: &'a HistoryRecord,
     /// Where the channel is a log.

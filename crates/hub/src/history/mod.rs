@@ -41,7 +41,7 @@ pub(super) struct History {
     bytes: usize,
     // Everything after this number is in `records`; of what came before, something may be missing.
     complete_after: u64,
-    // Of the newest record that was dropped, whose number is that above.
+    // The name of the newest record that was dropped, whose number is `complete_after`.
     dropped: EventName,
     log: Option<LogIds>,
     foreign: Option<ForeignIds>,
@@ -62,8 +62,8 @@ impl History {
         }
     }
 
-    /// The history of a channel of an earlier hub: its records, complete after a number, which is that of the
-    /// message `dropped`.
+    /// The history of a channel of an earlier hub: its records, and the number after which it is complete.
+    /// That number is the one of the message `dropped`.
     pub(super) fn of_records(
         settings: HistorySettings,
         (complete_after, dropped): (u64, EventName),
@@ -128,7 +128,7 @@ impl History {
         }
     }
 
-    /// Drops what came up to `number`, of which something may be missing. Clients are not known to have it.
+    /// Drops the records up to `number`, of which some may be missing. Clients are not known to have them.
     pub(super) fn begin_after(&mut self, number: u64) {
         while self.records.front().is_some_and(|oldest| oldest.number <= number) {
             self.drop_oldest();
@@ -139,7 +139,7 @@ impl History {
         }
     }
 
-    /// Puts an earlier history in the place of what came up to `number`.
+    /// Replaces the records up to `number` with an earlier history.
     pub(super) fn continue_from(&mut self, number: u64, earlier: Self) {
         debug_assert!(self.complete_after <= number && earlier.newest_number() <= number);
         let later = self.records.drain(..).filter(|record| record.number > number);
@@ -152,7 +152,7 @@ impl History {
         self.drop_surplus();
     }
 
-    /// Removes the gap with this number: it is known that nothing is missing there.
+    /// Removes the gap with this number: nothing is missing there after all.
     pub(super) fn remove_gap(&mut self, number: u64) {
         let at = self.records.binary_search_by_key(&number, |record| record.number);
         if let Ok(at) = at
@@ -214,7 +214,7 @@ impl History {
     pub(super) fn evict(&mut self) {
         let Some((newest, name)) = self.records.back().map(|newest| (newest.number, newest.name))
         else {
-            // What has expired may have left room for more, which counts as held.
+            // Expired records may have left spare capacity, which counts as held.
             self.records = VecDeque::new();
             if let Some(log) = &mut self.log {
                 log.ids = VecDeque::new();
@@ -249,8 +249,8 @@ impl History {
         kept.or_else(|| dropped.then_some((self.complete_after, self.dropped)))
     }
 
-    /// The number of the message with this name, if it is the newest that was dropped, or kept. `mark` is
-    /// the number at which the mark of the name stood, where that is remembered.
+    /// The number of the message with this name, if it is kept, or the newest that was dropped. `mark` is the
+    /// number at which the mark of the name stood, if that is remembered.
     pub(super) fn number_of(&self, name: EventName, mark: Option<u64>) -> Option<u64> {
         if name == self.dropped {
             return Some(self.complete_after);
@@ -271,7 +271,7 @@ impl History {
             && self.records.back().is_none_or(|newest| newest.number <= number)
     }
 
-    /// The number after which the newest `count` events come, or all that are kept.
+    /// The number after which the newest `count` events come, or all that are kept if they are fewer.
     pub(super) fn number_before_newest(&self, count: usize) -> u64 {
         let events = self.records.iter().enumerate().rev().filter(|(_, record)| record.is_event());
         match events.take(count).last() {

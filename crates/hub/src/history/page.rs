@@ -15,19 +15,19 @@ use crate::subject::Subject;
 /// A page. Channels are numbered in the order in which the stream names them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReplayPage {
-    /// Of logs, where the stream stands before the first record.
+    /// Where the stream stands in its logs before the first record.
     pub(crate) start: Box<[Option<EntryId>]>,
     pub(crate) records: Vec<ReplayRecord>,
-    /// Whether nothing is left after it.
+    /// Whether no page follows.
     pub(crate) is_last: bool,
-    /// The next page has, of each channel, only what came after this number.
+    /// The next page has only the records of each channel after this number.
     pub(crate) floors: Option<Arc<[u64]>>,
 }
 
 /// A record of a page.
 #[derive(Clone, Debug)]
 pub(crate) struct ReplayRecord {
-    /// 0 for what the source has read again: only live events are numbered.
+    /// 0 for entries that the source has read again: only live events are numbered.
     pub(crate) number: u64,
     /// Where the channels are logs.
     pub(crate) entry: Option<LogEntry>,
@@ -45,9 +45,9 @@ pub(crate) enum ReplayContent {
         reason: GapReason,
         channels: Vec<usize>,
     },
-    /// Where the client stood on these channels is unknown: what comes next on them comes after now.
+    /// Where the client stood on these channels is unknown: what comes next on them was published after now.
     ///
-    /// It has no id: a client that is cut off before its next event comes back with the one that it has.
+    /// It has no id: a client that is cut off before its next event comes back with the id that it has.
     UnknownPlace {
         reason: GapReason,
         channels: Vec<usize>,
@@ -64,7 +64,8 @@ impl ReplayPage {
         page
     }
 
-    /// The page for a client whose id is older than all that is kept, and of another gateway: one gap on all channels.
+    /// The page for a client whose id is older than all that is kept, and was given by another gateway: one
+    /// gap on all channels.
     pub(crate) fn expired(channels: usize, number: u64) -> Self {
         let mut page = Self { is_last: true, ..Self::default() };
         page.push_gap(number, None, GapReason::Expired, (0..channels).collect());
@@ -74,10 +75,10 @@ impl ReplayPage {
     /// Reads the records of `slices` up to about `max_bytes`, but at least one. Each slice is of one
     /// channel of the stream. Everything up to `settled` has come on all of them.
     ///
-    /// Where histories no longer reach back far enough, one gap names all of these channels, before any
-    /// record after which one of them is complete: a client that had such a record's id, and not the gap,
-    /// would be taken for complete when it comes back. With `is_gap_first` it is before every record: other
-    /// gateways know the ids of the records, and have the channels complete after them.
+    /// Where histories no longer reach back far enough, one gap names all of these channels. It comes before
+    /// the first record after which one of them is complete: a client with that record's id, but without the
+    /// gap, would be taken for complete when it comes back. With `is_gap_first` it comes before every record:
+    /// other gateways know the ids of the records, and may have the channels complete after them.
     pub(crate) fn read(
         slices: &[HistorySlice<'_>],
         settled: u64,
@@ -96,7 +97,7 @@ impl ReplayPage {
             // not find the gap.
             page.push_expired(&mut expired, number, slices);
             let is_full = bytes >= max_bytes && !page.records.is_empty();
-            // What several channels share is in one page.
+            // Records with one number, of several channels, are on one page.
             if is_full && page.records.last().is_some_and(|last| last.number < number) {
                 return page;
             }
@@ -108,7 +109,7 @@ impl ReplayPage {
         page
     }
 
-    /// Puts a gap first, on the channels on which the client's position is unknown, and says why.
+    /// Puts a gap first, for the channels on which the client's position is unknown, with the reason.
     pub(crate) fn begin_without_place(&mut self, reason: GapReason, channels: Vec<usize>) {
         let content = ReplayContent::UnknownPlace { reason, channels };
         self.records.insert(0, ReplayRecord { number: 0, entry: None, content });
@@ -159,8 +160,8 @@ impl ReplayPage {
         record.content.bytes()
     }
 
-    /// Whether the last record is this one, of another channel: a message that matched several
-    /// subscriptions, or a gap on several channels, which gets this channel too.
+    /// Whether the last record is the same on another channel: a message that matched several subscriptions,
+    /// or a gap on several channels. Such a gap gets this channel, too.
     fn is_shared(&mut self, channel: usize, record: &HistoryRecord) -> bool {
         let last = self.records.last_mut().filter(|last| last.number == record.number);
         match (&record.content, last.map(|last| &mut last.content)) {
@@ -183,7 +184,7 @@ impl ReplayPage {
     ) {
         if let Some((number, channels)) = expired.take_before(number) {
             self.push_gap(number, None, GapReason::Expired, channels);
-            // What is missing before was reported: the next page has all that comes after.
+            // The gap covers what is missing before. The next page has everything that comes after.
             self.floors = Some(slices.iter().map(HistorySlice::complete_after).collect());
         }
     }
@@ -192,10 +193,10 @@ impl ReplayPage {
 /// The one gap for all channels whose histories no longer reach back far enough.
 #[derive(Debug)]
 pub(crate) struct ExpiredChannels {
-    // The number after which the first of them is complete, and that after which all are.
+    // The number after which the first of them is complete, and the number after which all are.
     first: u64,
     all: u64,
-    // Which of the slices.
+    // The slices of these channels.
     slices: Vec<usize>,
 }
 
@@ -210,10 +211,10 @@ impl ExpiredChannels {
         }
     }
 
-    /// Takes the gap if it must be sent before what has `number`: its own number, and its slices.
+    /// Takes the gap, as its own number and its slices, if it must be sent before the record with `number`.
     ///
-    /// Its number is the highest possible, so that a client that comes back is not sent it again; but
-    /// below `number`, which a message that one of the channels has dropped may share.
+    /// Its own number is the highest possible, so that a client that comes back is not sent it again. But it
+    /// is below `number`: a message that one of the channels has dropped may have that number, too.
     pub(crate) fn take_before(&mut self, number: u64) -> Option<(u64, Vec<usize>)> {
         let is_due = !self.slices.is_empty() && self.first <= number;
         is_due.then(|| (self.all.min(number - 1), std::mem::take(&mut self.slices)))

@@ -12,7 +12,7 @@ use crate::subject::Subject;
 pub(crate) struct HistoryRecord {
     pub(crate) number: u64,
     pub(crate) received: Instant,
-    /// What other gateways of a fleet call it.
+    /// Its name for the other gateways of a fleet.
     pub(crate) name: EventName,
     pub(crate) content: RecordContent,
 }
@@ -30,7 +30,7 @@ impl HistoryRecord {
         matches!(self.content, RecordContent::Event(..))
     }
 
-    /// Why a log has lost there what clients may have, if it has.
+    /// If a log has lost entries there that clients may have: why.
     pub(crate) fn loss(&self) -> Option<GapReason> {
         match self.content {
             RecordContent::Gap(reason) => Some(reason).filter(|reason| reason.goes_back()),
@@ -38,12 +38,12 @@ impl HistoryRecord {
         }
     }
 
-    /// Whether a log has lost there what clients may have.
+    /// Whether a log has lost entries there that clients may have.
     pub(crate) fn is_loss(&self) -> bool {
         self.loss().is_some()
     }
 
-    /// Whether it is of one message: an event, or one that was too large.
+    /// Whether it stands for one message: an event, or one that was too large.
     pub(crate) fn is_message(&self) -> bool {
         matches!(self.content, RecordContent::Event(..) | RecordContent::Gap(GapReason::TooLarge))
     }

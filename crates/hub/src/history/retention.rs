@@ -1,8 +1,8 @@
 //! What is kept of a channel, and how long it stays followed without subscribers.
 //!
-//! Several routes may lead to one channel, each with settings of its own. What every route promises must
-//! hold, whichever was requested first: so a channel gets the most of what all routes say that could
-//! lead to it, not what the route of one stream says.
+//! Several routes may lead to one channel, each with settings of its own. What each route promises must hold,
+//! whichever was requested first. So a channel gets the most of what all routes that could lead to it say,
+//! not what the route of one stream says.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub struct HistorySettings {
 pub struct Retention {
     /// `None`: nothing.
     pub history: Option<HistorySettings>,
-    /// Since its last subscriber left.
+    /// How long it is followed after its last subscriber has left.
     pub linger: Duration,
 }
 
@@ -62,7 +62,7 @@ struct FormatRules {
 }
 
 impl HistorySettings {
-    /// What is kept of a log at least, also where its route says nothing.
+    /// The least that is kept of a log, even if its route keeps nothing.
     pub const LEAST: Self = Self { count: 100, bytes: 256 << 10, age: Duration::from_secs(60) };
 }
 
@@ -129,7 +129,7 @@ impl RetentionRules {
         Self(by_format)
     }
 
-    /// The most that any rule says of this channel; `None` where no rule does.
+    /// The most that any rule says for this channel; `None` if no rule matches.
     pub(crate) fn of(&self, topic: &Topic) -> Option<Retention> {
         let rules = self.0.get(&(topic.format, topic.ids))?;
         let name = topic.subscription.name.as_str();
