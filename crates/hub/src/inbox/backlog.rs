@@ -1,9 +1,9 @@
 //! What a shard missed because its inbox was full.
 //!
-//! Events are not held back: they are in the histories, or lost to this shard; nor are the gaps that may be as
-//! many as events. Other messages are held back, in their order: joins, confirmations, pages, losses of the
-//! source and the gaps that follow from them, and of marks in a row the newest. Those are as many as the shard and its streams have requested, and
-//! as the source has reconnected.
+//! Events are not held back: they are in the histories, or lost to this shard. Nor are the gaps of which
+//! there may be as many as events. Other messages are held back, in their order: joins, confirmations, pages,
+//! losses of the source and the gaps that follow from them, and of several marks in a row the newest. Their
+//! number is bounded by the requests of the shard and its streams, and by the reconnections of the source.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,9 +15,9 @@ use crate::subject::ChannelIndex;
 /// Up to where a shard was sent everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SentUpTo {
-    /// The number of messages: no further copy of one up to here follows.
+    /// The number up to which it was sent messages: no further copy of one up to here follows.
     pub(crate) messages: u64,
-    /// The number of entries of logs, which have no copies. Never less than `messages`.
+    /// The number up to which it was sent entries of logs, which have no copies. Never less than `messages`.
     pub(crate) entries: u64,
 }
 
@@ -32,11 +32,11 @@ impl SentUpTo {
 /// What a shard missed.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
-    /// What the shard was sent.
+    /// Up to where the shard was sent everything.
     pub(crate) sent: SentUpTo,
     /// Messages that are not in the histories, each with the number after which it comes.
     pub(crate) held: VecDeque<(u64, Message)>,
-    /// The channels that the missed events and gaps are of.
+    /// The channels of the missed events and gaps.
     pub(crate) channels: BTreeSet<ChannelIndex>,
     /// Channels for which a gap was sent, and the number after which they are complete.
     pub(crate) gaps: BTreeMap<ChannelIndex, u64>,
@@ -50,7 +50,7 @@ impl Backlog {
     /// The most bytes that are sent together.
     pub(crate) const MAX_BYTES: usize = MAX_BYTES / 4;
 
-    /// An empty backlog of a shard that was sent this.
+    /// An empty backlog of a shard that was sent everything up to here.
     pub(super) fn after(sent: SentUpTo) -> Self {
         Self { sent, ..Self::default() }
     }
@@ -74,7 +74,7 @@ impl Backlog {
                 Message::Gap { reason, channels, .. } if Self::is_in_history(reason) => {
                     self.channels.extend(channels.iter().copied());
                 }
-                // Only the newest of marks of an order that follow each other counts.
+                // Of marks of one order in a row, only the newest counts.
                 Message::Mark(order, _) if matches!(self.held.back(), Some((_, Message::Mark(of, _))) if *of == order) =>
                 {
                     self.held.pop_back();

@@ -41,11 +41,11 @@ pub(crate) enum Message {
     },
     /// The channel cannot be followed: there are too many.
     Refused { topic: Topic, ticket: u64 },
-    /// The source sends the events of this channel; of a log, those after `entry`. Everything up to `settled` has
-    /// come: that is less than `number` while another copy of a message may follow.
+    /// The source sends the events of this channel; of a log, those after `entry`. Everything up to `settled`
+    /// has come. `settled` is less than `number` while another copy of a message may follow.
     Confirmed { channel: ChannelIndex, order: OrderId, number: u64, settled: u64, entry: EntryId },
     /// The source has lost its connection: no channel is confirmed any more, except logs, which are read on
-    /// where they were left.
+    /// from where they were left, and sharded channels, which have other connections.
     SourceLost,
     /// The source has lost these channels.
     ChannelsLost(Arc<[ChannelIndex]>),
@@ -53,7 +53,7 @@ pub(crate) enum Message {
     Replay(Box<ReplayMessage>),
     /// Events of these channels may be missing, up to `number`.
     ///
-    /// Of a log, up to `entry`; after a reset that is an entry of another log than the one before.
+    /// In a log, up to `entry`; after a reset, `entry` is of another log than the one before.
     Gap {
         reason: GapReason,
         channels: Arc<[ChannelIndex]>,
@@ -75,11 +75,11 @@ pub(crate) enum Message {
 pub(crate) struct ChannelStart {
     /// The number of the confirmation.
     pub(crate) number: u64,
-    /// In which order its messages come.
+    /// The order in which its messages come.
     pub(crate) order: OrderId,
     /// The number and the name of the newest message since then; 0 if there is none.
     pub(crate) newest: (u64, EventName),
-    /// Of a log, its newest entry.
+    /// In a log, its newest entry.
     pub(crate) entry: EntryId,
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct ReplayMessage {
     pub(crate) ticket: u64,
     pub(crate) topics: Arc<[Topic]>,
     pub(crate) page: ReplayPage,
-    /// Live events that the shard gets behind this message come after this number.
+    /// Live events that the shard receives after this message have higher numbers than this.
     pub(crate) number: u64,
 }
 
@@ -99,7 +99,7 @@ impl Message {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Event { frame, .. } => frame.len(),
-            // Bounded by the subscriber that requested it: it requests the next when it has written this.
+            // Bounded by the subscriber that requested it: it requests the next page when it has written this one.
             _ => 0,
         }
     }
@@ -121,9 +121,8 @@ impl Message {
         }
     }
 
-    /// The number up to which a stream has everything once this message was delivered; `None` where the
-    /// message says nothing of that, as an entry or a gap of a log, which may come between two copies of one
-    /// message.
+    /// The number up to which a stream has everything once this message was delivered. `None` for messages
+    /// that say nothing about this: an entry or a gap of a log may come between two copies of one message.
     pub(crate) fn settled(&self) -> Option<u64> {
         match self {
             Self::Event { entry: Some(_), .. } | Self::Gap { entry: Some(_), .. } => None,

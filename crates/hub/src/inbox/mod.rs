@@ -1,8 +1,8 @@
 //! From the hub to one shard: messages in batches, across threads, within a bound.
 //!
-//! The hub never waits: what does not fit becomes a [`backlog`], and the shard catches up from the
-//! histories. Messages keep the order of the hub's decisions: that a shard has joined a channel comes before
-//! the first event that it gets from it.
+//! The hub never waits: what does not fit becomes a [`backlog`], and the shard catches up from the histories.
+//! Messages keep the order of the hub's decisions: a shard receives that it has joined a channel before the
+//! first event of that channel.
 
 pub(super) mod backlog;
 pub(super) mod message;
@@ -26,7 +26,7 @@ const MAX_BYTES: usize = 64 << 20;
 pub(super) struct Inbox {
     waiting: Mutex<InboxState>,
     arrived: Notify,
-    // The number up to which a stream has everything once all that was put in before was delivered.
+    // The number up to which a stream has everything once all messages put in before were delivered.
     settled: AtomicU64,
     max_messages: usize,
     max_bytes: usize,
@@ -61,15 +61,15 @@ impl Inbox {
         has_room
     }
 
-    /// Everything up to `number` was put in, with all its copies. The shard is not woken for that: it
-    /// looks when it needs to know ([`Inbox::settled`]).
+    /// Everything up to `number` was put in, with all its copies. This does not wake the shard, which reads
+    /// it when it needs it ([`Inbox::settled`]).
     pub(super) fn settle(&self, number: u64) {
         // Pairs with the load below: a shard that sees this number sees the messages put in before.
         self.settled.store(number, Ordering::Release);
     }
 
-    /// The number up to which a stream has everything, on a shard that has delivered all that it took;
-    /// `None` while more waits for it.
+    /// The number up to which a stream has everything, on a shard that has delivered all messages that it
+    /// took. `None` while more messages wait for it.
     pub(super) fn settled(&self) -> Option<u64> {
         let number = self.settled.load(Ordering::Acquire);
         self.lock().messages.is_empty().then_some(number)

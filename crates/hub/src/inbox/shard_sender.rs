@@ -30,8 +30,8 @@ impl ShardSender {
         Arc::clone(&self.inbox)
     }
 
-    /// Sends the batch, after which the shard has everything up to `sent`. If it does not fit, the shard
-    /// falls behind.
+    /// Sends the batch. After it, the shard has everything up to `sent`. If it does not fit, the shard falls
+    /// behind.
     fn flush(&mut self, sent: SentUpTo) {
         if let Some(backlog) = &mut self.backlog {
             backlog.hold(&mut self.batch);
@@ -120,7 +120,7 @@ impl ShardSenders {
         }
     }
 
-    /// Sends every batch, after which the shards have everything up to `sent`.
+    /// Sends every batch. After them, the shards have everything up to `sent`.
     pub(crate) fn flush(&mut self, sent: SentUpTo) {
         for sender in &mut self.0 {
             sender.flush(sent);

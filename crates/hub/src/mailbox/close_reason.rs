@@ -19,9 +19,9 @@ pub enum CloseReason {
     QueueMemory,
     /// It needs one more channel than the gateway may follow.
     Refused,
-    /// Its client may not listen any more: its credential was revoked, or its login has ended.
+    /// Its client may not receive events any more: its credential was revoked, or its login has ended.
     Revoked,
-    /// What its events come from has ended, and there is nothing more to come.
+    /// Its source has ended, and no more events come.
     SourceEnded,
     /// Nothing could be written for the `write_timeout`.
     Stalled,
@@ -42,7 +42,7 @@ impl CloseReason {
         Self::Stalled,
     ];
 
-    /// The reasons for which slow clients are closed.
+    /// The reasons for which a stream is closed because its client is slow.
     pub const SLOW: [Self; 3] = [Self::Lagged, Self::Stalled, Self::QueueMemory];
 
     /// The word for it in the metrics.

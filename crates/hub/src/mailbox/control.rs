@@ -1,4 +1,4 @@
-//! What the gateway itself says on a stream, from `ready` to its end.
+//! What the gateway itself writes to a stream, from `ready` to its end.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::fleet::name::FleetPosition;
 use crate::gap::{self, GapReason};
 use crate::position::cursor::LogEntry;
 
-/// The most control frames that are queued: a client for which more wait does not read.
+/// The most control frames that are queued: with more, the client is not reading.
 const MAX_CONTROLS: usize = 64;
 
 impl Mailbox {
@@ -44,17 +44,17 @@ impl Mailbox {
         match entry {
             Some(entry) => {
                 cursor.move_in_log(entry);
-                // So it is not sent what it has lost again, from the history.
+                // So that the history does not send it the same loss again.
                 if reason.goes_back() {
                     cursor.reach(number);
                 }
             }
-            // The client's own position is nowhere.
+            // The client's own position is unknown.
             None if reason == GapReason::UnknownId => cursor.move_to(number),
             None => cursor.reach(number),
         }
         if self.settings.gap_events {
-            // A client that is ahead of the gap is not named by what is missing.
+            // Where the client is ahead of the gap, the place of the gap is not its position.
             let place = place.filter(|_| cursor.number() == number);
             let id = cursor.id_at(cursor.number(), place);
             let gap = self.gap_frame(reason, channels, id.as_deref());
@@ -62,7 +62,7 @@ impl Mailbox {
         }
     }
 
-    /// Queues a gap that leaves the client at the id that it has, if the route sends gaps.
+    /// Queues a gap without an id, so that the client keeps its own, if the route sends gaps.
     pub(crate) fn gap_without_id<'a>(
         &self,
         reason: GapReason,
@@ -75,9 +75,9 @@ impl Mailbox {
         }
     }
 
-    /// Tells the client that it is subscribed, and its position if it needs that. Its shard has delivered
-    /// everything up to `number`; `place` is what other gateways call a number from there on. Once: a live stream may be sent a
-    /// part of its past again. Returns false if it needs a place, and there is none yet.
+    /// Sends `ready`, with the client's position if it needs that. Its shard has delivered everything up to
+    /// `number`; `place` returns the place of a number for other gateways. Only once: a live stream may be
+    /// sent a part of its past again. Returns false if the client needs a place, and there is none yet.
     pub(crate) fn ready(
         &self,
         number: u64,
@@ -98,13 +98,13 @@ impl Mailbox {
         place.is_some()
     }
 
-    /// Whether the client takes its position without an event, and has all of its past.
+    /// Whether the client accepts its position without an event, and has all of its past.
     pub(crate) fn takes_position(&self) -> bool {
         self.ready_has_position && self.was_ready.get() && self.is_ready() && !self.is_closed()
     }
 
-    /// Tells the client its position once more: it is now `place` for other gateways. Its shard has
-    /// delivered everything up to `number`.
+    /// Sends the client its position once more: for other gateways it is now `place`. Its shard has delivered
+    /// everything up to `number`.
     pub(crate) fn tell_position(&self, number: u64, place: Option<FleetPosition>, now: Instant) {
         let cursor = &self.progress.cursor;
         if cursor.number() <= number
@@ -145,7 +145,8 @@ impl Mailbox {
         channels: impl Iterator<Item = &'a str>,
         id: Option<&str>,
     ) -> Frame {
-        // Who came and left is told on a channel of the gateways, which clients do not know by its name.
+        // Joins and leaves are published on a channel of the gateways. Clients see it under the name of the
+        // channel that it is about.
         let of_client = |name: &'a str| name.strip_prefix(ChannelName::OF_PRESENCE).unwrap_or(name);
         let mut names: Vec<&str> =
             channels.map(|name| &of_client(name)[self.prefix_bytes as usize..]).collect();
@@ -169,11 +170,11 @@ impl Mailbox {
         events
     }
 
-    /// Closes the stream in good order, and tells the client when to come back: later than usual, and
-    /// each client at another time.
+    /// Closes the stream in good order, with a `retry` for the client: later than usual, and different for
+    /// each client.
     pub(crate) fn end(&self, reason: CloseReason, now: Instant) {
         if reason == CloseReason::Refused {
-            // The stream was never open: the client is told why, as others that are turned away.
+            // The stream was never open: the client is sent the reason, as others that are sent away.
             self.push_control(encode::reason("too many channels are followed at once"), now);
         }
         self.push_control(encode::retry(jittered(self.settings.retry)), now);
@@ -185,8 +186,8 @@ impl Mailbox {
         self.watchdog.next_visit(now, self.settings.keep_alive, write_timeout)
     }
 
-    /// Keeps a quiet stream alive, ends one whose time is over, cuts off one that cannot be written to. Returns
-    /// when to visit it again; `None`: never.
+    /// Keeps a quiet stream alive, ends one whose time is over, or cuts off one that cannot be written to.
+    /// Returns when to visit it again; `None`: never.
     pub(crate) fn visit(&self, now: Instant, write_timeout: Duration) -> Option<Instant> {
         let keep_alive = self.settings.keep_alive;
         match self.watchdog.visit(now, keep_alive, write_timeout) {

@@ -1,6 +1,6 @@
 //! The frames that wait for one subscriber, within a bound.
 //!
-//! Pure: it neither wakes nor writes. It returns what became of an event, and its owner decides what
+//! Pure: it neither wakes nor writes. It returns what happened to an event, and its owner decides what
 //! follows from that.
 
 use rustc_hash::FxHashSet;
@@ -23,7 +23,7 @@ pub(crate) struct QueuedFrame {
     pub(crate) subject: Option<Subject>,
 }
 
-/// What became of a pushed event.
+/// What happened to a pushed event.
 #[derive(Debug)]
 pub(super) enum PushOutcome {
     /// It is queued.
@@ -136,8 +136,8 @@ impl EventQueue {
     }
 
     /// Drops the events that are replaced by a newer one of their subject: the client does not miss them. If
-    /// that makes no room, the oldest are dropped, and missed; then an eighth of the queue is free, so
-    /// that the next event does not have to search it again.
+    /// that does not free an eighth of the queue, drops the oldest, which the client misses, until so much is
+    /// free. So the next event does not have to search the queue again.
     fn keep_newest(&mut self, event: &QueuedFrame) -> PushOutcome {
         let mut newer: FxHashSet<Option<Subject>> = std::iter::once(event.subject).collect();
         let before = self.frames.iter().count();

@@ -1,8 +1,8 @@
 //! One stream, as its shard sees it: events are offered to it, and queued within a bound.
 //!
 //! Lives on the thread of its shard. Three parts: the [`event_queue`] has what waits to be written, the
-//! [`replay_progress`] says where the stream stands, and the [`watchdog`] has its deadlines. What
-//! carries the frames is not known here; only how to cut it off.
+//! [`replay_progress`] says where the stream stands, and the [`watchdog`] has its deadlines. Does not know
+//! the transport, except how to cut it off.
 
 pub(super) mod close_reason;
 mod control;
@@ -31,7 +31,7 @@ use super::timed_streams::StreamKey;
 use crate::EntryId;
 
 /// One stream, as its shard sees it.
-// In the order written: what an event needs stands together, and takes no more cache lines than that.
+// In the order written: the fields that an event needs are together, in as few cache lines as possible.
 #[repr(C)]
 pub(super) struct Mailbox {
     watchdog: Watchdog,
@@ -56,12 +56,12 @@ pub(super) struct Mailbox {
     places: RefCell<SmallVec<[usize; 1]>>,
 }
 
-/// What a [`Mailbox`] is made of.
+/// The parts from which a [`Mailbox`] is made.
 pub(super) struct MailboxParts {
     pub(super) settings: Arc<StreamSettings>,
-    /// Before the first event of all channels.
+    /// The position before the first event of all channels.
     pub(super) beginning: Cursor,
-    /// What of the past it is sent first.
+    /// The past that it is sent first.
     pub(super) resume: Option<Resume>,
     pub(super) channels: usize,
     pub(super) prefix_bytes: usize,
@@ -75,7 +75,7 @@ pub(super) struct MailboxParts {
 /// How a stream begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamOpening {
-    /// Something else has opened the stream: the opening comment and `retry` are left out.
+    /// The stream was opened elsewhere: the opening comment and `retry` are left out.
     pub is_continued: bool,
     /// `ready` is a block with the client's position, so that a client without any event yet can
     /// resume there. Only for clients that make no event of a block without data.
@@ -86,11 +86,11 @@ pub struct StreamOpening {
 struct Overflow {
     // The number of the last of them.
     number: u64,
-    // Of logs, the last of them.
+    // In logs, the frame of the last of them.
     frame: Option<Frame>,
 }
 
-/// What became of an offered event.
+/// What happened to an offered event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct OfferOutcome {
     /// Events that were dropped.
@@ -147,8 +147,8 @@ impl Mailbox {
         self.push(self.with_position(event, entry), now)
     }
 
-    /// Queues an event of the past, unless the stream has it. It fits: no more is requested than the
-    /// queue takes.
+    /// Queues an event of the past, unless the stream has it. It fits: no more is requested than fits into
+    /// the queue.
     pub(super) fn replay(&self, event: &QueuedFrame, entry: Option<LogEntry>, now: Instant) {
         if !self.is_closed() && self.progress.cursor.advance(event.number, entry) {
             let event = self.with_position(event, entry);
@@ -183,7 +183,8 @@ impl Mailbox {
         OfferOutcome { dropped, grown, is_closed: self.is_closed() }
     }
 
-    /// The event with the id of the stream's position behind it: its own, except in several logs.
+    /// Returns the event with the id of the stream's position behind it. Only on a stream of several logs is
+    /// that not the event's own id.
     fn with_position(&self, event: &QueuedFrame, entry: Option<LogEntry>) -> QueuedFrame {
         let id = entry.and_then(|_| self.progress.cursor.id_in_several_logs());
         match id {
@@ -206,13 +207,13 @@ impl Mailbox {
         self.unconfirmed.set(self.unconfirmed.get() + 1);
     }
 
-    /// A channel of the stream is confirmed; of a log, it is read from `entry` on.
+    /// A channel of the stream is confirmed. If it is a log, it is read from `entry` on.
     pub(super) fn confirm(&self, entry: Option<LogEntry>) {
         self.begin_log(entry);
         self.unconfirmed.set(self.unconfirmed.get() - 1);
     }
 
-    /// A log of the stream is read from `entry` on. One that resumes has its position from its past.
+    /// A log of the stream is read from `entry` on. A stream that resumes has its position from its past instead.
     pub(super) fn begin_log(&self, entry: Option<LogEntry>) {
         if let Some(entry) = entry.filter(|_| !self.is_replaying()) {
             self.progress.cursor.begin_log(entry);
@@ -264,7 +265,7 @@ impl Mailbox {
         self.progress.cursor.entry(log)
     }
 
-    /// Begins a page: of logs, where the stream stands before it.
+    /// Begins a page. `start` is where the stream stands in its logs before it.
     pub(super) fn begin_page(&self, start: &[Option<EntryId>]) {
         self.has_resumed.set(true);
         for (log, id) in start.iter().enumerate() {
@@ -276,8 +277,8 @@ impl Mailbox {
 
     /// Ends a page. If it was the last one, live events are queued from now on: those after `number`.
     ///
-    /// Not while much of the past is still to be written: live events would find the queue full, and a
-    /// client that is closed for that would come back to the same place, for ever.
+    /// Not while much of the past is still to be written: the queue would have no room for live events. The
+    /// client would be closed for that, and would come back to the same place, for ever.
     pub(super) fn end_page(
         &self,
         is_last: bool,
@@ -293,7 +294,7 @@ impl Mailbox {
         }
     }
 
-    /// Replays what follows the newest entries that were offered, in place of the live events.
+    /// Replays what follows the newest entries that were offered, instead of live events.
     pub(super) fn replay_from_here(&self, now: Instant) {
         self.progress.replay_from_here(None);
         self.wake(now);
@@ -304,7 +305,7 @@ impl Mailbox {
         self.progress.is_replay_due()
     }
 
-    /// Takes what is to be requested, how many bytes of it, and the ticket for it.
+    /// Takes the request for the next page: from where on, how many bytes, and the ticket.
     pub(super) fn take_replay(&self) -> Option<(Resume, usize, u64)> {
         let (resume, ticket) = self.progress.take_replay()?;
         Some((resume, self.settings.max_queue_bytes / 2, ticket))
@@ -317,7 +318,7 @@ impl Mailbox {
         }
     }
 
-    /// Where the past of a client with an id came from; `None` without an id, and while nothing of it was sent.
+    /// Where the past of a client with an id came from; `None` without an id, and before any of it was sent.
     pub(super) fn resumed_from(&self) -> Option<ResumedFrom> {
         self.origin.get().filter(|_| self.has_resumed.get())
     }

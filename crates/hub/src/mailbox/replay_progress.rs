@@ -18,11 +18,11 @@ enum ReplayPhase {
     Requested,
 }
 
-// In the order written: what an event needs stands first, beside the queue of the stream.
+// In the order written: the fields that an event needs are first, beside the queue of the stream.
 #[repr(C)]
 pub(super) struct ReplayProgress {
     phase: Cell<ReplayPhase>,
-    // Of the page that was requested last.
+    // The ticket of the page that was requested last.
     ticket: Cell<u32>,
     /// Up to where events were queued, or dropped for newer ones.
     pub(super) cursor: Cursor,
@@ -34,7 +34,7 @@ impl ReplayProgress {
     /// A stream at `beginning`, which is sent `resume` first.
     pub(super) fn new(beginning: Cursor, resume: Option<Resume>) -> Self {
         let phase = if resume.is_some() { ReplayPhase::Due } else { ReplayPhase::Live };
-        // The client has everything up to this number. Where it stands in logs comes with the first page.
+        // The client has everything up to this number. Its positions in logs come with the first page.
         if let Some(Resume::After { cursor, .. }) = &resume {
             beginning.move_to(cursor.number());
         }

@@ -24,7 +24,7 @@ pub(super) enum VisitAction {
 }
 
 /// The deadlines of one stream, as they are seen when it is visited.
-// In the order written: what an event needs stands last, beside the queue of the stream.
+// In the order written: the fields that an event needs are last, beside the queue of the stream.
 #[repr(C)]
 pub(super) struct Watchdog {
     // Cuts the stream off from outside.

@@ -9,8 +9,8 @@ use crate::{EntryId, Ids};
 
 /// Where a stream stands in its channels.
 ///
-/// The one type that knows the parts of a position. How other gateways of a fleet know it is not kept here
-/// for each stream: the shard finds that out of the stream's channels when it is needed.
+/// No other type knows the parts of a position. The place for other gateways of a fleet is not kept here for
+/// each stream: the shard determines it from the stream's channels when it is needed.
 // The number first: an event of pub/sub needs no more than that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -57,7 +57,7 @@ impl Cursor {
         self.ids
     }
 
-    /// The run that its numbers are of.
+    /// The run of its numbers.
     pub(crate) fn run(&self) -> RunTag {
         self.run
     }
@@ -78,8 +78,8 @@ impl Cursor {
     }
 
     /// Moves past an event; returns false if the stream stands behind it already. A message that matches
-    /// several subscriptions is offered several times, with one number; so is an entry that is live
-    /// and in the past.
+    /// several subscriptions is offered several times, with one number. So is an entry that is both live and
+    /// in the past.
     #[inline]
     pub(crate) fn advance(&self, number: u64, entry: Option<LogEntry>) -> bool {
         match entry {
@@ -116,28 +116,28 @@ impl Cursor {
         self.logs.borrow_mut().set(log, id);
     }
 
-    /// A log is read from `entry` on: that is the position of a stream that has none there.
+    /// A log is read from `entry` on: that becomes the position of a stream that has none in it.
     pub(crate) fn begin_log(&self, entry: LogEntry) {
         if self.entry(entry.log).is_none() {
             self.move_in_log(entry);
         }
     }
 
-    /// The id that takes a client that comes back to here: the `id` field of an event, a gap, or `ready`.
-    /// `None` where the ids are the publishers', or while nothing is known.
+    /// The id with which a client comes back to this position: the `id` field of an event, a gap, or `ready`.
+    /// `None` if publishers give the ids, or while no position is known.
     ///
-    /// That is after the event `number`, which other gateways know as `place`.
+    /// The position is after the event `number`; for other gateways it is `place`.
     pub(crate) fn id_at(&self, number: u64, place: Option<FleetPosition>) -> Option<String> {
         match self.ids {
             Ids::Ours => Some(EventId { place, ..self.run.at(number) }.text()),
-            // What has no id of its publisher has one of ours, and there is no fleet.
+            // An event without an id of its publisher has one of ours. There is no fleet for these channels.
             Ids::Mixed => Some(self.run.at(number).text()),
             Ids::Publisher => None,
             Ids::Entries | Ids::Recorded => self.logs.borrow().text(),
         }
     }
 
-    /// The id of an event that the stream stands right behind, where that is not the event's own: of an
+    /// The id for a stream that stands right behind an event, if that is not the event's own id: for an
     /// entry, on a stream of several logs.
     pub(crate) fn id_in_several_logs(&self) -> Option<String> {
         let logs = self.logs.borrow();

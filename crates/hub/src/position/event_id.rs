@@ -24,7 +24,7 @@ const MAX_DIGITS: usize = 20;
 impl RunTag {
     const DIGITS: &'static [u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-    /// Draws a tag, one of about 2.2 billion (36^6): the id of another run is not taken for ours.
+    /// Draws a tag, one of about 2.2 billion (36^6), so that the ids of two runs differ.
     pub fn draw() -> Self {
         Self(std::array::from_fn(|_| Self::DIGITS[fastrand::usize(..Self::DIGITS.len())]))
     }
@@ -75,7 +75,7 @@ pub struct EventId {
 }
 
 impl EventId {
-    /// Reads an id that a client sent. `None` for every text that no hub has written.
+    /// Reads an id that a client sent. `None` for a text that no hub writes.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let (run, rest) = text.split_first_chunk::<RUN_BYTES>()?;
         let rest = rest.strip_prefix(b"-")?;
@@ -94,8 +94,7 @@ impl EventId {
     /// The longest text, in bytes.
     const MAX_BYTES: usize = RUN_BYTES + 1 + MAX_DIGITS + 1 + FleetPosition::CHARACTERS;
 
-    /// Its text. Each event of a channel with numbers needs it: so it is put together by hand, and found in one
-    /// piece of memory.
+    /// Its text. Each event of a channel with numbers needs it, so it is written by hand, with one allocation.
     pub(crate) fn text(&self) -> String {
         let mut bytes = Vec::with_capacity(Self::MAX_BYTES);
         bytes.extend_from_slice(&self.run.0);

@@ -2,12 +2,13 @@
 
 use ssegate_sse::encode::is_field_value;
 
-/// The longest id of a publisher that clients are sent, in bytes. It comes back as a header field, of which
+/// The longest id of a publisher that clients are sent, in bytes. It comes back as a header field, and
+/// servers limit the length of those.
 /// servers bound the length.
 pub const MAX_FOREIGN_ID: usize = 1024;
 
-/// Whether an event is sent with this id of its publisher. An empty one names nothing, one with a control character
-/// cannot be a header field, and spaces around one do not come back (RFC 9110, section 5.5).
+/// Whether an event is sent with this id of its publisher. An empty one means no id, one with a control
+/// character cannot be a header field, and spaces around one do not come back (RFC 9110, section 5.5).
 pub fn is_foreign_id(id: &str) -> bool {
     let has_space_around = id.starts_with(' ') || id.ends_with(' ');
     !id.is_empty() && id.len() <= MAX_FOREIGN_ID && is_field_value(id) && !has_space_around

@@ -70,8 +70,8 @@ impl LogPositions {
         Self(logs.map(unknown).collect())
     }
 
-    /// Takes the positions that a client sent. Returns false for a text that has none in these logs: one
-    /// that no gateway has written, or in which two of them have one hash.
+    /// Takes the positions that a client sent. Returns false for a text that has none in these logs: one that
+    /// no gateway writes, or in which two of these logs have the same hash.
     pub(crate) fn read(&mut self, text: &[u8]) -> bool {
         if let [position] = &mut *self.0
             && let Some(entry) = EntryId::parse(text)
@@ -159,7 +159,7 @@ impl LogPosition {
     }
 }
 
-/// The entries of a position in several logs; `None` for a text that no gateway has written.
+/// The entries of a position in several logs; `None` for a text that no gateway writes.
 fn decode(text: &[u8]) -> Option<Vec<(LogTag, EntryId)>> {
     let encoded = text.strip_prefix(MARK.as_bytes())?;
     // A gateway never writes a longer one.
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_position_in_which_two_logs_have_one_hash_is_unknown() {
-        // Out of 200,000 names, two have one hash.
+        // Two of 200,000 names have the same hash.
         let mut known = HashMap::new();
         let pair = (0..200_000).find_map(|number| {
             let name = format!("c{number}");
@@ -342,7 +342,7 @@ mod tests {
             let is_any_known = expected.iter().any(Option::is_some);
             let position = written.text();
             let is_read = position.as_ref().is_some_and(|text| found.read(text.as_bytes()));
-            // The id of an entry does not say of which log: it is read as that of the only one.
+            // The id of an entry does not name its log: it is read as that of the only log.
             let is_plain = entries.len() == 1;
             if is_plain && position.is_some() {
                 prop_assert_eq!(is_read, named.len() == 1);

@@ -1,4 +1,4 @@
-//! Positions: where a stream stands, and from where on a client that comes back is served.
+//! Positions: where a stream stands, and from where on it is served when its client comes back.
 //!
 //! An event of pub/sub has a number of ours ([`event_id`]), an entry of a log the id that its source gave
 //! it ([`log_positions`]). A [`Cursor`](cursor::Cursor) says where a stream stands in both; what a client

@@ -1,4 +1,4 @@
-//! From where on a client is served when it connects, and what of the past it is sent.
+//! From where on a client is served when it connects, and which of the past events it is sent.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::foreign_id::MAX_FOREIGN_ID;
 use super::log_positions::LogPositions;
 use crate::Ids;
 
-/// What of each channel's past a client without an id is sent before the live events.
+/// Which of each channel's past events a client without an id is sent before the live events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Replay {
     /// Nothing.
@@ -18,8 +18,8 @@ pub enum Replay {
     Newest(usize),
     /// Everything that is kept.
     All,
-    /// Everything since the source has followed the channel: what is not kept of it any more is a gap. For channels whose
-    /// publisher may set ids ([`Ids::Mixed`]); on others it is [`Self::All`].
+    /// Everything since the source has followed the channel; a gap for what is not kept any more. For
+    /// channels whose publisher may set ids ([`Ids::Mixed`]); on others it is [`Self::All`].
     Whole,
 }
 
@@ -39,7 +39,7 @@ pub struct LastSeen {
 pub enum ResumedFrom {
     /// The history of this gateway, whose id it was.
     History,
-    /// The history of this gateway, which knows the place that the id of another one names.
+    /// The history of this gateway, which has the place that another gateway's id names.
     Fleet,
     /// A log, whose entries the source keeps.
     Log,
@@ -66,8 +66,8 @@ pub(crate) enum Resume {
     After { cursor: Cursor, floors: Option<Arc<[u64]>> },
     /// The newest of each channel, at most this many.
     Newest(usize),
-    /// Those after the client's ids, one for each channel, of which at least one was given by another
-    /// gateway or another run; `None` for one that no gateway has written.
+    /// Those after the client's ids, one for each channel, of which at least one was given by another gateway
+    /// or another run; `None` for an id that no gateway writes.
     Foreign(Arc<[Option<EventId>]>),
     /// All since the one channel was confirmed.
     Whole,
@@ -78,8 +78,8 @@ pub(crate) enum Resume {
 }
 
 impl Resume {
-    /// For a client that has seen this, on a stream whose cursor is still at its beginning. `None`: it is
-    /// sent live events only.
+    /// For a client that has seen this, on a stream whose cursor is still at its beginning. `None`: the
+    /// client is sent live events only.
     pub(crate) fn new(
         beginning: &Cursor,
         channels: usize,
@@ -90,12 +90,12 @@ impl Resume {
             Ids::Publisher => None,
             Ids::Mixed if seen.is_nothing() && replay == Replay::Whole => Some(Self::Whole),
             _ if seen.is_nothing() => replay.count().map(Self::Newest),
-            // However strange an id is, it is only unknown.
+            // An id that cannot be read is unknown, not an error.
             Ids::Ours => Some(
                 Self::after_number(beginning, seen)
                     .unwrap_or_else(|| Self::Foreign(seen.ids(channels))),
             ),
-            // Which event it is, the history knows.
+            // The history finds the event with this id.
             Ids::Mixed => Some(match &seen.id {
                 Some(id) if id.len() <= MAX_FOREIGN_ID => Self::AfterId(id.as_slice().into()),
                 _ => Self::Unknown,
@@ -111,7 +111,7 @@ impl Resume {
         }
     }
 
-    /// Where what follows the client's id comes from, if nothing is missing; `None` for a client without one.
+    /// The source of the events after the client's id, if none are missing; `None` for a client without an id.
     pub(crate) fn origin(&self) -> Option<ResumedFrom> {
         match self {
             Self::After { cursor, .. } if cursor.is_of_logs() => Some(ResumedFrom::Log),
@@ -137,7 +137,7 @@ impl Resume {
         Self::After { cursor, floors: None }
     }
 
-    /// `None` where an id that counts is not of this run.
+    /// `None` if an id that counts is not of this run.
     fn after_number(beginning: &Cursor, seen: &LastSeen) -> Option<Self> {
         let number = |id: &[u8]| {
             let id = EventId::parse(id).filter(|id| id.run == beginning.run());
@@ -147,8 +147,8 @@ impl Resume {
         if seen.channel_ids.iter().all(Option::is_none) {
             return own.map(|number| Self::after(beginning.clone().at(number)));
         }
-        // A channel without an id of its own begins at the client's, or where it has none, at the oldest
-        // of all: then nothing is left out.
+        // A channel without an id of its own begins at the client's id. If the client has none, it begins at
+        // the oldest of all: then nothing is left out.
         let of_channel = |id: &Option<String>| match id {
             Some(id) => number(id.as_bytes()).map(Some),
             None => Some(own),
@@ -183,7 +183,7 @@ impl LastSeen {
 
     /// Reads the position in each log; returns false if an id that counts is unknown.
     fn read_positions(&self, logs: &mut LogPositions) -> bool {
-        // Where every log has an id of its own, the client's does not count.
+        // If every log has an id of its own, the client's does not count.
         let is_overridden =
             !self.channel_ids.is_empty() && self.channel_ids.iter().all(Option::is_some);
         let is_read = self.id.as_deref().is_none_or(|id| logs.read(id));

@@ -29,8 +29,8 @@ pub(crate) struct JoinRequest {
     pub(crate) topic: Topic,
     pub(crate) linger: Duration,
     pub(crate) history: Option<HistorySettings>,
-    /// Comes back with the response: one to an older request, since withdrawn, must not be taken for
-    /// the response to this one.
+    /// Comes back with the response, so that a response to an older request, since withdrawn, is not taken
+    /// for the response to this one.
     pub(crate) ticket: u64,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct ReplayRequest {
     pub(crate) topics: Arc<[Topic]>,
     pub(crate) resume: Resume,
     pub(crate) max_bytes: usize,
-    /// Comes back with the response, which is ignored if it is not awaited any more.
+    /// Comes back with the response, which is ignored if the stream does not wait for it any more.
     pub(crate) ticket: u64,
 }
 

@@ -46,7 +46,7 @@ pub struct LogRead {
     pub(crate) key: LogReadKey,
 }
 
-/// Which entries of a log are to be read.
+/// The entries of a log that are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogRange {
     /// The first of those after `after`, up to `until`; and whether any are missing right after
@@ -73,7 +73,7 @@ pub struct LogReadKey {
 pub enum LogReadResult {
     /// For [`LogRange::After`].
     Entries {
-        /// Why entries are missing right after the client's, and the id up to which.
+        /// Why entries are missing right after the client's, and up to which id.
         gap: Option<(GapReason, EntryId)>,
         /// The first entries after that; `None` for one that is too large.
         entries: Vec<(EntryId, Option<Event>)>,
@@ -154,7 +154,7 @@ impl SourceRequests {
         }
     }
 
-    /// The stream needs nothing of the past any more.
+    /// The stream needs no part of the past any more.
     pub(crate) fn cancel_read(&self, stream: &StreamAddress) {
         self.log_reads.remove(stream);
         self.recorded_reads.remove(stream);

@@ -17,7 +17,7 @@ use crate::mailbox::close_reason::CloseReason;
 use crate::mailbox::event_queue::QueuedFrame;
 use crate::subject::ChannelIndex;
 
-/// What is delivered before the streams may write, in bytes: as much as one write takes.
+/// How many bytes are delivered before the streams may write: as much as one write takes.
 const MAX_SLICE_BYTES: usize = 16 << 10;
 /// What a message counts beside the text of its frame.
 const MESSAGE_BYTES: usize = 64;
@@ -157,7 +157,7 @@ impl Shard {
         channel.confirmed.set(number);
         channel.order.set(order);
         channel.newest.set(newest);
-        // Before the first mark none is noted: with it come all.
+        // Before the first mark of an order, no channel is noted: that mark names all of them.
         let is_unnamed = self.newest_mark(order).is_some_and(|mark| mark.number < number);
         if let Some(index) = channel.index.get().filter(|_| is_unnamed && !channel.is_log()) {
             self.0.unnamed.borrow_mut().push(index);
@@ -174,7 +174,7 @@ impl Shard {
         }
     }
 
-    /// Tells a client that it is subscribed.
+    /// Sends a stream `ready`.
     pub(super) fn ready(&self, stream: &OpenStream, now: Instant) {
         let number = self.position();
         let place = |position| self.place(stream, position);
@@ -187,7 +187,7 @@ impl Shard {
     fn note_source_lost(&self) {
         self.end_order(OrderId::PLAIN);
         let channels = self.0.channels.borrow();
-        // Others are read on where they were left, or have connections of their own.
+        // Logs are read on from where they were left, and sharded channels have connections of their own.
         let lost =
             channels.values().filter(|channel| !channel.is_log() && !channel.topic.is_sharded());
         lost.for_each(|channel| channel.lose());

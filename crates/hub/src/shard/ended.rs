@@ -1,4 +1,4 @@
-//! Channels on which nothing more comes: their subscribers end, once each has all that there is.
+//! Channels on which nothing more comes: each of their subscribers ends once it has all events.
 
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ impl Shard {
         }
     }
 
-    /// Ends a stream that has all of its past, if nothing more comes on a channel of it.
+    /// Ends a stream that has all of its past, if nothing more comes on one of its channels.
     pub(super) fn end_if_over(&self, stream: &OpenStream, now: Instant) {
         let is_over = !stream.mailbox.is_replaying()
             && stream.channels.borrow().iter().any(|channel| channel.is_ended.get());

@@ -22,8 +22,8 @@ struct StreamGap {
 }
 
 impl Shard {
-    /// Sends a gap to the subscribers of these channels that it concerns, one to each. A stream of a log
-    /// that can still be read in full requests that instead.
+    /// Sends a gap to the subscribers of these channels that miss something, one to each. A stream of a log
+    /// that the source still has in full requests the entries again instead.
     pub(super) fn gap(
         &self,
         reason: GapReason,
@@ -76,22 +76,21 @@ impl LocalSubscriber {
         match reason {
             // Only this shard has missed entries: the source still has them.
             GapReason::Overload if entry.is_some() => false,
-            // Without a position in the log, the stream was promised nothing, or waits for its first page,
-            // which is read later than this.
+            // Without a position in the log, the stream has no entries to miss yet, or waits for its first
+            // page, which is read later than this.
             _ if entry.is_some() && position.is_none() => false,
-            // The position is one of another log.
+            // Its position is one of another log.
             GapReason::Reset => true,
-            // A stream that has not come so far does not miss what has vanished.
+            // A stream that has not reached the lost entries does not miss them.
             GapReason::RolledBack => position > entry,
-            // A stream that is sent its past finds the gap there; before its `ready` it was promised
-            // nothing.
+            // A stream that is sent its past finds the gap there. Before its `ready`, nothing was promised to it.
             GapReason::RedisAway => self.was_cut_off.replace(false) && !is_replaying,
-            // A client may be ahead of this gateway: it has what is too large here from elsewhere, or was
-            // told there.
+            // A client may be ahead of this gateway: another one has sent it the entry that is too large
+            // here, or a gap for it.
             GapReason::TooLarge if entry.is_some() => !is_replaying && position < entry,
-            // That entries are missing may be found out with the one after them, which was sent.
+            // It may turn out only after the next entry was sent that entries before it are missing.
             _ if entry.is_some() => !is_replaying && position <= entry,
-            // Another copy of the message was too large, too.
+            // The stream was sent the gap for another copy of the message.
             GapReason::TooLarge if number <= self.stream.mailbox.number() => false,
             _ => !is_replaying && !self.is_unconfirmed.get(),
         }

@@ -18,7 +18,7 @@ use crate::timed_streams::StreamKey;
 /// A channel that has subscribers on this core.
 pub(super) struct LocalChannel {
     pub(super) topic: Topic,
-    // Of the request to join the channel.
+    // The ticket of the request to join the channel.
     pub(super) ticket: u64,
     pub(super) index: Cell<Option<ChannelIndex>>,
     pub(super) is_confirmed: Cell<bool>,
@@ -26,11 +26,11 @@ pub(super) struct LocalChannel {
     pub(super) is_ended: Cell<bool>,
     // The number of its last confirmation, and its newest message since then.
     pub(super) confirmed: Cell<u64>,
-    // In which its messages come.
+    // The order in which its messages come.
     pub(super) order: Cell<OrderId>,
     pub(super) newest: Cell<(u64, EventName)>,
     pub(super) tag: SubscriptionTag,
-    // Of a log, the newest entry that was delivered here.
+    // In a log, the newest entry that was delivered here.
     pub(super) newest_entry: Cell<EntryId>,
     // In place where there is one: many channels have no more.
     pub(super) subscribers: RefCell<SmallVec<[LocalSubscriber; 1]>>,
@@ -41,10 +41,11 @@ pub(super) struct LocalSubscriber {
     pub(super) stream: Rc<OpenStream>,
     // Which of the stream's channels this is. Small: there is one of these for every stream.
     pub(super) slot: u32,
-    // The channel was never confirmed for the stream, which is counted in its mailbox. A loss of the source
-    // does not set it again.
+    // The channel has not been confirmed since the stream was opened. The mailbox counts such channels. A
+    // loss of the source does not set it again.
     pub(super) is_unconfirmed: Cell<bool>,
-    // It was subscribed when the source was lost; or it resumes, and its client may have been.
+    // The stream was subscribed when the source was lost. Or it resumes, and its client may have been
+    // subscribed then.
     pub(super) was_cut_off: Cell<bool>,
 }
 
@@ -67,7 +68,7 @@ pub(crate) struct OpenStream {
     pub(crate) mailbox: Mailbox,
     // In place where there is one, as a rule. Filled while the stream is opened.
     pub(super) channels: RefCell<SmallVec<[Rc<LocalChannel>; 1]>>,
-    // What the owner of the shard knows it by.
+    // The tag by which the owner of the shard knows it.
     pub(super) tag: u64,
 }
 
@@ -95,7 +96,7 @@ impl LocalChannel {
         if let Some(moved) = subscribers.get(place) {
             moved.stream.mailbox.set_place(moved.slot(), place);
         }
-        // Many that have left leave no memory behind.
+        // Frees the memory of many that have left.
         let left = subscribers.len();
         if left < subscribers.capacity() / 4 {
             subscribers.shrink_to_fit();
@@ -107,7 +108,7 @@ impl LocalChannel {
         self.topic.ids.is_log()
     }
 
-    /// The source has lost it: whoever was subscribed has a gap before it goes on.
+    /// The source has lost the channel: each stream that was subscribed is sent a gap before it goes on.
     pub(super) fn lose(&self) {
         self.is_confirmed.set(false);
         for subscriber in &*self.subscribers.borrow() {
@@ -116,7 +117,7 @@ impl LocalChannel {
         }
     }
 
-    /// Its newest entry; `None` where it is no log.
+    /// Its newest entry; `None` if it is not a log.
     pub(super) fn entry(&self) -> Option<EntryId> {
         self.is_log().then(|| self.newest_entry.get())
     }

@@ -57,9 +57,9 @@ struct ShardState {
     // The newest mark of the fleet in each order that was delivered here, and the channels confirmed since.
     newest_marks: RefCell<BTreeMap<OrderId, HeardMark>>,
     unnamed: RefCell<Vec<ChannelIndex>>,
-    // Marks since streams were last told theirs again.
+    // Marks that have come since streams were last sent newer positions.
     marks: Cell<usize>,
-    // Streams that were told their position without a place since the mark before.
+    // Streams that were sent their position without a place since the last mark.
     untold: RefCell<Vec<StreamKey>>,
     // Messages to deliver, the oldest first.
     batch: RefCell<VecDeque<Message>>,
@@ -142,7 +142,7 @@ impl Shard {
         self.0.write_timeout.get()
     }
 
-    /// The number in an id that the hub of this process has given; `None`: it has not given it.
+    /// The number in an id, if the hub of this process has given the id.
     pub fn number_given(&self, id: &[u8]) -> Option<u64> {
         EventId::parse(id).filter(|id| id.run == self.0.link.run).map(|id| id.number)
     }
@@ -158,7 +158,7 @@ impl Shard {
         self.0.streams.len()
     }
 
-    /// Who is told what happens in this shard, also by those who send streams beside the hub's.
+    /// The observer of this shard. Also for code that sends streams other than the hub's.
     pub fn observer(&self) -> &dyn Observer {
         &*self.0.observer
     }

@@ -1,7 +1,7 @@
 //! The position of a stream as other gateways of a fleet know it.
 //!
-//! Events carry theirs. This is for what has no event: `ready`, the end of a stream, and a mark that came
-//! after the last event.
+//! Events carry theirs. This is for a position without an event: with `ready`, at the end of a stream, and at
+//! a mark that came after the last event.
 
 use std::rc::Rc;
 
@@ -17,21 +17,22 @@ use crate::fleet::rules::FleetRule;
 use crate::subject::ChannelIndex;
 use crate::timed_streams::StreamKey;
 
-/// The number of marks after which a stream that stands at a mark is told a newer one: more than four hours where one comes
-/// each second, and a quarter of those that are remembered.
+/// The number of marks after which a stream that stands at a mark is sent a newer one: more than four hours
+/// with a mark each second, and a quarter of the marks that are remembered.
 const MARKS_UNTIL_RENEWED: usize = MAX_MARKS / 4;
 
 impl Shard {
-    /// The place of a stream that has everything up to `number` on all its channels; `None` where it cannot
-    /// be named.
+    /// The place of a stream that has everything up to `number` on all its channels; `None` if it has no name.
     ///
     /// It is that of the newest message of all channels, if that is not older than any of their
-    /// confirmations. Without one it is that of the newest mark, if that came after all of them. `number` may be
-    /// that of a message of which another copy may follow, if the stream was sent it.
+    /// confirmations. Without such a message it is that of the newest mark, if that came after all
+    /// confirmations. If the stream was sent a message of which another copy may follow, `number` may be the
+    /// number of that message.
     pub(super) fn place(&self, stream: &OpenStream, number: u64) -> Option<FleetPosition> {
         let channels = stream.channels.borrow();
         let first = channels.first()?;
-        // Sharded channels may be lost one by one, and be in several orders: a place names one of them.
+        // Sharded channels may be lost one by one, and may have different orders, but a place names only one
+        // of them.
         if first.topic.is_sharded() && channels.len() > 1 {
             return None;
         }
@@ -51,7 +52,7 @@ impl Shard {
             (newest, !channel.topic.subscription.is_pattern)
         })?;
         let (newest_number, name) = newest.newest.get();
-        // The stream was sent a message out of its past that is still on its way to this shard.
+        // The stream was sent a message from its past that is still on its way to this shard.
         if newest_number < number && number > self.position() {
             return None;
         }
@@ -65,11 +66,11 @@ impl Shard {
         name.known().map(|name| FleetPosition { tag: newest.tag, name })
     }
 
-    /// A mark has come. Streams of channels that were confirmed since the mark before had no place until
-    /// now: those whose clients take a block without an event are told theirs.
+    /// A mark has come. Streams of channels that were confirmed since the mark before had no place until now.
+    /// Sends the new position to those whose clients accept a block without an event.
     pub(super) fn mark(&self, order: OrderId, mark: HeardMark, now: Instant) {
         let is_first = self.0.newest_marks.borrow_mut().insert(order, mark).is_none();
-        // Those of another order wait for a mark there.
+        // Channels of another order wait for a mark there.
         let of = |index: &ChannelIndex| self.channel(*index).map(|channel| channel.order.get());
         let mut waiting: Vec<ChannelIndex> = self.0.unnamed.take();
         let mut unnamed: Vec<ChannelIndex> =
@@ -99,7 +100,7 @@ impl Shard {
         for channel in unnamed.into_iter().filter_map(|index| self.channel(index)) {
             for subscriber in &*channel.subscribers.borrow() {
                 let stream = &subscriber.stream;
-                // A stream of several such channels is told once.
+                // A stream with several such channels is sent its position once.
                 let is_last = || {
                     let channels = stream.channels.borrow();
                     let newest = channels.iter().max_by_key(|channel| channel.confirmed.get());
@@ -118,7 +119,7 @@ impl Shard {
         self.0.newest_marks.borrow().get(&order).copied()
     }
 
-    /// Nothing more comes in this order, or not before all its channels are confirmed again.
+    /// Nothing more comes in this order, or nothing before all its channels are confirmed again.
     pub(super) fn end_order(&self, order: OrderId) {
         self.0.newest_marks.borrow_mut().remove(&order);
     }
@@ -135,12 +136,12 @@ impl Shard {
         stream.channels.borrow().iter().any(|channel| channel.order.get() == order)
     }
 
-    /// The marks by which quiet streams are named will be forgotten some time: their clients are told newer ones.
+    /// Quiet streams are named by marks that will be forgotten at some time: sends their clients newer positions.
     fn renew_places(&self, now: Instant) {
         self.0.marks.set(0);
         let number = self.position();
         for stream in self.0.streams.keys().into_iter().filter_map(|key| self.0.streams.get(key)) {
-            // A message is known for as long as it is the newest.
+            // A message stays known for as long as it is the newest.
             let place = self.place(&stream, number).filter(|place| place.name.known().is_none());
             if place.is_some() && stream.mailbox.takes_position() {
                 stream.mailbox.tell_position(number, place, now);
@@ -148,7 +149,7 @@ impl Shard {
         }
     }
 
-    /// A stream was told its position without a place: it is told again at the next mark.
+    /// A stream was sent its position without a place: it is sent a new one at the next mark.
     pub(super) fn note_untold(&self, stream: &OpenStream, key: StreamKey) {
         let is_numbered = |channel: &Rc<LocalChannel>| channel.topic.ids == Ids::Ours;
         if !stream.channels.borrow().iter().all(is_numbered) {
@@ -162,7 +163,7 @@ impl Shard {
         untold.push(key);
     }
 
-    /// A stream is about to end: its client is told where it stands, if it takes a block without an event.
+    /// A stream is about to end: sends its client the last position, if it accepts a block without an event.
     pub(super) fn tell_last_position(&self, stream: &OpenStream, now: Instant) {
         if self.has_mark_for(stream) && stream.mailbox.takes_position() {
             let number = self.position();

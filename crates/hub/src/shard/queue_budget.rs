@@ -1,8 +1,8 @@
 //! What the queues of all subscribers hold together, and which shard must free some of it.
 //!
-//! Each shard reports what its queues hold when it has delivered a slice of events. When all queues are
-//! over the bound together, each shard that holds more than its share frees what is over, its largest
-//! queues first. This takes one store and one comparison for a slice, and no lock.
+//! Each shard reports the size of its queues when it has delivered a slice of events. When all queues
+//! together exceed the bound, each shard that holds more than its share frees the excess, its largest queues
+//! first. This takes one store and one comparison for a slice, and no lock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,7 +1,7 @@
-//! The readers of a shard that are furthest behind, for whoever looks at the gateway.
+//! The readers of a shard that are furthest behind, for operators who inspect the gateway.
 //!
-//! Nothing is kept for this: a stream's queue says it. All streams are gone through in slices, and the shard
-//! delivers events between two of them. While no queue holds anything, nothing is gone through.
+//! Nothing is kept for this: the queue of a stream shows it. All streams are examined in slices, and the
+//! shard delivers events between two of them. While no queue holds anything, no stream is examined.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::local_channel::OpenStream;
 use crate::Topic;
 use crate::top_list::TopList;
 
-/// How many streams are looked at before the shard does something else: some microseconds.
+/// How many streams are examined before the shard does something else: some microseconds.
 const SLICE: usize = 512;
 
 /// A stream whose client reads slowly.
@@ -31,8 +31,8 @@ pub struct SlowStream {
 }
 
 impl Shard {
-    /// Returns the `max` streams that are furthest behind, the slowest first; of those only that are as far behind
-    /// as `at_least`: an event waits in every queue for a moment.
+    /// Returns the `max` streams that are furthest behind, the slowest first. Only streams that are at least
+    /// `at_least` behind: an event waits in every queue for a moment.
     pub async fn slowest(&self, max: usize, at_least: Duration) -> Vec<SlowStream> {
         let mut top = TopList::new(max);
         let mut next = (self.0.queued_bytes.get() > 0).then_some(0);

@@ -39,7 +39,7 @@ pub struct StreamRequest {
     pub expires_at: Option<Instant>,
     /// Cuts the stream off from outside, when it cannot be written to.
     pub cut: Box<dyn Fn()>,
-    /// What the owner knows the stream by, in [`SlowStream`](crate::SlowStream). Means nothing here.
+    /// The tag by which the owner knows the stream, in [`SlowStream`](crate::SlowStream). Has no meaning here.
     pub tag: u64,
 }
 
@@ -83,7 +83,7 @@ impl Shard {
 
     /// Removes a stream that was closed, or whose client has left.
     pub(crate) fn leave(&self, stream: &OpenStream) {
-        // Taken: a channel and its subscribers refer to each other.
+        // The channels are taken out, because a channel and its subscribers refer to each other.
         let channels = stream.channels.take();
         self.0.observer.unsubscribed(channels.len());
         if let Some(key) = stream.key() {
@@ -99,7 +99,7 @@ impl Shard {
         }
     }
 
-    /// Requests the page of the past that a stream is due to be sent.
+    /// Requests the page of the past that a stream is to be sent next.
     pub(crate) fn request_replay(&self, stream: &OpenStream) {
         let Some(key) = stream.key() else { return };
         if let Some((resume, max_bytes, ticket)) = stream.mailbox.take_replay() {
@@ -109,8 +109,8 @@ impl Shard {
         }
     }
 
-    /// The position at which a stream begins now. Once everything is delivered that is the hub's own: the
-    /// message that was delivered last does not say that no copy of it follows.
+    /// The position at which a stream begins now. When everything is delivered, it is the hub's own position,
+    /// because the message that was delivered last does not say that no copy of it follows.
     pub(super) fn position(&self) -> u64 {
         if self.0.batch.borrow().is_empty()
             && let Some(settled) = self.0.link.inbox.settled()
@@ -120,7 +120,7 @@ impl Shard {
         self.0.number.get()
     }
 
-    /// Before the first event of these channels.
+    /// The position before the first event of these channels.
     fn beginning(&self, topics: &[Topic]) -> Cursor {
         let ids = topics.first().map_or(Ids::Publisher, |topic| topic.ids);
         let logs = topics.iter().filter(|topic| topic.ids.is_log());
@@ -166,7 +166,7 @@ impl Shard {
         linger: Duration,
         history: Option<HistorySettings>,
     ) -> Rc<LocalChannel> {
-        // Used once: tells the response to this request from one to an earlier request.
+        // Used once: distinguishes the response to this request from that to an earlier request.
         let ticket = self.0.next_ticket.replace(self.0.next_ticket.get() + 1);
         let (shard, topic) = (self.0.link.shard, topic.clone());
         let request = JoinRequest { shard, topic: topic.clone(), linger, history, ticket };

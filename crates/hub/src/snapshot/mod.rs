@@ -1,10 +1,10 @@
-//! What a hub knows that the hub of the next process can go on with: at a takeover, and over a restart.
+//! What a hub leaves to the hub of the next process, which continues it: at a takeover, and over a restart.
 //!
-//! These are the histories, with the number and the name of each record; the marks, by which the next hub finds
-//! the place in the order of the server up to which this one has heard it; and the run, so that the ids of this
-//! run are positions in the next.
+//! It has the histories, with the number and the name of each record. It has the marks, by which the next hub
+//! finds the place in the order of the server up to which this one has received it. And it has the run, so
+//! that the ids of this run are positions in the next.
 //!
-//! The numbers of the next hub begin behind those of this one, so that both are one order.
+//! The numbers of the next hub begin after those of this one, so that both form one order.
 
 pub(crate) mod text;
 
@@ -48,8 +48,8 @@ pub(crate) struct ChannelSnapshot {
     /// The number after which nothing is missing, and the name of the record with this number.
     pub(crate) complete_after: u64,
     pub(crate) dropped: EventName,
-    /// Their numbers ascend. The subject of an event counts only where it is a hash: an index is that of the hub that
-    /// had it.
+    /// Their numbers ascend. The subject of an event counts only if it is a hash: an index is valid only in
+    /// the hub that wrote it.
     pub(crate) records: Vec<HistoryRecord>,
 }
 
@@ -59,7 +59,7 @@ impl Snapshot {
         self.channels.len()
     }
 
-    /// Channels whose history had no room in it. Not known of one that was read.
+    /// Channels whose history had no room in it. Unknown for a snapshot that was read.
     pub fn left_out(&self) -> usize {
         self.left_out
     }

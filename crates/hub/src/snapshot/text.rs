@@ -9,7 +9,7 @@
 //! end
 //! ```
 //!
-//! What no hub has written is an error, never a panic: a file may be cut or changed.
+//! A text that no hub writes is an error, never a panic: a file may be truncated or changed.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -63,12 +63,12 @@ struct RecordText(u64, u64, Option<String>, ContentText);
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum ContentText {
-    /// The length of a frame, and of a pattern the subject.
+    /// The length of a frame; for an event of a pattern, also its subject.
     Event(usize, Option<u32>),
     Gap(String),
 }
 
-/// Why bytes are no snapshot.
+/// Why bytes are not a snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidSnapshot {
     /// A line is not what this version writes.
@@ -85,13 +85,13 @@ pub enum InvalidSnapshot {
 }
 
 impl Snapshot {
-    /// No run has a greater number. It leaves room for the numbers of the next one.
+    /// Greater than the number of any run. Leaves room for the numbers of the next one.
     pub const MAX_NUMBER: u64 = 1 << 62;
 
     /// Writes it. Ages of records count from `now`.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Writing to `out` failed.
     pub fn write(&self, now: Instant, out: &mut impl Write) -> io::Result<()> {
         let marks = self.marks.iter().map(|mark| (HexId(mark.id), mark.number));
         let head = HeadText {
@@ -116,10 +116,10 @@ impl Snapshot {
         out.write_all(END)
     }
 
-    /// Reads what [`Snapshot::write`] has written. `now` is the moment at which that was.
+    /// Reads what [`Snapshot::write`] has written. `now` is the time at which it was written.
     ///
     /// # Errors
-    /// The bytes are no snapshot, or one of another version.
+    /// The bytes are not a snapshot, or one of another version.
     pub fn read(bytes: &[u8], now: Instant) -> Result<Self, InvalidSnapshot> {
         let mut lines = Lines { rest: bytes, line: 0 };
         let head: HeadText = lines.json()?;
@@ -179,7 +179,7 @@ fn name_text(tag: SubscriptionTag, name: EventName) -> Option<String> {
     String::from_utf8(FleetPosition { tag, name }.text().to_vec()).ok()
 }
 
-/// The name in a text of a channel with this tag; none is the default.
+/// The name in a text, of a channel with this tag; without a text, the default name.
 fn name(tag: SubscriptionTag, text: Option<&String>) -> Result<EventName, &'static str> {
     let Some(text) = text else { return Ok(EventName::default()) };
     let position = FleetPosition::parse(text.as_bytes()).filter(|position| position.tag == tag);
@@ -216,7 +216,7 @@ impl Lines<'_> {
         let dropped = name(tag, dropped.as_ref()).map_err(|cause| self.error(cause))?;
         let first = confirmed.max(whole_since).max(complete_after);
         let numbers = records.iter().map(|record| record.0);
-        // A channel that is opened for a message may be complete after that, and keep it.
+        // A channel that was opened for a message may be complete after that message, and still keep it.
         let are_in_order = numbers.clone().is_sorted_by(|one, next| one < next)
             && numbers.clone().all(|number| complete_after <= number && number <= newest);
         if first > newest || !are_in_order {
