@@ -9,9 +9,9 @@ pub enum Action {
     Publish,
     /// The same at the old node, which does not know yet that the slot of the channel has moved.
     PublishOld,
-    /// The slot moves: marks and messages are sent to another node, to whose subscribers they go.
+    /// The slot moves: from now on marks and messages are sent by another node, to the subscribers there.
     Move,
-    /// The old node knows it, too.
+    /// The old node learns of it, too.
     EndMove,
     /// The gateway publishes a mark.
     Mark(u8),
@@ -19,25 +19,26 @@ pub enum Action {
     Read(u8),
     /// The gateway starts or reconnects, and its subscription is confirmed.
     Connect(u8),
-    /// The same at the old node, which still takes it.
+    /// The same at the old node, which still accepts it.
     ConnectOld(u8),
     /// Its connections are lost, with what it has not read. A request that is on its way may still arrive.
     Break(u8),
     /// Its process ends.
     End(u8),
-    /// It drops what the log has not, for lack of memory.
+    /// It drops what is not in the log yet, for lack of memory.
     Overflow(u8),
     /// The gateway sends a request.
     Request(u8, AppendKind),
-    /// The same with a gap, though others could still append what is missing: they are too slow.
+    /// The same with a gap, although another gateway could still append what is missing: it is too slow.
     Hurry(u8),
-    /// Redis carries the request out, and the gateway has the answer.
+    /// Redis executes the request, and the gateway receives the reply.
     Execute(usize),
-    /// Redis carries the request out, and the answer is lost with the connection for commands.
+    /// Redis executes the request, and the reply is lost with the connection for commands.
     ExecuteUnseen(usize),
-    /// The request is lost on its way, and the gateway has learned it.
+    /// The request is lost on its way, and the gateway knows it.
     Drop(usize),
-    /// Redis restarts with this many entries of its log, without marks, and its clock has gone back. All connections are lost.
+    /// Redis restarts with this many entries of its log and without marks, and its clock has gone back. All
+    /// connections are lost.
     Restore(usize),
     /// The same, but nobody notices, and its clock goes on: a key was deleted.
     Forget(usize),

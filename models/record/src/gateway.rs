@@ -21,14 +21,14 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// The subscription is confirmed, behind all that its node has sent.
+    /// The subscription is confirmed, after everything that its node has sent.
     pub(crate) fn connect(&mut self, sent: usize, is_at_new: bool) {
         (self.is_alive, self.is_at_new) = (true, is_at_new);
         self.next = Some(sent);
         self.has_read = false;
         self.timeline = Timeline::default();
         if let Some(mark) = self.recorder.is_open().then_some(0) {
-            // Without the rule that a hole ends names, the gateway goes on with what it knew.
+            // Without the rule that a hole ends names, the gateway continues with the names that it had.
             let newest = self.recorder.oldest().map_or(mark, |id| id.mark);
             self.timeline.receive(newest);
         }
@@ -46,7 +46,7 @@ impl Gateway {
         *self = Self::default();
     }
 
-    /// Reads the next of what was sent.
+    /// Reads the next item of `sent`.
     pub(crate) fn read(&mut self, sent: &[Sent]) {
         let Some(next) = &mut self.next else { return };
         let item = &sent[*next];

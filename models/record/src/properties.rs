@@ -43,7 +43,7 @@ impl World {
         self.sent.iter().position(|sent| *sent == Sent::Message(message))
     }
 
-    /// Where the message with this id was sent, or the mark.
+    /// Where the message with this id, or the mark, was sent.
     fn place_of(&self, id: RecordId) -> Option<usize> {
         let is_mark = |sent: &Sent| *sent == Sent::Mark(id.mark);
         let mark = self.sent.iter().position(is_mark)?;

@@ -7,7 +7,7 @@ use crate::action::Action;
 use crate::gateway::Gateway;
 use crate::properties;
 
-/// What is explored.
+/// The bounds of the exploration.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Gateways.
@@ -24,13 +24,13 @@ pub struct Bounds {
     pub breaks: u8,
     /// How often a gap is appended although another gateway could have helped.
     pub hurries: u8,
-    /// How often an answer or a request is lost.
+    /// How often a reply or a request is lost.
     pub unseen: u8,
     /// How often a gateway drops what it keeps, for lack of memory.
     pub overflows: u8,
-    /// How often Redis loses what it wrote last, and its connections.
+    /// How often Redis loses its last writes and its connections.
     pub restores: u8,
-    /// How often it loses that and keeps its connections.
+    /// How often it loses its last writes and keeps its connections.
     pub forgets: u8,
     /// Whether the slot of the channel moves to another node.
     pub is_moving: bool,
@@ -57,14 +57,14 @@ pub(crate) enum SlotPlace {
     /// It never moved.
     #[default]
     Old,
-    /// It has moved, and the old node does not know it. What is sent from here on is by the new one.
+    /// It has moved, and the old node does not know it. What is sent from here on comes from the new node.
     Both(usize),
     /// All know it.
     New(usize),
 }
 
 impl SlotPlace {
-    /// Where what the new node has sent begins.
+    /// Where the messages of the new node begin.
     pub(crate) fn moved(self) -> Option<usize> {
         match self {
             Self::Old => None,
@@ -86,7 +86,7 @@ pub struct World {
     pub(crate) spent: Spent,
 }
 
-/// What was used of the bounds.
+/// How much of the bounds was used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Spent {
     pub(crate) messages: u8,
@@ -111,7 +111,7 @@ impl Spent {
 /// The model.
 #[derive(Clone, Debug)]
 pub struct RecordModel {
-    /// How far it goes.
+    /// The bounds of the exploration.
     pub bounds: Bounds,
 }
 
@@ -297,12 +297,13 @@ impl World {
         self.slot.moved().filter(|_| !gateway.is_at_new).unwrap_or(self.sent.len())
     }
 
-    /// Whether a gateway listens to a node that the slot has left: it is unsubscribed, or learns it otherwise.
+    /// Whether a gateway is connected to a node that the slot has left: it is unsubscribed, or learns of it
+    /// in another way.
     fn is_left_behind(&self, gateway: &Gateway) -> bool {
         self.slot.moved().is_some() && !gateway.is_at_new
     }
 
-    /// The old node takes one more message.
+    /// The old node sends one more message.
     fn publish_old(&mut self) -> Option<()> {
         let SlotPlace::Both(from) = self.slot else { return None };
         self.spent.messages += 1;
@@ -322,7 +323,7 @@ impl World {
         }
         let floor = self.gateway(gateway).timeline.floor();
         let mut mark = self.last_mark.max(floor) + 1;
-        // The clock has gone on: a number is never there twice.
+        // The clock has gone on: no number is used twice.
         let is_used = |sent: &Sent, mark| *sent == Sent::Mark(mark);
         while self.sent.iter().any(|sent| is_used(sent, mark)) {
             mark += 1;
@@ -344,7 +345,7 @@ impl World {
         Some(())
     }
 
-    /// Returns the answer, and the gateway that waits for it.
+    /// Returns the reply, and the gateway that waits for it.
     fn execute(&mut self, at: usize) -> Option<(u8, AppendAnswer)> {
         let Travelling { by, request } = self.travelling.remove(at);
         let answer = request.apply(&mut self.log);
@@ -356,7 +357,7 @@ impl World {
         self.log.top = self.log.entries.last().map(|(id, _)| *id).unwrap_or_default();
     }
 
-    /// Whether another gateway has what is missing before `since`, or will have it.
+    /// Whether another gateway has, or will have, what is missing before `since`.
     fn can_others_help(&self, own: u8, since: RecordId) -> bool {
         let mark = |sent: &Sent| *sent == Sent::Mark(since.mark);
         let place = self.sent.iter().position(mark).unwrap_or(0);
