@@ -1,4 +1,4 @@
-//! The certificate that all servers show, and the client's side of TLS.
+//! The certificate of all servers, and the client's side of TLS.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

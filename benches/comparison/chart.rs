@@ -1,4 +1,4 @@
-//! The charts: SVG by hand, legible on light and on dark ground.
+//! The charts: SVG written by hand, legible on a light and on a dark background.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -66,7 +66,7 @@ const CHARTS: [Bars; 4] = [
     },
 ];
 
-/// Draws what the results have, beside their file; answers the charts' files.
+/// Draws the results beside their file; returns the files of the charts.
 pub(crate) fn draw(results: &Results, csv: &Path) -> Outcome<Vec<PathBuf>> {
     let stem = csv.with_extension("");
     let stem = stem.display();
@@ -107,7 +107,7 @@ impl Bars {
                             && key.mode == mode
                             && key.metric == *metric
                     };
-                    // What is less than nothing is noise.
+                    // A value below zero is noise.
                     let value = results.find(is_wanted).map(|median| median.value * self.scale);
                     if let Some(value) = value.filter(|&value| value > 0.0) {
                         rows.push((format!("{server_name} {note}"), value, colour, *note == "p50"));

@@ -13,7 +13,7 @@ pub(crate) fn now() -> u64 {
     time.tv_sec as u64 * SECOND + time.tv_nsec as u64
 }
 
-/// So many seconds in nanoseconds.
+/// This many seconds in nanoseconds.
 pub(crate) fn seconds(seconds: f64) -> u64 {
     (seconds * SECOND as f64) as u64
 }

@@ -21,7 +21,7 @@ pub(crate) struct Connection {
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
     http: Http,
-    // What the socket has not taken, or may not have before it is connected.
+    // What the socket has not taken yet, perhaps because it is not connected.
     out: Vec<u8>,
 }
 
@@ -31,7 +31,7 @@ enum Http {
     Two(Box<Http2>),
 }
 
-/// Room to read into, shared by all connections.
+/// Read buffers, shared by all connections.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     wire: Vec<u8>,
@@ -86,7 +86,7 @@ impl Connection {
         &mut self.socket
     }
 
-    /// Opens one stream more, over HTTP/2.
+    /// Opens one more stream, over HTTP/2.
     pub(crate) fn open_stream(&mut self, stream: Stream, path: &str, tally: &mut Tally) {
         if let Http::Two(http) = &mut self.http {
             http.open(stream, path, &mut self.out);
@@ -94,7 +94,7 @@ impl Connection {
         }
     }
 
-    /// Resets the oldest stream beyond the first `kept`, over HTTP/2; answers whether it did.
+    /// Resets the oldest stream beyond the first `kept`, over HTTP/2; returns whether it did.
     pub(crate) fn reset_stream(&mut self, kept: usize, tally: &mut Tally) -> bool {
         let Http::Two(http) = &mut self.http else { return false };
         let is_reset = http.reset_oldest(kept, &mut self.out);
@@ -109,7 +109,7 @@ impl Connection {
         }
     }
 
-    /// The socket can be read from. Events come at edges: it is read until it has no more.
+    /// The socket can be read from. Events are edge-triggered: it is read until it has no more.
     pub(crate) fn readable(&mut self, scratch: &mut Scratch, tally: &mut Tally) {
         let Scratch { wire, plain } = scratch;
         while tally.failure.is_none() {
@@ -130,7 +130,7 @@ impl Connection {
             if !self.out.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write()) {
                 self.writable(tally);
             }
-            // A short read has emptied the socket (epoll(7), question 9): what comes now is news.
+            // A short read has emptied the socket (epoll(7), question 9): what comes now raises a new event.
             if read < wire.len() {
                 return;
             }

@@ -1,4 +1,4 @@
-//! A response of HTTP/1.1 whose body does not end: just so much as the load needs.
+//! A response of HTTP/1.1 whose body does not end: only as much of the protocol as the load needs.
 
 use crate::stream::{Stream, Tally};
 

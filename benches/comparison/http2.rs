@@ -1,7 +1,7 @@
-//! A client's side of HTTP/2 (RFC 9113): just so much as the load needs, and little CPU.
+//! A client's side of HTTP/2 (RFC 9113): only as much as the load needs, with little CPU.
 //!
-//! Header blocks are written without the dynamic table; of the answers only the status is read. The
-//! windows are a browser's: 6 MiB for a stream, 15 MiB for the connection.
+//! Header blocks are written without the dynamic table; of the responses only the status is read. The windows
+//! are a browser's: 6 MiB for a stream, 15 MiB for the connection.
 
 use crate::stream::{Stream, Tally};
 
@@ -31,7 +31,7 @@ pub(crate) struct Http2 {
     // The header of the next frame, as far as it has come.
     header: Vec<u8>,
     frame: Option<Frame>,
-    // No stream before this place is open, but for those that are kept.
+    // No stream before this place is open, except those that are kept.
     oldest: usize,
     // What was received since the window of the connection was last opened.
     consumed: u32,
@@ -50,7 +50,7 @@ struct Frame {
     flags: u8,
     stream: u32,
     left: usize,
-    // Of frames other than DATA.
+    // The payload of frames other than DATA.
     payload: Vec<u8>,
 }
 
@@ -72,7 +72,7 @@ impl Http2 {
         out
     }
 
-    /// Opens one stream more.
+    /// Opens one more stream.
     pub(crate) fn open(&mut self, stream: Stream, path: &str, out: &mut Vec<u8>) {
         self.streams.push(Some(Open { stream, is_answered: false, consumed: 0 }));
         let id = 2 * self.streams.len() as u32 - 1;
@@ -87,8 +87,7 @@ impl Http2 {
         put_frame(out, HEADERS, END_HEADERS | END_STREAM, id, &block);
     }
 
-    /// Resets the oldest stream of those after the first `kept`, if it has been answered; answers
-    /// whether it did.
+    /// Resets the oldest stream of those after the first `kept`, if it has a response; returns whether it did.
     pub(crate) fn reset_oldest(&mut self, kept: usize, out: &mut Vec<u8>) -> bool {
         self.oldest = self.oldest.max(kept);
         let Some(open) = self.streams.get_mut(self.oldest) else {
@@ -104,7 +103,7 @@ impl Http2 {
         true
     }
 
-    /// Reads the next bytes of the connection; what must be answered goes to `out`.
+    /// Reads the next bytes of the connection; frames in response go to `out`.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], out: &mut Vec<u8>, tally: &mut Tally) {
         while tally.failure.is_none() {
             let Some(frame) = &mut self.frame else {
@@ -135,7 +134,7 @@ impl Http2 {
         }
     }
 
-    /// Begins the next frame, when its header has come; answers what follows the header.
+    /// Begins the next frame, when its header has come; returns what follows the header.
     fn next_frame<'a>(&mut self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let taken = bytes.len().min(HEADER - self.header.len());
         self.header.extend_from_slice(&bytes[..taken]);
@@ -158,7 +157,7 @@ impl Http2 {
         if self.consumed > CONNECTION_WINDOW / 2 {
             put_window_update(out, 0, std::mem::take(&mut self.consumed));
         }
-        // What was reset may still receive what was on its way.
+        // A stream that was reset may still receive what was on its way.
         let Some(Some(open)) = self.streams.get_mut(id as usize / 2) else {
             return;
         };

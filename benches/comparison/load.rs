@@ -1,7 +1,7 @@
 //! The load: thousands of streams and one publisher, on one thread.
 //!
-//! Events of epoll, and nothing between them and the reading: it has to take less CPU than any server
-//! does. What arrives is checked by [`crate::stream`].
+//! Events of epoll, and nothing between them and the reading: it must take less CPU than any server.
+//! [`crate::stream`] checks what arrives.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,9 +21,9 @@ use crate::publisher::Publisher;
 use crate::stream::{Stream, Tally};
 
 const PUBLISHER: Token = Token(usize::MAX);
-/// Everything that should take no time is given so long.
+/// The time limit for everything that should take almost no time.
 const PATIENCE: u64 = 30 * SECOND;
-/// Bytes to publish that may wait for the server.
+/// Bytes to publish that may wait for the server to take them.
 const MAX_BACKLOG: usize = 256 << 10;
 
 /// Where the streams of a load come from.
@@ -34,7 +34,7 @@ pub(crate) struct Place {
     /// The path of a channel's stream, before the name of the channel.
     pub(crate) path: String,
     pub(crate) tls: Arc<ClientConfig>,
-    /// Streams that may be on their way to be opened.
+    /// Streams that may be in the process of being opened.
     pub(crate) opening: usize,
 }
 
@@ -49,15 +49,15 @@ impl Place {
 pub(crate) enum Pace {
     /// Not at all.
     Silence,
-    /// So many in a second, one channel after the other.
+    /// This many in a second, one channel after the other.
     Rate(f64),
-    /// So many times in a second, each time on all channels at once.
+    /// This many rounds in a second, each on all channels at once.
     Rounds(f64),
-    /// As fast as the slowest stream keeps up, with so many on their way.
+    /// As fast as the slowest stream keeps up, with this many on their way.
     InFlight(usize),
 }
 
-/// What a while of publishing came to.
+/// The result of publishing for a while.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Window {
     pub(crate) seconds: f64,
@@ -75,11 +75,11 @@ pub(crate) struct Churn {
     pub(crate) connections: std::ops::Range<usize>,
 }
 
-/// See above.
+/// The load: connections, and one publisher.
 #[derive(Debug)]
 pub(crate) struct Load {
     poll: Poll,
-    // Out only while they are dealt with.
+    // Taken out only while they are handled.
     events: Option<Events>,
     connections: Vec<Connection>,
     publisher: Publisher,
@@ -89,9 +89,9 @@ pub(crate) struct Load {
     channels: Vec<(usize, u64)>,
     message: Vec<u8>,
     next_channel: usize,
-    // Streams that were asked for.
+    // Streams that were requested.
     asked: usize,
-    // What is due to be published, for paces with a rate; for rounds: so many rounds.
+    // What is due to be published: messages, or for rounds the number of rounds.
     due: f64,
     // Messages that the round has yet to publish.
     left_of_round: usize,
@@ -123,8 +123,8 @@ impl Load {
         self.connections.len()
     }
 
-    /// Opens so many streams, dealt to channels `first..first + channels`, and waits until all of
-    /// them are answered.
+    /// Opens this many streams, spread over channels `first..first + channels`, and waits until all of them
+    /// have a response.
     pub(crate) fn open(
         &mut self,
         place: &Place,
@@ -184,7 +184,7 @@ impl Load {
         self.run(pause, Pace::Silence).map(drop)
     }
 
-    /// Publishes for so long, then waits until all of it has been delivered.
+    /// Publishes for this long, then waits until all of it has been delivered.
     pub(crate) fn run(&mut self, seconds: f64, pace: Pace) -> Outcome<Window> {
         self.run_with(seconds, pace, None)
     }
@@ -229,7 +229,7 @@ impl Load {
             self.turn(pause)?;
         }
         self.until("everything to arrive", |load| load.tally.delivered - before >= expected)?;
-        // The rate of what was delivered is that of all of it, the wait for the last included.
+        // The rate is that of everything that was delivered, including the wait for the last event.
         let elapsed = clock::as_seconds(clock::now() - started);
         Ok(Window { seconds: elapsed, delivered: self.tally.delivered - before })
     }
@@ -256,7 +256,7 @@ impl Load {
         is_due
     }
 
-    /// Publishes on the next channel that has streams; answers how many.
+    /// Publishes on the next channel that has streams; returns how many it has.
     fn publish_next(&mut self) -> usize {
         let channels = self.channels.len();
         let channel = (0..channels)
@@ -300,7 +300,7 @@ impl Load {
         self.tally.failure.as_ref().map_or(Ok(()), |failure| Err(failure.clone().into()))
     }
 
-    /// Waits for events, for so many milliseconds at most, and deals with them.
+    /// Waits for events, at most this many milliseconds, and handles them.
     fn turn(&mut self, milliseconds: u64) -> Outcome {
         machine::check_interrupt()?;
         let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(1024));
@@ -331,7 +331,7 @@ impl Load {
 
     fn churn(&mut self, place: &Place, churn: &Churn, passed: f64, done: &mut Churned) {
         done.due += passed * churn.per_second;
-        // What is late by more than that is not caught up with: the rate that was reached is told.
+        // A larger delay is not made up for: the rate that was reached is reported.
         done.due = done.due.min(churn.per_second / 20.0);
         while done.due >= 1.0 {
             done.due -= 1.0;
@@ -354,7 +354,7 @@ impl Load {
     }
 }
 
-/// What a [`Churn`] has come to.
+/// The result of a [`Churn`].
 #[derive(Debug, Default)]
 pub(crate) struct Churned {
     pub(crate) opened: u64,

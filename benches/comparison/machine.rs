@@ -13,7 +13,7 @@ use crate::{Outcome, clock};
 
 static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Which processors the servers have, and which everything else: the load, the publisher, Redis.
+/// The processors of the servers, and those of everything else: the load, the publisher, Redis.
 #[derive(Clone, Debug)]
 pub(crate) struct Cores {
     all: Vec<usize>,
@@ -34,14 +34,14 @@ impl Cores {
         Ok(Self { all, servers, others })
     }
 
-    /// Two processors for the servers; the rest has the others, or the same where there are none.
+    /// Two processors for the servers; the rest has the others, or the same two where there are no others.
     pub(crate) fn with_two_for_servers(&self) -> Self {
         let (servers, others) = self.all.split_at(2);
         let others = if others.is_empty() { servers } else { others };
         Self { all: self.all.clone(), servers: servers.to_vec(), others: others.to_vec() }
     }
 
-    /// Keeps this process to the processors of the others.
+    /// Limits this process to the processors that the servers do not have.
     pub(crate) fn take_ours(&self) -> Outcome {
         let mut ours = CpuSet::new();
         for &core in &self.others {
@@ -56,7 +56,7 @@ pub(crate) fn list(cores: &[usize]) -> String {
     cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// Allows this process, and those it starts, as many files as the system does.
+/// Raises the file limit of this process, and of those that it starts, to that of the system.
 pub(crate) fn raise_file_limit() -> Outcome<usize> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -64,7 +64,7 @@ pub(crate) fn raise_file_limit() -> Outcome<usize> {
     Ok(limit.maximum.unwrap_or(1 << 20) as usize)
 }
 
-/// Ends the run in good order on SIGINT and SIGTERM: whoever waits looks for it.
+/// Ends the run in good order on SIGINT and SIGTERM: every wait checks for it.
 pub(crate) fn watch_for_interrupt() -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     drop(thread::Builder::new().name("signals".into()).spawn(move || {
@@ -91,7 +91,7 @@ pub(crate) fn check_interrupt() -> Outcome {
     if IS_INTERRUPTED.load(Ordering::Relaxed) { Err("interrupted".into()) } else { Ok(()) }
 }
 
-/// Waits until `is_done`, for so many seconds at most; answers whether it is.
+/// Waits until `is_done`, for this many seconds at most; returns whether it is.
 pub(crate) fn wait(seconds: f64, mut is_done: impl FnMut() -> bool) -> Outcome<bool> {
     let end = clock::now() + clock::seconds(seconds);
     while !is_done() {

@@ -48,7 +48,7 @@ use self::servers::{Server, Site, bare, stock};
 /// The gateway, built for release.
 const BUILT: &str = env!("CARGO_BIN_EXE_ssegate");
 
-/// What may go wrong is told, and ends the run.
+/// The result of a step. An error is reported, and ends the run.
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     let result = match arguments.get(1).map(String::as_str) {
         Some(bare::ROLE) => machine::raise_file_limit().and_then(|_| bare::run(&arguments[2..])),
         Some(stock::ROLE) => machine::raise_file_limit().and_then(|_| stock::run(&arguments[2..])),
-        // `cargo test --benches` starts benches too, and means no measurement.
+        // `cargo test --benches` starts benches too, without wanting a measurement.
         _ if !arguments.iter().any(|argument| argument == "--bench") => Ok(()),
         _ => run(Options::parse().shortened()),
     };
@@ -103,7 +103,7 @@ fn run(options: Options) -> Outcome {
     let results = Results::new(origin);
     let mut run = Run { options, site, results };
     let outcome = run.options.figures().into_iter().try_for_each(|figure| run.measure(figure));
-    // What was measured before an end that came too soon is kept.
+    // If the run ends early, what was measured before is kept.
     if !run.results.is_empty() {
         run.results.write(&csv)?;
         show(&run.results, &csv)?;
@@ -122,7 +122,7 @@ fn show(results: &Results, csv: &Path) -> Outcome {
     Ok(())
 }
 
-/// Names everything that is missing at once, with the command that brings it.
+/// Names everything that is missing at once, with the command that installs it.
 fn check_installed(options: &Options) -> Outcome {
     let asked = options.figures();
     let servers = if !options.servers.is_empty() {

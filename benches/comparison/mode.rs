@@ -1,9 +1,9 @@
-//! How the load speaks to a server.
+//! The protocols between the load and a server.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What is spoken on a connection.
+/// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Http1,
@@ -12,7 +12,7 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
-    /// What TLS is to agree on; `None` without TLS.
+    /// The ALPN name that TLS is to agree on; `None` without TLS.
     pub(crate) fn alpn(self) -> Option<&'static [u8]> {
         match self {
             Self::Http1 => None,

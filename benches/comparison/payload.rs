@@ -1,4 +1,4 @@
-//! What is published: a payload that says which it is, and when it was sent.
+//! What is published: a payload that has its own number, and the time of sending.
 //!
 //! Three hexadecimal numbers of 16 digits (sequence number within the channel, time of sending,
 //! channel), each followed by a space, then `x` up to the wanted size.
@@ -7,7 +7,7 @@ const NUMBER: usize = 17;
 /// No payload is shorter.
 pub(crate) const MIN_BYTES: usize = 3 * NUMBER;
 
-/// What a payload says.
+/// The contents of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     /// 0 for a warm-up, then 1, 2, 3 … on each channel.

@@ -1,4 +1,4 @@
-//! A process of a server, with all that it starts: its CPU, its memory, its end.
+//! A process of a server, with the processes that it starts: its CPU, its memory, its end.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Outcome, machine};
 
-/// A running program. It is ended when this is dropped; should this process die in any other way,
-/// the kernel tells it (`setpriv --pdeathsig`).
+/// A running program. It is ended when this is dropped. If this process dies in any other way, the kernel
+/// sends the program a signal (`setpriv --pdeathsig`).
 #[derive(Debug)]
 pub(crate) struct Process {
     name: String,
@@ -24,12 +24,12 @@ struct Stat {
     parent: i32,
     // User and system time, in clock ticks.
     ticks: u64,
-    // Tells a process from another that got its id.
+    // Distinguishes a process from a later one with the same id.
     started: u64,
 }
 
 impl Process {
-    /// Starts `program` on these processors. What it says goes to a file in `directory`.
+    /// Starts `program` on these processors. Its output goes to a file in `directory`.
     pub(crate) fn start(
         name: &str,
         cores: &[usize],
@@ -58,7 +58,7 @@ impl Process {
         }
     }
 
-    /// The end of what it said.
+    /// The end of its output.
     pub(crate) fn log(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&log[log.len().saturating_sub(2000)..]).into_owned()
@@ -93,12 +93,12 @@ impl Process {
         tree
     }
 
-    /// Asks it to end, then ends it and everything that it has started.
+    /// Sends SIGTERM, waits, then kills it and everything that it has started.
     fn end(&mut self) {
         let tree = self.tree();
         let has_ended = |child: &mut Child| !matches!(child.try_wait(), Ok(None));
         if !has_ended(&mut self.child) {
-            // It may end by itself meanwhile: all that can go wrong, here and below.
+            // It may end by itself meanwhile: nothing else can go wrong, here and below.
             let _ended = kill_process(Pid::from_child(&self.child), Signal::TERM);
         }
         let end = crate::clock::now() + 3 * crate::clock::SECOND;
@@ -127,8 +127,8 @@ pub(crate) fn own_cpu() -> f64 {
     own.map_or(0, |stat| stat.ticks) as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
-/// What all processors of the machine were busy with so far, in seconds; what a host took away
-/// (steal) counts as busy.
+/// How long all processors of the machine were busy so far, in seconds. What a host took away (steal) counts
+/// as busy.
 pub(crate) fn machine_cpu() -> f64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let fields = text.lines().next().unwrap_or_default().split_whitespace().skip(1);

@@ -1,4 +1,4 @@
-//! Publishing to a server, in the way that the server has for it. One connection, never waited for.
+//! Publishes to a server, in the way that the server supports. One connection, which never blocks.
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
@@ -32,7 +32,7 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Connects, and greets where the protocol asks for it.
+    /// Connects, and sends the greeting if the protocol has one.
     pub(crate) fn connect(way: Way, address: SocketAddr) -> Outcome<Self> {
         let mut socket = BlockingStream::connect(address)?;
         socket.set_nodelay(true)?;
@@ -77,7 +77,7 @@ impl Publisher {
             Way::ZeroMq => {
                 let mut json = String::with_capacity(length + 100);
                 let payload = String::from_utf8_lossy(payload);
-                // Pushpin writes what it is given: the event is made here.
+                // Pushpin writes the text that it is given, so the event is encoded here.
                 write!(
                     json,
                     r#"J{{"channel":"{}","formats":{{"http-stream":{{"content":"data: {payload}\n\n"}}}}}}"#,
@@ -107,7 +107,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Reads the answers, and looks for a refusal among them.
+    /// Reads the replies, and returns an error if one of them is a refusal.
     pub(crate) fn read(&mut self) -> Outcome {
         let mut answers = [0; 16 << 10];
         loop {

@@ -5,17 +5,17 @@ use std::fmt::Write as _;
 
 use crate::results::{Key, Median, Results};
 
-/// Whose figure it is.
+/// A figure of a server: server and mode.
 type Of = (&'static str, &'static str);
 
-/// What the gateway's figure is held against.
+/// What the gateway's figure is compared with.
 #[derive(Clone, Copy, Debug)]
 enum Against {
-    /// Another server's, the better one where there are several: at most, or at least, so many
-    /// times as much.
+    /// Another server's figure, the better one if there are several: the gateway's is at most, or at least,
+    /// this many times that.
     AtMost(f64, &'static [Of]),
     AtLeast(f64, &'static [Of]),
-    /// So much at most.
+    /// At most this much.
     Bound(f64),
 }
 
@@ -27,7 +27,7 @@ struct Goal {
     against: Against,
 }
 
-/// What others may take of one processor.
+/// How much of one processor other programs may take.
 const QUIET: f64 = 0.05;
 
 const BARE: &[Of] = &[("bare", "h1")];
@@ -163,7 +163,7 @@ fn goals(results: &Results, out: &mut String) {
     }
 }
 
-/// Says so when others were busy on the machine, so that nobody takes the numbers for more.
+/// Warns when other programs were busy on the machine, so that nobody relies on the numbers.
 fn noise(results: &Results, out: &mut String) {
     let shares = results.medians().filter(|(key, _)| key.metric.ends_with("others_share"));
     let most = shares.map(|(_, median)| median.most).fold(0.0, f64::max);
@@ -179,7 +179,7 @@ fn noise(results: &Results, out: &mut String) {
 }
 
 impl Goal {
-    /// The line of the table; `None` where something for it was not measured.
+    /// The line of the table; `None` if something for it was not measured.
     fn line(&self, results: &Results) -> Option<String> {
         let of = |server: &str, mode: &str| {
             let found = results.find(|key| {
@@ -224,7 +224,7 @@ fn names(servers: &[Of]) -> String {
     names.join(" or ")
 }
 
-/// As many digits as mean something.
+/// As many digits as are significant.
 pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 1e6 => format!("{:.2}M", value / 1e6),

@@ -30,7 +30,7 @@ pub(crate) struct Results {
     rows: BTreeMap<Key, Vec<f64>>,
 }
 
-/// The middle of several rounds, and how far they lie apart.
+/// The median of several rounds, and their spread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Median {
     pub(crate) value: f64,

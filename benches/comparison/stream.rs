@@ -1,5 +1,5 @@
-//! One stream of events as it arrives, and what is checked of it: every sequence number, no gap, no
-//! repeat, in order, every byte of every payload.
+//! One stream of events as it arrives, and the checks on it: every sequence number, no gap, no repetition, in
+//! order, every byte of every payload.
 
 use std::collections::VecDeque;
 
@@ -30,8 +30,8 @@ pub(crate) struct Tally {
     pub(crate) warm: usize,
     /// Events, warm-ups not counted.
     pub(crate) delivered: u64,
-    /// Microseconds from publish to receipt, of the channels from this number on; `None` where
-    /// they are not taken.
+    /// Microseconds from publish to receipt, on the channels from this number on; `None` where they are not
+    /// measured.
     pub(crate) latencies: Option<Vec<u32>>,
     /// How far one channel has come; used where publishing waits for the slowest.
     pub(crate) progress: Progress,
@@ -44,12 +44,12 @@ pub(crate) struct Tally {
 pub(crate) struct Progress {
     // The sequence number of the first of them.
     first: u64,
-    // How many streams each still has to reach.
+    // How many streams each event still has to reach.
     missing: VecDeque<usize>,
 }
 
 impl Progress {
-    /// An event was published to so many streams.
+    /// An event was published to this many streams.
     pub(crate) fn published(&mut self, sequence: u64, streams: usize) {
         if self.missing.is_empty() {
             self.first = sequence;

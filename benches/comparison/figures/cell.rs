@@ -17,7 +17,7 @@ const REST: f64 = 0.3;
 /// Bytes on their way to one subscriber at most: below what servers let wait.
 const MAX_IN_FLIGHT_BYTES: usize = 512 << 10;
 
-/// What to measure of what.
+/// What to measure, with which server.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
     pub(crate) figure: &'static str,
@@ -27,7 +27,7 @@ pub(crate) struct Cell {
     pub(crate) subscribers: usize,
     pub(crate) channels: usize,
     pub(crate) payload: usize,
-    /// How it is published to for the CPU and the latency; `None` leaves them out.
+    /// The pace of publishing for the CPU and the latency; `None` leaves them out.
     pub(crate) pace: Option<Pace>,
     /// Whether the throughput is measured.
     pub(crate) saturates: bool,
@@ -80,7 +80,7 @@ impl Cell {
         Ok(figures)
     }
 
-    /// Opens all streams: what that costs, and what memory they hold while they are quiet.
+    /// Opens all streams: measures what that costs, and the memory that they hold while they are quiet.
     fn open(
         &self,
         running: &Running,
@@ -93,7 +93,7 @@ impl Cell {
         load.open(&running.place(site, self.mode)?, self.subscribers, 0, self.channels)?;
         load.run(REST, Pace::Silence)?;
         let opening = running.cpu() - cpu;
-        // A clock tick is 10 ms: among few connections it says nothing.
+        // A clock tick is 10 ms: with few connections, the result would mean nothing.
         if load.connections() >= 100 {
             figures.push(("open_cpu_us", opening * 1e6 / load.connections() as f64));
         }
@@ -151,7 +151,7 @@ fn steady(
     Ok(())
 }
 
-/// The middle, and the one in a hundred, of latencies in microseconds.
+/// The median and the 99th percentile of latencies in microseconds.
 pub(crate) fn percentiles(mut latencies: Vec<u32>) -> Figures {
     latencies.sort_unstable();
     let at = |share: f64| {
@@ -161,8 +161,8 @@ pub(crate) fn percentiles(mut latencies: Vec<u32>) -> Figures {
     vec![("latency_p50_ms", at(0.5)), ("latency_p99_ms", at(0.99))]
 }
 
-/// A stream that comes and goes: what a server maps and allocates but once is not the streams'.
-/// Tried until it works, for a while: a server may listen before it can serve.
+/// Opens and closes a stream, so that what a server maps and allocates only once is not counted for the
+/// streams. Tried until it works, for a while: a server may listen before it can serve.
 pub(crate) fn warm_code(running: &Running, site: &Site, mode: Mode) -> Outcome {
     let mut result = Ok(());
     machine::wait(10.0, || {

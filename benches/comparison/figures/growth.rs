@@ -34,7 +34,7 @@ pub(super) fn channels(run: &mut Run) -> Outcome {
     const EACH: f64 = 2.0;
     for mode in run.options.modes_or(&[Mode::HTTP1]) {
         for server in run.options.servers_or(&[Server::Ssegate]) {
-            // One message to all, as many messages at once, and as many one by one.
+            // One message to all, the same number of messages at once, and the same number one by one.
             for (channels, pace, name) in [
                 (1, Pace::Rate(EACH), "1 channel"),
                 (SUBSCRIBERS, Pace::Rounds(EACH), "10000 channels at once"),
@@ -54,13 +54,13 @@ pub(super) fn channels(run: &mut Run) -> Outcome {
     Ok(())
 }
 
-/// Streams that come and go on other channels, over HTTP/2, while one channel's latency is taken.
+/// Streams that come and go on other channels, over HTTP/2, while the latency of one channel is measured.
 pub(super) fn churn(run: &mut Run) -> Outcome {
     const CONNECTIONS: usize = 100;
     const PER_SECOND: f64 = 20_000.0;
     for server in run.options.servers_or(&[Server::Ssegate]) {
         let mode = run.options.modes.first().copied().unwrap_or(Mode::HTTP2);
-        // Channels are left as soon as nobody listens: the source has all of the work.
+        // Channels are left at once without subscribers, so that the source has all of the work.
         let settings = Settings { linger: "0s", ..Settings::default() };
         let mut cell =
             Cell { subscribers: CONNECTIONS, settings, ..run.cell("churn", server, mode) };

@@ -7,7 +7,7 @@ use crate::load::{Load, Pace};
 use crate::mode::Mode;
 use crate::servers::Server;
 
-/// Two keep-alives of every stream.
+/// Enough for two keep-alives of every stream.
 const SECONDS: f64 = 30.0;
 
 pub(super) fn measure(run: &mut Run) -> Outcome {

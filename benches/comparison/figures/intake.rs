@@ -1,7 +1,7 @@
-//! Messages that the gateway is sent and nobody listens to: how fast it takes them in.
+//! Messages that the gateway receives without subscribers: how fast it takes them in.
 //!
-//! A pattern was listened to, and is still followed. Redis pushes every message that matches; what
-//! the gateway does not take in time piles up in Redis' output buffer of its connection.
+//! A pattern had a subscriber, and is still followed. Redis pushes every message that matches. What the
+//! gateway does not take in time piles up in Redis' output buffer of its connection.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -23,7 +23,7 @@ const PER_SECOND: u64 = 200_000;
 const CHANNELS: u64 = 1000;
 const BATCH: u64 = 2000;
 
-/// What a flood came to.
+/// The result of a flood of messages.
 struct Flood {
     published: u64,
     seconds: f64,
@@ -72,7 +72,7 @@ pub(super) fn measure(run: &mut Run) -> Outcome {
     Ok(())
 }
 
-/// A stream that asks for the pattern and goes: the gateway follows it for the time of its linger.
+/// Opens a stream of the pattern and closes it: the gateway follows the pattern for the time of its linger.
 fn follow_pattern(running: &crate::servers::Running, mut place: crate::load::Place) -> Outcome {
     place.path = "/patterns/load*".into();
     let mut load = Load::new(running.publisher()?, 100)?;

@@ -1,4 +1,4 @@
-//! CPU over a while: the server's, the load's, and that of whoever else is on the machine.
+//! CPU over a while: that of the server, of the load, and of everything else on the machine.
 
 use crate::process::{machine_cpu, own_cpu};
 use crate::servers::Running;

@@ -1,4 +1,4 @@
-//! The measurements: each starts servers, lets the load at them, and notes rows.
+//! The measurements: each starts servers, runs the load against them, and notes rows.
 
 mod cell;
 mod growth;
@@ -17,7 +17,7 @@ use crate::options::{Figure, Options};
 use crate::results::Results;
 use crate::servers::{Server, Settings, Site};
 
-/// A run: what was asked for, where, and what has come of it.
+/// A run: its options, its site, and its results.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) options: Options,
@@ -55,8 +55,8 @@ impl Run {
             Server::Pushpin,
         ]);
         for mode in self.options.modes_or(&[Mode::HTTP1, Mode::HTTP2, Mode::HTTP2_SHARED]) {
-            // With many streams on a connection only the memory is asked for: the generator's
-            // side of a shared connection is another one.
+            // With many streams on a connection only the memory is measured: the load's side of a shared
+            // connection costs something else.
             let is_for_memory = mode == Mode::HTTP2_SHARED;
             for &server in &servers {
                 let cell = Cell {
@@ -90,7 +90,7 @@ impl Run {
         Ok(())
     }
 
-    /// A cell in which nothing is measured yet but what every cell has: opening and memory.
+    /// A cell in which nothing is measured yet except what every cell has: opening and memory.
     fn cell(&self, figure: &'static str, server: Server, mode: Mode) -> Cell {
         Cell {
             figure,
@@ -106,8 +106,8 @@ impl Run {
         }
     }
 
-    /// Measures a cell and keeps its rows. What a server gets wrong is told, and tried again; if it
-    /// stays wrong the run goes on without it.
+    /// Measures a cell and keeps its rows. If a server fails, this is reported, and the cell is tried again;
+    /// if it fails again, the run goes on without it.
     fn note(&mut self, cell: &Cell) -> Outcome {
         if !cell.server.speaks(cell.mode) {
             return Ok(());
@@ -140,8 +140,8 @@ impl Run {
 /// How often a cell is tried.
 const ATTEMPTS: usize = 3;
 
-/// Tells how far the run is; to standard error, so that the tables can go elsewhere.
+/// Reports how far the run is; on standard error, so that the tables can go elsewhere.
 pub(crate) fn say(text: &str) {
-    // Nobody may listen.
+    // Standard error may be closed.
     drop(writeln!(std::io::stderr(), "{text}"));
 }

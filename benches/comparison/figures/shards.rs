@@ -1,7 +1,7 @@
 //! One shard and two, on two processors, as fast as possible.
 //!
-//! On a machine with two processors the load shares them with the gateway in both cases, and is
-//! then the limit: its share of CPU stands beside the rate.
+//! On a machine with two processors the load shares them with the gateway in both cases. Then the load is the
+//! limit: its share of CPU is shown beside the rate.
 
 use super::Run;
 use super::cell::Cell;

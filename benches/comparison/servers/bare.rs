@@ -1,7 +1,7 @@
 //! The limit: one `write(2)` for each event and connection, and nothing else.
 //!
-//! A process of its own, so that its CPU is told apart. It reads events from one connection, and
-//! writes each as one chunk of HTTP/1.1 with one SSE frame to every other, one after the other.
+//! A process of its own, so that its CPU is counted apart. It reads events from one connection, and writes
+//! each as one chunk of HTTP/1.1 with one SSE frame to every other connection, one after the other.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -41,7 +41,7 @@ pub(super) fn start(site: &Site) -> Outcome<Running> {
     })
 }
 
-/// Is the loop, until it is ended.
+/// Runs the loop, until it is ended.
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let [clients, publishers] = arguments else { return Err("two addresses are needed".into()) };
     let (clients, publishers) = (clients.parse()?, publishers.parse()?);
@@ -69,7 +69,7 @@ struct Loop {
 struct Peer {
     socket: TcpStream,
     kind: Kind,
-    // What could not be written yet, or is not wholly read.
+    // Bytes that could not be written yet, or that are read only in part.
     pending: Vec<u8>,
 }
 
@@ -126,7 +126,7 @@ impl Loop {
                     self.peers[place] = None;
                     return Ok(());
                 }
-                // There is nothing to be said to it any more.
+                // What a subscriber sends after its request is ignored.
                 Ok(_) if peer.kind == Kind::Listening => continue,
                 Ok(read) => peer.pending.extend_from_slice(&buffer[..read]),
             }
@@ -142,7 +142,7 @@ impl Loop {
         }
     }
 
-    /// Writes what has wholly come from this publisher to everybody.
+    /// Writes the complete messages of this publisher to all subscribers.
     fn publish(&mut self, place: usize) {
         let Some(peer) = &mut self.peers[place] else { return };
         let mut input = std::mem::take(&mut peer.pending);
@@ -168,7 +168,7 @@ impl Loop {
 impl Peer {
     fn write(&mut self, chunk: &[u8]) {
         let written = if self.pending.is_empty() { self.socket.write(chunk) } else { Ok(0) };
-        // An error shows again when the socket is read.
+        // An error is noticed when the socket is read.
         let written = written.unwrap_or(0);
         self.pending.extend_from_slice(&chunk[written..]);
     }

@@ -38,7 +38,7 @@ pub(crate) enum Server {
     SsegateFleetOff,
     /// The same with `log: { access: all }`: what the access log costs.
     SsegateAccessLog,
-    /// A gateway on hyper's HTTP/2, tokio-rustls and the redis crate: what our own gains.
+    /// A gateway on hyper's HTTP/2, tokio-rustls and the redis crate: shows what our own HTTP/2 gains.
     Stock,
     /// nginx with Nchan and its Redis store.
     NchanRedis,
@@ -49,7 +49,7 @@ pub(crate) enum Server {
 }
 
 impl Server {
-    /// Whether it speaks that.
+    /// Whether it supports this mode.
     pub(crate) fn speaks(self, mode: Mode) -> bool {
         match self {
             Self::Bare | Self::Pushpin => mode.protocol == Protocol::Http1,
@@ -89,7 +89,7 @@ impl Server {
             Self::Ssegate => ssegate::start(site, settings, ""),
             Self::SsegateHistoryOff => ssegate::start(site, settings, "sse: { history: off }\n"),
             Self::SsegateAccessLog => {
-                // Lines go to a file, each of them.
+                // Each line of the access log goes to a file.
                 ssegate::start(site, settings, "log: { access: all, access_rate: 1000000 }\n")
             }
             Self::SsegateFleetOff => ssegate::start(site, settings, "fleet: off\n"),
@@ -138,12 +138,12 @@ pub(crate) struct Site {
     pub(crate) ssegate: PathBuf,
 }
 
-/// What some figures want otherwise.
+/// Settings that some figures change.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Threads that serve, of the gateway.
+    /// Threads that serve, in the gateway.
     pub(crate) shards: usize,
-    /// How long the gateway follows a channel after its last listener.
+    /// How long the gateway follows a channel after its last subscriber.
     pub(crate) linger: &'static str,
 }
 
@@ -153,19 +153,19 @@ impl Default for Settings {
     }
 }
 
-/// A server that runs.
+/// A running server.
 #[derive(Debug)]
 pub(crate) struct Running {
-    // Ended in this order, so the server before what it needs.
+    // Ended in this order: the server before the programs that it needs.
     processes: Vec<Process>,
     support: Vec<Process>,
     plain: SocketAddr,
     tls: Option<SocketAddr>,
-    // Of a channel's stream, before the channel's name.
+    // The path of a channel's stream, before the channel's name.
     path: &'static str,
     way: Way,
     publish_at: SocketAddr,
-    /// The gateway's metrics.
+    /// The address of the gateway's metrics.
     pub(crate) admin: Option<SocketAddr>,
 }
 
@@ -175,7 +175,7 @@ impl Running {
         self.processes.iter().map(Process::cpu).sum()
     }
 
-    /// The same of what it needs, and what is not counted as it: Redis.
+    /// The same of the programs that it needs and that do not count as the server: Redis.
     pub(crate) fn support_cpu(&self) -> f64 {
         self.support.iter().map(Process::cpu).sum()
     }
@@ -203,18 +203,18 @@ impl Running {
         Publisher::connect(self.way, self.publish_at)
     }
 
-    /// Where its Redis is.
+    /// The address of its Redis.
     pub(crate) fn redis(&self) -> Option<SocketAddr> {
         (self.way == Way::Redis).then_some(self.publish_at)
     }
 
-    /// The end of its logs, for a report of what went wrong.
+    /// The end of its logs, for the report of an error.
     pub(crate) fn logs(&self) -> String {
         self.processes.iter().map(Process::log).collect()
     }
 }
 
-/// Waits until somebody listens there.
+/// Waits until a process listens there.
 fn listens(address: SocketAddr, processes: &mut [Process]) -> Outcome {
     let timeout = Duration::from_millis(200);
     let mut died = Ok(());
@@ -226,7 +226,7 @@ fn listens(address: SocketAddr, processes: &mut [Process]) -> Outcome {
     if is_there { Ok(()) } else { Err(format!("nobody listens on {address}").into()) }
 }
 
-/// An address of loopback that nobody listens on, below those that the system hands out itself.
+/// An address of loopback on which nothing listens, below those that the system assigns itself.
 fn free_address() -> SocketAddr {
     let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000));
     let port = ports.find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());

@@ -1,4 +1,4 @@
-//! What Pushpin asks before it holds a stream: an origin that says `Grip-Hold`.
+//! The origin that Pushpin asks before it holds a stream: it responds with `Grip-Hold`.
 //!
 //! One thread of the benchmark, one request at a time: it is asked once for each stream.
 
@@ -12,7 +12,7 @@ use crate::Outcome;
 
 static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
 
-/// Where it listens; it is started by the first who asks, and ends with the benchmark.
+/// Its address. The first call starts it, and it ends with the benchmark.
 pub(super) fn address() -> Outcome<SocketAddr> {
     if let Some(address) = ADDRESS.get() {
         return Ok(*address);
@@ -21,7 +21,7 @@ pub(super) fn address() -> Outcome<SocketAddr> {
     let address = listener.local_addr()?;
     drop(thread::Builder::new().name("origin".into()).spawn(move || {
         for stream in listener.incoming().flatten() {
-            // A request that failed is asked again, or its stream is missed by the load.
+            // A request that failed is sent again. Otherwise the load reports that its stream is missing.
             drop(answer(stream));
         }
     })?);

@@ -19,7 +19,7 @@ pub(super) fn start(site: &Site) -> Outcome<(Process, SocketAddr)> {
     Ok((process, address))
 }
 
-/// The answer to a command without arguments that are not words, where it is one string.
+/// The reply to a command whose arguments are single words, if it is one string.
 pub(crate) fn ask(address: SocketAddr, command: &str) -> Outcome<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;

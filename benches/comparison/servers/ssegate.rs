@@ -5,7 +5,7 @@ use crate::Outcome;
 use crate::process::Process;
 use crate::publisher::Way;
 
-/// Starts it with the defaults, but for what `changed` says: lines of gateway.yaml.
+/// Starts it with the defaults, except for `changed`: lines of gateway.yaml.
 pub(super) fn start(site: &Site, settings: &Settings, changed: &str) -> Outcome<Running> {
     let (redis, publish_at) = redis::start(site)?;
     let [plain, tls, admin] = std::array::from_fn(|_| free_address());

@@ -2,10 +2,10 @@
 //! crate, and tokio's `broadcast` between them, on one thread.
 //!
 //! It sends the bytes that the gateway sends on a plain route (ids included), encodes an event once, and
-//! keeps quiet streams alive. So the difference to the gateway is what an HTTP/2, queues and a reader of
-//! Redis of our own gain. What it lacks only makes it cheaper: no history and no resuming, no gap (a
-//! reader that lags is closed, and starts anew), no bound on one that stops, no metrics. It follows a
-//! channel for as long as it runs.
+//! keeps quiet streams alive. So the difference to the gateway is what our own HTTP/2, queues and Redis
+//! reader gain. What it lacks only makes it cheaper: no history and no resuming, no gap (a reader that lags
+//! is closed, and starts anew), no bound on a reader that stops, no metrics. It follows a channel for as long
+//! as it runs.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -75,7 +75,7 @@ pub(super) fn start(site: &Site) -> Outcome<Running> {
     })
 }
 
-/// Is the gateway, until it is ended.
+/// Runs the gateway, until it is ended.
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let [plain, tls, redis, certificate, key] = arguments else {
         return Err("two addresses, a Redis, a certificate and its key are needed".into());
@@ -180,7 +180,7 @@ impl Channels {
             frame.push(b'\n');
         }
         frame.extend_from_slice(format!("id: {}-{number}\n\n", self.run).as_bytes());
-        // An error says that nobody listens.
+        // An error means that there are no subscribers.
         let _listeners = channel.events.send(frame.into());
     }
 }
@@ -197,7 +197,7 @@ async fn accept(
         socket.set_nodelay(true)?;
         let (tls, gateway) = (tls.clone(), Arc::clone(&gateway));
         tokio::spawn(async move {
-            // A connection that ends, however it does.
+            // The result does not matter: the connection has ended.
             drop(serve(socket, tls, gateway).await);
         });
     }
@@ -219,7 +219,7 @@ async fn serve(socket: TcpStream, tls: Option<TlsAcceptor>, gateway: Arc<Gateway
     Ok(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await?)
 }
 
-/// What the next event is waited for with, and what it comes back with.
+/// The result of waiting for the next event, and the receiver, which is used again.
 type Next = (Result<Bytes, RecvError>, broadcast::Receiver<Bytes>);
 
 /// The body of a stream.

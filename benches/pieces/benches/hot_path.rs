@@ -1,7 +1,6 @@
 //! The pieces of the hot path, one by one, in time: `cargo bench -p ssegate-pieces --bench hot_path`.
 //!
-//! In the order of an event's way. Times are as quiet as the machine is; where it is not, see
-//! `instructions`.
+//! In the order of an event's way. On a busy machine, times vary: use `instructions` there.
 
 use std::hint::black_box;
 
@@ -57,7 +56,7 @@ fn fan_out(c: &mut Criterion) {
     group.finish();
 }
 
-/// 64 events wait in one queue, and leave it together.
+/// 64 events wait in one queue, and are taken together.
 fn queue(c: &mut Criterion) {
     const EVENTS: usize = 64;
     let hub = FanOut::new(1);
@@ -67,8 +66,8 @@ fn queue(c: &mut Criterion) {
     group.finish();
 }
 
-/// A client comes back, and is found to have missed nothing: where it stands in the history of its
-/// channel, and what comes after that.
+/// A client comes back and has missed nothing: finds its position in the history of its channel, and what
+/// comes after it.
 fn lookup(c: &mut Criterion) {
     let mut group = c.benchmark_group("lookup");
     for kept in [100, 10_000, 300_000] {

@@ -30,7 +30,7 @@ mod counted {
     #[bench::one_hundred_in_a_fleet(args = (100), setup = FanOut::in_a_fleet)]
     #[bench::one_hundred_without_history(args = (100), setup = FanOut::without_history)]
     fn fan_out(hub: FanOut) -> (usize, FanOut) {
-        // What was set up is given back: its end is not counted.
+        // The setup is returned, so that dropping it is not counted.
         (black_box(hub.publish(1)), hub)
     }
 
@@ -56,7 +56,7 @@ mod counted {
 }
 
 fn main() {
-    // `cargo test --benches` starts benches too, and means no measurement.
+    // `cargo test --benches` starts benches too, without wanting a measurement.
     if std::env::args().any(|argument| argument == "--bench" || argument == "--gungraun-run") {
         counted::run();
     }

@@ -59,7 +59,7 @@ impl FanOut {
         Self::keeping(Some(HistorySettings::default()), subscribers)
     }
 
-    /// The same as one gateway of a fleet: events have names that other gateways know.
+    /// The same as one gateway of a fleet: events have names for other gateways.
     pub fn in_a_fleet(subscribers: usize) -> Self {
         let hub = Self::new(subscribers);
         let order = hub.hub.in_order(OrderId::PLAIN);
@@ -78,7 +78,7 @@ impl FanOut {
         Self::keeping(None, subscribers)
     }
 
-    /// One subscriber, and so many events in the history of the channel.
+    /// One subscriber, and this many events in the history of the channel.
     pub fn with_history(events: usize) -> Self {
         const TOGETHER: usize = 100;
         let bytes = HubSettings::default().history_memory;
@@ -119,8 +119,8 @@ impl FanOut {
         fan_out
     }
 
-    /// Publishes so many events together, and lets the shard deal them and every subscriber take
-    /// them. Returns the bytes that they took.
+    /// Publishes this many events together; the shard delivers them, and every subscriber takes them. Returns
+    /// the bytes that they took.
     pub fn publish(&self, events: usize) -> usize {
         let received = Instant::now();
         self.runtime.block_on(async {
@@ -137,8 +137,7 @@ impl FanOut {
         self.take()
     }
 
-    /// A client comes back with the newest id but one, and is sent the newest event. Returns the bytes
-    /// of that.
+    /// A client comes back with the id before the newest, and is sent the newest event. Returns the bytes of that.
     pub fn come_back(&self, last: &[u8]) -> usize {
         let request = request(self.history, Some(last.to_vec()));
         let subscriber = self.shard.subscribe(request);
@@ -152,7 +151,7 @@ impl FanOut {
         missed.len()
     }
 
-    /// The newest id but one.
+    /// The id before the newest.
     pub fn last_but_one(&self) -> Vec<u8> {
         let newest = self.shard.subscribe(request(self.history, None));
         let text = text(&newest);
@@ -201,7 +200,7 @@ fn request(history: Option<HistorySettings>, last_event_id: Option<Vec<u8>>) -> 
     }
 }
 
-/// Lets the hub and the shard come to rest.
+/// Yields a few times, so that the hub and the shard finish their work.
 async fn turns() {
     for _ in 0..4 {
         tokio::task::yield_now().await;
