@@ -19,8 +19,8 @@ pub enum ChannelError {
     /// A name that no channel can have.
     #[error("{0}")]
     Invalid(InvalidChannelName),
-    /// The client's credential does not allow a channel. The same for one that nobody publishes to. The reason
-    /// is for the operator's log.
+    /// The client's credential does not allow a channel, whether or not anybody publishes to it. The reason is
+    /// for the operator's log.
     #[error("not allowed")]
     NotAllowed(&'static str),
     /// A pattern where a part of the name comes from the client's credential.

@@ -22,12 +22,12 @@ pub struct Channels {
     templates: Vec<Template>,
     settings: EventsSettings,
     stream: Arc<StreamSettings>,
-    // Whether streams are sent who joins and leaves.
+    // Whether streams get an event when a member joins or leaves.
     has_presence: bool,
 }
 
 impl Channels {
-    /// `has_presence`: streams are sent who joins and leaves.
+    /// `has_presence`: streams get an event when a member joins or leaves.
     pub(super) fn new(settings: EventsSettings, has_presence: bool) -> Self {
         Self {
             has_presence,
@@ -37,8 +37,8 @@ impl Channels {
         }
     }
 
-    /// Returns the topics that a request asks for, without duplicates. `identity` is who it is, on a
-    /// route with `auth`.
+    /// Returns the topics that a request asks for, without duplicates. `identity` is the client's, on a route with
+    /// `auth`.
     ///
     /// # Errors
     /// The request is invalid or not allowed, so that a retry is useless; see [`ChannelError`].
@@ -77,7 +77,7 @@ impl Channels {
         Ok(topics)
     }
 
-    /// Adds the topics on which a stream of `topics` is sent who joins and leaves, where the route has them.
+    /// Adds the topics of the presence events for a stream of `topics`, if the route has these events.
     pub fn add_presence(&self, topics: &mut Vec<Topic>) {
         if !self.has_presence {
             return;
@@ -91,9 +91,9 @@ impl Channels {
         }));
     }
 
-    /// Returns the names of the channels that a request asks for, without duplicates, for an auth backend that
-    /// decides for each. `None` if they cannot be known before the client is: a part of a name, or their list,
-    /// comes from its credential, or a name stands for others.
+    /// Returns the names of the channels that a request asks for, without duplicates, for an auth backend that decides
+    /// on each of them. `None` if they are known only after authentication, because a part of a name, or the list of
+    /// names, comes from the credential; or if a name may be a pattern.
     pub fn requested(&self, path: &Parameters, query: &str) -> Option<Vec<String>> {
         if self.settings.patterns || self.settings.claim.is_some() || self.templates.is_empty() {
             return None;
@@ -107,7 +107,7 @@ impl Channels {
                 }
             }
         }
-        // A request for more is rejected, whatever the backend says.
+        // A request for more is rejected, whatever the backend decides.
         names.truncate(most + 1);
         Some(names)
     }
@@ -175,7 +175,7 @@ impl Channels {
         all
     }
 
-    /// Returns the patterns that are followed before anybody asks.
+    /// Returns the patterns that are followed from the start, before any stream asks for them.
     pub(super) fn followed(&self) -> impl Iterator<Item = FollowedPattern> {
         let format = self.settings.format;
         let is_recorded = self.settings.source == EventsSource::Recorded;
@@ -183,7 +183,7 @@ impl Channels {
         patterns.map(move |pattern| FollowedPattern { pattern: pattern.clone(), format })
     }
 
-    /// Returns the patterns whose channels are recorded before anybody asks.
+    /// Returns the patterns whose channels are recorded from the start, before any stream asks for them.
     pub(super) fn recorded_patterns(&self) -> &[ChannelName] {
         match self.settings.source {
             EventsSource::Recorded => &self.settings.follow,
@@ -221,18 +221,19 @@ impl Channels {
         self.own_prefix().len() + self.settings.strip_prefix.len()
     }
 
-    /// Whether they are sharded, and known by their place in the order of a node: recorded ones are known by their log.
+    /// Whether the channels are sharded and their events are numbered by the order of a node. Recorded channels have
+    /// the order of their log.
     pub fn are_in_order_of_node(&self) -> bool {
         self.settings.sharded && self.settings.source == EventsSource::PubSub
     }
 
-    /// What the hub's name of each channel begins with, before that in Redis.
+    /// The prefix that the hub puts before the name of a channel in Redis.
     fn own_prefix(&self) -> &'static str {
         if self.settings.sharded { ChannelName::SHARDED } else { "" }
     }
 
-    /// Adds the channels that the claim lists. One with glob characters is a pattern, or refused: where
-    /// the route has no patterns it would name a channel that nobody means.
+    /// Adds the channels that the claim lists. A name with glob characters is a pattern. On a route without patterns it
+    /// is refused: no channel is meant by it.
     fn add_listed(&self, listed: &[String], topics: &mut Vec<Topic>) -> Result<(), ChannelError> {
         for name in listed {
             self.add(self.topic(name)?, topics)?;
@@ -258,7 +259,8 @@ impl Channels {
         for template in &self.templates {
             for name in template.fill(path, &query, identity, self.settings.max_channels + 1)? {
                 let topic = self.topic(&name)?;
-                // A glob character beside a part that stands for the client alone could swallow it.
+                // A glob character from the client, next to the part that identifies the client, could match that part,
+                // too.
                 if topic.subscription.is_pattern && template.names_identity() {
                     return Err(ChannelError::NoPattern);
                 }
@@ -290,7 +292,7 @@ impl Channels {
             true => ChannelName::sharded(&prefixed),
         };
         let name = made.map_err(ChannelError::Invalid)?;
-        // Of what a pattern matches, the intake delivers none of these.
+        // A pattern may match such names, too: the intake does not deliver what comes on them.
         if prefixed.starts_with(OWN_NAMES) {
             return Err(ChannelError::OwnName);
         }

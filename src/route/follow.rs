@@ -1,5 +1,5 @@
-//! Patterns that a route follows before anybody asks: whether they stay within its channels, and whether they
-//! match names that are not for clients.
+//! Patterns that a route follows from the start: whether they stay within its channels, and whether they match
+//! names that are not for clients.
 
 use std::collections::VecDeque;
 

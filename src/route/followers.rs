@@ -1,7 +1,6 @@
 //! Which routes follow a channel, and how they read it.
 //!
-//! Clients of a route know a channel without the `strip_prefix` of the route; so does who publishes to it over
-//! HTTP.
+//! Clients of a route know a channel without the `strip_prefix` of the route, and so do publishers over HTTP.
 
 use super::servers::{ServerChoice, ServerList};
 use super::settings::{EventsSettings, RouteSettings, Target};
@@ -26,9 +25,9 @@ pub fn streams(route: &RouteSettings) -> impl Iterator<Item = ChannelFollower<'_
     events.into_iter().chain(handed_over).map(move |events| ChannelFollower { route, events })
 }
 
-/// Returns the route that says how a channel is read, for who publishes to it: that whose template has the
-/// longest literal part of the name; of several the first. `host` is that of the publishing route: a route
-/// of another host has other channels, and one of the same host takes precedence.
+/// Returns the route that says how a channel is read, for a publisher: the one whose template has the longest
+/// literal part of the name, or the first of several. `host` is that of the publishing route: a route of
+/// another host has other channels, and one of the same host takes precedence.
 pub fn follower_of<'r>(
     routes: impl Iterator<Item = &'r RouteSettings>,
     host: Option<&str>,
@@ -49,7 +48,7 @@ pub fn follower_of<'r>(
     best.map(|(_, follower)| follower)
 }
 
-/// Of these routes, the first whose channels are at none of these servers.
+/// Returns the first of these routes whose channels are at none of these servers.
 pub fn first_elsewhere<'r>(
     mut routes: impl Iterator<Item = &'r RouteSettings>,
     servers: &ServerList,
@@ -61,8 +60,8 @@ pub fn first_elsewhere<'r>(
     routes.find(|route| streams(route).any(|stream| is_elsewhere(&stream.events.server)))
 }
 
-/// The pairs of routes that can have the same channel and read it in different ways, each with an example: a
-/// message that is published over HTTP reaches the clients of one of them as it should.
+/// The pairs of routes that can have the same channel but read it in different ways, each with an example. A
+/// message that is published over HTTP is right for the clients of only one of them.
 pub fn disagreements<'r>(
     routes: impl Iterator<Item = &'r RouteSettings>,
 ) -> Vec<(String, ChannelFollower<'r>, ChannelFollower<'r>)> {
@@ -92,8 +91,8 @@ pub fn disagreements<'r>(
 }
 
 impl EventsSettings {
-    /// Whether a request can name the channel, without its prefix: returns the bytes of the template's own text
-    /// in it. A backend that hands streams over can name any, and so can a claim.
+    /// Whether a request can name the channel, without its prefix. Returns the number of literal bytes of the
+    /// template in the name. A backend that hands streams over can name any channel, and so can a claim.
     pub fn literal_bytes_of(&self, name: &str) -> Option<usize> {
         if self.channels.is_empty() {
             return (!name.is_empty()).then_some(0);
@@ -102,7 +101,7 @@ impl EventsSettings {
         fitting.map(|template| literal_bytes(template)).max()
     }
 
-    /// What a publisher has to know of it.
+    /// The settings that decide how a publisher has to write to the channel.
     fn reading(&self) -> impl PartialEq + use<'_> {
         (&self.strip_prefix, self.source, self.format, self.sharded, &self.server)
     }
@@ -113,7 +112,7 @@ impl EventsSettings {
     }
 }
 
-/// Whether some values of its parameters, none of them empty, make `name` of `template`.
+/// Whether `template` makes `name` with some values of its parameters, none of them empty.
 fn fits(template: &str, name: &str) -> bool {
     let literals = TemplateText::new(template).literals;
     let [first, between @ .., last] = &literals[..] else { return literals[0] == name };

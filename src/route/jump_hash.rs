@@ -3,9 +3,9 @@
 //! Lamping and Veach, "A Fast, Minimal Memory, Consistent Hash Algorithm", 2014 (<https://arxiv.org/abs/1406.2294>). Where
 //! one server is added behind the others, only the names that it gets move.
 //!
-//! The key is the first eight bytes of SHA-256 of the name. Publishers compute it, too, in whatever they are written in: PHP,
-//! Python and Node have SHA-256 built in, and none of them has a 64-bit hash that needs no multiplication of 64 bits, which
-//! PHP does in floating point. docs/SERVERS.md has the function in these languages.
+//! The key is the first eight bytes of SHA-256 of the name. Publishers compute it, too, in any language. PHP, Python
+//! and Node have SHA-256 built in. None of them has a 64-bit hash without a multiplication of 64 bits, which PHP does
+//! in floating point. docs/SERVERS.md has the function in these languages.
 
 use aws_lc_rs::digest::{SHA256, digest};
 

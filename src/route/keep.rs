@@ -39,8 +39,8 @@ pub enum KeepStore {
     /// In this process.
     #[default]
     Memory,
-    /// Here and in Redis, so that other gateways know them. The secret is that of all of them: it says whose a stream
-    /// is.
+    /// Here and in Redis, so that other gateways can serve them. All gateways have the same secret, with which the
+    /// owner of a stream is hashed.
     Redis(Secret),
 }
 
@@ -164,7 +164,7 @@ pub struct ResumeTemplate {
     after: String,
 }
 
-/// What the path of a request says that asks for the running stream of a name.
+/// What the path of a request for the running stream of a name contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResumePlace<'a> {
     /// The path of the request that began it; `None`: any.
@@ -196,7 +196,7 @@ impl ResumeTemplate {
         Ok(Self { has_path, before: before.to_owned(), after: after.to_owned() })
     }
 
-    /// What a path says that has this form.
+    /// Parses a path; `None` if it does not match the template.
     pub fn find<'a>(&self, path: &'a str) -> Option<ResumePlace<'a>> {
         let rest = path.strip_suffix(self.after.as_str())?;
         let (_, key) = rest.rsplit_once('/').filter(|(_, key)| !key.is_empty())?;

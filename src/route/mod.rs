@@ -3,7 +3,7 @@
 //! Knows of a request only its host, path, query and method.
 //!
 //! [`router`] finds the route, [`channels`] the topics of its stream, and [`publish`] what may be published to.
-//! [`followers`] tells who follows a channel, and [`servers`] which server of several it is at.
+//! [`followers`] finds the route that follows a channel, and [`servers`] the server that it is at.
 
 mod allowed_channels;
 mod channel_error;
@@ -81,7 +81,7 @@ pub struct Route {
     pub scope: Arc<str>,
     /// The channels of an events route.
     pub channels: Option<Channels>,
-    /// Who listens to the channels of an events route, where that is known.
+    /// The `presence` of an events route, if it has any.
     pub presence: Option<RoutePresence>,
     /// The channels of a publish route.
     pub publish: Option<PublishRoute>,
@@ -169,7 +169,7 @@ impl Route {
         &self.settings.methods
     }
 
-    /// Whether who may use `other` may use this route, too.
+    /// Whether every client that may use `other` may use this route, too.
     fn is_open_to_users_of(&self, other: &Self) -> bool {
         let (auth, other) = (&self.settings.auth, &other.settings.auth);
         auth.is_none() || auth == other

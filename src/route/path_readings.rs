@@ -1,18 +1,18 @@
-//! The paths for which a backend can take a path.
+//! The other paths as which a backend may read a path.
 //!
 //! Before it decides what a path is, a server or a framework decodes it (some of them twice), resolves its
 //! dot segments, merges its slashes, removes what stands behind a `;`, or reads `\\` as `/`. nginx does most
 //! of it before it chooses a `location`. A route is chosen by the path as it is, so that what the backend
 //! gets is what the client sent; these readings show where the backend would see another route's path.
-//! Letters in another case are other paths: backends for which they are not cannot be protected by paths.
+//! Paths are case-sensitive here: routes cannot protect a backend that ignores case.
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode};
 
 /// The most readings of one path, itself among them. A path with more is written to deceive.
 const MAX_READINGS: usize = 64;
-/// The most bytes of them together, so that a long path of this kind takes no time that others wait for.
+/// The most bytes of them together, so that a long path of this kind does not delay other requests.
 const MAX_READING_BYTES: usize = 64 << 10;
-/// What stands percent-encoded in the path of a route.
+/// What is percent-encoded in the path of a route.
 const ENCODED: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?');
 
@@ -23,7 +23,7 @@ type ReadingStep = fn(&[u8]) -> Vec<u8>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManyReadings;
 
-/// Returns the other paths for which a backend can take this one; none for most paths.
+/// Returns the other paths as which a backend may read this one; none for most paths.
 ///
 /// # Errors
 /// See [`TooManyReadings`].
@@ -62,7 +62,7 @@ pub(super) fn readings(path: &str) -> Result<Vec<String>, TooManyReadings> {
     Ok(others.map(|reading| percent_encode(reading, ENCODED).to_string()).collect())
 }
 
-/// Whether everybody reads the path as it is.
+/// Whether every server reads the path as it is.
 fn is_plain(path: &str) -> bool {
     let has_dots = || path.split('/').any(|segment| matches!(segment, "." | ".."));
     !path.contains(['%', ';', '\\']) && !path.contains("//") && !has_dots()
@@ -72,7 +72,7 @@ fn decode(path: &[u8]) -> Vec<u8> {
     percent_decode(path).collect()
 }
 
-/// Decodes what is no slash: many frameworks split a path at its slashes before they decode.
+/// Decodes everything except slashes: many frameworks split a path at its slashes before they decode.
 fn decode_but_slashes(path: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;

@@ -1,4 +1,4 @@
-//! The `presence` of an events route: who listens to its channels, and who is told.
+//! The `presence` of an events route: how members are identified, and which webhooks are called for them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,20 +8,20 @@ use ssegate_auth::Identity;
 use super::template::Template;
 use crate::webhook::Webhook;
 
-/// Who listens to the channels of an events route is known.
+/// The settings of `presence`: the gateway knows which members have a stream with a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceSettings {
-    /// The template of what a member is called, from its credential: `{auth.id}`.
+    /// The template of a member's id, from its credential: `{auth.id}`.
     pub identify: String,
-    /// Whether streams are sent who joins and leaves.
+    /// Whether streams get an event when a member joins or leaves.
     pub has_events: bool,
     /// How long a member stays after its last stream has ended, so that one that reconnects does not leave.
     pub grace: Duration,
-    /// The most members of one channel; more are not known.
+    /// The most members of one channel; further ones are ignored.
     pub max_members: usize,
-    /// Who is told that the first member of a channel has come; `None`: nobody.
+    /// The webhook that is called when a channel gets its first member; `None`: none.
     pub on_occupied: Option<Arc<Webhook>>,
-    /// Who is told that the last one has left.
+    /// The webhook that is called when a channel has lost its last member.
     pub on_vacated: Option<Arc<Webhook>>,
 }
 
@@ -46,7 +46,7 @@ pub struct RoutePresence {
 }
 
 impl RoutePresence {
-    /// The longest name of a member, in bytes.
+    /// The longest id of a member, in bytes.
     pub const MAX_ID_BYTES: usize = 256;
 
     pub(super) fn new(settings: Arc<PresenceSettings>) -> Self {
@@ -59,8 +59,8 @@ impl RoutePresence {
         &self.settings
     }
 
-    /// What a member with this credential is called; `None` where the credential does not say, or says something
-    /// longer than [`Self::MAX_ID_BYTES`].
+    /// Returns the id of a member with this credential; `None` if the credential has none, or one longer than
+    /// [`Self::MAX_ID_BYTES`].
     pub fn member(&self, identity: Option<&Identity>) -> Option<String> {
         let member = self.identify.of_identity(identity?)?;
         (!member.is_empty() && member.len() <= Self::MAX_ID_BYTES).then_some(member)

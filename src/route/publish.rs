@@ -25,12 +25,12 @@ pub struct PublishRoute {
 /// The channels that one request may publish to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublishChannels {
-    /// These, which the request itself names. A message may name one of them, and no other: a signature or an
-    /// auth backend has seen these alone.
+    /// These, which the request itself names. A message may name only one of them: the signature, or the auth
+    /// backend, has approved no others.
     Named(Vec<String>),
     /// What a claim lists, by name or by pattern. Each message names its channel.
     Listed(Vec<String>),
-    /// Any. Each message that names none goes to the first.
+    /// Any. A message that names none goes to this one.
     Any(String),
 }
 
@@ -45,7 +45,7 @@ impl PublishRoute {
         &self.settings
     }
 
-    /// Returns the channels that a request may publish to. `identity` is who it is.
+    /// Returns the channels that a request may publish to. `identity` is the client's.
     ///
     /// # Errors
     /// The request names no channel, or one that its credential does not allow; see [`ChannelError`].

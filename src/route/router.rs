@@ -31,11 +31,11 @@ pub struct Router {
     secrets: SecretParameters,
     // Whether routes differ in who may use them.
     has_private_routes: bool,
-    // Whether of some route it is known who listens.
+    // Whether any route has `presence`.
     has_presence: bool,
 }
 
-/// What is behind the path of a stream to ask who listens to its channels.
+/// The suffix of a stream's path at which a request reads the members of its channels.
 const PRESENCE: &str = "/presence";
 
 /// The paths of one host, each with the indices of its routes.
@@ -110,9 +110,9 @@ impl Router {
     /// Finds the route of a request. `host` is without port and in lower case. `preflight` is the method
     /// in `Access-Control-Request-Method` of a CORS preflight.
     ///
-    /// A backend may read the path as another ([`path_readings`]). If that is the path of no route, or of one
-    /// that asks for another credential, the match is [`Matched::Ambiguous`]: what is private or not routed
-    /// would be reached through a route that is not.
+    /// A backend may read the path as another ([`path_readings`]). If no route has that path, or a route that asks for
+    /// another credential has it, the match is [`Matched::Ambiguous`]: a public route must not lead to what is private
+    /// or not routed.
     pub fn find(
         &self,
         host: Option<&str>,
@@ -127,14 +127,14 @@ impl Router {
         }
     }
 
-    /// Whether a request for this path may ask who listens.
+    /// Whether a request for this path may be for presence.
     pub fn may_ask_presence(&self, path: &str) -> bool {
         self.has_presence && path.ends_with(PRESENCE)
     }
 
-    /// Finds the route of a request that asks who listens: at the path of a stream with `/presence` behind it. Returns
-    /// the path of the stream, too. `None` if it is no such request, or a route has that path as its own, or has it
-    /// for a method with which nobody asks.
+    /// Finds the route of a request for presence: at the path of a stream with `/presence` behind it. Returns the path
+    /// of the stream, too. `None` if the request is not one for presence, if a route has that path itself, or if its
+    /// method is neither GET nor HEAD and a route matches it.
     pub fn find_presence<'p>(
         &self,
         host: Option<&str>,
@@ -168,7 +168,7 @@ impl Router {
         })
     }
 
-    /// Whether a backend finds nothing behind `path` that is not for those who may use `route`.
+    /// Whether every path as which a backend may read `path` is open to those who may use `route`.
     fn is_safe<'r>(
         &'r self,
         route: &Route,
@@ -236,7 +236,7 @@ impl Router {
         RetentionRules::new(here.flat_map(Channels::retention))
     }
 
-    /// Returns the patterns that are followed at this server before anybody asks for what they bring.
+    /// Returns the patterns that are followed at this server from the start, before any stream asks for them.
     pub fn followed(&self, place: &ServerPlace) -> Vec<FollowedPattern> {
         let mut followed = Vec::new();
         let channels = self.routes.iter().filter_map(|route| route.channels.as_ref());
@@ -256,7 +256,7 @@ impl Router {
         here.any(Channels::are_in_order_of_node)
     }
 
-    /// Returns the patterns whose channels are recorded at this server before anybody asks, each once.
+    /// Returns the patterns whose channels are recorded at this server from the start, each once.
     pub fn recorded_patterns(&self, place: &ServerPlace) -> Vec<ChannelName> {
         let channels = self.routes.iter().filter_map(|route| route.channels.as_ref());
         let here = channels.filter(|channels| place.may_have(channels.server()));

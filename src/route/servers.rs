@@ -63,7 +63,7 @@ impl ServerList {
         self.names.len()
     }
 
-    /// The names, in order. With one server alone nobody is told it.
+    /// The names, in order. The name of a single server is never shown.
     pub fn names(&self) -> &[Arc<str>] {
         &self.names
     }

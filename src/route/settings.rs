@@ -35,7 +35,7 @@ pub struct RouteSettings {
     pub keep: Option<Arc<KeepSettings>>,
     /// Which event streams of the backend several readers have together; `None`: none.
     pub share: Option<Arc<ShareSettings>>,
-    /// Who listens to the channels of an events route is known; `None`: it is not.
+    /// The `presence` of an events route; `None`: off.
     pub presence: Option<Arc<PresenceSettings>>,
 }
 
@@ -93,7 +93,7 @@ pub struct EventsSettings {
     pub patterns: bool,
     /// Whether its channels are sharded ones (`SSUBSCRIBE`).
     pub sharded: bool,
-    /// The patterns that are followed before anybody asks, as the source takes them.
+    /// The patterns that are followed from the start, as the source takes them.
     pub follow: Vec<ChannelName>,
     /// The most channels on one stream.
     pub max_channels: usize,
