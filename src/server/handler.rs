@@ -33,6 +33,6 @@ pub trait Handler: Clone + 'static {
         connection: &ConnectionState,
     ) -> Response<Self::Body>;
 
-    /// A request could not be read, and was responded to with this status.
+    /// Called after a request could not be read and was responded to with this status.
     fn note_unreadable(&self, status: StatusCode, why: &'static str, connection: &ConnectionState);
 }

@@ -25,7 +25,7 @@ pub struct RequestBody {
 
 /// Sees a request body while it is read.
 pub trait BodyTap: fmt::Debug {
-    /// These bytes come next.
+    /// A piece of the body was read.
     fn data(&mut self, data: &Bytes);
 
     /// The body is complete. May be called again.
@@ -37,7 +37,7 @@ enum RequestBodyKind {
     Empty,
     Http1(Http1Body),
     Http2(IncomingBody),
-    /// One of which the beginning was read.
+    /// A body of which the beginning was read.
     Begun(Box<BegunBody>),
 }
 

@@ -34,7 +34,7 @@ impl SocketState {
     }
 }
 
-/// A request that is taken once, however often it was made.
+/// A flag that is taken once, however often it was raised.
 #[derive(Debug, Default)]
 pub(super) struct Flag(AtomicBool);
 

@@ -9,7 +9,7 @@ use x509_parser::extensions::GeneralName;
 /// one of them: clients have stopped reading it (RFC 9525, section 2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateNames {
-    // In lower case, without a dot at the end, and each once.
+    // In lower case, without a dot at the end, without duplicates.
     hosts: Vec<String>,
     addresses: Vec<IpAddr>,
 }

@@ -1,6 +1,6 @@
 //! Reads a certificate chain and its private key from PEM files.
 //!
-//! Says of a file that holds something else what it holds and how to convert it.
+//! If a file holds something else, the error says what it is and how to convert it.
 
 use std::path::Path;
 

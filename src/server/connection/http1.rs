@@ -135,7 +135,8 @@ fn service<H: Handler>(
         let (shard, state, slot) = (shard.clone(), Rc::clone(&state), slot.clone());
         exchange.restore_fields(&mut request);
         if request.version() == Version::HTTP_10 {
-            // Such a client knows no 100, and does not wait (RFC 9110, section 10.1.1).
+            // An HTTP/1.0 client does not know 100 (Continue), and does not wait for it (RFC 9110,
+            // section 10.1.1).
             request.headers_mut().remove(EXPECT);
         }
         // Here, not in the future: the socket must know before hyper reads from it again.

@@ -266,7 +266,7 @@ fn is_oversized(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref().is_some_and(hyper::Error::is_parse_too_large)
 }
 
-/// Whether hyper rejected a request that is none (400).
+/// Whether hyper could not parse the request (400).
 fn is_malformed(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref().is_some_and(hyper::Error::is_parse)
 }

@@ -199,8 +199,8 @@ impl Http1Exchange {
         }
     }
 
-    /// Whether what hyper writes next is of a response of the handler. Otherwise it is hyper's own, to a request that
-    /// the handler is not given.
+    /// Whether hyper's next bytes belong to a response of the handler. Otherwise they are hyper's own response to a
+    /// request that the handler does not get.
     pub(super) fn owes_response(&self) -> bool {
         self.owes_response.load(Ordering::Relaxed)
     }

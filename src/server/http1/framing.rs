@@ -68,12 +68,12 @@ impl Framing {
     }
 }
 
-/// The longest body that hyper reads, in bytes: it refuses a larger number as too long a header, with 431 and no
-/// text.
+/// The longest body that hyper reads, in bytes. hyper rejects a larger number as too long a header, with 431 and
+/// no text.
 const MAX_LENGTH: u64 = u64::MAX - 2;
 
-/// A field line that hyper reads in place of a [`Huge`](Framing::Huge) length; the service refuses that one, and
-/// says why. `None` for any other line.
+/// Returns a field line that hyper reads in place of a [`Huge`](Framing::Huge) length. The service then refuses
+/// the request with a text. `None` for any other line.
 pub(super) fn readable_length(line: &[u8]) -> Option<&'static [u8]> {
     const LINE: &[u8] = b"Content-Length: 18446744073709551613\r\n";
     let mut framing = Framing::Empty;

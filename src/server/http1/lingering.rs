@@ -81,8 +81,8 @@ impl UnreadBody {
     }
 }
 
-/// Writes the last response on a connection, and shuts down the sending side, within `at_most`. A client that is gone
-/// does not get it.
+/// Writes the last response on a connection, and shuts down the sending side, within `at_most`. A client that has
+/// already left does not receive it.
 pub(in crate::server) async fn write_last(
     transport: &mut Transport,
     response: &[u8],
@@ -93,7 +93,7 @@ pub(in crate::server) async fn write_last(
         transport.flush().await?;
         transport.shutdown().await
     };
-    // It ends in the same way, whether or not the client could be told.
+    // The connection ends in either case.
     drop(tokio::time::timeout(at_most, writing).await);
 }
 

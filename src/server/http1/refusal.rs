@@ -1,12 +1,12 @@
-//! The response to a request that hyper cannot read. hyper's own has a status and no text, which does not tell whoever
-//! writes a client what is wrong with it.
+//! The response to a request that hyper cannot read. hyper's own response has a status and no text; this one tells the
+//! author of the client what is wrong.
 
 /// Whether these bytes, the first of a response, are those of a refusal (4xx) in HTTP/1.
 pub(super) fn is_refusal(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HTTP/1.") && bytes.get(8..10) == Some(b" 4")
 }
 
-/// A refusal with the fields of `refusal`, which is hyper's, and with `why` as its text. The connection ends with it.
+/// Returns a refusal with the fields of hyper's `refusal`, and with `why` as its text. The connection closes after it.
 pub(in crate::server) fn with_text(refusal: &[u8], why: &str) -> Vec<u8> {
     let head = String::from_utf8_lossy(refusal);
     let mut lines = head.split("\r\n").take_while(|line| !line.is_empty());

@@ -75,8 +75,7 @@ impl ClientSocket {
         }
     }
 
-    /// hyper's refusal of the last request, if it has refused one. It is still to be written, and the connection to be
-    /// closed.
+    /// Takes hyper's refusal of the last request, if there is one. The caller writes it, and closes the connection.
     pub(in crate::server) fn take_refusal(&mut self) -> Option<Bytes> {
         self.refusal.take()
     }
@@ -181,7 +180,7 @@ impl ClientSocket {
         written
     }
 
-    /// Takes bytes that hyper writes if they are its own refusal of a request, whose text is not known yet.
+    /// Withholds bytes that hyper writes if they are its own refusal of a request: the text for it is added later.
     fn takes_refusal(&mut self, bytes: &[u8]) -> bool {
         let is_of_hyper = !self.exchange.owes_response() && !self.exchange.is_upgraded();
         let takes = is_of_hyper && self.refusal.is_none() && refusal::is_refusal(bytes);
@@ -278,7 +277,7 @@ impl AsyncWrite for ClientSocket {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_interim(cx))?;
-        // A refusal is one piece.
+        // hyper writes a refusal in one piece.
         if let Some(first) = bufs.iter().find(|buf| !buf.is_empty())
             && this.takes_refusal(first)
         {
@@ -305,7 +304,7 @@ impl AsyncWrite for ClientSocket {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.refusal.is_some() {
-            // It is still to be written.
+            // The refusal is still to be written.
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut this.transport).poll_shutdown(cx)

@@ -1,11 +1,11 @@
 //! The certificates of one listener, and which of them a client is shown.
 //!
-//! A client says in its hello which host it wants (SNI, RFC 6066, section 3). It is shown the certificate that has that
-//! name, else the one whose wildcard stands for it, else the first: that is also what a client gets that says no name.
-//! It is never refused: it is the client who decides whether the name is good enough.
+//! A client sends in its ClientHello the host that it wants (SNI, RFC 6066, section 3). It is shown the certificate
+//! with that name, else the one whose wildcard matches it, else the first. A client that sends no name is shown the
+//! first, too. The handshake is never refused for the name: the client decides whether the certificate is good enough.
 //!
-//! Which certificate is shown decides nothing else: every route is reachable under every name. So no request is
-//! misdirected (421, RFC 9110, section 15.5.20) that a browser sends over a connection to another name.
+//! The choice has no other effect: every route is reachable under every name. So a request that a browser sends over a
+//! connection to another name is never misdirected (421, RFC 9110, section 15.5.20).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -60,7 +60,7 @@ impl CertificateSet {
         self.certificates().clone()
     }
 
-    /// Reloads each of which the files have changed: see [`Certificate::reload`].
+    /// Reloads each certificate whose files have changed: see [`Certificate::reload`].
     pub fn reload(&self, now: SystemTime) -> Vec<CertificateReload> {
         let certificates = self.certificates();
         let reload = |certificate: &Arc<Certificate>| CertificateReload {
@@ -74,9 +74,9 @@ impl CertificateSet {
         reloads
     }
 
-    /// Presents the certificates of another configuration from now on. One whose file was configured before replaces
-    /// that one, else the one that stood in its place and is not configured any more, else it is new. One that is not
-    /// valid now does not replace one that is. There has to be at least one.
+    /// Presents the certificates of another configuration from now on. A new certificate replaces the one with the same
+    /// file. If there is none, it replaces the one at the same place in the list, if that is not configured any more;
+    /// otherwise it is added. One that is not valid now does not replace one that is. `others` must not be empty.
     pub fn replace_with(
         &self,
         others: Vec<Certificate>,
@@ -101,12 +101,12 @@ impl CertificateSet {
         reloads
     }
 
-    /// Returns the key to show to a client that asks for this host and knows these signatures.
+    /// Returns the key to show to a client that asks for this host and supports these signature schemes.
     fn choose(&self, host: Option<&str>, offered: &[SignatureScheme]) -> Arc<CertifiedKey> {
         let shown = Arc::clone(&self.shown.read().unwrap_or_else(PoisonError::into_inner));
         let keys = host.and_then(|host| shown.keys(host)).unwrap_or(&shown.default);
         let is_known = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(offered).is_some();
-        // Without a common algorithm the handshake fails, and says so.
+        // Without a common algorithm the handshake fails with its own error.
         Arc::clone(keys.iter().find(is_known).unwrap_or(&keys[0]))
     }
 
@@ -145,8 +145,8 @@ impl ShownCertificates {
     }
 }
 
-/// Describes what is wrong with these certificates together: a name of which only the first certificate is ever shown,
-/// and one that is never shown at all.
+/// Describes conflicts among these certificates: a name for which only the first certificate is ever shown, and a
+/// certificate that is never shown at all.
 pub fn conflicts(certificates: &[Certificate]) -> Vec<String> {
     let mut warnings = Vec::new();
     // The path of the first certificate with this name and algorithm.

@@ -114,7 +114,7 @@ impl ConnectionState {
         *self.after_http.borrow_mut() = Some(AfterHttp(Box::pin(what)));
     }
 
-    /// Drops what was to run once HTTP has ended: the client is not told to switch.
+    /// Drops the future that was to run after HTTP has ended: the protocol is not switched.
     pub fn stay_http(&self) {
         drop(self.after_http.take());
     }
@@ -147,7 +147,7 @@ impl ConnectionState {
         self.activity.request_ended(now);
     }
 
-    /// A body of at least `least` bytes is about to be sent: enlarges the send buffer for a large
+    /// Called before a body of at least `least` bytes is sent: enlarges the send buffer for a large
     /// one.
     pub(in crate::server) fn expect_body(&self, least: u64, settings: &ConnectionSettings) {
         self.socket.options.expect_body(least, settings.send_buffer);
