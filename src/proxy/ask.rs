@@ -10,8 +10,8 @@ use super::{Forwarded, Proxy, ProxyError, UpstreamBody};
 use crate::server::request_body::RequestBody;
 
 impl Proxy {
-    /// Sends a request without a body, and returns the head of the response; its body streams. The backend is told of no
-    /// client: the request has the fields that it should have, but for this gateway's entry in `Via`, and the `Host` that the route says.
+    /// Sends a request without a body, and returns the head of the response; its body streams. The request names no
+    /// client: it has its own fields, this gateway's entry in `Via`, and the `Host` of the route.
     ///
     /// # Errors
     /// The backend cannot be reached, closes the connection before it responds, or sends a response that cannot be

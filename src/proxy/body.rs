@@ -102,7 +102,7 @@ impl Body for UpstreamBody {
                     return Poll::Ready(None);
                 }
                 if frame.is_trailers() {
-                    // The last frame: nobody polls behind it.
+                    // The last frame: the body is not polled again.
                     this.complete();
                 } else {
                     this.complete_if_ended();

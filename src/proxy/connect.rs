@@ -56,8 +56,8 @@ impl Connector {
         Self { address, tls }
     }
 
-    /// How the TLS handshake is made with `http2` or without; `None` without TLS, or where the host is no name that a
-    /// certificate can have.
+    /// The parameters of the TLS handshake for HTTP/2 or HTTP/1.1. `None` without TLS, or if the host is not a name
+    /// that a certificate can have.
     pub(super) fn tls(&self, is_http2: bool) -> Option<BackendTls> {
         let ConnectorTls { http1, http2, server_name } = self.tls.as_ref()?;
         let config = Arc::clone(if is_http2 { http2 } else { http1 });

@@ -69,10 +69,10 @@ fn is_forwarding_field(name: &str) -> bool {
 static PSEUDONYM: LazyLock<String> =
     LazyLock::new(|| format!("{PSEUDONYM_PREFIX}{:08x}", fastrand::u32(..)));
 
-/// How the name of every gateway begins.
+/// The beginning of the name of every gateway in `Via`.
 const PSEUDONYM_PREFIX: &str = "ssegate-";
 
-/// The most gateways that a request of ours says that another one has passed.
+/// The most gateways that [`gateways_passed`] returns.
 const MAX_GATEWAYS: usize = 16;
 
 /// The entries of this process in `Via`, for HTTP/1.0, HTTP/1.1 and HTTP/2. Made once, since every request gets one.
@@ -83,8 +83,8 @@ static OWN_ENTRIES: LazyLock<[HeaderValue; 3]> = LazyLock::new(|| {
     })
 });
 
-/// How often a request may come back to this process: more than once only in a loop, but for a few detours,
-/// such as a cache between two routes of one gateway.
+/// How many times a request may come back to this process. More than once is a loop, except for a few detours, such
+/// as a cache between two routes of one gateway.
 const MAX_PASSES: usize = 3;
 
 /// Appends the gateway to `Via`. `version` is that of the message as received.
@@ -98,17 +98,17 @@ pub(super) fn append_via(headers: &mut HeaderMap, version: Version) {
     headers.append(VIA, entry.clone());
 }
 
-/// Whether the request was here so often that it is in a loop: `Via` names this process [`MAX_PASSES`] times.
+/// Whether the request is in a loop: `Via` names this process [`MAX_PASSES`] times.
 pub(super) fn is_in_loop(headers: &HeaderMap) -> bool {
     passes(headers) >= MAX_PASSES
 }
 
-/// How often the request was here before, as `Via` says.
+/// How many times `Via` names this process.
 pub(super) fn passes(headers: &HeaderMap) -> usize {
     received_by(headers).filter(|name| *name == PSEUDONYM.as_str()).count()
 }
 
-/// The gateways that `Via` names, as a value of it; `None`: there are none.
+/// Returns the gateways that `Via` names, as a value of `Via`; `None`: there are none.
 pub(super) fn gateways_passed(headers: &HeaderMap) -> Option<HeaderValue> {
     let is_gateway = |name: &&str| {
         name.strip_prefix(PSEUDONYM_PREFIX).is_some_and(|digits| {

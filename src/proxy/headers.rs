@@ -4,7 +4,7 @@
 use http::header::{CONNECTION, COOKIE, HeaderName, TE};
 use http::{HeaderMap, HeaderValue};
 
-/// How the names begin that tell who the client is, and how it reached the proxies in front.
+/// The prefix of the fields that name the client and how it reached the proxies in front.
 pub(super) const X_FORWARDED: &str = "x-forwarded-";
 
 /// Whether this is a hop-by-hop field, which concerns one connection only (RFC 9110, section
@@ -25,8 +25,8 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     }
 }
 
-/// Whether no client may send this field past the gateway under another spelling: it concerns one
-/// connection, frames or routes the message, or says who the client is.
+/// Whether a client must not send this field under another spelling: it concerns one connection, frames or routes the
+/// message, or names the client.
 pub(super) fn is_reserved(name: &HeaderName) -> bool {
     let name_text = name.as_str();
     is_hop_by_hop(name)
@@ -37,14 +37,14 @@ pub(super) fn is_reserved(name: &HeaderName) -> bool {
         )
 }
 
-/// Whether CGI, PHP, WSGI or Rack can read this name as a reserved one: `content_length` as
-/// `Content-Length`. `underscores_in_headers` lets no such name pass, not even from a trusted proxy.
+/// Whether CGI, PHP, WSGI or Rack can read this name as a reserved one: `content_length` as `Content-Length`. Such a
+/// name is removed even with `underscores_in_headers`, and even from a trusted proxy.
 pub(super) fn is_reserved_alias(name: &HeaderName) -> bool {
     read_as(name).is_some_and(|name| is_reserved(&name))
 }
 
-/// The name that CGI, PHP, WSGI and Rack can take this one for; `None` if it has only letters, digits and
-/// hyphens. They read an underscore so; PHP a dot, too; and lighttpd any other character.
+/// The name as CGI, PHP, WSGI and Rack may read it; `None` if it has only letters, digits and hyphens. They read an
+/// underscore as a hyphen; PHP a dot, too, and lighttpd any other character.
 pub(super) fn read_as(name: &HeaderName) -> Option<HeaderName> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     if name.as_str().bytes().all(is_plain) {
@@ -55,9 +55,9 @@ pub(super) fn read_as(name: &HeaderName) -> Option<HeaderName> {
     Some(HeaderName::try_from(name).expect("a hyphen may stand wherever another character may"))
 }
 
-/// Fields that, as all of [`X_FORWARDED`], stay although `Connection` names them: target, framing, credentials and the client's
-/// address. Otherwise a client could have the gateway strip them, and appear to the backend as
-/// another.
+/// Fields that are kept even if `Connection` names them, and so are all of [`X_FORWARDED`]: target, framing,
+/// credentials and the client's address. Otherwise a client could make the gateway strip them, and appear to the
+/// backend as another client.
 const PROTECTED: [&str; 9] = [
     "authorization",
     "content-length",

@@ -93,12 +93,12 @@ use crate::server::connection::ConnectionState;
 use crate::server::request_body::RequestBody;
 use crate::server::upload_memory::UploadMemory;
 
-/// Whether a request comes from this gateway itself, over whatever way.
+/// Whether a request was sent by this gateway itself, directly or through other proxies.
 pub fn has_been_here(headers: &HeaderMap) -> bool {
     forwarded::passes(headers) > 0
 }
 
-/// The gateways that a request has passed, as its `Via` names them; `None`: none.
+/// The gateways that a request has passed, as a value of `Via`; `None`: none.
 pub fn gateways_passed(headers: &HeaderMap) -> Option<HeaderValue> {
     forwarded::gateways_passed(headers)
 }
@@ -110,13 +110,13 @@ pub struct Proxy(Rc<ProxyShared>);
 #[derive(Debug)]
 struct ProxyShared {
     settings: Arc<ProxySettings>,
-    // Whether a reload has taken it from its route.
+    // Whether a reload has removed it from its route.
     is_retired: Cell<bool>,
     upstreams: RoundRobin,
     recorder: Recorder,
 }
 
-/// What is done with a request beyond forwarding it as it is.
+/// What to do with a request beyond forwarding it as it is.
 #[derive(Clone, Copy, Debug)]
 pub struct ForwardContext<'a> {
     /// Header fields of the gateway's own; they replace the client's.
@@ -166,12 +166,14 @@ impl Proxy {
         &self.0.settings
     }
 
-    /// A reload takes it from its route, or gives it back to it. Requests that have it already go on.
+    /// Records that a reload has removed it from its route, or has put it back. Requests in progress
+    /// continue.
     pub fn set_retired(&self, is_retired: bool) {
         self.0.is_retired.set(is_retired);
     }
 
-    /// Whether a reload has taken it from its route: who asks again and again has to end.
+    /// Whether a reload has removed it from its route: a task that sends requests repeatedly has to
+    /// end.
     pub fn is_retired(&self) -> bool {
         self.0.is_retired.get()
     }

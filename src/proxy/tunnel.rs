@@ -74,12 +74,12 @@ impl TunnelTally {
         self.to_client.get()
     }
 
-    /// The gateway ends the tunnel, and why.
+    /// Records that the gateway ends the tunnel, and why.
     pub fn note_end(&self, why: &'static str) {
         self.end.set(Some(why));
     }
 
-    /// Why it has ended: one side has closed it, unless the gateway has.
+    /// Why the tunnel has ended; `closed` unless the gateway has ended it.
     pub fn end(&self) -> &'static str {
         self.end.get().unwrap_or("closed")
     }
@@ -92,21 +92,21 @@ impl TunnelHandle {
         drop(self.held.set(Box::new(what)));
     }
 
-    /// Returns what counts its bytes.
+    /// Returns the counters of its bytes.
     pub fn tally(&self) -> Rc<TunnelTally> {
         Rc::clone(&self.tally)
     }
 
-    /// Returns what ends the tunnel, on both sides, when it is cancelled.
+    /// Returns a token that ends the tunnel, on both sides, when it is cancelled.
     pub fn ender(&self) -> CancellationToken {
         self.ending.clone()
     }
 }
 
-/// Over HTTP/1.1: relays bytes between the client's connection and the backend's. Returns when both
-/// sides have closed, one has failed, or one stayed open for [`LINGER`] after the other closed; and when
-/// the tunnel expires or is ended, which closes both at once: their protocol is not known, so neither can be
-/// told why.
+/// Over HTTP/1.1: relays bytes between the client's connection and the backend's. Returns when both sides
+/// have closed, one has failed, or one stayed open for [`LINGER`] after the other closed. Also returns when
+/// the tunnel expires or is ended: both sides are closed at once, without a reason, because their protocol
+/// is not known.
 pub(super) async fn relay(client: OnUpgrade, backend: TunnelBackend, handle: TunnelHandle) {
     let expires_at = backend.expires_at;
     let tally = handle.tally();
@@ -118,7 +118,7 @@ pub(super) async fn relay(client: OnUpgrade, backend: TunnelBackend, handle: Tun
     }
 }
 
-/// Ends at this time; never without one.
+/// Resolves at this time; never if there is none.
 async fn expiry(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
