@@ -1,15 +1,15 @@
-//! What gateways of a fleet publish for each other: on which channels, and signed with which key.
+//! What gateways of a fleet publish for each other: the channels, and the key that signs the messages.
 //!
-//! Does not know what they say: that is the hub's.
+//! Does not know what is in the messages: the hub does.
 
 use std::fmt;
 
 use aws_lc_rs::hmac;
 
-/// The channel that every gateway of a fleet follows: marks and questions.
+/// The channel that every gateway of a fleet follows, for marks and questions.
 pub(crate) const FOR_ALL: &str = "ssegate:mark";
 
-/// The beginning of the name of the channel that one gateway follows; its run comes behind it.
+/// The prefix of the channel that only one gateway follows; its run follows.
 pub(crate) const FOR_ONE: &str = "ssegate:fleet:";
 
 /// The channel that every gateway follows at a node of a Cluster, or at one server, for the order of its sharded channels:
@@ -19,7 +19,7 @@ pub(crate) fn for_all_at(server: &str) -> String {
     format!("{FOR_ONE}node:{server}")
 }
 
-/// The channel that one gateway follows there; `run` is that of the gateway.
+/// The channel that only one gateway follows at one node; `run` is that of the gateway.
 pub(crate) fn for_one_at(server: &str, run: &str) -> String {
     format!("{FOR_ONE}node:{server}:{run}")
 }
@@ -30,10 +30,10 @@ pub(crate) fn is_of_fleet(channel: &[u8]) -> bool {
     channel == FOR_ALL.as_bytes() || channel.starts_with(FOR_ONE.as_bytes())
 }
 
-/// The settings of a gateway as one of a fleet.
+/// The settings of a gateway in a fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FleetSettings {
-    /// Signs what gateways publish for each other; `None`: whoever may publish is believed.
+    /// Signs what gateways publish for each other; `None`: messages of everybody who may publish are trusted.
     pub key: Option<FleetKey>,
 }
 
@@ -41,7 +41,7 @@ pub struct FleetSettings {
 #[derive(Clone)]
 pub struct FleetKey {
     key: hmac::Key,
-    // What the key makes of nothing, by which two keys are compared.
+    // The HMAC of an empty message, by which two keys are compared.
     fingerprint: [u8; Self::MIN_BYTES],
 }
 
@@ -49,7 +49,7 @@ impl FleetKey {
     /// The least length of a secret, in bytes: that of the hash (RFC 2104, section 3).
     pub const MIN_BYTES: usize = 32;
 
-    /// Returns the key of a secret; `None` if that is shorter than [`Self::MIN_BYTES`].
+    /// Returns the key for a secret; `None` if it is shorter than [`Self::MIN_BYTES`].
     pub fn new(secret: &[u8]) -> Option<Self> {
         if secret.len() < Self::MIN_BYTES {
             return None;
@@ -59,14 +59,14 @@ impl FleetKey {
         Some(Self { key, fingerprint })
     }
 
-    /// The signature of these parts, in their order.
+    /// Returns the signature of these parts, in their order.
     pub(crate) fn sign(&self, parts: &[&[u8]]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.key);
         parts.iter().for_each(|part| context.update(part));
         context.sign()
     }
 
-    /// Whether `signature` is that of `signed`. Takes as long for a wrong one.
+    /// Whether `signature` is that of `signed`. Takes constant time.
     pub(crate) fn verifies(&self, signed: &[u8], signature: &[u8]) -> bool {
         hmac::verify(&self.key, signed, signature).is_ok()
     }

@@ -44,11 +44,11 @@ impl Intake {
 
     /// Delivers a message received on `channel`, through a subscription to it or through `pattern`.
     pub(crate) fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
-        // What gateways tell each other, such as revocations, is for no client, whatever a pattern matches.
+        // Messages between gateways, such as revocations, are for no client, whatever a pattern matches.
         if channel.starts_with(OWN_NAMES.as_bytes()) && !is_presence(pattern, channel) {
             return;
         }
-        // Behind a confirmation, for example, the same once more is another message.
+        // After a confirmation, for example, the same message once more is not a copy.
         if !self.last.is_copy(pattern, channel, payload) || !self.hub.is_message_open() {
             self.last.set(pattern, channel, payload);
             let whole = match payload {
@@ -64,7 +64,7 @@ impl Intake {
         }
     }
 
-    /// Delivers a message of a sharded channel that has come in this order, once.
+    /// Delivers a message of a sharded channel, which arrives once, in this order of messages.
     pub(crate) fn sharded_message(&mut self, order: OrderId, channel: &[u8], payload: &Payload) {
         let name = [ChannelName::SHARDED.as_bytes(), channel].concat();
         let whole = match payload {
@@ -136,7 +136,8 @@ impl Intake {
     }
 }
 
-/// Whether a stream may have asked for this channel of the gateways: for who joins and leaves.
+/// Whether this is a channel of presence events, for which a stream may be subscribed to a channel of the
+/// gateways.
 fn is_presence(pattern: Option<&[u8]>, channel: &[u8]) -> bool {
     pattern.is_none() && channel.starts_with(ChannelName::OF_PRESENCE.as_bytes())
 }

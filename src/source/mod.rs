@@ -3,31 +3,31 @@
 //! A source is a task that runs as long as the gateway, on the thread of the hub. It does not fail: it
 //! reconnects for ever, and reports its state to [`health`](crate::health). It is one of two kinds:
 //!
-//! - **Messages** (pub/sub), which the server forgets once they are sent. The source takes what to
-//!   follow from [`Hub::source_requests`] and calls [`Hub::confirm`] once it is subscribed. It hands each
-//!   message to the intake, which numbers it and recognizes its copies, and flushes the intake whenever it
-//!   has nothing more at hand. When its connection is lost it calls [`Hub::lose`], subscribes again to
-//!   [`Hub::followed`], then calls [`Hub::restored`]: streams are told that messages may be missing. The
-//!   smallest one is the embedded bus. A subscription that the server refuses is [`Hub::deny`].
-//!   That of sharded channels has several connections, and says with [`Hub::lose_channels`] and
-//!   [`Hub::restored_channels`] which channels it means.
+//! - **Messages** (pub/sub), which the server forgets once they are sent. The source takes what to follow from
+//!   [`Hub::source_requests`] and calls [`Hub::confirm`] once it is subscribed. It hands each message to the
+//!   intake, which numbers it and recognizes its copies, and flushes the intake whenever it has no more
+//!   messages ready. When its connection is lost it calls [`Hub::lose`], subscribes again to
+//!   [`Hub::followed`], then calls [`Hub::restored`]: streams get a gap, since messages may be missing. It
+//!   calls [`Hub::deny`] for a subscription that the server refuses. The smallest such source is the embedded
+//!   bus. The source of sharded channels has several connections, and names the channels that are affected
+//!   with [`Hub::lose_channels`] and [`Hub::restored_channels`].
 //! - **Logs**, which the server keeps, each entry with an id in ascending order. The source takes what to
-//!   follow from [`Hub::source_requests`], too. It calls [`Hub::begin_log`] with the id from which it
-//!   reads, [`Hub::publish_entry`] for each entry, and [`Hub::log_gap`] where entries are gone, and
-//!   [`Hub::flush`] whenever it has nothing more at hand. [`Hub::log_reads`] are ranges of older entries
-//!   that streams need, which it reads again and returns with [`Hub::finish_log_read`]. After a loss it
-//!   goes on behind the last entry, and calls [`Hub::repeat_log_reads`]; nothing is missing. Redis Streams
-//!   are one, of a Redis or of the embedded bus.
+//!   follow from [`Hub::source_requests`], too. It calls [`Hub::begin_log`] with the id from which it reads,
+//!   [`Hub::publish_entry`] for each entry, [`Hub::log_gap`] where entries are gone, and [`Hub::flush`]
+//!   whenever it has no more entries ready. [`Hub::log_reads`] are ranges of older entries that streams need;
+//!   the source reads them again and returns them with [`Hub::finish_log_read`]. After its connection was lost
+//!   it continues behind the last entry, and calls [`Hub::repeat_log_reads`]; nothing is missing. Redis
+//!   Streams are such a source, in a Redis or on the embedded bus.
 //!
-//! Clients resume at any gateway of a fleet, if its source keeps one order of messages over all channels, and
-//! publishes into it: it calls [`HubOrder::begin`], does what [`Hub::fleet_requests`] says, and hands what
-//! gateways publish for each other to [`HubOrder::hear_for_all`] and [`HubOrder::hear_for_one`].
+//! Clients can resume at any gateway of a fleet if the source keeps one order of messages over all channels,
+//! and publishes into it. Such a source calls [`HubOrder::begin`], carries out [`Hub::fleet_requests`], and
+//! hands what gateways publish for each other to [`HubOrder::hear_for_all`] and [`HubOrder::hear_for_one`].
 //!
-//! Messages can also be **recorded**: then they are a log that gateways write themselves, beside the delivery.
-//! [`recorded`] channels come on a connection of their own.
+//! Messages can also be **recorded**: gateways append them to a log themselves, besides delivering them.
+//! [`recorded`] channels have a connection of their own.
 //!
-//! Beside the events there is the [control channel](control), on which gateways tell each other of
-//! revocations, and [who listens](presence).
+//! Besides the events there are the [control channel](control), on which gateways publish revocations for each
+//! other, and [presence].
 //!
 //! [`Hub::source_requests`]: ssegate_hub::Hub::source_requests
 //! [`Hub::confirm`]: ssegate_hub::Hub::confirm
@@ -71,11 +71,11 @@ use crate::route::ServerList;
 /// The settings of the source.
 #[derive(Clone, Debug)]
 pub struct SourceSettings {
-    /// Where messages come from; of several servers the first.
+    /// Where messages come from: the first server, if there are several.
     pub location: SourceLocation,
-    /// The servers beside that.
+    /// The other servers.
     pub further: Vec<FurtherServer>,
-    /// What all of them are called, and how channels are divided among them.
+    /// The names of all servers, and how channels are divided among them.
     pub servers: ServerList,
     /// The longest message, in bytes. A longer one is discarded while it is read, and reported to
     /// its subscribers as a gap.
@@ -84,11 +84,11 @@ pub struct SourceSettings {
     pub max_bus_memory: usize,
     /// Bytes that all streams on the embedded bus may hold together.
     pub max_bus_streams: usize,
-    /// Of a gateway that is one of several at the same Redis; `None`: it is on its own.
+    /// The settings of the fleet, if several gateways use the same Redis; `None`: this gateway is on its own.
     pub fleet: Option<FleetSettings>,
     /// The same, for sharded channels: each node of a Cluster has an order of its own, and one server has one of them.
     pub node_fleet: Option<FleetSettings>,
-    /// Of recorded channels.
+    /// The settings of recorded channels.
     pub recorded: RecordedSettings,
 }
 
@@ -104,13 +104,14 @@ pub struct FurtherServer {
 }
 
 impl SourceSettings {
-    /// Of each server, whether gateways know each other's ids of sharded channels there.
+    /// For each server, whether gateways can resume each other's ids of sharded channels there.
     pub fn has_node_orders(&self) -> Vec<bool> {
         let further = self.further.iter().map(|further| &further.node_fleet);
         [&self.node_fleet].into_iter().chain(further).map(Option::is_some).collect()
     }
 
-    /// The servers that are a Redis, each with its index among all. With several each shows its name.
+    /// The servers that are a Redis, each with its index among all servers. If there are several, each shows
+    /// its name.
     pub fn redis_servers(&self) -> Vec<(usize, RedisServer)> {
         let first = match &self.location {
             SourceLocation::Redis(location) => Some((0, location)),
@@ -128,7 +129,7 @@ impl SourceSettings {
         all.map(named).collect()
     }
 
-    /// Whether the servers beside the first are the same, under the same names.
+    /// Whether the other servers are the same, under the same names.
     pub fn has_same_servers(&self, other: &Self) -> bool {
         let pairs = self.further.iter().zip(&other.further);
         self.servers == other.servers && self.further.len() == other.further.len() && { pairs }

@@ -1,4 +1,4 @@
-//! Recorded channels: how long what gateways record is kept, and where.
+//! Recorded channels: where gateways record them, and for how long.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ pub(crate) const MARKS: &str = "ssegate:recorded";
 /// The settings of recorded channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedSettings {
-    /// What the key of a channel's log begins with, in Redis; `{channel}` comes behind it.
+    /// The prefix of the key of a channel's log in Redis; `{channel}` follows.
     pub prefix: String,
     /// About how many entries each log keeps.
     pub count: usize,
     /// How long an entry is kept, in whole milliseconds.
     pub age: Duration,
-    /// What may wait to be recorded, of all channels together, in bytes.
+    /// The bound of what waits to be recorded, over all channels, in bytes.
     pub memory: usize,
 }
 
@@ -33,13 +33,13 @@ impl Default for RecordedSettings {
 }
 
 impl RecordedSettings {
-    /// The key of the log of this channel. The braces are a hash tag: what belongs to one channel is at one node of a
-    /// Redis Cluster.
+    /// The key of the log of this channel. The braces are a hash tag, so that all keys of one channel are at one node
+    /// of a Redis Cluster.
     pub(crate) fn log_key(&self, channel: &str) -> String {
         format!("{}{{{channel}}}", self.prefix)
     }
 
-    /// The key that has the last mark.
+    /// The key of the last mark.
     pub(crate) fn mark_key(&self) -> String {
         format!("{}mark", self.prefix)
     }
@@ -54,10 +54,10 @@ pub(crate) struct RecordingEnd {
 }
 
 impl RecordingEnd {
-    /// How long it may take to append what was received last.
+    /// How long a gateway waits at its exit until the last messages are appended.
     pub(crate) const MOST: Duration = Duration::from_secs(3);
 
-    /// Channels are recorded from now on.
+    /// Records that channels are recorded from now on.
     pub(crate) fn begin(&self) {
         self.begun.cancel();
     }
@@ -67,28 +67,28 @@ impl RecordingEnd {
         self.asked.cancelled().await;
     }
 
-    /// The logs have what was received.
+    /// Records that the logs have all messages that were received.
     pub(crate) fn finish(&self) {
         self.done.cancel();
     }
 }
 
-/// The same for each server of a gateway, in order: for channels, and for sharded ones. A cheap handle.
+/// The [`RecordingEnd`]s of each server of a gateway, in order: for channels, and for sharded channels. A cheap handle.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordingEnds(Vec<[RecordingEnd; 2]>);
 
 impl RecordingEnds {
-    /// For so many servers.
+    /// Creates the handles for this many servers.
     pub(crate) fn new(servers: usize) -> Self {
         Self((0..servers).map(|_| Default::default()).collect())
     }
 
-    /// That of each server.
+    /// The handles of each server.
     pub(crate) fn all(&self) -> &[[RecordingEnd; 2]] {
         &self.0
     }
 
-    /// Waits until the logs have what this gateway received, and say that they are whole, or until that takes too long.
+    /// Waits until the logs have what this gateway received and are sealed, or until that takes too long.
     pub(crate) async fn end(&self) {
         let begun = || self.0.iter().flatten().filter(|end| end.begun.is_cancelled());
         begun().for_each(|end| end.asked.cancel());

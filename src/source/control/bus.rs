@@ -1,5 +1,5 @@
-//! The control channel on the embedded bus, which keeps nothing: revocations are in the memory of this
-//! gateway alone.
+//! The control channel on the embedded bus, which stores nothing: revocations are only in the memory
+//! of this gateway.
 
 use ssegate_auth::Refusal;
 use ssegate_auth::revocation::MAX_MESSAGE_BYTES;
@@ -11,21 +11,21 @@ use tokio::sync::mpsc;
 use super::reader::ControlReader;
 use crate::auth::RevocationOrigin;
 
-/// Messages that wait, at most: one turn of a publisher may have many.
+/// Messages that wait, at most: a publisher may send many without yielding to the reader.
 const MAX_WAITING: usize = 1024;
 
-/// Receives in the turn of the publisher, and lets the task read.
+/// Receives messages while the publisher runs, and queues them for the task that reads them.
 struct ControlOutlet(mpsc::Sender<Vec<u8>>);
 
 impl Outlet for ControlOutlet {
     fn message(&mut self, _: Option<&[u8]>, _: &[u8], payload: &Payload) {
         let message = match payload {
-            // One byte too long is as good as all of them.
+            // One byte too many is enough to reject the message.
             Payload::Whole(bytes) => &bytes[..bytes.len().min(MAX_MESSAGE_BYTES + 1)],
             Payload::TooLarge(_) => &[0; MAX_MESSAGE_BYTES + 1],
         };
-        // The publisher does not wait. Its gateway is the only one: what is dropped here was sent by
-        // somebody who floods it.
+        // The publisher does not wait. There is no other gateway: messages are dropped here only if
+        // somebody floods the channel.
         if self.0.try_send(message.to_vec()).is_err() {
             tracing::debug!("dropped a message on the control channel");
         }

@@ -1,8 +1,8 @@
-//! The control channel: how gateways tell each other of revocations.
+//! The control channel: gateways publish revocations on it for each other.
 //!
 //! [`reader`] acts upon messages, whichever source they come from; [`publisher`] hands those of this gateway
-//! to the task that publishes them. With Redis that is [`redis::control`](super::redis); the embedded bus
-//! ([`bus`]) has only this gateway.
+//! to the task that publishes them. With Redis that is [`redis::control`](super::redis). On the embedded bus
+//! ([`bus`]) there is only this gateway.
 
 pub(crate) mod bus;
 mod publisher;

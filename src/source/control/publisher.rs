@@ -6,22 +6,23 @@ use ssegate_auth::revocation::{self, ControlKey, Revocation};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-/// Revocations that wait until they are published, at most. Whoever has one more waits.
+/// Revocations that wait until they are published, at most. A further one waits until there is
+/// room.
 const MAX_WAITING: usize = 64;
 
-/// How long publishing one may take, the time until Redis is back included.
+/// How long publishing one revocation may take, including the wait for a Redis that is away.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What became of a revocation that was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedRevocation {
-    /// How many gateways heard it.
+    /// How many gateways received it.
     pub gateways: u64,
-    /// Why it could not be stored for those that did not; `None`: it was.
+    /// Why it could not be stored for gateways that did not receive it; `None`: it was stored.
     pub not_stored: Option<String>,
 }
 
-/// What the task responds: what became of it, or why it could not be published.
+/// The reply of the task: the outcome, or why the revocation could not be published.
 pub(crate) type PublishReply = Result<PublishedRevocation, String>;
 
 /// A revocation on its way to Redis.
@@ -31,7 +32,7 @@ pub(crate) struct OutgoingRevocation {
     pub(crate) message: String,
     /// Until when it is stored.
     pub(crate) expires: SystemTime,
-    /// Takes what became of it.
+    /// Receives the outcome.
     pub(crate) reply: oneshot::Sender<PublishReply>,
 }
 
@@ -43,7 +44,7 @@ pub struct ControlPublisher {
 }
 
 impl ControlPublisher {
-    /// Signs with `key`. The receiver is for the task that publishes.
+    /// Creates a publisher that signs with `key`. The receiver is for the task that publishes.
     pub(crate) fn new(key: ControlKey) -> (Self, mpsc::Receiver<OutgoingRevocation>) {
         let (outgoing, waiting) = mpsc::channel(MAX_WAITING);
         (Self { key, outgoing }, waiting)

@@ -24,9 +24,10 @@ impl ControlReader {
         Self { auth, key, metrics, ignored: LogLimit::new() }
     }
 
-    /// Revokes what a message says, unless that is known. Returns once every shard has been told.
+    /// Revokes what a message names, unless that is known. Returns once every shard has acted upon
+    /// it.
     pub(crate) async fn act(&self, message: &[u8], origin: RevocationOrigin) {
-        // `ssegate check --connect` tries whether it may be sent.
+        // `ssegate check --connect` sends an empty message to test whether publishing is allowed.
         if message.is_empty() {
             return;
         }
@@ -36,7 +37,7 @@ impl ControlReader {
                 let nonce = revocation.nonce().to_owned();
                 let is_new = self.auth.revoke(revocation, origin).await.is_some();
                 match origin {
-                    // As many as are stored, at every start.
+                    // Logged at debug level: every start reads all that are stored.
                     RevocationOrigin::Stored => tracing::debug!(is_new, nonce, "read a revocation"),
                     _ if is_new => tracing::info!(nonce, "revoked"),
                     _ => {}

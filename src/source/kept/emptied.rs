@@ -1,17 +1,17 @@
-//! Whether Redis has lost what was kept there, as after a `FLUSHALL` or a restart without persistence: what is not found
-//! then may come back in a moment, when the gateways that have it write it again. Pure.
+//! Whether Redis has lost its kept streams, as after a `FLUSHALL` or a restart without persistence. A stream that is
+//! not found then may come back in a moment, when the gateways that have it write it again. Pure.
 
 use std::time::Duration;
 
 use ssegate_resp::Value;
 
-/// How long gateways may take to write again what they have: longer than a pump may be silent, and not connected.
+/// How long gateways may take to write their streams again: longer than a pump may be silent or without a connection.
 const REWRITE: Duration = Duration::from_secs(10);
 
-/// A note in Redis that would be lost with all the rest.
+/// A note in Redis that is lost together with everything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SinceNote {
-    /// Which note it is.
+    /// Identifies the note.
     made: u64,
     /// How long ago it was made.
     age: Duration,
@@ -34,8 +34,8 @@ impl SinceNote {
 }
 
 impl EmptiedRedis {
-    /// This note was found. Returns whether what is not found may still come back: the note that this gateway knew was
-    /// lost a moment ago. Of a Redis that it sees for the first time it knows nothing.
+    /// Records that this note was found. Returns whether a stream that is not found may still come back: the note that
+    /// this gateway knew was lost a moment ago. The first note that it finds is no loss.
     pub(super) fn found(&mut self, note: SinceNote) -> bool {
         if self.made.replace(note.made).is_some_and(|known| known != note.made) {
             self.losses += 1;
@@ -43,7 +43,7 @@ impl EmptiedRedis {
         self.losses > 0 && note.age < REWRITE
     }
 
-    /// How often Redis has lost everything.
+    /// How many times Redis has lost everything.
     pub(super) fn losses(&self) -> u64 {
         self.losses
     }

@@ -1,10 +1,10 @@
-//! Kept streams that all gateways know: what is asked of Redis, and what it replies.
+//! Kept streams that all gateways share: the calls to Redis, and the replies.
 //!
-//! Of each stream there is a hash, which says what it is and until when its gateway is taken to live, and a Redis Stream
-//! with what the backend has sent, both under one hash tag; and of each name an index. A [`KeptStore`] is the handle of
-//! the gateway's threads. What it asks crosses over to the thread of the source as a [`KeptCall`], and becomes a script
-//! there ([`redis::kept`](super::redis)). What gateways tell each other of a stream, wherever it runs, is a
-//! [`KeptWatch`].
+//! Each stream has a hash and a Redis Stream under one hash tag. The hash describes the stream, and has the lease of
+//! its gateway. The Redis Stream has what the backend has sent. Each name has an index of its streams. A [`KeptStore`]
+//! is the handle of the gateway's threads. Its requests cross over to the thread of the source as [`KeptCall`]s, and
+//! become scripts there ([`redis::kept`](super::redis)). A [`KeptWatch`] is woken by what other gateways publish about
+//! a stream.
 //!
 //! Knows neither HTTP nor what is in a stream.
 

@@ -1,17 +1,18 @@
-//! What is asked of the scripts of kept streams, and what they reply.
+//! The arguments of the scripts of kept streams, and their replies.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use ssegate_resp::Value;
 
-/// How long a gateway is taken to pump a stream of which it was not heard.
+/// How long a gateway is taken to pump a stream after its last write.
 const LEASE: Duration = Duration::from_secs(8);
-/// How long what a gateway leaves behind that has died is kept at least, to say so.
+/// How long the streams of a gateway that has died are kept at least, so that clients learn that they
+/// are lost.
 const KEPT_LEAST: Duration = Duration::from_secs(60);
-/// How long another gateway follows a stream after it has read of it.
+/// How long another gateway counts as a follower of a stream after it has read it.
 const FOLLOW: Duration = Duration::from_secs(5);
-/// The streams of one name, at most: the oldest go.
+/// The streams of one name, at most: the oldest are removed.
 const MAX_INDEXED: usize = 200;
 
 /// A stream that this gateway pumps.
@@ -19,31 +20,31 @@ const MAX_INDEXED: usize = 200;
 pub struct PumpRecord<'a> {
     /// The id of the stream.
     pub id: &'a str,
-    /// Says that it is this pump's.
+    /// The token of this pump.
     pub token: &'a str,
-    /// Which beginning it is.
+    /// The epoch of the stream.
     pub epoch: &'a str,
-    /// How long it is kept once it has ended.
+    /// How long the stream is kept after its end.
     pub after_end: Duration,
 }
 
 /// A stream that begins.
 #[derive(Clone, Debug)]
 pub struct BeginRecord<'a> {
-    /// Which.
+    /// The stream.
     pub of: PumpRecord<'a>,
     /// When it began, in milliseconds since 1970.
     pub began: u64,
-    /// What describes it.
+    /// The description of the stream.
     pub about: Bytes,
     /// The hash of the request's body, if it is known.
     pub digest: String,
 }
 
-/// What is appended to a stream; or only that its pump is there.
+/// What is appended to a stream; without an entry it only renews the lease.
 #[derive(Clone, Debug)]
 pub struct AppendRecord<'a> {
-    /// To which.
+    /// The stream.
     pub of: PumpRecord<'a>,
     /// The number of the entry, or of the last one.
     pub seq: u64,
@@ -61,38 +62,38 @@ pub struct AppendRecord<'a> {
     pub entry: Option<(String, Bytes)>,
 }
 
-/// What has become of a stream that begins, or is appended to.
+/// The outcome of beginning a stream, or of appending to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppendOutcome {
-    /// It is there.
+    /// It was written.
     Done {
-        /// Why it is to stop, if it is.
+        /// Why the stream is to stop; `None`: it is not.
         stop: Option<String>,
         /// How many gateways follow it.
         followers: u64,
-        /// Why they could not be told, if so.
+        /// The error if the followers could not be notified.
         fault: Option<String>,
     },
-    /// It is another's, or another has ended it.
+    /// The stream belongs to another pump, or another gateway has ended it.
     Fenced,
     /// Redis does not have what was appended before.
     Gone,
 }
 
-/// What is read of a stream.
+/// A read of a stream.
 #[derive(Clone, Debug)]
 pub struct ReadRecord<'a> {
     /// The id of the stream.
     pub id: &'a str,
-    /// The epoch that is known; empty: none.
+    /// The epoch that the reader knows; empty: none.
     pub epoch: &'a str,
-    /// The last entry that is known.
+    /// The last entry that the reader has.
     pub after: u64,
     /// How many entries are read at most.
     pub count: usize,
-    /// Whether this gateway follows it: somebody reads it here.
+    /// Whether this gateway follows the stream: it has readers here.
     pub follows: bool,
-    /// Whether what describes it is wanted.
+    /// Whether the reply has to have the description.
     pub wants_about: bool,
 }
 
@@ -101,7 +102,7 @@ pub struct ReadRecord<'a> {
 pub struct StoredRecord {
     /// `running`, or how it has ended.
     pub state: String,
-    /// Which beginning it is.
+    /// The epoch of the stream.
     pub epoch: String,
     /// The number of the last event.
     pub last: u64,
@@ -113,9 +114,9 @@ pub struct StoredRecord {
     pub began: u64,
     /// The gateway whose pump it is.
     pub gateway: String,
-    /// What describes it, if that was wanted.
+    /// The description of the stream, if it was asked for.
     pub about: Bytes,
-    /// Until when its pump is taken to live, by the clock of Redis: another with each write of the pump.
+    /// When the lease of its pump ends, by the clock of Redis. It changes with each write of the pump.
     pub lease: u64,
     /// Its entries, in order.
     pub parts: Vec<StoredPart>,
@@ -132,18 +133,18 @@ pub struct StoredPart {
     pub bytes: Bytes,
 }
 
-/// What is done with the index of a name.
+/// A step on the index of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexStep {
-    /// Nothing: it is read.
+    /// Only reads the index.
     List,
-    /// The stream gets the name; `parallel`, `replace` or `reject` says what becomes of others.
+    /// The stream takes the name; `parallel`, `replace` or `reject` decides what happens to others.
     Claim(&'static str, Duration),
-    /// It has the name for so long.
+    /// The stream keeps the name for this long.
     Keep(Duration),
-    /// It has ended, and is known for so long.
+    /// The stream has ended, and stays in the index for this long.
     End(Duration),
-    /// It never began.
+    /// The stream never began.
     Remove,
 }
 
@@ -156,16 +157,16 @@ pub struct IndexEntry {
     pub runs: bool,
     /// When it began, in milliseconds since 1970.
     pub began: u64,
-    /// At which gateway.
+    /// Its gateway.
     pub gateway: String,
 }
 
-/// What an index says.
+/// The result of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IndexOutcome {
     /// The others, in no order.
     Others(Vec<IndexEntry>),
-    /// Another one runs, which is not to be.
+    /// Another one runs, and the step asked to be rejected then.
     Refused,
 }
 
@@ -254,7 +255,7 @@ impl ReadRecord<'_> {
 }
 
 impl StoredRecord {
-    /// Parses what is there; the inner `None`: nothing.
+    /// Parses the reply; the inner `None`: there is no stream.
     #[expect(
         clippy::option_option,
         reason = "no reply of the script, and no stream, are two things"
@@ -334,7 +335,7 @@ impl IndexOutcome {
     }
 }
 
-/// How long what a gateway pumps is kept after it was heard.
+/// How long a stream of this gateway is kept after the last write of its pump.
 fn kept(after_end: Duration) -> Duration {
     LEASE + after_end.max(KEPT_LEAST)
 }
@@ -350,7 +351,7 @@ fn lossy(value: &Value) -> Option<String> {
     Some(String::from_utf8_lossy(value.as_bytes()?).into_owned())
 }
 
-/// Copied out of the read buffer.
+/// Copies the bytes out of the read buffer.
 fn copied(value: &Value) -> Option<Bytes> {
     Some(Bytes::copy_from_slice(value.as_bytes()?))
 }

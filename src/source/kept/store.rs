@@ -1,4 +1,4 @@
-//! The handle through which the gateway's threads reach what Redis has of kept streams.
+//! The handle through which the gateway's threads read and write kept streams in Redis.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,25 +19,25 @@ use crate::source::redis::script::RedisScript;
 
 /// Calls that wait for the thread of the source; a further one waits until there is room.
 const MAX_WAITING: usize = 1024;
-/// Reads of entries that are on their way at once, at most.
+/// Reads of entries in flight, at most.
 const MAX_READS: usize = 16;
-/// How long a call may take in all. Longer than Redis may take to reply.
+/// The time limit of a call, longer than the reply timeout of Redis.
 const MAX_TIME: Duration = Duration::from_secs(8);
 
-/// The note that would be lost with everything else; in a Cluster with what is at its node.
+/// A note that is lost together with everything else, in a Cluster with everything at its node.
 const SINCE_KEY: &str = "ssegate:kept:{all}:since";
-/// How long it is kept behind the last look.
+/// How long the note is kept after the last check.
 const SINCE_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often it is looked at, also where nothing is missing.
+/// How often the note is checked, also if nothing is missing.
 const SINCE_LOOK: Duration = Duration::from_secs(5);
 
-/// Why it is not known what Redis has.
+/// Why the content of Redis is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeptAway {
-    /// Redis cannot be reached, or does not reply. It may have done what was asked.
+    /// Redis cannot be reached, or does not reply. It may have executed the call.
     #[error("Redis, where streams are kept for all gateways, cannot be reached now")]
     Away,
-    /// Redis has lost what was kept there a moment ago, and what is missing may come back.
+    /// Redis has lost everything a moment ago: a stream that is missing may come back.
     #[error("Redis has lost what was kept there; the gateways that have it are writing it again")]
     Emptied,
     /// Redis refuses it.
@@ -45,47 +45,48 @@ pub enum KeptAway {
     Refused,
 }
 
-/// What becomes of a call.
+/// The result of a call.
 type KeptReply = Result<Value, KeptAway>;
 
-/// A store, and the calls that it makes, for the task that makes them.
+/// A store, and the receiver of its calls, for the task that makes them.
 pub(crate) type KeptLink = (KeptStore, mpsc::Receiver<KeptCall>);
 
 /// One call of a script, for the task that makes it.
 #[derive(Debug)]
 pub(crate) struct KeptCall {
     pub(crate) script: &'static RedisScript,
-    /// All of one slot.
+    /// The keys, all of one slot.
     pub(crate) keys: Vec<String>,
     pub(crate) arguments: Vec<Bytes>,
-    /// Whether the script is told at last if a lease that is over ends a stream.
+    /// Whether the last argument of the script is whether an expired lease ends a stream.
     pub(crate) asks_patience: bool,
     reply: oneshot::Sender<KeptReply>,
 }
 
 impl KeptCall {
-    /// Says what has become of it.
+    /// Completes the call with its result.
     pub(crate) fn complete(self, reply: KeptReply) {
-        // Whoever has asked may have left.
+        // An error means that the caller has left.
         drop(self.reply.send(reply));
     }
 }
 
-/// What all gateways know of kept streams. A cheap handle for any thread.
+/// The kept streams that all gateways share. A cheap handle for any thread.
 #[derive(Clone, Debug)]
 pub struct KeptStore {
     calls: mpsc::Sender<KeptCall>,
     watches: KeptWatches,
-    // Reads of entries, which may be long: others do not wait behind many of them, and replies take bounded memory.
+    // Limits reads of entries, whose replies may be long: other calls do not wait behind many of them, and replies
+    // take bounded memory.
     reads: Arc<Semaphore>,
     gateway: Arc<str>,
     emptied: Arc<Mutex<EmptiedRedis>>,
-    // Told with each call.
+    // Notified of each call.
     called: Arc<Notify>,
 }
 
 impl KeptStore {
-    /// A store, and the calls that it makes.
+    /// Creates a store, and the receiver of its calls.
     pub(crate) fn new() -> KeptLink {
         let (calls, received) = mpsc::channel(MAX_WAITING);
         let gateway: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
@@ -95,22 +96,22 @@ impl KeptStore {
         (Self { calls, watches, reads, gateway, emptied, called }, received)
     }
 
-    /// The channel on which other gateways tell this one of streams.
+    /// The channel on which other gateways notify this one.
     pub(crate) fn channel(&self) -> String {
         format!("ssegate:kept:{}", self.gateway)
     }
 
-    /// Waits until there is a stream of which others may tell. Cancel safe.
+    /// Waits until a stream is watched, of which other gateways may publish news. Cancel safe.
     pub(crate) async fn used(&self) {
         self.watches.used().await;
     }
 
-    /// Another gateway has published this.
+    /// Handles a message that another gateway has published.
     pub(crate) fn hear(&self, message: &[u8]) {
         self.watches.hear(message);
     }
 
-    /// What was published meanwhile was not heard.
+    /// Wakes all watches: messages may have been missed.
     pub(crate) fn wake_all(&self) {
         self.watches.wake_all();
     }
@@ -144,16 +145,16 @@ impl KeptStore {
         Ok(may_come_back)
     }
 
-    /// How often Redis has lost everything since this gateway was started, as far as it knows.
+    /// How many times Redis has lost everything since this gateway was started, as far as it knows.
     pub fn losses(&self) -> u64 {
         self.emptied().losses()
     }
 
-    /// Looks again and again whether Redis has lost everything, from the first call on.
+    /// Checks periodically whether Redis has lost everything, from the first call on.
     pub(crate) async fn look_for_losses(&self) {
         self.called.notified().await;
         loop {
-            // Where it is away, it is seen later.
+            // If Redis is away, a later check finds it out.
             self.was_emptied().await.ok();
             sleep(SINCE_LOOK).await;
         }
@@ -169,17 +170,17 @@ impl KeptStore {
         AppendOutcome::parse(&reply).ok_or(KeptAway::Refused)
     }
 
-    /// Appends to a stream, or says that its pump is there.
+    /// Appends to a stream, or renews the lease of its pump.
     ///
     /// # Errors
-    /// See [`KeptAway`]: it may have been appended, and the same again does nothing more.
+    /// See [`KeptAway`]: it may have been appended. Appending the same again has no further effect.
     pub async fn append(&self, record: &AppendRecord<'_>) -> Result<AppendOutcome, KeptAway> {
         let (keys, arguments) = (stream_keys(record.of.id), record.arguments());
         let reply = self.call(&APPEND, keys.into(), arguments, false).await?;
         AppendOutcome::parse(&reply).ok_or(KeptAway::Refused)
     }
 
-    /// Reads what Redis has of a stream; `None`: nothing.
+    /// Reads a stream; `None`: Redis does not have it.
     ///
     /// # Errors
     /// See [`KeptAway`].
@@ -196,7 +197,7 @@ impl KeptStore {
         StoredRecord::parse(&reply).ok_or(KeptAway::Refused)
     }
 
-    /// Cancels a stream wherever it runs, or a request at `gateway` that has none yet.
+    /// Cancels a stream at whichever gateway it runs, or a request at `gateway` that has no stream yet.
     ///
     /// # Errors
     /// See [`KeptAway`]: it may be cancelled.
@@ -206,7 +207,7 @@ impl KeptStore {
         self.call(&STOP, vec![hash], arguments.into(), false).await.map(drop)
     }
 
-    /// Why a stream, or a request that waits for one, is to stop, if it is.
+    /// Returns why a stream, or a request that waits for one, is to stop; `None`: it is not.
     ///
     /// # Errors
     /// See [`KeptAway`].
@@ -217,7 +218,7 @@ impl KeptStore {
         Ok(Some(String::from_utf8_lossy(why).into_owned()).filter(|why| !why.is_empty()))
     }
 
-    /// Changes or reads the index of a name, for a stream that began then.
+    /// Changes or reads the index of a name, for a `stream`: its id, and when it began.
     ///
     /// # Errors
     /// See [`KeptAway`]: it may be changed.

@@ -1,4 +1,4 @@
-//! Calls that try everything which kept streams need of Redis, on a stream that nobody has, and leave nothing behind.
+//! Calls that test everything that kept streams need of Redis, on a stream that nobody has, and leave nothing behind.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::record::{
 use super::scripts::{APPEND, BEGIN, INDEX, READ, STOP, STOPPED};
 use crate::source::redis::script::RedisScript;
 
-/// One call: the key that says where it belongs, and the command.
+/// One call: the key that decides its node, and the command.
 pub(crate) struct TrialCall {
     pub(crate) key: String,
     pub(crate) words: Vec<Bytes>,
@@ -61,7 +61,7 @@ pub(crate) fn trial(id: &str) -> Vec<TrialCall> {
     ]
 }
 
-/// What a script was refused that did what it could all the same.
+/// Returns what Redis refused to a script that succeeded all the same.
 pub(crate) fn trial_fault(reply: &Value) -> Option<String> {
     match AppendOutcome::parse(reply)? {
         AppendOutcome::Done { fault, .. } => fault,

@@ -1,18 +1,18 @@
-//! What other gateways tell of a stream, or of a request that waits for one.
+//! Notifications of other gateways about a stream, or about a request that waits for one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Whoever waits for news of a stream, by its id.
+/// The watches of all streams, by the ids of the streams.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeptWatches(Arc<WatchesShared>);
 
 #[derive(Debug, Default)]
 struct WatchesShared {
     by_id: Mutex<HashMap<Box<str>, Vec<Arc<Notify>>>>,
-    // Told with the first.
+    // Notified of each new watch.
     used: Notify,
 }
 
@@ -37,15 +37,15 @@ impl KeptWatches {
         KeptWatch { all: self.clone(), id: id.into(), news }
     }
 
-    /// Waits until somebody watches. Cancel safe.
+    /// Waits until there is a watch. Cancel safe.
     pub(super) async fn used(&self) {
         while self.lock().is_empty() {
             self.0.used.notified().await;
         }
     }
 
-    /// Tells that there is something new of a stream, `w ID`, or that it is to stop, `s ID WHY`. What it is says Redis
-    /// alone: whoever may publish could say anything.
+    /// Handles a message: `w ID`, a stream has something new, or `s ID WHY`, it is to stop. The message only wakes the
+    /// watches, which read in Redis what it is: everybody who may publish could have sent the message.
     pub(super) fn hear(&self, message: &[u8]) {
         let Ok(message) = str::from_utf8(message) else { return };
         let Some(id) = message.split(' ').nth(1) else { return };
@@ -53,7 +53,7 @@ impl KeptWatches {
         news.iter().for_each(|news| news.notify_one());
     }
 
-    /// There may be something new of every stream: what was published meanwhile was not heard.
+    /// Wakes all watches: messages may have been missed.
     pub(super) fn wake_all(&self) {
         let all: Vec<_> = self.lock().values().flatten().cloned().collect();
         all.iter().for_each(|news| news.notify_one());

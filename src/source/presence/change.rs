@@ -1,4 +1,4 @@
-//! What has changed at this gateway since the store was told.
+//! What has changed at this gateway since it last wrote to the store.
 
 use std::sync::Arc;
 
@@ -18,39 +18,40 @@ pub(crate) struct ChannelChange {
     pub(crate) settings: Arc<PresenceSettings>,
     /// The store may not know that this gateway has members here.
     pub(crate) is_beginning: bool,
-    /// What becomes of the lease of this gateway.
+    /// What happens to the lease of this gateway.
     pub(crate) lease: LeaseChange,
     /// The members that have changed; none: the lease is renewed.
     pub(crate) members: Vec<MemberChange>,
 }
 
-/// What becomes of the lease of this gateway in a channel.
+/// What happens to the lease of this gateway in a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseChange {
     /// The gateway has members here.
     Renewed,
     /// It has none any more.
     Ended,
-    /// It speaks of others alone: whether it has members here is not said.
+    /// The change is about other gateways only: the lease of this one stays as it is.
     Kept,
 }
 
 /// What has changed of one member.
 #[derive(Clone, Debug)]
 pub(crate) struct MemberChange {
-    /// What it is called.
+    /// The id of the member.
     pub(crate) id: Arc<str>,
     /// Its streams at this gateway; `None`: it has left.
     pub(crate) streams: Option<u32>,
-    /// When its first stream came.
+    /// When its first stream was opened.
     pub(crate) since: Instant,
 }
 
-/// What the store has made of a change.
+/// The result of a change at the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ChangeOutcome {
-    /// It is known now, but for the members at these places, for which there was no room.
+    /// The store has the change, except for the members at these indexes: it had no room for them.
     Known(Vec<usize>),
-    /// The store has lost what this gateway had said of the channel: all of it has to be said again.
+    /// The store has lost what this gateway wrote about the channel: all of it has to be written
+    /// again.
     Lost,
 }

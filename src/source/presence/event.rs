@@ -1,8 +1,8 @@
-//! The event that says who joins and leaves.
+//! The event that reports who joins and leaves.
 
 use serde::Serialize;
 
-/// A member has come or gone.
+/// A member has joined or left.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum PresenceChange {
@@ -16,13 +16,13 @@ pub(super) struct PresenceData<'a> {
     pub(super) event: PresenceChange,
     pub(super) channel: &'a str,
     pub(super) id: &'a str,
-    /// When it came, in milliseconds since 1970.
+    /// When it joined, in milliseconds since 1970.
     pub(super) since: u64,
-    /// How many members the channel has now.
+    /// The number of members that the channel has now.
     pub(super) count: usize,
 }
 
-/// What is published, in the format `envelope`.
+/// The payload that is published, in the format `envelope`.
 pub(super) fn payload(data: &PresenceData<'_>) -> Vec<u8> {
     #[derive(Serialize)]
     struct EnvelopeOf<'a> {

@@ -1,4 +1,4 @@
-//! The members of this gateway: which streams they have, and what the store has been told of it.
+//! The members of this gateway: their streams, and what the store has of them.
 //!
 //! Pure: time is passed in. Its size is bounded by the streams that are open or have just ended.
 
@@ -14,7 +14,7 @@ use super::member::LocalMember;
 use super::watched::{WatchedRoute, WatchedRoutes};
 use crate::route::PresenceSettings;
 
-/// How often the store is told that this gateway still lives: three times within a lease.
+/// How often this gateway renews its leases at the store: three times within a lease.
 const RENEWAL: Duration = Duration::from_secs(6);
 
 /// Members of one channel in one change, at most, so that a large channel does not hold up the others.
@@ -24,14 +24,14 @@ const MAX_MEMBERS: usize = 200;
 #[derive(Debug, Default)]
 pub(super) struct LocalTable {
     channels: HashMap<ChannelName, PresentChannel>,
-    // The channels with something to tell, each once.
+    // The channels with changes for the store, each once.
     changed: VecDeque<ChannelName>,
     // When members without streams leave, each once.
     graces: BTreeSet<(Instant, ChannelName, Arc<str>)>,
-    // When the channels that the store knows are said again, each once, the first first.
+    // When the leases of channels at the store are renewed, each channel once, the earliest first.
     renewals: VecDeque<(Instant, ChannelName)>,
     members: usize,
-    // Whether the store forgets what is not said again.
+    // Whether the store forgets leases that are not renewed.
     renews: bool,
     routes: WatchedRoutes,
     // Other routes may be watched than before.
@@ -40,13 +40,13 @@ pub(super) struct LocalTable {
 
 #[derive(Debug)]
 struct PresentChannel {
-    // What the route matches through which its last stream came.
+    // The scope of the route through which its last stream was opened.
     scope: Arc<str>,
-    // Of that route.
+    // The settings of that route.
     settings: Arc<PresenceSettings>,
     prefix_bytes: usize,
     members: HashMap<Arc<str>, LocalMember>,
-    // The members with something to tell, each once.
+    // The members with changes for the store, each once.
     changed: VecDeque<Arc<str>>,
     is_changed: bool,
     // The store knows that this gateway has members here.
@@ -57,13 +57,13 @@ struct PresentChannel {
 }
 
 impl LocalTable {
-    /// Nobody is there.
+    /// Creates a table without members.
     pub(super) fn new(routes: WatchedRoutes) -> Self {
         Self { routes, ..Self::default() }
     }
 
-    /// After a reload: the channels of a route have its new settings from now on. Those of one that is gone keep what
-    /// they have until their last member leaves.
+    /// Applies a reload: the channels of a route have its new settings from now on. Those of a route that is gone
+    /// keep their settings until their last member leaves.
     pub(super) fn change_routes(&mut self, routes: WatchedRoutes) {
         for channel in self.channels.values_mut() {
             if let Some(route) = routes.get(&channel.scope) {
@@ -79,8 +79,8 @@ impl LocalTable {
         &self.routes
     }
 
-    /// A stream of `member` has been opened, on a route that matches `scope`. `route` is what counts if there is none
-    /// any more.
+    /// A stream of `member` has been opened, on a route that matches `scope`. `route` is used if a reload has removed
+    /// that route.
     pub(super) fn join(
         &mut self,
         name: &ChannelName,
@@ -88,7 +88,7 @@ impl LocalTable {
         (scope, route): (&Arc<str>, &WatchedRoute),
         now: Instant,
     ) {
-        // The thread of the stream may not have heard of a reload yet.
+        // A reload may not have reached the thread of the stream yet.
         let route = self.routes.get(scope).unwrap_or(route);
         let channel = self.channels.entry(name.clone()).or_insert_with(|| PresentChannel {
             scope: Arc::clone(scope),
@@ -101,7 +101,7 @@ impl LocalTable {
             is_renewed: false,
             has_refused: false,
         });
-        // Where two routes have the channel the newest stream says what counts.
+        // If two routes have the channel, the settings of the newest stream apply.
         channel.scope = Arc::clone(scope);
         channel.take_settings(route);
         let members = &mut self.members;
@@ -129,7 +129,7 @@ impl LocalTable {
         }
     }
 
-    /// Members whose grace is over leave.
+    /// Removes the members whose grace is over.
     pub(super) fn end_graces(&mut self, now: Instant) {
         while self.graces.first().is_some_and(|(at, ..)| *at <= now) {
             let Some((_, name, id)) = self.graces.pop_first() else { return };
@@ -148,7 +148,7 @@ impl LocalTable {
         }
     }
 
-    /// When there is something to tell: `None`: never; the inner `None`: now.
+    /// When there are changes for the store: `None`: never; the inner `None`: now.
     pub(super) fn wakes_at(&self) -> Option<Option<Instant>> {
         if !self.changed.is_empty() || self.has_new_routes {
             return Some(None);
@@ -158,7 +158,7 @@ impl LocalTable {
         grace.into_iter().chain(renewal).min().map(Some)
     }
 
-    /// The store forgets what is not said again.
+    /// From now on leases are renewed, since the store forgets those that are not.
     pub(super) fn renew(&mut self) {
         self.renews = true;
     }
@@ -173,7 +173,7 @@ impl LocalTable {
         self.members
     }
 
-    /// Takes what the store has to be told, for at most `most` channels and members together.
+    /// Takes changes for the store, for at most `most` channels and members together.
     pub(super) fn take(&mut self, most: usize, now: Instant) -> Vec<ChannelChange> {
         let (mut left, mut changes) = (most, Vec::new());
         self.has_new_routes = false;
@@ -209,11 +209,11 @@ impl LocalTable {
             member.is_changed = false;
             match member.news() {
                 Some(streams) => {
-                    // Until it has taken this.
+                    // Until the store has confirmed the change.
                     member.is_unsure = true;
                     members.push(MemberChange { id, streams, since: member.since });
                 }
-                // The store never knew it.
+                // The store never had the member.
                 None if member.is_gone => {
                     channel.members.remove(&id);
                     self.members -= 1;
@@ -233,7 +233,7 @@ impl LocalTable {
         is_news.then(|| channel.change(name, members))
     }
 
-    /// The store has taken a change.
+    /// Records the result of a change at the store.
     pub(super) fn settle(&mut self, change: &ChannelChange, outcome: &ChangeOutcome, now: Instant) {
         let Some(channel) = self.channels.get_mut(&change.name) else { return };
         let refused = match outcome {
@@ -251,7 +251,7 @@ impl LocalTable {
                 channel.members.remove(id);
                 self.members -= 1;
             } else if member.news().is_some() && !refused.contains(&place) {
-                // It has come or gone meanwhile.
+                // The member has changed again meanwhile.
                 changed.push(Arc::clone(id));
             }
         }
@@ -266,7 +266,7 @@ impl LocalTable {
         changed.iter().for_each(|id| self.note(&change.name, id));
     }
 
-    /// What the store knows is not certain.
+    /// Writes everything to the store again: it is not certain what the store has.
     pub(super) fn begin_anew(&mut self) {
         let names: Vec<ChannelName> = self.channels.keys().cloned().collect();
         names.iter().for_each(|name| self.say_again(name));
@@ -286,7 +286,7 @@ impl LocalTable {
         self.note_channel(name);
     }
 
-    /// Tries again to tell of members for which there was no room.
+    /// Writes members for which there was no room to the store again.
     fn note_refused(&mut self, name: &ChannelName) {
         let Some(channel) = self.channels.get_mut(name) else { return };
         if !std::mem::take(&mut channel.has_refused) {
@@ -297,7 +297,7 @@ impl LocalTable {
         ids.iter().for_each(|id| self.note(name, id));
     }
 
-    /// There is something to tell of a member.
+    /// Queues a member with a change for the store.
     fn note(&mut self, name: &ChannelName, id: &Arc<str>) {
         let Some(channel) = self.channels.get_mut(name) else { return };
         let Some(member) = channel.members.get_mut(id) else { return };

@@ -9,13 +9,13 @@ pub(super) struct LocalMember {
     pub(super) streams: u32,
     /// When the first of them was opened.
     pub(super) since: Instant,
-    /// The number of streams that the store knows; `None`: it does not know the member.
+    /// The number of streams that the store has; `None`: the store does not have the member.
     pub(super) told: Option<u32>,
-    /// The store may know it, with a number that is not known here.
+    /// The store may have it, with an unknown number of streams.
     pub(super) is_unsure: bool,
-    /// It waits in the list of members that have changed.
+    /// It is in the list of members that have changed.
     pub(super) is_changed: bool,
-    /// It waits among those whose grace ends.
+    /// It is in the list of members whose grace ends.
     pub(super) is_in_grace: bool,
     /// When it leaves, if it has no stream.
     pub(super) leaves_at: Instant,
@@ -37,11 +37,12 @@ impl LocalMember {
         }
     }
 
-    /// What the store has to be told; `None`: nothing. The inner `None`: that it has left.
+    /// The change for the store; `None`: nothing has changed. The inner `None`: the member has
+    /// left.
     pub(super) fn news(&self) -> Option<Option<u32>> {
         match (self.is_gone, self.told) {
             (true, told) => (told.is_some() || self.is_unsure).then_some(None),
-            // In its grace it stays as it was.
+            // During its grace the store keeps it as it was.
             (false, Some(_)) if self.streams == 0 => None,
             (false, told) if told == Some(self.streams) => None,
             (false, _) => Some(Some(self.streams)),

@@ -20,7 +20,7 @@ const MAX_IN_TURN: usize = 1000;
 
 type MemoryMembers = HashMap<Arc<str>, PresentMember>;
 
-/// Follows the table of this gateway, and publishes who joins and leaves on `broker`. Owned by the gateway, which
+/// Follows the table of this gateway, and publishes on `broker` who joins and leaves. Owned by the gateway, which
 /// drops it.
 pub(crate) async fn keep_presence(
     (work, mut lookups): (PresenceWork, PresenceLookups),
@@ -32,7 +32,7 @@ pub(crate) async fn keep_presence(
         tokio::select! {
             () = work.news() => follow(&work, (&broker, &webhooks), &mut known),
             Some(lookup) = lookups.recv() => {
-                // It may be of a client whose stream has just been opened.
+                // The lookup may be from a client whose stream has just been opened.
                 follow(&work, (&broker, &webhooks), &mut known);
                 let channels = lookup.channels.iter();
                 let found = channels.map(|name| find(&known, name, lookup.is_count)).collect();
@@ -68,7 +68,7 @@ fn follow(
     broker.flush();
 }
 
-/// Returns the places of the members for which there is no room.
+/// Applies a change; returns the indexes of the members for which there is no room.
 fn apply(broker: &Broker, members: &mut MemoryMembers, change: &ChannelChange) -> Vec<usize> {
     let mut refused = Vec::new();
     for (place, MemberChange { id, streams, since }) in change.members.iter().enumerate() {

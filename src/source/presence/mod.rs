@@ -1,11 +1,11 @@
-//! Who listens to a channel, over all gateways.
+//! Presence: the members of channels, over all gateways.
 //!
 //! A stream on a route with `presence` joins its channels in the table of this gateway ([`local`]), and leaves them
-//! when it ends: short locks, whichever thread it is on. One task tells the store what has changed there, many changes
-//! at once, and asks it what requests want to know: Redis, where the gateways of a fleet meet
+//! when it ends: short locks, on any thread. One task writes the changes of the table to the store, many at once, and
+//! reads what requests ask for. The store is Redis, which the gateways of a fleet share
 //! ([`redis::presence`](super::redis)), or the memory of this process beside the embedded bus ([`memory`]).
 //!
-//! A stream is never closed and never waits because of it.
+//! Presence never closes a stream, and no stream waits for it.
 
 mod change;
 mod event;

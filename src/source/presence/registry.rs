@@ -1,4 +1,4 @@
-//! The table of this gateway, as the streams on all threads share it with the task that tells the store.
+//! The table of this gateway, shared by the streams on all threads and the task that writes to the store.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,30 +14,30 @@ use super::watched::{WatchedRoute, WatchedRoutes};
 use crate::metrics::Metrics;
 use crate::route::{PresenceSettings, Router};
 
-/// Questions that wait, at most.
+/// Requests that wait, at most.
 const MAX_LOOKUPS: usize = 256;
 
-/// How long a question may take.
+/// How long a request may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who listens to which channel. A cheap handle for any thread.
+/// The members of all channels at this gateway. A cheap handle for any thread.
 #[derive(Clone)]
 pub struct Presence(Arc<PresenceShared>);
 
 struct PresenceShared {
     table: Mutex<LocalTable>,
-    // The table has something to tell, or will have at another time than before.
+    // Notified when the table has a change for the store, or will have one at another time than before.
     news: Notify,
     lookups: mpsc::Sender<PresenceLookup>,
-    // Until the task takes it.
+    // The requests, until the task takes the receiver.
     asked: Mutex<Option<PresenceLookups>>,
     metrics: Metrics,
 }
 
-/// The table, for the task that tells the store.
+/// The table, for the task that writes to the store.
 pub(crate) struct PresenceWork(Presence);
 
-/// What requests want to know of the store.
+/// The requests for what the store has.
 pub(crate) type PresenceLookups = mpsc::Receiver<PresenceLookup>;
 
 /// An open stream of a member. It leaves its channels when it is dropped.
@@ -48,7 +48,7 @@ pub struct PresentStream {
 }
 
 impl Presence {
-    /// Nobody is there. `router` has the routes of the start.
+    /// Creates a table without members. `router` has the routes of the start.
     pub(crate) fn new(router: &Router, metrics: Metrics) -> Self {
         let (lookups, asked) = mpsc::channel(MAX_LOOKUPS);
         Self(Arc::new(PresenceShared {
@@ -60,7 +60,8 @@ impl Presence {
         }))
     }
 
-    /// What the task of the store works on; `None` the second time. `renews`: the store forgets what is not said again.
+    /// Returns what the task of the store works on; `None` the second time. `renews`: the store forgets leases that are
+    /// not renewed.
     pub(crate) fn work(&self, renews: bool) -> Option<(PresenceWork, PresenceLookups)> {
         if renews {
             self.lock().renew();
@@ -69,13 +70,13 @@ impl Presence {
         asked.map(|lookups| (PresenceWork(self.clone()), lookups))
     }
 
-    /// After a reload: what counts now.
+    /// Applies the routes of a reload.
     pub(crate) fn change_routes(&self, router: &Router) {
         self.change(|table| table.change_routes(WatchedRoutes::of(router)));
     }
 
-    /// A stream of `member` is open, on these channels of a route that matches `scope`. `prefix_bytes` is the length of
-    /// what clients do not see of their names.
+    /// Records that a stream of `member` is open, on these channels of a route that matches `scope`. `prefix_bytes` is
+    /// the length of the prefix of their names that clients do not see.
     pub fn join(
         &self,
         channels: Box<[ChannelName]>,
@@ -92,10 +93,10 @@ impl Presence {
         PresentStream { presence: self.clone(), channels, member }
     }
 
-    /// Who listens to each of these channels, or only how many.
+    /// Returns the members of each of these channels, or only their number.
     ///
     /// # Errors
-    /// That cannot be known now.
+    /// The members cannot be known now.
     pub async fn look_up(
         &self,
         channels: Vec<ChannelName>,
@@ -110,7 +111,8 @@ impl Presence {
         }
     }
 
-    /// Changes the table, and wakes the task if there is something to tell, or to wait for, that was not there before.
+    /// Changes the table, and wakes the task if there is a new change for the store, or one that is due at another
+    /// time.
     fn change(&self, change: impl FnOnce(&mut LocalTable)) {
         let (has_news, members) = {
             let mut table = self.lock();
@@ -141,7 +143,7 @@ impl Drop for PresentStream {
 }
 
 impl PresenceWork {
-    /// Waits until the table has something to tell. Cancel safe.
+    /// Waits until the table has changes for the store. Cancel safe.
     pub(crate) async fn news(&self) {
         loop {
             let wakes_at = self.0.lock().wakes_at();
@@ -159,7 +161,7 @@ impl PresenceWork {
         }
     }
 
-    /// Whether nobody is there, and nobody is waited for.
+    /// Whether there are no members, and no channels are watched.
     pub(crate) fn is_idle(&self) -> bool {
         self.0.lock().is_empty() && !self.is_watching()
     }
@@ -174,8 +176,7 @@ impl PresenceWork {
         self.0.lock().routes().watched().to_vec()
     }
 
-    /// What the store has to be told now, for at most so many channels and members. Each has to be
-    /// [settled](Self::settle).
+    /// Takes changes for the store, for at most this many channels and members. Each has to be [settled](Self::settle).
     pub(crate) fn take(&self, most: usize) -> Vec<ChannelChange> {
         let now = Instant::now();
         let mut table = self.0.lock();
@@ -183,7 +184,7 @@ impl PresenceWork {
         table.take(most, now)
     }
 
-    /// The store has taken a change.
+    /// Records the result of a change at the store.
     pub(crate) fn settle(&self, change: &ChannelChange, outcome: &ChangeOutcome) {
         if let ChangeOutcome::Known(refused) = outcome
             && !refused.is_empty()
@@ -197,7 +198,7 @@ impl PresenceWork {
         self.0.0.metrics.presence_members(members);
     }
 
-    /// What the store knows is not certain: all of it has to be said again.
+    /// Writes everything to the store again: it is not certain what the store has.
     pub(crate) fn begin_anew(&self) {
         self.0.lock().begin_anew();
     }

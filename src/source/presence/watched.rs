@@ -1,5 +1,5 @@
-//! The routes with presence, as they are configured now: what counts for their channels, and which are watched, also
-//! for gateways that have died.
+//! The routes with presence, as they are configured now: their settings, and which of them are watched for gateways
+//! that have died.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ pub(crate) struct WatchedRoute {
 /// All routes with presence.
 #[derive(Debug, Default)]
 pub(super) struct WatchedRoutes {
-    // By what they match, which a reload does not change.
+    // By their scopes, which a reload does not change.
     by_scope: HashMap<Arc<str>, WatchedRoute>,
-    // Those that tell somebody when a channel is vacated, each webhook once.
+    // The routes with a webhook for vacated channels, each webhook once.
     watched: Vec<WatchedRoute>,
 }
 
 impl WatchedRoutes {
-    /// Those of `router`.
+    /// Collects the routes with presence of `router`.
     pub(super) fn of(router: &Router) -> Self {
         let presence = router.routes().iter().filter_map(|route| {
             let (presence, channels) = (route.presence.as_ref()?, route.channels.as_ref()?);
@@ -36,7 +36,7 @@ impl WatchedRoutes {
         Self::new(presence)
     }
 
-    /// These, each with what it matches.
+    /// Collects these routes, each with its scope.
     pub(super) fn new(routes: impl Iterator<Item = (Arc<str>, WatchedRoute)>) -> Self {
         let mut all = Self::default();
         for (scope, route) in routes {
@@ -52,12 +52,12 @@ impl WatchedRoutes {
         all
     }
 
-    /// The route that matches this; `None`: there is none any more.
+    /// The route with this scope; `None`: there is none any more.
     pub(super) fn get(&self, scope: &str) -> Option<&WatchedRoute> {
         self.by_scope.get(scope)
     }
 
-    /// Those that tell somebody when a channel is vacated.
+    /// The routes with a webhook for vacated channels.
     pub(super) fn watched(&self) -> &[WatchedRoute] {
         &self.watched
     }

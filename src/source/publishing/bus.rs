@@ -16,7 +16,7 @@ pub(crate) async fn publish_on_bus(broker: Broker, mut jobs: mpsc::Receiver<Publ
         let result = publish(&broker, &mut kept, &job, Instant::now());
         job.complete(result);
     }
-    // Nobody publishes any more: the gateway is shutting down.
+    // There are no publishers any more: the gateway is shutting down.
     std::future::pending().await
 }
 

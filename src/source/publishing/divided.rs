@@ -1,8 +1,8 @@
-//! What became of publications of one request that were made in parts, at several servers or nodes.
+//! The results of publications of one request that were made in parts, at several servers or nodes.
 
 use super::publication::{JobResult, NotPublished, PublicationOutcome, Receipt};
 
-/// What is known of the parts of a request.
+/// What is known about the parts of a request.
 #[derive(Debug)]
 pub(crate) struct DividedOutcome {
     receipts: Vec<Option<Receipt>>,
@@ -16,7 +16,7 @@ impl DividedOutcome {
         Self { receipts: vec![None; publications], is_repeated: true, failure: None }
     }
 
-    /// A part is over: these publications of the request.
+    /// Records the result of a part, for these publications of the request.
     pub(crate) fn take(&mut self, indexes: &[usize], result: JobResult) {
         match result {
             Ok(PublicationOutcome { receipts, is_repeated }) => {
@@ -29,14 +29,15 @@ impl DividedOutcome {
         }
     }
 
-    /// A part is not known to be published. What is uncertain counts more than what is not sent.
+    /// Records that a part is not known to be published. An uncertain part counts more than one
+    /// that was not sent.
     pub(crate) fn fail(&mut self, why: NotPublished) {
         if self.failure.is_none_or(is_unsent) {
             self.failure = Some(why);
         }
     }
 
-    /// What is known of the request, once all its parts are over.
+    /// Returns the result of the request, once all its parts have completed.
     ///
     /// # Errors
     /// A part is not known to be published.
@@ -46,7 +47,7 @@ impl DividedOutcome {
         let receipts: Option<Vec<_>> = receipts.into_iter().collect();
         match (receipts, failure) {
             (Some(receipts), None) => Ok(PublicationOutcome { receipts, is_repeated }),
-            // Of several only some: what is said of nothing would not hold.
+            // Some parts were published: an error that says that nothing was sent would be wrong.
             (_, Some(failure)) if is_any_made && is_unsent(failure) => Err(NotPublished::Lost),
             (_, Some(failure)) => Err(failure),
             (None, None) => Err(NotPublished::Lost),

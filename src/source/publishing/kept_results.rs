@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::publication::{IdempotencyKey, NotPublished, PublicationOutcome, Receipt};
 
-/// Results kept at the same time. A further one is refused rather than an older one forgotten: its client
-/// was promised that a repetition publishes nothing.
+/// Results kept at the same time. A further request is refused; no older result is dropped, since its
+/// client was promised that a retry publishes nothing.
 const MAX_KEPT: usize = 10_000;
 
 /// The results of the last ten minutes.

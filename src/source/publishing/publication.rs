@@ -20,7 +20,7 @@ impl Publication {
         matches!(self.kind, PublicationKind::Entry { .. })
     }
 
-    /// Whether it belongs to one slot of a Cluster: an entry, or a message of a sharded channel.
+    /// Whether it belongs to one slot of a Cluster, as an entry or a message of a sharded channel does.
     pub fn has_slot(&self) -> bool {
         !matches!(self.kind, PublicationKind::Message(_))
     }

@@ -18,15 +18,15 @@ use crate::route::ServerList;
 const MAX_WAITING_JOBS: usize = 1024;
 /// Bytes of all messages that are being received or published.
 const MAX_BYTES: usize = 64 << 20;
-/// How long a request waits for room. Far longer than it takes unless nothing moves at all.
+/// How long a request waits for room. Usually there is room at once; a longer wait means that nothing moves.
 const MAX_WAIT: Duration = Duration::from_secs(2);
-/// How long a request waits for its result. The publishers give up sooner, and know more.
+/// How long a request waits for its result. The publishers time out earlier, with a more exact error.
 const MAX_DURATION: Duration = Duration::from_secs(15);
 
 /// Publishes messages. A cheap handle for any thread.
 #[derive(Clone, Debug)]
 pub struct Publisher {
-    // To the server of each.
+    // One sender for each server.
     jobs: Arc<[mpsc::Sender<PublicationJob>]>,
     servers: ServerList,
     memory: Arc<Semaphore>,
@@ -101,11 +101,11 @@ impl Publisher {
         self.publish_at(0, publications, key, Arc::new(memory)).await
     }
 
-    /// Makes the publications of a request, each at the server whose index is in `places`, in order; with `key` at most once.
-    /// What is divided is published at all servers at the same time. `memory` covers all.
+    /// Makes the publications of a request, each at the server whose index is in `places`, in order; with `key` at most
+    /// once. The servers are published to at the same time. `memory` covers all publications.
     ///
     /// # Errors
-    /// As [`Self::publish`]. Where it is certain of one server alone, it is not of the request.
+    /// As [`Self::publish`]. An error that is certain that nothing was published holds for all servers.
     pub async fn publish_among(
         &self,
         (publications, places): (Vec<Publication>, &[usize]),
@@ -124,7 +124,7 @@ impl Publisher {
             indexes.push(index);
             part.push(publication);
         }
-        // All at the same time: one whose queue is full holds up no other.
+        // All at the same time: a server whose queue is full does not hold up the others.
         let mut sends = JoinSet::new();
         for (server, (indexes, part)) in parts {
             let (this, key, memory) = (self.clone(), key.clone(), Arc::clone(&memory));
@@ -173,7 +173,7 @@ impl Publisher {
     }
 }
 
-/// What became of a job, as far as that is known.
+/// The result of a job, as far as it is known.
 fn known(result: Result<Result<JobResult, RecvError>, Elapsed>) -> JobResult {
     match result {
         Ok(Ok(result)) => result,

@@ -6,8 +6,8 @@
 //! probe message to a channel of our own. A mismatch that is found twice ends the pub/sub
 //! connection; the next one subscribes to everything again, and clients get a gap.
 //!
-//! In a Cluster the probe is published at another node than the one that is listened through, which may be cut off from
-//! it; and that node is asked whether it sees the Cluster.
+//! In a Cluster the probe is published at another node than the one that the gateway listens through, which may be cut
+//! off from the Cluster. The check also asks the latter node whether it sees the Cluster.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -56,13 +56,13 @@ enum Mismatch {
     Patterns,
     /// The probe message did not arrive.
     Probe,
-    /// The node that is listened through does not see its Cluster, and another one does.
+    /// The node that the gateway listens through does not see its Cluster, and another one does.
     Node,
 }
 
 /// The connections of the check.
 struct CheckConnections {
-    /// To the server that is listened to.
+    /// To the server that the gateway listens to.
     same: RedisConnection,
     /// To another node, in a Cluster with more than one that can be reached.
     elsewhere: Option<RedisConnection>,
@@ -198,7 +198,7 @@ impl SelfCheck {
             && !connection.sees_cluster().await?
             && elsewhere.sees_cluster().await?
         {
-            // It hears no probe either.
+            // A node that is cut off does not receive a probe either.
             return Ok(vec![Mismatch::Node]);
         }
         for names in names.chunks(MAX_NAMES) {
@@ -237,7 +237,7 @@ impl SelfCheck {
         Ok(mismatches)
     }
 
-    /// Publishes a probe message and waits for it. `is_elsewhere`: at a node that counts other subscribers.
+    /// Publishes a probe message and waits for it. `is_elsewhere`: at a node that counts only its own subscribers.
     async fn probe_arrives(
         &mut self,
         connection: &mut RedisConnection,

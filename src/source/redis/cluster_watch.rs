@@ -17,10 +17,10 @@ use super::socket::CONNECT_TIMEOUT;
 use crate::health::{Health, NodeState};
 use crate::metrics::Metrics;
 
-/// How often the nodes are asked without a reason: a node tells of a slot only whoever asks for that.
+/// How often the nodes are asked without a reason: a node reports a moved slot only in reply to a command for it.
 const ASK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How often they are asked at most, while what they said shows to be wrong.
+/// The least time between two requests, while the known owners prove to be wrong.
 const MIN_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How often it is looked at most whether the owners can be used, as long as they are the same: a connection to each.

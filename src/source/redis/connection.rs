@@ -35,13 +35,13 @@ pub(super) struct RedisConnection {
     pub(super) version: RespVersion,
     // Whether a sentinel is at the other end, if it says so.
     pub(super) is_sentinel: Option<bool>,
-    // Completes when the connection has to be left.
+    // Completes when the connection must not be used any more.
     pub(super) moved: Option<ConnectionMoved>,
-    // Where it leads to, if that is not configured.
+    // The server that it leads to, unless that is configured.
     pub(super) server: Option<ConnectionAddr>,
 }
 
-/// Completes when the server is the right one no longer.
+/// Completes when the server is not the right one any more.
 pub(super) type ConnectionMoved = Pin<Box<dyn Future<Output = SourceError>>>;
 
 /// What a connection carries.
@@ -103,12 +103,12 @@ impl RedisConnection {
         ssegate_resp::encode_command(name, arguments, &mut self.output);
     }
 
-    /// Queues a command of words of any bytes, its name first.
+    /// Queues a command given as words of any bytes, its name first.
     pub(super) fn queue_bytes(&mut self, words: &[Bytes]) {
         ssegate_resp::encode_words(words, &mut self.output);
     }
 
-    /// The bytes of queued commands of which nothing was written yet.
+    /// The number of bytes of queued commands of which nothing was written yet.
     pub(super) fn unsent_bytes(&self) -> usize {
         self.output.len()
     }
@@ -140,7 +140,7 @@ impl RedisConnection {
         self.subscribe_by(command, name.as_str()).await
     }
 
-    /// The same by any command that subscribes.
+    /// As [`Self::subscribe`], with any command that subscribes.
     pub(super) async fn subscribe_by(
         &mut self,
         command: &str,
@@ -183,14 +183,15 @@ impl RedisConnection {
         exchanged.map_err(|error| self.at_its_server(error))
     }
 
-    /// The same for who waits for several connections. One that is polled so does not [pause](Self::pause).
+    /// As [`Self::exchange`], for a caller that waits for several connections. A connection that is polled
+    /// in this way does not [pause](Self::pause).
     pub(super) fn poll_exchanged(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SourceError>> {
         self.input.reserve(READ_BUFFER / 4);
         let exchanged = ready!(self.poll_exchange_or_move(cx));
         Poll::Ready(exchanged.map_err(|error| self.at_its_server(error)))
     }
 
-    /// The error, with the address of the server if that is not configured.
+    /// Adds the address of the server to the error, unless the address is configured.
     fn at_its_server(&self, error: SourceError) -> SourceError {
         match &self.server {
             Some(address) => error.at_server(address),

@@ -13,7 +13,7 @@ pub enum DurabilityRisk {
 }
 
 impl DurabilityRisk {
-    /// What is at risk, in words for an operator.
+    /// Describes the risk to an operator.
     pub fn text(&self) -> String {
         match self {
             Self::Evicts(policy) => format!(
@@ -40,7 +40,7 @@ impl DurabilityRisk {
     }
 }
 
-/// Asks Redis. Where `INFO` is refused, nothing is known, and nothing is said.
+/// Asks Redis for the risks. Returns none if `INFO` is refused.
 ///
 /// # Errors
 /// The connection is lost.

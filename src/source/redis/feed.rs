@@ -14,7 +14,7 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::intake::Intake;
 
-/// What feeds the hub from one pub/sub connection after the other.
+/// Feeds the hub from one pub/sub connection after the other.
 #[derive(Debug)]
 pub(super) struct PubSubFeed {
     pub(super) hub: Hub,

@@ -41,11 +41,11 @@ impl RedisConnection {
                 }
             }
         };
-        // The addresses of sentinels and of a server, a connection to each, and TLS: too much for each task's stack.
+        // Boxed: the addresses of sentinels, a connection to each, and TLS would take too much of each task's stack.
         Box::pin(opening).await
     }
 
-    /// Opens the first of these that shows to be a master.
+    /// Opens a connection to the first of these servers that proves to be a master.
     async fn open_master(
         server: &RedisServer,
         sentinels: &Sentinels,
@@ -71,14 +71,14 @@ impl RedisConnection {
         if let Some(connection) = opened {
             return Ok(connection);
         }
-        // The one that is named by most, or by the newest configuration.
+        // The error of the server that most sentinels name, or that the newest configuration names.
         let (master, error) = failures.swap_remove(0);
         sentinels.cannot_use(&master);
         Err(error.at_server(&master.address))
     }
 
-    /// Opens the first of these nodes that sees its Cluster; where none does, the first that can be reached: messages
-    /// are passed on also while the owner of some keys is away.
+    /// Opens a connection to the first of these nodes that sees its Cluster. If none does, opens one to the first node
+    /// that can be reached: messages are passed on even while the owner of some keys is away.
     async fn open_node(
         server: &RedisServer,
         cluster: &Cluster,
@@ -147,8 +147,8 @@ impl RedisConnection {
         Ok(connection)
     }
 
-    /// Connects to this server, and performs the handshake; of one that sentinels name, makes sure that it is a master,
-    /// and leaves it when that has moved.
+    /// Connects to this server, and performs the handshake. If sentinels name the server, checks that it is a master,
+    /// and leaves it when the master has moved.
     async fn open_server(
         server: &RedisServer,
         address: &ConnectionAddr,
@@ -174,7 +174,7 @@ impl RedisConnection {
         tokio::time::timeout_at(deadline, opening).await.unwrap_or(Err(timed_out))
     }
 
-    /// Connects to this address by `deadline`, and performs the handshake, for which the caller limits the time.
+    /// Connects to this address by `deadline`, and performs the handshake. The caller limits the time of the handshake.
     pub(super) async fn open_at(
         at: (&ConnectionAddr, &RedisTls),
         login: &RedisConnectionInfo,
@@ -218,7 +218,7 @@ impl RedisConnection {
                 }
             }
             Ok(other) => Err(SourceError::Unexpected(format!("{other:?}"))),
-            // Without the right to ask, what the sentinels say has to do.
+            // Without permission for `ROLE`, the sentinels are trusted.
             Err(SourceError::Refused(_)) => Ok(()),
             Err(error) => Err(error),
         }
@@ -311,7 +311,7 @@ impl RedisConnection {
     }
 }
 
-/// The error with a hint, if it may be that Redis expects TLS: it closes a connection that begins otherwise.
+/// Adds a hint to the error if Redis may expect TLS: it closes a connection that begins without TLS.
 fn without_reply(error: SourceError, address: &ConnectionAddr) -> SourceError {
     match (&error, address) {
         (SourceError::Closed | SourceError::ConnectionLost(_), ConnectionAddr::Tcp(..)) => {

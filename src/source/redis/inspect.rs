@@ -18,18 +18,19 @@ use super::sentinel::Sentinels;
 use super::sentinel_watch;
 use super::server::RedisServer;
 
-/// What was found out about a Redis server.
+/// The result of the inspection of a Redis server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
-    /// Its name, version and protocol, such as `Redis 7.0.15, RESP3`; and which the master is, if sentinels know it.
+    /// Its name, version and protocol, such as `Redis 7.0.15, RESP3`; with sentinels, also the address of the
+    /// master.
     pub server: String,
-    /// What it refuses that routes need, with its error replies. These routes do not work.
+    /// What it refuses and routes need, with its error replies. These routes do not work.
     pub refused: Vec<RedisProblem>,
     /// What else it refuses.
     pub notes: Vec<RedisProblem>,
-    /// Why what Redis has acknowledged may be gone later: streams, recorded channels, kept streams.
+    /// Why data that Redis has acknowledged may be lost later: streams, recorded channels, kept streams.
     pub risks: Vec<DurabilityRisk>,
-    /// Whether clients can resume at another gateway, and why not; `None`: that was not asked for.
+    /// Whether clients can resume at another gateway; the error: why not. `None`: this was not checked.
     pub fleet: Option<Result<(), RedisProblem>>,
 }
 

@@ -13,7 +13,7 @@ use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::server::RedisServer;
 
-/// How long the server may take to reply to what was sent at once. Of a node [`ClusterCommands`] knows it.
+/// The reply timeout of the one server. [`ClusterCommands`] has a timeout for each node.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a command waits for a node that can execute it, where others were sent together with it.
@@ -70,13 +70,13 @@ impl KeyedConnection {
         }
     }
 
-    /// Whether all keys are together.
+    /// Whether any keys can be used in one command.
     pub(super) fn is_one_server(&self) -> bool {
         matches!(self, Self::Server { is_node: false, .. })
     }
 
-    /// Sends a command about `key`, and waits for its reply: in a Cluster as long as for that of one server, also where no
-    /// node owns the slot. There `None` is any node.
+    /// Sends a command about `key`, and waits for its reply. In a Cluster it waits as long as for one server, even
+    /// while no node owns the slot; there `None` is any node.
     ///
     /// # Errors
     /// Redis refuses the command, or the connection is lost.
@@ -109,12 +109,12 @@ impl KeyedConnection {
         }
     }
 
-    /// Sends a command about `key`, whose reply comes with those to others ([`Self::replies`]).
+    /// Queues a command about `key`, whose reply comes with the others ([`Self::replies`]).
     pub(super) fn queue(&mut self, key: &str, words: Vec<Bytes>) {
         self.send(Some(key), words, Some(Instant::now() + NODE_TIMEOUT));
     }
 
-    /// The same with words that are text.
+    /// As [`Self::queue`], with words that are text.
     pub(super) fn queue_text(&mut self, key: &str, words: &[&str]) {
         let words = words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes()));
         self.queue(key, words.collect());
@@ -142,8 +142,9 @@ impl KeyedConnection {
         }
     }
 
-    /// The replies to all that was queued, in its order, among them error replies. In a Cluster `None` stands for one that
-    /// no node could execute, or whose connection was lost; [`Self::why_unknown`] says why.
+    /// Returns the replies to all queued commands, in their order, error replies included. In a Cluster `None` stands
+    /// for a command that no node could execute, or whose connection was lost; [`Self::why_unknown`] returns the
+    /// reason.
     ///
     /// # Errors
     /// The connection to the server is lost, or it does not reply.
@@ -161,7 +162,7 @@ impl KeyedConnection {
                 Ok(replies.into_iter().map(|reply| reply.map(permitted)).collect())
             }
             Self::Cluster { commands, next, first, failure } => {
-                // Those to earlier ones are late: nobody waits for them any more.
+                // Replies to earlier commands are late: nothing waits for them any more.
                 let begin = std::mem::replace(first, *next);
                 let count = usize::try_from(*next - begin).unwrap_or_default();
                 let (mut replies, mut left) = (vec![None; count], count);
@@ -185,7 +186,7 @@ impl KeyedConnection {
         }
     }
 
-    /// Why there is no reply to a command.
+    /// Returns why a command has no reply.
     pub(super) fn why_unknown(&mut self) -> SourceError {
         let failure = match self {
             Self::Server { .. } => None,
@@ -194,15 +195,15 @@ impl KeyedConnection {
                 failure.take().or_else(no_slots)
             }
         };
-        // No node owns the slot, or the one that does is not ready.
+        // No node owns the slot, or its owner is not ready.
         failure.unwrap_or(SourceError::Timeout(NODE_TIMEOUT.as_secs()))
     }
 
-    /// Waits until the connection to the server is lost. That to a node is opened again when it is needed. Cancel safe;
-    /// only while no reply is owed.
+    /// Waits until the connection to the server is lost. A connection to a node of a Cluster is opened again when it is
+    /// needed. Cancel safe. Call it only while no reply is pending.
     ///
     /// # Errors
-    /// It is lost.
+    /// The connection is lost.
     pub(super) async fn lost(&mut self) -> Result<Infallible, SourceError> {
         loop {
             match self {
@@ -231,7 +232,7 @@ async fn read_replies(
 ) -> Result<Vec<Option<Value>>, SourceError> {
     let mut replies = Vec::with_capacity(count);
     while replies.len() < count {
-        // What Redis sends unasked is none.
+        // A push message is not a reply.
         match connection.read_value().await? {
             Value::Push(_) => {}
             reply => replies.push(Some(reply)),
@@ -240,7 +241,7 @@ async fn read_replies(
     Ok(replies)
 }
 
-/// Between two commands no reply is due.
+/// Drops push messages. Any other value is an error: no reply is pending between two commands.
 fn drop_pushes(connection: &mut RedisConnection) -> Result<(), SourceError> {
     while let Some(value) = connection.next_value()? {
         if !matches!(value, Value::Push(_)) {

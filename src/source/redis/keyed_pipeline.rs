@@ -1,6 +1,6 @@
 //! Commands about keys, many at once: to the server, or in a Cluster to the owner of each key.
 //!
-//! Nothing waits for a reply but who has sent the command. What they do twice is what they do once.
+//! Commands are sent without waiting for replies. They are idempotent: one may be executed twice.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::server::RedisServer;
 
-/// How long nothing may come while a reply is due. Replies come in the order of the commands, so what is late then is stuck;
-/// one that waits behind long ones is not.
+/// How long nothing may arrive while a reply is pending. Replies come in the order of the commands: one that waits
+/// behind long ones is not late as long as those arrive.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a command waits until a node of a Cluster takes it.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ pub(super) enum KeyedPipeline<T> {
 /// The commands of one connection.
 pub(super) struct ServerPipeline<T> {
     connection: Box<RedisConnection>,
-    // In the order in which they were sent, each with when it was.
+    // In the order of sending, each with the time at which it was sent.
     pending: VecDeque<(T, Instant)>,
     // When something was last read.
     heard: Instant,
@@ -40,15 +40,15 @@ pub(super) struct ServerPipeline<T> {
 /// The commands of the nodes of a Cluster.
 pub(super) struct ClusterPipeline<T> {
     commands: ClusterCommands<T>,
-    // The nodes that were sent a `PING` last.
+    // The nodes to which a `PING` was last sent.
     pinged: Vec<ConnectionAddr>,
 }
 
-/// A command, and its reply; `None`: there is none, and it may have been executed.
+/// A command with its reply; `None`: there is no reply, and the command may have been executed.
 pub(super) type PipelineDone<T> = (T, Option<Value>);
 
 impl<T> KeyedPipeline<T> {
-    /// Connects: to a Cluster when there is something to send.
+    /// Connects to the server. To a Cluster, connects when there is something to send.
     ///
     /// # Errors
     /// The server cannot be reached.
@@ -66,12 +66,12 @@ impl<T> KeyedPipeline<T> {
         Ok(Self::Server(ServerPipeline { connection, pending: VecDeque::new(), heard }))
     }
 
-    /// Whether it is one server: then its loss ends the pipeline.
+    /// Whether it is one server, whose loss ends the pipeline.
     pub(super) fn is_one_server(&self) -> bool {
         matches!(self, Self::Server(_))
     }
 
-    /// What waits to be written to whom a command about `key` is sent, in bytes.
+    /// The number of bytes that wait to be written to the server or node of `key`.
     pub(super) fn unsent_bytes(&self, key: &str) -> usize {
         match self {
             Self::Server(pipeline) => pipeline.connection.unsent_bytes(),
@@ -124,7 +124,7 @@ impl<T> KeyedPipeline<T> {
         }
     }
 
-    /// Waits for replies, and returns those that came; of a Cluster also how a node has failed. Cancel safe.
+    /// Waits for replies, and returns those that came. In a Cluster also returns the failure of a node. Cancel safe.
     ///
     /// # Errors
     /// The connection is lost: see [`Self::into_pending`].

@@ -1,4 +1,4 @@
-//! A connection that only listens to what is published, and finds out by itself that it is dead.
+//! A connection that only receives what is published, and detects by itself that it is dead.
 
 use ssegate_hub::Subscription;
 use ssegate_resp::Value;

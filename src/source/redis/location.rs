@@ -1,4 +1,4 @@
-//! Where Redis is, and as whom the gateway logs in: what `redis.url` says.
+//! Where Redis is, and the login of the gateway: the content of `redis.url`.
 
 use std::fmt;
 
@@ -14,11 +14,11 @@ pub struct RedisLocation {
 /// How the address of the server is known.
 #[derive(Clone, Debug)]
 pub enum RedisAddress {
-    /// It is written in the configuration.
+    /// The address is configured.
     Server(ConnectionAddr),
-    /// Sentinels know it.
+    /// Sentinels name it.
     Sentinels(SentinelAddress),
-    /// It is any node of a Cluster.
+    /// It is the address of any node of a Cluster.
     Cluster(ClusterAddress),
 }
 
@@ -94,7 +94,7 @@ impl RedisLocation {
         Self { address: RedisAddress::Cluster(address), login }
     }
 
-    /// Whether it is a Cluster, where a key is at one of the nodes, and a message at all of them.
+    /// Whether it is a Cluster, where a key is at one node, and a message reaches all nodes.
     pub fn is_cluster(&self) -> bool {
         matches!(self.address, RedisAddress::Cluster(_))
     }

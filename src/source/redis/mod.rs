@@ -3,11 +3,11 @@
 //! The pub/sub connection is implemented here ([`pubsub`], and [`session`] for each
 //! connection), because a client library would hide a lost connection, queue without bound, or give
 //! up. Small reads are coalesced ([`coalescing`]), with the [`socket`] deregistered meanwhile. All
-//! other commands use separate connections, and so does the control channel ([`control`]). What gateways of a
-//! fleet publish for each other comes on the pub/sub connection, in order with the messages ([`fleet`]). Channels
-//! that are [`recorded`] have two connections of their own. Where
-//! the server is ([`server`]) is configured, known by sentinels ([`sentinel`]), or one of the nodes of a [`cluster`], where
-//! each key is at the node that owns its slot ([`keyed`]), and so is each [`sharded`] channel.
+//! other commands use separate connections, and so does the control channel ([`control`]). What gateways of a fleet
+//! publish for each other comes on the pub/sub connection, in order with the messages ([`fleet`]). [`recorded`]
+//! channels have two connections of their own. The address of the server ([`server`]) is configured, named by sentinels
+//! ([`sentinel`]), or that of a node of a [`cluster`]. In a Cluster each key is at the node that owns its slot
+//! ([`keyed`]), and so is each [`sharded`] channel.
 
 mod check;
 mod cluster;

@@ -1,13 +1,13 @@
-//! What does not work at a Redis server, for an operator.
+//! What does not work at a Redis server, in words for an operator.
 
 use std::fmt;
 
 use super::error::{SourceError, SourceErrorKind};
 
-/// Something that does not work at a Redis server, in words for an operator.
+/// Something that does not work at a Redis server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisProblem {
-    /// Of which kind the error is; `None`: it is none of a command or a connection.
+    /// The kind of the error; `None`: it is not the error of a command or a connection.
     pub kind: Option<SourceErrorKind>,
     /// What is wrong, with the error reply of Redis where there is one. No secret is in it.
     pub text: String,

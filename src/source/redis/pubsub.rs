@@ -116,7 +116,7 @@ impl PubSub {
         }
     }
 
-    /// Which server a new connection leads to; `None` for a gateway that is on its own.
+    /// Asks which server a new connection leads to; `None` for a gateway that is on its own.
     async fn identify(
         &self,
         connection: &mut RedisConnection,
@@ -131,8 +131,8 @@ impl PubSub {
     }
 }
 
-/// Waits, and meanwhile discards changes of what to follow: a new connection starts with everything
-/// that is followed. Queued, they would take memory for each name requested while Redis is away.
+/// Waits, and meanwhile discards changes of what to follow: a new connection starts with everything that is
+/// followed. Queueing them would take memory for each name requested while Redis is away.
 async fn discarding_changes<T>(hub: &Hub, wait: impl Future<Output = T>) -> T {
     let mut wait = std::pin::pin!(wait);
     loop {

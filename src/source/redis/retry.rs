@@ -40,7 +40,7 @@ pub(super) fn sample_to_retry<T: Clone>(refused: &HashSet<T>) -> Vec<T> {
 pub(super) struct FailureLog {
     // `None`: the embedded bus.
     server: Option<RedisServer>,
-    // As it was at first.
+    // As at the start; a failover may change it.
     address: String,
     // When a failure of each kind was last logged.
     last_logged: HashMap<SourceErrorKind, Instant>,
@@ -62,7 +62,7 @@ impl FailureLog {
         Self::at(server.to_string(), Some(server.clone()), metrics, (health, record))
     }
 
-    /// The same of `address`, where that is no Redis perhaps.
+    /// As [`Self::new`], for the server at `address`, which may not be a Redis.
     pub(super) fn at(
         address: String,
         server: Option<RedisServer>,
@@ -76,7 +76,7 @@ impl FailureLog {
         self.server.as_ref().map_or_else(|| error.to_string(), |server| server.explain(error))
     }
 
-    /// Counts a failure that was logged before, and still is.
+    /// Counts a failure without logging it: it was logged before, and continues.
     pub(super) fn note(&self, error: &SourceError) {
         let (kind, text) = (error.kind().as_str(), self.explain(error));
         self.metrics.source_error(kind);

@@ -20,7 +20,8 @@ impl RedisScript {
         Self { text, hash: hex(hash.as_ref()) }
     }
 
-    /// The command that calls it. `arguments` are the keys, so many, and what stands behind them.
+    /// Returns the command that calls the script. `arguments` are the keys, as many as given, and
+    /// then the other arguments.
     pub(crate) fn call(
         &self,
         has_text: bool,

@@ -19,15 +19,15 @@ use super::socket::CONNECT_TIMEOUT;
 use crate::health::Health;
 use crate::metrics::Metrics;
 
-/// The channel on which a sentinel tells of a new master
+/// The channel on which a sentinel publishes a new master
 /// (<https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/#pubsub-messages>).
 const SWITCH: &str = "+switch-master";
-/// How often the master is looked for without being told: a message may be lost.
+/// How often to look for the master without a message, since a message may be lost.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
-/// How often a new master is looked for, each [`RETRY_INTERVAL`], until it shows to be one: sentinels may tell of it
-/// before it accepts connections, or before they agree. After that it is looked for as before.
+/// How many times a new master is looked for, each [`RETRY_INTERVAL`], until it proves to be one: sentinels may publish
+/// it before it accepts connections, or before they agree.
 const LOOKS: usize = 10;
-/// A connection that has lasted so long was a good one.
+/// A connection that lasted this long resets the backoff.
 const GOOD: Duration = Duration::from_secs(5);
 
 /// Follows one of the sentinels of a server.
@@ -73,7 +73,7 @@ impl SentinelWatch {
             }
             tokio::time::sleep(backoff(attempt)).await;
             attempt += 1;
-            // None of them may be followed, and yet all reply.
+            // All sentinels may refuse to be followed, and yet reply to commands.
             if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_INTERVAL) {
                 self.look().await;
             }
@@ -83,7 +83,7 @@ impl SentinelWatch {
     async fn follow(&mut self) -> Result<Infallible, SourceError> {
         let mut connection = subscribe(&self.sentinels, self.at).await?;
         self.sentinels.status().set_followed(self.at, None);
-        // At once: it may have moved before this connection.
+        // At once: the master may have moved before this connection was opened.
         let mut look = interval_at(Instant::now(), LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expected = None;
@@ -110,7 +110,7 @@ impl SentinelWatch {
         }
     }
 
-    /// Where a message says that our master has moved to: `NAME OLD-HOST OLD-PORT NEW-HOST NEW-PORT`.
+    /// Returns the new address of our master from a message: `NAME OLD-HOST OLD-PORT NEW-HOST NEW-PORT`.
     fn new_master(&self, parts: &[Value]) -> Option<ConnectionAddr> {
         let text = str::from_utf8(parts.get(2)?.as_bytes()?).ok()?;
         let rest = text.strip_prefix(self.sentinels.address().master())?.strip_prefix(' ')?;
@@ -121,8 +121,9 @@ impl SentinelWatch {
         Some(at_same_tls(sentinel, host, port))
     }
 
-    /// Opens a connection to the master: if that is another server than before, all connections move there. Where the
-    /// sentinels name one that cannot be used, they leave the one before. Returns whether there is a master.
+    /// Opens a connection to the master. If that is another server than before, all connections move there. If the
+    /// sentinels name a master that cannot be used, the connections to the old one end. Returns whether there is a
+    /// master.
     async fn look(&mut self) -> bool {
         let kind = ConnectionKind::Command;
         let opened = RedisConnection::open(&self.server, MAX_REPLY_BYTES, kind).await;
@@ -131,7 +132,7 @@ impl SentinelWatch {
         opened.is_ok()
     }
 
-    /// Tells how the sentinels are: this one in the log, all of them in the health and the metrics.
+    /// Reports the state of the sentinels: of this one in the log, of all in health and metrics.
     fn report(&mut self) {
         let address = self.sentinels.address();
         let status = self.sentinels.status();
@@ -154,8 +155,8 @@ impl SentinelWatch {
     }
 }
 
-/// Looks once at all sentinels of a server that were asked already, for an operator: which master they name; `Err`: what
-/// is wrong with them.
+/// Checks once, for an operator, all sentinels of a server that were asked already. Returns which master they name;
+/// `Err`: what is wrong with them.
 pub(super) async fn inspect(sentinels: &Sentinels) -> Result<String, String> {
     let status = sentinels.status();
     for at in 0..sentinels.address().sentinels().len() {

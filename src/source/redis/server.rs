@@ -12,11 +12,11 @@ use super::location::{RedisAddress, RedisLocation, ShownAddress};
 use super::sentinel::{MAX_REPLY_BYTES, NamedMaster, Sentinels};
 use super::socket::RedisTls;
 
-/// A Redis: who the gateway is there, and the way to it. A cheap handle.
+/// A Redis: its address, and the login of the gateway. A cheap handle.
 #[derive(Clone)]
 pub struct RedisServer {
     location: Arc<RedisLocation>,
-    // What people call it, and the key of the configuration that has its URL, where there are several.
+    // The name of the server, and the configuration key of its URL, if there are several servers.
     name: Option<(Arc<str>, Arc<str>)>,
     tls: RedisTls,
     way: ServerWay,
@@ -30,18 +30,18 @@ enum ServerWay {
     Cluster(Cluster),
 }
 
-/// Where a connection has to lead.
+/// The address that a connection has to lead to.
 pub(super) enum FoundServer {
-    /// There.
+    /// This address.
     Fixed(ConnectionAddr),
-    /// To the first of these that shows to be a master: one or more.
+    /// The first of these servers that proves to be a master: one or more.
     Named(Sentinels, Vec<NamedMaster>),
-    /// To the first of these nodes that sees its Cluster: one or more.
+    /// The first of these nodes that sees its Cluster: one or more.
     Nodes(Cluster, Vec<ConnectionAddr>),
 }
 
 impl RedisServer {
-    /// Nothing is connected yet.
+    /// Creates the handle. Does not connect.
     pub fn new(location: RedisLocation) -> Self {
         let (tls, way) = match location.address() {
             RedisAddress::Server(address) => {
@@ -59,13 +59,14 @@ impl RedisServer {
         Self { location: Arc::new(location), name: None, tls, way }
     }
 
-    /// The same, called so where it is shown. `key` is where its URL stands in gateway.yaml.
+    /// Sets the name under which it is shown. `key` is the key of its URL in gateway.yaml.
     #[must_use]
     pub fn named(self, name: Arc<str>, key: String) -> Self {
         Self { name: Some((name, key.into())), ..self }
     }
 
-    /// What is wrong with it, for its operator. Errors say `redis.url` where they mean the key that has its URL.
+    /// Describes an error to an operator. Error texts say `redis.url`; this puts in the key that has the URL of this
+    /// server.
     pub(super) fn explain(&self, error: &SourceError) -> String {
         let text = error.to_string();
         match &self.name {
@@ -79,12 +80,12 @@ impl RedisServer {
         self.location.login()
     }
 
-    /// How to speak TLS with it.
+    /// The TLS configuration for it.
     pub(super) fn tls(&self) -> &RedisTls {
         &self.tls
     }
 
-    /// The sentinels that know where it is, if it has any.
+    /// The sentinels that name its address, if it has any.
     pub(crate) fn sentinels(&self) -> Option<&Sentinels> {
         match &self.way {
             ServerWay::Fixed(_) | ServerWay::Cluster(_) => None,
@@ -100,8 +101,8 @@ impl RedisServer {
         }
     }
 
-    /// Where it is now, and who the gateway is there, for a client library. Of a master that sentinels name it has shown
-    /// that it is one. In a Cluster it is the owner of the slot of `sharded`, where that is given.
+    /// Its current address and the login of the gateway, for a client library. If sentinels name it, it has proved to
+    /// be a master. In a Cluster it is the owner of the slot of `sharded`, if that is given.
     ///
     /// # Errors
     /// No sentinel leads to a master, or no node of a Cluster can be reached.
@@ -142,7 +143,7 @@ impl RedisServer {
     /// Where it is now.
     ///
     /// # Errors
-    /// No sentinel knows it.
+    /// No sentinel names it.
     pub(super) async fn find(&self) -> Result<FoundServer, SourceError> {
         Ok(match &self.way {
             ServerWay::Fixed(address) => FoundServer::Fixed(address.clone()),
@@ -156,7 +157,8 @@ impl RedisServer {
     }
 }
 
-/// The name, if it has one, and the address, for people; of a master that sentinels name, also where it is now, and of a Cluster, through which node.
+/// The name, if it has one, and the address, for people. With sentinels also the current address of the master, and in
+/// a Cluster the node that the gateway listens through.
 impl fmt::Display for RedisServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((name, _)) = &self.name {

@@ -22,7 +22,7 @@ use super::retry::{RETRY_INTERVAL, sample_to_retry};
 use super::silence::{SILENCE_INTERVAL, Silence};
 use crate::source::fleet::is_of_fleet;
 
-/// How often it is looked whether a gateway that starts follows what its fleet follows.
+/// How often to check whether a gateway that starts follows what its fleet follows.
 const WARM_INTERVAL: Duration = Duration::from_millis(20);
 
 /// One pub/sub connection after its handshake.
@@ -56,8 +56,8 @@ impl<'a> PubSubSession<'a> {
         }
     }
 
-    /// Runs until the connection fails. Returns the error, and whether all subscriptions were
-    /// restored. `server`: where it leads to, for a gateway of a fleet.
+    /// Runs until the connection fails. Returns the error, and whether all subscriptions were restored.
+    /// `server`: the server that it leads to, for a gateway of a fleet.
     pub(super) async fn run(mut self, server: Option<ServerIdentity>) -> (SourceError, bool) {
         if let (Some(fleet), Some(server)) = (&mut self.feed.fleet, server) {
             // Before everything else: a message is named by the mark before it.
@@ -182,7 +182,7 @@ impl<'a> PubSubSession<'a> {
         // Neither what gateways publish for each other nor the probes of the self-check are for clients.
         if is_of_fleet(channel) {
             if let (Some(fleet), None) = (&self.feed.fleet, pattern) {
-                // It came behind the message before: no further copy of that follows.
+                // A value after the message: no further copy of the message follows.
                 self.feed.intake.end_message();
                 fleet.receive(channel, &payload(value)?);
             }
@@ -211,7 +211,8 @@ impl<'a> PubSubSession<'a> {
         if !self.pending.is_unsubscribing(&subscription) {
             self.feed.state.add(&subscription);
             self.feed.hub.confirm(is_pattern, subscription.name.as_str());
-            // It was refused at first, for example: no other subscription is being restored.
+            // For example, it was refused at first: nothing else is being restored that would call this
+            // later.
             if self.is_restored {
                 self.feed.hub.restored();
             }
@@ -237,7 +238,7 @@ impl<'a> PubSubSession<'a> {
             Some(PubSubCommand::Subscribe(names)) => names,
             command => {
                 if let Some(PubSubCommand::Ping(fence)) = command {
-                    // An error is a reply in its place, too.
+                    // An error reply takes the place of the reply to `PING`.
                     self.pass(fence);
                 }
                 return self.feed.failures.report(&error, "Redis refused a command");
@@ -252,7 +253,7 @@ impl<'a> PubSubSession<'a> {
             for subscription in names {
                 self.subscribe(vec![subscription]);
             }
-            // The gaps of a break are told when all of them are back.
+            // Streams get the gaps of the outage when all of the names are subscribed again.
             self.pending.delay_resubscribed();
         } else if let Some(name) = names.pop_front() {
             self.feed.hub.deny(name.is_pattern, name.name.as_str());
@@ -274,7 +275,7 @@ impl<'a> PubSubSession<'a> {
         is_fleet
     }
 
-    /// A `PING` was replied to: everything before it has come.
+    /// The reply to a `PING` has arrived: everything before it was received.
     fn pass(&mut self, fence: Option<u64>) {
         self.feed.intake.end_message();
         if let Some(ticket) = fence {
@@ -289,13 +290,13 @@ impl<'a> PubSubSession<'a> {
         }
     }
 
-    /// Removes the channels of the fleet, and confirms them: this connection is subscribed to them, whether a
-    /// client asks for them or not, and no client gets a message of them.
+    /// Removes the channels of the fleet, and confirms them. This connection is always subscribed to them,
+    /// and no client receives their messages.
     fn without_own(&self, mut subscriptions: Vec<Subscription>) -> Vec<Subscription> {
         if let Some(fleet) = &self.feed.fleet {
             let own = subscriptions.extract_if(.., |subscription| fleet.has(subscription));
             for Subscription { name, is_pattern } in own {
-                // No reply of the server: another copy of the newest message may follow.
+                // Redis has not replied: another copy of the newest message may follow.
                 self.feed.hub.confirm_silent(is_pattern, name.as_str());
             }
         }

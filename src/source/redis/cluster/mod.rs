@@ -1,11 +1,12 @@
-//! A Redis Cluster: through which of its nodes the gateway listens, and which of them owns a key.
+//! A Redis Cluster: the node that the gateway listens through, and the owner of each key.
 //!
 //! Each node passes on what is published at any other, to all of its own subscribers ("Publish/Subscribe" of
-//! <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>). So all channels are heard through one
-//! node, once, and another takes its place when that cannot be reached, is cut off from the rest, or hears nothing.
+//! <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>). So the gateway receives all channels
+//! once, through one node. Another node takes its place when that cannot be reached, is cut off from the rest, or
+//! receives nothing.
 //!
-//! A key belongs to a [`slot`], and that to one node: what the nodes say of it is kept ([`slot_map`]), asked for again
-//! ([`cluster_watch`](super::cluster_watch)), and corrected by each [`redirect`].
+//! A key belongs to a [`slot`], and each slot to one node. The map of the slots is kept ([`slot_map`]), requested again
+//! periodically ([`cluster_watch`](super::cluster_watch)), and corrected by each [`redirect`].
 //! [`cluster_commands`](super::cluster_commands) sends each command to the owner of its key.
 
 mod redirect;
@@ -37,20 +38,20 @@ pub(crate) struct Cluster(Arc<ClusterShared>);
 struct ClusterShared {
     address: ClusterAddress,
     known: Mutex<KnownNodes>,
-    // Notified when what is known of the slots has shown to be wrong.
+    // Notified when the map of the slots has proved to be wrong.
     outdated: Notify,
 }
 
 #[derive(Default)]
 struct KnownNodes {
-    // As a node has named them last.
+    // As a node has last listed them.
     nodes: Vec<ConnectionAddr>,
     map: SlotMap,
     // How often a node has said who owns what.
     looks: u64,
     // The one that the gateway listens through.
     current: Option<ConnectionAddr>,
-    // One that was left because it heard nothing: used again if there is no other.
+    // A node that was left because it received nothing. It is used again if there is no other.
     left: Option<ConnectionAddr>,
     // A node has said what it knows.
     has_view: bool,
@@ -59,12 +60,12 @@ struct KnownNodes {
     down: Vec<ConnectionAddr>,
 }
 
-/// What one node says of the Cluster.
+/// The Cluster as one node reports it.
 #[derive(Debug, PartialEq)]
 pub(super) struct ClusterView {
     /// It takes part in the Cluster, and sees enough of it.
     pub(super) is_ok: bool,
-    /// All nodes that it knows, and what they own; `None`: the gateway may not ask.
+    /// All nodes that it knows, and the slots that they own; `None`: Redis denies the command.
     pub(super) slots: Option<ClusterSlots>,
 }
 
@@ -79,8 +80,8 @@ impl Cluster {
         self.lock().current.clone()
     }
 
-    /// The nodes, each once, in the order in which they are to be tried: the one that is listened through, those that
-    /// the Cluster has named, those of the configuration, and last the one that was left.
+    /// The nodes, each once, in the order in which to try them: the one that the gateway listens through, those that
+    /// the Cluster has listed, those of the configuration, and last the one that was left.
     pub(super) fn candidates(&self) -> Vec<ConnectionAddr> {
         let known = self.lock();
         let left = known.left.as_ref();
@@ -102,8 +103,8 @@ impl Cluster {
         candidates
     }
 
-    /// A node has said what it knows. Whether it may not be asked is said once. One that is cut off from the rest is
-    /// believed about the slots only if nothing is known of them.
+    /// Records what a node reports. Logs once if `CLUSTER SLOTS` is denied. The slots of a node that is cut off from
+    /// the rest are used only if no others are known.
     pub(super) fn learn(&self, view: ClusterView) {
         let mut known = self.lock();
         known.has_view = true;
@@ -124,7 +125,7 @@ impl Cluster {
         }
     }
 
-    /// A node has said that this one owns a slot.
+    /// Records that a node has named this owner of a slot.
     pub(super) fn moved(&self, slot: u16, owner: &ConnectionAddr) {
         let mut known = self.lock();
         known.map.set(slot..=slot, owner);
@@ -148,7 +149,7 @@ impl Cluster {
         self.lock().looks
     }
 
-    /// A node has executed a command about a slot: it owns that, where nothing else is known.
+    /// Records that a node has executed a command about a slot: it owns the slot, unless another owner is known.
     pub(super) fn serves(&self, slot: u16, node: &ConnectionAddr) {
         let mut known = self.lock();
         if known.map.owner(slot).is_none() {
@@ -156,12 +157,12 @@ impl Cluster {
         }
     }
 
-    /// What is known of the slots may be wrong: nodes are to be asked soon.
+    /// Requests that the nodes are asked soon: the map of the slots may be wrong.
     pub(super) fn outdate(&self) {
         self.0.outdated.notify_one();
     }
 
-    /// Waits until what is known may be wrong. Cancel safe.
+    /// Waits until the map may be wrong. Cancel safe.
     pub(super) async fn outdated(&self) {
         self.0.outdated.notified().await;
     }
@@ -208,7 +209,7 @@ impl Cluster {
         })
     }
 
-    /// The gateway listens through this node.
+    /// Records that the gateway listens through this node.
     pub(super) fn listens_through(&self, node: &ConnectionAddr) {
         let mut known = self.lock();
         known.current = Some(node.clone());
@@ -217,7 +218,7 @@ impl Cluster {
         }
     }
 
-    /// The node that the gateway listens through hears nothing: another one comes next.
+    /// Leaves the node that the gateway listens through: it receives nothing. Another one is tried next.
     pub(super) fn leave(&self) {
         let mut known = self.lock();
         known.left = known.current.take();
@@ -246,11 +247,11 @@ impl fmt::Debug for Cluster {
 }
 
 impl RedisConnection {
-    /// What the node at the other end, which is at `address`, says of the Cluster
+    /// Asks the node at `address` what it knows of the Cluster
     /// (<https://redis.io/docs/latest/commands/cluster-info/>, <https://redis.io/docs/latest/commands/cluster-slots/>).
     ///
     /// # Errors
-    /// It is not a node of one, or the connection is lost.
+    /// The node is not part of a Cluster, or the connection is lost.
     pub(super) async fn view_cluster(
         &mut self,
         address: &ConnectionAddr,
@@ -264,10 +265,10 @@ impl RedisConnection {
         Ok(ClusterView { is_ok, slots })
     }
 
-    /// Whether the node sees enough of its Cluster to serve. One that does not say is taken to.
+    /// Whether the node sees enough of its Cluster to serve. A node that does not report it is assumed to.
     ///
     /// # Errors
-    /// It is not a node of one, or the connection is lost.
+    /// The node is not part of a Cluster, or the connection is lost.
     pub(super) async fn sees_cluster(&mut self) -> Result<bool, SourceError> {
         match self.request("CLUSTER", ["INFO"].into_iter()).await {
             Ok(info) => Ok(!info

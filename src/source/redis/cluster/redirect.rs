@@ -5,7 +5,7 @@ use redis::ConnectionAddr;
 
 use super::slot_map::node_address;
 
-/// Where or when a command is served that a node of a Cluster has not executed.
+/// Where or when a command is served, if a node of a Cluster has not executed it.
 #[derive(Debug, PartialEq)]
 pub(in super::super) enum Redirect {
     /// At this node, which owns the slot.

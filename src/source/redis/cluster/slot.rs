@@ -1,9 +1,9 @@
-//! Hash slots: which key, and which sharded channel, belongs to which of the 16,384 parts of a Cluster
+//! Hash slots: which of the 16,384 slots of a Cluster a key, or a sharded channel, belongs to
 //! (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#key-distribution-model>).
 
 use std::sync::LazyLock;
 
-/// How many slots a Cluster has.
+/// The number of slots of a Cluster.
 pub(in super::super) const SLOTS: u16 = 16_384;
 
 /// The slot of a key: the CRC16 of its hash tag, or of all of it.
@@ -11,12 +11,12 @@ pub(in super::super) fn slot_of(key: &[u8]) -> u16 {
     crc16(hashed_part(key)) % SLOTS
 }
 
-/// A hash tag, without its braces, that belongs to this slot: a name with it in braces does so, too.
+/// A hash tag of this slot, without its braces: a name with the tag in braces belongs to the slot.
 pub(in super::super) fn tag_of(slot: u16) -> String {
     TAGS.get(usize::from(slot)).copied().unwrap_or_default().to_string()
 }
 
-/// The lowest number that has each slot.
+/// For each slot, the lowest number that is a tag of it.
 static TAGS: LazyLock<Vec<u32>> = LazyLock::new(|| {
     let mut tags = vec![None; usize::from(SLOTS)];
     let mut missing = tags.len();
@@ -33,10 +33,11 @@ static TAGS: LazyLock<Vec<u32>> = LazyLock::new(|| {
     tags.into_iter().map(Option::unwrap_or_default).collect()
 });
 
-/// Numbers below this have all slots.
+/// The numbers below this include a tag of every slot.
 const MAX_TAG: u32 = 1 << 20;
 
-/// What is between the first opening brace and the first closing one behind it, unless that is nothing.
+/// The bytes between the first opening brace and the next closing one; the whole key if there are none
+/// or nothing is between them.
 fn hashed_part(key: &[u8]) -> &[u8] {
     let tag = key.iter().position(|&byte| byte == b'{').and_then(|open| {
         let behind = &key[open + 1..];

@@ -1,4 +1,4 @@
-//! Which node owns which slot, as the nodes say it.
+//! Which node owns which slot, as the nodes report it.
 
 use redis::ConnectionAddr;
 use ssegate_resp::Value;
@@ -16,11 +16,11 @@ const NOBODY: u16 = u16::MAX;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct SlotMap {
     owners: Vec<ConnectionAddr>,
-    // For each slot where its owner is in `owners`.
+    // For each slot, the index of its owner in `owners`.
     by_slot: Vec<u16>,
 }
 
-/// What a node says of all nodes: masters and replicas, and who owns what.
+/// The nodes and the slots that one node reports: masters and replicas, and the owner of each slot.
 #[derive(Debug, Default, PartialEq)]
 pub(in super::super) struct ClusterSlots {
     pub(super) nodes: Vec<ConnectionAddr>,
@@ -45,7 +45,7 @@ impl SlotMap {
         owners.filter(|(_, owns)| *owns).map(|(owner, _)| owner.clone()).collect()
     }
 
-    /// This node owns these slots. No effect for a slot that does not exist.
+    /// Sets the owner of these slots. Ignores slots that do not exist.
     pub(super) fn set(&mut self, slots: std::ops::RangeInclusive<u16>, owner: &ConnectionAddr) {
         let known = self.owners.iter().position(|known| known == owner);
         if known.is_none() && self.owners.len() >= MAX_NODES {
@@ -64,8 +64,8 @@ impl SlotMap {
 }
 
 impl ClusterSlots {
-    /// Reads a reply to `CLUSTER SLOTS`: `[[first, last, [host, port, id, …], …], …]`, the master before its replicas. A
-    /// node that does not know its own host is where it was asked.
+    /// Parses a reply to `CLUSTER SLOTS`: `[[first, last, [host, port, id, …], …], …]`, the master before its replicas.
+    /// A node that does not know its own host has the host of `asked`.
     pub(super) fn parse(slots: &Value, asked: &ConnectionAddr) -> Self {
         let mut parsed = Self::default();
         for range in array(slots) {

@@ -1,9 +1,9 @@
-//! Commands to the nodes of a Cluster: each goes to the owner of its slot, by one connection for each node.
+//! Commands to the nodes of a Cluster: each goes to the owner of its slot, over one connection to each node.
 //!
-//! A node that does not serve a slot says where or when that is served, and the command is sent again: nothing of that is
-//! seen from outside. The commands of one slot are executed in the order in which they were given, also while it moves:
-//! once a node has not executed one of them, no other is sent until all replies for the slot are there, and then those
-//! that are left are sent in their order.
+//! If a node does not serve a slot, its reply says where or when the slot is served, and the command is sent again;
+//! callers do not see this. The commands of one slot are executed in the order in which they were given, even while the
+//! slot moves: once a node has not executed one of them, no other is sent until all replies for the slot have arrived.
+//! Then the rest is sent in order.
 
 mod node;
 
@@ -24,27 +24,28 @@ use super::server::RedisServer;
 
 /// How long a node may take to reply. It replies in the order of the commands, so one that is late is stuck.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
-/// When a command is sent again that no node could serve.
+/// How long to wait before a command that no node could serve is sent again.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Times that a command is sent elsewhere at once, at most: two nodes may each name the other for a moment.
 const MAX_REDIRECTS: u32 = 5;
-/// A connection that was not used for so long is closed: services cut one after some minutes, some without a word.
+/// A connection that is unused for this long is closed: managed services close idle connections after some minutes,
+/// some without a FIN.
 const IDLE: Duration = Duration::from_secs(30);
-/// How often it is looked for what is late.
+/// How often to check for late replies.
 const TICK: Duration = Duration::from_millis(25);
 
-/// A command, and what names it in its result.
+/// A command, and the tag that identifies its result.
 #[derive(Debug)]
 pub(super) struct KeyCommand<T> {
     /// The command and its arguments.
     pub(super) words: Vec<Bytes>,
-    /// Where it belongs.
+    /// Which node executes it.
     pub(super) target: CommandTarget,
-    /// What it does twice is what it does once: it is sent again after a connection was lost.
+    /// Whether it is idempotent: then it is sent again after a connection was lost.
     pub(super) is_repeatable: bool,
-    /// It is not sent any more from then on.
+    /// After this time it is not sent any more.
     pub(super) deadline: Option<Instant>,
-    /// Comes back with the result.
+    /// Returned with the result.
     pub(super) tag: T,
 }
 
@@ -81,11 +82,11 @@ pub(super) struct ClusterCommands<T> {
     nodes: Vec<CommandNode<T>>,
     // `None`: the commands that any node may execute.
     slots: HashMap<Option<u16>, SlotCommands<T>>,
-    // How many commands wait in them.
+    // The number of commands that wait in `slots`.
     held: usize,
     done: VecDeque<CommandDone<T>>,
     next_number: u64,
-    // Which of the nodes is any.
+    // Selects the node for `AnyNode`; incremented after a failure.
     any: usize,
     failure: Option<NodeFailure>,
 }
@@ -102,7 +103,7 @@ pub(super) struct NodeFailure {
 /// The commands of one slot.
 struct SlotCommands<T> {
     in_flight: usize,
-    // Not in any order. While there are some, no other is sent.
+    // In no order. No other command is sent while there are any.
     waiting: Vec<RoutedCommand<T>>,
     resume_at: Instant,
 }
@@ -110,7 +111,7 @@ struct SlotCommands<T> {
 /// A command on its way.
 struct RoutedCommand<T> {
     command: KeyCommand<T>,
-    // In which order it was given.
+    // The order in which the commands were given.
     number: u64,
     // The node that its slot is moving to.
     asks: Option<ConnectionAddr>,
@@ -123,7 +124,8 @@ impl<T> ClusterCommands<T> {
         self.cluster.is_without_slots()
     }
 
-    /// Sends to the nodes of `cluster`, which is that of `server`. Longer strings in replies are skipped.
+    /// Sends commands to the nodes of `cluster`, which is that of `server`. Strings in replies longer than
+    /// `max_reply_bytes` are skipped.
     pub(super) fn new(server: &RedisServer, cluster: &Cluster, max_reply_bytes: usize) -> Self {
         Self {
             server: server.clone(),
@@ -153,7 +155,7 @@ impl<T> ClusterCommands<T> {
         }
     }
 
-    /// What waits to be written to the owner of this slot, in bytes.
+    /// The number of bytes that wait to be written to the owner of this slot.
     pub(super) fn unsent_bytes(&self, slot: u16) -> usize {
         let owner = self.cluster.owner(slot);
         let mut nodes = self.nodes.iter();
@@ -229,7 +231,7 @@ impl<T> ClusterCommands<T> {
         if has_progressed { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Takes the reply of a node.
+    /// Handles the reply of a node.
     fn handle(&mut self, mut sent: RoutedCommand<T>, reply: Value, from: &ConnectionAddr) {
         self.end_flight(sent.slot());
         let redirect = match &reply {
@@ -293,7 +295,7 @@ impl<T> ClusterCommands<T> {
         self.nodes[at].send(routed);
     }
 
-    /// One of the nodes, and after a failure another.
+    /// One of the nodes; a different one after a failure.
     fn any_node(&self) -> Option<ConnectionAddr> {
         let mut nodes = self.cluster.candidates();
         (!nodes.is_empty()).then(|| nodes.swap_remove(self.any % nodes.len()))
@@ -340,7 +342,7 @@ impl<T> ClusterCommands<T> {
         self.cluster.outdate();
     }
 
-    /// Looks for what is late, and for slots whose commands can be sent again.
+    /// Closes connections that are late or idle, and sends waiting commands again.
     fn maintain(&mut self, now: Instant) {
         while let Some(at) = self.nodes.iter().position(|node| node.is_late(now, REPLY_TIMEOUT)) {
             let error = SourceError::Timeout(REPLY_TIMEOUT.as_secs());
@@ -348,7 +350,7 @@ impl<T> ClusterCommands<T> {
             self.lose(at, error);
         }
         self.nodes.retain(|node| !node.is_idle() || now < node.used + IDLE);
-        // Most of the time none waits, and many slots may have commands in flight.
+        // Usually no command waits, while many slots may have commands in flight.
         if self.held == 0 {
             return;
         }

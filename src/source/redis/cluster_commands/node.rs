@@ -1,4 +1,4 @@
-//! The connection to one node, and the commands whose replies it owes.
+//! The connection to one node, and the commands whose replies are pending.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -18,10 +18,10 @@ use super::RoutedCommand;
 /// A node that commands are sent to.
 pub(super) struct CommandNode<T> {
     pub(super) address: ConnectionAddr,
-    /// When something was last sent to it, or came from it.
+    /// When something was last sent or received.
     pub(super) used: Instant,
     link: NodeLink<T>,
-    // What ended it, behind replies that are still to be handled.
+    // The error that ended it, after replies that are still to be handled.
     ended: Option<SourceError>,
 }
 
@@ -35,11 +35,11 @@ type CommandReplies<T> = Vec<(RoutedCommand<T>, Value)>;
 
 type Opening = Pin<Box<dyn Future<Output = Result<RedisConnection, SourceError>>>>;
 
-/// A command whose reply is owed.
+/// A command whose reply is pending.
 struct OwedReply<T> {
     // `None`: the reply to `ASKING`.
     command: Option<RoutedCommand<T>>,
-    // Where it begins among the bytes that were queued.
+    // The offset of its first byte in all bytes that were queued.
     starts_at: u64,
     since: Instant,
 }
@@ -78,7 +78,7 @@ impl<T> CommandNode<T> {
         }
     }
 
-    /// What waits to be written, in bytes.
+    /// The number of bytes that wait to be written.
     pub(super) fn unsent_bytes(&self) -> usize {
         match &self.link {
             NodeLink::Opening { .. } => 0,
@@ -86,7 +86,7 @@ impl<T> CommandNode<T> {
         }
     }
 
-    /// Whether nothing is owed.
+    /// Whether no reply is pending.
     pub(super) fn is_idle(&self) -> bool {
         match &self.link {
             NodeLink::Opening { .. } => false,
@@ -94,7 +94,7 @@ impl<T> CommandNode<T> {
         }
     }
 
-    /// Whether a reply is owed for longer than `most`.
+    /// Whether a reply is pending for longer than `most`.
     pub(super) fn is_late(&self, now: Instant, most: Duration) -> bool {
         match &self.link {
             // Opening has a time limit of its own.
@@ -170,7 +170,7 @@ fn queue<T>(
     *queued_bytes += (connection.unsent_bytes() - before) as u64;
 }
 
-/// The replies that were read, each with its command, and what is wrong behind them.
+/// The replies that were read, each with its command, and the error after them.
 fn replies<T>(
     connection: &mut RedisConnection,
     pending: &mut VecDeque<OwedReply<T>>,

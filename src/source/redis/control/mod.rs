@@ -1,8 +1,8 @@
 //! The control channel in Redis, followed over connections of its own, reopened for ever.
 //!
-//! Pub/sub tells a gateway of a revocation at once, and may lose it. So each one is also kept ([`store`]),
-//! and what is new there is read at each connection and every five seconds. The connections of the source
-//! know nothing of it.
+//! Pub/sub delivers a revocation to a gateway at once, but may lose it. So each revocation is also stored
+//! ([`store`]). New ones are read from the store at each connection and every five seconds. The
+//! connections of the source do not know about it.
 
 mod publish;
 mod store;
@@ -33,10 +33,10 @@ use crate::source::control::{ControlReader, OutgoingRevocation};
 pub use self::publish::publish_revocation;
 pub(super) use self::store::inspect;
 
-/// How often what is new in the store is read: what a message that was lost costs at most.
+/// How often new revocations are read from the store: the longest delay that a lost message causes.
 const READ_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long Redis may take for what one step asks of it.
+/// The reply timeout of one step.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Follows the control channel, and publishes on it.
@@ -48,12 +48,12 @@ pub(crate) struct ControlChannel {
     outgoing: mpsc::Receiver<OutgoingRevocation>,
     health: Health,
     metrics: Metrics,
-    // What was logged last, until all is well again.
+    // The kind of the error that was logged last, until the next success.
     logged: Option<SourceErrorKind>,
 }
 
 impl ControlChannel {
-    /// Publishes what comes from `outgoing`.
+    /// Creates the task, which publishes what it receives from `outgoing`.
     pub(crate) fn new(
         server: RedisServer,
         channel: ChannelName,
@@ -89,7 +89,7 @@ impl ControlChannel {
         let followed = Subscription { name: self.channel.clone(), is_pattern: false };
         let mut pubsub = in_time(ListeningConnection::subscribe(pubsub, &followed)).await?;
         let mut commands = KeyedConnection::open(&self.server, MAX_MESSAGE_BYTES).await?;
-        // Only now: a message that is published while this is read comes by the channel.
+        // Only now: a message that is published while the store is read arrives on the channel.
         self.store.forget_position();
         self.read_store(&mut commands).await?;
         let mut read = interval_at(Instant::now() + READ_INTERVAL, READ_INTERVAL);
@@ -118,8 +118,8 @@ impl ControlChannel {
         }
     }
 
-    /// Acts upon what is new in the store. What Redis refuses is reported, and the channel is followed all
-    /// the same.
+    /// Acts upon new revocations in the store. An error reply of Redis is reported, and the channel is
+    /// followed all the same.
     async fn read_store(&mut self, commands: &mut KeyedConnection) -> Result<(), SourceError> {
         loop {
             match in_time(self.store.next_page(commands)).await {
@@ -128,7 +128,7 @@ impl ControlChannel {
                     for message in page {
                         self.reader.act(&message, RevocationOrigin::Stored).await;
                     }
-                    // A page takes milliseconds, and this thread has the source as well.
+                    // A page takes milliseconds, and the source runs on this thread, too.
                     tokio::task::yield_now().await;
                 }
                 Err(error @ SourceError::RefusedCommand { .. }) => {
@@ -157,7 +157,7 @@ impl ControlChannel {
             Err(error @ SourceError::RefusedCommand { .. }) => (Err(error.to_string()), Ok(())),
             Err(error) => (Err(error.to_string()), Err(error)),
         };
-        // Fails if the caller did not wait for so long.
+        // Fails if the caller no longer waits.
         reply.send(told).unwrap_or_default();
         result
     }

@@ -12,8 +12,8 @@ use super::super::server::RedisServer;
 use super::store::RevocationStore;
 use crate::source::control::PublishedRevocation;
 
-/// Publishes the signed message of a revocation, and stores it until it expires, where `is_kept`: the
-/// embedded bus keeps nothing.
+/// Publishes the signed message of a revocation. If `is_kept`, stores it, too, until it expires: the
+/// embedded bus stores nothing.
 ///
 /// # Errors
 /// Redis cannot be reached, or refuses to publish it.
@@ -32,8 +32,8 @@ pub async fn publish_revocation(
     publishing.await.map_err(|error: SourceError| error.to_string())
 }
 
-/// Stores a message, and publishes it then: a gateway that hears it and starts anew finds it. What cannot be
-/// stored is published all the same.
+/// Stores a message, then publishes it: a gateway that receives it and restarts finds it in the store. A
+/// message that cannot be stored is published all the same.
 pub(super) async fn publish(
     connection: &mut KeyedConnection,
     (channel, store): (&ChannelName, Option<&RevocationStore>),

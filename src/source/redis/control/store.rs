@@ -1,11 +1,11 @@
-//! The revocations that Redis keeps, for gateways that did not hear of them.
+//! The revocations that Redis keeps, for gateways that did not receive them.
 //!
-//! Two sorted sets. `CHANNEL:list` has all signed messages, each with the second in which it expires as its
-//! score, so that the expired can be removed. `CHANNEL:recent` has the newest thousand, numbered, and the
-//! last number beside them: a gateway asks for that, and reads what is behind the one that it knows. Where
-//! some in between are missing it reads the list.
+//! Two sorted sets. `CHANNEL:list` has all signed messages. The score of each is the second in which it
+//! expires, so that expired ones can be removed. `CHANNEL:recent` has the newest thousand messages,
+//! numbered, with the last number beside them. A gateway reads that number, and then the messages after the
+//! last one that it has. If some in between are missing, it reads the whole list.
 //!
-//! Sorted sets rather than a stream: publishers often may `XADD` to any key, and could trim one.
+//! Sorted sets rather than a stream: publishers may often `XADD` to any key, and could trim a stream.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,7 +27,7 @@ const PAGE: usize = 500;
 /// score, which is base64.
 const LAST_NUMBER: &str = "last-number";
 
-/// What is kept of one control channel, and how far it was read.
+/// The store of one control channel, and how far it was read.
 #[derive(Debug)]
 pub(super) struct RevocationStore {
     list: String,
@@ -55,7 +55,7 @@ impl RevocationStore {
         connection: &mut KeyedConnection,
     ) -> Result<Vec<Bytes>, SourceError> {
         if self.reading.is_none() {
-            // Before what it numbers: what comes meanwhile is read the next time.
+            // Read first: messages that arrive meanwhile are read the next time.
             let last = self.last_number(connection).await?;
             match self.position {
                 Some(position) if position == last => return Ok(Vec::new()),
@@ -66,7 +66,7 @@ impl RevocationStore {
                         return Ok(recent);
                     }
                 }
-                // The first time, or Redis has lost what it had, or too many came.
+                // The first time, or Redis has lost the store, or too many messages are new.
                 _ => {}
             }
             self.reading = Some((last, 0));
@@ -96,8 +96,8 @@ impl RevocationStore {
         Ok(members)
     }
 
-    /// The next page of the list. From the last to expire to the first: others are removed at that end, so
-    /// that none is passed over.
+    /// The next page of the list, in descending order of expiry. Expired messages are removed at the other
+    /// end, so that no message is skipped.
     async fn list_page(
         &mut self,
         connection: &mut KeyedConnection,
@@ -126,7 +126,7 @@ impl RevocationStore {
         let now = seconds(SystemTime::now()).to_string();
         let (beyond, beyond_recent) = (rank(MAX_REVOCATIONS), rank(MAX_RECENT + 1));
         let kept = MAX_REMEMBERED.as_secs().to_string();
-        // First, so that whoever sees the number finds the message.
+        // First, so that a gateway that sees the number finds the message.
         self.request(connection, "ZADD", &[&self.list, &score, message]).await?;
         self.request(connection, "ZREMRANGEBYSCORE", &[&self.list, "-inf", &now]).await?;
         self.request(connection, "ZREMRANGEBYRANK", &[&self.list, "0", &beyond]).await?;
@@ -151,7 +151,7 @@ impl RevocationStore {
     }
 }
 
-/// Tries what a gateway needs, and changes nothing.
+/// Tests what a gateway needs, and changes nothing.
 pub(in super::super) async fn inspect(
     connection: &mut KeyedConnection,
     channel: &ChannelName,
@@ -162,7 +162,7 @@ pub(in super::super) async fn inspect(
         ("ZSCORE", &[recent, LAST_NUMBER][..]),
         ("ZREVRANGEBYSCORE", &[recent, "0", "0"]),
         ("ZREVRANGEBYSCORE", &[list, "0", "0"]),
-        // Changes only a member that is there, and none is.
+        // Changes only an existing member, and there is none.
         ("ZADD", &[list, "XX", "0", "ssegate-check"]),
         ("ZADD", &[recent, "XX", "INCR", "0", "ssegate-check"]),
         ("ZREMRANGEBYSCORE", &[list, "1", "0"]),
@@ -186,7 +186,7 @@ fn rank(most: usize) -> String {
     format!("-{}", most + 1)
 }
 
-/// The second in which a time lies, and for an expiry the last in which it may count.
+/// The second that a time falls in; of an expiry, the last second in which the revocation may apply.
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

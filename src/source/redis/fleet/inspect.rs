@@ -12,17 +12,17 @@ use crate::source::redis::location::ShownAddress;
 use crate::source::redis::problem::RedisProblem;
 use crate::source::redis::server::RedisServer;
 
-/// What was found out.
+/// The result of the inspection.
 #[derive(Debug, Default)]
 pub(in super::super) struct FleetInspection {
     /// Why clients cannot resume at another gateway; `None`: they can.
     pub(in super::super) problem: Option<RedisProblem>,
-    /// What is not known for certain.
+    /// What cannot be known for certain.
     pub(in super::super) note: Option<RedisProblem>,
 }
 
-/// Tries what a gateway needs on connections that have no subscriptions yet, and changes nothing: gateways
-/// ignore an empty message.
+/// Tests what a gateway needs on connections that have no subscriptions yet, and changes nothing: gateways ignore an
+/// empty message.
 ///
 /// # Errors
 /// A connection is lost.

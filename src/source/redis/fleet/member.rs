@@ -1,8 +1,8 @@
-//! The side of the fleet that hears it, on a connection that brings clients' messages.
+//! The side of the fleet that receives its messages, on a connection that brings clients' messages.
 //!
-//! That of the pub/sub connection outlives the connections, one after the other; that of a node ends with its connection.
-//! It subscribes to the channels of the fleet before everything else, and hands what comes on them to the hub; what the hub
-//! requests goes into the outbox.
+//! The member of the pub/sub connection outlives the connections, one after the other; that of a node of a Cluster ends
+//! with its connection. It subscribes to the channels of the fleet before everything else, and hands their messages to
+//! the hub. What the hub requests goes into the outbox.
 
 use std::rc::Rc;
 
@@ -21,13 +21,13 @@ use crate::metrics::Metrics;
 use crate::source::alike::AlikeSource;
 use crate::source::fleet::{FOR_ALL, FOR_ONE, FleetSettings, for_all_at, for_one_at};
 
-/// The least `max_event_bytes` with which there is a fleet: room for an answer.
+/// The least `max_event_bytes` of a gateway in a fleet: room for an answer.
 const MIN_EVENT_BYTES: usize = 64 << 10;
 
-/// Which order of messages a connection brings.
+/// The order of messages that a connection brings.
 #[derive(Clone, Debug)]
 pub(in super::super) enum FleetOrder {
-    /// That of the pub/sub connection.
+    /// The order of the pub/sub connection.
     Plain,
     /// That of the sharded channels of a node, or of the one server, which is shown so. `asks`: the gateway is starting, and asks
     /// the others what they follow.
@@ -63,7 +63,7 @@ pub(in super::super) struct FleetMember {
 enum LinkStatus {
     /// Not subscribed: there is no connection, or there is no fleet.
     Down,
-    /// Subscribing; so many are confirmed.
+    /// Subscribing; this many channels are confirmed.
     Joining(usize),
     /// Subscribed.
     Up,
@@ -110,12 +110,12 @@ impl FleetMember {
         }
     }
 
-    /// What the connection that publishes shares with this one.
+    /// The outbox, which the connection that publishes shares with this one.
     pub(super) fn outbox(&self) -> Rc<FleetOutbox> {
         Rc::clone(&self.outbox)
     }
 
-    /// What tells other gateways what has to be the same at all of them.
+    /// The teller, which publishes the settings that have to be the same at all gateways.
     pub(super) fn teller(&self) -> Option<Rc<AlikeTeller>> {
         self.teller.clone()
     }
@@ -124,7 +124,7 @@ impl FleetMember {
         &self.settings
     }
 
-    /// The order that it hears.
+    /// The order of messages of this connection.
     pub(super) fn order(&self) -> HubOrder {
         self.order.clone()
     }
@@ -137,7 +137,7 @@ impl FleetMember {
         }
     }
 
-    /// A connection to this server was opened. Returns what it has to subscribe to before everything else.
+    /// A connection to this server was opened. Returns the channels to subscribe to before everything else.
     pub(in super::super) fn begin(&mut self, server: &ServerIdentity) -> Vec<Subscription> {
         let is_node = self.node().is_some();
         let why = if server.is_cluster && !is_node {
@@ -166,7 +166,7 @@ impl FleetMember {
         Vec::new()
     }
 
-    /// Whether this subscription is the fleet's own, which no client may end.
+    /// Whether this subscription belongs to the fleet, so that no client may end it.
     pub(in super::super) fn has(&self, subscription: &Subscription) -> bool {
         self.status != LinkStatus::Down && self.channels.contains(subscription)
     }
@@ -207,13 +207,13 @@ impl FleetMember {
         self.outbox.close();
     }
 
-    /// Takes a message that came on `channel`, one of the fleet's, through a subscription to it.
+    /// Handles a message on `channel`, one of the fleet's, that came through a subscription to it.
     pub(in super::super) fn receive(&self, channel: &[u8], payload: &Payload) {
         let Some(at) = self.channels.iter().position(|own| own.name.as_str().as_bytes() == channel)
         else {
             return;
         };
-        // `ssegate check --connect` tries with an empty one whether it may publish.
+        // `ssegate check --connect` publishes an empty message to test whether it may.
         if self.status != LinkStatus::Up || *payload == Payload::Whole(Bytes::new()) {
             return;
         }
@@ -238,7 +238,7 @@ impl FleetMember {
         }
     }
 
-    /// Does what the hub requests. Returns the ticket of a fence, which the connection itself has to pass.
+    /// Carries out a request of the hub. Returns the ticket of a fence, which the connection itself has to pass.
     pub(in super::super) fn serve(&self, request: FleetRequest) -> Option<u64> {
         let (channel, body, question, kind) = match request {
             FleetRequest::Fence(ticket) => return Some(ticket),
@@ -271,7 +271,7 @@ impl FleetMember {
         None
     }
 
-    /// Tells whether the gateway follows what its fleet follows. Returns it, too.
+    /// Reports whether the gateway follows what its fleet follows, and returns it.
     pub(in super::super) fn report_warmth(&mut self) -> bool {
         let is_warm = self.hub.is_warm();
         // This runs with every batch of events.
@@ -291,7 +291,7 @@ impl FleetMember {
         self.health.set_fleet_followed(self.node(), Err(why));
     }
 
-    /// Whether it is known if this order can be followed.
+    /// Whether the fleet of this order was joined or given up.
     pub(in super::super) fn is_decided(&self) -> bool {
         self.is_given_up || self.status == LinkStatus::Up
     }

@@ -1,4 +1,4 @@
-//! What is written around a message between gateways: the server that it was published at, and a signature.
+//! The envelope of a message between gateways: the server at which it was published, and a signature.
 //!
 //! `SERVER BODY`, or with a key `SERVER SIGNATURE BODY`. The signature covers the channel, too: what was
 //! published for one gateway cannot be sent to another. Pure.
@@ -20,7 +20,7 @@ pub(super) enum FleetRefusal {
     Signed,
     /// It was signed with another key, or changed.
     Signature,
-    /// It is nothing that a gateway writes.
+    /// No gateway writes such a message.
     Malformed,
     /// It is one that a later version may write.
     Unknown,
@@ -39,7 +39,7 @@ impl FleetRefusal {
         }
     }
 
-    /// Tells an operator why.
+    /// Explains the reason to an operator.
     pub(super) fn explanation(self) -> &'static str {
         match self {
             Self::Server => {

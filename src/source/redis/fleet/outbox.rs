@@ -1,4 +1,4 @@
-//! What waits to be published for other gateways.
+//! Messages that wait to be published for other gateways.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-/// Messages that wait, and their bytes, at most: then the oldest are dropped. A mark or a question that is late is
-/// of no use.
+/// The bounds of the messages that wait, and of their bytes. Beyond them the oldest are dropped: a late mark or
+/// question is of no use.
 const MAX_WAITING: usize = 1024;
 const MAX_BYTES: usize = 16 << 20;
 
@@ -16,7 +16,7 @@ const MAX_BYTES: usize = 16 << 20;
 pub(super) struct OutgoingFleetMessage {
     pub(super) channel: String,
     pub(super) body: Bytes,
-    /// Of a question: its name in the hub.
+    /// For a question: its number in the hub.
     pub(super) question: Option<u64>,
     pub(super) kind: FleetMessageKind,
 }
@@ -48,19 +48,19 @@ pub(super) struct FleetOutbox {
     bytes: Cell<usize>,
     // The server that the pub/sub connection leads to; `None`: it does not follow the fleet.
     server: RefCell<Option<String>>,
-    // How often that has changed.
+    // How many times that has changed.
     generation: Cell<u64>,
     changed: Notify,
 }
 
 impl FleetOutbox {
-    /// The pub/sub connection follows the fleet at this server.
+    /// Records that the pub/sub connection follows the fleet at this server.
     pub(super) fn open(&self, server: &str) {
         self.close();
         *self.server.borrow_mut() = Some(server.to_owned());
     }
 
-    /// The pub/sub connection is lost: nothing that waits is of use.
+    /// Records that the pub/sub connection is lost: the messages that wait are of no use.
     pub(super) fn close(&self) {
         self.take();
         *self.server.borrow_mut() = None;
@@ -72,12 +72,12 @@ impl FleetOutbox {
         self.server.borrow().clone()
     }
 
-    /// Another number after each change of the pub/sub connection.
+    /// A number that changes with each change of the pub/sub connection.
     pub(super) fn generation(&self) -> u64 {
         self.generation.get()
     }
 
-    /// Adds a message. Returns those that are dropped for it.
+    /// Adds a message. Returns those that are dropped to make room.
     pub(super) fn put(&self, message: OutgoingFleetMessage) -> Vec<OutgoingFleetMessage> {
         let mut waiting = self.waiting.borrow_mut();
         let mut bytes = self.bytes.get() + message.body.len();
@@ -93,7 +93,7 @@ impl FleetOutbox {
         dropped
     }
 
-    /// Adds a message that can come later, if there is room.
+    /// Adds a message that may be published later, if there is room.
     pub(super) fn offer(&self, message: OutgoingFleetMessage) {
         if self.waiting.borrow().len() < MAX_WAITING / 2 && self.bytes.get() < MAX_BYTES / 2 {
             self.put(message);

@@ -1,7 +1,7 @@
 //! The connection that publishes for the fleet: opened with the first message, kept, and opened again.
 //!
-//! What was sent and not acknowledged is never sent again: a mark that came twice would move positions. What
-//! waits while the connection is down is dropped, since it would come too late.
+//! A message that was sent and not acknowledged is never sent again: a mark that arrived twice would move
+//! positions. Messages that wait while the connection is down are dropped, since they would come too late.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -30,14 +30,14 @@ use crate::source::redis::server::RedisServer;
 const MAX_REPLY_BYTES: usize = 64 << 10;
 /// How long Redis may take to reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long nothing is published after Redis has refused it, or has shown to be another server.
+/// How long nothing is published after Redis has refused it, or turned out to be another server.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Publishes what gateways tell each other.
+/// Publishes messages for other gateways.
 #[derive(Debug)]
 pub(in super::super) struct FleetPublisher {
     server: RedisServer,
-    // Of a Cluster, the node that it publishes at.
+    // In a Cluster, the node at which it publishes.
     node: Option<ConnectionAddr>,
     shown: Option<String>,
     order: HubOrder,
@@ -47,13 +47,13 @@ pub(in super::super) struct FleetPublisher {
     failures: FailureLog,
     health: Health,
     metrics: Metrics,
-    // What was logged last, until a message was published.
+    // The text that was logged last, until a message is published.
     logged: Option<String>,
 }
 
-/// Why a connection is not used any more.
+/// Why a connection is closed.
 enum PublishEnd {
-    /// Nothing was to be published when it ended, or the pub/sub connection is another one.
+    /// It ended while there was nothing to publish, or the pub/sub connection has changed.
     Unneeded,
     /// Redis refuses to publish, or is another server than that of the pub/sub connection.
     Useless(String),
@@ -67,13 +67,13 @@ impl From<SourceError> for PublishEnd {
 }
 
 impl FleetPublisher {
-    /// Publishes what `member` puts into its outbox.
+    /// Creates the publisher of the messages that `member` puts into its outbox.
     pub(in super::super) fn new(
         (server, node): (RedisServer, Option<ConnectionAddr>),
         member: &FleetMember,
         (health, metrics): (Health, Metrics),
     ) -> Self {
-        // The gateway is ready without it: clients are served as by one gateway alone.
+        // The gateway is ready without it: it serves clients like a single gateway.
         let failures = FailureLog::new(&server, metrics.clone(), (health.clone(), |_, _, _| {}));
         let (order, shown) = (member.order(), member.node().map(str::to_owned));
         let (key, outbox) = (member.settings().key.clone(), member.outbox());
@@ -156,7 +156,7 @@ impl FleetPublisher {
             tokio::select! {
                 biased;
                 () = self.outbox.wait() => {}
-                // Nothing comes between replies but the end of the connection.
+                // Between replies only the end of the connection can arrive.
                 read = connection.exchange() => match read {
                     Ok(()) => continue,
                     Err(_) => return Err(PublishEnd::Unneeded),
@@ -176,7 +176,7 @@ impl FleetPublisher {
         }
     }
 
-    /// Publishes all that waits, and takes the replies.
+    /// Publishes all messages that wait, and reads the replies.
     async fn publish(
         &self,
         connection: &mut RedisConnection,
@@ -242,7 +242,7 @@ impl FleetPublisher {
     }
 }
 
-/// The next reply; other values are no replies.
+/// The next reply; other values are skipped.
 async fn next_reply(connection: &mut RedisConnection) -> Result<Value, SourceError> {
     loop {
         match connection.read_value().await? {

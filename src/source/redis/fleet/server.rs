@@ -1,26 +1,27 @@
 //! Which server a connection leads to.
 //!
-//! A mark counts at the server that it was published at. Behind a proxy, two connections may lead to two.
+//! A mark is valid at the server at which it was published. Behind a proxy, two connections may lead to
+//! two servers.
 
 use ssegate_resp::Value;
 
 use super::super::connection::RedisConnection;
 use super::super::error::SourceError;
 
-/// The id of every server that does not tell its own.
+/// The id of every server that does not report its own.
 const UNKNOWN: &str = "unknown";
 
-/// What `INFO server` says (<https://redis.io/docs/latest/commands/info/>).
+/// The fields of `INFO server` that are used (<https://redis.io/docs/latest/commands/info/>).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct ServerIdentity {
-    /// Random, and another one after each start of the server; `unknown` if it is not told.
+    /// Random, and different after each start of the server; `unknown` if it is not reported.
     pub(in super::super) run_id: String,
-    /// Whether the server is a node of a Redis Cluster, which has no one order of messages.
+    /// Whether the server is a node of a Redis Cluster, which has no single order of messages.
     pub(in super::super) is_cluster: bool,
 }
 
 impl ServerIdentity {
-    /// Whether the server has told its id.
+    /// Whether the server has reported its id.
     pub(super) fn is_known(&self) -> bool {
         self.run_id != UNKNOWN
     }
@@ -37,8 +38,8 @@ impl ServerIdentity {
     }
 }
 
-/// Asks a connection that has no pending replies, and no subscriptions, which server it leads to. One that
-/// does not say is unknown.
+/// Asks a connection that has no pending replies, and no subscriptions, which server it leads to. A server
+/// that does not report it is unknown.
 ///
 /// # Errors
 /// The connection is lost.

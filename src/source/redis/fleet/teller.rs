@@ -1,4 +1,4 @@
-//! Tells the other gateways at a server what has to be the same at all of them, and says where theirs is another.
+//! Publishes the settings that have to be the same at all gateways of a server, and reports gateways that differ.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// How often it is looked whether a reload has changed something, or whether another gateway has ended.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What this gateway tells, and what it has heard.
+/// The settings of this gateway, and the differences that were logged.
 #[derive(Debug)]
 pub(super) struct AlikeTeller {
     source: AlikeSource,
@@ -57,7 +57,7 @@ impl AlikeTeller {
         }
     }
 
-    /// Tells it for ever. Owned by the pub/sub connection's task.
+    /// Publishes the settings for ever. Owned by the pub/sub connection's task.
     pub(super) async fn run(&self) {
         loop {
             self.look(Instant::now());
@@ -92,7 +92,7 @@ impl AlikeTeller {
         *self.told.borrow_mut() = Some((own, now, generation));
     }
 
-    /// Takes what a gateway has told for all, this one perhaps. Returns whether it is that.
+    /// Handles settings that a gateway has published, perhaps this one. Returns whether the message has settings.
     pub(super) fn hear(&self, body: &[u8]) -> bool {
         let Some((run, settings)) = AlikeSettings::parse(body) else { return false };
         let own = self.source.current();

@@ -1,42 +1,42 @@
-//! Whether Redis was there all the time, so that a lease which is over says that its gateway has died.
+//! Whether Redis was reachable without a break, so that an expired lease proves that its gateway has died.
 //!
-//! If Redis is away for everybody, no gateway can renew its leases. This one finds that out also while it asks for nothing
-//! itself: it sends `PING`s. Pure: time is passed in.
+//! While Redis is away for all, no gateway can renew its leases. To detect that even without calls of its own, this
+//! gateway sends `PING`s. Pure: time is passed in.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// After a time in which Redis was not heard, how long nobody's lease is taken to be over. Longer than a lease.
+/// After a break, how long no lease counts as expired. Longer than a lease.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// How often Redis is asked whether it is there.
+/// How often a `PING` is sent.
 const PING: Duration = Duration::from_secs(1);
-/// How long Redis may be silent, with [`PING`] in it. Much shorter than what is left of a lease that was just renewed.
+/// How long Redis may be silent, [`PING`] included. Much shorter than the rest of a lease that was just renewed.
 const MAX_SILENCE: Duration = Duration::from_millis(2500);
 
-/// What was heard of Redis.
+/// When Redis was reachable.
 #[derive(Debug)]
 pub(super) struct RedisHearing {
-    // Since when it was there without a break.
+    // Since when it was reachable without a break.
     since: Instant,
     heard: Instant,
     ping_at: Instant,
-    // Replies to `PING` that are due.
+    // The number of `PING`s whose replies are pending.
     awaited: usize,
 }
 
 impl RedisHearing {
-    /// It is heard from now on.
+    /// Starts with a Redis that is reachable from now on.
     pub(super) fn new(now: Instant) -> Self {
         Self { since: now, heard: now, ping_at: now + PING, awaited: 0 }
     }
 
-    /// When to send the next `PING`; `None`: when those before are replied to.
+    /// When to send the next `PING`; `None` while replies are pending.
     pub(super) fn ping_at(&self) -> Option<Instant> {
         (self.awaited == 0).then_some(self.ping_at)
     }
 
-    /// So many were sent, to all nodes that are connected.
+    /// Records that a `PING` was sent to each connected node.
     pub(super) fn pinged(&mut self, now: Instant, nodes: usize) {
         (self.awaited, self.ping_at) = (nodes, now + PING);
         if nodes == 0 {
@@ -44,7 +44,7 @@ impl RedisHearing {
         }
     }
 
-    /// One was replied to, or (`false`) will not be.
+    /// Records the reply to a `PING`, or (`false`) that there will be none.
     pub(super) fn replied(&mut self, now: Instant, has_reply: bool) {
         self.awaited = self.awaited.saturating_sub(1);
         if !has_reply {
@@ -62,7 +62,7 @@ impl RedisHearing {
         (self.since, self.heard) = (now, now);
     }
 
-    /// Whether a lease that is over says that its gateway has died.
+    /// Whether an expired lease proves that its gateway has died.
     pub(super) fn may_end(&self, now: Instant) -> bool {
         now >= self.since + PATIENCE && now <= self.heard + MAX_SILENCE
     }

@@ -1,4 +1,4 @@
-//! Tries what kept streams need of Redis, and leaves nothing behind.
+//! Tests what kept streams need of Redis, and leaves nothing behind.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ const WHAT: &str = "with which streams are kept for all gateways";
 /// A hash that no script has.
 const NO_SCRIPT: &str = "0000000000000000000000000000000000000000";
 
-/// A channel as those on which gateways tell each other of streams.
+/// A channel like those on which gateways notify each other about streams.
 ///
 /// # Errors
 /// None: the name is valid.

@@ -1,8 +1,8 @@
-//! Kept streams in Redis: makes the calls of the gateway's threads, and hears what other gateways tell of streams.
+//! Kept streams in Redis: makes the calls of the gateway's threads, and receives the notifications of other gateways.
 //!
-//! Two connections, opened when a route keeps its streams there and the first one begins or is asked for: one for
-//! commands, on which nothing waits for anything else, and one that listens to the channel of this gateway. What is
-//! published there only saves time: whatever it says is also in Redis, and looked at again and again.
+//! Two connections, opened when a route keeps its streams in Redis and the first stream begins or is asked for. One
+//! is for commands, on which no call waits for another. The other listens to the channel of this gateway. Messages
+//! there only save time: whatever they announce is also in Redis, which is read periodically.
 
 mod hearing;
 mod inspect;
@@ -29,13 +29,13 @@ use crate::metrics::Metrics;
 use crate::source::kept::{KeptAway, KeptCall, KeptLink, KeptStore};
 use crate::source::redis::script::{RedisScript, is_unknown};
 
-/// What the health calls it.
+/// Its name in the health.
 const KEPT: &str = "kept streams";
-/// The longest string in a reply: what describes a stream, or one entry.
+/// The longest string in a reply: the description of a stream, or one entry.
 const MAX_REPLY_BYTES: usize = 4 << 20;
 /// The longest message of another gateway.
 const MAX_MESSAGE_BYTES: usize = 4096;
-/// How long nothing is tried after Redis has refused to be spoken to.
+/// How long nothing is tried after Redis has refused the connection.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Makes calls about kept streams.
@@ -46,13 +46,13 @@ pub(crate) struct RedisKept {
     failures: FailureLog,
     health: Health,
     metrics: Metrics,
-    // Whether the connection has failed since a call was last made.
+    // Whether the connection has failed since the last successful call.
     has_failed: bool,
-    // What Redis refuses, as it was logged last, and to which script.
+    // The script that Redis refuses, and its error as last logged.
     refused: Option<(&'static RedisScript, String)>,
 }
 
-/// A command on its way.
+/// A command in flight.
 enum KeptInFlight {
     Call { call: KeptCall, has_text: bool },
     Ping,
@@ -65,7 +65,7 @@ impl RedisKept {
         health: Health,
         metrics: Metrics,
     ) -> Self {
-        // The gateway is ready without it: it keeps streams for its own clients.
+        // The gateway is ready without it: streams of its own clients are still kept.
         let record = |health: &Health, kind, error: &str| health.failed(KEPT, kind, error);
         let failures = FailureLog::new(&server, metrics.clone(), (health.clone(), record));
         let (has_failed, refused) = (false, None);
@@ -74,7 +74,7 @@ impl RedisKept {
 
     /// Runs for ever: connects with the first call, reconnects. Owned by the gateway, which drops it.
     pub(crate) async fn run(mut self) {
-        // The health tells what the scripts are refused: without this streams are shared all the same.
+        // Not in the health: kept streams are shared without notifications, too.
         let record = |_: &Health, _: &'static str, _: &str| {};
         let health = (self.health.clone(), record as fn(&Health, &'static str, &str));
         let refusals = FailureLog::new(&self.server, self.metrics.clone(), health);
@@ -110,7 +110,7 @@ impl RedisKept {
                     if connected.elapsed() >= PATIENCE {
                         attempt = 0;
                     }
-                    // A service in between has cut what was not used.
+                    // A service in between has closed an unused connection.
                     if was_idle && attempt == 0 {
                         continue;
                     }
@@ -171,7 +171,7 @@ impl RedisKept {
                     }
                     for (in_flight, reply) in done {
                         match in_flight {
-                            // Also a refusal is heard.
+                            // An error reply also shows that Redis is reachable.
                             KeptInFlight::Ping => hearing.replied(Instant::now(), reply.is_some()),
                             KeptInFlight::Call { call, has_text } => {
                                 if let Some(again) = self.take((call, has_text), reply) {
@@ -185,7 +185,7 @@ impl RedisKept {
         }
     }
 
-    /// Takes a reply. Returns the call if it is to be made again, with the text of its script.
+    /// Handles a reply. Returns the call if it is to be made again, with the text of its script.
     fn take(
         &mut self,
         (call, has_text): (KeptCall, bool),
@@ -223,7 +223,7 @@ impl RedisKept {
         None
     }
 
-    /// A script has done what it should: what it was refused before, it is not any more.
+    /// Records that a script has succeeded: it is not refused any more.
     fn note_success(&mut self, script: &'static RedisScript) {
         let is_refused = self.refused.as_ref().map(|(refused, _)| std::ptr::eq(*refused, script));
         if is_refused == Some(true) {
@@ -235,7 +235,7 @@ impl RedisKept {
         }
     }
 
-    /// Refuses calls at once until the next attempt: who has asked can wait better than we can.
+    /// Refuses calls at once until the next attempt: waiting is up to the callers.
     async fn refuse_for(&mut self, pause: Duration) {
         let end = Instant::now() + pause;
         loop {
@@ -264,8 +264,8 @@ fn send(
     pipeline.send(KeptInFlight::Call { call, has_text }, &key, words);
 }
 
-/// Listens to what other gateways tell of streams, for ever. Failures are those of the other connection, too, and are
-/// told there; but for a refusal, which is told here.
+/// Listens to the notifications of other gateways about streams, for ever. Reports only a refusal: other failures
+/// affect the command connection, too, and are reported there.
 async fn listen(server: RedisServer, store: KeptStore, mut refusals: FailureLog) {
     let mut attempt = 0;
     loop {
@@ -277,7 +277,8 @@ async fn listen(server: RedisServer, store: KeptStore, mut refusals: FailureLog)
             let what = "does not hear of kept streams at once; \
                         deploy/redis-users.acl has the rights that it needs";
             refusals.report(&error, what);
-            // It stays so until somebody changes it. What is told is in Redis, too, and found there.
+            // It stays refused until an operator changes it. Notifications only repeat what is in Redis, which is
+            // read periodically.
             sleep(PAUSE).await;
         }
         if connected.elapsed() >= PATIENCE {

@@ -1,4 +1,4 @@
-//! The commands that tell Redis who listens, and that ask it; and what it replies.
+//! The commands that write presence to Redis, and that read it, with their replies.
 
 use std::sync::LazyLock;
 
@@ -18,47 +18,48 @@ use crate::webhook::WebhookEvent;
 static UPDATE: LazyLock<RedisScript> =
     LazyLock::new(|| RedisScript::new(include_str!("update.lua")));
 
-/// How long a gateway is taken to live after it was heard.
+/// The lease: how long a gateway is taken to live after its last command.
 pub(super) const LEASE_MILLIS: u64 = 18_000;
 
-/// How long a channel is kept that no gateway speaks of.
+/// How long a channel is kept after the last command about it.
 const KEPT_MILLIS: u64 = 60_000;
 
-/// The same where somebody has to be told when it is vacated: the next gateway may come late.
+/// The same for a channel with a webhook for its vacation: the next gateway may come late.
 const KEPT_TO_TELL_MILLIS: u64 = 86_400_000;
 
 /// Channels in one script, at most.
 const MAX_CHANNELS: usize = 50;
 
-/// Who tells it.
+/// The gateway that writes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PresenceTeller<'a> {
     /// This gateway, in letters and digits.
     pub(super) gateway: &'a str,
-    /// Whether those that were not heard for the time of a lease have ended.
+    /// Whether gateways with an expired lease have ended.
     pub(super) may_end: bool,
 }
 
-/// What became of one change.
+/// The result of one change.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct UpdateReply {
     pub(super) outcome: ChangeOutcome,
-    /// What it has made of the channel.
+    /// Whether the change has occupied or vacated the channel.
     pub(super) event: Option<WebhookEvent>,
-    /// It was only looked at, and has members.
+    /// The channel was only checked for expired leases, and has members.
     pub(super) is_kept: bool,
-    /// When, in milliseconds since 1970 by the clock of Redis.
+    /// The time of the change, in milliseconds since 1970 by the clock of Redis.
     pub(super) time_ms: u64,
-    /// Why who joins and leaves could not be published.
+    /// Why the presence event could not be published.
     pub(super) fault: Option<String>,
 }
 
-/// The key of a channel. The braces keep all that is of one channel at one node of a Cluster.
+/// The key of a channel. The braces keep all keys of one channel at one node of a Cluster.
 pub(super) fn key(name: &ChannelName) -> String {
     format!("ssegate:presence:{{{name}}}")
 }
 
-/// Tells of these changes, and returns what became of each, in any order; `None`: in a Cluster it may not have been told.
+/// Writes these changes, and returns the result of each, in any order; `None`: in a Cluster it may not have been
+/// written.
 ///
 /// # Errors
 /// Redis refuses it, or the connection is lost.
@@ -68,7 +69,7 @@ pub(super) async fn update<'a>(
     changes: &'a [ChannelChange],
 ) -> Result<Vec<(&'a ChannelChange, Option<UpdateReply>)>, SourceError> {
     let batches = batches(connection, changes);
-    // Where a script makes many changes its text does not matter, and the right to EVAL suffices.
+    // A script makes many changes, so that sending its text costs little, and permission for EVAL is enough.
     let has_text = connection.is_one_server();
     for batch in &batches {
         connection.queue(&key(&batch[0].name), update_words(teller, batch, has_text));
@@ -96,7 +97,7 @@ pub(super) async fn update<'a>(
     Ok(updated)
 }
 
-/// The changes that one script makes: those whose keys are together.
+/// The changes that one script makes: those whose keys are in one slot.
 fn batches<'a>(
     connection: &KeyedConnection,
     changes: &'a [ChannelChange],
@@ -149,10 +150,10 @@ fn update_words(
     UPDATE.call(has_text, changes.len(), words.into_iter())
 }
 
-/// Reads what the script returns for `count` changes.
+/// Parses the reply of the script to `count` changes.
 ///
 /// # Errors
-/// It was refused, or returns something else.
+/// The script was refused, or the reply is malformed.
 fn update_replies(reply: &Value, count: usize) -> Result<Vec<UpdateReply>, SourceError> {
     if let Value::Error(message) = reply {
         let message = String::from_utf8_lossy(message).into();
@@ -185,30 +186,30 @@ fn update_reply(reply: &Value) -> Option<UpdateReply> {
     Some(UpdateReply { outcome, event, is_kept: change == "k", time_ms, fault })
 }
 
-/// Replies to [`queue_count`] and [`queue_members`].
+/// The number of replies to [`queue_count`] and [`queue_members`].
 pub(super) const REPLIES: [usize; 2] = [3, 2];
 
-/// Queues what says how many listen to a channel.
+/// Queues the commands that read the number of members of a channel.
 pub(super) fn queue_count(connection: &mut KeyedConnection, name: &ChannelName) {
     let key = key(name);
-    // By the clock of the server that has the key.
+    // The leases end by the clock of the server that has the key.
     connection.queue_text(&key, &["TIME"]);
     connection.queue_text(&key, &["HGET", &key, "g"]);
     connection.queue_text(&key, &["HLEN", &key]);
 }
 
-/// Queues what says who listens to a channel.
+/// Queues the commands that read the members of a channel.
 pub(super) fn queue_members(connection: &mut KeyedConnection, name: &ChannelName) {
     let key = key(name);
     connection.queue_text(&key, &["TIME"]);
     connection.queue_text(&key, &["HGETALL", &key]);
 }
 
-/// Reads how many listen from the replies to [`queue_count`]. `None`: some gateway has ended, and whose members are
-/// left only the members say.
+/// Parses the number of members from the replies to [`queue_count`]. `None`: the lease of a gateway has expired, so
+/// that the members have to be read to count those that are left.
 ///
 /// # Errors
-/// They were refused, or are those of other commands.
+/// The commands were refused, or the replies belong to other commands.
 pub(super) fn count(replies: &[Value]) -> Result<Option<usize>, SourceError> {
     let [time, leases, length] = replies else { return Err(no_members()) };
     refusal(replies, "to say how many listen (TIME, HGET, HLEN)")?;
@@ -222,10 +223,10 @@ pub(super) fn count(replies: &[Value]) -> Result<Option<usize>, SourceError> {
     Ok((ends(&leases).all(|(_, end)| end > now)).then_some(members))
 }
 
-/// Reads who listens from the replies to [`queue_members`].
+/// Parses the members from the replies to [`queue_members`].
 ///
 /// # Errors
-/// They were refused, or are those of other commands.
+/// The commands were refused, or the replies belong to other commands.
 pub(super) fn members(replies: &[Value]) -> Result<ChannelPresence, SourceError> {
     let [time, hash] = replies else { return Err(no_members()) };
     refusal(replies, "to say who listens (TIME, HGETALL)")?;
@@ -254,7 +255,7 @@ fn refusal(replies: &[Value], what: &str) -> Result<(), SourceError> {
     errors.take(1).try_for_each(|error| Err(SourceError::Refused(error).for_command(what)))
 }
 
-/// The gateways in `gateway=end …`.
+/// Parses the leases of the gateways: `gateway=end …`.
 fn ends(leases: &str) -> impl Iterator<Item = (&str, u64)> {
     let leases = leases.split(' ').filter_map(|lease| lease.split_once('='));
     leases.filter_map(|(gateway, end)| Some((gateway, end.parse().ok()?)))
@@ -264,7 +265,7 @@ fn lossy(value: &Value) -> Option<String> {
     Some(String::from_utf8_lossy(value.as_bytes()?).into_owned())
 }
 
-/// Reads `since gateway:streams …`; `None` if no gateway of a member lives.
+/// Parses a member: `since gateway:streams …`; `None` if none of its gateways lives.
 fn member(id: &str, value: &str, live: &[&str]) -> Option<PresentMember> {
     let mut parts = value.split(' ');
     let since = parts.next()?.parse().ok()?;

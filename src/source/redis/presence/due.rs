@@ -1,7 +1,8 @@
-//! Channels whose gateways may all have died, so that nobody would say that they were vacated.
+//! Channels whose gateways may all have died, so that none would report that they were vacated.
 //!
-//! A sorted set for each webhook has its channels, each with the time at which its leases are over. Every gateway whose
-//! routes have that webhook looks for those that are due, and lets the script end them: whoever is first tells it.
+//! Each webhook has a sorted set of its channels, each with the time at which its leases end. Every gateway whose
+//! routes have the webhook checks which channels are due, and runs the script that ends their leases: the first gateway
+//! to do so calls the webhook.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,22 +20,22 @@ use crate::source::redis::error::SourceError;
 use crate::source::redis::keyed::KeyedConnection;
 use crate::webhook::{WebhookEvent, Webhooks};
 
-/// How often a gateway looks for channels that are due.
+/// How often a gateway checks for channels that are due.
 pub(super) const INTERVAL: Duration = Duration::from_millis(INTERVAL_MILLIS);
 const INTERVAL_MILLIS: u64 = 5000;
 
-/// Channels that are ended at once, at most.
+/// Channels whose leases are ended together, at most.
 const MAX_DUE: usize = 50;
 
-/// The key of the set for the webhook of a route; `None`: it has none.
+/// The key of the set for the webhook of a route; `None`: the route has no such webhook.
 fn key(settings: &PresenceSettings, prefix_bytes: usize) -> Option<String> {
     let url = &settings.on_vacated.as_ref()?.url;
     let hash = digest(&SHA256, format!("{prefix_bytes} {url}").as_bytes());
     Some(format!("ssegate:presence:due:{}", hex(&hash.as_ref()[..8])))
 }
 
-/// Notes when the leases of these channels are over, or that they have no member any more, as the script said at
-/// these times.
+/// Records when the leases of these channels end, or that a channel has no members any more. The times are those that
+/// the script returned.
 pub(super) fn queue_notes<'a>(
     connection: &mut KeyedConnection,
     changes: impl Iterator<Item = (&'a ChannelChange, Option<WebhookEvent>, u64)>,
@@ -54,7 +55,7 @@ pub(super) fn queue_notes<'a>(
     }
 }
 
-/// Ends what is due on these routes. Returns whether all of that is known to be done.
+/// Ends the expired leases of the channels of these routes that are due. Returns whether all of it is known to be done.
 ///
 /// # Errors
 /// The connection failed, or Redis refuses it.
@@ -76,7 +77,7 @@ pub(super) async fn end_due(
                 continue;
             };
             let name = change.name.as_str();
-            // In a Cluster the clock of the channel's node may be behind the one that said that it is due.
+            // In a Cluster the clock of the channel's node may be behind the clock by which the channel is due.
             match reply.is_kept && reply.time_ms < now {
                 true => connection.queue_text(&key, &["ZADD", &key, "XX", &later, name]),
                 false => connection.queue_text(&key, &["ZREM", &key, name]),
@@ -92,14 +93,14 @@ pub(super) async fn end_due(
     Ok(is_done)
 }
 
-/// Tries what is needed, and changes nothing.
+/// Tests the commands that are needed, and changes nothing.
 pub(super) async fn inspect(
     connection: &mut KeyedConnection,
     settings: &PresenceSettings,
 ) -> Result<(), SourceError> {
     let Some(key) = key(settings, 0) else { return Ok(()) };
     for words in [
-        // Changes only a member that is there, and none is.
+        // Changes only an existing member, and there is none.
         &["ZADD", &*key, "XX", "0", "ssegate-check"][..],
         &["ZRANGEBYSCORE", &*key, "1", "0"],
         &["ZREM", &*key, "ssegate-check"],
@@ -112,7 +113,7 @@ pub(super) async fn inspect(
     Ok(())
 }
 
-/// The time, and the changes that end nobody but those whose leases are over; `None`: that is not known.
+/// The time, and changes that only end expired leases; `None`: they could not be read.
 async fn due(
     connection: &mut KeyedConnection,
     key: &str,
@@ -136,7 +137,7 @@ async fn due(
         prefix_bytes: route.prefix_bytes,
         settings: Arc::clone(&route.settings),
         is_beginning: true,
-        // It may have members here, through another route.
+        // This gateway may have members in the channel, through another route.
         lease: LeaseChange::Kept,
         members: Vec::new(),
     };

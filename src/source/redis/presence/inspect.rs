@@ -1,4 +1,4 @@
-//! Tries what presence needs of Redis, and leaves nothing behind.
+//! Tests what presence needs of Redis, and leaves nothing behind.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub(in super::super) async fn inspect(
         lease,
         members: vec![MemberChange { id: MEMBER.into(), streams, since: Instant::now() }],
     };
-    // It comes and goes in one step.
+    // The member joins and leaves in one step.
     let changes = [change(LeaseChange::Renewed, Some(1)), change(LeaseChange::Ended, None)];
     let told = command::update(connection, teller, &changes).await;
     command::queue_members(connection, &name);

@@ -1,11 +1,12 @@
-//! Who listens, kept in Redis for all gateways: a hash for each channel, with a lease for each gateway.
+//! Presence in Redis, for all gateways: a hash for each channel, with a lease for each gateway.
 //!
-//! One connection, in a Cluster one for each node, opened when there is somebody to tell of, and used in turns: what has
-//! changed at this gateway, the leases that are due, and what requests have asked meanwhile go out together. So the number
-//! of commands depends on neither the streams that come nor the requests. Who came first and who left last is decided by
-//! a script ([`command`]), by the clock of Redis.
+//! One connection, in a Cluster one to each node, opened when there are members to write or requests to read. It works
+//! in turns. In each turn the changes of this gateway, the leases that are due, and the requests that have come
+//! meanwhile go out together. So the number of commands depends neither on how many streams come nor on how many
+//! requests. A script ([`command`]) decides, by the clock of Redis, which member was the first and which the last.
 //!
-//! Streams know nothing of it. While Redis is away requests are told so at once, and what Redis has lost is said again.
+//! Streams do not know about it. While Redis is away requests are refused at once. What Redis has lost is written
+//! again.
 
 mod command;
 mod due;
@@ -29,41 +30,41 @@ use crate::source::presence::{
 };
 use crate::webhook::Webhooks;
 
-/// What the health calls it, and the publishing of who joins and leaves.
+/// Their names in the health: presence, and the publishing of its events.
 const PRESENCE: &str = "presence";
 const JOINS: &str = "joins and leaves";
 /// The least time between two turns.
 const TURN: Duration = Duration::from_millis(25);
 /// Channels and members that are changed in one turn, at most.
 const MAX_IN_TURN: usize = 1000;
-/// Questions that are asked in one turn, at most.
+/// Requests in one turn, at most.
 const MAX_LOOKUPS: usize = 64;
-/// After connecting, how long nobody is taken to have ended: Redis may have been away for all of them. The same after a
+/// After connecting, how long no lease counts as expired: Redis may have been away for all gateways. The same after a
 /// node of a Cluster was away.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long nothing is tried after Redis has refused it.
 const PAUSE: Duration = Duration::from_secs(10);
-/// A connection that was not used for so long is closed, before a service in between cuts it.
+/// A connection that is unused for this long is closed, before a service in between closes it.
 const IDLE: Duration = Duration::from_secs(30);
 /// The longest string in a reply: the streams of one member at each gateway.
 const MAX_REPLY_BYTES: usize = 1 << 20;
 
-/// Tells Redis who listens at this gateway, and asks who does at all.
+/// Writes the members of this gateway to Redis, and reads those of all gateways.
 pub(crate) struct RedisPresence {
     server: RedisServer,
     work: PresenceWork,
     lookups: PresenceLookups,
     webhooks: Webhooks,
-    // What this gateway is called.
+    // The name of this gateway.
     gateway: String,
     failures: FailureLog,
     health: Health,
     metrics: Metrics,
-    // What Redis refuses, as it was logged last.
+    // What Redis refuses, as last logged.
     refused: Option<String>,
-    // The same, of publishing who joins and leaves.
+    // The same for publishing presence events.
     fault: Option<String>,
-    // A node of the Cluster was away, which was logged.
+    // Whether a node of the Cluster was away, which was logged.
     is_partial: bool,
 }
 
@@ -94,7 +95,7 @@ impl RedisPresence {
         }
     }
 
-    /// Runs for ever: connects when somebody is there, or is asked for. Owned by the gateway, which drops it.
+    /// Runs for ever: connects when there are members or requests. Owned by the gateway, which drops it.
     pub(crate) async fn run(mut self) {
         let mut attempt = 0;
         loop {
@@ -122,15 +123,15 @@ impl RedisPresence {
     /// Takes turns until the connection is not needed any more.
     ///
     /// # Errors
-    /// The connection failed, or Redis refuses what is needed. What was `asked` then is left there.
+    /// The connection failed, or Redis refuses what is needed. The requests stay in `asked`.
     async fn follow(&mut self, asked: &mut Vec<PresenceLookup>) -> Result<(), SourceError> {
         let mut connection = KeyedConnection::open(&self.server, MAX_REPLY_BYTES).await?;
         let connected = Instant::now();
-        // Since when nothing was away.
+        // Since when no node was away.
         let mut whole = connected;
-        // Of the last connection it is not known how far it came.
+        // It is not known how much of the last turn was executed.
         self.work.begin_anew();
-        // What was refused before is told again, if it still is.
+        // A refusal is logged again on a new connection.
         self.fault = None;
         self.health.works(JOINS);
         let (mut used, mut looked) = (connected, connected);
@@ -167,7 +168,7 @@ impl RedisPresence {
                 self.note_partial(&error);
                 whole = Instant::now();
             } else if !self.is_partial || whole.elapsed() >= PATIENCE {
-                // Of what is at the node that was away something was told in that time.
+                // Within that time leases were renewed at the node that was away, too.
                 self.is_partial = false;
                 if self.health.works(PRESENCE) {
                     tracing::info!(address = %self.server, "all gateways know again who listens");
@@ -207,7 +208,7 @@ impl RedisPresence {
         PAUSE
     }
 
-    /// Says once that a node of a Cluster is away.
+    /// Logs once that a node of a Cluster is away.
     fn note_partial(&mut self, error: &SourceError) {
         match std::mem::replace(&mut self.is_partial, true) {
             true => self.failures.note(error),
@@ -217,9 +218,9 @@ impl RedisPresence {
         }
     }
 
-    /// Says once that who joins and leaves cannot be published.
+    /// Logs once that presence events cannot be published.
     fn note_fault(&mut self, fault: Option<String>) {
-        // A turn without joins says nothing.
+        // A turn in which no member joins or leaves publishes nothing.
         let Some(error) = fault else { return };
         let kind = SourceErrorKind::Refused.as_str();
         self.metrics.source_error(kind);
@@ -235,7 +236,7 @@ impl RedisPresence {
         }
     }
 
-    /// Refuses questions at once until the next attempt: a client can wait better than we can.
+    /// Refuses requests at once until the next attempt: waiting is up to the clients.
     async fn refuse_for(&mut self, pause: Duration) {
         let end = Instant::now() + pause;
         loop {
@@ -247,16 +248,16 @@ impl RedisPresence {
     }
 }
 
-/// What came of a turn.
+/// The result of a turn.
 #[derive(Debug, Default)]
 struct PresenceTurn {
-    /// Why who joins and leaves could not be published.
+    /// Why presence events could not be published.
     fault: Option<String>,
     /// Not all nodes of a Cluster have replied.
     is_partial: bool,
 }
 
-/// Tells what is new, and asks.
+/// Writes the changes, and reads what was requested.
 async fn take_turn(
     connection: &mut KeyedConnection,
     (work, teller, webhooks): (&PresenceWork, PresenceTeller<'_>, &Webhooks),
@@ -266,7 +267,7 @@ async fn take_turn(
     let (mut turn, mut told) = (PresenceTurn::default(), Vec::with_capacity(changes.len()));
     for (change, reply) in command::update(connection, teller, &changes).await? {
         let Some(reply) = reply else {
-            // All of it is said again.
+            // The store may not have it: all of it is written again.
             work.settle(change, &ChangeOutcome::Lost);
             turn.is_partial = true;
             continue;
@@ -284,7 +285,7 @@ async fn take_turn(
             told.push((change, reply.event, reply.time_ms));
         }
     }
-    // Each channel once, however many ask.
+    // Each channel once, however many requests there are for it.
     let mut names: Vec<(&ChannelName, bool)> = Vec::new();
     for lookup in asked.iter() {
         names.extend(lookup.channels.iter().map(|name| (name, lookup.is_count)));
@@ -308,7 +309,8 @@ async fn take_turn(
     Ok(turn)
 }
 
-/// Who listens to these channels, or how many; an error where no node says so. Notes may have been queued before.
+/// Reads the members of these channels, or their number; an error for a channel whose node does not reply. Notes may
+/// have been queued before.
 async fn look_up(
     connection: &mut KeyedConnection,
     names: &[(&ChannelName, bool)],
@@ -336,7 +338,7 @@ async fn look_up(
             (Some(replies), false) => Ok(Some(command::members(&replies)?)),
         });
     }
-    // Where a gateway has ended only the members say how many are left.
+    // A lease has expired: the members have to be read to count those that are left.
     let unknown: Vec<usize> =
         (0..found.len()).filter(|at| matches!(found[*at], Ok(None))).collect();
     unknown.iter().for_each(|at| command::queue_members(connection, names[*at].0));

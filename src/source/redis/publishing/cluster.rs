@@ -1,8 +1,8 @@
 //! Publishes in a Cluster: each entry at the owner of its log, each sharded message at that of its channel, and other
 //! messages at any node.
 //!
-//! What a request publishes under an `Idempotency-Key` is divided by slots, since a script touches keys of one slot alone:
-//! each part is made once, and a repetition makes those parts that were not made.
+//! Publications under an `Idempotency-Key` are divided by slots, since a script can only touch keys of one slot. Each
+//! part is made once, and a retry of the request makes the parts that were not made.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -40,11 +40,11 @@ pub(super) struct ClusterPublisher {
 #[derive(Debug)]
 pub(super) struct JobPart {
     job: u64,
-    // Where its publications are in the job.
+    // The indexes of its publications in the job.
     indexes: Vec<usize>,
 }
 
-/// A job, and what is known of its parts.
+/// A job, and the results of its parts so far.
 struct DividedJob {
     job: PublicationJob,
     outcome: DividedOutcome,
@@ -52,7 +52,7 @@ struct DividedJob {
 }
 
 impl ClusterPublisher {
-    /// Sends by `commands` what comes from `jobs`.
+    /// Creates a publisher that sends the jobs from `jobs` with `commands`.
     pub(super) fn new(
         commands: ClusterCommands<JobPart>,
         jobs: mpsc::Receiver<PublicationJob>,
@@ -93,7 +93,7 @@ impl ClusterPublisher {
         let deadline = Some(Instant::now() + SEND_TIMEOUT);
         for (words, target, indexes) in parts {
             let tag = JobPart { job: number, indexes };
-            // A message that is published twice is heard twice.
+            // Not repeatable: a message that is published twice is delivered twice.
             self.commands.send(KeyCommand { words, target, is_repeatable: false, deadline, tag });
         }
     }
@@ -122,7 +122,7 @@ impl ClusterPublisher {
     }
 }
 
-/// What a node replied to a part of a job.
+/// The result of a part of a job, from the reply of a node.
 fn result_of(
     job: &PublicationJob,
     indexes: &[usize],

@@ -62,10 +62,10 @@ pub(super) fn words(Publication { channel, kind }: &Publication) -> Vec<Bytes> {
     }
 }
 
-/// Returns what Redis replied to one publication.
+/// Returns the receipt of one publication, from its reply.
 ///
 /// # Errors
-/// The reply is that of no such command.
+/// The reply does not fit the command.
 pub(super) fn receipt(reply: &Value) -> Result<Receipt, SourceError> {
     let unexpected = || SourceError::Unexpected(format!("{reply:?}"));
     match reply {
@@ -78,15 +78,15 @@ pub(super) fn receipt(reply: &Value) -> Result<Receipt, SourceError> {
     }
 }
 
-/// Returns what Redis replied to the script for `count` publications.
+/// Returns the result of the script for `count` publications.
 ///
 /// # Errors
-/// The reply is not that of the script.
+/// The reply does not fit the script.
 pub(super) fn outcome(reply: &Value, count: usize) -> Result<JobResult, SourceError> {
     let unexpected = || SourceError::Unexpected(format!("{reply:?}"));
     let text = match reply {
         Value::Null => return Ok(Err(NotPublished::KeyReused)),
-        // The script begins with what can fail: nothing is published.
+        // The commands that can fail come first in the script: nothing is published.
         Value::Error(message) => {
             let receipts = vec![Receipt::Refused(lossy(message)); count];
             return Ok(Ok(PublicationOutcome { receipts, is_repeated: false }));

@@ -1,9 +1,8 @@
-//! The connection that publishes for requests over HTTP: opened when it is needed, closed when it was not for a while.
+//! The connection that publishes for requests over HTTP: opened when it is needed, closed when it is idle for a while.
 //!
-//! [`command`] has the words of both sides, and [`session`] one connection after the other; in a Cluster there is one for
-//! each node ([`cluster`]). A client library
-//! would not say what was sent before a connection was lost, and that is the difference between "publish it
-//! again" and "it may have been published".
+//! [`command`] builds the commands and parses the replies, and [`session`] is one connection; in a Cluster there is one
+//! to each node ([`cluster`]). A client library would not report what was sent before a connection was lost. That is
+//! the difference between "publish it again" and "it may have been published".
 
 mod cluster;
 mod command;
@@ -21,7 +20,7 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::publishing::{NotPublished, PublicationJob};
 
-/// The largest reply: the kept result of a request with as many messages as one may have.
+/// The largest reply: the kept result of a request with the maximum number of messages.
 const MAX_REPLY_BYTES: usize = 1 << 20;
 
 /// Publishes to Redis on behalf of requests.
@@ -52,7 +51,7 @@ impl RedisPublisher {
             return ClusterPublisher::new(commands, self.jobs, self.failures).run().await;
         }
         let mut attempt = 0;
-        // One that is opened again because it was idle is nothing new.
+        // A connection that is opened again after it was idle is not logged.
         let mut is_told = false;
         loop {
             // A gateway that does not publish has no connection for it.
@@ -92,13 +91,13 @@ impl RedisPublisher {
         }
     }
 
-    /// Refuses what waits: nothing of it was sent.
+    /// Refuses the jobs that wait: nothing of them was sent.
     fn refuse(&mut self, first: Option<PublicationJob>) {
         let waiting = std::iter::from_fn(|| self.jobs.try_recv().ok());
         first.into_iter().chain(waiting).for_each(|job| job.complete(Err(NotPublished::Away)));
     }
 
-    /// Refuses jobs at once until the next attempt: a client can wait better than we can.
+    /// Refuses jobs at once until the next attempt: waiting is up to the clients.
     async fn refuse_for(&mut self, attempt: u32) {
         let wait = tokio::time::sleep(backoff(attempt));
         tokio::pin!(wait);

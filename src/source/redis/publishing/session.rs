@@ -1,4 +1,4 @@
-//! One connection: sends what comes, without waiting for replies, and completes jobs as they arrive.
+//! One connection: sends jobs as they come, without waiting for replies, and completes them as replies arrive.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,32 +17,32 @@ use crate::source::redis::error::SourceError;
 /// How long Redis may take to reply. It replies in the order of the commands, so one that is late is stuck.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection that was not used for so long is closed. Services and balancers cut one after some minutes, some without
-/// a word, so that what is published on it would be lost.
+/// A connection that is unused for this long is closed. Services and balancers close idle connections after some
+/// minutes, some without a FIN: what is published on such a connection would be lost.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// A connection, and the jobs whose replies it waits for.
 pub(super) struct PublishSession {
     connection: RedisConnection,
     pending: VecDeque<PendingJob>,
-    // All bytes that were queued on this connection.
+    // The number of bytes that were queued on this connection.
     queued_bytes: u64,
     has_published: bool,
-    // When a job last came, or was completed.
+    // When a job last arrived, or was completed.
     used: Instant,
 }
 
 /// How a connection ended.
 pub(super) enum PublishingEnd {
-    /// Nothing was to be published for a while, and nothing waits: it was closed, or cut.
+    /// There was nothing to publish for a while, and nothing waits: one of the two sides has closed it.
     Idle,
-    /// It failed. `has_published`: it had been good.
+    /// It failed. `has_published`: it had published something before.
     Failed { error: SourceError, has_published: bool },
 }
 
 struct PendingJob {
     job: PublicationJob,
-    // Where its commands begin among the bytes that were queued.
+    // The offset of its commands in the bytes that were queued.
     starts_at: u64,
     deadline: Instant,
     receipts: Vec<Receipt>,
@@ -60,7 +60,7 @@ impl PublishSession {
         session
     }
 
-    /// Publishes until the connection fails or is not needed, and completes all jobs that it took.
+    /// Publishes until the connection fails or is idle, and completes all jobs that it took.
     pub(super) async fn run(mut self, jobs: &mut mpsc::Receiver<PublicationJob>) -> PublishingEnd {
         let error = loop {
             let deadline = self.pending.front().map(|pending| pending.deadline);
@@ -109,7 +109,7 @@ impl PublishSession {
     /// Hands each reply to the job that it belongs to.
     ///
     /// # Errors
-    /// A reply belongs to none: which reply belongs to which command is not known any more.
+    /// A reply belongs to no job, so that replies cannot be matched to commands any more.
     fn take_replies(&mut self) -> Result<(), SourceError> {
         while let Some(value) = self.connection.next_value()? {
             if matches!(value, Value::Push(_)) {
@@ -129,7 +129,8 @@ impl PublishSession {
         Ok(())
     }
 
-    /// Completes all jobs. Of one whose commands are still unsent it is certain that nothing is published.
+    /// Completes all jobs with the error. If the commands of a job are still unsent, it is certain that nothing was
+    /// published.
     fn fail(&mut self, error: &SourceError) {
         let sent = self.queued_bytes - self.connection.unsent_bytes() as u64;
         for PendingJob { job, starts_at, .. } in self.pending.drain(..) {
@@ -143,7 +144,7 @@ impl PublishSession {
 }
 
 impl PendingJob {
-    /// Takes the next reply. Returns the result once it has all.
+    /// Takes the next reply. Returns the result once all replies have come.
     fn take(&mut self, reply: &Value) -> Result<Option<JobResult>, SourceError> {
         let count = self.job.publications.len();
         if self.job.key.is_some() {

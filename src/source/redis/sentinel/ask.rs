@@ -17,7 +17,7 @@ use crate::source::redis::location::ShownAddress;
 
 /// How long a sentinel may take to reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the others are waited for once a majority has named the same master.
+/// How long to wait for the other sentinels once a majority has named the same master.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// The longest reply of a sentinel, in bytes.
 pub(in super::super) const MAX_REPLY_BYTES: usize = 64 << 10;
@@ -25,11 +25,11 @@ pub(in super::super) const MAX_REPLY_BYTES: usize = 64 << 10;
 const MAX_HOST: usize = 255;
 
 impl Sentinels {
-    /// The servers that may be the master, the most likely first; at the end of those that no majority names, the master
-    /// that was used last. Never empty.
+    /// The servers that may be the master, the most likely first. If no majority names one, the last is the master that
+    /// was used before. Never empty.
     ///
     /// # Errors
-    /// No sentinel can be reached, or knows the master, and none was found yet.
+    /// No sentinel can be reached, or none knows the master, and no master was used before.
     pub(in super::super) async fn find_masters(&self) -> Result<Vec<NamedMaster>, SourceError> {
         let asked = Instant::now();
         let vote = self.ask_all(asked).await;
@@ -56,13 +56,13 @@ impl Sentinels {
         Err(SourceError::NoSentinel(why.unwrap_or_else(|| "no reply".to_owned())))
     }
 
-    /// Asks all of them at once. Those that are slow are not waited for long once a majority has named the same server.
+    /// Asks all of them at once. Does not wait long for slow ones once a majority has named the same server.
     async fn ask_all(&self, asked: Instant) -> SentinelVote {
         let sentinels = self.address().sentinels();
         let mut asking: Vec<Pin<Box<dyn Future<Output = SentinelReply> + '_>>> =
             sentinels.iter().map(|sentinel| Box::pin(self.ask(sentinel, asked)) as _).collect();
         let mut vote = SentinelVote::new(sentinels.len());
-        // Each question ends by itself.
+        // Each question has its own timeout.
         let patience = tokio::time::sleep_until(asked + 2 * REPLY_TIMEOUT);
         tokio::pin!(patience);
         poll_fn(|cx| {
@@ -102,7 +102,7 @@ impl Sentinels {
                 Err(SourceError::Refused(message)) if message.contains("No such master") => {
                     Ok(None)
                 }
-                // Redis before 6, which does not say in its handshake what it is.
+                // A Redis before version 6 does not report in its handshake what it is.
                 Err(SourceError::Refused(message)) if message.contains("unknown command") => {
                     Err(SourceError::NoSentinelThere)
                 }
@@ -160,8 +160,8 @@ fn master(fields: &[(&[u8], &[u8])]) -> Option<(String, u16, u64)> {
     Some((host, port, epoch))
 }
 
-/// An address as sentinels write it. It is connected to, and shown to people: `None` unless the host is a name or an IP
-/// address, and the port a port.
+/// Parses an address as sentinels write it. The gateway connects to it and shows it to people, so the result is `None`
+/// unless the host is a name or an IP address, and the port a port.
 pub(in super::super) fn host_and_port(host: &str, port: &str) -> Option<(String, u16)> {
     let is_host = |c: char| c.is_ascii_alphanumeric() || "._-:%".contains(c);
     let is_named = (1..=MAX_HOST).contains(&host.len()) && host.chars().all(is_host);

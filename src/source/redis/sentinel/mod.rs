@@ -1,10 +1,10 @@
-//! Sentinels: which server is the master now, and that it has moved.
+//! Sentinels: which server is the master now, and when it has moved.
 //!
-//! A connection asks all sentinels ([`ask`]), connects to the server that a majority of them names ([`vote`]), and makes
-//! sure by `ROLE` that it is a master. When another server has shown to be the master, all connections to the one
-//! before end, and are opened anew: it may go on as if nothing had happened, and what is published elsewhere is
-//! heard by nobody. They end, too, when a majority names a server that cannot be used: the gateway is not ready then,
-//! and says so, where it would be deaf.
+//! A connection asks all sentinels ([`ask`]), connects to the server that a majority of them names ([`vote`]), and
+//! checks with `ROLE` that it is a master. When another server has proved to be the master, all connections to the old
+//! one end and are opened anew. The old master may continue as if nothing had happened, but messages that are published
+//! at the new one do not reach it. The connections also end when a majority names a server that cannot be used: the
+//! gateway is then not ready and reports it, instead of staying at a server that receives nothing.
 //!
 //! <https://redis.io/docs/latest/develop/reference/sentinel-clients/>
 
@@ -40,10 +40,10 @@ struct SentinelState {
 /// Where connections lead to.
 #[derive(Debug, Default)]
 struct KnownMaster {
-    // The server that has shown to be the master last.
+    // The server that last proved to be the master.
     found: Option<NamedMaster>,
-    // One that a majority of the sentinels has named since, and that cannot be used. Nobody goes back to the one before,
-    // since it is the master no longer.
+    // A server that a majority of the sentinels has named since, and that cannot be used. Connections do not return to
+    // the old one: it is not the master any more.
     awaited: Option<NamedMaster>,
 }
 
@@ -57,7 +57,7 @@ impl KnownMaster {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NamedMaster {
     pub(super) address: ConnectionAddr,
-    // The version of the configuration that names it: a failover makes a greater one.
+    // The version of the configuration that names it (`config-epoch`), which a failover increases.
     epoch: u64,
     // When they were asked.
     asked: Instant,
@@ -66,9 +66,9 @@ pub(super) struct NamedMaster {
 }
 
 impl NamedMaster {
-    /// Whether this is out of date where `now` has shown to be the master.
+    /// Whether this is out of date after `now` has proved to be the master.
     fn is_older_than(&self, now: &Self) -> bool {
-        // Sentinels that were set up anew count from 0 again.
+        // Sentinels that were set up again count from 0.
         self.asked < now.asked || (self.epoch < now.epoch && !self.is_agreed)
     }
 }
@@ -89,7 +89,7 @@ impl Sentinels {
         &self.0.status
     }
 
-    /// The server that has shown to be the master last, or, where it cannot be used, the one that a majority names.
+    /// The server that last proved to be the master or, if it cannot be used, the one that a majority names.
     pub(super) fn master(&self) -> Option<ConnectionAddr> {
         self.current().map(|master| master.address)
     }
@@ -98,11 +98,11 @@ impl Sentinels {
         self.0.master.borrow().current().cloned()
     }
 
-    /// A server has shown to be the master. Returns what tells that it is not any more.
+    /// Records that a server has proved to be the master. Returns a future that completes when it is not any more.
     ///
     /// # Errors
-    /// Another one has shown it since the sentinels were asked: this one was the master, and may still take itself
-    /// for one.
+    /// Another server has proved to be the master since the sentinels were asked: this one was the master, and may
+    /// still believe that it is.
     pub(super) fn found(&self, found: NamedMaster) -> Result<ConnectionMoved, SourceError> {
         let mut moved_to = None;
         let mut has_changed = false;
@@ -129,7 +129,8 @@ impl Sentinels {
         Ok(self.when_moved(found.address))
     }
 
-    /// A server that sentinels name cannot be used. Where a majority names it, connections that lead elsewhere end.
+    /// Records that a server that sentinels name cannot be used. If a majority names it, connections to other servers
+    /// end.
     pub(super) fn cannot_use(&self, named: &NamedMaster) {
         self.0.master.send_if_modified(|known| {
             let is_elsewhere = known.current().is_some_and(|current| {

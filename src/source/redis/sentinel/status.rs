@@ -1,4 +1,4 @@
-//! How the sentinels are, for the operator: which can be reached, and what they name.
+//! The state of the sentinels, for the operator: which can be reached, and what they name.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +17,7 @@ struct SentinelStates {
     sentinels: Vec<SentinelRecord>,
     // Servers that sentinels name and that could not be used the last time, with the reason.
     unusable: Vec<(ConnectionAddr, String)>,
-    // How often another server has become the master, since this was last taken.
+    // How many times another server has become the master, since the count was last taken.
     changes: u64,
 }
 
@@ -26,18 +26,18 @@ struct SentinelStates {
 struct SentinelRecord {
     // Why it cannot be followed.
     not_followed: Option<String>,
-    // What it replied to the last question.
+    // Its last reply.
     named: Option<Result<ConnectionAddr, String>>,
 }
 
-/// How one sentinel is.
+/// The state of one sentinel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum SentinelCondition {
     /// It is followed, and names the master that is used.
     Well,
     /// It cannot be followed.
     Unreachable,
-    /// It knows no such master, or its reply is no address.
+    /// It does not know the master, or its reply is not an address.
     NoMaster,
     /// It names another server than the one that is used.
     OtherMaster,
@@ -55,7 +55,7 @@ impl SentinelCondition {
     }
 }
 
-/// All of it in words.
+/// The states of all sentinels, in words.
 #[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct SentinelReport {
     /// What is wrong with each sentinel.
@@ -67,18 +67,18 @@ pub(in super::super) struct SentinelReport {
 }
 
 impl SentinelStatus {
-    /// So many sentinels, of which nothing is known so far.
+    /// Creates the status of this many sentinels, of which nothing is known yet.
     pub(super) fn new(sentinels: usize) -> Self {
         let sentinels = vec![SentinelRecord::default(); sentinels];
         Self(Mutex::new(SentinelStates { sentinels, unusable: Vec::new(), changes: 0 }))
     }
 
-    /// Records why one cannot be followed, or that it can be.
+    /// Records why a sentinel cannot be followed; `None`: it can.
     pub(in super::super) fn set_followed(&self, at: usize, failure: Option<String>) {
         self.lock().sentinels[at].not_followed = failure.map(|failure| one_line(&failure));
     }
 
-    /// Records what they replied. One that was not waited for has the reply that it gave before.
+    /// Records the replies. A sentinel that was not waited for keeps its previous reply.
     pub(super) fn record_replies(&self, address: &SentinelAddress, vote: &SentinelVote) {
         for (state, reply) in self.lock().sentinels.iter_mut().zip(&vote.0) {
             match reply {
@@ -99,17 +99,17 @@ impl SentinelStatus {
         self.lock().unusable = unusable.collect();
     }
 
-    /// Another server has become the master.
+    /// Records that another server has become the master.
     pub(super) fn record_change(&self) {
         self.lock().changes += 1;
     }
 
-    /// How often another server has become the master since the last call.
+    /// How many times another server has become the master since the last call.
     pub(in super::super) fn take_changes(&self) -> u64 {
         std::mem::take(&mut self.lock().changes)
     }
 
-    /// All of it in words. `master`: the server that is used.
+    /// Describes the states of all sentinels. `master`: the server that is used.
     pub(in super::super) fn report(
         &self,
         address: &SentinelAddress,
@@ -195,7 +195,7 @@ impl SentinelStates {
         found.map(|(_, why)| why.as_str())
     }
 
-    /// A server that is not used, and why not, if that is known.
+    /// Describes a server that is not used, with the reason if it is known.
     fn describe(&self, named: &ConnectionAddr) -> String {
         let why = self.why_unusable(named);
         let named = ShownAddress(named);
@@ -206,7 +206,8 @@ impl SentinelStates {
     }
 }
 
-/// An error as people are told it: what a sentinel said is in it, which may be long, and have lines of its own.
+/// Makes one short line of an error for people: the reply of a sentinel in it may be long, and have several
+/// lines.
 fn one_line(error: &str) -> String {
     const MOST: usize = 300;
     let mut line: String = error.chars().take(MOST).collect();

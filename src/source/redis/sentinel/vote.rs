@@ -1,4 +1,4 @@
-//! What sentinels replied, weighed: which servers may be the master, the most likely first. Pure.
+//! Weighs the replies of the sentinels: which servers may be the master, the most likely first. Pure.
 
 use redis::ConnectionAddr;
 use tokio::time::Instant;
@@ -6,13 +6,13 @@ use tokio::time::Instant;
 use super::NamedMaster;
 use crate::source::redis::error::SourceError;
 
-/// What one sentinel replied: an address, and the version of its configuration. `None`: it knows no such master.
+/// The reply of one sentinel: an address, and the version of its configuration. `None`: it does not know the master.
 pub(super) type SentinelReply = Result<Option<(ConnectionAddr, u64)>, SourceError>;
 
 /// Servers that are tried one after the other, at most.
 const MAX_CANDIDATES: usize = 3;
 
-/// The replies of all sentinels, in their order; `None`: it was not waited for any longer.
+/// The replies of all sentinels, in their order; `None`: the reply did not come in time.
 #[derive(Debug)]
 pub(super) struct SentinelVote(pub(super) Vec<Option<SentinelReply>>);
 
@@ -23,7 +23,7 @@ struct NamedAddress<'a> {
 }
 
 impl SentinelVote {
-    /// So many sentinels, none of which has replied.
+    /// Creates the vote of this many sentinels, without replies.
     pub(super) fn new(sentinels: usize) -> Self {
         Self((0..sentinels).map(|_| None).collect())
     }
@@ -31,9 +31,9 @@ impl SentinelVote {
     /// The servers that are named, in the order in which to try them: first the one that a majority of all sentinels
     /// names; then by the version of their configuration, and by the number of sentinels.
     ///
-    /// A majority counts more than a new version: one sentinel alone may be set up wrongly, or lie, and those that were
-    /// set up anew count from 0 again. Against a majority only a newer configuration is worth trying: what it names
-    /// may be dead, and the others have not been told of a failover yet.
+    /// A majority counts more than a newer version: a single sentinel may be misconfigured or lie, and one that was set
+    /// up again counts from 0. Besides the choice of a majority, only a newer configuration is worth trying: the server
+    /// of the majority may be dead, and the failover not yet known to all.
     pub(super) fn candidates(&self, asked: Instant) -> Vec<NamedMaster> {
         let needed = self.majority();
         let mut candidates: Vec<(NamedMaster, usize)> = self
@@ -41,7 +41,7 @@ impl SentinelVote {
             .into_iter()
             .map(|NamedAddress { address, mut epochs }| {
                 epochs.sort_unstable_by(|one, other| other.cmp(one));
-                // Of a majority the version that all of it has reached: a single one may say any number.
+                // For a majority, the version that all of it has reached: a single sentinel may report any number.
                 let majority = epochs.get(needed - 1).copied();
                 let epoch = majority.unwrap_or(epochs[0]);
                 let is_agreed = majority.is_some();

@@ -33,13 +33,14 @@ const MAX_ENTRIES_PER_STREAM: usize = 512;
 /// Entries delivered to the hub as one batch.
 const BATCH: usize = 512;
 
-/// The `BLOCK` timeout in a Cluster: nobody wakes a connection that waits for a stream that moves to another node.
+/// The `BLOCK` timeout in a Cluster: nothing wakes a connection that waits for a stream that moves to another
+/// node.
 const CLUSTER_BLOCK: Duration = Duration::from_secs(1);
 
-/// The streams of one connection, and what it is doing.
+/// The streams of one connection, and its state.
 #[derive(Debug, Default)]
 pub(super) struct BlockingReader {
-    // In a Cluster, where one command may name streams of one slot alone.
+    // In a Cluster, the slot of all its streams: one command may only name keys of one slot.
     slot: Option<u16>,
     /// The node of a Cluster that it is connected to.
     pub(super) node: RefCell<Option<ConnectionAddr>>,
@@ -58,7 +59,7 @@ pub(super) struct BlockingReader {
 }
 
 impl BlockingReader {
-    /// One for streams of this slot of a Cluster.
+    /// Creates a reader for streams of this slot of a Cluster.
     pub(super) fn of_slot(slot: Option<u16>) -> Self {
         Self { slot, ..Self::default() }
     }
@@ -211,10 +212,10 @@ impl BlockingReader {
         Ok(is_truncated)
     }
 
-    /// Whether an error of a node of a Cluster refuses nothing.
+    /// Handles an error reply that is a redirection in a Cluster. Returns `Ok` for any other error.
     ///
     /// # Errors
-    /// It says that the streams are to be read elsewhere, or later.
+    /// The streams have to be read from another node, or later.
     fn check_redirect(&self, message: &[u8], state: &ReaderState) -> Result<(), SourceError> {
         let (node, cluster) = (self.node.borrow(), state.server.cluster());
         let (Some(node), Some((_, cluster)), Some(_)) = (&*node, cluster, self.slot) else {

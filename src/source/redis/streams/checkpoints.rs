@@ -1,7 +1,7 @@
 //! Checkpoints in a stream: all of the newest entries that were read, and ever fewer of the older
 //! ones.
 //!
-//! Another server, or one that was restored, has a stream of the same name that ends earlier, or goes on
+//! Another server, or one that was restored, may have a stream of the same name that ends earlier, or continues
 //! differently. The newest checkpoint that it still has shows up to where it is the same stream.
 
 use std::collections::VecDeque;
@@ -35,12 +35,12 @@ pub(super) enum Trace {
     None,
     /// It was there. Its contents were too large to be read.
     Present,
-    /// It was there, with contents of this fingerprint.
+    /// It was there, and its contents have this fingerprint.
     Contents(u32),
 }
 
 impl Trace {
-    /// Of an entry that was read, with its fingerprint.
+    /// The trace of an entry that was read, with its fingerprint.
     pub(super) fn of(fingerprint: Option<u32>) -> Self {
         fingerprint.map_or(Self::Present, Self::Contents)
     }
@@ -102,7 +102,7 @@ impl Checkpoints {
         self.entries.get(after).copied()
     }
 
-    /// What was counted as `before` is `after`: moves the counts of all checkpoints by as much.
+    /// Corrects the counts: adds the difference of `after` and `before` to all checkpoints.
     pub(super) fn recount(&mut self, before: u64, after: u64) {
         for checkpoint in &mut self.entries {
             checkpoint.count = (checkpoint.count + after).saturating_sub(before);
@@ -115,8 +115,8 @@ impl Checkpoints {
     }
 
     /// Removes the one of the older checkpoints that leaves the smallest hole for its distance from the newest.
-    /// Keeps the first, where reading began, and the one after it: that is an entry, which is there as long as
-    /// the stream was not trimmed.
+    /// Keeps the first, where reading began, and the second: it is an entry, which exists as long as the stream
+    /// is not trimmed.
     fn thin(&mut self) {
         let count = |at: usize| self.entries[at].count;
         let newest = count(self.entries.len() - 1);

@@ -14,7 +14,7 @@ use super::range::RangeRead;
 pub(super) enum StreamCommand {
     /// `XINFO STREAM` for a followed stream.
     Info(ChannelName),
-    /// `XREAD`, to find out whether the stream may be read.
+    /// `XREAD`, to test whether the stream may be read.
     Probe(ChannelName),
     /// A mark: the commands before it were sent when the connection was opened.
     Initialized,
@@ -24,9 +24,9 @@ pub(super) enum StreamCommand {
     Range(RangeRead),
     /// `XINFO STREAM` for a range read.
     RangeInfo(RangeRead),
-    /// `XRANGE` or `XREVRANGE`, to find out whether a followed stream is still the same.
+    /// `XRANGE` or `XREVRANGE`, to test whether a followed stream is still the same.
     Search(StreamSearch),
-    /// `XREAD` that does not wait, for a stream that no connection waits for; with the number of its assignment.
+    /// `XREAD` that does not block, for a polled stream; with the number of its assignment.
     Poll(ChannelName, u64),
 }
 
@@ -34,7 +34,7 @@ pub(super) enum StreamCommand {
 #[derive(Debug)]
 pub(super) struct StreamSearch {
     pub(super) name: ChannelName,
-    /// What Redis reported about it before.
+    /// What Redis reported about it before the search.
     pub(super) info: StreamInfo,
     /// It has not been read on this connection yet.
     pub(super) is_new_connection: bool,
@@ -42,7 +42,7 @@ pub(super) struct StreamSearch {
 }
 
 impl StreamCommand {
-    /// The stream that it is about.
+    /// The stream of the command.
     pub(super) fn stream(&self) -> Option<&ChannelName> {
         match self {
             Self::Info(name) | Self::Probe(name) | Self::Poll(name, _) => Some(name),

@@ -27,7 +27,7 @@ pub(super) struct StreamEntry {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct EntriesReply {
     pub(super) entries: Vec<StreamEntry>,
-    /// The reply was too long and is truncated here: what follows must be requested again.
+    /// The reply was too long and is truncated here: the rest must be requested again.
     pub(super) is_truncated: bool,
 }
 

@@ -1,10 +1,10 @@
 //! Finds out up to which entry a stream is the one that was read.
 //!
-//! Redis copies to its replicas a moment later. After a failover, or when an older state was restored, the
-//! stream may end earlier, or go on with entries of other writers, with any ids. From the newest to the
-//! oldest, the checkpoints are looked for; from the newest that is there, the stream is compared with the
-//! hashes of what was read. Pure: one command at a time, and its reply. Knows neither the connection nor
-//! what is done with the outcome.
+//! Redis replicates asynchronously. After a failover, or when an older state was restored, the stream may end
+//! earlier, or continue with entries of other writers, with any ids. The search looks for the checkpoints, from
+//! the newest to the oldest. From the newest one that exists it compares the stream with the hashes of the
+//! entries that were read. Pure: one command at a time, and its reply. Knows neither the connection nor what is
+//! done with the outcome.
 
 use ssegate_hub::EntryId;
 
@@ -15,8 +15,8 @@ use super::recent_entries::RecentEntries;
 
 /// Entries compared together.
 const PAGE: usize = 200;
-/// Checkpoints that have to be there, where all that are looked for are: writers choose ids, and may have
-/// chosen one twice.
+/// The number of checkpoints that must exist before the search ends, if none is missing: writers choose ids, and
+/// may have chosen the same one twice.
 const ENOUGH: u8 = 2;
 
 /// What was read of a stream.
@@ -31,23 +31,23 @@ pub(super) struct StreamTrail<'a> {
     pub(super) recent: &'a RecentEntries,
 }
 
-/// Up to where a stream is the one that was read.
+/// Up to where a stream is still the one that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ForkOutcome {
-    /// All of it, as far as can be known.
+    /// All of it, as far as it can be known.
     Whole,
-    /// Up to the entry `kept`; what followed is lost. `count` is `entries-added` up to it.
+    /// Up to the entry `kept`; the entries after it are lost. `count` is `entries-added` up to it.
     Forked { kept: EntryId, count: u64 },
-    /// Nothing: it was begun anew.
+    /// Nothing: it is a new stream.
     Anew,
 }
 
-/// What comes next.
+/// The next step.
 #[derive(Debug)]
 pub(super) enum SearchStep {
-    /// To send [`ForkSearch::command`], and pass on the reply.
+    /// Send [`ForkSearch::command`], and hand its reply to [`ForkSearch::handle`].
     Fetch(ForkSearch),
-    /// It is known.
+    /// The search has ended.
     Done(ForkOutcome),
 }
 
@@ -55,11 +55,11 @@ pub(super) enum SearchStep {
 #[derive(Debug)]
 pub(super) struct ForkSearch {
     info: StreamInfo,
-    /// Something that was read is not there, and was not deleted.
+    /// An entry that was read does not exist, and was not deleted.
     is_lost: bool,
-    /// Something that was read is not there, and may have been deleted.
+    /// An entry that was read does not exist, and may have been deleted.
     has_deleted: bool,
-    /// Checkpoints that are there.
+    /// The number of checkpoints that exist.
     confirmed: u8,
     stage: SearchStage,
 }
@@ -68,25 +68,25 @@ pub(super) struct ForkSearch {
 enum SearchStage {
     /// Looks for a checkpoint.
     Look(Checkpoint),
-    /// Compares what follows a checkpoint, or the start.
+    /// Compares the entries after a checkpoint, or from the start.
     Compare(HashComparison),
 }
 
 /// How far a stream was compared with the hashes of what was read.
 #[derive(Clone, Copy, Debug)]
 struct HashComparison {
-    /// The checkpoint after which it began.
+    /// The checkpoint after which the comparison began.
     found: Option<Checkpoint>,
-    /// Up to where the entries were fetched.
+    /// The last entry that was fetched.
     at: EntryId,
-    /// The last of them that has a hash, and the place of that.
+    /// The last entry that has a hash, and the index of the hash.
     matched: Option<(EntryId, usize)>,
-    /// Entries after `found` that were read too long ago for a hash.
+    /// The number of entries after `found` that were read too long ago to have a hash.
     without_hash: u64,
 }
 
 impl ForkSearch {
-    /// Begins, with what Redis reports about the stream.
+    /// Begins a search, with what Redis reports about the stream.
     pub(super) fn begin(info: StreamInfo, trail: &StreamTrail<'_>) -> SearchStep {
         if info.last == EntryId::ZERO {
             let is_whole = trail.last == EntryId::ZERO;
@@ -101,7 +101,7 @@ impl ForkSearch {
     /// The command to send, and its arguments.
     pub(super) fn command(&self, name: &str) -> (&'static str, Vec<String>) {
         let (command, first, last, count) = match self.stage {
-            // What is there up to its id. If that is an older entry, it was not trimmed.
+            // The newest entry up to this id. An older entry shows that the checkpoint was not trimmed.
             SearchStage::Look(Checkpoint { id, .. }) => {
                 ("XREVRANGE", id.to_string(), "-".to_owned(), 1)
             }
@@ -146,7 +146,7 @@ impl ForkSearch {
                 self.has_deleted = true;
             }
             Some(_) => self.is_lost = true,
-            // Nothing older is there either.
+            // No older checkpoint exists either.
             None if self.is_lost => return self.compare_after(None, trail),
             None => {
                 let is_anew = self.confirmed == 0 && self.is_begun_after(id, trail);
@@ -157,9 +157,10 @@ impl ForkSearch {
         self.look(id.previous(), trail)
     }
 
-    /// Whether an entry with this id, which is not there though older ones are, may have been deleted rather than
-    /// lost. Redis before 7 does not say what was deleted. There it was if the stream still ends with its id: a
-    /// stream that had lost it would end before that, or with an entry. Then older ones may be deleted as well.
+    /// Whether an entry with this id may have been deleted rather than lost. It does not exist, although older
+    /// ones do. Redis before 7 does not report what was deleted. There the entry was deleted if the stream still
+    /// ends with its id: a stream that had lost it would end before that, or with an entry. Then older ones may
+    /// be deleted as well.
     fn may_be_deleted(&self, id: EntryId) -> bool {
         if self.info.max_deleted.is_some() {
             return self.info.may_have_deleted(id);
@@ -178,8 +179,7 @@ impl ForkSearch {
         }
     }
 
-    /// Whether the stream, all of which is newer than `id`, was begun after that. Otherwise it was
-    /// trimmed.
+    /// Whether the stream was begun after `id`; all of its entries are newer. Otherwise it was trimmed.
     fn is_begun_after(&self, id: EntryId, trail: &StreamTrail<'_>) -> bool {
         let Some(added) = self.info.added.filter(|_| trail.is_count_known) else { return false };
         let was_there = self.info.first.is_some_and(|first| first <= id);
@@ -213,9 +213,9 @@ impl ForkSearch {
         })
     }
 
-    /// The outcome if nothing that was read is there.
+    /// The outcome if no entry that was read exists.
     fn begun_before(&self, trail: &StreamTrail<'_>) -> ForkOutcome {
-        // What came before may be: it was not read.
+        // Entries before the first one that was read may be the same.
         let may_be_same = |began: &Checkpoint| {
             let has_older = self.info.first.is_some_and(|first| first <= began.id);
             has_older && self.info.added.is_none_or(|added| added >= began.count)
@@ -226,7 +226,7 @@ impl ForkSearch {
         }
     }
 
-    /// The outcome if no hash is that of the entry after `found`, which is there.
+    /// The outcome if the entry `found` exists, and no hash matches an entry after it.
     fn forked_after(&self, found: &Checkpoint, trail: &StreamTrail<'_>) -> ForkOutcome {
         let lost = trail.checkpoints.next(found.id);
         let is_between = |added: &u64| {
@@ -234,7 +234,8 @@ impl ForkSearch {
                 lost.is_some_and(|lost| *added < lost.count && self.info.last < lost.id);
             found.count < *added && ends_before
         };
-        // It was read too long ago for a hash: by its count, the stream ends between two checkpoints.
+        // The last common entry was read too long ago to have a hash. By its count, the stream ends between two
+        // checkpoints.
         let added = self.info.added.filter(|_| trail.is_count_known);
         match added.filter(is_between).filter(|_| !trail.has_all_after(found)) {
             Some(count) => ForkOutcome::Forked { kept: self.info.last, count },
@@ -267,17 +268,17 @@ impl HashComparison {
 }
 
 impl StreamTrail<'_> {
-    /// Where reading began, if it was behind an entry that was not there: that cannot be looked for.
+    /// The position where reading began, if there was no entry: it cannot be looked for.
     fn began_behind(&self) -> Option<Checkpoint> {
         self.checkpoints.oldest().filter(|oldest| oldest.trace == Trace::None)
     }
 
-    /// Whether all that was read after this checkpoint has a hash.
+    /// Whether all entries that were read after this checkpoint have a hash.
     fn has_all_after(&self, checkpoint: &Checkpoint) -> bool {
         self.count.saturating_sub(checkpoint.count) <= self.recent.len() as u64
     }
 
-    /// `entries-added` up to the entry with this place in the hashes.
+    /// `entries-added` up to the entry whose hash has this index.
     fn count_at(&self, place: usize) -> u64 {
         self.count.saturating_sub(self.recent.len().saturating_sub(place + 1) as u64)
     }

@@ -1,4 +1,4 @@
-//! What Redis reports about a stream, and what it means for a reader that knows an entry of it.
+//! What Redis reports about a stream, and what it means for a reader that has an entry of it.
 
 use ssegate_hub::EntryId;
 use ssegate_hub::GapReason;
@@ -71,14 +71,14 @@ impl StreamInfo {
         self.last < known
     }
 
-    /// Whether an entry with this id, which is not there, may have been deleted.
+    /// Whether an entry with this id, which does not exist, may have been deleted.
     pub(super) fn may_have_deleted(&self, id: EntryId) -> bool {
         self.max_deleted.is_some_and(|deleted| deleted >= id)
     }
 
-    /// Whether no entry of this stream ever had the id `known`, which is not there: entries before it
-    /// are, so it was not trimmed, and it was not deleted. False if Redis does not say, and for the last id of a
-    /// millisecond, which no entry has: whoever wants all since a time begins after it.
+    /// Whether no entry of this stream ever had the id `known`, which does not exist: entries before it do, so
+    /// it was not trimmed, and it was not deleted. False if Redis does not report that, and for the last id of a
+    /// millisecond, which no entry has: a client that wants all entries since a time begins after it.
     pub(super) fn never_had(&self, known: EntryId) -> bool {
         if known.sequence == u64::MAX {
             return false;
@@ -87,8 +87,8 @@ impl StreamInfo {
         self.first.is_some_and(|first| first <= known) && known < self.last && !is_deleted
     }
 
-    /// What may be missing for a reader that has the stream up to `known`, which is not an entry
-    /// now; and the id after which it continues.
+    /// What may be missing for a reader that has the stream up to `known`, which is not an entry now, and the id
+    /// after which the reader continues.
     pub(super) fn missing_after(&self, known: EntryId) -> Option<(GapReason, EntryId)> {
         if self.is_recreated_since(known) {
             return Some((GapReason::Reset, EntryId::ZERO));

@@ -1,4 +1,5 @@
-//! The way of a session's commands: to the one server, or in a Cluster to the owner of each stream.
+//! The path of a session's commands: to the one server, or in a Cluster to the owner of each
+//! stream.
 
 use std::collections::VecDeque;
 
@@ -13,12 +14,12 @@ use crate::source::redis::cluster_commands::{
 use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::SourceError;
 
-/// Sends the commands of a session, and hands back each with its reply.
+/// Sends the commands of a session, and returns each with its reply.
 #[derive(Debug)]
 pub(super) enum StreamLink {
     /// Replies arrive in the order of the commands.
     Server { connection: Box<RedisConnection>, pending: VecDeque<StreamCommand> },
-    /// Those about one stream do.
+    /// In a Cluster the replies about one stream arrive in the order of its commands.
     Cluster(Box<ClusterCommands<StreamCommand>>),
 }
 
@@ -61,14 +62,14 @@ impl StreamLink {
                     StreamCommand::Unblock(Some(node)) => CommandTarget::Node(node.clone()),
                     _ => slot.map_or(CommandTarget::AnyNode, CommandTarget::Slot),
                 };
-                // All of them read.
+                // All commands only read.
                 let (is_repeatable, deadline, tag) = (true, None, command);
                 commands.send(KeyCommand { words, target, is_repeatable, deadline, tag });
             }
         }
     }
 
-    /// Waits until something has come. Cancel safe.
+    /// Waits until a reply or a failure arrives. Cancel safe.
     ///
     /// # Errors
     /// The connection to the one server is lost.
@@ -85,7 +86,7 @@ impl StreamLink {
     /// The next command that has its reply.
     ///
     /// # Errors
-    /// What has come is the reply to no command.
+    /// A reply belongs to no command.
     pub(super) fn next(&mut self) -> Result<Option<(StreamCommand, Value)>, SourceError> {
         match self {
             Self::Server { connection, pending } => loop {
@@ -101,7 +102,7 @@ impl StreamLink {
             },
             Self::Cluster(commands) => Ok(commands.take_done().map(|done| match done {
                 (command, Ok(reply)) => (command, reply),
-                // Only one for a certain node is not sent until it has a reply.
+                // Only a command for a certain node is not repeated until it has a reply.
                 (command, Err(NoReply::Unsent | NoReply::Lost | NoReply::TimedOut)) => {
                     (command, Value::Null)
                 }

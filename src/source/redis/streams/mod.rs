@@ -1,13 +1,16 @@
 //! Redis Streams: reads all followed streams for ever, and ranges of their past on request.
 //!
 //! Each set of streams ([`readers`]) has a connection that blocks in `XREAD BLOCK` ([`blocking_reader`]). One
-//! more connection ([`session`]) sends all other commands: to learn where a stream starts, what it
-//! contains and whether it is still the same ([`progress`], [`info`]), and to unblock a connection
-//! when its set has changed. All connections are opened and closed together. In a Cluster each slot is at one of the
-//! nodes: a connection waits for the streams of one slot, some streams are [`polled`], all other commands go to the owner
-//! of their stream ([`link`]), and each connection is opened again by itself. The streams and the
-//! ids up to which they were read outlive them, so nothing that Redis still has is missed in
-//! between.
+//! more connection ([`session`]) sends all other commands: to learn where a stream starts, what it contains and whether
+//! it is still the same ([`progress`], [`info`]), and to unblock a connection when its set has changed. All connections
+//! are opened and closed together.
+//!
+//! In a Cluster each slot is at one of the nodes. A blocking connection waits for the streams of one slot, and some
+//! streams are [`polled`]. All other commands go to the owner of their stream ([`link`]), and each connection is
+//! reopened on its own.
+//!
+//! The streams, and the ids up to which they were read, outlive the connections, so nothing that Redis still has is
+//! missed in between.
 
 mod blocking_reader;
 mod check_pace;
@@ -144,7 +147,7 @@ impl ReaderState {
         self.failures.borrow_mut().report(error, what);
     }
 
-    /// Redis refused `CLIENT UNBLOCK`: from now on an `XREAD` waits for a short time only.
+    /// Records that Redis refused `CLIENT UNBLOCK`: from now on an `XREAD` blocks only for a short time.
     fn refuse_unblock(&self, error: &SourceError) {
         if self.can_unblock.replace(false) {
             tracing::info!(%error, "Redis streams are read with shorter waits");

@@ -1,7 +1,7 @@
-//! Streams of a Cluster for which no connection waits: they are asked for new entries again and again.
+//! Streams of a Cluster without a blocking connection: they are polled for new entries.
 //!
-//! Those of slots beyond as many as have connections, and those whose slot moves to another node: there a waiting
-//! connection would not be woken. Pure: time is passed in.
+//! These are the streams of slots beyond the number of blocking connections, and those whose slot moves to another
+//! node: a blocking connection would not be woken there. Pure: time is passed in.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use ssegate_hub::ChannelName;
 use tokio::time::Instant;
 
-/// How often each is asked for at most; less often where there are many.
+/// How often each stream is polled at most; less often if there are many.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// Entries of one stream that are asked for together, at most.
+/// Entries of one stream in one reply, at most.
 const MAX_ENTRIES: usize = 512;
-/// How many are asked for in a second, at most.
+/// Polls per second, at most.
 const MAX_PER_SECOND: u32 = 20_000;
 
 /// The streams that are polled.
@@ -24,7 +24,7 @@ pub(super) struct PolledStreams {
     moving: HashMap<ChannelName, Instant>,
     next_number: u64,
     due: Option<Instant>,
-    // Those that had entries a moment ago, and when the first of them did: they are asked for before the others.
+    // Streams that had entries a moment ago, and when the first of them did: they are polled before the others.
     hurried: HashSet<ChannelName>,
     hurried_at: Option<Instant>,
 }
@@ -34,7 +34,7 @@ struct PolledStream {
     // A reply to a poll of an earlier assignment is of no use.
     number: u64,
     is_pending: bool,
-    // Entries that are asked for together.
+    // The `COUNT` of the next poll.
     most: usize,
 }
 
@@ -47,12 +47,12 @@ impl PolledStreams {
         self.names.contains_key(name)
     }
 
-    /// All of them.
+    /// The names of all polled streams.
     pub(super) fn names(&self) -> impl Iterator<Item = ChannelName> {
         self.names.keys().cloned()
     }
 
-    /// The stream is to be polled until then, once it is read.
+    /// Records that the stream is to be polled until `until`, once it is read.
     pub(super) fn expect(&mut self, name: ChannelName, until: Instant) {
         self.moving.insert(name, until);
     }
@@ -72,7 +72,7 @@ impl PolledStreams {
         self.due.get_or_insert_with(Instant::now);
     }
 
-    /// Reads it from where it stands now, if that has moved.
+    /// Polls the stream from its current position, if that has moved.
     pub(super) fn restart(&mut self, name: &ChannelName, has_moved: bool) {
         if has_moved {
             self.add(name.clone());
@@ -87,13 +87,13 @@ impl PolledStreams {
         }
     }
 
-    /// When the next ones are to be asked for; `None`: there are none.
+    /// When the next streams are to be polled; `None`: there are none.
     pub(super) fn due(&self) -> Option<Instant> {
         self.hurried_at.filter(|_| self.due.is_some()).or(self.due)
     }
 
-    /// Begins to ask for those that are due and are not being asked for. Returns each with the number of its assignment, and with how
-    /// many entries are to be asked for.
+    /// Begins to poll the streams that are due and have no pending poll. Returns each with the number of its assignment
+    /// and its `COUNT`.
     pub(super) fn begin(&mut self, now: Instant) -> Vec<(ChannelName, u64, usize)> {
         let hurried = std::mem::take(&mut self.hurried);
         let begin = |name: &ChannelName, stream: &mut PolledStream| {
@@ -114,7 +114,7 @@ impl PolledStreams {
         self.names.iter_mut().filter_map(|(name, stream)| begin(name, stream)).collect()
     }
 
-    /// The reply has come to a poll of this assignment. Returns whether that still counts.
+    /// Records the reply to a poll of this assignment. Returns whether the assignment is still current.
     pub(super) fn end(&mut self, name: &ChannelName, number: u64) -> bool {
         let stream = self.names.get_mut(name).filter(|stream| stream.number == number);
         stream.is_some_and(|stream| {
@@ -123,8 +123,8 @@ impl PolledStreams {
         })
     }
 
-    /// Entries have come: there may be more. After a reply that was too long fewer are asked for: most of it was
-    /// discarded.
+    /// Records that a poll returned entries: there may be more. After a reply that was too long the `COUNT` is lowered,
+    /// since most of the reply was discarded.
     pub(super) fn hurry(&mut self, name: &ChannelName, is_truncated: bool, now: Instant) {
         if let Some(stream) = self.names.get_mut(name) {
             stream.most = match is_truncated {

@@ -28,7 +28,7 @@ pub(super) struct RangeRead {
     is_known: bool,
     /// Entries that the client has, or missed, are lost: it resumes after the range's first entry.
     loss: Option<GapReason>,
-    /// No entry had the client's id: the newest before it is looked for.
+    /// No entry ever had the client's id: the newest entry before it is looked for.
     is_foreign: bool,
     /// The reader of the stream has detected the reset as well.
     pub(super) is_reset_known: bool,
@@ -47,8 +47,8 @@ pub(super) enum RangeStep {
     Send(RangeRead),
     /// Send `XINFO STREAM`.
     FetchInfo(RangeRead),
-    /// It is complete. `is_reset`: the stream is not the one that the client knew. `again` reads the same once
-    /// more.
+    /// The read is complete. `is_reset`: the stream is not the one that the client knew. `again` repeats the
+    /// same read.
     Done { again: RangeRead, past: LogReadResult, is_reset: bool },
 }
 
@@ -157,13 +157,12 @@ impl RangeRead {
         }
     }
 
-    /// The client's id was never that of an entry here, though entries up to it and after it are: it was lost
-    /// before this gateway followed the stream. `kept` is the newest before it, so that nothing is sent
-    /// twice.
+    /// No entry here ever had the client's id, though entries before and after it exist: it was lost before
+    /// this gateway followed the stream. `kept` is the newest entry before it, so that nothing is sent twice.
     fn resume_at(self, after: EntryId, until: EntryId, kept: Option<EntryId>) -> RangeStep {
         match kept.filter(|kept| *kept < after) {
             Some(kept) => self.after(kept, until, GapReason::RolledBack),
-            // It is there now, or what was before it was trimmed.
+            // The entry exists now, or the entries before it were trimmed.
             None => RangeStep::Send(Self { is_foreign: false, ..self }),
         }
     }
@@ -175,7 +174,7 @@ impl RangeRead {
         RangeStep::Send(Self { loss, read, is_foreign: false, ..self })
     }
 
-    /// Ends with these entries, or those of them before the next loss.
+    /// Ends with these entries, or with those before the next loss.
     fn finish(
         self,
         gap: Option<(GapReason, EntryId)>,
@@ -200,7 +199,7 @@ impl RangeRead {
                 is_all = false;
             }
         }
-        // A gap moves the client: where nothing follows, up to where the history begins.
+        // A gap moves the client's position: if no entries follow, to where the history begins.
         let end = if entries.is_empty() && is_all { from.max(until) } else { from };
         let gap = loss.map(|reason| (reason, end)).or(gap);
         let past = log_past(&self.call, gap, entries, is_all, metrics);

@@ -1,4 +1,4 @@
-//! Which streams are read, and how: a connection waits for them, or, in a Cluster, they are polled.
+//! Which streams are read, and how: by a blocking connection or, in a Cluster, by polling.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -15,11 +15,11 @@ use crate::source::redis::cluster::slot_of;
 use crate::source::redis::connection::NO_ID;
 use crate::source::redis::error::SourceError;
 
-/// Slots of a Cluster for which a connection waits, at most: each needs one of its own. Streams of further slots are
-/// polled.
+/// Slots of a Cluster with a blocking connection, at most: each slot needs a connection of its own. Streams of
+/// further slots are polled.
 const MAX_SLOTS: usize = 64;
 
-/// How long streams are polled whose slot is on its way to another node.
+/// How long streams are polled while their slot moves to another node.
 const MOVING: Duration = Duration::from_secs(2);
 
 /// What reads the streams of one session. Ends when it is dropped.
@@ -41,7 +41,7 @@ pub(super) struct EndedReader {
 }
 
 impl Readers {
-    /// Of streams in a Cluster, or at one server.
+    /// Creates the readers of streams in a Cluster, or at one server.
     pub(super) fn new(is_cluster: bool) -> Self {
         Self { is_cluster, ..Self::default() }
     }
@@ -65,7 +65,7 @@ impl Readers {
         }))
     }
 
-    /// A reader in a Cluster has failed. Returns its streams, which are not read any more.
+    /// Removes a reader in a Cluster that has failed. Returns its streams, which are not read any more.
     pub(super) fn remove_ended(&mut self, ended: &Rc<BlockingReader>) -> HashSet<ChannelName> {
         self.all.retain(|reader| !Rc::ptr_eq(reader, ended));
         let names = ended.names.take();
@@ -79,8 +79,8 @@ impl Readers {
         names
     }
 
-    /// Lets a reader read this stream, a new one if all are full. If one reads it already, it starts
-    /// again from where the stream stands now if `has_moved`.
+    /// Assigns this stream to a reader, a new one if all are full. If a reader has it already, that reader starts
+    /// again from the current position of the stream if `has_moved`.
     pub(super) fn read(&mut self, name: ChannelName, has_moved: bool, state: &Rc<ReaderState>) {
         match self.by_stream.get(&name) {
             None if self.polled.has(&name) => self.polled.restart(&name, has_moved),
@@ -113,7 +113,7 @@ impl Readers {
         self.by_stream.insert(name, reader);
     }
 
-    /// Waits again for streams that were polled while their slot moved.
+    /// Ends the polling of streams whose slot was moving: a blocking connection reads them again.
     pub(super) fn end_moves(&mut self, state: &Rc<ReaderState>) {
         for name in self.polled.take_settled(Instant::now()) {
             self.assign(name, state);

@@ -1,5 +1,5 @@
-//! Hashes of the newest entries that were read from a stream: which entries of a stream that goes on
-//! differently were read already.
+//! Hashes of the newest entries that were read from a stream: they show which entries of a stream
+//! that continues differently were read already.
 
 use std::collections::VecDeque;
 use std::hash::Hasher as _;
@@ -7,11 +7,11 @@ use std::hash::Hasher as _;
 use rustc_hash::FxHasher;
 use ssegate_hub::EntryId;
 
-/// Hashes of one stream, at most: 2 KiB for a stream of which so many entries were read, outside of
-/// `history_memory`.
+/// Hashes of one stream, at most: 2 KiB for a stream of which this many entries were read, outside
+/// of `history_memory`.
 pub(super) const MAX_RECENT: usize = 512;
 
-/// The place of an entry that was not read.
+/// Stands for an entry that was not read.
 const UNREAD: u32 = 0;
 
 /// Hashes of the entries read last, one for each that was added to the stream.
@@ -44,7 +44,7 @@ impl RecentEntries {
         self.hashes.len()
     }
 
-    /// The place of this entry, at `from` or later.
+    /// The index of this entry, at `from` or later.
     pub(super) fn find(&self, from: usize, id: EntryId, fingerprint: Option<u32>) -> Option<usize> {
         // Its contents may have been too large to be read then, or now.
         let (whole, by_id) = (hash(id, fingerprint), hash(id, None));

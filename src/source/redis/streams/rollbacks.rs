@@ -24,7 +24,7 @@ pub(super) struct Rollbacks {
 impl Rollbacks {
     /// Records that the entries after `kept` and up to `until` are lost.
     pub(super) fn push(&mut self, kept: EntryId, mut until: EntryId, reason: GapReason) {
-        // Up to where an earlier loss had left it, the stream is lost as well.
+        // The stream is also lost up to where an earlier loss had left it.
         while let Some(earlier) = self.all.pop_if(|earlier| earlier.kept >= kept) {
             until = until.max(earlier.until);
         }
@@ -34,19 +34,19 @@ impl Rollbacks {
         self.all.push(Rollback { kept, until, reason });
     }
 
-    /// For a client with an id that is not there: the entry after which it has to resume, and why, if
-    /// that entry was lost.
+    /// For a client with an id that does not exist: the entry after which it has to resume, and the
+    /// reason, if its entry was lost.
     pub(super) fn lost(&self, id: EntryId) -> Option<(GapReason, EntryId)> {
         let is_in = |loss: &&Rollback| loss.kept < id && id <= loss.until;
         self.all.iter().find(is_in).map(|loss| (loss.reason, loss.kept))
     }
 
-    /// For a client that has everything up to `id`: why what followed was lost, if it was.
+    /// For a client that has everything up to `id`: the reason if the entries after it were lost.
     pub(super) fn at(&self, id: EntryId) -> Option<GapReason> {
         self.all.iter().find(|loss| loss.kept == id).map(|loss| loss.reason)
     }
 
-    /// For a client that has everything up to `after`, and is sent what follows up to `until`: the first
+    /// For a client that has everything up to `after`, and is sent the entries up to `until`: the first
     /// entry in between after which others were lost.
     pub(super) fn first_between(
         &self,

@@ -22,12 +22,12 @@ pub(crate) enum StreamServer {
 }
 
 impl StreamServer {
-    /// Where the commands of a session go.
+    /// Opens the connections for the commands of a session.
     pub(super) async fn open_link(
         &self,
         max_event_bytes: usize,
     ) -> Result<StreamLink, SourceError> {
-        // In a Cluster this asks which node owns what.
+        // In a Cluster this asks which node owns which slot.
         let connection = self.open(max_event_bytes, ConnectionKind::Command).await?;
         Ok(match self.cluster() {
             Some((server, cluster)) => StreamLink::Cluster(Box::new(ClusterCommands::new(

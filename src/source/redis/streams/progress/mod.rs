@@ -29,7 +29,7 @@ pub(super) struct StreamProgress {
     expected: Option<(EntryId, u64)>,
     // The ids read since the last `XINFO STREAM` was sent, each with `entries-added` up to it.
     unchecked: Option<Vec<(EntryId, u64)>>,
-    // Entries that were read at any time, and the newest of them.
+    // Entries that were read, from any time; and hashes of the newest ones.
     checkpoints: Checkpoints,
     recent: RecentEntries,
     /// What was read and then lost.
@@ -88,10 +88,10 @@ impl StreamProgress {
         match outcome {
             ForkOutcome::Forked { kept, count } => self.roll_back(kept, count),
             ForkOutcome::Anew => self.begin_anew(last, info),
-            // Where nothing can be looked for: it was created again, with ids below those that were read.
+            // Nothing could be looked for: the stream was created again, with ids below those that were read.
             ForkOutcome::Whole if info.is_recreated_since(last) => self.begin_anew(last, info),
             ForkOutcome::Whole => {
-                // Its server counts otherwise.
+                // The server counts differently.
                 self.lacks_count |= info.added.is_some_and(|added| added < self.count);
                 if !is_new_connection {
                     return Comparison::Same;
@@ -104,11 +104,11 @@ impl StreamProgress {
         }
     }
 
-    /// Records that an entry was read, with its fingerprint. Returns what is missing before it, if
-    /// that is known now.
+    /// Records that an entry was read, with its fingerprint. Returns what is missing before it, if that becomes
+    /// known.
     pub(super) fn record_entry(&mut self, id: EntryId, fingerprint: Option<u32>) -> Comparison {
         self.last = Some(id);
-        // First: what is missing came before this entry, and counts before it.
+        // First: the missing entries come before this one, and are counted before it.
         let comparison = self.reach_expected(id);
         self.count += 1;
         let count = self.count;
@@ -191,8 +191,8 @@ impl StreamProgress {
         Comparison::Missing(GapReason::Trimmed, position)
     }
 
-    /// Redis has added as many entries as this up to one that was `count` here. The checkpoints have
-    /// counts of before.
+    /// Corrects the count: where it was `count`, Redis reports `added`. The counts of the checkpoints are corrected
+    /// as well.
     fn learn_count(&mut self, added: u64, count: u64) {
         let learnt = added + (self.count - count);
         self.lacks_count = false;
@@ -213,12 +213,12 @@ impl StreamProgress {
         }
     }
 
-    /// Adds a checkpoint where reading goes on, and no entry was read.
+    /// Adds a checkpoint where reading continues without having read an entry.
     fn push_position(&mut self, id: EntryId) {
         self.checkpoints.push(Checkpoint { id, count: self.count, trace: Trace::None });
     }
 
-    /// The stream is the same up to `kept`, and lacks what followed.
+    /// The stream is the same up to `kept`, and has lost the entries after it.
     fn roll_back(&mut self, kept: EntryId, count: u64) -> Comparison {
         let last = self.last.unwrap_or(kept);
         self.rollbacks.push(kept, last, GapReason::RolledBack);
@@ -229,7 +229,7 @@ impl StreamProgress {
         Comparison::Missing(GapReason::RolledBack, kept)
     }
 
-    /// Nothing of the stream is there: another one has its name. Everything in that is new.
+    /// No entry of the stream exists: another stream has its name. All of its entries are new.
     fn begin_anew(&mut self, last: EntryId, info: &StreamInfo) -> Comparison {
         let mut rollbacks = mem::take(&mut self.rollbacks);
         rollbacks.push(EntryId::ZERO, last, GapReason::Reset);

@@ -1,4 +1,4 @@
-//! Whether a followed stream is still the same, and where it is read on.
+//! Whether a followed stream is still the same, and from where it is read.
 
 use ssegate_hub::ChannelName;
 use ssegate_resp::Value;
@@ -12,8 +12,8 @@ use crate::source::redis::streams::info::StreamInfo;
 use crate::source::redis::streams::progress::Comparison;
 
 impl StreamSession {
-    /// Compares the progress of a stream with the reply to `XINFO STREAM`, and reads the stream
-    /// from there; or finds out first whether it is still the same.
+    /// Compares the progress of a stream with the reply to `XINFO STREAM`. Reads the stream from there, or first
+    /// begins a search for whether it is still the same.
     pub(super) fn compare(&mut self, name: ChannelName, info: &StreamInfo) {
         if self.is_stale(&name) {
             return;
@@ -27,13 +27,13 @@ impl StreamSession {
         };
         match comparison {
             Some(Comparison::Doubtful) => {
-                // What it reads may belong to another stream.
+                // The entries that its reader reads may belong to another stream.
                 self.readers.remove(&name);
                 self.searching.insert(name.clone());
                 self.begin_search(name, *info, is_new_connection);
             }
             Some(comparison) => self.follow(&name, comparison),
-            // It was unfollowed meanwhile.
+            // The stream was unfollowed meanwhile.
             None => self.end_check(&name),
         }
     }
@@ -57,7 +57,7 @@ impl StreamSession {
         Ok(())
     }
 
-    /// Reads a stream on, as a search says.
+    /// Continues to read a stream, as the outcome of a search says.
     pub(super) fn conclude(
         &mut self,
         (name, info, is_new_connection): (&ChannelName, &StreamInfo, bool),
@@ -77,8 +77,8 @@ impl StreamSession {
         }
     }
 
-    /// Ends the check of a stream that was unfollowed meanwhile. If it was followed again, where it starts is still to
-    /// be asked: that waited for this check.
+    /// Ends the check of a stream that was unfollowed meanwhile. If it was followed again, asks where it starts: that
+    /// waited for this check.
     fn check_again(&mut self, name: &ChannelName) {
         self.end_check(name);
         if self.state.streams.borrow().contains_key(name.as_str()) {
@@ -86,14 +86,14 @@ impl StreamSession {
         }
     }
 
-    /// The reply to `XINFO STREAM` was handled, and no search goes on.
+    /// Records that the reply to `XINFO STREAM` was handled, and that no search is in progress.
     pub(super) fn end_check(&mut self, name: &ChannelName) {
         self.pending_info.remove(name);
         self.searching.remove(name);
         self.waiting_ranges.extend(self.held_ranges.remove(name).unwrap_or_default());
     }
 
-    /// Whether it is still to be found out if the stream is the same.
+    /// Whether it is not known yet if the stream is the same.
     pub(super) fn is_doubtful(&self, name: &ChannelName) -> bool {
         self.searching.contains(name)
             || (self.pending_info.contains(name) && self.unchecked.contains(name))
@@ -108,7 +108,7 @@ impl StreamSession {
         self.advance_search((name, info, is_new_connection), step);
     }
 
-    /// Goes on with a search. There is no step if the stream was unfollowed meanwhile, and perhaps followed
+    /// Continues a search. There is no next step if the stream was unfollowed meanwhile, even if it was followed
     /// again.
     fn advance_search(
         &mut self,

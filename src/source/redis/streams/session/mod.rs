@@ -1,7 +1,7 @@
 //! The command connection for streams, and the readers that run beside it.
 //!
-//! Replies arrive in the order of the commands. What is done with those about a followed stream is in
-//! [`checks`], with those for a client's past in [`ranges`], and when streams of a Cluster move in [`moves`].
+//! Replies arrive in the order of the commands. [`checks`] handles those about a followed stream, [`ranges`]
+//! those for a client's past, and [`moves`] the moves of streams in a Cluster.
 
 mod checks;
 mod moves;
@@ -38,17 +38,18 @@ const UNBLOCK_INTERVAL: Duration = Duration::from_millis(10);
 pub(super) struct StreamSession {
     link: StreamLink,
     state: Rc<ReaderState>,
-    // Streams with a pending `StreamCommand::Info`, one at most: its reply is compared with the
-    // progress when it was sent. Also those with a search that it has begun.
+    // Streams with a pending `StreamCommand::Info`, one at most: its reply is compared with the progress when
+    // it was sent. Also streams with a search that the reply has begun.
     pending_info: HashSet<ChannelName>,
-    // Streams of which a search finds out whether they are still the same.
+    // Streams with a search for whether they are still the same.
     searching: HashSet<ChannelName>,
     readers: Readers,
-    // Streams of a Cluster whose pending check is of what was read before they were at another node.
+    // Streams of a Cluster that have moved to another node while a check was pending: its result does not
+    // count.
     stale: HashSet<ChannelName>,
-    // Streams of a Cluster that are checked again soon: what reads them has failed.
+    // Streams of a Cluster that are checked again soon: their reader has failed.
     to_recheck: HashSet<ChannelName>,
-    // Streams of a Cluster that were checked again just now, since they are at another node.
+    // Streams of a Cluster that were checked again just now, since they have moved to another node.
     moved: HashSet<ChannelName>,
     // Streams that Redis refused to read.
     refused: HashSet<ChannelName>,
@@ -56,7 +57,7 @@ pub(super) struct StreamSession {
     // disconnected.
     unchecked: HashSet<ChannelName>,
     waiting_ranges: VecDeque<RangeRead>,
-    // Of streams that may not be the same.
+    // Range reads of streams that may not be the same.
     held_ranges: HashMap<ChannelName, Vec<RangeRead>>,
     ranges_in_flight: usize,
     is_range_refused: bool,
@@ -218,7 +219,7 @@ impl StreamSession {
         match command {
             StreamCommand::Info(name) | StreamCommand::Probe(name) => {
                 self.forget(&name);
-                // It may have been unfollowed meanwhile.
+                // The stream may have been unfollowed meanwhile.
                 if self.state.streams.borrow().contains_key(name.as_str()) {
                     self.unchecked.insert(name.clone());
                     self.refused.insert(name);
@@ -228,7 +229,7 @@ impl StreamSession {
                 self.ranges_in_flight -= 1;
                 self.is_range_refused = true;
             }
-            // Whether entries are missing is then known by their number only.
+            // Then only the number of entries shows whether some are missing.
             StreamCommand::Search(StreamSearch { name, info, is_new_connection, .. }) => {
                 self.conclude((&name, &info, is_new_connection), ForkOutcome::Whole);
             }
@@ -287,8 +288,7 @@ impl StreamSession {
         self.link.send("XINFO", arguments.into_iter(), StreamCommand::Info(name.clone()));
     }
 
-    /// Sends `XREAD` to find out whether the stream may be read, then `XINFO`: an ACL may allow one
-    /// of them only.
+    /// Sends `XREAD` to test whether the stream may be read, then `XINFO`: an ACL may allow only one of them.
     fn send_probe(&mut self, name: ChannelName) {
         let arguments = ["COUNT", "1", "STREAMS", name.as_str(), "$"];
         self.link.send("XREAD", arguments.into_iter(), StreamCommand::Probe(name.clone()));

@@ -1,4 +1,4 @@
-//! Streams of a Cluster whose slot moves, whose node is gone, or for which no connection waits.
+//! Streams of a Cluster whose slot moves, whose node is gone, or that have no blocking connection.
 
 use std::rc::Rc;
 
@@ -15,11 +15,11 @@ use crate::source::redis::streams::entry::{EntriesReply, ReplyBudget};
 use crate::source::redis::streams::readers::EndedReader;
 
 impl StreamSession {
-    /// A reader has failed, or its slot is at another node: its streams are read on elsewhere, once it is known whether
-    /// they are the same there. At once where the node has said so, else soon.
+    /// Replaces a reader that has failed, or whose slot is at another node. Its streams are read again once it is known
+    /// whether they are the same there. They are checked at once if the node has redirected the reader, else soon.
     ///
     /// # Errors
-    /// It is the one server that has failed.
+    /// The one server has failed.
     pub(super) fn replace_reader(&mut self, ended: EndedReader) -> Result<(), SourceError> {
         let names = match ended.reader.filter(|_| self.link.is_cluster()) {
             Some(reader) => self.readers.remove_ended(&reader),
@@ -40,8 +40,8 @@ impl StreamSession {
         Ok(())
     }
 
-    /// A connection to a node was lost. What it was asked for is asked again; the streams that were polled there may not
-    /// be the same at a node that takes its place.
+    /// Handles the loss of a connection to a node. Its pending commands are sent again. The streams that were polled
+    /// there may not be the same at the node that takes its place.
     pub(super) fn handle_failure(&mut self) {
         let Some(failure) = self.link.take_failure() else { return };
         if !failure.was_idle {
@@ -73,7 +73,8 @@ impl StreamSession {
         }
     }
 
-    /// Whether what was found out about a stream is of before it was [checked again](Self::recheck); that begins now.
+    /// Whether the result of a check dates from before the stream was [checked again](Self::recheck). If so, begins the
+    /// new check.
     pub(super) fn is_stale(&mut self, name: &ChannelName) -> bool {
         let is_stale = self.stale.remove(name);
         if is_stale {
@@ -83,7 +84,7 @@ impl StreamSession {
         is_stale
     }
 
-    /// Asks for the next entries of the streams that are polled.
+    /// Polls the streams that are due.
     pub(super) fn poll_streams(&mut self) {
         let state = Rc::clone(&self.state);
         for (name, number, most) in self.readers.polled.begin(Instant::now()) {
@@ -99,7 +100,7 @@ impl StreamSession {
         }
     }
 
-    /// Delivers what a poll has brought.
+    /// Delivers the entries that a poll has returned.
     pub(super) fn handle_poll(
         &mut self,
         name: &ChannelName,

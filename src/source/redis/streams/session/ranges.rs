@@ -14,7 +14,7 @@ use crate::source::redis::streams::rollbacks::Rollbacks;
 const MAX_RANGES: usize = 32;
 
 impl StreamSession {
-    /// Sends those that wait, but not while it is to be found out whether their stream is still the same.
+    /// Sends the range reads that wait, except those of streams that may not be the same.
     pub(super) fn start_ranges(&mut self) {
         while self.ranges_in_flight < MAX_RANGES
             && let Some(range) = self.waiting_ranges.pop_front()
@@ -69,7 +69,7 @@ impl StreamSession {
                 let arguments = ["STREAM", name.as_str()];
                 self.send("XINFO", arguments.into_iter(), StreamCommand::RangeInfo(range));
             }
-            // It may be of another stream than what was read before.
+            // The entries may be of another stream than those that were read before.
             RangeStep::Done { again, .. } if self.is_doubtful(&again.call.log) => {
                 self.hold_range(again);
             }
