@@ -26,31 +26,31 @@ use crate::server::connection::ConnectionState;
 /// What authentication has established about a request.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
-    /// Who it is; `None` on a route without `auth`.
+    /// The client's identity; `None` on a route without `auth`.
     pub(super) identity: Option<Identity>,
     /// When its streams end; `None`: never.
     pub(super) expires_at: Option<Instant>,
     /// Whether it is a preflight, which has no credential, so that the gateway responds to it.
     pub(super) is_preflight: bool,
-    /// Whose it is, on a route with `keep`; `None`: nobody's.
+    /// The owner of its kept stream, on a route with `keep`; `None`: nobody.
     pub(super) owner: Option<Owner>,
     max_streams: Option<usize>,
-    // What is asked again while a stream is open. Its stream takes it.
+    // The questions that are asked again while a stream is open. The stream takes them.
     questions: RefCell<Rechecked>,
     // `None`: nothing can be revoked.
     revocable: Option<Rc<RevocableRequest>>,
 }
 
-/// How often a request is verified again because something was revoked meanwhile.
+/// How many times a request is verified again because something was revoked meanwhile.
 const MAX_VERIFIED_AGAIN: usize = 3;
 
 impl Admission {
-    /// What may be revoked, for what may outlive the request.
+    /// A second registration of what may be revoked, for a task that may outlive the request.
     pub(super) fn revocable_again(&self) -> Option<Rc<RevocableRequest>> {
         self.revocable.as_ref().map(RevocableRequest::again)
     }
 
-    /// The names of the channels that a stream keeps, so that they can be revoked; none where nothing can.
+    /// The names of the channels that a stream keeps for revocations; none if nothing can be revoked.
     pub(super) fn channels_to_keep(&self, topics: &[Topic]) -> Box<[ChannelName]> {
         let is_kept = self.revocable.is_some();
         let names =
@@ -89,7 +89,7 @@ impl<'a> Applicant<'a> {
         self.auth.authenticator.without_tokens(uri).map_or(Cow::Borrowed(uri), Cow::Owned)
     }
 
-    /// Whether the browser may have sent the credential for the page of another site.
+    /// Whether a browser may have sent the credential for the page of another site.
     fn is_foreign(&self) -> bool {
         let origin = self.info.origin.as_ref();
         let is_foreign = match origin {
@@ -101,7 +101,7 @@ impl<'a> Applicant<'a> {
 }
 
 impl Service {
-    /// Admits or refuses a request at once; `None` if that takes time: then call [`Self::admit`].
+    /// Admits or refuses a request at once; `None` if the decision takes time: then call [`Self::admit`].
     pub(super) fn admit_at_once(
         &self,
         applicant: Applicant<'_>,
@@ -120,7 +120,7 @@ impl Service {
     /// Verifies the credential of a request that [`Self::admit_at_once`] cannot decide upon.
     ///
     /// # Errors
-    /// There is none, or it is not accepted, or the browser sends it for the page of another site.
+    /// There is no credential, it is not accepted, or a browser sends it for the page of another site.
     pub(super) async fn admit(&self, applicant: Applicant<'_>) -> Result<Admission, Rejection> {
         let target = applicant.target();
         let asker = Self::asker(applicant, &target);
@@ -145,14 +145,14 @@ impl Service {
             self.metrics().auth_refused("foreign_origin");
             return Err(Rejection::ForeignOrigin);
         }
-        // The time now: a backend may have taken its own to decide.
+        // The current time: the auth backend may have taken a while.
         let left =
             access.ends.map(|ends| ends.duration_since(SystemTime::now()).unwrap_or_default());
-        // A time that the clock cannot tell is as good as never.
+        // A time beyond the range of the clock is as good as never.
         let expires_at = left.and_then(|left| Instant::now().checked_add(left));
         let max_streams = applicant.auth.authenticator.settings().max_streams;
         let questions = RefCell::new(asker.rechecks(&access.forwards));
-        // In the same turn as the look into the list: one that is added later finds the request here.
+        // Without an await since the list was checked: a revocation that is added later finds the request here.
         let is_revocable = self.auth().revocations.is_some();
         let revocable = is_revocable.then(|| self.revocable_requests().admit(access.identities()));
         let (identity, is_preflight) = (Some(access.identity), false);
@@ -182,8 +182,7 @@ impl Service {
         }
     }
 
-    /// Verifies a credential, which must not be revoked. What a backend has decided before something was
-    /// revoked does not count.
+    /// Verifies a credential, which must not be revoked. A verdict from before a revocation does not count.
     async fn authenticate<A: AskBackend>(
         &self,
         applicant: Applicant<'_>,
@@ -201,7 +200,7 @@ impl Service {
         Err(Denial::NotNow("credentials are being revoked"))
     }
 
-    /// Returns what was verified; `None` if it has to be verified again, because something was revoked since the
+    /// Returns the verified access; `None` if it has to be verified again, because something was revoked since the
     /// revision `before`.
     fn accept(&self, access: Access, before: Option<u64>) -> Result<Option<Access>, Denial> {
         if self.auth().is_revoked(&access) {
@@ -215,7 +214,7 @@ impl Service {
         self.auth().revocations.as_ref().map(Revocations::revision)
     }
 
-    /// Counts one more stream or tunnel of an identity. `None`: it may have any number.
+    /// Counts one more stream or tunnel of an identity. `None`: its number is not limited.
     fn count_in_quota(&self, admission: &Admission) -> Result<Option<QuotaGuard>, Rejection> {
         let Some(most) = admission.max_streams else { return Ok(None) };
         let account = admission.identity.as_ref().and_then(Identity::account);
@@ -224,11 +223,11 @@ impl Service {
         Ok(Some(guard.ok_or(Rejection::StreamsOfIdentity(most))?))
     }
 
-    /// Counts one more stream or tunnel of an identity. Returns what has to be kept while it is open, and needs to
-    /// know what ends it; `None`: nothing.
+    /// Counts one more stream or tunnel of an identity. Returns a guard that has to be kept while it is open and
+    /// that needs to know how to end it; `None`: nothing is to be kept.
     ///
     /// # Errors
-    /// It has as many as it may have, or the credential names nobody, so that its streams cannot be counted.
+    /// It has the maximum number, or the credential has no identity, so that its streams cannot be counted.
     pub(super) fn admit_stream(
         &self,
         admission: &Admission,
@@ -238,8 +237,8 @@ impl Service {
         Ok(StreamGuard::new(quota, questions, admission.revocable.as_ref()))
     }
 
-    /// What has to be held while a kept stream runs, so that it ends when the credential is revoked that began it,
-    /// also when its client has left. `None`: nothing.
+    /// Returns a guard for a kept stream: it ends the stream when the credential that began it is revoked, even if
+    /// its client has left. `None`: nothing is to be kept.
     pub(super) fn guard_kept(
         &self,
         revocable: Option<&Rc<RevocableRequest>>,

@@ -25,11 +25,11 @@ use crate::route::ProxySettings;
 pub(super) struct KnownBackend {
     pub(super) settings: Arc<ForwardAuth>,
     pub(super) proxy: Proxy,
-    /// What of the settings tells its verdicts from those of others.
+    /// Identifies the settings on which its verdicts depend.
     pub(super) name: String,
-    /// What it said a moment ago.
+    /// Its recent verdicts.
     pub(super) verdicts: VerdictCache,
-    /// Where its questions are written.
+    /// The buffer in which its questions are written.
     pub(super) buffer: RefCell<QuestionBuffer>,
     warnings: Rc<LogLimit>,
 }
@@ -51,8 +51,8 @@ impl KnownBackend {
         }
     }
 
-    /// The host that the backend is told. The name in a certificate goes with it; an application in clear text
-    /// beside the gateway knows its site by the client's.
+    /// The host that the backend is sent. With TLS it matches the name in the certificate; an application in clear
+    /// text beside the gateway knows its site by the client's host.
     pub(super) fn host<'a>(&'a self, request: AuthRequest<'a>) -> Cow<'a, str> {
         match self.settings.upstream.is_tls() {
             true => self.settings.upstream.authority().into(),
@@ -60,7 +60,7 @@ impl KnownBackend {
         }
     }
 
-    /// Logs why there is no verdict: nobody is let in for it, and an operator has to know.
+    /// Logs why there is no verdict: the request is not admitted, and an operator has to know.
     pub(super) fn warn(&self, kind: &'static str, why: &dyn fmt::Display) {
         if let Some(held_back) = self.warnings.pass(kind, Instant::now()) {
             let ForwardAuth { upstream: backend, target, .. } = &*self.settings;
@@ -71,7 +71,7 @@ impl KnownBackend {
         }
     }
 
-    /// What a response means.
+    /// Returns the verdict in a response.
     pub(super) fn verdict(&self, response: Response<Option<Bytes>>) -> Verdict {
         let (mut head, body) = response.into_parts();
         let status = head.status;
@@ -83,7 +83,7 @@ impl KnownBackend {
         if status.is_success() {
             let mut fields = HeaderMap::new();
             for name in &self.settings.copy_headers {
-                // In memory of its own: that of the response is a piece of the connection's read buffer.
+                // Copied: the response's own memory is a part of the connection's read buffer.
                 let value = head.headers.get(name).map(HeaderValue::as_bytes);
                 if let Some(Ok(value)) = value.map(HeaderValue::from_bytes) {
                     fields.insert(name, value);
@@ -93,14 +93,14 @@ impl KnownBackend {
         }
         let is_refusal = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             || (status.is_redirection() && head.headers.contains_key(http::header::LOCATION));
-        // One with a body that is too large to keep is passed on without it.
+        // A refusal whose body is too large to keep is passed on without it.
         let body = is_refusal.then(|| body.unwrap_or_default());
         let Some(body) = body else {
             self.warn("status", &status);
             return Verdict::NotNow("the auth backend has not decided");
         };
         grip::strip(&mut head.headers);
-        // The response may go to several who asked the same, and to no cache.
+        // The response may go to several clients with the same question, and to no cache.
         for name in [SET_COOKIE, CONTENT_LENGTH] {
             head.headers.remove(name);
         }
@@ -119,9 +119,10 @@ fn proxy_settings(backend: &ForwardAuth) -> ProxySettings {
     }
 }
 
-/// Two backends with one name are asked the same at the same place, and the same is kept of their responses.
+/// Two backends with the same name are sent the same questions at the same address, and the same fields of their
+/// responses are kept.
 fn name(ForwardAuth { upstream, copy_headers, .. }: &ForwardAuth) -> String {
-    // A verdict has the fields that were to be copied when it was asked for.
+    // A verdict has the fields that were to be copied when the question was sent.
     let copied: Vec<_> = copy_headers.iter().map(HeaderName::as_str).collect();
     format!("{upstream} {}", copied.join(" "))
 }

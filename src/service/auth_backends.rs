@@ -1,4 +1,4 @@
-//! The auth backends of a route, and what they are asked about a request.
+//! The auth backends of a route, and the questions that they are sent about a request.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -24,10 +24,11 @@ use crate::server::connection::ConnectionState;
 #[derive(Clone, Debug, Default)]
 pub(super) struct AuthBackends(Vec<Rc<KnownBackend>>);
 
-/// What is asked again while a stream is open: one question, unless there are several backends or channels.
+/// The questions that are asked again while a stream is open: one, unless there are several backends or
+/// channels.
 pub(super) type Rechecked = SmallVec<[Rc<AuthQuestion>; 1]>;
 
-/// One request that may be asked about.
+/// A request that auth backends may be asked about.
 pub(super) struct RequestAsker<'a> {
     backends: &'a AuthBackends,
     connection: &'a Rc<ConnectionState>,
@@ -36,7 +37,7 @@ pub(super) struct RequestAsker<'a> {
     target: &'a Uri,
     // The names of the channels that it asks for, as clients write them; `None` if that is not known.
     channels: Option<&'a [String]>,
-    // What was asked, and has to be asked again while a stream is open.
+    // The questions that were asked, and have to be asked again while a stream is open.
     asked: RefCell<Rechecked>,
 }
 
@@ -58,12 +59,12 @@ impl AuthBackends {
         Self(backends.collect())
     }
 
-    /// Whether one of them decides for each channel of a request.
+    /// Whether one of them decides on each channel of a request.
     pub(super) fn ask_by_channel(&self) -> bool {
         self.0.iter().any(|known| known.settings.preset == AuthPreset::Laravel)
     }
 
-    /// The connections, to be kept by a reload.
+    /// The connections, which a reload keeps.
     pub(super) fn proxies(&self) -> impl Iterator<Item = &Proxy> {
         self.0.iter().map(|known| &known.proxy)
     }
@@ -75,8 +76,9 @@ impl AuthBackends {
 }
 
 impl<'a> RequestAsker<'a> {
-    /// Asks about a request for `target`, without tokens, which arrived over `connection` at `received_at`.
-    /// `channels`: the names that it asks for, as clients write them; `None` if they are not known.
+    /// Creates the asker for a request for `target`, without tokens, which arrived over `connection` at
+    /// `received_at`. `channels`: the names that it asks for, as clients write them; `None` if they are not
+    /// known.
     pub(super) fn new(
         backends: &'a AuthBackends,
         (connection, received_at): (&'a Rc<ConnectionState>, Instant),
@@ -87,14 +89,14 @@ impl<'a> RequestAsker<'a> {
         Self { backends, connection, received_at, target, channels, asked }
     }
 
-    /// What has to be asked again while a stream is open that `backends` have allowed.
+    /// Returns the questions that have to be asked again while a stream is open that `backends` have allowed.
     pub(super) fn rechecks(self, backends: &[Arc<ForwardAuth>]) -> Rechecked {
         let mut asked = self.asked.into_inner();
         asked.retain(|question| backends.contains(question.backend()));
         asked
     }
 
-    /// The questions whether `backend` allows `request`: all must be answered with yes.
+    /// Returns the questions whether `backend` allows `request`. The request is allowed if all of them are.
     ///
     /// # Errors
     /// It is refused without a question.
@@ -163,10 +165,10 @@ impl<'a> RequestAsker<'a> {
         Rc::new(AuthQuestion::new(known, (text, key), asked))
     }
 
-    /// Remembers a question that a backend has answered with yes and `fields`, if it is to be asked again.
+    /// Keeps a question that a backend has allowed with `fields`, if it is to be asked again.
     fn allowed(&self, question: Rc<AuthQuestion>, fields: &Arc<HeaderMap>) {
         let mut asked = self.asked.borrow_mut();
-        // The request may be verified again, where something was revoked meanwhile.
+        // A request is verified again if something was revoked meanwhile.
         let is_known = asked.iter().any(|known| known.key() == question.key());
         if question.backend().recheck.is_some() && !is_known {
             question.establish(fields);
@@ -178,7 +180,7 @@ impl<'a> RequestAsker<'a> {
 impl AskBackend for RequestAsker<'_> {
     fn known(&self, backend: &Arc<ForwardAuth>, request: AuthRequest<'_>) -> Option<Verdict> {
         let known = self.backends.find(backend).ok()?;
-        // One for each channel is asked the other way.
+        // The question for each channel is sent in the other way.
         if backend.preset != AuthPreset::Status {
             return None;
         }

@@ -1,7 +1,7 @@
 //! A question to an auth backend, which may be asked again.
 //!
-//! It is sent by a task of its own, so that it is answered for all who wait for it, whatever becomes of the client
-//! that asked first. A backend that does not respond is "not now", after the timeout.
+//! A task of its own sends it, so that all who wait for it get the verdict, even if the client that asked first
+//! leaves. A backend that does not respond counts as "not now", after the timeout.
 
 use std::cell::{Cell, OnceCell};
 use std::fmt;
@@ -30,18 +30,17 @@ pub(super) struct AuthQuestion {
     text: QuestionText,
     key: CacheKey,
     connection: Rc<ConnectionState>,
-    // What the backend said of the client when it was let in; unset: it is asked for each channel, or has not
-    // said anything yet.
+    // The fields with which the backend has described the client when it was admitted. Unset if the question is
+    // for a channel, or before the first verdict.
     established: OnceCell<Arc<HeaderMap>>,
-    /// When there was a verdict; before the first, when the request arrived.
+    /// When the last verdict came; before the first, when the request arrived.
     pub(super) decided: Cell<Instant>,
-    /// Its place among what is asked again.
+    /// Its key among the questions that are asked again.
     pub(super) place: Cell<Option<StreamKey>>,
 }
 
 impl AuthQuestion {
-    /// The question that `text` is, which has this key, about a request that arrived over `connection` at
-    /// `received_at`.
+    /// Creates the question `text` with this key, about a request that arrived over `connection` at `received_at`.
     pub(super) fn new(
         backend: &Rc<KnownBackend>,
         (text, key): (QuestionText, CacheKey),
@@ -63,9 +62,10 @@ impl AuthQuestion {
         self.key
     }
 
-    /// Remembers what the backend said of the client that it let in. Counts once.
+    /// Stores the fields with which the backend has described the client that it admitted. Only the first call
+    /// counts.
     pub(super) fn establish(&self, fields: &Arc<HeaderMap>) {
-        // For a channel it says of the client what others in the channel may know: not who it is.
+        // For a channel the fields say what others in the channel may know of the client, not its identity.
         if self.backend().preset == AuthPreset::Status {
             self.established.get_or_init(|| Arc::clone(fields));
         }
@@ -76,7 +76,7 @@ impl AuthQuestion {
         &self.backend.settings
     }
 
-    /// Whether `fields` of a permission say the same of the client as when it was let in: another login in the
+    /// Whether the `fields` of a permission describe the same client as when it was admitted. Another login in the
     /// same session is another client.
     pub(super) fn is_same_client(&self, fields: &HeaderMap) -> bool {
         self.established.get().is_none_or(|established| {
@@ -85,7 +85,8 @@ impl AuthQuestion {
         })
     }
 
-    /// Asks, unless the verdict is known, or somebody asks the same already.
+    /// Returns the verdict, from the cache if it is known. Joins a request with the same question that is in
+    /// flight.
     pub(super) async fn ask(self: &Rc<Self>) -> Verdict {
         match self.backend.verdicts.look_up(self.key, Instant::now()) {
             Lookup::Known(verdict) => verdict,
@@ -93,7 +94,8 @@ impl AuthQuestion {
         }
     }
 
-    /// Asks, unless somebody asks the same already: what is known may be what has changed.
+    /// Asks the backend without the cache, which may be outdated. Joins a request with the same question that is
+    /// in flight.
     pub(super) async fn ask_again(self: &Rc<Self>) -> Verdict {
         self.wait(self.backend.verdicts.ask(self.key)).await
     }
@@ -154,7 +156,7 @@ impl AuthQuestion {
     }
 }
 
-// Without the credentials that it carries.
+// Without the credentials in it.
 impl fmt::Debug for AuthQuestion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthQuestion").field("backend", self.backend()).finish_non_exhaustive()

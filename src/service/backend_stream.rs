@@ -120,7 +120,7 @@ impl BackendStream {
         let first = state.before_end(now + keep_alive.unwrap_or(write_timeout).min(write_timeout));
         let guard = service.backend_streams().insert(Rc::clone(&state), first);
         let ender = guard.ender();
-        // It follows no channel.
+        // A backend's stream follows no channel.
         counted.watch(Box::default(), StreamStopper::of(move |reason| ender.end(reason)));
         Self {
             source,
@@ -136,7 +136,7 @@ impl BackendStream {
         }
     }
 
-    /// Its lines in the access log.
+    /// Sets its lines in the access log.
     pub(super) fn log_in(&mut self, log: Box<StreamLog>) {
         self.counted.log_in(log);
     }

@@ -18,7 +18,7 @@ pub(super) struct BackendStreamState {
     expires_at: Option<Instant>,
     // Whether the write timeout is enforced here.
     is_watched: bool,
-    // Whether the drain of the gateway leaves it alone: its pump goes on until that is over.
+    // Whether the drain of the gateway does not end it: its pump continues until the drain is over.
     is_kept: bool,
     last_write: Cell<Instant>,
     // When the last piece was returned; `None` once the body is polled again. While a piece waits
@@ -34,9 +34,9 @@ pub(super) struct BackendStreamState {
 }
 
 impl BackendStreamState {
-    /// A stream that was opened at `now`. `expires_at` is when the client's credential expires;
-    /// `is_watched`: the write timeout is enforced here; `is_kept`: the drain leaves it alone; `cut` aborts the
-    /// request.
+    /// Creates the state of a stream that was opened at `now`. `expires_at` is when the client's credential
+    /// expires. `is_watched`: the write timeout is enforced here. `is_kept`: the drain does not end it. `cut`
+    /// aborts the request.
     pub(super) fn new(
         (keep_alive, expires_at): (Option<Duration>, Option<Instant>),
         (is_watched, is_kept): (bool, bool),
@@ -68,8 +68,8 @@ impl BackendStreamState {
         self.is_quiet.get()
     }
 
-    /// Whether the stream is to end after the event that is being sent: the gateway is stopping, or the
-    /// client may not listen any more.
+    /// Whether the stream is to end after the event that is being sent: the gateway is stopping, or the client
+    /// is not allowed any more.
     pub(super) fn is_ending(&self) -> bool {
         self.is_draining.get() || self.ended.get().is_some()
     }

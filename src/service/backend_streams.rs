@@ -52,7 +52,7 @@ impl BackendStreamEnder {
 }
 
 impl BackendStreamGuard {
-    /// Returns what ends the stream.
+    /// Returns a handle that ends the stream.
     pub(super) fn ender(&self) -> BackendStreamEnder {
         BackendStreamEnder { streams: self.streams.clone(), key: self.key }
     }

@@ -43,8 +43,8 @@ impl ResponseBody {
         Self::Upstream(Box::new(TimedBody { body, timer: None }))
     }
 
-    /// The lines of its request in the access log. Returns it back if they are those of a body that is not a
-    /// stream.
+    /// Sets the lines of its request in the access log. Returns them if the body is not a stream: they
+    /// belong to another body.
     pub(super) fn log_in(&mut self, log: Box<RequestLog>, status: u16) -> Option<Box<RequestLog>> {
         match self {
             Self::Stream(stream) => stream.log_in(log, status),
@@ -185,7 +185,7 @@ pub struct StreamBody {
     has_failed: bool,
     feed: StreamFeed,
     counted: CountedStream,
-    // Where others share what it is fed by, which goes on as long as there are any.
+    // For a shared stream: the stream continues as long as it has readers.
     shared: Option<SharedReader>,
 }
 
@@ -240,7 +240,7 @@ impl StreamBody {
 
     /// Sends a keep-alive comment, to find out whether the client is still there.
     fn probe(&self) {
-        // Not into the backend's body.
+        // A comment must not go into the backend's body.
         if self.prologue.is_none() {
             self.feed.keep_alive_now();
         }
@@ -253,7 +253,7 @@ impl StreamBody {
         }
     }
 
-    /// Its lines in the access log.
+    /// Sets its lines in the access log.
     fn log_in(&mut self, log: Box<RequestLog>, status: u16) {
         self.counted.log_in(log.into_stream(status, self.feed.channels()));
     }

@@ -19,7 +19,7 @@ use crate::server::contain::contain;
 pub struct ContainedBody<B> {
     body: Option<B>,
     service: Service,
-    // `None`: it is not logged, or has lines of its own.
+    // `None`: it is not logged, or has its own lines.
     log: Option<Box<RequestLog>>,
     #[cfg(debug_assertions)]
     polls_left: Option<panic_injection::Polls>,
@@ -36,7 +36,7 @@ impl<B> ContainedBody<B> {
         }
     }
 
-    /// The line of its request in the access log.
+    /// Sets the line of its request in the access log.
     pub(super) fn log_in(&mut self, log: Option<Box<RequestLog>>) {
         self.log = log;
     }
@@ -66,7 +66,7 @@ impl<B> ContainedBody<B> {
     }
 }
 
-/// Tells the access log what a poll of the body has returned. `is_over`: the body knows that nothing more comes.
+/// Records in the access log what a poll of the body has returned. `is_over`: the body is complete.
 fn note_progress(
     log: &mut RequestLog,
     polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>,

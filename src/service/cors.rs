@@ -19,7 +19,8 @@ pub(super) fn preflight_of(method: &Method, headers: &HeaderMap) -> Option<Metho
     Method::from_bytes(method.as_bytes()).ok()
 }
 
-/// What a page of an allowed origin may send: the methods, and the headers beside those that need no permission.
+/// What a page of an allowed origin may send: the methods, and the headers besides those that are always
+/// allowed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CorsGrant {
     methods: &'static str,
@@ -59,9 +60,9 @@ pub(super) fn preflight(
     response
 }
 
-/// The response to a preflight of a listed page for a backend behind `auth`: whatever it asks for. The
-/// request that follows needs a credential. The backend does not get the preflight: it has none, and many a
-/// script does for any method what it does for GET.
+/// The response to a preflight of a listed page for a backend behind `auth`: allows what the preflight asks for.
+/// The request that follows needs a credential. The backend does not get the preflight: that has no credential,
+/// and many scripts handle every method like GET.
 pub(super) fn preflight_for_backend(
     settings: &CorsSettings,
     origin: Option<&HeaderValue>,

@@ -36,19 +36,20 @@ impl CountedStream {
         Self { connection, route, protocol, opened: Instant::now(), guard, log: None }
     }
 
-    /// The stream is open and follows `channels`, and `stopper` ends it from outside.
+    /// Records that the stream is open and follows `channels`, and that `stopper` ends it from
+    /// outside.
     pub(super) fn watch(&self, channels: Box<[ChannelName]>, stopper: StreamStopper) {
         if let Some(guard) = &self.guard {
             guard.watch(channels, stopper);
         }
     }
 
-    /// Its member is known for as long as it is open.
+    /// Keeps its member present for as long as it is open.
     pub(super) fn keep(&mut self, present: PresentStream) {
         self.guard = Some(StreamGuard::of_member(self.guard.take(), present));
     }
 
-    /// Its lines in the access log.
+    /// Sets its lines in the access log.
     pub(super) fn log_in(&mut self, log: Box<StreamLog>) {
         self.log = Some(log);
     }

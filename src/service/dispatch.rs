@@ -1,4 +1,4 @@
-//! The way of a request: finds its route, admits it, and hands it to what the route leads to.
+//! The path of a request: finds its route, admits it, and hands it to the route's target.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,13 +26,13 @@ use crate::route::{ChannelError, Parameters, Route};
 use crate::server::connection::ConnectionState;
 use crate::server::request_body::RequestBody;
 
-/// What a request wants of its route.
+/// What a request asks of its route.
 enum Errand {
-    /// What the route leads to.
+    /// The target of the route.
     Route(Parameters),
     /// A kept stream of the route.
     Kept(KeptErrand),
-    /// Who listens to the channels of the route.
+    /// The presence of the channels of the route.
     Presence(PresenceErrand),
 }
 
@@ -164,10 +164,11 @@ impl Service {
                 }
             }
         };
-        // A page can read why it was refused; other responses of a backend have the backend's own fields.
+        // Allows a page to read why it was refused; other responses of a backend have the backend's own
+        // fields.
         let is_kept = matches!(errand, Errand::Kept(_));
         let is_own = route.channels.is_some() || route.publish.is_some() || is_kept;
-        // What is not there has no route, whatever route it would be.
+        // A kept stream that does not exist has no route.
         let is_nothing = is_kept && response.status() == StatusCode::NOT_FOUND;
         if info.preflight.is_none() && (is_own || is_rejected) && !is_nothing {
             cors::allow(&route.settings.cors, info.origin.as_ref(), response.headers_mut());
@@ -175,7 +176,8 @@ impl Service {
         response
     }
 
-    /// The kept stream of another gateway at whose address a request is, within the limits of its client.
+    /// Finds the kept stream of another gateway for a request to its address, within the limits of the
+    /// client.
     async fn find_kept(
         &self,
         routes: &RouteTable,
@@ -186,7 +188,7 @@ impl Service {
         kept_address::find_elsewhere(self, routes, request).await
     }
 
-    /// Says whose a request to a route with `keep` is.
+    /// Sets the owner of a request to a route with `keep`.
     fn name_owner(
         &self,
         route: &Route,
@@ -200,7 +202,7 @@ impl Service {
         admission
     }
 
-    /// Hands an admitted request to what its route leads to.
+    /// Hands an admitted request to the route's target.
     async fn lead(
         &self,
         (route, backend): (&Route, Option<&ProxyHandler>),

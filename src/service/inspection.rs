@@ -1,7 +1,7 @@
-//! What the status page asks of the threads that have the streams and the channels.
+//! What the status page asks the threads that have the streams and the channels.
 //!
-//! Questions cross over to them through bounded queues, and are answered there in slices: nothing is shared, and
-//! nothing is kept for the page while nobody looks at it.
+//! Questions cross over to the threads through bounded queues, and are answered there in slices. Nothing is
+//! shared, and nothing is kept for the page while it has no viewer.
 
 use std::cmp::Reverse;
 use std::hash::{BuildHasher as _, RandomState};
@@ -25,11 +25,11 @@ use super::stream_feed::StreamFeed;
 use crate::route::{self, ChannelError, Channels, Route, Router};
 use crate::server::connection::ConnectionState;
 
-/// How many questions may wait for a thread: the page asks one at a time, and followers are few.
+/// Questions that may wait for a thread: the page asks one at a time, and followers are few.
 const MAX_QUESTIONS: usize = 16;
-/// The queue of a stream that the page follows. What does not fit is dropped, and the page is told.
+/// The queue of a stream that the page follows. Events that do not fit are dropped, and the page gets a gap.
 const MAX_QUEUE_BYTES: usize = 256 << 10;
-/// How far behind a reader is slow: an event waits in every queue for a moment.
+/// From this delay on a reader is slow: an event waits in every queue for a moment.
 const SLOW: Duration = Duration::from_millis(250);
 
 /// A question to the thread of the hub.
@@ -37,11 +37,11 @@ const SLOW: Duration = Duration::from_millis(250);
 pub struct HubQuestion {
     /// The most channels that are named.
     pub max: usize,
-    /// Where the answer goes.
+    /// Receives the answer.
     pub reply: oneshot::Sender<HubView>,
 }
 
-/// What the thread of the hub knows.
+/// The view of the thread of the hub.
 #[derive(Clone, Debug, Default)]
 pub struct HubView {
     /// The busiest channels since the question before, the busiest first.
@@ -57,41 +57,41 @@ pub struct HubView {
 /// A question to the thread of a shard.
 #[derive(Debug)]
 pub enum ShardQuestion {
-    /// Who reads slowly, and how many read each of these channels.
+    /// The slow readers, and the number of readers of each of these channels.
     Readers {
         /// The channels.
         topics: Arc<[Topic]>,
         /// The most readers that are listed.
         max: usize,
-        /// Where the answer goes.
+        /// Receives the answer.
         reply: oneshot::Sender<ShardView>,
     },
-    /// To be sent what is published to a channel, as a client of its route is.
+    /// Follows a channel for the page, as a client of its route would.
     Follow {
         /// Its name, as clients of the route know it.
         channel: String,
-        /// The id of the last event that was seen.
+        /// The id of the last event that the page has.
         last_event_id: Option<Vec<u8>>,
-        /// Where the text of the stream goes. Dropped at its end.
+        /// Receives the text of the stream. Dropped at its end.
         frames: mpsc::Sender<Bytes>,
         /// Whether the channel is followed.
         reply: oneshot::Sender<Result<(), FollowError>>,
     },
 }
 
-/// What the thread of a shard knows.
+/// The view of the thread of a shard.
 #[derive(Clone, Debug, Default)]
 pub struct ShardView {
     /// The slowest readers, the slowest first.
     pub slowest: Vec<SlowReader>,
-    /// What is known of each channel that was asked for.
+    /// The view of each channel that was asked for.
     pub topics: Vec<TopicView>,
 }
 
-/// What a shard knows of a channel.
+/// The view of a channel on one shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicView {
-    /// How many of its streams have it.
+    /// The number of the shard's streams with the channel.
     pub readers: usize,
     /// Its name as clients know it; `None` if no route has it.
     pub known_as: Option<String>,
@@ -110,14 +110,14 @@ pub struct SlowReader {
     pub channel: Option<String>,
     /// The number of its channels.
     pub channels: usize,
-    /// How long the first of what waits was received ago.
+    /// The delay of the first event that waits, since it was received.
     pub behind: Duration,
 }
 
 /// Why a channel is not followed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FollowError {
-    /// No route reads it.
+    /// No route has it.
     #[error("no route of gateway.yaml has a channel of this name")]
     NoRoute,
     /// The name is not valid, or not for clients.
@@ -125,7 +125,7 @@ pub enum FollowError {
     Channel(#[from] ChannelError),
 }
 
-/// Whom the status page asks. A cheap handle.
+/// The threads that the status page asks. A cheap handle.
 #[derive(Clone, Debug)]
 pub struct StatusInspection {
     /// The thread of the hub.
@@ -134,11 +134,11 @@ pub struct StatusInspection {
     pub shards: Arc<[mpsc::Sender<ShardQuestion>]>,
 }
 
-/// Where the questions arrive: of the hub, and of each shard.
+/// The receivers of the questions: for the hub, and for each shard.
 pub type Questions = (mpsc::Receiver<HubQuestion>, Vec<mpsc::Receiver<ShardQuestion>>);
 
 impl StatusInspection {
-    /// The handle, and where the questions to the hub and to each of `shards` shards arrive.
+    /// Creates the handle, and the receivers of the questions for the hub and for each of `shards` shards.
     pub fn new(shards: usize) -> (Self, Questions) {
         let (hub, hub_questions) = mpsc::channel(MAX_QUESTIONS);
         let (shards, shard_questions): (Vec<_>, _) =
@@ -148,7 +148,7 @@ impl StatusInspection {
 }
 
 impl Service {
-    /// Answers what the status page asks of this shard. Never returns.
+    /// Answers the questions of the status page to this shard. Never returns.
     pub async fn answer(&self, mut questions: mpsc::Receiver<ShardQuestion>) {
         // They end with the page, or with the shard.
         let mut followers = JoinSet::new();
@@ -158,7 +158,7 @@ impl Service {
                 Some(_ended) = followers.join_next() => continue,
             };
             match question {
-                // Whoever asked may have gone: then the answer is for nobody.
+                // An error means that the status page no longer waits.
                 Some(ShardQuestion::Readers { topics, max, reply }) => {
                     drop(reply.send(self.view(&topics, max).await));
                 }
@@ -174,7 +174,7 @@ impl Service {
         }
     }
 
-    /// What a stream is known by: its route and its client.
+    /// Returns a tag that identifies a stream by its route and its client.
     pub(super) fn tag<B>(
         &self,
         route: &Route,
@@ -267,8 +267,8 @@ fn known_as(router: &Router, name: &str) -> Option<String> {
     })
 }
 
-/// Sends the text of a stream to the page, until one of them ends. It waits for the page, not the channel for it:
-/// what the page does not take stays in the queue of the stream, within its bound.
+/// Sends the text of a stream to the page, until one of them ends. Waits for the page without delaying the
+/// channel: what the page has not read stays in the queue of the stream, within its bound.
 async fn pass_on(mut feed: StreamFeed, frames: mpsc::Sender<Bytes>, cut: CancellationToken) {
     let passing = async {
         while let Ok(place) = frames.reserve().await {

@@ -1,7 +1,7 @@
 //! Requests to kept streams: at the address of one, or where a client finds one by its name.
 //!
-//! They pass the `auth` of the route whose stream it is, like every request of that route. To whom a stream does
-//! not belong, there is none.
+//! They pass the `auth` of the route of the stream, like every request of that route. For a client that does not own
+//! the stream it does not exist.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,16 +29,16 @@ use crate::server::request_body::RequestBody;
 /// What may be done with a kept stream.
 const METHODS: [Method; 3] = [Method::GET, Method::HEAD, Method::DELETE];
 
-/// What a request wants of a kept stream.
+/// What a request asks of a kept stream.
 #[derive(Debug)]
 pub(super) enum KeptErrand {
-    /// It is at the address of this one; `None`: of none.
+    /// It is at the address of this stream; `None`: there is no such stream.
     Address(Option<Arc<KeptStream>>),
-    /// It asks for the running stream of this name; `path`: that of the request that began it.
+    /// It asks for the running stream of this name. `path`: the path of the request that began the stream.
     Name { key: String, path: Option<String> },
 }
 
-/// The stream of another gateway at whose address a request is, if it may be one of another.
+/// Finds the stream of another gateway by the address of a request, if it can be one of another gateway.
 ///
 /// # Errors
 /// Redis cannot be asked.
@@ -56,7 +56,7 @@ pub(super) async fn find_elsewhere<B>(
         route.and_then(|route| route.settings.keep.clone())
     };
     if *request.method() == Method::OPTIONS {
-        // A preflight has no owner, and does not wait: there is one look, wherever the stream is, if there is one.
+        // A preflight has no owner, and does not wait: it does a single lookup.
         return Ok(service.kept().look(id, settings).await.unwrap_or_default());
     }
     if service.kept().get(id).is_some() {
@@ -65,7 +65,7 @@ pub(super) async fn find_elsewhere<B>(
     Ok(service.kept().look_again(id, settings).await?)
 }
 
-/// Whether some route keeps streams for all gateways.
+/// Whether any route keeps streams for all gateways.
 fn shares(service: &Service, routes: &RouteTable) -> bool {
     let shares = |route: &Route| {
         route.settings.keep.as_deref().is_some_and(|keep| service.kept().store(keep).is_some())
@@ -73,8 +73,8 @@ fn shares(service: &Service, routes: &RouteTable) -> bool {
     routes.kept_routes().any(shares)
 }
 
-/// Hides whether there is a stream from whom it does not belong to, or `auth` refuses: takes the time of a look for one
-/// that there is not.
+/// Hides whether there is a stream from a client that does not own it, or that `auth` refuses: takes as long as a
+/// lookup of a stream that does not exist.
 ///
 /// # Errors
 /// Those of `admitted`; or Redis cannot be asked, as if there were no stream.
@@ -93,9 +93,9 @@ pub(super) async fn hide(
     admitted
 }
 
-/// Finds the route of a request to a kept stream; `None` if it is none. `elsewhere` is that of another gateway. Where there is no stream, some route that
-/// keeps streams refuses the request as that of the stream would, behind the same look-ups and its `auth`: neither
-/// the response nor its time tells whether there is one.
+/// Finds the route of a request to a kept stream; `None` if it is not such a request. `elsewhere` is the stream of
+/// another gateway. If there is no stream, a route that keeps streams refuses the request as the route of the stream
+/// would, after the same lookups and its `auth`: neither the response nor its time reveals whether the stream exists.
 ///
 /// # Errors
 /// Two parties could read the request differently.
@@ -117,7 +117,7 @@ pub(super) fn find<'r, B>(
         let stand_in = stand_in(service, routes, host.as_deref(), id)?;
         let stream = service.kept().get(id).or(elsewhere);
         let scope = stream.as_deref().map_or(&stand_in.scope, |stream| &stream.request.scope);
-        // A reload may have taken it away.
+        // A reload may have removed the route.
         let route = routes.kept_route(scope);
         let stream = stream.filter(|_| route.is_some());
         return Some(Ok((route.unwrap_or(stand_in), KeptErrand::Address(stream))));
@@ -132,8 +132,8 @@ pub(super) fn find<'r, B>(
     found.map(Ok)
 }
 
-/// The route that refuses requests to this address if there is no stream: of those that keep streams at this host, always
-/// the same for the same address.
+/// The route that refuses requests to this address if there is no stream: one of those that keep streams at this host,
+/// always the same for the same address.
 fn stand_in<'r>(
     service: &Service,
     routes: &'r RouteTable,
@@ -147,13 +147,13 @@ fn stand_in<'r>(
     at_host.get(service.kept().draw(id, at_host.len())).copied().or_else(all)
 }
 
-/// Where a client finds the running streams of a route by their names, if this path is such a place.
+/// Parses a path at which a client finds the running streams of a route by their names.
 fn place<'a>(route: &'a Route, path: &'a str) -> Option<(&'a KeepSettings, ResumePlace<'a>)> {
     let keep = route.settings.keep.as_deref()?;
     Some((keep, keep.resume_at.as_ref()?.find(path)?))
 }
 
-/// What a path says if it is where a client finds the running stream of a name.
+/// Returns the name in a path at which a client finds the running stream of a name.
 fn name(routes: &RouteTable, route: &Route, host: Option<&str>, path: &str) -> Option<KeptErrand> {
     let settings = &route.settings;
     let (keep, place) = place(route, path)?;
@@ -173,7 +173,7 @@ fn name(routes: &RouteTable, route: &Route, host: Option<&str>, path: &str) -> O
 /// Responds to an admitted request.
 ///
 /// # Errors
-/// The stream is not the client's, or the page of another origin asks for it, or it cannot be had any more.
+/// The client does not own the stream, the page of another origin asks for it, or it is not available any more.
 pub(super) async fn respond(
     service: &Service,
     (route, proxy): (&Route, &Proxy),
@@ -210,7 +210,7 @@ pub(super) async fn respond(
         return Err(Rejection::ForeignOrigin);
     }
     let is_named = matches!(errand, KeptErrand::Name { .. });
-    // Also a DELETE would stop nothing, and say that it has.
+    // A DELETE would stop nothing either, and yet report success.
     let is_missed = is_named && streams.iter().all(|stream| stream.is_ended());
     let shares = |keep: &&Arc<KeepSettings>| service.kept().store(keep).is_some();
     if is_missed && own.is_some() && settings.keep.as_ref().filter(shares).is_some() {
@@ -227,7 +227,7 @@ pub(super) async fn respond(
                 service.kept().cancel_named_elsewhere((keep, &name), path).await?;
             }
         }
-        // All that run of a name: a DELETE that is repeated must not stop another.
+        // All running streams of the name: a repeated DELETE must not stop another one.
         for stream in streams.iter().filter(|stream| !stream.is_ended()) {
             service.kept().cancel(stream, CancelReason::Deleted).await?;
         }
@@ -257,7 +257,7 @@ pub(super) async fn respond(
     resume.open(stream, &position, by)
 }
 
-/// The streams of a name, running and ended, the newest first. `path`: of requests to this path.
+/// The streams of a name, running and ended, the newest first. `path`: only those requested at this path.
 ///
 /// # Errors
 /// Redis cannot be asked for those of other gateways.

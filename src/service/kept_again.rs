@@ -1,4 +1,5 @@
-//! A request that was made before: which stream it began, here or at another gateway, and where its client is.
+//! A request that was made before: the stream that it began, here or at another gateway, and the position of its
+//! client.
 
 use std::sync::Arc;
 
@@ -18,10 +19,11 @@ use crate::route::KeepSettings;
 use crate::server::request_body::RequestBody;
 
 impl Service {
-    /// A kept stream that can be read here from a position on: see [`KeptStreams::readable`](super::KeptStreams::readable).
+    /// Returns a kept stream that can be read here from a position on: see
+    /// [`KeptStreams::readable`](super::KeptStreams::readable).
     ///
     /// # Errors
-    /// It is one of another gateway, and Redis cannot be asked.
+    /// The stream is at another gateway, and Redis cannot be asked.
     pub(super) async fn readable(
         &self,
         at: (&Arc<KeptStream>, &Position),
@@ -30,10 +32,10 @@ impl Service {
     }
 }
 
-/// The streams at other gateways that may be the response to this request, made before; or that has this id.
+/// The streams at other gateways that may be the response to this request, which was made before, or that have this id.
 ///
 /// # Errors
-/// Redis cannot be asked, and the id is one of ours: the backend must not begin anew.
+/// Redis cannot be asked, and the id is one of ours: the request must not reach the backend again.
 pub(super) async fn made_elsewhere(
     service: &Service,
     keep: &Arc<KeepSettings>,
@@ -58,7 +60,8 @@ pub(super) async fn made_elsewhere(
     }
 }
 
-/// The stream of a request that was made before, and where its client is; `None`: the stream does not know its id.
+/// The stream of a request that was made before, and the position of its client; `None`: the stream does not have the
+/// id.
 pub(super) fn continued(
     made_again: Arc<KeptStream>,
     id: &[u8],
@@ -72,7 +75,7 @@ pub(super) fn continued(
     is_known.then_some((made_again, position))
 }
 
-/// Whether a page makes a request again that another page has made.
+/// Whether the page of another origin repeats the request of a page.
 pub(super) fn is_foreign_again(
     (request, is_tls): (&Request<RequestBody>, bool),
     stream: &KeptStream,

@@ -1,5 +1,5 @@
-//! The body of a request that is read before the request is forwarded: for the name of a stream, or to compare it with
-//! one that was made before.
+//! Reads the body of a request before the request is forwarded: for the name of a stream, or to compare it with an
+//! earlier request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::kept::grant::KeptGrant;
 use super::kept::registry::KeptStreams;
 use crate::server::request_body::RequestBody;
 
-/// The largest body in which a name is looked for, and of a request that may be one made again.
+/// The largest body that is searched for a name, or compared with an earlier request.
 const MAX_BODY: usize = 1 << 20;
 /// The longest pause in such a body.
 const BODY_PAUSE: Duration = Duration::from_secs(30);
@@ -21,16 +21,16 @@ const BODY_PAUSE: Duration = Duration::from_secs(30);
 /// A request of which the body, or its beginning, was read. It can be forwarded.
 pub(super) struct ReadRequest {
     pub(super) request: Request<RequestBody>,
-    /// All of the body; `None` if it is too large, does not come, or there is no memory for it.
+    /// All of the body; `None` if it is too large, does not arrive, or there is no memory for it.
     pub(super) whole: Option<Bytes>,
     /// Whether there was no memory for it.
     pub(super) is_refused: bool,
-    /// What it takes of the memory of its route.
+    /// What it uses of the memory of its route.
     pub(super) grant: KeptGrant,
 }
 
-/// Reads the body to its end, or until it is too large, or `total` bytes of its route are granted. It is forwarded
-/// all the same.
+/// Reads the body to its end, until it is too large, or until the `total` memory of its route is used up. The request
+/// can be forwarded in any case.
 pub(super) async fn read_body(
     request: Request<RequestBody>,
     streams: &KeptStreams,
@@ -60,7 +60,7 @@ pub(super) async fn read_body(
     ReadRequest { request, whole, is_refused, grant }
 }
 
-/// A vector would double what is counted.
+/// Makes room in small steps: a vector would double its memory, beyond what is counted.
 fn make_room(read: &mut Vec<u8>, more: usize) {
     if read.len() + more > read.capacity() {
         read.reserve_exact(more.max(read.len() / 4));

@@ -1,7 +1,8 @@
-//! A request whose client may leave before the backend has answered.
+//! A request whose client may leave before the backend has responded.
 //!
 //! A model may think for a while before it begins. A page that is reloaded meanwhile finds its stream by its name,
-//! so a request with a name is forwarded by a task of its own. It ends as a stream does that nobody reads.
+//! so a request with a name is forwarded by a task of its own. It ends in the same way as a stream that nobody
+//! reads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +16,11 @@ use super::rejection::Rejection;
 use crate::proxy::{Forwarded, ProxyError};
 use crate::route::{KeepSettings, WhenNobody};
 
-/// What the backend has answered, to a request whose response may be kept.
+/// The result of a request whose response may be kept.
 pub(super) type Answered = (Result<Forwarded, ProxyError>, Box<Keeping>);
 
-/// Forwards a request, also without its client. Returns the response if the client is still there; otherwise the
-/// response is kept, if it can be.
+/// Forwards a request, even after its client has left. Returns the response if the client is still there;
+/// otherwise the response is kept, if it can be.
 ///
 /// # Errors
 /// It was cancelled, it has panicked, or the gateway stops.
@@ -52,7 +53,7 @@ pub(super) async fn forward(
     })
 }
 
-/// Forwards a request until it is cancelled, which ends it at the backend.
+/// Forwards a request. When it is cancelled, the request to the backend is cancelled, too.
 ///
 /// # Errors
 /// It was cancelled.
@@ -68,7 +69,7 @@ pub(super) async fn unless_cancelled<T>(
     }
 }
 
-/// The response; `None` if the client has been gone for too long.
+/// Returns the response; `None` if the client has been gone for too long.
 async fn forward_for<T>(
     forwarding: impl Future<Output = T>,
     mut sender: oneshot::Sender<Answered>,
@@ -84,7 +85,7 @@ async fn forward_for<T>(
     Some((forwarded, sender))
 }
 
-/// Waits until the client has been gone for so long.
+/// Waits until the client has been gone for this time.
 async fn gone_for(sender: &mut oneshot::Sender<Answered>, time: Duration) {
     sender.closed().await;
     tokio::time::sleep(time).await;

@@ -12,7 +12,7 @@ const MAX_KEY: usize = 1024;
 /// The name that a request has.
 pub(super) enum StreamName {
     Is(Box<str>),
-    /// It has none.
+    /// There is no name.
     None,
     /// It may be in the body, which has to be read.
     InBody,
@@ -20,7 +20,7 @@ pub(super) enum StreamName {
     InResponse,
 }
 
-/// The first name that is there. `body`: what was read of the body; `Some(None)`: it is too large.
+/// Finds the first name. `body`: what was read of the body; `Some(None)`: it is too large.
 #[expect(clippy::option_option, reason = "not read, and not usable, are two things")]
 pub(super) fn first_key<B: http_body::Body>(
     keep: &KeepSettings,
@@ -68,7 +68,7 @@ fn value_at(json: &serde_json::Value, pointer: &str) -> Option<String> {
     }
 }
 
-/// The name of a stream: that of its request, or what the response says.
+/// The name of a stream: that of its request, or else that in the response.
 pub(super) fn response_key(
     keep: &KeepSettings,
     of_request: Option<Box<str>>,

@@ -1,4 +1,5 @@
-//! Whether the page of another origin asks for a kept stream, which its route does not list.
+//! Whether a request for a kept stream comes from the page of an origin that its route does not
+//! list.
 
 use http::header::ORIGIN;
 
@@ -16,7 +17,7 @@ pub(super) fn is_foreign(
     let (cors, headers) = (&route.settings.cors, request.headers);
     let is_foreign = origin::is_foreign(*request, is_tls) || origin::is_foreign_site(*request);
     let page = headers.get(ORIGIN);
-    // Where every page may, none may use what the browser sends by itself.
+    // If every page is allowed, none may use credentials that the browser sends by itself.
     let is_ambient = owner.is_some_and(|owner| owner.is_ambient);
     let is_listed = cors::lists(cors, page) || (cors::permits(cors, page) && !is_ambient);
     is_foreign && !is_listed

@@ -1,7 +1,7 @@
 //! What happens to a request of a route with `keep` before the backend gets it, and to the response after.
 //!
-//! A request that was made before, with the id of one of our events, gets the rest of its stream and does not
-//! reach the backend: a second generation would be paid for. Where the stream is gone it is refused.
+//! A request that was made before, with the id of one of our events, gets the rest of its stream and does not reach the
+//! backend: a second generation would cost money. If the stream is gone the request is refused.
 
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -53,31 +53,31 @@ pub(super) struct Keeping {
     request: KeptRequest,
     owner: Owner,
     key: Option<Box<str>>,
-    // The method is one that the route lists.
+    // Whether the route lists the method.
     is_listed: bool,
-    // What becomes of others of the same name: not all that the route says, if a page may not cancel them.
+    // What happens to other streams of the name: less than the route says, if the page may not cancel them.
     same_key: SameKey,
     has_origin: bool,
     // `None`: it has no name yet.
     waiting: Option<WaitingRequest>,
-    // Its credential may be revoked; `None`: it cannot.
+    // `None`: its credential cannot be revoked.
     revocable: Option<Rc<RevocableRequest>>,
-    // What was read of its body.
+    // The memory of the part of its body that was read.
     body: Option<KeptGrant>,
 }
 
-/// What becomes of a request.
+/// What happens to a request.
 pub(super) enum Begun {
-    /// The backend gets it.
+    /// It is forwarded to the backend.
     Forward(Request<RequestBody>, Option<Box<Keeping>>),
-    /// It is answered here.
+    /// The gateway responds itself.
     Answer(Response<ResponseBody>),
 }
 
 /// Begins a request of a route with `keep`, for its owner.
 ///
 /// # Errors
-/// It is one of which the stream is gone, or a stream of its name runs already.
+/// The stream of the request is gone, or a stream of its name runs already.
 pub(super) async fn begin(
     (keep, scope): (&Arc<KeepSettings>, &Arc<str>),
     mut request: Request<RequestBody>,
@@ -95,7 +95,7 @@ pub(super) async fn begin(
         || request.headers().contains_key(MCP_SESSION_ID);
     let Some(owner) = owner.copied().filter(|_| !is_never) else {
         return match ours {
-            // Whoever it is: the backend does not know the id, and would begin anew.
+            // For every client: the backend does not know the id, and would begin again.
             Some(_) if !is_never => Err(Rejection::Gone),
             _ => Ok(Begun::Forward(request, None)),
         };
@@ -120,8 +120,8 @@ pub(super) async fn begin(
         origin: origin.clone(),
     };
     let candidates = match &last {
-        // Of nobody in particular: an id of the backend can be guessed, and is that of many streams. Ours has that of
-        // the stream.
+        // Without a named owner only for an id of ours, which has the id of the stream in it. An id of the backend can
+        // be guessed, and many streams have it.
         Some(_) if owner.is_named || ours.is_some() => {
             // Boxed: keeps the future of other requests small.
             let elsewhere = Box::pin(made_elsewhere(service, keep, &this, ours.as_deref()));
@@ -143,7 +143,7 @@ pub(super) async fn begin(
             key = first_key(keep, &request, Some(read.whole.as_deref()));
         }
         if ours.is_some() && read.whole.is_none() && this.body.get().is_none() {
-            // Not to be compared, and more than is kept of it to be forwarded.
+            // It cannot be compared, and more was read of it than is kept, so that it cannot be forwarded.
             let why = if read.is_refused { Rejection::KeptMemory } else { Rejection::Gone };
             return Err(why);
         }
@@ -156,7 +156,7 @@ pub(super) async fn begin(
                 others.push(stream);
                 continue;
             }
-            // The first that knows the id is it: of others no copy is made.
+            // The first stream that has the id is the right one: the others are not copied.
             if let Some(stream) = service.readable((&stream, &position_of(&stream, id))).await? {
                 again = continued(stream, id);
             }
@@ -179,7 +179,8 @@ pub(super) async fn begin(
             if named.may_be_response_to(&this) {
                 return Err(Rejection::Gone);
             }
-            // Another request of the same client, which sends the id that it saw last: the backend does not know it.
+            // This is another request of the same client, which sends the id of the last event that it got: the backend
+            // does not know it.
             request.headers_mut().remove(LAST_EVENT_ID);
         }
     }
@@ -220,7 +221,7 @@ impl Keeping {
     /// Keeps the response to the request, if it can be kept.
     ///
     /// # Errors
-    /// The client has as many streams as it may have, a stream of this name runs already, or the request was cancelled.
+    /// The client has the maximum number of streams, a stream of this name runs already, or the request was cancelled.
     pub(super) fn keep(
         self: Box<Self>,
         keep: &Arc<KeepSettings>,
@@ -231,7 +232,7 @@ impl Keeping {
             Started::Pump(head, pump) => (*head, pump),
             Started::Not(response) => return Ok(Kept::Not(response)),
         };
-        // Before anything is taken: what it has still to read is not dropped.
+        // Opened before events are dropped from the log: those that it has still to read are kept.
         let reader = KeptReader::new(pump.stream(), 0, None);
         let has_ended = pump.take_ready();
         let pumps = resume.service.pumps().clone();
@@ -254,12 +255,12 @@ impl Keeping {
         }
     }
 
-    /// What tells that it is cancelled while it waits for its response; `None`: nothing cancels it.
+    /// A token that is cancelled with the request while it waits for its response; `None`: nothing cancels it.
     pub(super) fn cancelled(&self) -> Option<CancellationToken> {
         self.waiting.as_ref().map(|waiting| waiting.cancelled().clone())
     }
 
-    /// Whether its stream can be found without its address.
+    /// Whether its stream can be found other than by its address.
     pub(super) fn can_be_found(&self, keep: &KeepSettings) -> bool {
         self.key.is_some() && keep.resume_at.is_some()
     }
@@ -281,14 +282,14 @@ impl Keeping {
         let streams = service.kept();
         let key = response_key(keep, self.key, response.headers());
         let head = answer::kept_head(response.headers());
-        // The backend has it.
+        // The backend has received it.
         drop(self.body);
         let new = (self.request, key, head);
         let settings = (keep, self.owner.is_named);
         let is_claimed = self.waiting.is_some();
         let stream = match streams.add(new, settings, (self.waiting, self.same_key)) {
             Ok(stream) => stream,
-            // The backend is told by the end of its request.
+            // Dropping the request cancels it at the backend.
             Err(NotKept::SameName) => return Err(Rejection::SameKey),
             Err(NotKept::Cancelled) => return Err(Rejection::Cancelled),
             Err(full @ (NotKept::Owner | NotKept::Total)) => {
@@ -315,7 +316,7 @@ impl Keeping {
         Ok(Started::Pump(Box::new(Response::from_parts(head, ())), pump))
     }
 
-    /// Says why a response is not kept.
+    /// Returns an error if the response is not to be kept: the reason.
     fn is_to_keep(&self, response: &Response<UpstreamBody>) -> Result<(), &'static str> {
         let headers = response.headers();
         let says = |word: &str| {
@@ -342,7 +343,7 @@ impl Keeping {
     }
 }
 
-/// What has become of a response.
+/// The result for a response.
 enum Started {
     /// A stream, whose pump does not run yet.
     Pump(Box<Response<()>>, Pump),
@@ -351,8 +352,8 @@ enum Started {
 
 /// A response that may be kept.
 pub(super) enum Kept {
-    /// It is, and has a reader.
+    /// It is kept, and has a reader.
     Stream(Response<ResponseBody>),
-    /// It passes as any other.
+    /// It is relayed like any other.
     Not(Response<UpstreamBody>),
 }

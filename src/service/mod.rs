@@ -179,8 +179,8 @@ impl Service {
         Self(Rc::new(shared))
     }
 
-    /// Visits the backends' own event streams, and asks again whether clients may still listen, when they are
-    /// due. Never returns.
+    /// Visits the backends' own event streams when they are due, and rechecks whether clients may still have their
+    /// streams. Never returns.
     pub async fn run(&self) {
         let mut tick = tokio::time::interval(TIMER_TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -198,7 +198,8 @@ impl Service {
     /// Ends the backends' own event streams, spread evenly over `over`. Those of requests that still
     /// wait for their response end as soon as they are opened.
     ///
-    /// Kept streams go on until that is over: they would be lost with the process. Shared ones are left with their last reader.
+    /// Kept streams continue until the drain is over: they would be lost with the process. Shared ones end with their
+    /// last reader.
     pub async fn drain(&self, over: Duration) {
         self.0.shared.drain();
         let last = async {
@@ -291,7 +292,7 @@ impl Service {
     /// Counts a stream that is opened now.
     ///
     /// # Errors
-    /// Its identity has as many as it may have.
+    /// Its identity has the maximum number of streams.
     fn count_stream(
         &self,
         route: &Route,

@@ -1,7 +1,7 @@
-//! A request at the path of a stream with `/presence` behind it is told who listens.
+//! Requests for presence, at the path of a stream with `/presence` behind it: responds with the members.
 //!
-//! Such a request becomes the one that would open the stream, before it is admitted: who may not listen is refused
-//! as there, whoever is there.
+//! Before it is admitted, such a request becomes the one that would open the stream: a client that may not open
+//! the stream is refused in the same way, whoever the members are.
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::uri::PathAndQuery;
@@ -20,21 +20,21 @@ use crate::query;
 use crate::route::{ChannelError, Channels, Parameters, Route, STREAM_METHODS};
 use crate::source::presence::{ChannelPresence, PresentMember};
 
-/// The key of the query with which only the numbers are asked for.
+/// The query key for numbers without members.
 const COUNT: &str = "count";
 
-/// What a request wants to know of the channels of a stream.
+/// What a request asks of the channels of a stream.
 #[derive(Debug)]
 pub(super) struct PresenceErrand {
     /// The parameters of the path of the stream.
     pub(super) parameters: Parameters,
     /// The target of the request that would open the stream.
     pub(super) stream: Uri,
-    /// Whether only the numbers are asked for.
+    /// Whether only the numbers are requested.
     is_count: bool,
 }
 
-/// Finds the route of a request that asks who listens; `None` if it is none.
+/// Finds the route of a request for presence; `None` if it is not one.
 pub(super) fn find<'r, B>(
     routes: &'r RouteTable,
     request: &Request<B>,
@@ -44,7 +44,7 @@ pub(super) fn find<'r, B>(
     if !router.may_ask_presence(uri.path()) {
         return None;
     }
-    // Whoever reads it differently is refused on the way of other requests.
+    // An ambiguous host is refused on the path of other requests.
     let host = RouteTable::screen(request, info).ok()?;
     let (method, preflight) = (&info.method, info.preflight.as_ref());
     let (route, parameters, path) =
@@ -66,7 +66,7 @@ pub(super) fn find<'r, B>(
 /// Responds to an admitted request.
 ///
 /// # Errors
-/// The method or a channel is not valid or not allowed, or who listens is not known now.
+/// The method or a channel is not valid or not allowed, or the members are not known now.
 pub(super) async fn respond<B>(
     service: &Service,
     (route, channels): (&Route, &Channels),

@@ -81,7 +81,7 @@ impl ProxyHandler {
             return max_forwards::respond(request.method(), route);
         }
         if let Some(share) = &route.settings.share {
-            // The question has what the backend would be sent.
+            // The question has the fields that the backend would be sent.
             grip::strip(request.headers_mut());
             self.reserved.strip(request.headers_mut());
             let identity = &identity_fields(&self.proxy.settings().pass, admission);
@@ -123,7 +123,7 @@ impl ProxyHandler {
         // A stream in a content coding cannot be kept.
         let is_plain = info.accepts_stream || (keeping.is_some() && info.method == Method::POST);
         let plain_text = is_plain.then_some(backend_stream::PLAIN_TEXT);
-        // A client must not say who it is in the gateway's name.
+        // A client must not send fields with which the gateway identifies clients.
         self.reserved.strip(request.headers_mut());
         let passed = identity_fields(&self.proxy.settings().pass, admission);
         let ours: FieldList = signature.into_iter().chain(plain_text).chain(passed).collect();
@@ -155,7 +155,7 @@ impl ProxyHandler {
         let mut response = match forwarded.map_err(Rejection::Upstream)? {
             Forwarded::Response(response) => response,
             Forwarded::Tunnel(mut response, tunnel) => {
-                // One over the limit is dropped, which closes it at the backend.
+                // A stream over the limit is dropped, which closes it at the backend.
                 let guard = service.admit_stream(admission);
                 let guard = guard.inspect_err(|_rejection| connection.stay_http())?;
                 grip::strip(response.headers_mut());
@@ -225,7 +225,7 @@ impl ProxyHandler {
         }
     }
 
-    /// Forwards a request, also when its client has left.
+    /// Forwards a request, even after its client has left.
     fn forward_alone(
         &self,
         request: Request<RequestBody>,
@@ -240,7 +240,7 @@ impl ProxyHandler {
         })
     }
 
-    /// What a reader of a kept stream is opened with.
+    /// The arguments to open a reader of a kept stream.
     fn resume<'a>(
         &'a self,
         (service, route): (&'a Service, &'a Route),
@@ -266,7 +266,7 @@ impl ProxyHandler {
             return Ok(response.map(ResponseBody::upstream));
         }
         stream_head::forbid_buffering(response.headers_mut());
-        // As to those who share a stream, unless the backend says who may read this one.
+        // As for the readers of a shared stream, unless the backend sends CORS headers itself.
         if route.settings.share.is_some()
             && !response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN)
         {
@@ -289,8 +289,8 @@ impl ProxyHandler {
     }
 }
 
-/// The header fields that tell the backend who it is: those of the auth backend's response, and those of the
-/// route's own, without those for which the identity has no value.
+/// The header fields that tell the backend the client's identity: those of the auth backend's response and
+/// those of the route. A field of the route for which the identity has no value is left out.
 fn identity_fields(
     pass: &[(HeaderName, HeaderTemplate)],
     admission: &Admission,

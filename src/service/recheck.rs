@@ -1,9 +1,9 @@
 //! Asks again, while streams and tunnels are open, whether their clients may still have them.
 //!
 //! A refusal, or a permission for another client, ends the stream with a `retry`: the cookie that opened it may
-//! have been replaced since, and the client's return decides. Where there is no verdict the stream stays open for
-//! the grace. The streams of a shard have one queue, so that a stream costs nothing until it is due: only a
-//! question that is being asked has a task.
+//! have been replaced since, so the reconnecting client is verified again. Without a verdict the stream stays
+//! open for the grace. The streams of a shard have one queue, so that a stream costs nothing until it is due:
+//! only a question in flight has a task.
 
 use std::fmt;
 use std::rc::Rc;
@@ -36,8 +36,8 @@ impl Rechecks {
         Self(Rc::new(TimedStreams::new(Instant::now())))
     }
 
-    /// Asks `question` again and again, if its backend is to be asked again, until it is removed. `stopper`
-    /// ends the stream when it has to end.
+    /// Asks `question` periodically until it is removed, if its backend is to be asked again. `stopper` ends the
+    /// stream when it has to end.
     pub(super) fn insert(&self, question: &Rc<AuthQuestion>, stopper: StreamStopper) {
         let Some(every) = question.backend().recheck else { return };
         // Up to a quarter earlier: streams that were opened together do not ask together.
@@ -47,14 +47,14 @@ impl Rechecks {
         question.place.set(Some(self.0.insert(stream, first)));
     }
 
-    /// Does not ask `question` any more, if it is here.
+    /// Removes `question`, if it is here.
     pub(super) fn remove(&self, question: &AuthQuestion) {
         if let Some(place) = question.place.take() {
             drop(self.0.remove(place));
         }
     }
 
-    /// Asks what is due. Called every [`TIMER_TICK`](ssegate_hub::TIMER_TICK).
+    /// Asks the questions that are due. Called every [`TIMER_TICK`](ssegate_hub::TIMER_TICK).
     pub(super) fn ask_due(&self, now: Instant) {
         self.0.visit_due(now, |stream| {
             let (this, question) = (self.clone(), Rc::clone(&stream.question));
@@ -62,12 +62,12 @@ impl Rechecks {
                 let verdict = question.ask_again().await;
                 this.decide(&question, verdict);
             }));
-            // The task says when.
+            // The task schedules the next question.
             None
         });
     }
 
-    /// Ends the stream, or says when its question is asked again. Does nothing if it has ended meanwhile.
+    /// Ends the stream, or schedules its question again. Does nothing if the stream has ended meanwhile.
     fn decide(&self, question: &AuthQuestion, verdict: Verdict) {
         let Some(place) = question.place.get() else { return };
         let Some(stream) = self.0.get(place) else { return };
@@ -80,7 +80,7 @@ impl Rechecks {
 }
 
 impl RecheckedStream {
-    /// How long to wait until the question is asked again; `None` if the stream has to end.
+    /// How long to wait before the question is asked again; `None` if the stream has to end.
     fn next(&self, verdict: Verdict, now: Instant) -> Option<Duration> {
         let grace = self.question.backend().recheck_grace;
         let left = grace.saturating_sub(now.saturating_duration_since(self.question.decided.get()));

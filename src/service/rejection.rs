@@ -104,7 +104,7 @@ pub(super) enum Rejection {
     OfAuthBackend(Arc<AuthResponse>),
     #[error("the token has expired")]
     Renewal,
-    /// What decides is away.
+    /// The backend or key set that decides is away.
     #[error("{0}")]
     CannotVerify(&'static str),
     #[error("{0}")]
@@ -115,7 +115,7 @@ pub(super) enum Rejection {
     Nameless,
     #[error("more than {0} streams of one identity")]
     StreamsOfIdentity(usize),
-    /// The first of the requests that share a stream was told why.
+    /// The first of the requests that share a stream got the reason.
     #[error("the backend did not respond to a request like this one")]
     SharedAway,
     #[error("{}", .0.class())]
@@ -214,7 +214,7 @@ impl Rejection {
                 FailureClass::Loop => StatusCode::LOOP_DETECTED,
                 FailureClass::Busy => StatusCode::SERVICE_UNAVAILABLE,
                 FailureClass::TooSlow => StatusCode::GATEWAY_TIMEOUT,
-                // Who has closed its sending side alone reads it.
+                // A client that has only closed its sending side reads the response.
                 FailureClass::BrokenRequest | FailureClass::ClientLeft => StatusCode::BAD_REQUEST,
                 FailureClass::LargeRequest => StatusCode::PAYLOAD_TOO_LARGE,
                 FailureClass::SlowRequest => StatusCode::REQUEST_TIMEOUT,

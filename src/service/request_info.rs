@@ -30,7 +30,7 @@ pub(super) struct RequestInfo {
     pub(super) is_via_gateway: bool,
     // Host is this machine, and no proxy has added a header.
     pub(super) is_local_host: bool,
-    // `None`: it is not logged, or has become something else that is.
+    // `None`: it is not logged, or the log was passed on.
     log: RefCell<Option<Box<RequestLog>>>,
 }
 
@@ -53,12 +53,12 @@ impl RequestInfo {
         }
     }
 
-    /// Its lines in the access log.
+    /// Sets its lines in the access log.
     pub(super) fn log_in(&self, log: Option<Box<RequestLog>>) {
         self.log.replace(log);
     }
 
-    /// Tells the access log something about the request, if it is logged.
+    /// Adds something to its line in the access log, if it is logged.
     pub(super) fn note(&self, note: impl FnOnce(&mut RequestLog)) {
         if let Some(log) = &mut *self.log.borrow_mut() {
             note(log);
@@ -70,7 +70,7 @@ impl RequestInfo {
         self.log.borrow().is_some()
     }
 
-    /// Takes what the access log knows of it, for what it becomes.
+    /// Takes its lines in the access log, for the response or stream.
     pub(super) fn take_log(&self) -> Option<Box<RequestLog>> {
         self.log.take()
     }

@@ -1,7 +1,7 @@
-//! What the access log is told about one request: from its header to the end of its response, or of its stream.
+//! The access log of one request: from its header to the end of its response, or of its stream.
 //!
-//! A request that is not logged has none of this. Each owner passes it on: the request, then the body of its response,
-//! or the stream or tunnel that it becomes. Whoever has it last writes the line, by dropping it.
+//! A request that is not logged has none of this. Each owner passes it on: from the request to the body of its
+//! response, or to the stream or tunnel that it becomes. The last owner writes the line, by dropping it.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -57,7 +57,7 @@ enum ResponseProgress {
     None,
     /// This many bytes of its body were handed over.
     Body { status: u16, bytes: u64, is_whole: bool },
-    /// It is a stream or tunnel, which has lines of its own.
+    /// It became a stream or tunnel, which has its own lines.
     HandedOver,
 }
 
@@ -119,12 +119,12 @@ impl RequestLog {
         self.route = Some(Arc::clone(route));
     }
 
-    /// The request is from this person.
+    /// The client has this identity.
     pub(super) fn note_identity(&mut self, identity: &Identity) {
         self.identity = self.access.identity(identity);
     }
 
-    /// The request has the id of a last event.
+    /// The request has a last event id.
     pub(super) fn note_last_event_id(&mut self) {
         self.has_last_event_id = true;
     }
@@ -139,7 +139,7 @@ impl RequestLog {
         self.error = Some(error);
     }
 
-    /// The client left in the middle of its request: what is responded then does not count.
+    /// The client left in the middle of its request: the response does not count.
     pub(super) fn note_client_left(&mut self) {
         self.has_client_left = true;
     }
@@ -175,7 +175,7 @@ impl RequestLog {
         Box::new(StreamLog { access, request, status, channels, has_last_event_id })
     }
 
-    /// The response is a tunnel, which `tally` counts.
+    /// The response is a tunnel, whose bytes are in `tally`.
     pub(super) fn into_tunnel(
         mut self: Box<Self>,
         status: u16,
@@ -236,7 +236,8 @@ impl Drop for RequestLog {
 }
 
 impl StreamLog {
-    /// Writes the line of the stream's end. `events`: none are counted in a stream that the backend writes.
+    /// Writes the line of the stream's end. `events`: `None` for a stream that the backend writes, in which they are
+    /// not counted.
     pub(super) fn close(
         &self,
         reason: &'static str,
@@ -247,7 +248,7 @@ impl StreamLog {
         if !self.access.wants(LineSubject::StreamClosed, is_trouble(reason)) {
             return;
         }
-        // A route without a history has nothing to resume from, and a client may leave before it is known.
+        // A route without a history has nothing to resume from, and a client may leave before the result is known.
         let resumed = self.has_last_event_id.then(|| resumed.map_or("none", ResumedFrom::as_str));
         let outcome = Outcome {
             status: self.status,

@@ -1,4 +1,4 @@
-//! The limits of every request, and whom they count against.
+//! The limits of every request, and the client that they count against.
 
 use std::net::IpAddr;
 

@@ -1,8 +1,8 @@
 //! The requests of one shard whose credential may be revoked while they are served.
 //!
-//! A request is here from its admission until it, or the stream or tunnel that it became, has ended: a
-//! revocation that comes while a backend is waited for must not miss the stream that its response opens.
-//! Only streams and tunnels are ended; any other response goes to its end.
+//! A request is here from its admission until it, or the stream or tunnel that it becomes, has ended: a
+//! revocation that arrives while the request waits for a backend must not miss the stream that the
+//! response opens. Only streams and tunnels are ended; any other response is completed.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -18,10 +18,10 @@ use super::Service;
 use super::stream_stopper::StreamStopper;
 use crate::auth::RevocationNotice;
 
-/// Requests that are looked at in one turn of the shard, which then serves its streams.
+/// Requests that are checked without a pause for the streams of the shard.
 const MAX_IN_TURN: usize = 2000;
 
-/// Revocations that are looked for together, at most.
+/// Revocations that are checked together, at most.
 const MAX_TOGETHER: usize = 256;
 
 /// The requests of one shard whose credential may be revoked. A cheap handle.
@@ -41,14 +41,15 @@ pub(super) struct RevocableRequest {
 enum RequestPhase {
     /// There is nothing to end yet.
     Pending { is_revoked: bool },
-    /// It is a stream, which follows these channels, or a tunnel.
+    /// It is a stream, with these channels, or a tunnel.
     Open { channels: Box<[ChannelName]>, stopper: StreamStopper },
-    /// It was told to end.
+    /// It was stopped.
     Ended,
 }
 
 impl Service {
-    /// Ends the streams and tunnels of credentials that are revoked, until nobody sends notices.
+    /// Ends the streams and tunnels of credentials that are revoked, until the channel of the notices is
+    /// closed.
     pub async fn end_revoked(&self, notices: mpsc::Receiver<RevocationNotice>) {
         self.revocable_requests().run(notices).await;
     }
@@ -60,7 +61,7 @@ impl Service {
 
 impl RevocableRequests {
     /// Adds a request that has just been admitted.
-    /// `identities`: who it is by each of its credentials.
+    /// `identities`: the identity of each of its credentials.
     pub(super) fn admit<'a>(
         &self,
         identities: impl Iterator<Item = &'a Identity>,
@@ -90,13 +91,14 @@ impl RevocableRequests {
             let ended = self.end(&revocations.iter().map(|it| &**it).collect()).await;
             for (number, notice) in waiting.drain(..).enumerate() {
                 let count = ended.iter().filter(|by| **by == number).count();
-                // Fails if nobody wants to know.
+                // Fails if the sender does not wait for the result.
                 notice.ended.send(count).unwrap_or_default();
             }
         }
     }
 
-    /// Ends the streams and tunnels that a batch means. Returns by which of its revocations, for each.
+    /// Ends the streams and tunnels that a batch revokes. Returns, for each one that was ended, the
+    /// index of its revocation in the batch.
     async fn end(&self, batch: &RevocationBatch<'_>) -> Vec<usize> {
         let mut ended = Vec::new();
         let places = self.0.borrow().capacity();
@@ -105,7 +107,7 @@ impl RevocableRequests {
                 tokio::task::yield_now().await;
             }
             for place in start..places.min(start + MAX_IN_TURN) {
-                // A request that came meanwhile was admitted after the revocations were remembered.
+                // A request that arrived meanwhile was admitted after the revocations were stored.
                 let request = self.0.borrow().get(place).and_then(Weak::upgrade);
                 ended.extend(request.and_then(|request| request.end_if(batch)));
             }
@@ -115,7 +117,7 @@ impl RevocableRequests {
 }
 
 impl RevocableRequest {
-    /// Another one with the same credentials, for what may outlive this one.
+    /// A second registration with the same credentials, for a task that may outlive this request.
     pub(super) fn again(self: &Rc<Self>) -> Rc<Self> {
         let is_revoked = match *self.phase.borrow() {
             RequestPhase::Pending { is_revoked } => is_revoked,
@@ -125,7 +127,7 @@ impl RevocableRequest {
         self.requests.add(self.ids.clone(), is_revoked)
     }
 
-    /// It has become a stream that follows `channels`, or a tunnel; `stopper` ends it.
+    /// Records that it has become a stream that follows `channels`, or a tunnel; `stopper` ends it.
     pub(super) fn open(&self, channels: Box<[ChannelName]>, stopper: StreamStopper) {
         let phase = self.phase.replace(RequestPhase::Ended);
         if matches!(phase, RequestPhase::Pending { is_revoked: true }) {
@@ -134,7 +136,7 @@ impl RevocableRequest {
         self.phase.replace(RequestPhase::Open { channels, stopper });
     }
 
-    /// Ends it if `batch` means it. Returns the place of the revocation that ended a stream.
+    /// Ends it if `batch` revokes it. Returns the index of the revocation that ended a stream.
     fn end_if(&self, batch: &RevocationBatch<'_>) -> Option<usize> {
         let mut phase = self.phase.borrow_mut();
         let channels = match &*phase {

@@ -1,7 +1,7 @@
 //! Requests of a route with `share`: which of them get a shared stream, and where in it each begins.
 //!
-//! The first of a stream has the backend asked; those that come meanwhile wait for the same response. Each of them has
-//! passed `auth` of its route, and ends as the streams of an events route do.
+//! The first request of a stream starts the request to the backend; those that come meanwhile wait for the same
+//! response. Each of them has passed `auth` of its route, and ends like the streams of an events route.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,15 +40,15 @@ pub(super) struct SharedErrand<'a> {
     pub(super) proxy: &'a Proxy,
     pub(super) info: &'a RequestInfo,
     pub(super) admission: &'a Admission,
-    /// The fields that tell the backend who it is.
+    /// The fields that tell the backend the client's identity.
     pub(super) identity: &'a [(HeaderName, HeaderValue)],
 }
 
-/// Where a reader is when it joins.
+/// The position of a reader when it joins.
 struct Beginning {
-    /// The id of what it has seen.
+    /// The id of the last event that it has.
     position: Option<Vec<u8>>,
-    /// Whether it has waited for the backend's response, and so the stream begins with it.
+    /// Whether it has waited for the backend's response: then the stream begins with it.
     has_waited: bool,
 }
 
@@ -56,7 +56,7 @@ impl SharedErrand<'_> {
     /// Responds with a shared stream; `None`: the request is to be forwarded.
     ///
     /// # Errors
-    /// The backend was asked, and is away; or the reader has as many streams as it may have.
+    /// The backend was asked, and is away; or the reader has the maximum number of streams.
     pub(super) async fn respond(
         self,
         request: &Request<RequestBody>,
@@ -84,7 +84,7 @@ impl SharedErrand<'_> {
         let position = events::last_event_id(request);
         let place = (&self.route.scope, self.proxy.settings(), request.uri().path());
         let number = position.as_deref().and_then(|id| self.service.sharing().number_given(id));
-        // Also of another gateway or process, which the backend knows as little.
+        // Includes ids of another gateway or process: the backend does not know them either.
         let is_ours = position.as_deref().is_some_and(|id| EventId::parse(id).is_some());
         let seen = SharedPosition { id: position.as_deref(), is_ours, number };
         if has_been_here(request.headers()) {
@@ -111,7 +111,7 @@ impl SharedErrand<'_> {
         };
         let has_waited = matches!(upstream.phase(), SharedPhase::Asked);
         match upstream.answered().await {
-            // Since it was asked. No stream may be opened once the others are ended.
+            // The drain may have begun since the backend was asked. No stream may be opened then.
             SharedPhase::Open(_) if self.service.health().is_draining() => Err(Rejection::Draining),
             SharedPhase::Open(opening) => {
                 metrics.shared_request(if is_first { "first" } else { "joined" });
@@ -124,7 +124,7 @@ impl SharedErrand<'_> {
                 Ok(Some(self.nothing()))
             }
             SharedPhase::Closed(end @ SharedEnd::Unshared) => Ok(self.alone(end.as_str())),
-            // One sees why, so that not all of them ask a backend that has failed.
+            // Only the first is forwarded and shows the failure: not all of them ask a backend that has failed.
             SharedPhase::Closed(SharedEnd::Failed) if is_first => Ok(self.alone("failed")),
             SharedPhase::Closed(_) | SharedPhase::Asked => Err(Rejection::SharedAway),
         }
@@ -135,14 +135,14 @@ impl SharedErrand<'_> {
         None
     }
 
-    /// A request that this gateway has sent itself.
+    /// Handles a request that this gateway itself has sent.
     fn came_back(
         &self,
         (question, seen): (&SharedQuestion, SharedPosition<'_>),
         headers: &HeaderMap,
     ) -> Option<Response<ResponseBody>> {
-        // A question of ours tells the backend of no client. This one would wait for its own response, or be the end of
-        // a stream that is open.
+        // A question of the gateway names no client. A request that is such a question would wait for its own response,
+        // or read its own stream.
         let is_question = !headers.contains_key(X_FORWARDED_FOR);
         if is_question && self.service.shared().is_asked(question.key(), seen) {
             return Some(self.empty(StatusCode::LOOP_DETECTED));
@@ -150,7 +150,7 @@ impl SharedErrand<'_> {
         self.alone(Alone::Loop.as_str())
     }
 
-    /// The backend has said that nothing more comes: an `EventSource` does not come back after that.
+    /// The response if the backend has no more events (204): an `EventSource` does not reconnect after it.
     fn nothing(&self) -> Response<ResponseBody> {
         self.service.metrics().shared_request("no_content");
         self.empty(StatusCode::NO_CONTENT)
@@ -164,7 +164,7 @@ impl SharedErrand<'_> {
         response
     }
 
-    /// Asks the backend, whatever becomes of this request. A panic ends the one stream.
+    /// Starts the request to the backend, which continues without this request. A panic ends only this stream.
     fn start(&self, pump: SharedPump, feed: SharedFeed) {
         let metrics = self.service.metrics().clone();
         let pumping = async move {
@@ -197,7 +197,7 @@ impl SharedErrand<'_> {
             prefix_bytes: upstream.prefix_bytes,
             history: Some(HistorySettings { count, bytes, ..HistorySettings::default() }),
             last_seen: LastSeen::up_to(position),
-            // A position of ours would take the place of the backend's id, which outlives the stream.
+            // A position of ours would replace the backend's id, which outlives the stream.
             opening: StreamOpening { is_continued: false, ready_has_position: false },
             expires_at: admission.expires_at,
             cut: connection.current_request_abort(),
@@ -211,7 +211,8 @@ impl SharedErrand<'_> {
         Ok(response)
     }
 
-    /// Tells a reader of its own origin, where the route says which there are: the backend does not know it.
+    /// Adds the CORS headers for the reader's own origin, if the route lists origins: the backend does not know the
+    /// origin.
     fn allow_origin(&self, headers: &mut HeaderMap) {
         let (cors, origin) = (&self.route.settings.cors, self.info.origin.as_ref());
         if cors.origins.is_empty() {
@@ -224,9 +225,9 @@ impl SharedErrand<'_> {
 }
 
 impl Beginning {
-    /// What the reader is sent first: the settings of its stream, and the id after which it begins.
+    /// Returns what the reader is sent first: the settings of its stream, and the id after which it begins.
     ///
-    /// Those that have waited without an id get the stream from its beginning, and so does whoever is at the id after
+    /// A reader that has waited without an id gets the stream from its beginning. So does a reader at the id after
     /// which the backend has begun.
     fn of(
         self,

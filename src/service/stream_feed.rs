@@ -19,7 +19,7 @@ pub(super) enum StreamFeed {
     Joined(Box<JoinedStream>),
 }
 
-/// The same of either.
+/// Calls the same method of either.
 macro_rules! of_either {
     ($feed:expr, $method:ident $(, $argument:expr)*) => {
         match $feed {
@@ -46,7 +46,7 @@ impl StreamFeed {
         of_either!(self, keep_alive_now);
     }
 
-    /// What ends it from outside.
+    /// Returns a handle that ends it from outside.
     pub(super) fn stopper(&self) -> StreamStopper {
         match self {
             Self::One(one) => one.ender().into(),

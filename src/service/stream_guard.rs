@@ -1,4 +1,4 @@
-//! What authentication keeps for an open stream or tunnel, and that its member is there.
+//! What authentication keeps for an open stream or tunnel, and the presence of its member.
 
 use std::rc::Rc;
 
@@ -18,11 +18,11 @@ pub(super) struct StreamGuard(Guarded);
 
 #[derive(Debug)]
 enum Guarded {
-    /// It is asked about again, and that is all: most, where a backend decides.
+    /// Its question is asked again, and nothing else: the usual case where a backend decides.
     Question(Rc<AuthQuestion>, Rechecks),
     /// Boxed: keeps streams small.
     Several(Box<GuardedBySeveral>),
-    /// Its member is known, besides what else is kept.
+    /// Its member is present, besides what else is kept.
     Member(Box<(Option<StreamGuard>, PresentStream)>),
 }
 
@@ -38,8 +38,8 @@ struct GuardedBySeveral {
 }
 
 impl StreamGuard {
-    /// The guard of a stream whose auth backends are asked `questions` again by `rechecks`, and whose credential
-    /// may be revoked; `None` if there is nothing to keep.
+    /// Creates the guard of a stream whose auth backends are asked `questions` again by `rechecks`, and whose
+    /// credential may be revoked; `None` if there is nothing to keep.
     pub(super) fn new(
         quota: Option<QuotaGuard>,
         (mut questions, rechecks): (Rechecked, &Rechecks),
@@ -57,12 +57,12 @@ impl StreamGuard {
         }))))
     }
 
-    /// `guard`, for a stream whose member is known.
+    /// Wraps `guard`, for a stream with a member.
     pub(super) fn of_member(guard: Option<Self>, present: PresentStream) -> Self {
         Self(Guarded::Member(Box::new((guard, present))))
     }
 
-    /// The stream is open, and follows `channels`: `stopper` ends it.
+    /// Records that the stream is open, and follows `channels`; `stopper` ends it.
     pub(super) fn watch(&self, channels: Box<[ChannelName]>, stopper: StreamStopper) {
         match &self.0 {
             Guarded::Question(question, rechecks) => rechecks.insert(question, stopper),

@@ -14,7 +14,7 @@ use super::joined::{JoinedId, MAX_FLEET_PARTS, PartKey, UNKNOWN};
 use super::stream_feed::StreamFeed;
 use crate::route::{ServerChoice, ServerList};
 
-/// Far longer than any stream: of its parts one sends keep-alives.
+/// Longer than any stream: only one of its parts sends keep-alives.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The shard of the hub of each server, on this thread. A cheap handle.
@@ -23,11 +23,11 @@ pub struct StreamShards {
     // In the order of the servers: one or more.
     shards: Rc<[Shard]>,
     servers: ServerList,
-    // Of each server, whether its sharded channels are in the orders of several nodes.
+    // For each server, whether its sharded channels are in the orders of several nodes.
     has_node_orders: Rc<[bool]>,
 }
 
-/// The topics of a stream at one server, and the ids that the client has of them from elsewhere.
+/// The topics of a stream at one server, and the ids that the client has of them from other servers.
 type PartTopics = (Vec<Topic>, Vec<Option<String>>);
 
 impl StreamShards {
@@ -36,13 +36,13 @@ impl StreamShards {
         Self { shards: shards.into(), servers, has_node_orders: Rc::default() }
     }
 
-    /// Says of each server whether gateways know each other's ids of sharded channels there.
+    /// Sets for each server whether gateways can resume each other's ids of sharded channels there.
     #[must_use]
     pub fn with_node_orders(self, has_node_orders: &[bool]) -> Self {
         Self { has_node_orders: has_node_orders.into(), ..self }
     }
 
-    /// That of the first server.
+    /// The shard of the first server.
     pub(super) fn first(&self) -> &Shard {
         &self.shards[0]
     }
@@ -64,7 +64,7 @@ impl StreamShards {
         }
     }
 
-    /// Opens a stream at one server. Of sharded channels each is a part, with a position of its own: any of them may move to
+    /// Opens a stream at one server. Each sharded channel is a part with a position of its own, since it may move to
     /// another node at any time.
     fn subscribe_at(&self, server: usize, mut request: StreamRequest) -> StreamFeed {
         let is_known = |topic: &Topic| {
@@ -88,13 +88,13 @@ impl StreamShards {
                 let parts: Vec<_> = request.topics.iter().enumerate().map(part).collect();
                 return self.join(parts.into_iter(), request);
             }
-            // An id with so many parts would be too long: other gateways do not know it.
+            // An id with so many parts would be too long, and other gateways would not know it.
             _ => {}
         }
         self.shards[server].subscribe(request).into()
     }
 
-    /// How many of these channels have no subscriber on this thread.
+    /// The number of these channels that have no subscriber on this thread.
     pub(super) fn unfollowed(&self, choice: &ServerChoice, topics: &[Topic]) -> usize {
         let of = |topic: &Topic| {
             let server = self.server_of(choice, topic.subscription.name.in_redis());
@@ -103,7 +103,7 @@ impl StreamShards {
         topics.iter().map(of).sum()
     }
 
-    /// The slowest readers of each, at most `max` of one server.
+    /// The slowest readers of each shard, at most `max` for each server.
     pub(super) async fn slowest(&self, max: usize, behind: Duration) -> Vec<SlowStream> {
         let mut slowest = Vec::new();
         for shard in &*self.shards {
@@ -112,7 +112,7 @@ impl StreamShards {
         slowest
     }
 
-    /// How many streams have this topic, whichever server it is at.
+    /// The number of streams with this topic, over all servers.
     pub(super) fn readers(&self, topic: &Topic) -> usize {
         self.shards.iter().map(|shard| shard.readers(topic)).sum()
     }
@@ -122,7 +122,7 @@ impl StreamShards {
         server.expect("a reload with routes of other servers is refused")
     }
 
-    /// The topics at each server. A pattern is at all of them.
+    /// Divides the topics among the servers. A pattern is at all of them.
     fn divide(&self, request: &StreamRequest) -> BTreeMap<usize, PartTopics> {
         let mut parts: BTreeMap<usize, PartTopics> = BTreeMap::new();
         for (index, topic) in request.topics.iter().enumerate() {
@@ -145,7 +145,7 @@ impl StreamShards {
         parts
     }
 
-    /// What a client has seen of the topics at a server.
+    /// The ids that a client has for the topics at a server.
     fn seen_at(
         &self,
         server: usize,
@@ -180,7 +180,7 @@ impl StreamShards {
             let key = PartKey::new(server, &topics);
             let mut seen = self.seen_at(server, &topics, &last_seen, channel_ids);
             let is_joined = last_seen.id.as_deref().is_some_and(JoinedId::is_one);
-            // The id of an entry says nothing of the logs at another server.
+            // The id of an entry is not a position in the logs at another server.
             if let Some(id) = seen.id.as_mut().filter(|_| is_log && !is_joined) {
                 *id = UNKNOWN.to_vec();
             }
@@ -195,7 +195,7 @@ impl StreamShards {
                 last_seen: seen,
                 opening: StreamOpening {
                     is_continued: opening.is_continued || index > 0,
-                    // The whole has to know where each part stands.
+                    // The joined stream needs the position of each part.
                     ready_has_position: has_positions,
                 },
                 expires_at,

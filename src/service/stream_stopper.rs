@@ -8,14 +8,14 @@ use ssegate_hub::{CloseReason, StreamEnder};
 /// Ends an open stream or tunnel. A cheap handle, which does not keep it open.
 #[derive(Clone)]
 pub(super) enum StreamStopper {
-    /// A stream of the hub: most, so without memory of its own.
+    /// A stream of the hub: the usual case, without memory of its own.
     Hub(StreamEnder),
     /// Anything else.
     Other(Rc<dyn Fn(CloseReason)>),
 }
 
 impl StreamStopper {
-    /// What `stop` ends.
+    /// Creates a stopper that calls `stop`.
     pub(super) fn of(stop: impl Fn(CloseReason) + 'static) -> Self {
         Self::Other(Rc::new(stop))
     }

@@ -1,23 +1,23 @@
 //! The id of a stream that has its channels at several servers: the position at each.
 //!
-//! `3*0=k3v9qa-42-…*2=9xk2lm-7-…` is a position at the servers 0 and 2 of three. Adding or removing a server moves channels,
-//! so an id of another number of servers is unknown: that is a gap, never a position at the wrong server. A part of one
-//! Redis Stream names it by a hash, since its position, the id of an entry, could be that of another one. So does a part of one
-//! sharded channel, of which there are several at a server.
+//! `3*0=k3v9qa-42-…*2=9xk2lm-7-…` is a position at the servers 0 and 2 of three. Adding or removing a server moves
+//! channels, so an id of another number of servers is unknown: the client gets a gap, and never a position at the wrong
+//! server. A part of one Redis Stream has a hash of the stream's name, since its position, the id of an entry, could
+//! also be one of another stream. So has a part of one sharded channel, of which there are several at a server.
 
 use std::fmt::Write as _;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use ssegate_hub::{MAX_LOGS, Topic, max_position_bytes};
 
-/// Positions of a fleet are about forty bytes each; beyond so many parts only this gateway knows the id.
+/// Positions of a fleet have about forty bytes each. An id of more parts is known only to this gateway.
 pub(in crate::service) const MAX_FLEET_PARTS: usize = 8;
 /// The longest position at one server, in bytes; one in several logs, which begins with a dot, may be longer.
 const MAX_PART_BYTES: usize = 128;
 /// Stands for an id that no server knows.
 pub(in crate::service) const UNKNOWN: &[u8] = b"?";
 
-/// Which part of an id it is.
+/// Identifies a part of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) struct PartKey {
     /// The server.
@@ -31,7 +31,7 @@ pub(in crate::service) struct PartKey {
 pub(in crate::service) struct JoinedId<'a>(Vec<(PartKey, &'a str)>);
 
 impl PartKey {
-    /// That of a part with these topics.
+    /// The key of a part with these topics.
     pub(in crate::service) fn new(server: usize, topics: &[Topic]) -> Self {
         let log = match topics {
             [one] if one.ids.is_log() || one.subscription.name.as_sharded().is_some() => {
@@ -53,7 +53,7 @@ impl PartKey {
 }
 
 impl<'a> JoinedId<'a> {
-    /// Whether a text is an id of several servers, of whichever number.
+    /// Whether a text is an id of any number of servers.
     pub(in crate::service) fn is_one(text: &[u8]) -> bool {
         let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
         digits > 0 && text.get(digits) == Some(&b'*')
@@ -86,7 +86,7 @@ impl<'a> JoinedId<'a> {
     }
 }
 
-/// Writes the id of these positions at `servers` servers, those that are known; `None` if none is.
+/// Writes the id of the known ones of these positions at `servers` servers; `None` if none is known.
 pub(super) fn write<'a>(
     servers: usize,
     parts: impl ExactSizeIterator<Item = (PartKey, Option<&'a str>)>,
@@ -104,7 +104,7 @@ pub(super) fn write<'a>(
     is_any_known.then_some(text)
 }
 
-/// Run and number of an id, without its place in the order of the server; another id as it is.
+/// The run and the number of an id, without its place in the order of the server. Any other id is unchanged.
 fn without_place(id: &str) -> &str {
     match id.match_indices('-').nth(1) {
         Some((end, _)) if !id.starts_with('.') => &id[..end],

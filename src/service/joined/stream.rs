@@ -9,7 +9,7 @@ use ssegate_sse::frame::{Form, Frame};
 use super::id::PartKey;
 use super::text::JoinedText;
 
-/// The largest piece that is handed over: each one that is taken is seen as progress.
+/// The largest piece that is handed over: each piece counts as write progress.
 const MAX_PIECE: usize = 16 << 10;
 
 /// Reads the streams of several servers. Ends with the first of them that ends: its client comes back to all.
@@ -17,17 +17,18 @@ const MAX_PIECE: usize = 16 << 10;
 pub(in crate::service) struct JoinedStream {
     parts: Box<[Subscriber]>,
     text: JoinedText,
-    // Whose turn it is, so that one busy server does not hold up the others.
+    // The part that is polled first, so that one busy server does not hold up the others.
     turn: usize,
-    // What was made of the text of a part, and is not handed over yet.
+    // Text that was made of the text of a part, and is not handed over yet.
     rest: Bytes,
     ended: Option<usize>,
     bytes_taken: u64,
 }
 
 impl JoinedStream {
-    /// A stream of these parts of `servers` servers, each with its key and the position at which its client comes.
-    /// `has_positions`: events have ids of the gateway; `is_told_position`: the client takes a block without an event.
+    /// Creates a stream of these parts of `servers` servers, each with its key and the position of its client.
+    /// `has_positions`: events have ids of the gateway. `is_told_position`: the client accepts a block without an
+    /// event.
     pub(in crate::service) fn new(
         servers: usize,
         parts: Vec<(PartKey, Option<String>, Subscriber)>,
@@ -60,7 +61,7 @@ impl JoinedStream {
             let Some((part, text)) = next else { return Poll::Pending };
             self.turn = (part + 1) % count;
             match text {
-                // Every frame is UTF-8: what is not was replaced when it was encoded.
+                // Every frame is UTF-8: the encoder replaces invalid bytes.
                 Some(text) => {
                     self.rest = self.text.take(part, &String::from_utf8_lossy(&text)).into();
                 }
@@ -79,7 +80,7 @@ impl JoinedStream {
         }))
     }
 
-    /// What was handed over is being written: no part is stalled.
+    /// A piece is being written: no part is stalled.
     pub(in crate::service) fn note_progress(&self) {
         self.parts.iter().for_each(Subscriber::note_progress);
     }
@@ -91,12 +92,12 @@ impl JoinedStream {
         }
     }
 
-    /// What ends each part.
+    /// Returns a handle that ends each part.
     pub(in crate::service) fn enders(&self) -> Vec<StreamEnder> {
         self.parts.iter().map(Subscriber::ender).collect()
     }
 
-    /// Why the part was closed that has ended the stream.
+    /// Why the part that has ended the stream was closed.
     pub(in crate::service) fn close_reason(&self) -> Option<CloseReason> {
         match self.ended {
             Some(part) => self.parts[part].close_reason(),
@@ -104,22 +105,22 @@ impl JoinedStream {
         }
     }
 
-    /// Events of all parts that were taken.
+    /// The number of events that were taken from all parts.
     pub(in crate::service) fn events_taken(&self) -> u64 {
         self.parts.iter().map(Subscriber::events_taken).sum()
     }
 
-    /// Bytes that were taken.
+    /// The number of bytes that were taken.
     pub(in crate::service) fn bytes_taken(&self) -> u64 {
         self.bytes_taken
     }
 
-    /// The channels of all parts.
+    /// The number of channels of all parts.
     pub(in crate::service) fn channels(&self) -> usize {
         self.parts.iter().map(Subscriber::channels).sum()
     }
 
-    /// Where what its client missed came from: a gap, if any part has one.
+    /// Where the events came from that the client missed: a gap, if any part has one.
     pub(in crate::service) fn resumed_from(&self) -> Option<ResumedFrom> {
         let mut all = self.parts.iter().filter_map(Subscriber::resumed_from);
         let first = all.next();

@@ -1,13 +1,13 @@
-//! What the parts of a stream say, made into what the whole says: without I/O.
+//! Merges the text of the parts of a stream into the text of the whole: without I/O.
 
 use super::id::{self, PartKey};
 
-/// The start of an id line, and of the line behind it in a block that tells a position.
+/// The start of an id line, and of the next line in a block with a position.
 const ID: &str = "id: ";
 const READY: &str = ": ready";
 const POSITION: &str = ": position";
 
-/// What is known of the parts of a stream.
+/// The state of the parts of a stream.
 #[derive(Debug)]
 pub(super) struct JoinedText {
     servers: usize,
@@ -29,7 +29,7 @@ struct KnownPart {
 }
 
 impl JoinedText {
-    /// Nothing was said yet. Each part has the position at which its client comes.
+    /// Starts without any text. Each part has the position of its client.
     pub(super) fn new(
         servers: usize,
         parts: impl Iterator<Item = (PartKey, Option<String>)>,
@@ -70,7 +70,8 @@ impl JoinedText {
         out
     }
 
-    /// A part is ready, or tells its position: so is the whole once all are, and so does it then.
+    /// Handles a block of a part: it is ready, or has a position. The whole is ready once all parts
+    /// are, and then has a position, too.
     fn block(&mut self, part: usize, is_ready: bool, out: &mut String) {
         self.parts[part].is_ready |= is_ready;
         let was_ready = self.is_ready;
@@ -78,7 +79,7 @@ impl JoinedText {
         let says_ready = self.is_ready && !was_ready;
         let has_block = self.is_told_position && self.has_positions && self.is_ready;
         match (says_ready, has_block) {
-            // Nothing that the client was not told already.
+            // The client has this position already.
             (false, true) if self.id() == self.sent => {}
             (_, true) => {
                 self.id_line(out);

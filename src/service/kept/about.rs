@@ -1,5 +1,5 @@
-//! What describes a kept stream: the request to which it is the response, and the header of that. As text it is what
-//! other gateways know of it.
+//! The description of a kept stream: the request to which it is the response, and the header of the response. Other
+//! gateways have it as text.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,7 +14,7 @@ const BASE_COST: usize = 2 << 10;
 /// About what a header field takes beside its text.
 const FIELD_COST: usize = 32;
 
-/// The keyed hash of a request's body, once all of it has come.
+/// The keyed hash of a request's body, once the body is complete.
 pub(in crate::service) type BodyDigest = Arc<OnceLock<[u8; 32]>>;
 
 /// The request to which a stream is the response.
@@ -34,7 +34,7 @@ pub(in crate::service) struct KeptRequest {
 }
 
 impl KeptRequest {
-    /// Whether both are the same request; `None`: but for a body of which the end is not known.
+    /// Whether both are the same request; `None`: they are equal except for a body whose end is not known yet.
     pub(super) fn is_same(&self, other: &Self) -> Option<bool> {
         let is_same = self.owner.is(&other.owner)
             && self.scope == other.scope
@@ -79,7 +79,7 @@ struct AboutText {
     cors: Vec<(String, String)>,
 }
 
-/// What describes a stream.
+/// The description of a stream.
 #[derive(Clone, Debug)]
 pub(in crate::service) struct KeptAbout {
     pub(in crate::service) request: KeptRequest,
@@ -89,7 +89,7 @@ pub(in crate::service) struct KeptAbout {
 }
 
 impl KeptAbout {
-    /// It as text.
+    /// The description as text.
     pub(super) fn to_text(&self) -> String {
         let request = &self.request;
         let fields = |headers: &HeaderMap| {
@@ -109,7 +109,8 @@ impl KeptAbout {
         serde_json::to_string(&text).unwrap_or_default()
     }
 
-    /// What a text describes; `digest`: the hash of the request's body, if it is known. `None`: nothing.
+    /// Parses a description. `digest`: the hash of the request's body, if it is known. `None`: the text is
+    /// malformed.
     pub(super) fn parse(text: &[u8], digest: &str) -> Option<Self> {
         let text: AboutText = serde_json::from_slice(text).ok()?;
         let body = BodyDigest::default();

@@ -11,7 +11,7 @@ use super::stream::{KeptStream, state_word};
 use crate::service::body::ResponseBody;
 use crate::service::stream_head::forbid_buffering;
 
-/// What the address of a kept stream begins with; its id follows.
+/// The prefix of the address of a kept stream; its id follows.
 pub(in crate::service) const PREFIX: &str = "/.ssegate/kept/";
 /// The id of a kept stream.
 pub(in crate::service) const SSEGATE_STREAM: HeaderName = HeaderName::from_static("ssegate-stream");
@@ -19,14 +19,14 @@ pub(in crate::service) const SSEGATE_STREAM: HeaderName = HeaderName::from_stati
 const SSEGATE_STATE: HeaderName = HeaderName::from_static("ssegate-state");
 /// The number of the last event.
 const SSEGATE_LAST: HeaderName = HeaderName::from_static("ssegate-last");
-/// Of a backend: `no`, or `yes` to a request whose method is not listed.
+/// Set by a backend: `no`, or `yes` in response to a request whose method is not listed.
 pub(in crate::service) const SSEGATE_KEEP: HeaderName = HeaderName::from_static("ssegate-keep");
-/// Of a backend: the name of the stream.
+/// Set by a backend: the name of the stream.
 pub(in crate::service) const SSEGATE_KEY: HeaderName = HeaderName::from_static("ssegate-key");
 
 const EXPOSED: &str = "location, ssegate-stream, ssegate-state, ssegate-last";
 
-/// What describes the bytes as the backend sent them, which have more ids now.
+/// Fields that describe the bytes as the backend sent them: the gateway has added ids.
 const OF_THE_BYTES: [HeaderName; 6] = [
     CONTENT_LENGTH,
     ACCEPT_RANGES,
@@ -36,7 +36,7 @@ const OF_THE_BYTES: [HeaderName; 6] = [
     HeaderName::from_static("digest"),
 ];
 
-/// What is meant for the first reader alone, or for the time of its response.
+/// Fields for the first reader only, or for the time of its response.
 const OF_THE_FIRST: [HeaderName; 7] = [
     SET_COOKIE,
     HeaderName::from_static("set-cookie2"),
@@ -47,14 +47,14 @@ const OF_THE_FIRST: [HeaderName; 7] = [
     LOCATION,
 ];
 
-/// Removes what a backend says to the gateway.
+/// Removes the fields that a backend sets for the gateway.
 pub(in crate::service) fn strip(headers: &mut HeaderMap) {
     for name in [SSEGATE_KEEP, SSEGATE_KEY, SSEGATE_STREAM, SSEGATE_STATE, SSEGATE_LAST] {
         headers.remove(name);
     }
 }
 
-/// What later readers get of the header of a response.
+/// Returns the fields of a response that later readers get.
 pub(in crate::service) fn kept_head(headers: &HeaderMap) -> KeptHead {
     let mut head = KeptHead::default();
     for (name, value) in headers {
@@ -97,7 +97,7 @@ fn name_stream(headers: &mut HeaderMap, stream: &KeptStream, has_origin: bool) {
     }
 }
 
-/// A response that has a kept stream, or tells of it.
+/// The response to a later reader, with a stream or about one.
 pub(in crate::service) fn again(
     stream: &KeptStream,
     origin: Option<&HeaderValue>,
@@ -119,7 +119,7 @@ fn tell_state(headers: &mut HeaderMap, stream: &KeptStream, has_origin: bool) {
     headers.insert(SSEGATE_LAST, HeaderValue::from(extent.last));
 }
 
-/// There is nothing more: an `EventSource` stops.
+/// The response if no more events follow: an `EventSource` stops.
 pub(in crate::service) fn nothing() -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -127,7 +127,7 @@ pub(in crate::service) fn nothing() -> Response<ResponseBody> {
     response
 }
 
-/// No stream of this name runs: what has become of the last one.
+/// The response if no stream of this name runs: the state of the last one.
 pub(in crate::service) fn nothing_of(
     stream: &KeptStream,
     origin: Option<&HeaderValue>,
@@ -137,7 +137,7 @@ pub(in crate::service) fn nothing_of(
     response
 }
 
-/// A stream without events, behind all of a stream that has ended.
+/// A stream without events, for a client that has all of a stream that has ended.
 pub(in crate::service) fn all_read(
     stream: &KeptStream,
     origin: Option<&HeaderValue>,

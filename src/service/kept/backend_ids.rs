@@ -5,27 +5,27 @@ use std::hash::{BuildHasher as _, RandomState};
 
 /// About what an id takes, beside its bytes.
 const ID_COST: usize = 96;
-/// So many ids are known to be gone, and up to twice as many. A backend that gives the same id again after more than
-/// these takes back what it said.
+/// The number of removed ids that are remembered is between this and twice this. If a backend uses an id again after
+/// more than that, the id counts as new.
 const MAX_GONE: usize = 800;
 
-/// The ids that a backend has set, each with the number of the event behind which a client is that has it.
+/// The ids that a backend has set, each with the number of the event behind which its client is.
 #[derive(Debug, Default)]
 pub(super) struct BackendIds {
     numbers: HashMap<Box<[u8]>, u64>,
     in_order: VecDeque<(u64, Box<[u8]>)>,
     bytes: usize,
-    // Hashes of those that are not there any more: an id that comes again does not tell where its client is. The
-    // newest, and those before them: at least the last `MAX_GONE`.
+    // Hashes of removed ids: an id that comes again does not show where its client is. The newest, and those before
+    // them: at least the last `MAX_GONE`.
     gone: [HashSet<u64>; 2],
-    // Any that is not there may have been.
+    // Whether every id that is not in `numbers` may have been removed.
     is_any_gone: bool,
     hasher: RandomState,
 }
 
 impl BackendIds {
-    /// The client that has this id is behind the event with this number. Where an id comes again, its client may
-    /// be behind the first: it gets what follows that.
+    /// Adds an id: its client is behind the event with this number. If an id comes again, its client may be behind
+    /// the first event with it, and is sent the events after that.
     pub(super) fn insert(&mut self, id: Box<[u8]>, number: u64) {
         if self.numbers.contains_key(&id) || (!self.is_any_gone && self.is_gone(&id)) {
             return;
@@ -35,12 +35,12 @@ impl BackendIds {
         self.numbers.insert(id, number);
     }
 
-    /// The number of the event behind which a client with this id is.
+    /// The number of the event behind which the client with this id is.
     pub(super) fn number(&self, id: &[u8]) -> Option<u64> {
         self.numbers.get(id).copied()
     }
 
-    /// What follows the events before this one is not there any more.
+    /// Removes the ids of events before this one: their log is gone.
     pub(super) fn forget_until(&mut self, before: u64) {
         while let Some((number, _)) = self.in_order.front()
             && *number < before
@@ -56,19 +56,19 @@ impl BackendIds {
         }
     }
 
-    /// Those that clients behind these events have, in order.
+    /// The ids of clients behind these events, in order.
     pub(super) fn between(&self, first: u64, last: u64) -> Vec<(u64, Box<[u8]>)> {
         let from = self.in_order.partition_point(|(number, _)| *number < first);
         let ids = self.in_order.range(from..).take_while(|(number, _)| *number <= last);
         ids.cloned().collect()
     }
 
-    /// Any id that is not there may have been.
+    /// Records that every unknown id may have been removed.
     pub(super) fn forget_unknown(&mut self) {
         self.is_any_gone = true;
     }
 
-    /// Whether this id was there once.
+    /// Whether this id may have been there and was removed.
     pub(super) fn is_gone(&self, id: &[u8]) -> bool {
         if self.is_any_gone {
             return true;

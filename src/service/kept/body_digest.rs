@@ -10,7 +10,7 @@ use super::about::BodyDigest;
 use super::owner::OwnerKey;
 use crate::server::request_body::BodyTap;
 
-/// Hashes what passes, and tells the hash at the end of the body.
+/// Hashes a body as it passes, and sets the hash at its end.
 pub(in crate::service) struct DigestTap {
     context: Option<Context>,
     key: OwnerKey,
@@ -18,7 +18,7 @@ pub(in crate::service) struct DigestTap {
 }
 
 impl DigestTap {
-    /// Tells the hash to `digest`, under the key of the route.
+    /// Sets `digest` to the hash under the key of the route.
     pub(in crate::service) fn new(digest: BodyDigest, key: OwnerKey) -> Self {
         Self { context: Some(Context::new(&SHA256)), key, digest }
     }

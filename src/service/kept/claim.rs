@@ -1,5 +1,5 @@
-//! The name of a request that waits for its response, as other gateways know it: which of several was first, and what
-//! stops or replaces it.
+//! The name of a request that waits for its response, as other gateways see it: which of several requests was first,
+//! and what stops or replaces it.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::hex::hex;
 use crate::route::SameKey;
 use crate::source::kept::{IndexOutcome, IndexStep, KeptAway, KeptStore, KeptWatch};
 
-/// How long a name is taken by a gateway of which nothing was heard.
+/// How long a gateway keeps a name after its last renewal.
 pub(super) const NAME_LEASE: Duration = Duration::from_secs(30);
-/// How often it is said again.
+/// How often the name is renewed.
 pub(super) const NAME_RENEWAL: Duration = Duration::from_secs(10);
-/// How long a request waits for Redis, which is away: then what other gateways have does not count.
+/// How long a request waits for a Redis that is away. After that the streams of other gateways do not count.
 const MAX_WAIT: Duration = Duration::from_secs(1);
-/// A stream that has just ended may count for a moment yet.
+/// How long a stream that has just ended may still count as running.
 const MOMENT: Duration = Duration::from_millis(150);
 
 /// A stream of the same name runs at another gateway.
@@ -31,8 +31,8 @@ const MOMENT: Duration = Duration::from_millis(150);
 pub(in crate::service) struct NameTaken;
 
 impl KeptStreams {
-    /// Says to other gateways that a request of a name waits. With [`SameKey::Replace`] those that wait or run there are
-    /// told to stop before this returns. While Redis is away only this gateway's count.
+    /// Claims a name at Redis, for a request that waits. With [`SameKey::Replace`] the requests and streams of that
+    /// name at other gateways are stopped before this returns. While Redis is away only those of this gateway count.
     ///
     /// # Errors
     /// With [`SameKey::Reject`] there are others.
@@ -43,8 +43,8 @@ impl KeptStreams {
         same_key: SameKey,
     ) -> Result<(), NameTaken> {
         let (id, began, tag) = (new_id(), milliseconds(), index_tag(&waiting.name()));
-        // First of all: what is told from now on is heard, and the name is free again also if the client leaves before
-        // the reply is there.
+        // Before the claim: no notification is missed, and the name is released even if the client leaves before the
+        // reply.
         let (begins, has_begun) = oneshot::channel();
         let (claims, is_claimed) = oneshot::channel();
         waiting.set_claim(NameClaim::new(id.clone(), begins));
@@ -57,7 +57,7 @@ impl KeptStreams {
             let claimed = async {
                 match is_claimed.await {
                     Ok(()) => holding.await,
-                    // The request ends, which is told as well.
+                    // The claim has failed. The end of the request removes it from the index.
                     Err(_ended) => std::future::pending().await,
                 }
             };
@@ -86,7 +86,7 @@ impl KeptStreams {
     }
 }
 
-/// Takes a name. Returns whether that is possible: those that are replaced are told so first.
+/// Claims a name. Returns whether the claim was successful. What it replaces is stopped before this returns.
 pub(super) async fn claim_name(
     store: &KeptStore,
     tag: &str,
@@ -118,7 +118,7 @@ pub(super) fn index_tag(name: &OwnerTag) -> String {
     hex(name.as_bytes())
 }
 
-/// What is kept of a request that waits.
+/// The state of a request that waits.
 struct HeldName {
     tag: String,
     id: Box<str>,
@@ -126,7 +126,7 @@ struct HeldName {
     path: Box<str>,
 }
 
-/// Keeps a name, until another gateway says that the request is to stop.
+/// Keeps a name until another gateway stops the request.
 async fn hold(
     (store, watch): (KeptStore, KeptWatch),
     HeldName { tag, id, began, path }: HeldName,
@@ -134,7 +134,7 @@ async fn hold(
 ) {
     loop {
         drop(store.index(&tag, (&id, began), IndexStep::Keep(NAME_LEASE)).await);
-        // What is published only says when to look: it may not be heard, and is not believed.
+        // A notification only wakes: it may be lost or forged, so Redis is read.
         if let Ok(Some(word)) = store.stopped(&id).await
             && stop_reason(&word, &path).is_some()
         {

@@ -1,8 +1,8 @@
-//! Follows a stream that another gateway pumps: reads what Redis has of it into a copy, from which clients are served as
-//! from any log.
+//! Follows a stream that another gateway pumps: reads it from Redis into a copy, from which clients are served as from
+//! any log.
 //!
-//! It is told when there is more, and looks each second also without that. A stream whose gateway has died is found so,
-//! and its end is told to each reader.
+//! It is notified of new entries, and checks each second without a notification. This also finds a stream whose gateway
+//! has died: its readers then get the loss.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,11 +19,11 @@ use super::registry::KeptStreams;
 use super::stream::{KeptStream, LostReason};
 use crate::source::kept::{KeptAway, KeptStore, KeptWatch, ReadRecord, StoredRecord};
 
-/// How often it is looked for more, also without being told.
+/// How often to check for new entries without a notification.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long it is waited for a Redis that is away, or has lost the stream.
+/// How long to wait before the next read if Redis is away, or has lost the stream.
 const RETRY: Duration = Duration::from_millis(500);
-/// How long a copy waits until it may read what there is so far.
+/// How long a copy waits for its turn to load what the stream has sent so far.
 const MAX_QUEUED: Duration = Duration::from_secs(5);
 /// How long a copy is kept that nobody reads.
 const LINGER: Duration = Duration::from_secs(5);
@@ -37,9 +37,9 @@ pub(super) struct KeptCopier {
     rule: CopyRule,
     state: watch::Sender<CopyState>,
     heard: Arc<Mutex<CopyHeard>>,
-    // There is more than a page to read, or was.
+    // Whether it has more than a page to read, or had.
     is_behind: bool,
-    // For how long a reader is waited for that does not read.
+    // How long it waits for a reader that does not read.
     patience: Duration,
 }
 
@@ -56,7 +56,7 @@ impl KeptCopier {
         Self { stream, streams, store, watch, rule, state, heard, is_behind, patience }
     }
 
-    /// Copies until nobody reads it any more.
+    /// Copies until the copy has no readers any more.
     pub(super) async fn run(mut self) {
         let mut used_at = Instant::now();
         loop {
@@ -97,7 +97,7 @@ impl KeptCopier {
         }
     }
 
-    /// Reads on. Returns how long to wait then.
+    /// Reads the next entries. Returns how long to wait before the next read.
     async fn read(&mut self) -> Option<Duration> {
         let (epoch, after) = self.rule.known();
         let record = ReadRecord {
@@ -108,7 +108,7 @@ impl KeptCopier {
             follows: self.stream.has_readers(),
             wants_about: false,
         };
-        // One that keeps up reads little, and does not wait for those that load.
+        // A copy that keeps up reads little, and does not wait for those that load.
         let mut began = Instant::now();
         let reading = async {
             let permit = match self.is_behind {
@@ -146,7 +146,7 @@ impl KeptCopier {
             CopyStep::GiveUp => self.give_up(CopyState::Failed(KeptAway::Away)),
             CopyStep::Retry => return Some(RETRY),
             CopyStep::Wait => {}
-            // What was lost before anybody read it here is no loss of a reader.
+            // A loss before the first reader here is not a loss for a reader.
             CopyStep::End(StreamEnd::Lost) if !is_loading => {
                 self.stream.lose(LostReason::Elsewhere);
             }
@@ -171,7 +171,7 @@ impl KeptCopier {
             self.stream.set_numbered(is_numbered);
         }
         for entry in &stored.parts {
-            // What cannot be read is missing.
+            // A part that cannot be parsed counts as missing.
             let Some(part) = LogPart::parse(&entry.at, entry.bytes.clone()) else { continue };
             let is_missing = self.stream.log.take_part(&part);
             if is_missing && stored.is_numbered != Some(true) {
@@ -180,7 +180,7 @@ impl KeptCopier {
         }
     }
 
-    /// Whoever comes from now on gets another copy.
+    /// Ends the copy. Later readers get a new one.
     fn give_up(&self, state: CopyState) {
         self.state.send_replace(state);
         self.streams.copies().remove(&self.stream);
@@ -192,7 +192,7 @@ impl Drop for KeptCopier {
     fn drop(&mut self) {
         self.streams.copies().remove(&self.stream);
         self.streams.metrics().kept_copies(-1);
-        // Its thread ends.
+        // The thread ends.
         self.stream.log.end(StreamEnd::Lost);
     }
 }

@@ -1,4 +1,4 @@
-//! The copies of other gateways' streams that are read here.
+//! The copies of other gateways' streams that have readers here.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,14 +14,14 @@ use crate::source::kept::KeptAway;
 pub(super) enum CopyState {
     Loading,
     Loaded,
-    /// It will not be.
+    /// It will never have it.
     Failed(KeptAway),
-    /// There is no such stream any more.
+    /// The stream does not exist any more.
     Gone,
 }
 
-/// Copies that are loaded at once. The replies that have what streams have sent so far are large, and come on the
-/// connection on which leases are renewed, too.
+/// Copies that load at the same time, at most. To load is to read what the stream has sent so far: the replies
+/// are large, and come on the connection on which leases are renewed.
 const MAX_LOADING: usize = 8;
 
 /// The copies, by the ids of their streams.
@@ -37,7 +37,7 @@ impl Default for KeptCopies {
     }
 }
 
-/// A copy that is read, or was a moment ago.
+/// A copy that has readers, or had some a moment ago.
 #[derive(Clone, Debug)]
 pub(super) struct KeptCopy {
     pub(super) stream: Arc<KeptStream>,
@@ -46,7 +46,7 @@ pub(super) struct KeptCopy {
 }
 
 impl KeptCopy {
-    /// What it has heard so far.
+    /// What it knows of Redis and of the pump.
     pub(super) fn heard(&self) -> CopyHeard {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -57,7 +57,7 @@ impl KeptCopies {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until one more may read what a stream has sent so far. Cancel safe.
+    /// Waits for a permit to load a stream. Cancel safe.
     pub(super) async fn load(&self) -> Option<SemaphorePermit<'_>> {
         self.loading.acquire().await.ok()
     }
@@ -67,16 +67,16 @@ impl KeptCopies {
         self.lock().get(id).cloned()
     }
 
-    /// The copy of this stream; where there is none, what `make` makes.
+    /// The copy of this stream; if there is none, the one that `make` makes.
     pub(super) fn get_or(&self, id: &str, make: impl FnOnce() -> KeptCopy) -> KeptCopy {
         self.lock().entry(id.into()).or_insert_with(make).clone()
     }
 
-    /// Forgets a copy that nobody has but these and its copier. Returns whether that is so.
+    /// Removes a copy that only this table and its copier hold. Returns whether it was removed.
     pub(super) fn retire(&self, stream: &Arc<KeptStream>) -> bool {
         let mut copies = self.lock();
         let is_it = copies.get(&stream.id).is_some_and(|copy| Arc::ptr_eq(&copy.stream, stream));
-        // Whoever gets it from here is counted.
+        // A caller that gets it from here is counted.
         let is_unused = Arc::strong_count(stream) <= 1 + usize::from(is_it);
         if is_unused && is_it {
             copies.remove(&stream.id);
@@ -84,7 +84,7 @@ impl KeptCopies {
         is_unused
     }
 
-    /// Forgets a copy.
+    /// Removes a copy.
     pub(super) fn remove(&self, stream: &Arc<KeptStream>) {
         let mut copies = self.lock();
         let is_it = |copy: &KeptCopy| Arc::ptr_eq(&copy.stream, stream);

@@ -1,23 +1,23 @@
-//! What a copy has heard, so that it can be said whether a position that it does not know exists anywhere. Pure: time is
+//! What a copy knows of Redis and of the pump: it shows whether an unknown position exists anywhere. Pure: time is
 //! passed in.
 
 use tokio::time::Instant;
 
 use super::log::Position;
 
-/// When Redis was last read, and when the pump of the stream has last written there.
+/// When Redis was last read, and when the pump of the stream last wrote there.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CopyHeard {
-    // When the last read began that Redis has replied to.
+    // When the last read that Redis has replied to began.
     read_at: Option<Instant>,
-    // Until when the pump is taken to live, as that read found it.
+    // The end of the pump's lease, as that read found it.
     lease: u64,
-    // The pump has written after this.
+    // The pump has written after this time.
     written_after: Option<Instant>,
 }
 
 impl CopyHeard {
-    /// A read that began then has found this lease.
+    /// Records a read that began at `began`, and found this lease.
     pub(super) fn read(&mut self, began: Instant, lease: u64) {
         if lease != self.lease {
             self.written_after = self.read_at;
@@ -25,11 +25,11 @@ impl CopyHeard {
         (self.read_at, self.lease) = (Some(began), lease);
     }
 
-    /// Whether a position that a client asked for then, and that is still unknown, does not exist.
+    /// Whether a position is known not to exist, which a client requested at `asked` and which is still unknown.
     ///
-    /// What a client has read at the pump's own gateway comes to Redis a moment later, or much later where that gateway
-    /// is cut off: only a pump that has written since is known to have sent it. An id of the backend may be that of
-    /// another stream, for which its client would wait in vain: there it is enough to have asked Redis.
+    /// An event that a client has read at the pump's own gateway comes to Redis a moment later, or much later if that
+    /// gateway is cut off. Only a pump that has written since is known to have sent it. An id of the backend may belong
+    /// to another stream, so that its client would wait in vain: for such an id one read of Redis is enough.
     pub(super) fn refutes(&self, position: &Position, asked: Instant) -> bool {
         let since = match position {
             Position::Start | Position::After(_) => self.written_after,

@@ -1,4 +1,4 @@
-//! What follows for a copy of a stream from what Redis says. Pure: time is passed in.
+//! The next step of a copy, from what Redis replies. Pure: time is passed in.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use tokio::time::Instant;
 use super::log::StreamEnd;
 use crate::source::kept::{KeptAway, StoredRecord};
 
-/// Entries that are read at once, at most: a reply of a megabyte, if each is as large as it can be.
+/// Entries in one read, at most: a reply of a megabyte, if each entry has the maximum size.
 pub(super) const PAGE: usize = 16;
 /// How long readers wait for a Redis that is away, or has lost the stream.
 const MAX_AWAY: Duration = Duration::from_secs(10);
 
-/// How far a copy is.
+/// The progress of a copy.
 #[derive(Debug, Default)]
 pub(super) struct CopyRule {
     epoch: String,
@@ -20,35 +20,35 @@ pub(super) struct CopyRule {
     failing_since: Option<Instant>,
 }
 
-/// What is to do.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CopyStep {
-    /// There is more to read at once.
+    /// Read on at once: there is more.
     More,
-    /// There is nothing more yet.
+    /// Wait: there is nothing more yet.
     Wait,
-    /// There is nothing now, and it is not known why: again in a moment.
+    /// Try again in a moment: the stream was not found, or Redis is away.
     Retry,
-    /// The stream has ended so, and all is read.
+    /// The stream has ended in this way, and all of it was read.
     End(StreamEnd),
-    /// Nobody knows what has become of it.
+    /// The stream cannot be found for too long.
     GiveUp,
 }
 
 impl CopyRule {
-    /// The epoch and the last entry that are known.
+    /// The epoch and the last entry that were read.
     pub(super) fn known(&self) -> (&str, u64) {
         (&self.epoch, self.after)
     }
 
-    /// Redis has said this.
+    /// Handles the result of a read.
     pub(super) fn take(
         &mut self,
         read: Result<Option<&StoredRecord>, KeptAway>,
         now: Instant,
     ) -> CopyStep {
         let Ok(Some(stored)) = read else {
-            // It may be begun anew, after Redis has lost it.
+            // The stream may begin again, after Redis has lost it.
             let since = *self.failing_since.get_or_insert(now);
             return if now >= since + MAX_AWAY { CopyStep::GiveUp } else { CopyStep::Retry };
         };
@@ -69,13 +69,13 @@ impl CopyRule {
     }
 }
 
-/// How a stream has ended; `None`: it runs.
+/// How a stream has ended; `None`: it is running.
 pub(super) fn stored_end(state: &str) -> Option<StreamEnd> {
     match state {
         "running" => None,
         "ended" => Some(StreamEnd::Complete),
         "cancelled" => Some(StreamEnd::Cancelled),
-        // Also what a later version may say.
+        // Includes a state of a later version.
         _ => Some(StreamEnd::Lost),
     }
 }

@@ -1,4 +1,4 @@
-//! Streams that other gateways pump, as clients of this one come to them.
+//! Streams that other gateways pump, for clients of this gateway.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,29 +27,29 @@ use crate::source::kept::{
     IndexEntry, IndexOutcome, IndexStep, KeptAway, KeptLink, KeptStore, ReadRecord,
 };
 
-/// How long it is waited, once after the other, for a stream that Redis does not have yet: its client may be faster.
+/// The waits before each further lookup of a stream that Redis does not have yet: its client may be faster.
 const NOT_YET: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
-/// How long it is waited for an event that a client has already, and Redis has not. Longer than a pump may be silent, and
-/// a look: then it is known whether there is such an event.
+/// How long to wait for an event that a client has, and Redis does not have yet. Longer than a pump may be silent, plus
+/// a lookup: then it is known whether the event exists.
 const MAX_BEHIND: Duration = Duration::from_millis(3500);
-/// The same of an id of the backend, which may be that of another stream.
+/// The same for an id of the backend, which may belong to another stream.
 const MAX_BEHIND_OWN: Duration = Duration::from_millis(300);
-/// Streams of one name that are looked at: first those that run, then the newest ones.
+/// Streams of one name that are looked up: first running ones, then the newest.
 const MAX_LOOKED_AT: usize = 20;
 
 impl KeptStreams {
-    /// What makes the calls of the store needs, if there is a Redis: the first time.
+    /// Returns the link for the task that makes the calls of the store, if there is a Redis. Only the first time.
     pub(crate) fn link(&self) -> Option<KeptLink> {
         self.0.link.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// What other gateways know of the streams of a route, if they are to.
+    /// The store, if the route shares its streams with other gateways.
     pub(in crate::service) fn store(&self, keep: &KeepSettings) -> Option<&KeptStore> {
         self.0.store.as_ref().filter(|_| keep.store != KeepStore::Memory)
     }
 
-    /// The same, of any route.
+    /// The store, for any route.
     pub(super) fn any_store(&self) -> Option<&KeptStore> {
         self.0.store.as_ref()
     }
@@ -58,13 +58,13 @@ impl KeptStreams {
         &self.0.copies
     }
 
-    /// Completes when all that run are broken off.
+    /// Completes when all running streams are broken off.
     pub(super) fn stopping(&self) -> &CancellationToken {
         &self.0.stopping
     }
 
-    /// What is known of a stream that another gateway pumps: it cannot be read yet. `settings` are those of its route,
-    /// by its [`scope`](crate::route::Route::scope). `None`: there is none.
+    /// Looks up the description of a stream that another gateway pumps: it cannot be read yet. `settings` returns the
+    /// settings of its route, by its [`scope`](crate::route::Route::scope). `None`: there is no such stream.
     ///
     /// # Errors
     /// Redis cannot be asked.
@@ -96,7 +96,7 @@ impl KeptStreams {
         Ok(Some(stream))
     }
 
-    /// The same of a stream whose client may be faster than Redis.
+    /// Looks up a stream whose client may be faster than Redis.
     ///
     /// # Errors
     /// As for [`look`](Self::look).
@@ -119,10 +119,10 @@ impl KeptStreams {
         Ok(found)
     }
 
-    /// Whether what was not found is nowhere.
+    /// Checks that a stream that was not found does not exist anywhere.
     ///
     /// # Errors
-    /// Redis cannot be asked, or has lost everything a moment ago: other gateways write it again.
+    /// Redis cannot be asked, or lost everything a moment ago: other gateways are writing their streams again.
     pub(in crate::service) async fn expect_all(&self) -> Result<(), KeptAway> {
         let Some(store) = self.any_store() else { return Ok(()) };
         match store.was_emptied().await? {
@@ -131,8 +131,8 @@ impl KeptStreams {
         }
     }
 
-    /// Writes again what has ended here, where Redis has lost everything since this was called last. What runs is
-    /// written again by its sender. The tasks are `pumps`.
+    /// Writes streams that have ended here to Redis again, if Redis has lost everything since the last call. The sender
+    /// of a running stream writes it again itself. The tasks are added to `pumps`.
     pub(in crate::service) fn write_again(&self, pumps: &TaskTracker) {
         let Some(losses) = self.any_store().map(KeptStore::losses) else { return };
         if self.0.rewritten.fetch_max(losses, Ordering::Relaxed) >= losses {
@@ -140,15 +140,15 @@ impl KeptStreams {
         }
         for stream in self.ended() {
             if let Some(store) = self.store(&stream.settings) {
-                // Of its name it is only said that it has ended.
+                // In the index of its name it is recorded as ended.
                 let sender = KeptSender::new(Arc::clone(&stream), (store, self), true);
                 drop(pumps.spawn_local(sender.run()));
             }
         }
     }
 
-    /// Does what [`look_again`](Self::look_again) does where there is no stream: neither the time nor an outage of Redis
-    /// tells that there is one of another owner.
+    /// Takes as long as [`look_again`](Self::look_again) for a stream that does not exist, with the same errors:
+    /// neither the time nor an outage of Redis reveals that there is a stream of another owner.
     ///
     /// # Errors
     /// As for [`look`](Self::look).
@@ -168,9 +168,9 @@ impl KeptStreams {
         Arc::new(KeptStream::new(id.into(), about, Arc::clone(settings), home, parts))
     }
 
-    /// A stream that can be read here from a position on: that of another gateway is copied, which takes until this has
-    /// what Redis has, and the event of the position if that comes soon. `None`: it is not there any more. `patience` is
-    /// as for [`bound`](Self::bound).
+    /// Returns a stream that can be read here from a position on. A stream of another gateway is copied first: this
+    /// waits until the copy has what Redis has, and the event of the position if it comes soon. `None`: the stream does
+    /// not exist any more. `patience` is as for [`bound`](Self::bound).
     ///
     /// # Errors
     /// Redis cannot be asked; or it does not have the position, and may have it later.
@@ -214,10 +214,10 @@ impl KeptStreams {
         KeptCopy { stream, state, heard }
     }
 
-    /// Cancels a stream, wherever it runs.
+    /// Cancels a stream, here or at another gateway.
     ///
     /// # Errors
-    /// It runs elsewhere, and Redis cannot be asked.
+    /// It runs at another gateway, and Redis cannot be asked.
     pub(in crate::service) async fn cancel(
         &self,
         stream: &KeptStream,
@@ -232,8 +232,8 @@ impl KeptStreams {
         }
     }
 
-    /// Cancels all streams of a name that other gateways know, and the requests that wait there for theirs; with
-    /// `path`, those to it.
+    /// Cancels all streams of a name at other gateways, and the requests that wait for theirs; with `path`, only those
+    /// requested at it.
     ///
     /// # Errors
     /// Redis cannot be asked.
@@ -247,7 +247,7 @@ impl KeptStreams {
             if !entry.runs {
                 continue;
             }
-            // Of a request that waits only the name is known here: its gateway compares the path.
+            // This gateway knows only the name of a request that waits: the gateway of the request compares the path.
             let known = self.look(&entry.id, |_| Some(Arc::clone(keep))).await?;
             let is_other =
                 known.is_some_and(|it| path.is_some_and(|path| *it.request.path != *path));
@@ -258,7 +258,7 @@ impl KeptStreams {
         Ok(())
     }
 
-    /// The streams of a name, or of a request, that other gateways have.
+    /// The streams of a name, or of a request, at other gateways.
     ///
     /// # Errors
     /// Redis cannot be asked.
@@ -276,7 +276,7 @@ impl KeptStreams {
         Ok(found)
     }
 
-    /// The streams of an index: those that run before those that have ended, and the newest first.
+    /// The streams of an index: running ones before those that have ended, and the newest first.
     async fn indexed(&self, store: &KeptStore, tag: &str) -> Result<Vec<IndexEntry>, KeptAway> {
         let IndexOutcome::Others(mut entries) = store.index(tag, ("", 0), IndexStep::List).await?
         else {
@@ -286,7 +286,7 @@ impl KeptStreams {
         Ok(entries)
     }
 
-    /// The index of all streams that are the response to this request, but for its body.
+    /// The index of all streams that are the response to this request, regardless of its body.
     pub(in crate::service) fn request_index(
         &self,
         keep: &KeepSettings,

@@ -1,21 +1,21 @@
 //! The memory of a route's kept streams, which is granted in steps.
 //!
-//! A stream that runs keeps what it was granted, whatever others want: none loses events because another one grows.
+//! A running stream keeps the memory that it was granted: it loses no events because another stream grows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::metrics::Metrics;
 
-/// What a stream is granted at once, in bytes.
+/// The memory that a stream is granted in one step, in bytes.
 pub(super) const STEP: usize = 64 << 10;
 
-/// The memory of a route that is granted.
+/// The memory of a route that is granted so far.
 #[derive(Debug, Default)]
 pub(super) struct KeptMemory(AtomicUsize);
 
 impl KeptMemory {
-    /// Grants so many bytes if no more than `total` are granted then.
+    /// Grants this many bytes, unless more than `total` would be granted then.
     fn take(&self, bytes: usize, total: usize) -> bool {
         let more = |granted: usize| granted.checked_add(bytes).filter(|sum| *sum <= total);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
@@ -26,7 +26,7 @@ impl KeptMemory {
     }
 }
 
-/// What one stream, or the body of a request, is granted, until this is dropped.
+/// The memory that one stream, or the body of a request, is granted, until this is dropped.
 #[derive(Debug)]
 pub(in crate::service) struct KeptGrant {
     memory: Arc<KeptMemory>,
@@ -36,18 +36,18 @@ pub(in crate::service) struct KeptGrant {
 }
 
 impl KeptGrant {
-    /// Nothing yet.
+    /// Creates a grant of nothing.
     pub(super) fn new(memory: Arc<KeptMemory>, metrics: Metrics) -> Self {
         Self { memory, metrics, granted: 0, used: 0 }
     }
 
-    /// How much is granted, in bytes.
+    /// The granted memory, in bytes.
     pub(super) fn granted(&self) -> usize {
         self.granted
     }
 
-    /// So many bytes are used now. Returns whether they are granted: what is missing is, in steps of `step` bytes,
-    /// as long as the route's memory stays within `total`.
+    /// Sets the number of bytes in use. Returns whether they are granted: missing ones are granted in steps of
+    /// `step` bytes, as long as the route's memory stays within `total`.
     pub(super) fn cover(&mut self, used: usize, step: usize, total: usize) -> bool {
         self.metrics.kept_bytes(self.used, used);
         self.used = used;
@@ -59,7 +59,7 @@ impl KeptGrant {
         true
     }
 
-    /// Gives back what is not used: there will be no more.
+    /// Returns the unused rest: the stream grows no more.
     pub(super) fn settle(&mut self) {
         let excess = self.granted.saturating_sub(self.used);
         self.memory.give_back(excess);

@@ -1,8 +1,8 @@
 //! What a kept stream has sent: a log that one writes and any number of readers follow, each at its own pace.
 //!
-//! A place in it is a byte of the stream, counted from its beginning. An event is known by its number, from 1 on,
-//! and by the id that the backend gave it. The log itself is a [`MemoryLog`](super::memory_log::MemoryLog), also where
-//! all gateways know the stream: then Redis gets what is in it, and other gateways have a copy.
+//! A place in it is the offset of a byte in the stream. An event is known by its number, from 1 on, and by the id that
+//! the backend gave it. The log itself is a [`MemoryLog`](super::memory_log::MemoryLog). If all gateways share the
+//! stream, Redis gets its content, and other gateways have a copy.
 
 use bytes::Bytes;
 
@@ -13,18 +13,18 @@ pub(in crate::service) enum Position {
     Start,
     /// Behind the event with this number; 0 is [`Self::Start`].
     After(u64),
-    /// Behind the event to which the backend gave this id.
+    /// Behind the event with this id of the backend.
     AfterOwn(Vec<u8>),
 }
 
 /// Where a [`Position`] is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) enum LogPlace {
-    /// What follows begins here.
+    /// The events after the position begin here.
     At(u64),
-    /// The stream has ended, and no event follows. What follows of one that is not complete begins here.
+    /// The stream has ended, and no event follows. The rest of an incomplete event begins here.
     AllRead(u64),
-    /// What follows is not there any more.
+    /// The events after the position are not kept any more.
     Behind,
     /// No event has this number or id.
     Unknown,
@@ -48,11 +48,11 @@ pub(in crate::service) enum StreamEnd {
     Complete,
     /// It was cancelled.
     Cancelled,
-    /// The backend has failed, or it was cut off: what follows does not exist.
+    /// The backend has failed, or its stream was cut off: the rest does not exist.
     Lost,
 }
 
-/// What a reader gets.
+/// The result of a read.
 #[derive(Debug)]
 pub(in crate::service) enum KeptRead {
     /// The next bytes.
@@ -61,7 +61,7 @@ pub(in crate::service) enum KeptRead {
     Pending,
     /// The stream has ended, and all of it was read. `is_in_event`: in the middle of an event.
     End { end: StreamEnd, is_in_event: bool },
-    /// What the reader wants next is not there any more.
+    /// The next bytes for the reader are not kept any more.
     Behind,
 }
 
@@ -76,7 +76,7 @@ pub(in crate::service) struct LogExtent {
     pub(in crate::service) stop: u64,
     /// The number of the last event before the first byte.
     pub(in crate::service) before: u64,
-    /// Whether that is in the middle of an event.
+    /// Whether the first byte is in the middle of an event.
     pub(in crate::service) is_torn: bool,
     /// How the stream has ended.
     pub(in crate::service) end: Option<StreamEnd>,
@@ -85,8 +85,8 @@ pub(in crate::service) struct LogExtent {
 /// A reader of a log.
 #[derive(Debug)]
 pub(in crate::service) struct LogReader {
-    /// What it has read, as an offset in the stream.
+    /// The offset in the stream up to which it has read.
     pub(in crate::service) offset: u64,
-    // Where its waker is.
+    // The index of its waker.
     pub(in crate::service) place: usize,
 }

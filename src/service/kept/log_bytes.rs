@@ -12,7 +12,7 @@ pub(super) const SEGMENT: usize = 16 << 10;
 pub(super) struct LogBytes {
     segments: VecDeque<Segment>,
     memory: usize,
-    // The first byte that is there, and the one behind the last.
+    // The offsets of the first byte that is kept, and of the byte behind the last.
     start: u64,
     end: u64,
 }
@@ -24,17 +24,17 @@ struct Segment {
 }
 
 impl LogBytes {
-    /// The first byte that is there.
+    /// The offset of the first byte that is kept.
     pub(super) fn start(&self) -> u64 {
         self.start
     }
 
-    /// The byte behind the last.
+    /// The offset behind the last byte.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// How many there are.
+    /// The number of bytes.
     pub(super) fn len(&self) -> u64 {
         self.end - self.start
     }
@@ -63,12 +63,12 @@ impl LogBytes {
         }
     }
 
-    /// Drops everything: the next byte is this one.
+    /// Drops everything: the next byte has this offset.
     pub(super) fn begin_at(&mut self, start: u64) {
         *self = Self { start, end: start, ..Self::default() };
     }
 
-    /// Drops what is before this byte.
+    /// Drops the bytes before this offset.
     pub(super) fn drop_before(&mut self, start: u64) {
         self.start = self.start.max(start);
         while let Some(first) = self.segments.front()
@@ -79,7 +79,7 @@ impl LogBytes {
         }
     }
 
-    /// A copy of at most `most` bytes from `offset` on, which is there.
+    /// A copy of at most `most` bytes from `offset` on, which must be kept.
     pub(super) fn copy(&self, offset: u64, most: usize) -> Bytes {
         let index = self.segments.partition_point(|segment| segment.start <= offset) - 1;
         let Segment { start, bytes } = &self.segments[index];
@@ -90,7 +90,7 @@ impl LogBytes {
 }
 
 impl Segment {
-    /// Makes room for more bytes, of a segment in all at most. A vector would take up to twice that.
+    /// Makes room for more bytes, up to one segment in all. A vector would take up to twice that.
     fn make_room(&mut self, more: usize) {
         let needed = self.bytes.len() + more;
         if needed > self.bytes.capacity() {

@@ -1,38 +1,38 @@
 //! A part of what a kept stream has sent, on its way from one gateway's log to those of others.
 //!
-//! Everything in it is absolute, in bytes and events of the stream: whoever has some of it already takes the rest, and
-//! whoever misses something before it knows how much.
+//! All places in it are absolute, in bytes and events of the stream: a log that has some of it already takes the rest,
+//! and a log that misses something before it can tell how much.
 
 use bytes::Bytes;
 
 use crate::hex::{hex, unhex};
 
-/// No stream has more bytes or events: what is counted from there on does not overflow.
+/// The largest number of bytes or events: counting on from it does not overflow.
 const MOST: u64 = u64::MAX / 2;
 
-/// How far a log was read in parts.
+/// Up to where a log was read in parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::service) struct LogCursor {
     /// The next byte.
     pub(in crate::service) offset: u64,
-    /// The events that end before it.
+    /// The number of events that end before it.
     pub(in crate::service) events: u64,
 }
 
 /// Some bytes of a stream, and the events that end in them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::service) struct LogPart {
-    /// Where its first byte is.
+    /// The offset of its first byte.
     pub(in crate::service) offset: u64,
     /// The number of the last event that ends before it.
     pub(in crate::service) before: u64,
-    /// Where that ends: one byte later than it seemed, if the first byte is the LF of its CR.
+    /// The end of that event: one byte later than before, if the first byte of the part is the LF after its CR.
     pub(in crate::service) before_end: u64,
     /// Whether the part may begin in the middle of an event.
     pub(in crate::service) is_torn: bool,
-    /// Where the following events end.
+    /// The offsets at which the next events end.
     pub(in crate::service) ends: Vec<u64>,
-    /// Ids that the backend has given: the client that has one is behind the event with this number.
+    /// Ids of the backend, each with the number of the event behind which its client is.
     pub(in crate::service) ids: Vec<(u64, Box<[u8]>)>,
     pub(in crate::service) bytes: Bytes,
 }
@@ -44,12 +44,12 @@ impl LogPart {
         LogCursor { offset, events: self.before + self.ends.len() as u64 }
     }
 
-    /// Where it is in the stream, as text: all but its bytes.
+    /// Its place in the stream as text: everything except its bytes.
     pub(in crate::service) fn place(&self) -> String {
         let Self { offset, before, before_end, is_torn, .. } = self;
         let mut text = format!("{offset} {before} {before_end} {}|", u8::from(*is_torn));
         for end in &self.ends {
-            // Shorter than where it is in the stream.
+            // Relative to the start of the part, which is shorter.
             text.push_str(&format!("{} ", end.saturating_sub(*offset)));
         }
         text.push('|');
@@ -59,7 +59,7 @@ impl LogPart {
         text
     }
 
-    /// The part with these bytes; `None`: it is none.
+    /// Parses a part with these bytes; `None` if the place is invalid.
     pub(in crate::service) fn parse(place: &[u8], bytes: Bytes) -> Option<Self> {
         let mut sections = str::from_utf8(place).ok()?.split('|');
         let mut words = sections.next()?.split(' ').map(str::parse::<u64>);

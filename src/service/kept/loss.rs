@@ -1,15 +1,15 @@
-//! How a client is told that it cannot have all events.
+//! How a client learns that it cannot have all events.
 
 use bytes::Bytes;
 
 use crate::route::OnLost;
 
-/// Why.
+/// Why events are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) enum Loss {
     /// The backend failed, or its stream was cut off.
     Broken,
-    /// What the client wants next is not kept any more.
+    /// The next events for the client are not kept any more.
     Behind,
 }
 
@@ -28,8 +28,8 @@ impl Loss {
         }
     }
 
-    /// What is sent in a stream, between two events; `None`: it is cut. `id`: that of the last event before those
-    /// that follow, if any do.
+    /// The text that reports the loss in a stream, between two events; `None`: the stream is cut. `id`: that of
+    /// the last event before the next one, if there is a next one.
     pub(in crate::service) fn told(self, how: OnLost, id: Option<&str>) -> Option<Bytes> {
         let message = self.message();
         let text = match how {
@@ -53,7 +53,7 @@ impl Loss {
         Some(text.into())
     }
 
-    /// Whether the stream goes on after it.
+    /// Whether the stream continues after the loss.
     pub(in crate::service) fn goes_on(self, how: OnLost) -> bool {
         self == Self::Behind && how == OnLost::Gap
     }

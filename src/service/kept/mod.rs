@@ -6,24 +6,26 @@
 //! slow one slows nobody. The body of a response is the one that relays a backend's stream otherwise
 //! ([`backend_stream`](super::backend_stream)): it adds the comments that keep it alive, and is watched as those are.
 //!
-//! [`kept_request`](super::kept_request) decides what becomes of a request: it is forwarded, and its response becomes a [`stream`]; or it was
-//! made before, and gets the rest of its stream. [`kept_detach`](super::kept_detach) forwards one whose client may leave before the backend has
-//! answered. [`kept_address`](super::kept_address) has the requests to a stream, by its address or its
-//! name. [`waiting`] are those that have none yet. Whose a stream is says [`owner`]; the [`registry`] finds and bounds them. [`loss`] is how a client is told
-//! that it cannot have all events.
+//! [`kept_request`](super::kept_request) decides what happens to a request: it is forwarded, and its response becomes a
+//! [`stream`]; or it was made before, and gets the rest of its stream. [`kept_detach`](super::kept_detach) forwards a
+//! request whose client may leave before the backend has responded. [`kept_address`](super::kept_address) handles the
+//! requests to a stream, by its address or its name. [`waiting`] has the requests without a stream yet. [`owner`]
+//! identifies the owner of a stream; the [`registry`] finds streams and bounds them. [`loss`] reports to a client that
+//! it cannot have all events.
 //!
 //! # How a stream ends
 //!
 //! With the backend's own end (`ended`); cancelled by its owner, because nobody reads it, or because another one
-//! replaces it (`cancelled`); or broken off: the backend failed, it was too old, or the gateway stops (`lost`).
-//! Ending the log comes first, which ends the readers; the pump notices, and drops the request to the backend. It
-//! is forgotten some time later.
+//! replaces it (`cancelled`); or broken off: the backend failed, the stream was too old, or the gateway stops (`lost`).
+//! The log ends first, which ends the readers; the pump notices, and drops the request to the backend. The stream is
+//! removed some time later.
 //!
 //! # What is never kept
 //!
-//! Anything but a 200 with `text/event-stream`; with a content coding (no id could be put into it); with
-//! `Vary: *`; in response to a request of the Model Context Protocol, in which to leave is to cancel; of a client
-//! that is nobody, or sends one of its credentials twice. It passes as on any proxy route.
+//! Any response but a 200 with `text/event-stream`; a response with a content coding (no id could be put into it), or
+//! with `Vary: *`; a response to a request of the Model Context Protocol, in which a client cancels by leaving; a
+//! response to a client without an owner, or that sends one of its credentials twice. Such a response is relayed as on
+//! any proxy route.
 
 pub(super) mod about;
 pub(super) mod answer;

@@ -1,8 +1,8 @@
-//! Whose a kept stream is: a keyed hash over the credentials that the route lists.
+//! The owner of a kept stream: a keyed hash over the credentials that the route lists.
 //!
-//! The hash has the host and the route in it, and of each credential its name, whether it is there, and its value
-//! behind its length, so that no two sets of credentials have the same. Its key is drawn at the start and never
-//! leaves the process; or it is the secret of the route, where all gateways are to know whose a stream is.
+//! The hash covers the host, the route and each credential: its name, whether it is there, and its value after
+//! its length, so that no two sets of credentials have the same hash. The key is drawn at the start and never
+//! leaves the process. If all gateways have to know the owners, the key is the secret of the route.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::rand::SystemRandom;
@@ -22,7 +22,7 @@ pub(in crate::service) struct OwnerKey(hmac::Key);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::service) struct OwnerTag([u8; digest::SHA256_OUTPUT_LEN]);
 
-/// Whose a request is.
+/// The owner of a request.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::service) struct Owner {
     pub(in crate::service) tag: OwnerTag,
@@ -62,8 +62,8 @@ impl OwnerKey {
         OwnerTag(tag)
     }
 
-    /// Whose a request to a route is, at this host. `None`: a credential is there twice, or there is none and the
-    /// route is not public.
+    /// Returns the owner of a request to a route, at this host. `None`: a credential is there twice, or there is
+    /// none and the route is not public.
     pub(in crate::service) fn owner_of(
         &self,
         (host, scope): (&str, &str),
@@ -107,7 +107,7 @@ impl OwnerKey {
 }
 
 impl OwnerTag {
-    /// The tag of no owner: what is compared where there is nothing to compare with.
+    /// The tag of no owner, to compare with if there is nothing else.
     pub(in crate::service) const NOBODY: Self = Self([0; digest::SHA256_OUTPUT_LEN]);
 
     /// The tag with these bytes.
@@ -115,7 +115,7 @@ impl OwnerTag {
         Self(bytes)
     }
 
-    /// Whether both are the same, in a time that does not tell how much of them is.
+    /// Whether both are equal, in constant time.
     pub(in crate::service) fn is(&self, other: &Self) -> bool {
         verify_slices_are_equal(&self.0, &other.0).is_ok()
     }

@@ -1,7 +1,7 @@
-//! The pump of a kept stream: a task that owns the backend's response, whoever reads.
+//! The pump of a kept stream: a task that owns the backend's response, whatever its readers do.
 //!
-//! A backend that is faster than all readers is not read on where the one that is nearest to the end would lose
-//! events: it waits as it would for its client.
+//! If a backend is faster than all readers, the pump stops reading when the nearest reader would lose events:
+//! the backend waits as it would for its client.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::service::stream_guard::StreamGuard;
 
 /// Frames that are taken in a row before others get their turn.
 const MAX_IN_TURN: usize = 64;
-/// The most bytes that are appended at once: by so much a log may be over its bounds.
+/// The most bytes that are appended at once: a log may exceed its bounds by this much.
 const MAX_PIECE: usize = 16 << 10;
 
 /// Reads a backend's event stream into its log. When it is dropped, the request to the backend is cancelled.
@@ -33,11 +33,11 @@ pub(in crate::service) struct Pump {
     rest: Bytes,
     numberer: EventNumberer,
     passed: BytesMut,
-    // For how long a reader is waited for that does not read.
+    // How long it waits for a reader that does not read.
     patience: Duration,
     stream: Arc<KeptStream>,
     streams: KeptStreams,
-    // Ends the stream when the credential is revoked that began it.
+    // Ends the stream when the credential that began it is revoked.
     _guard: Option<StreamGuard>,
 }
 
@@ -60,7 +60,8 @@ impl Pump {
         Arc::clone(&self.stream)
     }
 
-    /// Takes what has come with the head, so that it leaves with the head. Returns whether the stream has ended.
+    /// Reads what has come with the head, so that it is sent with the head. Returns whether the stream has
+    /// ended.
     pub(in crate::service) fn take_ready(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         for _ in 0..MAX_IN_TURN {
@@ -125,7 +126,8 @@ impl Pump {
         }
     }
 
-    /// Appends what was received, as far as there is room. Returns until when it waits for a reader, if it does.
+    /// Appends what was received, as far as there is room. Returns until when to wait for a reader; `None`: all
+    /// was appended.
     fn append_rest(&mut self) -> Option<Instant> {
         loop {
             let waits = self.streams.bound(&self.stream, self.patience);
@@ -156,7 +158,7 @@ impl Pump {
 
 impl Drop for Pump {
     fn drop(&mut self) {
-        // It was still reading: its thread ends.
+        // It was dropped while reading: its thread ends.
         self.stream.lose(LostReason::Drained);
         self.streams.schedule(&self.stream);
     }

@@ -1,4 +1,4 @@
-//! A reader of a kept stream: what the body of its response is made of.
+//! A reader of a kept stream: the source of the body of its response.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,18 +21,18 @@ const MAX_PIECE: usize = 16 << 10;
 pub(in crate::service) struct KeptReader {
     stream: Arc<KeptStream>,
     reader: LogReader,
-    // Where it stands in the lines of the stream.
+    // Its position within the lines of the stream.
     lines: LineState,
-    // What it is told next.
+    // The loss that it reports next.
     untold: Option<Loss>,
-    // It was told something instead of the rest.
+    // A loss was reported in place of the rest.
     is_over: bool,
-    // What was read before a cut has had a turn to be written.
+    // Whether there was time to write what was read before a cut.
     is_written: bool,
 }
 
 impl KeptReader {
-    /// A reader that begins at this byte; with `loss`, it is told first.
+    /// Creates a reader that begins at this byte; it reports `loss` first.
     pub(in crate::service) fn new(
         stream: Arc<KeptStream>,
         offset: u64,
@@ -83,7 +83,7 @@ impl KeptReader {
         }
     }
 
-    /// Tells a loss, or cuts the stream. After that it ends, or goes on with what is there.
+    /// Reports a loss, or cuts the stream. After that the stream ends, or continues with what is kept.
     fn tell(
         &mut self,
         loss: Loss,
@@ -104,7 +104,8 @@ impl KeptReader {
         Poll::Ready(Some(Ok(Frame::data(told))))
     }
 
-    /// Cuts the stream, behind what was read before: a connection that is cut drops what waits to be written.
+    /// Cuts the stream after what was read before has been written: cutting a connection drops what waits to
+    /// be written.
     fn cut(
         &mut self,
         loss: Loss,

@@ -33,13 +33,13 @@ pub(super) struct KeptShared {
     // With a key of its own.
     hasher: RandomState,
     metrics: Metrics,
-    // What other gateways know, if there is a Redis.
+    // The store that gateways share, if there is a Redis.
     pub(super) store: Option<KeptStore>,
     pub(super) link: Mutex<Option<KeptLink>>,
     pub(super) copies: KeptCopies,
-    // All that run were broken off.
+    // Cancelled once all running streams were broken off.
     pub(super) stopping: CancellationToken,
-    // Losses of Redis after which what has ended was written again.
+    // The number of losses of Redis after which ended streams were written again.
     pub(super) rewritten: AtomicU64,
     state: Mutex<KeptState>,
 }
@@ -50,7 +50,7 @@ struct KeptState {
     by_name: HashMap<OwnerTag, Vec<Arc<KeptStream>>>,
     // The oldest first.
     by_owner: HashMap<OwnerTag, VecDeque<Arc<KeptStream>>>,
-    // When to forget those that have ended.
+    // When to remove those that have ended.
     ended: BTreeMap<(Instant, u64), Box<str>>,
     due: HashMap<Box<str>, (Instant, u64)>,
     ends: u64,
@@ -59,10 +59,10 @@ struct KeptState {
     waiting: WaitingRequests,
 }
 
-/// Why a response is not kept, though its route has `keep`.
+/// Why a response is not kept on a route with `keep`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) enum NotKept {
-    /// Its owner has as many streams as it may have.
+    /// Its owner has the maximum number of streams.
     Owner,
     /// The memory of its route is used up.
     Total,
@@ -78,7 +78,7 @@ impl KeptStreams {
     /// Why streams are cancelled, as the metrics name it.
     pub const CANCELLED_FOR: [&str; 4] = CancelReason::ALL;
 
-    /// No streams yet. Where there is a Redis, other gateways can know them.
+    /// Creates an empty registry. If there is a Redis, other gateways can share the streams.
     pub fn new(metrics: Metrics, source: &SourceLocation) -> Self {
         let (store, link) = match source {
             SourceLocation::Embedded(_) => (None, None),
@@ -116,7 +116,7 @@ impl KeptStreams {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whose a request is: see [`OwnerKey::owner_of`].
+    /// The owner of a request: see [`OwnerKey::owner_of`].
     pub(in crate::service) fn owner_of(
         &self,
         place: (&str, &str),
@@ -126,12 +126,13 @@ impl KeptStreams {
         self.key_of(keep).owner_of(place, keep, request)
     }
 
-    /// The stream with this id, whoever owns it.
+    /// The stream with this id, of any owner.
     pub(in crate::service) fn get(&self, id: &str) -> Option<Arc<KeptStream>> {
         self.lock().streams.get(id).cloned()
     }
 
-    /// A number below `among` (0 if that is 0) that only this process can tell, the same for the same id.
+    /// A number below `among` (0 if that is 0) that is always the same for the same id, and that only this process can
+    /// compute.
     pub(in crate::service) fn draw(&self, id: &str, among: usize) -> usize {
         let hash = self.0.hasher.hash_one(id);
         usize::try_from(hash % (among.max(1) as u64)).unwrap_or_default()
@@ -158,9 +159,9 @@ impl KeptStreams {
         self.key_of(keep).tag(parts)
     }
 
-    /// Begins a request of a name: from now on it waits for its response. With [`SameKey::Replace`] those that wait or
-    /// run of that name are cancelled: the backend is told before it gets this one. `None`, with [`SameKey::Reject`],
-    /// if there are any.
+    /// Begins a request with a name: it waits for its response from now on. With [`SameKey::Replace`] waiting requests
+    /// and running streams of that name are cancelled: the backend sees that before this request. `None`, with
+    /// [`SameKey::Reject`], if there are any.
     pub(in crate::service) fn begin(
         &self,
         (name, path): (OwnerTag, &str),
@@ -185,7 +186,7 @@ impl KeptStreams {
         Some(waiting)
     }
 
-    /// Cancels the requests of a name that wait for their response; with `path`, those to it.
+    /// Cancels the requests of a name that wait for their response; with `path`, only those to it.
     pub(in crate::service) fn cancel_waiting(&self, name: &OwnerTag, path: Option<&str>) {
         let cancelled = self.lock().waiting.cancel(name, path);
         self.count_cancelled(cancelled, CancelReason::Deleted);
@@ -195,13 +196,13 @@ impl KeptStreams {
         (0..requests).for_each(|_| self.0.metrics.kept_cancelled(why.as_str()));
     }
 
-    /// What something is granted of the memory of a route: nothing yet.
+    /// Returns a grant of the memory of a route: empty at first.
     pub(in crate::service) fn grant(&self, scope: &Arc<str>) -> KeptGrant {
         KeptGrant::new(self.lock().memory_of(scope), self.0.metrics.clone())
     }
 
-    /// Grants what uses so many bytes now, in steps, of the `total` memory of a route; what has ended makes room.
-    /// Returns whether all of it is granted.
+    /// Grants memory for this number of bytes, in steps, from the `total` memory of a route. Removes ended streams to
+    /// make room. Returns whether all of it is granted.
     pub(in crate::service) fn cover(
         &self,
         grant: &mut KeptGrant,
@@ -212,11 +213,11 @@ impl KeptStreams {
             || self.lock().make_room(scope, || grant.cover(used, step, total))
     }
 
-    /// Adds a stream that begins now. `waiting`: its request, where that has a name. With [`SameKey::Replace`] those
-    /// that run of its name are cancelled.
+    /// Adds a stream that begins now. `waiting`: its request, if that has a name. With [`SameKey::Replace`] the
+    /// running streams of its name are cancelled.
     ///
     /// # Errors
-    /// A limit is reached, and nothing has ended; or it may not begin any more.
+    /// A limit is reached, and no stream has ended; or the stream may not begin any more.
     pub(in crate::service) fn add(
         &self,
         (request, key, head): (KeptRequest, Option<Box<str>>, KeptHead),
@@ -252,7 +253,7 @@ impl KeptStreams {
         if !begin() && !state.make_room(&request.scope, begin) {
             return Err(NotKept::Total);
         }
-        // Behind all refusals: what is refused gives its name back.
+        // After all refusals: a refused request releases its name.
         let id = waiting.as_mut().and_then(WaitingRequest::take_id);
         let stream = KeptStream::new(
             id.unwrap_or_else(new_id),
@@ -272,10 +273,10 @@ impl KeptStreams {
         Ok(stream)
     }
 
-    /// Bounds a stream that has grown. Where it is granted no more memory, and nothing has ended that can make room,
-    /// its own oldest events go: never those of another that runs. Nor those that its nearest reader has still to
-    /// read, unless that has not moved for `patience`: returns until when the stream may not grow, if that does not
-    /// move.
+    /// Bounds a stream that has grown. If it gets no more memory, and no ended stream can make room, its own oldest
+    /// events are dropped, never those of another running stream. Events that its nearest reader has still to read are
+    /// kept, unless that reader has not moved for `patience`. Returns until when the stream may not grow, if the
+    /// reader does not move.
     pub(in crate::service) fn bound(
         &self,
         stream: &KeptStream,
@@ -297,27 +298,27 @@ impl KeptStreams {
         self.lock().streams.values().filter(|stream| stream.is_ended()).cloned().collect()
     }
 
-    /// Breaks off all that run: the gateway stops.
+    /// Breaks off all running streams: the gateway stops.
     pub(in crate::service) fn lose_all(&self) {
         self.0.stopping.cancel();
         let streams: Vec<_> = self.lock().streams.values().cloned().collect();
         streams.iter().for_each(|stream| stream.lose(LostReason::Drained));
     }
 
-    /// Forgets a stream that has ended after the time that its route says.
+    /// Schedules the removal of a stream that has ended, after the time that its route sets.
     pub(in crate::service) fn schedule(&self, stream: &KeptStream) {
         stream.grant().settle();
         let mut state = self.lock();
         state.ends += 1;
         let due = (Instant::now() + stream.settings.after_end, state.ends);
-        // It may have been forgotten already, to make room.
+        // The stream may have been removed already, to make room.
         if state.streams.contains_key(&stream.id) {
             state.ended.insert(due, stream.id.clone());
             state.due.insert(stream.id.clone(), due);
         }
     }
 
-    /// Forgets what is due. Called every [`TIMER_TICK`](ssegate_hub::TIMER_TICK).
+    /// Removes the streams that are due. Called every [`TIMER_TICK`](ssegate_hub::TIMER_TICK).
     pub(in crate::service) fn forget_due(&self, now: Instant) {
         let mut state = self.lock();
         while let Some(((due, _), id)) = state.ended.first_key_value()
@@ -337,14 +338,14 @@ impl KeptState {
         Arc::clone(self.memory.entry(Arc::clone(scope)).or_default())
     }
 
-    /// The streams of a name that run.
+    /// The running streams of a name.
     fn running(&self, name: &OwnerTag) -> Vec<Arc<KeptStream>> {
         let of_name = self.by_name.get(name).into_iter().flatten();
         of_name.filter(|stream| !stream.is_ended()).cloned().collect()
     }
 
-    /// Forgets streams of a route that have ended, and that nobody reads, the oldest first, until there is room.
-    /// Returns whether there is.
+    /// Removes ended streams of a route without readers, the oldest first, until there is room. Returns whether there
+    /// is.
     fn make_room(&mut self, scope: &Arc<str>, mut has_room: impl FnMut() -> bool) -> bool {
         loop {
             let of_route =

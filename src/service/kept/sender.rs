@@ -1,8 +1,8 @@
-//! Sends Redis what a stream's pump has appended, so that every gateway can serve it.
+//! Writes what a stream's pump has appended to Redis, so that every gateway can serve it.
 //!
-//! A task beside the pump, which it never delays: it reads the log as any reader, and sends what there is every 50 ms, or
-//! as soon as 4 KiB are there. Each time Redis looks at the token in the same step: a gateway that was taken for dead,
-//! so that readers elsewhere were told of a loss, does not go on.
+//! A task beside the pump, which it never delays. It reads the log like any reader, and sends new bytes every 50 ms, or
+//! as soon as there are 4 KiB. With each write Redis checks the token in the same step: a gateway that was taken for
+//! dead, so that readers elsewhere got a loss, must not continue.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -26,18 +26,18 @@ use crate::source::kept::{
     AppendOutcome, AppendRecord, BeginRecord, IndexStep, KeptAway, KeptStore, KeptWatch, PumpRecord,
 };
 
-/// What is sent at once without waiting for more.
+/// This many bytes are sent without waiting for more.
 const ENOUGH: u64 = 4 << 10;
-/// How long what there is waits for more.
+/// How long fewer bytes wait for more.
 const BATCH: Duration = Duration::from_millis(50);
-/// How long appending waits for the indexes: they may be at another node, which is slow or away.
+/// How long appending waits for the indexes: they may be at another node, which may be slow or away.
 const INDEX_PATIENCE: Duration = Duration::from_secs(1);
-/// When the indexes are tried again that did not reply in time.
+/// How long to wait before indexes that did not reply in time are tried again.
 const INDEX_RETRY: Duration = Duration::from_secs(2);
-/// The most that is sent at once.
+/// The most bytes of one write.
 const MAX_PART: usize = 64 << 10;
 
-/// Sends Redis a stream that this gateway pumps.
+/// Writes a stream that this gateway pumps to Redis.
 pub(in crate::service) struct KeptSender {
     stream: Arc<KeptStream>,
     store: KeptStore,
@@ -46,16 +46,16 @@ pub(in crate::service) struct KeptSender {
     reader: LogReader,
     token: Box<str>,
     streams: KeptStreams,
-    // The index of its name, if it has one, and of its request.
+    // The indexes of its name, if it has one, and of its request.
     indexes: Vec<String>,
-    // Whether it has its name; and when that is said next.
+    // Whether it has claimed its name; and when the claim is renewed.
     is_claimed: bool,
     index_at: Instant,
     unshared: UnsharedStream,
     ended_at: Option<Instant>,
 }
 
-/// Counts a stream that other gateways do not know as it is.
+/// Counts a stream whose state other gateways do not have.
 struct UnsharedStream(Metrics, bool);
 
 impl UnsharedStream {
@@ -73,7 +73,7 @@ impl Drop for UnsharedStream {
 }
 
 impl KeptSender {
-    /// A sender of a stream that has begun. `is_claimed`: it has its name already.
+    /// Creates the sender of a stream that has begun. `is_claimed`: its name is claimed already.
     pub(in crate::service) fn new(
         stream: Arc<KeptStream>,
         (store, streams): (&KeptStore, &KeptStreams),
@@ -166,19 +166,19 @@ impl KeptSender {
         self.stream.request.body.get().map(|digest| hex(digest)).unwrap_or_default()
     }
 
-    /// Waits until something is to be sent.
+    /// Waits until there is something to send.
     async fn wait(&self) {
         if self.rule.has_pending() || self.rule.is_failing() {
             return;
         }
         let filled = async {
             self.filled(1).await;
-            // What more comes in a moment goes along.
+            // Bytes that arrive in the meantime are sent together.
             drop(timeout(BATCH, self.filled(ENOUGH)).await);
         };
         tokio::select! {
             () = filled => {}
-            // Whatever it is, the next reply of Redis has it: who may publish is not believed.
+            // A notification may be forged: the next reply of Redis has what it announces.
             () = self.watch.news() => {}
             () = sleep_until(self.rule.renew_at()) => {}
         }
@@ -198,7 +198,7 @@ impl KeptSender {
     /// Returns whether Redis has all of a stream that has ended, or nobody needs it.
     async fn append(&mut self) -> Result<bool, KeptAway> {
         let stream = &self.stream;
-        // Before the part: then there is nothing behind it.
+        // Read before the part: if the log has ended by then, no bytes follow the part that reaches `stop`.
         let extent = stream.log.extent();
         let part: LogPart = self.rule.next_part(|cursor| stream.log.part(cursor, MAX_PART)).clone();
         let numbers = self.rule.numbers(extent.start);
@@ -220,7 +220,7 @@ impl KeptSender {
                 stream.log.advance(&mut self.reader, offset);
                 self.unshared.set(false);
                 if let Some(fault) = fault {
-                    // Other gateways find it out by themselves, a second later.
+                    // Other gateways find it out without a notification, a second later.
                     tracing::debug!(fault, "other gateways could not be told of a kept stream");
                 }
                 self.stream.set_read_elsewhere(followers > 0);
@@ -241,7 +241,7 @@ impl KeptSender {
         }
     }
 
-    /// Says what the stream is called, or that it has ended.
+    /// Writes the stream to its indexes, or that it has ended.
     async fn index(&mut self, has_ended: bool) {
         let is_due = Instant::now() >= self.index_at;
         if self.rule.epoch().is_none() || self.rule.is_failing() || !(is_due || has_ended) {
@@ -249,7 +249,7 @@ impl KeptSender {
         }
         let is_told = match has_ended {
             true => self.tell_indexes(IndexStep::End(self.stream.settings.after_end)).await,
-            // The lease, and what readers elsewhere wait for, come first.
+            // The lease, and the bytes that readers elsewhere wait for, come first.
             false => {
                 let telling = self.tell_indexes(IndexStep::Keep(NAME_LEASE));
                 timeout(INDEX_PATIENCE, telling).await.unwrap_or(false)
@@ -258,7 +258,7 @@ impl KeptSender {
         self.index_at = Instant::now() + if is_told { NAME_RENEWAL } else { INDEX_RETRY };
     }
 
-    /// Returns whether all indexes have it. The same again does no harm.
+    /// Returns whether all indexes have the step. It is idempotent.
     async fn tell_indexes(&mut self, step: IndexStep) -> bool {
         let stream = (&*self.stream.id, self.stream.began_at);
         if !self.is_claimed

@@ -1,4 +1,5 @@
-//! What of a stream Redis is sent next, and what follows from its reply. Pure: time is passed in.
+//! What is written to Redis next for a stream, and what follows from the reply. Pure: time is
+//! passed in.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,41 +8,41 @@ use tokio::time::Instant;
 
 use super::log_part::{LogCursor, LogPart};
 
-/// How often Redis is told that the pump is there, at least: three times within a lease.
+/// How often the lease of the pump is renewed, at least: three times within a lease.
 const RENEWAL: Duration = Duration::from_secs(2);
 /// How long nothing is sent after a failure.
 const RETRY: Duration = Duration::from_millis(500);
-/// How long it is tried to say how a stream has ended.
+/// How long the end of a stream is retried.
 const MAX_END: Duration = Duration::from_secs(60);
 
-/// How far Redis has a stream.
+/// The state of a stream at Redis.
 #[derive(Debug)]
 pub(super) struct SendRule {
-    // `None`: it is to begin, or to begin anew.
+    // `None`: the stream is to begin, or to begin again.
     epoch: Option<String>,
     seq: u64,
     cursor: LogCursor,
-    // Where the entries end that Redis has, the oldest first.
+    // The numbers and ends of the entries that Redis has, the oldest first.
     entries: VecDeque<(u64, u64)>,
-    // On its way, or not known to have come: the same is sent again.
+    // Sent, or not known to have arrived: then it is sent again.
     pending: Option<LogPart>,
-    // When Redis last heard of the pump.
+    // When Redis last replied to a write of the pump.
     heard: Instant,
     failing_since: Option<Instant>,
     retry_at: Instant,
 }
 
-/// The numbers that an entry is sent with.
+/// The numbers that are sent with an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SendNumbers {
-    /// Of the entry, or of the last one where there is none.
+    /// The number of the entry, or of the last one if there is no entry.
     pub(super) seq: u64,
     /// The oldest entry that is kept.
     pub(super) keep_from: u64,
 }
 
 impl SendRule {
-    /// Redis has nothing yet.
+    /// Starts with an empty Redis.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             epoch: None,
@@ -55,45 +56,45 @@ impl SendRule {
         }
     }
 
-    /// Which beginning Redis has; `None`: it is to begin.
+    /// The epoch at Redis; `None`: the stream is to begin.
     pub(super) fn epoch(&self) -> Option<&str> {
         self.epoch.as_deref()
     }
 
-    /// When Redis is told again that the pump is there.
+    /// When the lease of the pump is renewed.
     pub(super) fn renew_at(&self) -> Instant {
         self.heard + RENEWAL
     }
 
-    /// When it is tried again after a failure.
+    /// When to retry after a failure.
     pub(super) fn retry_at(&self) -> Instant {
         self.retry_at
     }
 
-    /// Whether Redis does not get what there is.
+    /// Whether writes to Redis are failing.
     pub(super) fn is_failing(&self) -> bool {
         self.failing_since.is_some()
     }
 
-    /// Whether it is not tried any more, of a stream that has ended then.
+    /// Whether to give up on a stream that ended at `ended_at`.
     pub(super) fn gives_up(&self, ended_at: Instant, is_stopping: bool, now: Instant) -> bool {
-        // What a process leaves behind that ends is lost after its lease.
+        // A stream of a process that exits is lost after its lease anyway.
         let most = if is_stopping { RENEWAL } else { MAX_END };
         self.failing_since.is_some() && now >= ended_at + most
     }
 
-    /// What is sent next: what is pending, or what this says that follows the cursor.
+    /// The next part to send: the pending one, or the one that `part` returns for the cursor.
     pub(super) fn next_part(&mut self, part: impl FnOnce(LogCursor) -> LogPart) -> &LogPart {
         let cursor = self.cursor;
         self.pending.get_or_insert_with(|| part(cursor))
     }
 
-    /// Whether something is pending that was not known to have come.
+    /// Whether a part is pending that is not known to have arrived.
     pub(super) fn has_pending(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// The numbers of what is sent next, for a log that begins at this byte.
+    /// The numbers of the next entry, for a log that begins at this byte.
     pub(super) fn numbers(&self, log_start: u64) -> SendNumbers {
         let has_entry = self.pending.as_ref().is_some_and(|part| !part.bytes.is_empty());
         let seq = self.seq + u64::from(has_entry);
@@ -101,12 +102,12 @@ impl SendRule {
         SendNumbers { seq, keep_from: kept.map_or(seq, |(seq, _)| *seq) }
     }
 
-    /// It has begun.
+    /// Records that the stream has begun.
     pub(super) fn begun(&mut self, epoch: String, now: Instant) {
         *self = Self { epoch: Some(epoch), ..Self::new(now) };
     }
 
-    /// What was sent has come. Returns the byte behind it.
+    /// Records that the pending part has arrived. Returns the byte behind it.
     pub(super) fn sent(&mut self, log_start: u64, now: Instant) -> u64 {
         if let Some(part) = self.pending.take() {
             self.cursor = part.after();
@@ -122,15 +123,15 @@ impl SendRule {
         self.cursor.offset
     }
 
-    /// Redis has lost what it had: all that is there is sent again.
+    /// Redis has lost the stream: all that is kept is sent again.
     pub(super) fn gone(&mut self, now: Instant) {
         let failing_since = self.failing_since;
         *self = Self { failing_since, ..Self::new(now) };
     }
 
-    /// It is not known whether what was sent has come.
+    /// It is not known whether the pending part has arrived.
     pub(super) fn failed(&mut self, now: Instant) {
-        // What was only to say that the pump is there says later how far it is then.
+        // A part without bytes only renewed the lease: a later one has the current place.
         self.pending.take_if(|part| part.bytes.is_empty());
         self.failing_since.get_or_insert(now);
         self.retry_at = now + RETRY.mul_f64(0.5 + fastrand::f64());

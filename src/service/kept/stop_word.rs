@@ -5,7 +5,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use super::stream::CancelReason;
 use crate::hex::hex;
 
-/// What stands between the reason and the hash of the path that is meant.
+/// Separates the reason from the hash of the path.
 const OF_PATH: char = '@';
 
 /// The word for what a `DELETE` stops: with `path`, only what was requested there. Only the gateway

@@ -1,4 +1,4 @@
-//! One kept stream: what it is known by, its log, who reads it, and how it ends.
+//! One kept stream: its description, its log, its readers, and its end.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,7 +15,7 @@ use super::owner::OwnerTag;
 use crate::metrics::Metrics;
 use crate::route::{KeepSettings, WhenNobody};
 
-/// How often it is looked whether a position is known.
+/// How often to check whether a position is known.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// How a client came back, as the metrics name it.
@@ -45,7 +45,7 @@ impl ResumedBy {
 /// Why a stream was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) enum CancelReason {
-    /// Its owner has said so.
+    /// Its owner has requested it.
     Deleted,
     /// Nobody read it.
     Nobody,
@@ -70,16 +70,16 @@ impl CancelReason {
     }
 }
 
-/// Why the end of a stream does not exist.
+/// Why the rest of a stream is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) enum LostReason {
     Backend,
     Age,
     Drained,
-    /// Another gateway has taken this one for dead, and told its readers.
+    /// Another gateway has taken this one for dead, and reported the loss to its readers.
     Fenced,
-    /// Of a copy that was read: Redis is away, or the stream was lost at the gateway that pumps it, which has counted
-    /// that, too, unless it has died.
+    /// For a copy with readers: Redis is away, or the gateway that pumps the stream has lost it. That gateway has
+    /// counted the loss, too, unless it has died.
     Elsewhere,
 }
 
@@ -95,14 +95,14 @@ impl LostReason {
     }
 }
 
-/// Who reads a stream.
+/// The readers of a stream.
 #[derive(Debug)]
 struct KeptReaders {
     count: usize,
-    // Since when nobody does.
+    // Since when there are none.
     nobody_since: Option<Instant>,
     had_one: bool,
-    // One of them stands for all that read it at other gateways.
+    // Whether one of them stands for all readers at other gateways.
     has_elsewhere: bool,
 }
 
@@ -110,7 +110,7 @@ struct KeptReaders {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) enum KeptHome {
     Here,
-    /// At another one: this is a copy of what Redis has, or only what is known of it.
+    /// At another gateway: this is a copy of what Redis has, or only a description.
     Elsewhere,
 }
 
@@ -130,15 +130,16 @@ pub(in crate::service) struct KeptStream {
     grant: Mutex<KeptGrant>,
     head_bytes: usize,
     readers: Mutex<KeptReaders>,
-    // Something happened that the pump has to look at.
+    // Notified when the pump has something to check.
     changed: Arc<Notify>,
     metrics: Metrics,
-    // Whether the events have ids of ours.
+    // Whether its events have ids of the gateway.
     is_numbered: OnceLock<bool>,
 }
 
 impl KeptStream {
-    /// A stream that begins now, or began then elsewhere. `changed` is told when a reader moves for which its log waits, too.
+    /// Creates a stream that begins now, or that began earlier elsewhere. `changed` is notified, too, when a reader
+    /// moves for which its log waits.
     pub(in crate::service) fn new(
         id: Box<str>,
         KeptAbout { request, head, name }: KeptAbout,
@@ -148,7 +149,7 @@ impl KeptStream {
     ) -> Self {
         let head_bytes = head.memory();
         let began = Instant::now();
-        // One that is looked at is none; its copier counts a copy.
+        // A description is not counted, and a copy is counted by its copier.
         if home == KeptHome::Here {
             metrics.kept_state(None, Some(state_word(None)));
         }
@@ -183,7 +184,8 @@ impl KeptStream {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it is granted of the memory of its route. Locked before the [registry](super::registry), never in it.
+    /// Its grant of the memory of its route. Lock it before the [registry](super::registry), never while the registry
+    /// is locked.
     pub(in crate::service) fn grant(&self) -> MutexGuard<'_, KeptGrant> {
         self.grant.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -193,22 +195,22 @@ impl KeptStream {
         self.head_bytes + self.log.memory()
     }
 
-    /// Drops its oldest events over its limits, and those over so many bytes of memory: see [`MemoryLog::trim`].
+    /// Drops its oldest events beyond its limits, and beyond this many bytes of memory: see [`MemoryLog::trim`].
     pub(in crate::service) fn trim(&self, memory: usize, patience: Duration) -> Option<Instant> {
         self.log.trim(memory.saturating_sub(self.head_bytes), patience)
     }
 
-    /// The events have ids of ours, or not.
+    /// Records whether its events have ids of the gateway.
     pub(in crate::service) fn set_numbered(&self, is_numbered: bool) {
         self.is_numbered.get_or_init(|| is_numbered);
     }
 
-    /// The id of the event with this number, if that is ours.
+    /// The id of the event with this number; `None` if events have ids of the backend.
     pub(in crate::service) fn event_id(&self, number: u64) -> Option<String> {
         self.is_numbered.get().filter(|is| **is).map(|_| format!("{}-{number}", self.id))
     }
 
-    /// One more reads it.
+    /// Counts one more reader.
     pub(in crate::service) fn reader_came(&self) {
         let mut readers = self.lock_readers();
         readers.count += 1;
@@ -221,7 +223,7 @@ impl KeptStream {
         self.changed.notify_one();
     }
 
-    /// Whether somebody reads it at other gateways.
+    /// Sets whether it has readers at other gateways.
     pub(in crate::service) fn set_read_elsewhere(&self, is_read: bool) {
         let mut readers = self.lock_readers();
         if std::mem::replace(&mut readers.has_elsewhere, is_read) == is_read {
@@ -234,31 +236,31 @@ impl KeptStream {
         }
     }
 
-    /// Waits until this position is known, or the stream has ended: of a copy it may still come.
+    /// Waits until this position is known, or the stream has ended: a copy may get it later.
     pub(super) async fn reaches(&self, position: &Position) {
         let is_unknown = || self.log.locate(position) == LogPlace::Unknown && !self.is_ended();
         if !is_unknown() {
             return;
         }
-        // Also a copy has more at once where somebody reads it.
+        // A reader makes a copy read on at once.
         let _reading = CopyReading::new(self);
         while is_unknown() {
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// What describes it.
+    /// Its description.
     pub(super) fn about(&self) -> KeptAbout {
         let (request, head) = (self.request.clone(), self.head.clone());
         KeptAbout { request, head, name: self.name }
     }
 
-    /// Whether its events have ids of ours; `None`: that is not known yet.
+    /// Whether its events have ids of the gateway; `None`: it is not known yet.
     pub(super) fn numbers_events(&self) -> Option<bool> {
         self.is_numbered.get().copied()
     }
 
-    /// One has left.
+    /// Counts one reader less.
     pub(in crate::service) fn reader_left(&self) {
         let mut readers = self.lock_readers();
         readers.count -= 1;
@@ -269,12 +271,12 @@ impl KeptStream {
         }
     }
 
-    /// Whether somebody reads it.
+    /// Whether it has readers.
     pub(in crate::service) fn has_readers(&self) -> bool {
         self.lock_readers().count > 0
     }
 
-    /// When it has to be looked at again, if nothing changes.
+    /// When to check it again, if nothing changes.
     pub(in crate::service) fn deadline(&self) -> Instant {
         let oldest = self.began + self.settings.limits.age;
         self.nobody_deadline().map_or(oldest, |deadline| deadline.min(oldest))
@@ -285,7 +287,7 @@ impl KeptStream {
         self.lock_readers().nobody_since.map(|since| since + time)
     }
 
-    /// Ends it if it is too old, or nobody has read it for too long.
+    /// Ends it if it is too old, or had no reader for too long.
     pub(in crate::service) fn check(&self, now: Instant) {
         if now >= self.began + self.settings.limits.age {
             self.lose(LostReason::Age);
@@ -294,7 +296,7 @@ impl KeptStream {
         }
     }
 
-    /// Waits until something happens that the pump has to look at.
+    /// Waits until the pump has something to check.
     pub(in crate::service) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -304,21 +306,21 @@ impl KeptStream {
         self.log.extent().end.is_some()
     }
 
-    /// Cancels it, if it runs.
+    /// Cancels it, if it is running.
     pub(in crate::service) fn cancel(&self, why: CancelReason) {
         if self.end(StreamEnd::Cancelled) {
             self.metrics.kept_cancelled(why.as_str());
         }
     }
 
-    /// The rest of it does not exist.
+    /// Ends it as lost: the rest of it does not exist.
     pub(in crate::service) fn lose(&self, why: LostReason) {
         if self.end(StreamEnd::Lost) {
             self.metrics.kept_lost(why.as_str());
         }
     }
 
-    /// The backend has ended it.
+    /// Ends it as complete: the backend has ended it.
     pub(in crate::service) fn complete(&self) {
         self.end(StreamEnd::Complete);
     }
@@ -334,18 +336,18 @@ impl KeptStream {
         true
     }
 
-    /// Whether it is the response to this request, made again.
+    /// Whether it is the response to this request, which is made again.
     pub(in crate::service) fn is_response_to(&self, request: &KeptRequest) -> bool {
         self.request.is_same(request) == Some(true)
     }
 
-    /// Whether it may be the response to this request: a body has not come to its end, so that nobody knows.
+    /// Whether it may be the response to this request: it is not known while a body is incomplete.
     pub(in crate::service) fn may_be_response_to(&self, request: &KeptRequest) -> bool {
         self.request.is_same(request).is_none()
     }
 }
 
-/// Reads a stream, until this is dropped.
+/// Counts as a reader of a stream until it is dropped.
 struct CopyReading<'a>(&'a KeptStream);
 
 impl<'a> CopyReading<'a> {
@@ -381,7 +383,7 @@ impl Drop for KeptStream {
 
 impl fmt::Debug for KeptStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The id is a secret of its owner.
+        // The id is a secret of the owner.
         f.debug_struct("KeptStream").field("log", &self.log).finish_non_exhaustive()
     }
 }

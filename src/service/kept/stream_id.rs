@@ -2,7 +2,7 @@
 
 use aws_lc_rs::rand;
 
-/// RFC 4648, section 6, in lower case: survives where case is lost.
+/// RFC 4648, section 6, in lower case: it does not depend on case.
 const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// The characters of an id: 130 bits, of which 128 are random.
 const ID_LENGTH: usize = 26;
@@ -20,12 +20,13 @@ pub(in crate::service) fn new_id() -> Box<str> {
     id.into()
 }
 
-/// Whether this may be the id of a stream.
+/// Whether this has the form of the id of a stream.
 pub(super) fn is_stream_id(id: &str) -> bool {
     id.len() == ID_LENGTH && id.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'))
 }
 
-/// The id of an event of ours: the stream's, and the number of the event.
+/// Parses the id of an event that the gateway has numbered: the stream's id, and the number of the
+/// event.
 pub(in crate::service) fn parse_event_id(id: &[u8]) -> Option<(&str, u64)> {
     let (stream, number) = str::from_utf8(id).ok()?.rsplit_once('-')?;
     let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,6 +1,7 @@
-//! Requests that have a name, and wait for their response.
+//! Requests with a name that wait for their response.
 //!
-//! There is no stream yet, but the backend works already: what stops or replaces a stream of that name concerns them, too.
+//! There is no stream yet, but the backend is already working: stopping or replacing a stream of that name applies to
+//! them, too.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::owner::OwnerTag;
 
-/// Those that wait. A cheap handle, for all threads. Its lock is short, and no other is taken in it.
+/// The waiting requests. A cheap handle, for all threads. Its lock is short, and no other is taken within it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WaitingRequests(Arc<Mutex<WaitingPlaces>>);
 
 #[derive(Debug, Default)]
 struct WaitingPlaces {
     by_name: HashMap<OwnerTag, Vec<WaitingPlace>>,
-    // Tells them apart.
+    // Numbers the requests, to tell them apart.
     count: u64,
 }
 
@@ -28,7 +29,7 @@ struct WaitingPlace {
     cancelled: CancellationToken,
 }
 
-/// One that waits, until this is dropped.
+/// A request that waits, until this is dropped.
 #[derive(Debug)]
 pub(in crate::service) struct WaitingRequest {
     all: WaitingRequests,
@@ -36,25 +37,25 @@ pub(in crate::service) struct WaitingRequest {
     path: Box<str>,
     number: u64,
     cancelled: CancellationToken,
-    // What other gateways know of it.
+    // Its claim at Redis.
     claim: Option<NameClaim>,
 }
 
-/// What other gateways know of a request that waits, until this is dropped.
+/// The claim of a waiting request at Redis, until this is dropped.
 #[derive(Debug)]
 pub(super) struct NameClaim {
     id: Box<str>,
-    // Told that the stream has begun; dropped: it will not.
+    // Sent when the stream begins; dropped: it will not begin.
     begins: oneshot::Sender<()>,
 }
 
 impl NameClaim {
-    /// `begins` is told once the stream has begun, and dropped if it will not.
+    /// `begins` is sent to once the stream has begun, and dropped if it will not.
     pub(super) fn new(id: Box<str>, begins: oneshot::Sender<()>) -> Self {
         Self { id, begins }
     }
 
-    /// The stream begins: it keeps the name from now on.
+    /// Records that the stream begins, which keeps the name from now on. Returns its id.
     pub(super) fn take(self) -> Box<str> {
         self.begins.send(()).ok();
         self.id
@@ -66,7 +67,7 @@ impl WaitingRequests {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more of this name, to this path.
+    /// Adds a request of this name, to this path.
     pub(super) fn add(&self, name: OwnerTag, path: &str) -> WaitingRequest {
         let mut places = self.lock();
         places.count += 1;
@@ -77,12 +78,12 @@ impl WaitingRequests {
         WaitingRequest { all: self.clone(), name, path, number, cancelled, claim: None }
     }
 
-    /// Whether one of this name waits.
+    /// Whether a request of this name waits.
     pub(super) fn has(&self, name: &OwnerTag) -> bool {
         self.lock().by_name.contains_key(name)
     }
 
-    /// Cancels those of this name; with `path`, those to it. Returns how many there were.
+    /// Cancels the requests of this name; with `path`, only those to it. Returns how many there were.
     pub(super) fn cancel(&self, name: &OwnerTag, path: Option<&str>) -> usize {
         let places = self.lock();
         let of_name = places.by_name.get(name).into_iter().flatten();
@@ -101,22 +102,22 @@ impl WaitingRequest {
         self.name
     }
 
-    /// Where it was sent.
+    /// The path of the request.
     pub(super) fn path(&self) -> &str {
         &self.path
     }
 
-    /// Other gateways know of it from now on.
+    /// Sets its claim at Redis.
     pub(super) fn set_claim(&mut self, claim: NameClaim) {
         self.claim = Some(claim);
     }
 
-    /// The id under which other gateways know of it: its stream begins.
+    /// Takes the id of its claim: its stream begins.
     pub(super) fn take_id(&mut self) -> Option<Box<str>> {
         self.claim.take().map(NameClaim::take)
     }
 
-    /// Tells whether it is cancelled, and when it is.
+    /// A token that is cancelled with the request.
     pub(in crate::service) fn cancelled(&self) -> &CancellationToken {
         &self.cancelled
     }

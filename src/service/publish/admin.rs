@@ -18,14 +18,14 @@ use crate::service::rejection::Rejection;
 use crate::service::request_info::RequestInfo;
 use crate::source::publishing::Publisher;
 
-/// The label of the admin listener among the routes; no path of a route is like it.
+/// The label of the admin listener among the routes. No path of a route looks like it.
 const LABEL: &str = "admin";
 
 /// Publishes for the admin listener.
 #[derive(Clone, Debug)]
 pub struct AdminPublishing {
     publisher: Publisher,
-    // The routes of now: a reload changes them.
+    // The current routes, which a reload changes.
     router: watch::Receiver<Arc<Router>>,
     settings: PublishSettings,
     metrics: Arc<RouteMetrics>,

@@ -1,7 +1,7 @@
 //! Puts a message into the form in which the clients of its channel read it.
 //!
-//! The body of a request is data, whatever it looks like. So where the format of a route would read an event
-//! out of it, it is wrapped.
+//! The body of a request is data, whatever it looks like. If the format of a route would parse an event out
+//! of it, it is wrapped.
 
 use bytes::Bytes;
 use ssegate_format::{Format, encode_envelope};
@@ -13,8 +13,8 @@ use crate::route::{ChannelError, ChannelFollower, EventsSource, OWN_NAMES};
 use crate::service::rejection::Rejection;
 use crate::source::publishing::{Publication, PublicationKind};
 
-/// Returns the publication of `message` to the channel that clients call `name`, as its `follower` reads it;
-/// `None`: nobody does.
+/// Returns the publication of `message` to the channel that clients call `name`, in the form that its
+/// `follower` reads; `None`: no route does.
 ///
 /// # Errors
 /// No channel can have the name, or the follower cannot read the event name or the id of the message.
@@ -109,12 +109,12 @@ fn payload(
     let event = match format {
         Format::Raw => return Ok(data.clone()),
         Format::Envelope => event,
-        // Without the key it would be no broadcast; an empty name is none.
+        // Without the key it would not be a broadcast. An empty name stands for no name.
         Format::Laravel => Some(event.unwrap_or_default()),
     };
     match std::str::from_utf8(data) {
         Ok(data) => Ok(encode_envelope(event, id, data).into()),
-        // Not JSON, so that no format reads anything out of it.
+        // Not JSON, so that no format parses anything out of it.
         Err(_) if event.is_none_or(str::is_empty) && id.is_none() => Ok(data.clone()),
         Err(_) => {
             Err(cannot("a message with an event name or an id has to be valid UTF-8".to_owned()))

@@ -1,9 +1,9 @@
 //! Requests that publish: what is sent with POST becomes messages in Redis, or on the embedded bus.
 //!
-//! [`route`] and [`admin`] say who may, and to which channels; [`site`] does what both have in common. A body
-//! is received ([`body`]), parsed into messages ([`message`]), and each is put into the form that the clients of
-//! its channel read ([`encoding`]). [`once`] names what an `Idempotency-Key` stands for, [`reply`] is the
-//! response, and [`refusal`] why there is none.
+//! [`route`] and [`admin`] decide which requests are allowed, and to which channels; [`site`] does what both
+//! have in common. A body is received ([`body`]), parsed into messages ([`message`]), and each is put into the
+//! form that the clients of its channel read ([`encoding`]). [`once`] names what an `Idempotency-Key` stands
+//! for, [`reply`] is the response, and [`refusal`] the reason if nothing was published.
 
 mod admin;
 mod body;

@@ -9,7 +9,7 @@ use crate::hex::hex;
 use crate::source::publishing::{IdempotencyKey, Publication, PublicationKind};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// What every key in Redis begins with, so that an ACL can permit them.
+/// The prefix of every key in Redis, so that an ACL can permit them.
 const PREFIX: &str = "ssegate:idempotency:";
 const MAX_BYTES: usize = 255;
 
@@ -31,8 +31,8 @@ pub(super) fn header(headers: &HeaderMap) -> Result<Option<&str>, PublishRefusal
     })
 }
 
-/// Returns the name under which the result of `publications` is kept. `scope` is who has sent them, and where:
-/// the same key of somebody else is another.
+/// Returns the name under which the result of `publications` is kept. `scope` is the account and the route:
+/// the same key of another account is another key.
 pub(super) fn key(scope: &[&str], key: &str, publications: &[Publication]) -> IdempotencyKey {
     let mut name = Hash::new();
     for part in scope.iter().chain([&key]) {
@@ -63,7 +63,7 @@ pub(super) fn key(scope: &[&str], key: &str, publications: &[Publication]) -> Id
     IdempotencyKey { name: format!("{PREFIX}{}", name.hex()), fingerprint: fingerprint.hex() }
 }
 
-/// A SHA-256 of parts, of which none can pass for two.
+/// A SHA-256 of parts, unambiguous: no two lists of parts have the same input.
 struct Hash(Context);
 
 impl Hash {

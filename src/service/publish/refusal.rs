@@ -1,4 +1,4 @@
-//! Why what was sent is not published, or not known to be.
+//! Why what was sent is not published, or not known to be published.
 
 use crate::source::publishing::NotPublished;
 
@@ -23,9 +23,9 @@ pub(in crate::service) enum PublishRefusal {
     /// Nothing is known to be published.
     #[error("{why}{servers}{hint}", hint = hint(*why))]
     NotPublished {
-        /// Why.
+        /// The reason.
         why: NotPublished,
-        /// Where it was to be published, if there are several servers, in brackets.
+        /// The servers at which it was to be published, in brackets, if there are several.
         servers: String,
     },
     /// Redis refused some or all messages, and may take them later.

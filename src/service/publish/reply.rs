@@ -8,7 +8,7 @@ use crate::service::body::ResponseBody;
 use crate::service::request_info;
 use crate::source::publishing::Receipt;
 
-/// What became of one message, as the client is told.
+/// The result of one message, as the client gets it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum ReceiptJson<'a> {
@@ -17,11 +17,11 @@ pub(super) enum ReceiptJson<'a> {
     // Refused ones are no response of this kind.
 }
 
-/// What is told of channels that no events route has.
+/// The note for channels that no events route has.
 const NOTE: &str = "no events route has this channel";
 
-/// Builds the response: JSON, or a line for each receipt where the client accepts text alone. `notes` are the
-/// receipts of channels that nobody follows. `None` if one was refused.
+/// Builds the response: JSON, or a line for each receipt if the client accepts only text. `notes` are the
+/// receipts of channels without an events route. `None` if a message was refused.
 pub(super) fn response(
     headers: &HeaderMap,
     receipts: &[Receipt],

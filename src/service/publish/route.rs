@@ -23,7 +23,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Publishes what a request sends.
 ///
 /// # Errors
-/// It may not, or not everything is known to be published.
+/// The request is not allowed, or not everything is known to be published.
 pub(in crate::service) async fn respond(
     (publisher, router, metrics): (&Publisher, &Router, &Arc<RouteMetrics>),
     (route, publish): (&Route, &PublishRoute),
@@ -39,8 +39,8 @@ pub(in crate::service) async fn respond(
     if *request.method() != Method::POST {
         return Err(Rejection::Method(vec![Method::POST]));
     }
-    // Also with a token that the page itself has set: a page of another origin publishes where it is listed,
-    // whatever it sends.
+    // Even with a token that the page itself has set: a page of another origin may publish only if it is
+    // listed.
     let is_foreign = origin::is_foreign(AuthRequest::new(&request), is_tls)
         || is_foreign_page(request.headers());
     if is_foreign && !cors::permits(&settings.cors, origin) {
@@ -62,7 +62,7 @@ pub(in crate::service) async fn respond(
     site.publish(request).await
 }
 
-/// Whether a browser says, without naming the origin, that the request is made by the page of another one.
+/// Whether a browser reports, without naming the origin, that the page of another origin makes the request.
 pub(in crate::service) fn is_foreign_page(headers: &HeaderMap) -> bool {
     let site = headers.get(SEC_FETCH_SITE);
     let is_own = |site: &HeaderValue| site == "same-origin" || site == "none";

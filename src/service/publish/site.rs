@@ -1,4 +1,4 @@
-//! Publishes the messages of a request that is allowed to.
+//! Publishes the messages of a request that is allowed to publish.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub(super) struct PublishSite<'a> {
     pub(super) host: Option<&'a str>,
     pub(super) settings: &'a PublishSettings,
     pub(super) channels: PublishChannels,
-    /// Who it is and by which method, as far as that is known.
+    /// The identity of the client and the method that verified it, if there is one.
     pub(super) account: Option<&'a str>,
     pub(super) metrics: &'a Arc<RouteMetrics>,
 }
@@ -43,7 +43,7 @@ struct PreparedPublications {
 }
 
 impl PublishSite<'_> {
-    /// Publishes the messages of a request, all or those that Redis takes.
+    /// Publishes the messages of a request: all of them, or those that Redis accepts.
     ///
     /// # Errors
     /// Not everything is known to be published.
@@ -154,7 +154,8 @@ impl PublishSite<'_> {
         }
     }
 
-    /// Says which messages Redis has refused. Its words may name its users, so that they go to the log alone.
+    /// Describes which messages Redis has refused. The error text of Redis may name its users, so it only
+    /// goes to the log.
     fn refused(&self, receipts: &[Receipt]) -> PublishRefusal {
         static REFUSALS: LogLimit = LogLimit::new();
         let error = |(index, receipt): (usize, &Receipt)| match receipt {

@@ -9,7 +9,7 @@ use super::credential::is_credential;
 use super::origin::{RequestOrigin, TARGET_FACTS, WAY_FACTS};
 use crate::route::{ShareKeyPart, ShareSettings};
 
-/// Fields that make a request another one than its method and target say.
+/// Fields that make the backend read a request differently than its method and target say.
 pub(super) const CHANGES_REQUEST: [&str; 5] = [
     "x-http-method",
     "x-http-method-override",
@@ -21,7 +21,7 @@ pub(super) const CHANGES_REQUEST: [&str; 5] = [
 /// Why a request gets a stream of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) enum Alone {
-    /// It is no GET, or a field says that it is to be read as another request.
+    /// It is not a GET, or a field makes it another request.
     Method,
     /// It does not ask for an event stream.
     Accept,
@@ -31,17 +31,17 @@ pub(in crate::service) enum Alone {
     Upgrade,
     /// It is of the Model Context Protocol, whose streams belong to a session.
     Mcp,
-    /// It comes from this gateway itself: it may be the question of the very stream that it would wait for.
+    /// This gateway itself has sent it: it may be the question of the very stream that it would wait for.
     Loop,
     /// It is for a part, or has a condition that the backend must not ignore.
     Conditional,
     /// It has no host.
     Host,
-    /// A trusted proxy says in `Forwarded` where it came from and went to, in one field.
+    /// A trusted proxy reports in `Forwarded` both where it came from and where it went, in one field.
     Forwarded,
     /// It has a credential that is not in the key.
     Credential,
-    /// A cookie of the key is there twice: which of them counts depends on the backend.
+    /// A cookie of the key is there twice: it depends on the backend which one counts.
     CookieTwice,
     /// Its `Connection` names a field of the key, which is then not for the backend.
     Connection,
@@ -67,7 +67,7 @@ impl Alone {
     }
 }
 
-/// Checks that a request can share a stream, for all but its cookies and its host.
+/// Checks that a request can share a stream, except for its cookies and its host.
 ///
 /// # Errors
 /// It has to get one of its own.
@@ -87,7 +87,7 @@ pub(super) fn check(
     if settings.key.iter().any(is_option) { Err(Alone::Connection) } else { Ok(()) }
 }
 
-/// Checks that the request is one for a whole event stream, and for nothing else.
+/// Checks that the request asks for a whole event stream, and for nothing else.
 fn check_kind(
     method: &Method,
     headers: &HeaderMap,
@@ -105,7 +105,7 @@ fn check_kind(
     } else if headers.keys().any(|name| name.as_str().starts_with("mcp-")) {
         Err(Alone::Mcp)
     } else if [RANGE, IF_MATCH, IF_UNMODIFIED_SINCE].iter().any(has) {
-        // `If-None-Match` and `If-Modified-Since` would only spare a client what it has.
+        // `If-None-Match` and `If-Modified-Since` would only save sending what the client has.
         Err(Alone::Conditional)
     } else if origin.is_trusted && has(&FORWARDED) {
         Err(Alone::Forwarded)
@@ -143,7 +143,7 @@ fn is_connection_option(headers: &HeaderMap, name: &str) -> bool {
     options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
 }
 
-/// Whether the request tells who it is from, in something that is not in the key.
+/// Whether the request identifies its client, with something that is not in the key.
 fn has_other_credential(
     headers: &HeaderMap,
     origin: RequestOrigin<'_>,
@@ -162,7 +162,7 @@ fn has_other_credential(
         }
         let text = name.as_str();
         match text.starts_with("x-forwarded-") {
-            // Of others they are not passed on.
+            // The fields of an untrusted peer are not passed on.
             true => origin.is_trusted && !TARGET_FACTS.contains(name) && !WAY_FACTS.contains(&text),
             false => is_credential(text),
         }

@@ -1,10 +1,10 @@
-//! Header fields that say who a request is from, by their names.
+//! Header fields that identify the client of a request, by their names.
 //!
-//! Those of the standards, and those that gateways and applications have for it: a backend does not say which of them
-//! it reads. A field that is taken for one and is none costs a stream of the backend's, and the other mistake gives a
-//! reader the stream of nobody. So words are looked for, rather than whole names.
+//! Those of the standards, and those that gateways and applications use: a backend does not report which of them it
+//! reads. A field that is wrongly taken for a credential costs a stream of the backend. The opposite mistake gives a
+//! reader a stream that the backend made for no client. So words are looked for, rather than whole names.
 
-/// What stands anywhere in such a name: `authorization`, `x-auth-request-email`, `x-csrf-token`, `signature-input`.
+/// Words anywhere in such a name: `authorization`, `x-auth-request-email`, `x-csrf-token`, `signature-input`.
 const WORDS: [&str; 18] = [
     "api-key",
     "apikey",
@@ -26,15 +26,15 @@ const WORDS: [&str; 18] = [
     "token",
 ];
 
-/// What is one of its words: `remote-user`, `x-tenant-id`.
+/// Words between the hyphens of such a name: `remote-user`, `x-tenant-id`.
 const PARTS: [&str; 12] = [
     "account", "consumer", "customer", "dpop", "email", "login", "sid", "tenant", "uid", "user",
     "userid", "username",
 ];
 
-/// Whether the field says who a request is from, for all that its name tells.
+/// Whether the field identifies the client, as far as its name shows.
 pub(super) fn is_credential(name: &str) -> bool {
-    // CGI, PHP, WSGI and Rack read `x_user` so.
+    // CGI, PHP, WSGI and Rack read `x_user` as `x-user`.
     let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     if name.ends_with("user-agent") {
         return false;

@@ -1,11 +1,12 @@
-//! Where a request comes from and what it was for, for all that is not in its head, or in the fields of a proxy.
+//! Where a request comes from and what its target was, as far as that is not in its head, or is in the fields of a
+//! proxy.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// What a trusted proxy says of the request's target. It is in the question as it is.
+/// Fields in which a trusted proxy reports the target of the request. They are sent unchanged in the question.
 pub(super) const TARGET_FACTS: [HeaderName; 9] = [
     X_FORWARDED_HOST,
     HeaderName::from_static("x-forwarded-path"),
@@ -18,15 +19,15 @@ pub(super) const TARGET_FACTS: [HeaderName; 9] = [
     HeaderName::from_static("x-forwarded-uri"),
 ];
 
-/// What it says of the way that a request came. The question is the gateway's own, so this is not in it.
+/// Fields in which it reports the path of the request. The question is the gateway's own, so they are not in it.
 pub(super) const WAY_FACTS: [&str; 4] =
     ["x-forwarded-for", "x-forwarded-by", "x-forwarded-server", "x-real-ip"];
 
-/// What is known of a request besides its head. Fields that only the gateway may send to the backend must have been
-/// removed from it, and tokens from its query: the question has what the backend would be sent.
+/// The facts about a request besides its head. Fields that only the gateway may send to the backend must have been
+/// removed from the head, and tokens from the query: the question has what the backend would be sent.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::service) struct RequestOrigin<'a> {
-    /// What tells its route from others, also after a reload.
+    /// Identifies its route, also after a reload.
     pub(in crate::service) scope: &'a str,
     /// Whether it came over TLS.
     pub(in crate::service) is_tls: bool,
@@ -34,11 +35,12 @@ pub(in crate::service) struct RequestOrigin<'a> {
     pub(in crate::service) is_trusted: bool,
     /// Whether it has a body.
     pub(in crate::service) has_body: bool,
-    /// The fields that tell the backend who it is, of which a later one replaces an earlier one.
+    /// The fields that tell the backend the client's identity. A later one replaces an earlier one of the same
+    /// name.
     pub(in crate::service) identity: &'a [(HeaderName, HeaderValue)],
 }
 
-/// The fields that tell the backend the target of the request that a client has made.
+/// The fields that tell the backend the target of the client's request.
 pub(super) fn target_facts(
     headers: &HeaderMap,
     origin: RequestOrigin<'_>,

@@ -1,4 +1,4 @@
-//! What a pump hands to the source of shared streams, across threads.
+//! What a pump hands to the source of shared streams, on another thread.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::upstream::SharedUpstream;
 
-/// Something of one shared stream.
+/// A piece of one shared stream.
 #[derive(Debug)]
 pub(super) struct SharedPiece {
     pub(super) upstream: Arc<SharedUpstream>,
@@ -18,8 +18,8 @@ pub(super) struct SharedPiece {
 /// What has happened on a shared stream.
 #[derive(Debug)]
 pub(super) enum SharedPieceKind {
-    /// The backend has sent these; `None`: one that is too large.
+    /// The backend has sent these events; `None`: one that is too large.
     Events(Vec<Option<Event>>),
-    /// The backend was away, and nobody knows what it has sent meanwhile.
+    /// The backend was away, and it is not known what it has sent meanwhile.
     Away,
 }

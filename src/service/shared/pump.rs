@@ -1,5 +1,5 @@
-//! The pump of a shared stream: a task that asks the backend, reads its events, and comes back when it ends, as a browser
-//! would, while there are readers.
+//! The pump of a shared stream: a task that asks the backend and reads its events. While there are readers it
+//! reconnects when the response ends, as a browser would.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use super::upstream::{SharedEnd, SharedOpening, SharedPhase};
 use super::upstreams::SharedFeed;
 use crate::proxy::{Proxy, ProxyError, UpstreamBody};
 
-/// How long browsers wait before they come back, where the backend does not say it with `retry`.
+/// How long browsers wait before they reconnect, if the backend sends no `retry`.
 const RETRY: Duration = Duration::from_secs(3);
-/// The shortest and the longest time that a backend may say.
+/// The shortest and the longest `retry` that is accepted.
 const MIN_RETRY: Duration = Duration::from_millis(100);
 const MAX_RETRY: Duration = Duration::from_secs(3600);
-/// The longest wait for a backend that fails again and again, unless it has said a longer one itself.
+/// The longest wait for a backend that fails repeatedly, unless its own `retry` is longer.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// Reads a backend's stream for all of its readers.
@@ -32,29 +32,28 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 pub(in crate::service) struct SharedPump {
     proxy: Proxy,
     question: SharedQuestion,
-    // The gateways that the request of the first reader has passed: a question that comes back to one of them is in a
-    // loop.
+    // The gateways that the first reader's request has passed: a question that comes back to one of them is in a loop.
     passed: Option<HeaderValue>,
     leave: Duration,
     max_event_bytes: usize,
-    // The last id of the backend; empty: it sets none. As bytes: a client's may be no text.
+    // The last id of the backend; empty: it sets none. As bytes: a client's id may not be UTF-8.
     last_id: Vec<u8>,
-    // Whether that is the id with which a reader has begun the stream, and the backend has set none since.
+    // Whether `last_id` is the id with which a reader has begun the stream: the backend has set none since.
     is_readers: bool,
-    // Whether events have come since then: the id does not say where the stream is.
+    // Whether events have come since `last_id` was set: it does not show where the stream is.
     is_behind: bool,
     retry: Duration,
 }
 
-/// What the backend says to the question.
+/// The response of the backend to the question.
 enum SharedAnswer {
     /// Events.
     Stream(Box<Response<UpstreamBody>>),
-    /// There is nothing more to come.
+    /// There are no more events (204).
     NoContent,
-    /// It has failed, and may not fail another time.
+    /// It has failed, and a retry may succeed.
     Failed,
-    /// Something that cannot be shared.
+    /// It cannot be shared.
     Unshared,
 }
 
@@ -65,8 +64,8 @@ enum SharedBodyEnd {
 }
 
 impl SharedPump {
-    /// A pump for this question, of which the first request has passed these gateways. `last_id`: the reader that
-    /// begins the stream has seen this of the backend.
+    /// Creates the pump of this question, whose first request has passed these gateways. `last_id`: the id of the
+    /// backend with which the first reader begins the stream.
     pub(in crate::service) fn new(
         proxy: Proxy,
         (question, passed): (SharedQuestion, Option<HeaderValue>),
@@ -88,7 +87,7 @@ impl SharedPump {
         }
     }
 
-    /// Reads until there is nothing more to come, or nobody to read it.
+    /// Reads until there are no more events, or no readers.
     pub(in crate::service) async fn run(mut self, feed: SharedFeed) {
         let end = match self.begin(&feed).await {
             ControlFlow::Continue(body) => self.pump(&feed, body).await,
@@ -97,7 +96,7 @@ impl SharedPump {
         feed.end(end, &self.last_id);
     }
 
-    /// Asks for the first time, while anybody waits for it.
+    /// Asks for the first time, as long as there is a reader.
     async fn begin(&mut self, feed: &SharedFeed) -> ControlFlow<SharedEnd, UpstreamBody> {
         let answer = tokio::select! {
             answer = self.ask_with_and_without_id() => answer,
@@ -120,7 +119,7 @@ impl SharedPump {
         }
     }
 
-    /// A backend that refuses the id is asked without it.
+    /// Asks with the id. If the backend refuses that, asks without it.
     async fn ask_with_and_without_id(&mut self) -> SharedAnswer {
         let answer = self.ask().await;
         if matches!(answer, SharedAnswer::Unshared) && !self.last_id.is_empty() {
@@ -167,7 +166,7 @@ impl SharedPump {
     /// Reads one response after the other.
     async fn pump(&mut self, feed: &SharedFeed, mut body: UpstreamBody) -> SharedEnd {
         let leave = self.leave;
-        // What comes before the hub follows the channel would be lost.
+        // Events that come before the hub follows the channel would be lost.
         tokio::select! {
             () = feed.upstream().followed() => {}
             () = feed.unread(leave) => return SharedEnd::Left,
@@ -194,7 +193,7 @@ impl SharedPump {
 
     /// Reads a response to its end.
     async fn read(&mut self, feed: &SharedFeed, mut body: UpstreamBody) -> SharedBodyEnd {
-        // An id of a client that is no text is not one of the events that follow.
+        // The parser starts without an id if that of the client is not UTF-8.
         let last_id = String::from_utf8(self.last_id.clone()).unwrap_or_default();
         let mut parser = Parser::resuming(&last_id, self.max_event_bytes);
         loop {
@@ -218,7 +217,7 @@ impl SharedPump {
             if id.as_bytes() != self.last_id {
                 self.is_readers = false;
                 self.last_id.clear();
-                // Another one the backend would not recognize, or could not be sent.
+                // The backend would not recognize any other id, or it could not be sent.
                 if is_foreign_id(id) {
                     self.last_id.extend_from_slice(id.as_bytes());
                 }
@@ -230,16 +229,16 @@ impl SharedPump {
         }
     }
 
-    /// Asks again until there is a stream, or there will be none.
+    /// Asks repeatedly until there is a stream, or there will be none.
     async fn come_back(&mut self, feed: &SharedFeed) -> ControlFlow<SharedEnd, UpstreamBody> {
         let mut wait = self.retry;
         if self.is_readers && self.is_behind {
             self.last_id.clear();
         }
         loop {
-            // Backends of many streams are not asked for all of them at once.
+            // Jittered, so that a backend of many streams is not asked for all of them at once.
             tokio::time::sleep(wait.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
-            // Nor for nobody: whoever comes before the stream is left finds what is kept, and then what follows.
+            // Not without readers: a reader that comes before the stream is left gets the history, and then new events.
             feed.read().await;
             if self.proxy.is_retired() {
                 return ControlFlow::Break(SharedEnd::Replaced);

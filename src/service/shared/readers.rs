@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 pub(super) struct SharedReaders {
     count: Mutex<ReaderCount>,
     changed: Notify,
-    // The first has come.
+    // Notified when the first reader comes.
     came: Notify,
     metrics: Metrics,
 }
@@ -21,18 +21,18 @@ pub(super) struct SharedReaders {
 #[derive(Debug)]
 struct ReaderCount {
     readers: usize,
-    // Since when there is none.
+    // Since when there are no readers.
     since: Instant,
-    // No reader may come any more.
+    // Whether no more readers may come.
     is_closed: bool,
 }
 
-/// A reader of a shared stream, or a request that waits for one. The stream stays as long as there are any.
+/// A reader of a shared stream, or a request that waits for one. The stream is open as long as there are any.
 #[derive(Debug)]
 pub(in crate::service) struct SharedReader(Arc<SharedReaders>);
 
 impl SharedReaders {
-    /// None so far.
+    /// Starts without readers.
     pub(super) fn new(metrics: Metrics) -> Arc<Self> {
         let count = ReaderCount { readers: 0, since: Instant::now(), is_closed: false };
         let (changed, came) = (Notify::new(), Notify::new());
@@ -43,7 +43,7 @@ impl SharedReaders {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more reader; `None` if the stream is closed.
+    /// Adds a reader; `None` if the stream is closed.
     pub(super) fn add(self: &Arc<Self>) -> Option<SharedReader> {
         let mut count = self.lock();
         if count.is_closed {
@@ -56,19 +56,19 @@ impl SharedReaders {
         Some(SharedReader(Arc::clone(self)))
     }
 
-    /// No reader may come any more.
+    /// Closes the stream to new readers.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.changed.notify_one();
     }
 
-    /// Since when there is none; `None` while there is one, and for a stream that is closed.
+    /// Since when there are no readers; `None` while there are any, and for a closed stream.
     pub(super) fn unread_since(&self) -> Option<Instant> {
         let count = self.lock();
         (count.readers == 0 && !count.is_closed).then_some(count.since)
     }
 
-    /// Waits until there is one. For one task.
+    /// Waits until there is a reader. For one task.
     pub(super) async fn read(&self) {
         while self.lock().readers == 0 {
             self.came.notified().await;
@@ -80,8 +80,8 @@ impl SharedReaders {
         self.changed.notify_one();
     }
 
-    /// Waits until there was none for the time that `leave` says, which may change; none may come after that. For one
-    /// task.
+    /// Waits until there were no readers for the time that `leave` returns, which may change. Then the stream is
+    /// closed to new readers. For one task.
     pub(super) async fn unread(&self, leave: impl Fn() -> Duration) {
         loop {
             let due = match self.close_if_unread(leave()) {
@@ -103,7 +103,7 @@ impl SharedReaders {
     /// Closes the stream if it had no reader for `leave`.
     ///
     /// # Errors
-    /// It is not over yet; when to look again, or `None` while there is a reader.
+    /// It had a reader more recently: when to check again, or `None` while there is a reader.
     fn close_if_unread(&self, leave: Duration) -> Result<(), Option<Instant>> {
         let mut count = self.lock();
         let due = count.since + leave;

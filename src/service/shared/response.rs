@@ -1,7 +1,8 @@
-//! Whether a response to a [`SharedQuestion`] may be given to all who have asked it, and what of its header.
+//! Whether all readers of a [`SharedQuestion`] may get a response to it, and which fields of its header.
 //!
-//! The backend was sent nothing of one reader alone. It can still say that a response is for one: with a cookie, with
-//! `Cache-Control: private`, or with `Vary` on what it was not sent. What cannot be read as a list is taken for that.
+//! The backend was sent nothing of one reader only. It can still make a response for one reader: with a cookie, with
+//! `Cache-Control: private`, or with `Vary` on something that it was not sent. A field that cannot be parsed as a list
+//! counts as that.
 
 use http::header::{
     ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE,
@@ -20,7 +21,7 @@ const SET_COOKIE2: HeaderName = HeaderName::from_static("set-cookie2");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 
-/// Says to a gateway that a stream is no response of the backend: its client is sent away.
+/// Tells a gateway that this stream only sends its client away: it is not a response of the backend.
 const AWAY: HeaderName = HeaderName::from_static("ssegate-away");
 
 /// Why a response is not given to several readers.
@@ -34,7 +35,7 @@ pub(in crate::service) enum Unshared {
     Encoded,
     /// It changes what one browser keeps: a cookie, or `Clear-Site-Data`.
     Cookie,
-    /// `Cache-Control` says that it is for one user, or cannot be read.
+    /// `Cache-Control` says that it is for one user, or cannot be parsed.
     Private,
     /// It depends on something that is not in the key.
     Vary,
@@ -57,10 +58,10 @@ impl Unshared {
     }
 }
 
-/// Checks that a response may be given to all who have asked the question.
+/// Checks that all requests with this question may get a response.
 ///
 /// # Errors
-/// It may not; it is not to be given to the one who asked first either, whose request was another one.
+/// They may not. The first one must not get it either, since its own request was another one.
 pub(in crate::service) fn may_be_shared(
     (status, headers): (StatusCode, &HeaderMap),
     question: &SharedQuestion,
@@ -88,17 +89,18 @@ pub(in crate::service) fn may_be_shared(
     }
 }
 
-/// Notes that a response sends its client away, for a gateway that has sent the request: to it, 200 would be a stream.
+/// Marks a response that sends its client away, for a gateway that has sent the request: it would take the 200 for a
+/// stream.
 pub(in crate::service) fn note_away(headers: &mut HeaderMap) {
     headers.insert(AWAY, HeaderValue::from_static("1"));
 }
 
-/// Whether another gateway could not ask the backend.
+/// Whether another gateway reports that it could not ask the backend.
 pub(super) fn is_away(headers: &HeaderMap) -> bool {
     headers.contains_key(AWAY)
 }
 
-/// Whether `Cache-Control` has `private`, also with the names of fields (RFC 9111, section 5.2.2.7), or is no list of
+/// Whether `Cache-Control` has `private`, also with field names (RFC 9111, section 5.2.2.7), or is not a list of
 /// directives. `no-store` is for caches, which keep a response longer than it lasts: nearly every event stream has it.
 fn is_private(headers: &HeaderMap) -> bool {
     headers.get_all(CACHE_CONTROL).iter().any(|value| {
@@ -107,7 +109,7 @@ fn is_private(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The names of the directives in a field; `None`: it is no list of them (RFC 9111, section 5.2).
+/// The names of the directives in a field; `None`: it is not a list of directives (RFC 9111, section 5.2).
 fn directives(mut text: &[u8]) -> Option<Vec<&[u8]>> {
     let mut names = Vec::new();
     loop {
@@ -151,21 +153,20 @@ fn behind_quoted(mut text: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Whether the response depends on something that is not in the key, or says so of everything (RFC 9110, section
-/// 12.5.5).
+/// Whether the response depends on something that is not in the key, or has `Vary: *` (RFC 9110, section 12.5.5).
 fn varies(headers: &HeaderMap, question: &SharedQuestion) -> bool {
     let values = headers.get_all(VARY).iter();
     let names = values.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
     let names = names.map(<[u8]>::trim_ascii).filter(|name| !name.is_empty());
-    // `*` is a valid name, and no field has it.
+    // `*` is a valid field name, and no request has such a field.
     names.map(HeaderName::from_bytes).any(|name| match name {
         Ok(name) => name == "*" || !question.determines(&name),
         Err(_) => true,
     })
 }
 
-/// What no reader gets: what describes the backend's bytes or the time and the place of its response, and what is for
-/// one client.
+/// Fields that no reader gets: those that describe the backend's bytes, or the time and the place of its response, and
+/// those for one client.
 const NOT_REPEATED: [HeaderName; 21] = [
     ACCEPT_RANGES,
     AGE,
@@ -190,13 +191,13 @@ const NOT_REPEATED: [HeaderName; 21] = [
     HeaderName::from_static("server-timing"),
 ];
 
-/// The header of a reader's response: what all of them get of that of the backend.
+/// The header of a reader's response: the fields of the backend's response that all readers get.
 pub(in crate::service) fn shared_head(headers: &HeaderMap) -> HeaderMap {
     let mut head = HeaderMap::new();
     for (name, value) in headers {
         let is_for_gateway =
             ["grip-", "ssegate-"].iter().any(|begin| name.as_str().starts_with(begin));
-        // Such as the token of a session that the backend has begun: with it, readers would have one together.
+        // For example the token of a session that the backend has begun: readers would share the session.
         let is_for_one =
             is_credential(name.as_str()) && !name.as_str().starts_with("access-control-");
         let is_of_bytes = ["content-md5", "digest", "repr-digest"].contains(&name.as_str());
@@ -204,7 +205,7 @@ pub(in crate::service) fn shared_head(headers: &HeaderMap) -> HeaderMap {
             head.append(name, value.clone());
         }
     }
-    // As on an events route: a reader's response is a part of the stream.
+    // As on an events route: each reader's response is a part of the stream.
     head.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     forbid_buffering(&mut head);
     head

@@ -1,7 +1,7 @@
-//! The source of the hub of shared streams: what pumps read becomes events of that hub.
+//! The source of the hub of shared streams: publishes what pumps read to that hub.
 //!
 //! A gateway has a second hub, whose channels are the shared streams. So their readers have histories, ids, bounds
-//! and gaps as those of an events route, and an event goes the same way to a socket.
+//! and gaps like those of an events route, and an event takes the same path to a socket.
 
 use ssegate_hub::{GapReason, Hub, SourceKind, SourceRequest};
 
@@ -47,7 +47,7 @@ impl SharedSource {
                     self.take_more(MAX_TOGETHER - 1);
                 }
                 ended = self.streams.ended() => {
-                    // What their pumps have put in is among these. Others put in more and more.
+                    // The last pieces of these pumps are in the queue now. Others may add more and more.
                     self.take_more(MAX_PIECES);
                     for upstream in ended {
                         upstream.set_complete();
@@ -73,19 +73,19 @@ impl SharedSource {
                 self.hub.confirm(false, name);
                 upstream.set_followed();
             }
-            // It has ended before its reader came here.
+            // The stream has ended before its reader came here.
             (SourceRequest::Follow, None) => {
-                // It waits for that, too.
+                // The reader waits for the confirmation, too.
                 self.hub.confirm(false, name);
                 self.hub.end_channel(name);
             }
-            // The hub has let go of it, and what comes would be lost.
+            // The hub has removed the channel: further events would be lost.
             (SourceRequest::Leave, Some(upstream)) => upstream.readers.close(),
             (SourceRequest::Leave, None) => {}
         }
     }
 
-    /// Hands a piece to the hub. A panic ends the one stream that the piece is of.
+    /// Hands a piece to the hub. A panic ends only the stream of the piece.
     fn take(&self, piece: SharedPiece) {
         let SharedPiece { upstream, received, what } = piece;
         let name = upstream.name();

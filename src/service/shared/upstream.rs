@@ -1,4 +1,4 @@
-//! One shared stream: what its pump, its readers and the source know of it together.
+//! One shared stream: what its pump, its readers and the source share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,24 +17,24 @@ use crate::route::ProxySettings;
 pub(in crate::service) struct SharedUpstream {
     pub(super) key: QuestionKey,
     pub(super) scope: Arc<str>,
-    /// The backend that is asked: after a reload a route can have another one.
+    /// The backend that is asked; a reload may give the route another one.
     pub(super) backend: Arc<ProxySettings>,
-    /// Its channel in the hub. No other stream has the name, not even one of the same key.
+    /// Its channel in the hub. The name is unique, even among streams of the same key.
     pub(in crate::service) topic: Topic,
-    /// Bytes at the head of the name that clients do not see.
+    /// The length of the prefix of the name that clients do not see, in bytes.
     pub(in crate::service) prefix_bytes: usize,
     phase: watch::Sender<SharedPhase>,
     pub(super) readers: Arc<SharedReaders>,
     is_followed: watch::Sender<bool>,
-    // The number of the newest of it in the hub.
+    // The number of its newest event in the hub.
     newest: AtomicU64,
-    // Whether nothing more comes to the hub.
+    // Whether the hub has all of it.
     is_complete: AtomicBool,
-    /// Whether it is one of those that its route may have.
+    /// Whether it counts against the limit of its route.
     pub(super) is_counted: AtomicBool,
 }
 
-/// How far a shared stream has come.
+/// The phase of a shared stream.
 #[derive(Clone, Debug)]
 pub(in crate::service) enum SharedPhase {
     /// The backend was asked, and has not responded.
@@ -48,20 +48,20 @@ pub(in crate::service) enum SharedPhase {
 /// What a reader needs to know of the backend's response.
 #[derive(Debug)]
 pub(in crate::service) struct SharedOpening {
-    /// What all readers get of its header.
+    /// The fields of its header that all readers get.
     pub(in crate::service) head: HeaderMap,
-    /// The id after which the backend has begun, if it was asked for what follows one.
+    /// The id after which the backend has begun, if it was asked with one.
     pub(in crate::service) after: Option<Vec<u8>>,
 }
 
 /// Why a stream is not shared, or not any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) enum SharedEnd {
-    /// The backend's response cannot be shared: each reader asks it for itself.
+    /// The backend's response cannot be shared: the request of each reader is forwarded.
     Unshared,
-    /// The backend says that there is nothing more to come (204).
+    /// The backend has no more events (204).
     NoContent,
-    /// The backend says so (204) of what follows the id with which its readers have begun.
+    /// The backend has no events (204) after the id with which the readers have begun.
     NothingAfter,
     /// The backend cannot be reached, or has failed.
     Failed,
@@ -72,7 +72,7 @@ pub(in crate::service) enum SharedEnd {
 }
 
 impl SharedEnd {
-    /// Whether it holds for those who ask soon after.
+    /// Whether it also applies to requests that come soon after.
     pub(super) fn is_remembered(self) -> bool {
         matches!(self, Self::Unshared | Self::NoContent | Self::NothingAfter)
     }
@@ -91,7 +91,7 @@ impl SharedEnd {
 }
 
 impl SharedUpstream {
-    /// The stream `number` of this process. `path` is what clients are told it is called.
+    /// Creates the stream `number` of this process. `path` is the name that clients get.
     pub(super) fn new(
         key: QuestionKey,
         (scope, backend): (Arc<str>, Arc<ProxySettings>),
@@ -141,22 +141,22 @@ impl SharedUpstream {
         self.phase.send_replace(phase);
     }
 
-    /// The hub takes its events from now on.
+    /// Records that the hub takes its events from now on.
     pub(super) fn set_followed(&self) {
         self.is_followed.send_replace(true);
     }
 
-    /// The hub has given this number to something of it.
+    /// Records the number that the hub has given to its newest event.
     pub(super) fn set_newest(&self, number: u64) {
         self.newest.store(number, Ordering::Relaxed);
     }
 
-    /// The hub has all of it.
+    /// Records that the hub has all of it.
     pub(super) fn set_complete(&self) {
         self.is_complete.store(true, Ordering::Release);
     }
 
-    /// Whether this number of the hub is that of the last of it.
+    /// Whether this number of the hub is that of its last event.
     pub(super) fn ends_at(&self, number: u64) -> bool {
         self.is_complete.load(Ordering::Acquire) && self.newest.load(Ordering::Relaxed) == number
     }

@@ -1,4 +1,4 @@
-//! All shared streams of this process: found by their question, bounded, and remembered for a while where there is
+//! All shared streams of this process: found by their question, bounded, and remembered for a while if a question has
 //! none.
 
 use std::collections::HashMap;
@@ -17,11 +17,11 @@ use super::upstream::{SharedEnd, SharedPhase, SharedUpstream};
 use crate::metrics::Metrics;
 use crate::route::ProxySettings;
 
-/// How long it is remembered that a question has no stream to share: so long its requests do not wait for one another.
+/// How long it is remembered that a question has no shared stream. Until then its requests do not wait for each other.
 const REMEMBERED: Duration = Duration::from_secs(30);
-/// The most questions of which that is remembered.
+/// Questions that are remembered, at most.
 const MAX_REMEMBERED: usize = 1_000;
-/// The most pieces that wait for the source. Pumps wait when there are more, and with them their backends.
+/// Pieces that wait for the source, at most. Beyond it pumps wait, and so do their backends.
 pub(super) const MAX_PIECES: usize = 256;
 
 /// All shared streams. A cheap handle, for all threads; it survives reloads.
@@ -31,7 +31,7 @@ pub struct SharedStreams(Arc<SharedStreamsState>);
 struct SharedStreamsState {
     metrics: Metrics,
     pieces: mpsc::Sender<SharedPiece>,
-    // Those whose end the source does not know yet: one for each, so that an end has not to wait for room.
+    // Streams whose end the source does not know yet. Each is here at most once, so that an end need not wait for room.
     ended: Mutex<Vec<Arc<SharedUpstream>>>,
     any_ended: Notify,
     is_draining: AtomicBool,
@@ -48,20 +48,20 @@ struct UpstreamTable {
     newest: u64,
 }
 
-/// Why a question has no stream to share.
+/// Why a question has no shared stream.
 struct RememberedEnd {
     until: Instant,
     end: SharedEnd,
-    // The stream of which the backend has said so.
+    // The stream to which the backend has responded so.
     upstream: Arc<SharedUpstream>,
-    // Whether there were events before.
+    // Whether the stream had events before.
     was_open: bool,
-    // Where the backend has said that nothing more comes: behind this id of it.
+    // The id of the backend after which it has no more events.
     after: Option<Box<[u8]>>,
 }
 
 impl UpstreamTable {
-    /// Joins the stream of a key, if there is one, or is known to be none.
+    /// Joins the stream of a key, if there is one or it is remembered that there is none.
     fn join_known(
         &mut self,
         key: &QuestionKey,
@@ -82,20 +82,20 @@ impl UpstreamTable {
         known.holds_at(position).then_some(SharedJoin::Remembered(known.end))
     }
 
-    /// Closes the stream of a route that nobody has read for the longest time. Returns whether there was one.
+    /// Closes the stream of a route that has had no reader for the longest time. Returns whether there was one.
     fn close_unread(&mut self, scope: &Arc<str>) -> bool {
         let of_route = self.by_name.values().filter(|upstream| upstream.scope == *scope);
         let unread =
             of_route.filter_map(|upstream| Some((upstream.readers.unread_since()?, upstream)));
         let Some((_, oldest)) = unread.min_by_key(|(since, _)| *since) else { return false };
         let oldest = Arc::clone(oldest);
-        // Its pump ends at once. Readers come under this lock only.
+        // Its pump ends at once. Readers are added under this lock only.
         oldest.readers.close();
         self.discount(&oldest);
         true
     }
 
-    /// A stream is none of those any more that its route may have.
+    /// Stops counting a stream against the limit of its route.
     fn discount(&mut self, upstream: &SharedUpstream) {
         if !upstream.is_counted.swap(false, Ordering::Relaxed) {
             return;
@@ -109,47 +109,48 @@ impl UpstreamTable {
     }
 }
 
-/// Where a request is in its stream.
+/// The position of a request in its stream.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::service) struct SharedPosition<'a> {
-    /// The id of what its reader has seen.
+    /// The last event id of its reader.
     pub(in crate::service) id: Option<&'a [u8]>,
-    /// Whether it has the form of those that gateways give.
+    /// Whether it has the form of an id of a gateway.
     pub(in crate::service) is_ours: bool,
-    /// The number of that event, if it is one of this process.
+    /// The number of the event, if the id is one of this process.
     pub(in crate::service) number: Option<u64>,
 }
 
 impl SharedPosition<'_> {
-    /// The key of a stream that the backend begins behind an id of its own; `None` for a position without one.
+    /// The key of a stream that the backend begins after its own id; `None` for a position without such an id.
     fn begun(&self, key: &QuestionKey) -> Option<QuestionKey> {
         self.id.filter(|_| !self.is_ours).map(|id| key.after(id))
     }
 }
 
 impl RememberedEnd {
-    /// Whether it holds for a reader there. Of a stream that the backend has ended, others can have a part: only who has
-    /// the last of it has all. Who has nothing is where the gateway was, if that had no id to ask with.
+    /// Whether it applies to a reader at this position. Readers of a stream that the backend has ended may have only a
+    /// part of it: only a reader with its last event has all of it. A reader without an id is where the gateway was, if
+    /// the gateway had no id to ask with.
     fn holds_at(&self, position: SharedPosition<'_>) -> bool {
         let has_all = position.number.is_some_and(|number| self.upstream.ends_at(number));
         has_all || !self.was_open || position.id == self.after.as_deref()
     }
 }
 
-/// The ends of what pumps send, for [`SharedSource`](super::source::SharedSource).
+/// The receiver of the pieces of all pumps, for [`SharedSource`](super::source::SharedSource).
 #[derive(Debug)]
 pub struct SharedPieces(pub(super) mpsc::Receiver<SharedPiece>);
 
-/// What becomes of a request that may share a stream.
+/// What happens to a request that may share a stream.
 #[derive(Debug)]
 pub(in crate::service) enum SharedJoin {
-    /// It is the first of its stream, and has to see to it that the backend is asked.
+    /// It is the first of its stream, and its caller has to start the pump.
     First(Arc<SharedUpstream>, SharedReader, SharedFeed),
-    /// It shares one that others have begun.
+    /// It joins a stream that another request has begun.
     Later(Arc<SharedUpstream>, SharedReader),
-    /// There is none to share, as the backend has said a moment ago.
+    /// There is none to share: the backend has responded so a moment ago.
     Remembered(SharedEnd),
-    /// The route has as many as it may have.
+    /// The route has the maximum number.
     Full,
 }
 
@@ -164,7 +165,7 @@ impl SharedStreams {
         SharedEnd::Left.as_str(),
     ];
 
-    /// No streams yet.
+    /// Starts without streams.
     pub fn new(metrics: Metrics) -> (Self, SharedPieces) {
         let (pieces, received) = mpsc::channel(MAX_PIECES);
         let (is_draining, table) = (AtomicBool::new(false), Mutex::default());
@@ -181,8 +182,9 @@ impl SharedStreams {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins the stream of a question, or begins one, if its route, which has this scope, has less than `most` that are
-    /// read: the others make room. One of another backend, which the route had before a reload, is left to its readers.
+    /// Joins the stream of a question, or begins one if the route with this scope has less than `most` streams with
+    /// readers: others are closed to make room. A stream of the backend that the route had before a reload keeps its
+    /// readers and is not joined.
     pub(in crate::service) fn join(
         &self,
         key: &QuestionKey,
@@ -194,8 +196,8 @@ impl SharedStreams {
         if let Some(joined) = table.join_known(key, position, backend) {
             return joined;
         }
-        // Who begins it somewhere has it with those who begin there, too: the id is the reader's, and must not decide
-        // what others are sent.
+        // A reader that begins at an id shares the stream only with readers that begin there, too: the id is the
+        // reader's own, and must not decide what others are sent.
         let begun = position.begun(key);
         if let Some(begun) = &begun
             && let Some(joined) = table.join_known(begun, position, backend)
@@ -228,7 +230,7 @@ impl SharedStreams {
         SharedJoin::First(upstream, reader, feed)
     }
 
-    /// Whether the backend is asked this, now or when the stream has ended.
+    /// Whether the backend is asked this question, now or when the stream has ended.
     pub(in crate::service) fn is_asked(
         &self,
         key: &QuestionKey,
@@ -244,13 +246,14 @@ impl SharedStreams {
         self.lock().by_name.get(name).cloned()
     }
 
-    /// Waits until streams have ended, and takes them. What their pumps have sent was put in before. Cancel safe.
+    /// Waits until streams have ended, and takes them. The last pieces of their pumps are in the queue by then. Cancel
+    /// safe.
     pub(super) async fn ended(&self) -> Vec<Arc<SharedUpstream>> {
         self.0.any_ended.notified().await;
         std::mem::take(&mut *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Streams are left with their last reader from now on: the gateway stops.
+    /// From now on streams end with their last reader: the gateway stops.
     pub(in crate::service) fn drain(&self) {
         self.0.is_draining.store(true, Ordering::Relaxed);
         self.lock().by_name.values().for_each(|upstream| upstream.readers.notify());
@@ -263,7 +266,7 @@ impl SharedStreams {
     ) {
         let mut table = self.lock();
         table.by_name.remove(upstream.name());
-        // Another may have taken its place, once it was closed or its route had another backend.
+        // Another stream may have taken its place, once it was closed or its route had another backend.
         if table.by_key.get(&upstream.key).is_some_and(|known| Arc::ptr_eq(known, upstream)) {
             table.by_key.remove(&upstream.key);
         }
@@ -276,7 +279,7 @@ impl SharedStreams {
             if table.remembered.len() < MAX_REMEMBERED {
                 let is_end = end == SharedEnd::NoContent && was_open;
                 let key = match &after {
-                    // Where it was begun does not matter to those who come back from its end.
+                    // Readers that reconnect from its end do not care where it was begun.
                     Some(after) if upstream.key != *question => question.after(after),
                     _ if end == SharedEnd::Unshared => question.clone(),
                     _ => upstream.key.clone(),
@@ -297,12 +300,11 @@ impl fmt::Debug for SharedStreams {
     }
 }
 
-/// The pump's side of a shared stream. When it is dropped the stream has ended, also if that is because the pump has
-/// panicked.
+/// The pump's side of a shared stream. When it is dropped the stream has ended, even if the pump has panicked.
 #[derive(Debug)]
 pub(in crate::service) struct SharedFeed {
     upstream: Arc<SharedUpstream>,
-    // Wherever it was begun.
+    // The key without the id with which the stream was begun.
     question: QuestionKey,
     streams: SharedStreams,
     end: SharedEnd,
@@ -319,7 +321,7 @@ impl SharedFeed {
         self.streams.metrics()
     }
 
-    /// Hands a piece to the source; waits while it has too many.
+    /// Hands a piece to the source; waits while the queue is full.
     pub(super) async fn send(&self, what: SharedPieceKind) {
         let (upstream, received) = (Arc::clone(&self.upstream), Instant::now());
         // The source is gone: the gateway has stopped.
@@ -331,7 +333,7 @@ impl SharedFeed {
         self.upstream.readers.read().await;
     }
 
-    /// Waits until the stream had no reader for `leave`. No reader comes after that.
+    /// Waits until the stream had no reader for `leave`. No reader may come after that.
     pub(super) async fn unread(&self, leave: Duration) {
         let is_draining = &self.streams.0.is_draining;
         let leave = || match is_draining.load(Ordering::Relaxed) {
@@ -341,7 +343,7 @@ impl SharedFeed {
         self.upstream.readers.unread(leave).await;
     }
 
-    /// The stream ends for this reason. `after`: the id with which the backend was asked last.
+    /// Ends the stream for this reason. `after`: the id with which the backend was last asked.
     pub(super) fn end(mut self, end: SharedEnd, after: &[u8]) {
         let is_after = end == SharedEnd::NoContent && !after.is_empty();
         self.after = is_after.then(|| after.into());

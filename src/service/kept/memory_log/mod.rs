@@ -1,6 +1,6 @@
 //! A log in the memory of this process.
 //!
-//! Readers are on any thread, so there is a lock for each log; it is held for a copy of a few kilobytes at most.
+//! Readers may be on any thread, so each log has a lock. It is held for a copy of a few kilobytes at most.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,46 +21,46 @@ pub(in crate::service) struct MemoryLog {
     max_bytes: usize,
     max_events: usize,
     state: Mutex<LogState>,
-    // Told when a reader moves for which `trim` waits.
+    // Notified when a reader moves for which `trim` waits.
     moved: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
 struct LogState {
     bytes: LogBytes,
-    // The ends of the events that are there, the oldest first.
+    // The ends of the events that are kept, the oldest first.
     events: VecDeque<u64>,
-    // The number of the event before them.
+    // The number of the last event before these.
     before: u64,
-    // The first byte is in the middle of an event.
+    // Whether the first byte is in the middle of an event.
     is_torn: bool,
     ids: BackendIds,
     ended: Option<StreamEnd>,
     readers: Slab<ReaderPlace>,
-    // The pump waits for one of them.
+    // Whether the pump waits for one of the readers.
     is_waited_for: bool,
 }
 
-/// Where a reader is.
+/// The place of a reader.
 #[derive(Debug)]
 struct ReaderPlace {
     offset: u64,
-    // Since when it is there, and has more to read.
+    // Since when it is at this place, with more to read.
     since: Instant,
-    // It has read all that there is.
+    // `Some`: it has read everything, and waits.
     waker: Option<Waker>,
-    // It hands on what there is to other gateways.
+    // Whether it passes the log on to other gateways.
     is_second: bool,
 }
 
 impl MemoryLog {
-    /// An empty log, of at most so many bytes and events. `moved` is notified when a reader moves, or goes, for which
-    /// [`trim`](Self::trim) waits.
+    /// Creates an empty log with these bounds on bytes and events. `moved` is notified when a reader for which
+    /// [`trim`](Self::trim) waits moves or is closed.
     pub(in crate::service) fn new(max_bytes: usize, max_events: usize, moved: Arc<Notify>) -> Self {
         Self { max_bytes, max_events, state: Mutex::default(), moved }
     }
 
-    /// Appends bytes, of which `edges` tells the events. [`trim`](Self::trim) bounds what there is then.
+    /// Appends bytes, in which `edges` are the ends of events. Call [`trim`](Self::trim) after it to bound the log.
     pub(in crate::service) fn append(&self, bytes: &[u8], edges: Vec<LogEdge>) {
         let mut state = self.lock();
         state.append(bytes, edges);
@@ -69,12 +69,12 @@ impl MemoryLog {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Drops the oldest events over the limits, and those over so many bytes of memory, but not the last ones. The
-    /// reader nearest to the end loses nothing, unless it has not moved for `patience`: until it moves, or until the
-    /// time that is returned, nothing more may be appended.
+    /// Drops the oldest events beyond the limits, and beyond this many bytes of memory, but not the newest ones. The
+    /// reader nearest to the end loses nothing, unless it has not moved for `patience`. If it would, nothing more may
+    /// be appended until it moves, or until the time that is returned.
     pub(in crate::service) fn trim(&self, memory: usize, patience: Duration) -> Option<Instant> {
         let mut state = self.lock();
-        // What came last stays for those who read along.
+        // The newest bytes are kept for readers that keep up.
         let bounds = (self.max_bytes, self.max_events, memory.max(2 * SEGMENT));
         if !state.is_over(bounds) {
             return None;
@@ -92,7 +92,7 @@ impl MemoryLog {
         None
     }
 
-    /// Ends the log. Only the first end counts; returns whether it is this one.
+    /// Ends the log. Only the first end counts; returns whether this is the first.
     pub(in crate::service) fn end(&self, end: StreamEnd) -> bool {
         let mut state = self.lock();
         if state.ended.is_some() {
@@ -105,12 +105,12 @@ impl MemoryLog {
         true
     }
 
-    /// Where a position is.
+    /// Finds a position in the log.
     pub(in crate::service) fn locate(&self, position: &Position) -> LogPlace {
         self.lock().locate(position)
     }
 
-    /// Where it begins and ends.
+    /// Where the log begins and ends.
     pub(in crate::service) fn extent(&self) -> LogExtent {
         let state = self.lock();
         let last = state.last();
@@ -130,14 +130,14 @@ impl MemoryLog {
         self.lock().memory()
     }
 
-    /// A reader that begins here.
+    /// Opens a reader that begins at this offset.
     pub(in crate::service) fn open(&self, offset: u64) -> LogReader {
         let place = ReaderPlace { offset, since: Instant::now(), waker: None, is_second: false };
         LogReader { offset, place: self.lock().readers.insert(place) }
     }
 
-    /// The next bytes for a reader, at most `most`. With `whole_events`, of a stream that is lost only the events
-    /// that are complete.
+    /// The next bytes for a reader, at most `most`. With `whole_events`, only complete events of a stream that is
+    /// lost.
     pub(in crate::service) fn poll_read(
         &self,
         reader: &mut LogReader,
@@ -174,7 +174,7 @@ impl MemoryLog {
         }
     }
 
-    /// The reader is gone.
+    /// Removes a reader.
     pub(in crate::service) fn close(&self, reader: &LogReader) {
         let mut state = self.lock();
         let place = state.readers.remove(reader.place);
@@ -182,7 +182,7 @@ impl MemoryLog {
         drop((state, place));
     }
 
-    /// A reader has moved.
+    /// Notifies the pump if it waits for a reader.
     fn tell_moved(&self, state: &mut LogState) {
         if std::mem::take(&mut state.is_waited_for) {
             self.moved.notify_one();
@@ -216,7 +216,7 @@ impl LogState {
         self.bytes.append(bytes);
     }
 
-    /// A queue that doubles would take what others could use.
+    /// Adds the end of an event in small steps: a queue that doubles would take memory that others could use.
     fn push_event(&mut self, end: u64) {
         if self.events.len() == self.events.capacity() {
             self.events.reserve_exact(64.max(self.events.len() / 4));
@@ -224,11 +224,11 @@ impl LogState {
         self.events.push_back(end);
     }
 
-    /// Drops the oldest event; where there is none, what is over so many bytes of the one that is open.
+    /// Drops the oldest event; if there is none, the bytes of the incomplete event beyond `max_bytes`.
     fn drop_oldest(&mut self, max_bytes: usize) {
         match self.events.pop_front() {
             Some(end) => {
-                // The event that is open may begin behind it.
+                // The incomplete event may begin after it.
                 self.is_torn &= self.bytes.start() > end;
                 self.bytes.drop_before(end);
                 self.before += 1;
@@ -249,7 +249,7 @@ impl LogState {
         self.before + self.events.len() as u64
     }
 
-    /// The end of the last event that is complete, or where the log begins.
+    /// The end of the last complete event, or the start of the log.
     fn last_event_end(&self) -> u64 {
         self.events.back().copied().unwrap_or_else(|| self.bytes.start())
     }
@@ -289,7 +289,7 @@ impl LogState {
         }
     }
 
-    /// A reader waits for more.
+    /// Stores the waker of a reader that waits for more.
     fn wait(&mut self, place: usize, cx: &Context<'_>) {
         let waker = &mut self.readers[place].waker;
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -297,7 +297,7 @@ impl LogState {
         }
     }
 
-    /// Takes the wakers of those that have read all that there was.
+    /// Takes the wakers of the readers that have read everything.
     fn take_wakers(&mut self) -> Vec<Waker> {
         let mut now = None;
         let mut take = |place: &mut ReaderPlace| {
@@ -308,27 +308,27 @@ impl LogState {
         self.readers.iter_mut().filter_map(|(_, place)| take(place)).collect()
     }
 
-    /// Whether there is more than so many bytes, events, and bytes of memory.
+    /// Whether the log exceeds these bounds on bytes, events, and bytes of memory.
     fn is_over(&self, (bytes, events, memory): (usize, usize, usize)) -> bool {
         self.bytes.len() > bytes as u64
             || self.events.len() > events
             || (self.memory() > memory && self.events.len() > 1)
     }
 
-    /// Where the reader is that has read most of those who read, and until when it counts as one: others have not
-    /// moved for so long.
+    /// The offset of the nearest reader, and until when it counts. A reader that has more to read and has not moved
+    /// for `patience` does not count.
     fn nearest_reader(&self, now: Instant, patience: Duration) -> Option<(u64, Instant)> {
         let has_first = self.readers.iter().any(|(_, place)| !place.is_second);
         let readers = self.readers.iter().filter(|(_, place)| !(has_first && place.is_second));
         let readers = readers.map(|(_, place)| match place.waker {
-            // It waits for more.
+            // This reader waits for more.
             Some(_) => (place.offset, now + patience),
             None => (place.offset, place.since + patience),
         });
         readers.filter(|(_, until)| *until > now).max()
     }
 
-    /// Where the log begins when one more is dropped.
+    /// Where the log begins once one more event is dropped.
     fn next_start(&self, max_bytes: usize) -> u64 {
         let of_open_event = || self.bytes.end() - self.bytes.len().min(max_bytes as u64);
         self.events.front().copied().unwrap_or_else(of_open_event)

@@ -1,4 +1,4 @@
-//! A log in parts: what a gateway hands on of its own, and takes of another's.
+//! A log in parts: those that a gateway passes on, and those that it takes from another gateway.
 
 use std::task::{Context, Poll};
 
@@ -10,13 +10,14 @@ use crate::service::kept::log::LogReader;
 use crate::service::kept::log_part::{LogCursor, LogPart};
 
 impl MemoryLog {
-    /// A reader that hands on what there is to other gateways. It is waited for only where nobody else reads.
+    /// Opens the reader that passes the log on to other gateways. The log waits for it only if there is no other
+    /// reader.
     pub(in crate::service) fn open_second(&self) -> LogReader {
         let place = ReaderPlace { offset: 0, since: Instant::now(), waker: None, is_second: true };
         LogReader { offset: 0, place: self.lock().readers.insert(place) }
     }
 
-    /// Ready once so many bytes are there for a reader, or the log has ended.
+    /// Ready once there are this many bytes for a reader, or the log has ended.
     pub(in crate::service) fn poll_more(
         &self,
         reader: &LogReader,
@@ -31,12 +32,13 @@ impl MemoryLog {
         Poll::Pending
     }
 
-    /// What follows the cursor, at most so many bytes. Where that is not there any more, it begins with what is.
+    /// The part after the cursor, of at most this many bytes. If the bytes at the cursor are gone, it begins with
+    /// the first that are kept.
     pub(in crate::service) fn part(&self, cursor: LogCursor, most: usize) -> LogPart {
         self.lock().part(cursor, most)
     }
 
-    /// A reader has handed on what is before this byte.
+    /// Moves a reader: it has passed on the bytes before this offset.
     pub(in crate::service) fn advance(&self, reader: &mut LogReader, offset: u64) {
         let mut state = self.lock();
         reader.offset = offset;
@@ -45,8 +47,8 @@ impl MemoryLog {
         self.tell_moved(&mut state);
     }
 
-    /// Takes a part of another gateway's log, as far as it is new. What is missing before it is not there any more.
-    /// Returns whether something is missing.
+    /// Takes a part of another gateway's log, as far as it is new. Returns whether bytes before it are missing:
+    /// they are gone.
     pub(in crate::service) fn take_part(&self, part: &LogPart) -> bool {
         let mut state = self.lock();
         let is_missing = state.take_part(part);
@@ -56,12 +58,12 @@ impl MemoryLog {
         is_missing
     }
 
-    /// Ids of the backend that are not there may have been: an event that had one is gone.
+    /// Records that unknown ids of the backend may have been removed: an event that had one is gone.
     pub(in crate::service) fn forget_ids(&self) {
         self.lock().ids.forget_unknown();
     }
 
-    /// All that is known of a log is how far it has come.
+    /// Sets the number of the last event, for a log of which nothing else is known.
     pub(in crate::service) fn set_last(&self, last: u64) {
         self.lock().before = last;
     }
@@ -115,7 +117,7 @@ impl LogState {
         is_missing
     }
 
-    /// Forgets everything: what follows is behind something that is missing.
+    /// Drops everything, and begins with this part: bytes before it are missing.
     fn begin_at(&mut self, part: &LogPart) {
         self.ids.forget_until(u64::MAX);
         self.events.clear();

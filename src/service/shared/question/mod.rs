@@ -1,8 +1,9 @@
 //! What a shared stream is the response to: the part of a request that its readers have in common.
 //!
-//! The backend is sent a [`SharedQuestion`] and nothing else, and its [`QuestionKey`] is made of all that is sent. So two
-//! requests with the same key cannot have different responses, and no reader can be given what the backend said to
-//! another: whatever a request has besides is not in the question, or the request gets a stream of its own ([`Alone`]).
+//! The backend is sent a [`SharedQuestion`] and nothing else, and its [`QuestionKey`] is made of all that is sent. So
+//! two requests with the same key cannot have different responses, and no reader can get the backend's response to
+//! another. Anything else in a request is left out of the question, or the request gets a stream of its own
+//! ([`Alone`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 pub(in crate::service) struct SharedQuestion {
     target: PathAndQuery,
     host: HeaderValue,
-    // Each as often as it is sent; those of the key that a request does not have are without a value.
+    // Each value as often as it is sent. Fields of the key that a request does not have are here without a value.
     fields: Vec<(HeaderName, Vec<HeaderValue>)>,
     // The values of `cookie:NAME`.
     cookies: Vec<(String, Option<Vec<u8>>)>,
@@ -35,12 +36,12 @@ pub(in crate::service) struct SharedQuestion {
     key: QuestionKey,
 }
 
-/// All of a question, in a form in which no two are the same. It has secrets: `Debug` does not reveal it.
+/// All of a question in a unique form. It contains secrets: `Debug` does not reveal it.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub(in crate::service) struct QuestionKey(Arc<[u8]>);
 
 impl SharedQuestion {
-    /// The question of a request.
+    /// Makes the question of a request.
     ///
     /// # Errors
     /// The request has to get a stream of its own.
@@ -77,14 +78,14 @@ impl SharedQuestion {
         Ok(this)
     }
 
-    /// What tells it from others.
+    /// The key of the question.
     pub(in crate::service) fn key(&self) -> &QuestionKey {
         &self.key
     }
 
-    /// The request that asks it. `last_event_id` is where the gateway itself is in the stream, or all of its readers
-    /// have begun ([`QuestionKey::after`]): that of one reader is not for the backend, since others would be sent what
-    /// follows it.
+    /// Returns the request that asks the question. `last_event_id` is where the gateway itself is in the stream, or
+    /// where all of its readers have begun ([`QuestionKey::after`]). The id of a single reader is not sent: the others
+    /// would get the events after it.
     pub(in crate::service) fn request(&self, last_event_id: Option<&HeaderValue>) -> Request<()> {
         let mut request = Request::new(());
         *request.uri_mut() = self.target.clone().into();
@@ -113,17 +114,18 @@ impl SharedQuestion {
         request
     }
 
-    /// Whether a field is the same in all requests with this question, also if it is in none: what a response that
-    /// varies on it depends on is in the key.
+    /// Whether a field is the same in all requests with this question, also if none has it: then a response that varies
+    /// on it only depends on the key.
     pub(in crate::service) fn determines(&self, name: &HeaderName) -> bool {
         if [HOST, ACCEPT, ACCEPT_ENCODING, LAST_EVENT_ID].contains(name) {
-            // The first is in every question; for the others the gateway asks always the same, and readers take it.
+            // The first is in every question. For the others the gateway always sends the same, and readers accept
+            // that.
             return true;
         }
         if self.fields.iter().any(|(field, _)| field == name) {
             return true;
         }
-        // A request that has one which is not in the key is alone.
+        // A request with a credential that is not in the key gets a stream of its own.
         let is_absent = !self.is_anonymous && is_credential(name.as_str());
         is_absent || (CHANGES_REQUEST.contains(&name.as_str()))
     }
@@ -142,11 +144,11 @@ impl fmt::Debug for QuestionKey {
 }
 
 impl QuestionKey {
-    /// The key of the same question, asked for what follows this id of the backend. A reader sends it, and so what
-    /// the backend responds is for those who send the same.
+    /// Returns the key of the same question, asked for the events after this id of the backend. A reader sends the id,
+    /// so the response is for readers that send the same one.
     pub(super) fn after(&self, id: &[u8]) -> Self {
         let mut key = Vec::with_capacity(self.0.len() + id.len() + 16);
-        // No scope of a route, with which the others begin, is empty.
+        // Other keys begin with the scope of a route, which is never empty.
         for part in [&[][..], id] {
             key.put_u64(part.len() as u64);
             key.put_slice(part);
@@ -157,7 +159,7 @@ impl QuestionKey {
 
     fn of(question: &SharedQuestion, origin: RequestOrigin<'_>) -> Self {
         let mut key = Vec::new();
-        // Each part behind its length, and each list behind its number.
+        // Each part after its length, and each list after its number of items.
         let mut put = |part: &[u8]| {
             key.put_u64(part.len() as u64);
             key.put_slice(part);
@@ -167,7 +169,7 @@ impl QuestionKey {
             put(part.as_bytes());
         }
         put(question.host.as_bytes());
-        // What a response may depend on is another thing where credentials are taken away.
+        // A response may depend on other things if credentials are removed.
         put(&[u8::from(question.is_anonymous)]);
         put(&(question.fields.len() as u64).to_be_bytes());
         for (name, values) in &question.fields {
@@ -211,7 +213,7 @@ fn authority<B>(request: &Request<B>) -> Option<HeaderValue> {
     HeaderValue::try_from(host.to_ascii_lowercase()).ok()
 }
 
-/// The path and the query as they are written, without where a reader is in the stream.
+/// The path and the query as they are written, without the reader's position in the stream.
 fn target(uri: &Uri) -> PathAndQuery {
     let path = if uri.path().is_empty() { "/" } else { uri.path() };
     let target = match uri.query() {
