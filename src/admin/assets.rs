@@ -31,7 +31,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What the page is made of. They hold nothing of this gateway, so that they need no credential.
+/// The styles and scripts of the page. They contain nothing about this gateway, so they need no credential.
 const PARTS: [Asset; 9] = [
     Asset { path: "/page/status.css", kind: STYLE, content: include_str!("page/status.css") },
     Asset { path: "/page/status.js", kind: SCRIPT, content: include_str!("page/status.js") },
@@ -68,7 +68,8 @@ impl Asset {
         if !is_known {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.kind));
         }
-        // Asked for each time, so that a page and its parts are of one version after an upgrade.
+        // `no-cache`: browsers revalidate each time, so that after an upgrade a page and its parts have the same
+        // version.
         for (name, value) in [
             (CACHE_CONTROL, "no-cache"),
             (VARY, "Accept"),
@@ -93,7 +94,7 @@ impl Asset {
     }
 }
 
-/// Whether the client has what has this tag (RFC 9110, section 13.1.2).
+/// Whether `If-None-Match` of the request matches this tag (RFC 9110, section 13.1.2).
 fn is_known(request: &HeaderMap, tag: &str) -> bool {
     let tags = request.get_all(IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
     let mut tags = tags.flat_map(|tags| tags.split(',')).map(str::trim);

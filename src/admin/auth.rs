@@ -12,9 +12,9 @@ use super::text;
 use crate::auth::{AuthRequest, Authenticator, Denial, NoBackends};
 use crate::metrics::Metrics;
 
-/// Whether those who reach the admin listener may change something, and see what clients are sent: on loopback, or
-/// with `admin.auth`. Elsewhere many may reach it who were only to read metrics. A cheap handle, which knows what a
-/// reload has changed.
+/// Whether clients of the admin listener may change things, and see what streams are sent: only on loopback or with
+/// `admin.auth`. On any other address, clients that should only read metrics may reach it. A cheap handle, which
+/// reflects reloads.
 #[derive(Clone, Debug)]
 pub struct AdminPrivacy {
     is_loopback: bool,
@@ -22,12 +22,12 @@ pub struct AdminPrivacy {
 }
 
 impl AdminPrivacy {
-    /// Of a listener whose address is on loopback or not, and whose requests `auth` admits.
+    /// `is_loopback`: the listener's address is on loopback. `auth` admits its requests.
     pub fn new(is_loopback: bool, auth: AdminAuth) -> Self {
         Self { is_loopback, auth }
     }
 
-    /// Whether they may now.
+    /// Whether they may, as the configuration is now.
     pub fn holds(&self) -> bool {
         self.is_loopback || self.auth.is_set()
     }
@@ -39,7 +39,7 @@ impl AdminPrivacy {
 pub struct AdminAuth(Arc<Mutex<Option<Arc<Authenticator>>>>);
 
 impl AdminAuth {
-    /// Changes who may; `None`: everybody.
+    /// Replaces the authenticator; `None`: everybody may.
     pub fn set(&self, authenticator: Option<Authenticator>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = authenticator.map(Arc::new);
     }
@@ -48,10 +48,10 @@ impl AdminAuth {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Verifies the credential of a request. Returns when it ends; `None`: never.
+    /// Verifies the credential of a request. Returns when the credential expires; `None`: never.
     ///
     /// # Errors
-    /// There is none, or it is not accepted: the response that says so.
+    /// The response to a request whose credential is missing or not accepted.
     pub(super) async fn admit(
         &self,
         request: AuthRequest<'_>,

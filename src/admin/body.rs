@@ -30,7 +30,7 @@ pub(super) struct LiveBody {
     texts: mpsc::Receiver<Bytes>,
     end: Pin<Box<Sleep>>,
     taken: Rc<Cell<Option<Instant>>>,
-    // Counts it, until it is dropped.
+    // Counts the stream until it is dropped.
     _viewer: Viewer,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct LiveBody {
 #[derive(Clone, Debug)]
 pub(super) struct Viewers {
     open: Rc<Cell<usize>>,
-    // Of all kinds.
+    // The open streams of all kinds.
     all: Rc<Cell<usize>>,
     metrics: Metrics,
 }
@@ -47,13 +47,13 @@ pub(super) struct Viewers {
 #[derive(Debug)]
 pub(super) struct Viewer(Viewers);
 
-/// When the live stream of a connection was last asked for more; `None` while there is none. It is how a
-/// connection that takes nothing is told from one that waits.
+/// When the live stream of a connection was last polled for more; `None` while there is none. Tells a connection
+/// whose client does not read from one that has nothing to send.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LiveActivity(Rc<Cell<Option<Instant>>>);
 
 impl Viewers {
-    /// Two kinds, which are counted together.
+    /// Two kinds, whose viewers one metric counts.
     pub(super) fn pair(metrics: &Metrics) -> [Self; 2] {
         let all = Rc::default();
         [(); 2].map(|()| Self {

@@ -66,7 +66,7 @@ impl AdminServer {
         self.admin.handle(request).await.map(AdminResponseBody::from)
     }
 
-    /// Responds with what is live.
+    /// Responds with a live stream.
     async fn watch<B>(
         &self,
         request: &Request<B>,
@@ -74,7 +74,7 @@ impl AdminServer {
     ) -> Response<AdminResponseBody> {
         let admitted = match self.admin.refusal(request) {
             Some(refused) => Err(refused),
-            // A page of another site could not read it, but take a place from those who may.
+            // A page of another site could not read the stream, but it would take the place of a viewer.
             None if origin::is_foreign_site(AuthRequest::new(request)) => Err(foreign()),
             None => self.admin.admitted(request).await,
         };

@@ -79,7 +79,7 @@ impl AdminLog {
     }
 
     fn change(&self, change: &LogChange) -> Response<Full<Bytes>> {
-        // Before a level is set at which this would not be logged; after one at which it is again.
+        // The change itself is logged at `info`: before the level hides it, or after the level shows it again.
         let hides_this = matches!(change.level, Some(Some(LogLevel::Error | LogLevel::Warn)));
         if hides_this {
             change.log();
@@ -111,8 +111,8 @@ impl LogChange {
         tracing::info!(level, access, "the log was changed on the admin listener");
     }
 
-    /// Reads a level, or an object with `level`, `access` or both. `None` for anything else: what is misspelt must
-    /// not be taken for less than was meant.
+    /// Reads a level, or an object with `level`, `access` or both. `None` for anything else: a misspelt key must not
+    /// be ignored.
     fn read(body: &[u8]) -> Option<Self> {
         let body = str::from_utf8(body).ok()?.trim();
         if !body.starts_with('{') {

@@ -85,7 +85,7 @@ pub struct AdminSettings {
 }
 
 impl AdminSettings {
-    /// Whether two differ in nothing but what a reload can change.
+    /// Whether both differ only in what a reload can change.
     pub fn is_same_listener(&self, other: &Self) -> bool {
         (&self.address, &self.hosts) == (&other.address, &other.hosts)
     }
@@ -112,7 +112,7 @@ pub struct Admin {
     pub log: Option<AdminLog>,
     /// Reloads the configuration; `None`: there is no file of one.
     pub reloading: Option<Reloading>,
-    /// What the status page shows beside.
+    /// What else the status page shows.
     pub status: StatusSetup,
 }
 
@@ -192,7 +192,7 @@ impl Admin {
         }
     }
 
-    /// Verifies the credential; returns when it ends.
+    /// Verifies the credential. Returns when the credential expires.
     async fn admitted<B>(
         &self,
         request: &Request<B>,
@@ -200,8 +200,8 @@ impl Admin {
         self.auth.admit(AuthRequest::new(request), &self.metrics).await
     }
 
-    /// The refusal of a request that may only read: its `Host` or `Origin` is not allowed, or its method would change
-    /// something.
+    /// The response that refuses a request to a read-only path: its `Host` or `Origin` is not allowed, or its method
+    /// is not GET or HEAD.
     fn refusal<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
         if !self.is_allowed(request.headers()) {
             return Some(text(
@@ -283,7 +283,7 @@ impl Admin {
     }
 }
 
-/// Whether it is a browser, which has the scripts that the live page needs.
+/// Whether the client is a browser: the live page needs scripts.
 fn accepts_html(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|accepted| accepted.to_str().ok());
     accepted.flat_map(|accepted| accepted.split(',')).any(|kind| {

@@ -1,4 +1,4 @@
-//! `POST /reload`: reads the configuration again, and tells how that ended.
+//! `POST /reload`: reads the configuration again, and returns the result.
 //!
 //! | status | JSON |
 //! |---|---|
@@ -50,7 +50,7 @@ pub enum ReloadReply {
         /// What `ssegate check` warns of.
         warnings: Vec<String>,
     },
-    /// The gateway reads this file, and not the one that is meant. `None`: it has read standard input.
+    /// The gateway reads this file, and not the one that was requested. `None`: it has read standard input.
     OtherFile(Option<String>),
     /// What is wrong with the configuration, one mistake each; that its file cannot be read is one. The old one stays
     /// in use.
@@ -60,14 +60,14 @@ pub enum ReloadReply {
 }
 
 impl ReloadRequest {
-    /// Whether it means the gateway that reads `file`; `None`: one that has read standard input.
+    /// Whether the request is for the gateway that reads `file`; `None`: one that has read standard input.
     pub fn means(&self, file: Option<&Path>) -> bool {
         self.file.as_deref().is_none_or(|wanted| file.is_some_and(|file| file == Path::new(wanted)))
     }
 }
 
 impl Reloading {
-    /// Reloads through the returned receiver.
+    /// The handle, and the receiver of its requests.
     pub fn new() -> (Self, mpsc::Receiver<ReloadRequest>) {
         // One is read at a time; the others wait with their connections, which are bounded.
         let (requests, receiver) = mpsc::channel(1);
@@ -82,7 +82,7 @@ impl Reloading {
 }
 
 /// Responds to a request for `/reload`, whose `Host` and `Origin` are allowed, and whose credential is accepted.
-/// `may_reload`: whether those who reach the listener may.
+/// `may_reload`: whether clients of this listener may reload.
 pub(super) async fn respond<B>(
     reloading: Option<&Reloading>,
     may_reload: bool,

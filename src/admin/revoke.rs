@@ -41,8 +41,8 @@ impl Revoking {
         Self { auth, publisher, remember }
     }
 
-    /// Revokes here, then tells the others. Returns how many streams ended here, and how many gateways were
-    /// told; or why they could not be.
+    /// Revokes here, then publishes to the other gateways. Responds with the number of streams that ended here and of
+    /// gateways that received it, or with the reason why it could not be published.
     async fn revoke(&self, target: RevocationTarget) -> Response<Full<Bytes>> {
         let Ok(revocation) = Revocation::new(target, SystemTime::now(), self.remember) else {
             return text(StatusCode::BAD_REQUEST, EXPECTED);
@@ -112,7 +112,7 @@ fn is_json(kind: Option<&HeaderValue>) -> bool {
 fn target(body: &[u8]) -> Option<RevocationTarget> {
     let members: Map<String, Value> = serde_json::from_slice(body).ok()?;
     let is_known = members.keys().all(|key| KEYS.contains(&key.as_str()));
-    // What is misspelt must not be taken for less than was meant.
+    // A misspelt key must not be ignored: without `block`, for example, less would be revoked than was meant.
     RevocationTarget::from_claims(&members).ok().filter(|_| is_known)
 }
 

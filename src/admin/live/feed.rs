@@ -22,7 +22,7 @@ pub(super) const PATH: &str = "/status/events";
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a page waits before it opens the stream again.
 const RETRY: Duration = Duration::from_secs(2);
-/// The opening and the last report. A viewer that takes nothing misses reports; only the newest counts.
+/// The opening of the stream and one report. A viewer that does not read misses reports; only the newest counts.
 const MAX_WAITING: usize = 2;
 
 /// The reports, for everybody who looks. A cheap handle.
@@ -85,7 +85,7 @@ impl Feed {
             if !self.is_watched() {
                 break;
             }
-            // Before the report: the one that is sent last says it.
+            // Read before the report is made, so that the last report says that the gateway drains.
             let is_last = health.is_draining();
             self.send(&reporter.report().await);
             if is_last {
@@ -107,7 +107,7 @@ impl Feed {
         let event = Event { name: None, data: report.to_string().into(), id: None, retry: None };
         let text = encode::frame(&event, None).bytes(Form::Text);
         for viewer in &*self.0.viewers.borrow() {
-            // One that takes nothing misses it.
+            // A viewer whose queue is full misses this report.
             drop(viewer.try_send(text.clone()));
         }
         self.0.newest.replace(Some(text));
@@ -125,7 +125,7 @@ mod tests {
     use crate::service::StatusInspection;
 
     fn feed(health: &Health) -> Feed {
-        // Nobody answers: a report does not wait for that.
+        // Nothing receives the questions: a report does not wait for replies.
         let (inspection, _questions) = StatusInspection::new(2);
         let setup = StatusSetup {
             inspection,

@@ -1,4 +1,4 @@
-//! The live part of the status page: what the gateway is like, once a second, and what is published to a channel.
+//! The live part of the status page: the state of the gateway, once a second, and what is published to a channel.
 //!
 //! | path | response |
 //! |---|---|
@@ -32,7 +32,7 @@ use crate::service::{ShardQuestion, StatusInspection};
 
 /// What the paths begin with.
 pub(super) const PATH: &str = "/status/";
-/// How many may look at once: each sends some kilobytes a second.
+/// The most viewers at the same time: each is sent some kilobytes a second.
 const MAX_VIEWERS: usize = 16;
 /// How many channels may be followed at once.
 const MAX_FOLLOWERS: usize = 8;
@@ -46,9 +46,9 @@ const MAX_PIECES: usize = 4;
 /// What the status page needs beside health and metrics.
 #[derive(Clone, Debug)]
 pub struct StatusSetup {
-    /// Whom it asks.
+    /// Where the hubs and shards are asked.
     pub inspection: StatusInspection,
-    /// Whether those who reach the listener may see what clients are sent: names of channels, and events.
+    /// Whether clients of the listener may see what streams are sent: names of channels, and events.
     pub privacy: AdminPrivacy,
     /// Whether the page offers to publish.
     pub publishes: bool,
@@ -147,7 +147,7 @@ impl LiveStatus {
                 let error = format!("404 Not Found: {error}\n");
                 Err(text(StatusCode::NOT_FOUND, error).map(Into::into))
             }
-            // It is shutting down, or very busy.
+            // The shard is shutting down, or too busy.
             _ => Err(busy("the gateway is busy")),
         }
     }

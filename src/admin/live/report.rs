@@ -20,14 +20,14 @@ use crate::service::{HubQuestion, HubView, ShardQuestion, ShardView, SlowReader,
 const MAX_LISTED: usize = 10;
 /// The most upstreams that are listed: those that fail come first.
 const MAX_UPSTREAMS: usize = 50;
-/// How long a thread may take to answer; a report goes out without what is not there.
+/// How long a thread may take to reply. The report is sent without what is missing then.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 /// The most failures of backends that are listed.
 const MAX_FAILURES: usize = 10;
-/// The delivery latency is that of so many seconds.
+/// The window of the delivery latency, in seconds.
 const LATENCY_SECONDS: usize = 10;
 
-/// Makes one report after the other. It keeps the figures of the one before, for what is a rate.
+/// Makes one report after the other. Keeps the figures of the one before, to compute rates.
 #[derive(Debug)]
 pub(super) struct Reporter<'a> {
     setup: &'a StatusSetup,
@@ -52,7 +52,7 @@ impl<'a> Reporter<'a> {
         Self { setup, health, metrics, urls, before, latencies, requests, looked }
     }
 
-    /// The report of now. What is a rate is null in the first one.
+    /// The report of now. Rates are null in the first one.
     pub(super) async fn report(&mut self) -> Value {
         let hub = self.ask_hub().await;
         // The messages of the channels were counted now.
@@ -162,7 +162,7 @@ impl<'a> Reporter<'a> {
         timeout_at(Instant::now() + ANSWER_TIMEOUT, answer).await.ok()?.ok()
     }
 
-    /// What each shard says that answers in time.
+    /// Asks all shards. Leaves out those that do not reply in time.
     async fn ask_shards(&self, topics: &Arc<[Topic]>) -> Vec<ShardView> {
         let ask = |shard: &tokio::sync::mpsc::Sender<ShardQuestion>| {
             let (reply, answer) = oneshot::channel();
@@ -170,7 +170,7 @@ impl<'a> Reporter<'a> {
                 ShardQuestion::Readers { topics: Arc::clone(topics), max: MAX_LISTED, reply };
             shard.try_send(question).ok().map(|()| answer)
         };
-        // All of them at once, so that they work at the same time.
+        // All are asked before the first reply is awaited, so that they work at the same time.
         let answers: Vec<_> = self.setup.inspection.shards.iter().filter_map(ask).collect();
         let end = Instant::now() + ANSWER_TIMEOUT;
         let mut views = Vec::new();
@@ -194,7 +194,7 @@ fn busiest(busiest: &[BusyChannel], since: Option<Duration>, shards: &[ShardView
             "known_as": known_as,
         })
     };
-    // The first look counts from the start of the gateway: that is no rate.
+    // The first view counts from the start of the gateway, which gives no current rate.
     let busiest = if since.is_some() { busiest } else { &[] };
     busiest.iter().enumerate().map(channel).collect()
 }

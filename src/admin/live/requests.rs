@@ -14,7 +14,7 @@ const MIN_RESPONSES: u64 = 10;
 /// The most routes that are listed: those with the most errors come first.
 const MAX_ROUTES: usize = 30;
 
-/// The responses of the last reports. Feed it once a report.
+/// The responses in the window. Fed once for each report.
 #[derive(Debug, Default)]
 pub(super) struct RequestWindow(VecDeque<(Instant, BTreeMap<String, RouteResponses>)>);
 
@@ -26,7 +26,7 @@ struct RouteResponses {
 }
 
 impl RequestWindow {
-    /// Takes the figures of now. Returns the routes that had requests in the window, and the problems among them.
+    /// Adds the current figures. Returns the routes that had requests in the window, and the problems among them.
     pub(super) fn feed(&mut self, now: Instant, figures: &[RequestFigure]) -> (Value, Vec<Value>) {
         let mut routes: BTreeMap<String, RouteResponses> = BTreeMap::new();
         for figure in figures {
@@ -65,7 +65,7 @@ impl RequestWindow {
 }
 
 impl RouteResponses {
-    /// Whether most of them are errors.
+    /// Whether most of the responses are errors.
     fn is_problem(&self) -> bool {
         self.all >= MIN_RESPONSES && self.errors * 2 > self.all
     }
