@@ -14,7 +14,7 @@ use super::verdict::AuthResponse;
 pub struct Access {
     /// Who it is.
     pub identity: Identity,
-    /// Who it is by further credentials that it needs, too: to revoke any of them revokes the access.
+    /// The identities of the further credentials of an `all`: revoking any of them revokes the access.
     pub further: Vec<Identity>,
     /// When its streams end; `None`: never.
     pub ends: Option<SystemTime>,
@@ -36,8 +36,7 @@ pub enum Denial {
     /// The auth backend refuses with this response.
     #[error("the auth backend responded {}", .0.status)]
     Response(Arc<AuthResponse>),
-    /// It cannot be said now whether the request is allowed: what decides is away or busy. The text is for the
-    /// client.
+    /// What decides is unreachable or busy, so nothing can be said of the request now. The text is for the client.
     #[error("{0}")]
     NotNow(&'static str),
     /// Too many others wait for their passwords to be verified.
@@ -46,14 +45,14 @@ pub enum Denial {
 }
 
 impl Access {
-    /// Who it is by each credential that it needs.
+    /// The identity of each credential that was needed.
     pub fn identities(&self) -> impl Iterator<Item = &Identity> {
         [&self.identity].into_iter().chain(&self.further)
     }
 
-    /// Both of two accesses: the first that names somebody says who it is, and the first to end ends both.
-    /// The browser may have sent one of them for a page that added the other by itself, such as a URL that
-    /// the page's author has been given.
+    /// Combines two accesses. The first with a name gives the identity, and the earlier end counts. The access is
+    /// ambient if one of them is: a page of another site can add the other itself, such as a signed URL that its
+    /// author has.
     pub(super) fn and(mut self, other: Self) -> Self {
         let Self { identity, further, ends, is_ambient, forwards } = other;
         self.further.extend([identity.clone()].into_iter().chain(further));
@@ -91,7 +90,7 @@ impl Denial {
         }
     }
 
-    /// The one of two denials that says more: a missing credential says least, one that may pass later most.
+    /// The denial that says more. A missing credential says least; a denial that may soon be lifted says most.
     pub(super) fn or(self, other: Self) -> Self {
         match (&self, &other) {
             (Self::Refused(Refusal::Missing), _)

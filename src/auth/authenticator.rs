@@ -65,9 +65,9 @@ impl Authenticator {
         &self.settings
     }
 
-    /// Verifies the credential of a request, if that takes no waiting: the verdict of a backend is known. `None`:
-    /// [`Self::authenticate`] has to.
-    // A future that may wait has its memory, and costs as much as the verdict.
+    /// Verifies the credential of a request without waiting, where the verdict of a backend is known. `None`: use
+    /// [`Self::authenticate`].
+    // Not async: a future that may wait costs as much as the verdict itself.
     pub fn authenticate_at_once<A: AskBackend>(
         &self,
         request: AuthRequest<'_>,
@@ -85,10 +85,10 @@ impl Authenticator {
         }))
     }
 
-    /// Verifies the credential of a request at `now`. `asker` sends what a backend decides.
+    /// Verifies the credential of a request at `now`. `asker` sends the questions to auth backends.
     ///
     /// # Errors
-    /// The request may not be made. A credential that is not accepted is never taken for none.
+    /// The request may not be made. A credential that is not accepted is never treated as a missing one.
     pub async fn authenticate<A: AskBackend>(
         &self,
         request: AuthRequest<'_>,
@@ -183,8 +183,7 @@ impl Authenticator {
         (!challenges.is_empty()).then(|| challenges.join(", "))
     }
 
-    /// Removes the tokens from the query of the target, and from that of the page that it is requested by.
-    /// For backends and logs, most of which note both.
+    /// Removes the tokens from the query of the target, and from that of `Referer`: backends and logs record both.
     pub fn remove_tokens<B>(&self, request: &mut Request<B>) {
         if self.query_places.is_empty() {
             return;

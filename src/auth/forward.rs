@@ -1,7 +1,7 @@
 //! The method `forward`: a backend decides, asked with the credentials of the request.
 //!
-//! What is asked ([`carried`], [`subject`]) and what the verdict means ([`access`]) is here; who sends it is the business
-//! of the caller ([`AskBackend`]), which has the connections.
+//! This file decides what a question contains ([`carried`], [`subject`]) and what its verdict means ([`access`]). The
+//! caller, which has the connections, sends it ([`AskBackend`]).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::query;
 
 /// Sends questions to auth backends.
 pub trait AskBackend {
-    /// Returns the verdict upon a request if nobody has to be asked.
+    /// Returns the verdict on a request if it is known already.
     fn known(&self, backend: &Arc<ForwardAuth>, request: AuthRequest<'_>) -> Option<Verdict>;
 
     /// Asks whether a request is allowed.
@@ -45,9 +45,9 @@ impl AskBackend for NoBackends {
     }
 }
 
-/// The header fields that a question may carry: first the credentials and what applications check beside them, then
-/// those in which trusted proxies say something of the client. No other field may decide, since a verdict is used for
-/// all requests with the same ones.
+/// The header fields of a request that its question may have: first the credentials and what applications check
+/// beside them, then what trusted proxies say of the client. The verdict may depend on no other field, because it is
+/// used for all requests in which these are the same.
 pub(super) const CARRIED: [&str; 15] = [
     "accept",
     "accept-language",
@@ -66,12 +66,13 @@ pub(super) const CARRIED: [&str; 15] = [
     "x-real-ip",
 ];
 
-/// The place of the first one of proxies. They decide, too: an application may allow a network, or demand https.
+/// The place of the first field that proxies set. The verdict may depend on these, too: an application may allow one
+/// network only, or require https.
 const OF_PROXY: u8 = 10;
 
-/// The header fields of a request that the question whether it is allowed carries, in the order in which the client
-/// sent them; each with the place of its name in [`CARRIED`]. `is_from_proxy`: a trusted proxy has sent it.
-// One look at each field that is there costs less than a search for each that may be.
+/// The header fields of a request that its question has, in the order in which the client sent them, each with its
+/// place in [`CARRIED`]. `is_from_proxy`: a trusted proxy has sent the request.
+// One pass over the fields of the request costs less than a look-up of each name.
 pub(super) fn carried<'a>(
     request: AuthRequest<'a>,
     is_from_proxy: bool,
@@ -84,7 +85,7 @@ pub(super) fn carried<'a>(
 }
 
 /// The place of a name in [`CARRIED`].
-// Several times as fast as a search: the compiler looks at the length first.
+// Several times as fast as a linear search: the compiler compares lengths first.
 fn place(name: &str) -> Option<u8> {
     Some(match name {
         "accept" => 0,
@@ -106,9 +107,8 @@ fn place(name: &str) -> Option<u8> {
     })
 }
 
-/// The header fields of the question that say what it is about, under the names of nginx and of Traefik and
-/// Caddy. `target` is the [`asked_target`], which may have bytes beyond ASCII. `None` if a header field cannot
-/// hold it.
+/// The header fields with the method and target of the request, under the names that nginx, Traefik and Caddy use.
+/// `target` is the [`asked_target`], which may have bytes beyond ASCII. `None` if a header field cannot hold it.
 pub(super) fn subject(method: &str, target: &[u8]) -> Option<[(HeaderName, HeaderValue); 4]> {
     let method = HeaderValue::from_str(method).ok()?;
     let target = HeaderValue::from_bytes(target).ok()?;
@@ -120,8 +120,8 @@ pub(super) fn subject(method: &str, target: &[u8]) -> Option<[(HeaderName, Heade
     ])
 }
 
-/// The target of a request as a question names it. `target` is that of the request without the tokens of other
-/// methods; the id of a last event, which decides nothing, is left out.
+/// The target of a request for a question. `target` is that of the request, without the tokens of other methods. The
+/// last event id is removed, since no verdict depends on it.
 pub(super) fn asked_target(target: &Uri) -> Cow<'_, str> {
     let path = target.path();
     let Some(asked) = target.query().filter(|query| !query.is_empty()) else { return path.into() };
@@ -145,7 +145,7 @@ pub(super) fn access(
     let fields = match verdict {
         Verdict::Allowed(fields) => fields,
         Verdict::Refused(response) if response.status.is_redirection() && request.is_stream => {
-            // A client of a stream would follow it, and take the login page for the stream.
+            // The client of a stream would follow the redirect, and read the login page as the stream.
             return Err(Denial::Refused(Refusal::Missing));
         }
         Verdict::Refused(response) => return Err(Denial::Response(response)),

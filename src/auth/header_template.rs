@@ -1,4 +1,4 @@
-//! Header fields that tell the backend who it is: `x-user: "{claim.sub}"`.
+//! Header fields that tell the backend who the request is from: `x-user: "{claim.sub}"`.
 
 use http::HeaderValue;
 use ssegate_auth::Identity;
@@ -42,7 +42,7 @@ impl HeaderTemplate {
         Ok(Self(parts))
     }
 
-    /// The values of the identity that it needs.
+    /// The values of the identity that the template needs.
     pub fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
         self.0.iter().filter_map(|part| match part {
             HeaderPart::Text(_) => None,

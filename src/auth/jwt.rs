@@ -10,10 +10,10 @@ use super::jwks::{NewerKeys, RemoteKeys};
 use super::request::AuthRequest;
 use super::settings::JwtAuth;
 
-/// Verifies the token of a request, with the keys of the file and with those from a URL, if there is one.
+/// Verifies the token of a request, with the keys of the file and those of the URL, if there is one.
 ///
 /// # Errors
-/// There is no token, or it is not accepted; or the keys cannot be fetched with which it could be.
+/// The token is missing or not accepted, or the keys that might verify it cannot be fetched.
 pub(super) async fn authenticate(
     settings: &JwtAuth,
     remote: Option<&RemoteKeys>,
@@ -56,7 +56,7 @@ fn is_of_another_key(verified: &Result<Access, Denial>) -> bool {
     matches!(verified, Err(Denial::Refused(Refusal::UnknownKey | Refusal::Signature)))
 }
 
-/// Whether the token says that it was issued after this time. Nobody has verified that, and it lets nobody in.
+/// Whether the token says that it was issued after this time. The claim is unverified, and lets nobody in.
 fn is_issued_after(token: &Presented<'_>, time: SystemTime) -> bool {
     let issued = inspect(&token.token).ok().and_then(|token| token.claims.get("iat")?.as_f64());
     let time = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -71,7 +71,7 @@ fn verify_with(
 ) -> Result<Access, Denial> {
     let is_ambient = matches!(presented.place, TokenPlace::Cookie(_));
     match verify(&presented.token, keys, rules, now) {
-        // One that is issued later than now could not be revoked up to now.
+        // A revocation covers tokens issued up to now, so it could not cover a token that is issued later.
         Ok(identity) if identity.issued.is_some_and(|issued| issued > now + rules.leeway) => {
             Err(Refusal::NotYet.into())
         }
@@ -81,7 +81,7 @@ fn verify_with(
         }
         Err(Refusal::Expired { by })
             if is_ambient && by < rules.leeway + *renew && {
-                // Expired, and nothing else: it was good the moment before.
+                // The token is good but for its expiry: it was accepted the moment before.
                 let before = now - by - Duration::from_secs(1);
                 verify(&presented.token, keys, rules, before).is_ok()
             } =>
@@ -92,8 +92,8 @@ fn verify_with(
     }
 }
 
-/// When a stream that is opened with the token ends: as the token expires. One that is opened within the
-/// leeway behind that ends with the leeway.
+/// When a stream that is opened with the token ends: when the token expires. A stream that is opened after that,
+/// within the leeway, ends with the leeway.
 fn end_of(expires: SystemTime, leeway: Duration, now: SystemTime) -> SystemTime {
     if now < expires { expires } else { expires + leeway }
 }

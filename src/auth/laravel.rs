@@ -1,4 +1,4 @@
-//! Laravel's `/broadcasting/auth`: what it is asked, and what its response means.
+//! Laravel's `/broadcasting/auth`: the target of the request to it, and what its response means.
 //!
 //! Channels named `private-…` and `presence-…` need a permission each; others are public
 //! (<https://laravel.com/docs/broadcasting#authorizing-channels>). The body of a permission is `true` for a
@@ -15,7 +15,7 @@ pub enum ChannelKind {
     Public,
     /// A permission.
     Private,
-    /// It is refused: a prefix stands before `private-` or `presence-`, which the route does not strip.
+    /// Refused: the name has a prefix before `private-` or `presence-` that the route does not strip.
     Prefixed,
 }
 
@@ -31,7 +31,7 @@ pub fn kind_of(channel: &str) -> ChannelKind {
     }
 }
 
-/// The target that asks for a channel: `target` with `channel_name`.
+/// The target of the request for a channel: `target` with `channel_name`.
 pub fn target(target: &str, channel: &str) -> String {
     let separator = if target.contains('?') { '&' } else { '?' };
     let channel = utf8_percent_encode(channel, NON_ALPHANUMERIC);

@@ -1,11 +1,10 @@
 //! Who may make a request: its credential, verified, and what it says.
 //!
-//! [`settings`] is the `auth` of a route, and an [`Authenticator`] applies it. Each method has a file of its
-//! own: [`forward`] ([`laravel`]), [`jwt`], with the key sets of [`jwks`], [`signed_url`], [`tokens`],
-//! [`basic`]; what a credential has to look like is the business of
-//! `ssegate_auth`. The result is [`Access`]: an identity and its end. What the identity says fills channel
-//! names and header fields ([`placeholder`], [`header_template`]). [`origin`] tells the pages of other sites
-//! from a site's own. [`stream_quota`] bounds the streams of one identity. [`revocations`] are credentials that
+//! [`settings`] is the `auth` of a route, and an [`Authenticator`] applies it. Each method has a file of its own:
+//! [`forward`] ([`laravel`]), [`jwt`], with the key sets of [`jwks`], [`signed_url`], [`tokens`], [`basic`];
+//! `ssegate_auth` defines the syntax of credentials. The result is [`Access`]: an identity and its end. The identity
+//! fills channel names and header fields ([`placeholder`], [`header_template`]). [`origin`] tells the pages of other
+//! sites from a site's own. [`stream_quota`] bounds the streams of one identity. [`revocations`] are credentials that
 //! no longer count.
 //!
 //! Does not know routes, channels or responses.

@@ -1,9 +1,9 @@
 //! Which pages a request comes from: the site's own, or those of another site.
 //!
-//! A browser sends cookies and passwords by itself, also where the page of another site makes the request. It
-//! tells whose page it is in `Origin` (Fetch standard, section 3.2) and, to trustworthy addresses, in
-//! `Sec-Fetch-Site` (Fetch Metadata). A GET without `Origin` comes from the site's own page: browsers leave
-//! it out there alone, as long as the response can be read by the page at all.
+//! A browser sends cookies and passwords by itself, also where the page of another site makes the request. It names
+//! the origin of that page in `Origin` (Fetch standard, section 3.2) and, to trustworthy addresses, its relation to
+//! the target in `Sec-Fetch-Site` (Fetch Metadata). A GET without `Origin` comes from the site's own page: browsers
+//! omit the field only there, as long as the page can read the response at all.
 
 use http::header::ORIGIN;
 use http::{HeaderMap, HeaderName};
@@ -37,9 +37,9 @@ pub fn is_foreign(request: AuthRequest<'_>, is_tls: bool) -> bool {
     })
 }
 
-/// Whether the browser says that a request without `Origin` comes from another site, or from another host of the
-/// same: a page may make it (`fetch` with `no-cors`) without being able to read the response. Only for streams:
-/// a link that is followed, or an image, comes from other sites rightly.
+/// Whether the browser says that a request without `Origin` comes from another site, or from another host of the same
+/// site: a page can make it (`fetch` with `no-cors`) without being able to read the response. Only for streams: links
+/// and images on other sites are legitimate.
 pub fn is_foreign_site(request: AuthRequest<'_>) -> bool {
     let mut sites = request.headers.get_all(SEC_FETCH_SITE).iter();
     sites.any(|site| site == "cross-site" || site == "same-site")

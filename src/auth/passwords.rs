@@ -1,8 +1,8 @@
 //! Verifies passwords without holding up a shard.
 //!
-//! A hash takes tens of milliseconds on purpose. So hashes are computed on a thread of their own, of the lowest
-//! priority, for a bounded number of requests; and who was right is remembered, so that the next request costs
-//! nothing. Who was wrong is not.
+//! A hash takes tens of milliseconds on purpose. So one thread of the lowest priority computes the hashes, for a
+//! bounded number of requests. A password that was right is remembered, so that the next request costs nothing. A
+//! wrong one is not.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,19 +15,20 @@ use ssegate_auth::BasicCredentials;
 use ssegate_auth::password::Passwords;
 use tokio::sync::oneshot;
 
-/// The most requests whose passwords wait to be verified. Those of one user that wait are verified once.
+/// The most requests that wait for their passwords to be verified. Several requests with the same right password
+/// verify it once.
 const MAX_WAITING: usize = 64;
-/// The lowest priority of Linux (setpriority(2)): whoever guesses passwords gets the time that streams leave.
+/// The lowest priority of Linux (setpriority(2)): guessing passwords gets only the time that streams do not need.
 const NICENESS: i32 = 19;
 
-/// What is known of a name and a password.
+/// The result of verifying a name and a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasswordVerdict {
     /// It is the password of the name.
     Right,
-    /// It is not, or the name is nobody's.
+    /// It is not the password of the name, or there is no such name.
     Wrong,
-    /// It cannot be said: too many wait already.
+    /// Unknown: too many requests wait already.
     Busy,
 }
 
@@ -46,8 +47,8 @@ struct VerifierState {
 #[derive(Debug)]
 pub struct Users {
     passwords: Arc<Passwords>,
-    /// Of each user who was right: an HMAC of the name and the password, since a plain hash in a core dump could
-    /// be guessed fast. At most one for each user in the file.
+    /// For each user whose password was right, an HMAC of the name and the password: a plain hash could be guessed
+    /// fast from a core dump. At most one for each user in the file.
     right: Mutex<HashMap<String, Tag>>,
     key: hmac::Key,
     queue: Option<SyncSender<PasswordCheck>>,
@@ -61,7 +62,7 @@ struct PasswordCheck {
 }
 
 impl PasswordVerifier {
-    /// The users of a file. Those of an equal file before a reload are the same, with what is known of them.
+    /// The users of a file. Routes with equal files share them, and what was verified, also across a reload.
     pub fn users_of(&self, passwords: &Arc<Passwords>) -> Arc<Users> {
         let mut state = self.lock();
         state.known.retain(|(_, users)| users.strong_count() > 0);
@@ -109,7 +110,7 @@ impl Users {
         tag.is_some_and(|tag| hmac::verify(&self.key, &message(credentials), tag.as_ref()).is_ok())
     }
 
-    /// Verifies with the hash, and remembers who is right.
+    /// Verifies with the hash, and remembers a password that is right.
     fn verify_slowly(&self, credentials: &BasicCredentials) -> PasswordVerdict {
         // Another request of the same user may have waited before this one.
         if self.is_known(credentials) {
@@ -147,7 +148,7 @@ fn start() -> std::io::Result<SyncSender<PasswordCheck>> {
 }
 
 fn verify_all(checks: Receiver<PasswordCheck>) {
-    // Of this thread alone on Linux. Without it the system shares its time evenly.
+    // On Linux this changes only this thread. If it fails, the thread competes with the shards as an equal.
     rustix::process::setpriority_process(None, NICENESS).ok();
     for PasswordCheck { users, credentials, verdict } in checks {
         if verdict.is_closed() {
@@ -158,7 +159,7 @@ fn verify_all(checks: Receiver<PasswordCheck>) {
             tracing::error!("verifying a password panicked");
             PasswordVerdict::Busy
         });
-        // Before the verdict: whoever has it may drop the last route with these users.
+        // Before the verdict is sent: its receiver may drop the last route with these users.
         drop(users);
         // The client may have left.
         verdict.send(decided).ok();

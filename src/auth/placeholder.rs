@@ -1,5 +1,5 @@
-//! `{auth.id}`, `{auth.HEADER}` and `{claim.NAME}`: what a credential says, in the name of a channel or in a
-//! header field.
+//! `{auth.id}`, `{auth.HEADER}` and `{claim.NAME}`: values of a credential, in the name of a channel or in a header
+//! field.
 
 use std::fmt;
 
@@ -16,8 +16,8 @@ pub enum Placeholder {
     Claim(String),
 }
 
-/// The credential does not have the value, or it is none that may stand in a channel's name: it is empty,
-/// or has control or glob characters.
+/// The credential lacks the value, or the value cannot be part of a channel's name: it is empty, or has control or
+/// glob characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotLiteral;
 
@@ -43,7 +43,7 @@ impl Placeholder {
         }
     }
 
-    /// The value, as a part of a channel's name that stands for itself alone.
+    /// The value, as a part of a channel's name without glob characters.
     ///
     /// # Errors
     /// See [`NotLiteral`].

@@ -1,4 +1,4 @@
-//! What an auth backend is asked, as one block of bytes.
+//! The question to an auth backend, as one block of bytes.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,13 +9,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::forward::{CARRIED, asked_target, carried, subject};
 use super::request::AuthRequest;
 
-/// What a buffer keeps for the next question. Most are shorter: two cookies, and what else a browser says.
+/// The capacity that a buffer keeps for the next question. Most questions are shorter: two cookies and the other
+/// fields of a browser.
 const KEPT_BYTES: usize = 4096;
 
-/// What an auth backend is asked: everything that its verdict may depend on, so that two questions with the
-/// same text have the same verdict. Cheap to clone: all streams that ask the same share it.
-// In memory of its own: the header fields of a request are pieces of the connection's read buffer, which a
-// stream that keeps its question would keep, too.
+/// The question to an auth backend: everything that its verdict may depend on, so that equal texts have the same
+/// verdict. Cheap to clone: streams with the same question share it.
+// A copy, because the header fields of a request are slices of the connection's read buffer: a stream that keeps its
+// question would keep the buffer, too.
 #[derive(Clone, PartialEq, Eq)]
 pub struct QuestionText(Arc<[u8]>);
 
@@ -23,17 +24,17 @@ pub struct QuestionText(Arc<[u8]>);
 #[derive(Default)]
 pub struct QuestionBuffer(Vec<u8>);
 
-/// A question that is written, and not kept: most verdicts are known.
+/// A question in the buffer. Few are copied out of it, because most verdicts are known.
 pub struct WrittenQuestion<'a>(&'a [u8]);
 
 /// Where a question goes, and for whom it is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct QuestionSite<'a> {
-    /// Tells the backend, and what is kept of its responses, from others.
+    /// Identifies the backend and the header fields that are kept of its responses.
     pub backend: &'a str,
     /// The path and query that the backend is asked at.
     pub target: &'a str,
-    /// The `Host` that the backend is told.
+    /// The `Host` of the request to the backend.
     pub host: &'a str,
     /// The address of the client.
     pub client: IpAddr,
@@ -43,7 +44,7 @@ pub struct QuestionSite<'a> {
     pub is_from_proxy: bool,
 }
 
-// The parts of a text. Behind them come the header fields: the value of one that is carried, as the part of its place.
+// The kinds of parts. The header fields come last: the kind of each is `FIELDS` and its place in `CARRIED`.
 const BACKEND: u8 = 0;
 const TARGET: u8 = 1;
 const HOST: u8 = 2;
@@ -80,7 +81,7 @@ impl QuestionBuffer {
         WrittenQuestion(&self.0)
     }
 
-    /// Writes a part behind its kind and its length, so that no two lists of parts are the same bytes.
+    /// Writes a part after its kind and its length, so that different lists of parts never have the same bytes.
     #[inline]
     fn push(&mut self, kind: u8, part: &[u8]) {
         let length = u32::try_from(part.len()).ok().filter(|length| *length < 1 << 24);
@@ -91,7 +92,7 @@ impl QuestionBuffer {
 }
 
 impl WrittenQuestion<'_> {
-    /// The text as bytes: equal for equal questions alone.
+    /// The text as bytes. Only equal questions have equal bytes.
     pub fn as_bytes(&self) -> &[u8] {
         self.0
     }
@@ -103,7 +104,7 @@ impl WrittenQuestion<'_> {
 }
 
 impl QuestionText {
-    /// Any bytes, as a question whose text decides nothing.
+    /// Any bytes as a question, for tests in which the text does not matter.
     #[cfg(test)]
     pub(super) fn of(bytes: &[u8]) -> Self {
         Self(bytes.into())
@@ -119,12 +120,12 @@ impl QuestionText {
         self.text(TARGET)
     }
 
-    /// The `Host` that the backend is told.
+    /// The `Host` of the request to the backend.
     pub fn host(&self) -> &str {
         self.text(HOST)
     }
 
-    /// The header fields that say what the question is about; `None` if a field cannot hold it.
+    /// The header fields with the method and target that are asked about; `None` if a field cannot hold one.
     pub fn subject(&self) -> Option<[(HeaderName, HeaderValue); 4]> {
         subject(self.text(METHOD), self.part(ABOUT)?)
     }
@@ -162,7 +163,7 @@ impl QuestionText {
     }
 }
 
-// Without the credentials that they carry.
+// Without the text, which contains credentials.
 impl fmt::Debug for QuestionBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QuestionBuffer").finish_non_exhaustive()

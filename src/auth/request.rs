@@ -1,4 +1,4 @@
-//! What of a request its authentication looks at.
+//! The part of a request that authentication looks at.
 
 use http::header::HOST;
 use http::{HeaderMap, Method, Request, Uri};
@@ -12,7 +12,7 @@ pub struct AuthRequest<'a> {
     pub uri: &'a Uri,
     /// Its header fields.
     pub headers: &'a HeaderMap,
-    /// Whether its client wants an event stream.
+    /// Whether its client expects an event stream.
     pub is_stream: bool,
 }
 

@@ -8,8 +8,7 @@ use ssegate_hub::ChannelName;
 /// How credentials are revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationSettings {
-    /// How gateways tell each other; `None`: not at all, and what the admin listener is told counts here
-    /// alone.
+    /// How gateways tell each other; `None`: they do not, and what the admin listener revokes is revoked only here.
     pub control: Option<ControlSettings>,
     /// How long a revocation is remembered, unless it says otherwise: at least as long as credentials live.
     pub remember: Duration,
@@ -18,7 +17,8 @@ pub struct RevocationSettings {
 /// How gateways tell each other of revocations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlSettings {
-    /// The channel on which they are published. Names beside it in Redis hold those that are remembered.
+    /// The channel on which revocations are published. The keys in Redis that hold remembered ones begin with its
+    /// name.
     pub channel: ChannelName,
     /// The key with which they are signed.
     pub key: ControlKey,

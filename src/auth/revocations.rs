@@ -1,4 +1,4 @@
-//! The revocations that this gateway knows, and how its shards are told of new ones.
+//! The revocations that this gateway knows, and how its shards learn of new ones.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::Metrics;
 
-/// Revocations that wait for a shard, at most. Whoever adds one more waits: a shard takes all that wait at
-/// once.
+/// Revocations that wait for a shard, at most. Adding another waits for room, which is short: a shard takes all that
+/// wait at once.
 const MAX_WAITING: usize = 256;
 
 /// The revocations that this gateway knows. A cheap handle, shared by all threads.
@@ -21,7 +21,7 @@ pub struct Revocations(Arc<RevocationState>);
 
 struct RevocationState {
     list: RwLock<RevocationList>,
-    // How many the list has, so that nobody waits for the lock of an empty one.
+    // The length of the list, so that nothing locks an empty one.
     remembered: AtomicUsize,
     // How many were ever added.
     revision: AtomicU64,
@@ -34,7 +34,7 @@ struct RevocationState {
 pub struct RevocationNotice {
     /// What is revoked.
     pub revocation: Arc<Revocation>,
-    /// Takes the number of streams that the shard has ended for it.
+    /// Receives the number of streams that the shard has ended for it.
     pub ended: oneshot::Sender<usize>,
 }
 
@@ -68,7 +68,7 @@ impl RevocationOrigin {
 }
 
 impl Revocations {
-    /// Knows none yet. Each receiver is for one shard, which has to read it as long as it runs.
+    /// No revocations yet. Each receiver is for one shard, which has to read it as long as the shard runs.
     pub fn new(shards: usize, metrics: Metrics) -> (Self, Vec<mpsc::Receiver<RevocationNotice>>) {
         let channels = (0..shards).map(|_| mpsc::channel(MAX_WAITING));
         let (senders, receivers): (Vec<_>, Vec<_>) = channels.unzip();
@@ -82,14 +82,15 @@ impl Revocations {
         (Self(Arc::new(state)), receivers)
     }
 
-    /// Whether a credential that is presented at `now` has been revoked. Takes no lock while nothing is.
+    /// Whether a credential that is presented at `now` has been revoked. Takes no lock while there are no
+    /// revocations.
     pub fn refuses(&self, identity: &Identity, now: SystemTime) -> bool {
         // Acquire: pairs with the store of whoever added the first one.
         self.0.remembered.load(Ordering::Acquire) > 0
             && self.0.list.read().unwrap_or_else(PoisonError::into_inner).refuses(identity, now)
     }
 
-    /// A number that grows with each revocation, for noticing that one came while something was awaited.
+    /// A number that grows with each revocation, so that a caller notices one that came while it was waiting.
     pub fn revision(&self) -> u64 {
         self.0.revision.load(Ordering::Acquire)
     }

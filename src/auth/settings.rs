@@ -55,7 +55,7 @@ pub struct JwtAuth {
     pub keys: KeySet,
     /// Where more keys are fetched from.
     pub jwks: Option<JwksLocation>,
-    /// What a token must be.
+    /// What a token must satisfy.
     pub rules: JwtSettings,
     /// Where a request may carry it. The first place that has one is used.
     pub places: Vec<TokenPlace>,
@@ -80,11 +80,11 @@ pub struct ForwardAuth {
     pub upstream: UpstreamAddress,
     /// How its certificate is verified.
     pub tls: UpstreamTls,
-    /// The path, and perhaps a query, that it is asked at.
+    /// The path, and perhaps a query, of the request to it.
     pub target: String,
     /// The header fields of its response that fill templates and are passed on to the backend of a route.
     pub copy_headers: Vec<HeaderName>,
-    /// The header field of its response that says who it is.
+    /// The header field of its response that says who the request is from.
     pub id: Option<HeaderName>,
     /// How long a permission is used again for the same request.
     pub cache: Duration,
@@ -94,17 +94,17 @@ pub struct ForwardAuth {
     pub recheck_grace: Duration,
     /// The longest time for its response.
     pub timeout: Duration,
-    /// How it is asked, and how its response is read.
+    /// The form of the question, and how the response is read.
     pub preset: AuthPreset,
 }
 
-/// How an auth backend is asked, and how its response is read.
+/// The form of the question to an auth backend, and how its response is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AuthPreset {
-    /// Once for a request, whose target it is told; the status decides.
+    /// One question for a request, with its target; the status decides.
     #[default]
     Status,
-    /// Laravel's `/broadcasting/auth`: once for each private or presence channel, as `channel_name`. The body
+    /// Laravel's `/broadcasting/auth`: one question for each private or presence channel, as `channel_name`. The body
     /// decides: with a broadcaster that does nothing (`null`, `log`) Laravel responds 200 to everybody.
     Laravel,
 }
@@ -112,7 +112,7 @@ pub enum AuthPreset {
 /// Names and passwords.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BasicAuth {
-    /// The users and their hashes. `None` where the files of a configuration are not read: nobody.
+    /// The users and their hashes. `None` where the files of a configuration are not read: nobody is let in.
     pub users: Option<Arc<Passwords>>,
     /// What the browser says the password is for (RFC 7617, section 2).
     pub realm: String,

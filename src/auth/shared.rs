@@ -20,16 +20,15 @@ pub struct SharedAuth {
     pub key_sets: RemoteKeySets,
     /// The users of files, and the thread that verifies their passwords.
     pub passwords: PasswordVerifier,
-    /// What auth backends said a moment ago.
+    /// The recent verdicts of auth backends.
     pub verdicts: VerdictCache,
     /// What has been revoked; `None` where nothing can be.
     pub revocations: Option<Revocations>,
 }
 
 impl SharedAuth {
-    /// Revokes: from now on the credentials that are meant are refused, auth backends are asked anew, and
-    /// the streams that are meant end. Returns those; `None` if the revocation is a repetition, or nothing
-    /// can be revoked.
+    /// Revokes: from now on the matching credentials are refused, auth backends are asked again, and the matching
+    /// streams end. Returns those streams; `None` if this is a repetition, or nothing can be revoked.
     pub async fn revoke(
         &self,
         revocation: Revocation,
@@ -39,12 +38,12 @@ impl SharedAuth {
         if !revocations.remember(&revocation, origin) {
             return None;
         }
-        // Before the streams end: a client that comes back is asked about.
+        // Before the streams end: the backend is asked again about a client that reconnects.
         self.verdicts.clear();
         Some(revocations.announce(revocation).await)
     }
 
-    /// Whether one of the credentials of `access`, which are presented now, has been revoked.
+    /// Whether one of the credentials of `access`, as presented now, has been revoked.
     pub fn is_revoked(&self, access: &Access) -> bool {
         self.revocations.as_ref().is_some_and(|revocations| {
             let now = SystemTime::now();

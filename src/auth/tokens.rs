@@ -10,7 +10,7 @@ use super::settings::TokensAuth;
 /// Verifies the token of a request.
 ///
 /// # Errors
-/// There is no token, or it is nobody's.
+/// There is no token, or it is unknown.
 pub(super) fn authenticate(
     settings: &TokensAuth,
     request: AuthRequest<'_>,

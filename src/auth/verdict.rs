@@ -5,14 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-/// The answer of an auth backend. Cheap to clone: it is shared by all who asked the same.
+/// The verdict of an auth backend. Cheap to clone: all requests with the same question share it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// 2xx: the request is allowed. The header fields of the response that the settings name.
+    /// 2xx: the request is allowed. Has the header fields of the response that the settings name.
     Allowed(Arc<HeaderMap>),
     /// 401, 403 or a redirect: the response for the client.
     Refused(Arc<AuthResponse>),
-    /// Anything else, or nothing in time; the text says which.
+    /// Any other status, or no response in time; the text says which.
     NotNow(&'static str),
 }
 
@@ -21,8 +21,8 @@ pub enum Verdict {
 pub struct AuthResponse {
     /// 401, 403, or the status of a redirect.
     pub status: StatusCode,
-    /// Its header fields, without those of the connection and without `Set-Cookie`: it may be sent to several
-    /// who asked the same.
+    /// Its header fields, without hop-by-hop fields and without `Set-Cookie`: several requests with the same question
+    /// may get it.
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,

@@ -1,10 +1,10 @@
 //! The verdicts of auth backends, kept for a short time and shared by all shards.
 //!
-//! The key is a keyed hash of everything that a question carries, so that no verdict serves another user:
-//! [`keyed_hash`](ssegate_auth::keyed_hash) says why nobody finds two questions with one key. The text of a
-//! question of up to 2 KiB is kept with its verdict, so that all streams that recheck it share one copy.
-//! Equal questions at the same time are asked once. Only permissions are kept: who was refused a moment ago may have
-//! logged in since.
+//! The key is a keyed hash of the whole question, so that no verdict serves another user:
+//! [`keyed_hash`](ssegate_auth::keyed_hash) says why nobody finds two questions with the same key. The text of a
+//! question of up to 2 KiB is kept with its verdict, so that all streams that recheck it share one copy. Equal
+//! questions at the same time are sent once. Only permissions are kept: a user who was just refused may have logged
+//! in since.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,10 +18,10 @@ use tokio::time::Instant;
 use super::question_text::{QuestionText, WrittenQuestion};
 use super::verdict::Verdict;
 
-/// The most verdicts that are kept. When there are more, new ones are asked for each time.
+/// The most verdicts that are kept. Beyond that, a new question is sent each time.
 const MAX_VERDICTS: usize = 10_000;
 
-/// The longest question that is kept beside its verdict, in bytes: all of them have 20 MB at most.
+/// The longest question that is kept with its verdict, in bytes: 20 MB for all of them at most.
 const MAX_KEPT_TEXT: usize = 2048;
 
 /// The verdicts of auth backends. A cheap handle.
@@ -29,7 +29,7 @@ const MAX_KEPT_TEXT: usize = 2048;
 pub struct VerdictCache(Arc<CacheShared>);
 
 struct CacheShared {
-    // Drawn at the start, so that nobody can look for a credential with the same hash.
+    // Random for each process, so that nobody can search for a credential with the same hash.
     secret: HashSecret,
     state: Mutex<CacheState>,
 }
@@ -39,7 +39,7 @@ struct CacheState {
     // Their keys are hashes already.
     verdicts: FxHashMap<CacheKey, KnownVerdict>,
     asking: FxHashMap<CacheKey, watch::Receiver<Option<Verdict>>>,
-    // Counts how often the cache was emptied: what was asked before is not kept.
+    // Incremented when the cache is emptied: a verdict on a question from before is not kept.
     generation: u64,
     purged: Option<Instant>,
 }
@@ -47,7 +47,7 @@ struct CacheState {
 struct KnownVerdict {
     verdict: Verdict,
     until: Instant,
-    // `None`: it is long.
+    // `None`: it is too long.
     text: Option<QuestionText>,
 }
 
@@ -55,19 +55,18 @@ struct KnownVerdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CacheKey(KeyedHash);
 
-/// What is known about a question.
+/// The result of looking up a question.
 #[derive(Debug)]
 pub enum Lookup {
     /// Its verdict.
     Known(Verdict),
-    /// Somebody asks it now.
+    /// The question has been sent, and the verdict will come here.
     Asking(watch::Receiver<Option<Verdict>>),
-    /// Nobody asks it: the caller does.
+    /// Unknown: the caller has to send the question.
     Ask(Question),
 }
 
-/// A question that is being asked. When it is dropped without a verdict, those who wait learn that there is
-/// none.
+/// A question that is being asked. If it is dropped without a verdict, the receivers are notified that none comes.
 #[derive(Debug)]
 pub struct Question {
     cache: VerdictCache,
@@ -93,14 +92,14 @@ impl VerdictCache {
         CacheKey(self.0.secret.hash(text))
     }
 
-    /// Returns the verdict of a question, if it is known, and what was asked, if that is kept.
+    /// Returns the verdict of a question, if it is known, and the text of the question, if that was kept.
     pub fn known(&self, key: CacheKey, now: Instant) -> Option<(Verdict, Option<QuestionText>)> {
         let state = self.lock();
         let known = state.known(key, now)?;
         Some((known.verdict.clone(), known.text.clone()))
     }
 
-    /// Returns the verdict of a question, or who finds it.
+    /// Returns the verdict of a question, or how to get it.
     pub fn look_up(&self, key: CacheKey, now: Instant) -> Lookup {
         let mut state = self.lock();
         match state.known(key, now) {
@@ -109,7 +108,7 @@ impl VerdictCache {
         }
     }
 
-    /// Returns who finds the verdict of a question, as if none were known.
+    /// Returns how to get the verdict of a question, ignoring a known one.
     pub fn ask(&self, key: CacheKey) -> Lookup {
         self.question(key, &mut self.lock())
     }
@@ -125,11 +124,11 @@ impl VerdictCache {
         Lookup::Ask(Question { cache: self.clone(), key, generation, is_answered, verdict })
     }
 
-    /// Forgets all verdicts, also of questions that are being asked.
+    /// Forgets all verdicts, also those of questions that are being asked.
     pub fn clear(&self) {
         let mut state = self.lock();
         state.verdicts.clear();
-        // Whoever asks from now on asks again.
+        // A question from now on is sent again.
         state.asking.clear();
         state.generation += 1;
     }
@@ -140,17 +139,18 @@ impl VerdictCache {
 }
 
 impl Question {
-    /// Those who wait for the verdict, the caller among them.
+    /// A receiver of the verdict.
     pub fn verdict(&self) -> watch::Receiver<Option<Verdict>> {
         self.verdict.subscribe()
     }
 
-    /// Tells the verdict upon the question `text` to all who wait, and keeps a permission for `keep`.
+    /// Sends the verdict on the question `text` to all who wait for it, and keeps a permission for `keep`.
     pub fn answer(mut self, verdict: Verdict, text: &QuestionText, keep: Duration, now: Instant) {
         self.is_answered = true;
         let mut state = self.cache.lock();
         if state.generation == self.generation {
-            // Before those who wait are told: whoever asks next finds one or the other.
+            // Before the verdict is sent: whoever has received it and asks again must not find this question in
+            // flight.
             state.asking.remove(&self.key);
             match &verdict {
                 Verdict::Allowed(_) if !keep.is_zero() => {
@@ -158,7 +158,7 @@ impl Question {
                     let known = KnownVerdict { verdict: verdict.clone(), until: now + keep, text };
                     state.keep(self.key, known, now);
                 }
-                // A permission that was known is over.
+                // A permission that was known no longer holds.
                 Verdict::Refused(_) => drop(state.verdicts.remove(&self.key)),
                 Verdict::Allowed(_) | Verdict::NotNow(_) => {}
             }

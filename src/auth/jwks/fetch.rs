@@ -22,11 +22,11 @@ const MAX_BYTES: usize = 1 << 20;
 pub(super) struct FetchedKeys {
     /// The keys, of which at least one verifies signatures.
     pub(super) keys: KeySet,
-    /// For how long the server says that it stays as it is (RFC 9111, section 5.2.2.1).
+    /// How long the response is fresh, as the server says (RFC 9111, section 5.2.2.1).
     pub(super) max_age: Option<Duration>,
 }
 
-/// Why there are no keys. The text says what to do, and has nothing of the response but what an operator needs.
+/// Why there are no keys. The text says what to do. It quotes no more of the response than an operator needs.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum JwksError {
     #[error("{0}; check the URL, its host and jwks_ca")]
@@ -35,7 +35,7 @@ pub(super) enum JwksError {
     BrokenOff(String),
     #[error("no complete response within {FETCH_TIMEOUT:?}; check that the server is reachable")]
     TimedOut,
-    /// Redirects are not followed: whom to trust for keys is decided in the configuration alone.
+    /// Redirects are not followed: only the configuration decides which server is trusted for keys.
     #[error(
         "it redirects to {0}, which is not followed; set jwks to the URL of the keys themselves"
     )]
@@ -59,7 +59,7 @@ pub enum JwksErrorKind {
     Timeout,
     /// The status was another one than 200.
     Status,
-    /// It is no set of keys, or has none that can be used.
+    /// The body is not a set of keys, or has no usable key.
     Keys,
 }
 

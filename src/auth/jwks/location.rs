@@ -5,7 +5,7 @@ use std::fmt;
 use http::Uri;
 use rustls_pki_types::CertificateDer;
 
-/// Where a set of keys is fetched from, and whom the gateway trusts there.
+/// Where a set of keys is fetched from, and which certificates are trusted there.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JwksLocation {
     /// An `http` or `https` URL without a user.
@@ -15,7 +15,7 @@ pub struct JwksLocation {
 }
 
 impl JwksLocation {
-    /// Whether anybody between could replace the keys: there is no TLS, and the host is another machine.
+    /// Whether somebody on the network could replace the keys: there is no TLS, and the host is another machine.
     pub fn is_exposed(&self) -> bool {
         let host = self.url.host().unwrap_or_default().trim_matches(['[', ']']);
         let is_loopback = host.eq_ignore_ascii_case("localhost")

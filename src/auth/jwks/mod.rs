@@ -1,8 +1,8 @@
 //! JSON Web Key Sets from a URL (RFC 7517, section 5): fetched in the background, shared by all shards.
 //!
-//! [`RemoteKeys`] is what the gateway knows of one set, [`refresh`] keeps it fresh with what [`fetch`] returns,
-//! and the [`RemoteKeySets`] are those of all URLs that the configuration names. Keys that were fetched once
-//! stay until others replace them. Knows neither requests nor tokens.
+//! [`RemoteKeys`] is one set as the gateway has it. [`refresh`] keeps it fresh with what [`fetch`] returns, and
+//! [`RemoteKeySets`] has the sets of all URLs in the configuration. Keys that were fetched once stay until others
+//! replace them. Knows neither requests nor tokens.
 
 mod fetch;
 mod location;

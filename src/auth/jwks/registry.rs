@@ -26,11 +26,11 @@ struct RegistryState {
 #[derive(Debug, Default)]
 struct KeySets {
     known: Vec<(JwksLocation, Weak<UsedKeys>)>,
-    /// Those that nobody fetches yet.
+    /// Sets whose fetches have not begun.
     new: Vec<(JwksLocation, Arc<RemoteKeys>, CancellationToken)>,
 }
 
-/// A set of keys as long as a route uses it. The last one that is dropped ends the fetches.
+/// A set of keys that a route uses. Its fetches end when the last handle is dropped.
 #[derive(Debug)]
 pub struct UsedKeys {
     keys: Arc<RemoteKeys>,
@@ -45,8 +45,8 @@ impl UsedKeys {
 }
 
 impl RemoteKeySets {
-    /// The keys of a location, which are fetched from now on. Those that another route uses, or the routes
-    /// before a reload, are the same.
+    /// The keys of a location, which are fetched from now on. Routes with the same location share them, also across a
+    /// reload.
     pub fn of(&self, location: &JwksLocation) -> Arc<UsedKeys> {
         let mut sets = self.lock();
         sets.known.retain(|(_, keys)| keys.strong_count() > 0);
@@ -73,14 +73,14 @@ impl RemoteKeySets {
 pub struct KeySetRunner {
     /// The sets.
     pub sets: RemoteKeySets,
-    /// Has the problem of each.
+    /// Shows the problem of each set.
     pub health: Health,
     /// Count the fetches.
     pub metrics: Metrics,
 }
 
 impl KeySetRunner {
-    /// Runs as long as the gateway, with a task for each set that ends with its last user.
+    /// Runs as long as the gateway. Spawns a task for each set, which ends with the last user of the set.
     pub async fn run(self) {
         let mut fetching = JoinSet::new();
         loop {

@@ -7,7 +7,7 @@ use ssegate_auth::jwt::KeySet;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
-/// A key that is not known causes a fetch at most this often: whoever makes up keys causes no more.
+/// An unknown key causes a fetch at most this often, so that made-up keys cause no more.
 pub(super) const DEMAND_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a request waits for a fetch.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(2);
@@ -33,14 +33,14 @@ impl KeysSnapshot {
     }
 }
 
-/// What there is for a request whose key is not in the keys that it has seen.
+/// The result of looking for keys newer than those that lack a request's key.
 #[derive(Clone, Debug)]
 pub enum NewerKeys {
     /// Keys that were fetched since.
     Fetched(KeysSnapshot),
-    /// None: the keys that it has seen were fetched at this time, and are not fetched again so soon.
+    /// There are none. The keys that were seen are from this time, and it is too early to fetch them again.
     Unchanged(SystemTime),
-    /// It cannot be said: the server is away, or slow.
+    /// Unknown, because the server is unreachable or slow.
     Unknown,
 }
 
@@ -91,8 +91,8 @@ impl RemoteKeys {
         }
     }
 
-    /// The newest keys. If they are those that were seen, a fetch is under way from now on, unless one was
-    /// demanded a moment ago. In one step: of many requests at the same time one demands it, and all wait.
+    /// The newest keys. If they are those that were seen, demands a fetch, unless one was demanded a moment ago. One
+    /// atomic step: of many requests at the same time one demands a fetch, and all wait for it.
     fn newest_or_demand(&self, seen: &KeysSnapshot) -> KeysSnapshot {
         let mut now = seen.clone();
         self.newest.send_if_modified(|newest| {

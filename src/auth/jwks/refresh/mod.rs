@@ -7,17 +7,17 @@ use super::remote_keys::RemoteKeys;
 use crate::health::Health;
 use crate::metrics::Metrics;
 
-/// The time between two fetches where the server does not say for how long its keys stay.
+/// The time between two fetches where the response has no `max-age`.
 const INTERVAL: Duration = Duration::from_secs(600);
-/// The least and the most of what a server may say.
+/// The bounds of a server's `max-age`.
 const MIN_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_INTERVAL: Duration = Duration::from_secs(86_400);
-/// The pause after a failure doubles from one to the other.
+/// The first pause after a failure. Each further failure doubles it, up to `MAX_PAUSE`.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// Fetches the keys at once, then as they grow old or are demanded. Never returns: whoever needs no keys any
-/// more drops it.
+/// Fetches the keys at once, then whenever they are old or a request demands it. Never returns: dropped when no route
+/// needs the keys any more.
 pub(super) async fn keep_fresh(
     keys: &RemoteKeys,
     fetch: impl AsyncFn() -> Result<FetchedKeys, JwksError>,
@@ -53,8 +53,8 @@ fn earlier(wait: Duration) -> Duration {
     wait.mul_f64(1.0 - 0.1 * fastrand::f64())
 }
 
-/// Tells operators how the fetches of one set end: in the metrics, in `/readyz?verbose` and in the log. An outage
-/// is logged once for each kind of failure, and its end.
+/// Reports the result of each fetch of one set: in the metrics, in `/readyz?verbose` and in the log. An outage is
+/// logged once for each kind of failure, and so is its end.
 #[derive(Debug)]
 pub(super) struct FetchReport {
     /// The URL, without secrets.
