@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::ReadinessCheck;
 
-/// For how long it is told that messages of other gateways were ignored: they publish some with each start, and
-/// each second while events come.
+/// How long the warning lasts after a message of another gateway was ignored. Other gateways publish some with each
+/// start, and each second while events come.
 const IGNORED_IS_TOLD: Duration = Duration::from_secs(300);
 
 /// The health of the gateway as one of a fleet.
@@ -35,7 +35,7 @@ pub(super) struct FleetHealth {
 pub(super) struct FleetProblems(BTreeMap<String, String>);
 
 impl FleetProblems {
-    /// Records how it is at this node.
+    /// Records whether the fleet works at this node.
     pub(super) fn set(&mut self, node: Option<&str>, result: Result<(), String>) {
         let node = node.unwrap_or_default();
         match result {

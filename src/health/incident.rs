@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 
-/// A problem that has no end of its own counts as over after this.
+/// A problem without a known end is over after this.
 const RECENT: Duration = Duration::from_secs(10);
 
 /// An ongoing problem. Displays as one line.
@@ -30,12 +30,12 @@ impl Incident {
         self.times += 1;
     }
 
-    /// Says anew what it is like, without another occurrence.
+    /// Replaces the error text, without another occurrence.
     pub fn restate(&mut self, error: impl Into<String>) {
         self.error = error.into();
     }
 
-    /// Says anew what it is like, as of now: it goes on.
+    /// Replaces the error text, and records that the problem continues at this time.
     pub fn go_on(&mut self, error: impl Into<String>, now: SystemTime) {
         (self.error, self.last) = (error.into(), now);
     }
@@ -78,7 +78,7 @@ impl fmt::Display for Incident {
     }
 }
 
-/// Whether the error says its kind itself, as `cannot connect: …` says `connect`.
+/// Whether the error names its kind, as `cannot connect: …` names `connect`.
 fn names(error: &str, kind: &str) -> bool {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let is_named = |words: &str| {

@@ -46,7 +46,7 @@ struct HealthState {
     source: SourceHealth,
     // Redis Streams, if any route reads one.
     log_source: SourceHealth,
-    // What records channels, if any route has such.
+    // The recording of channels, if a route has recorded channels.
     recording: SourceHealth,
     sharded_recording: SourceHealth,
     // The source is the bus inside the gateway: no Redis is involved.
@@ -54,7 +54,7 @@ struct HealthState {
     // What Redis keeps of revocations, if they come from there.
     revocations: SourceHealth,
     fleet: Mutex<FleetHealth>,
-    // Further servers, where the source is more than one. All of the above is of the first.
+    // Further servers, where there are several. The fields above are those of the first.
     servers: OnceLock<ServerHealths>,
     // Which master the sentinels name, or what is wrong with them; `None`: there are none.
     sentinels: Mutex<Option<Result<String, String>>>,
@@ -69,7 +69,7 @@ struct HealthState {
     key_sets: Mutex<BTreeMap<String, String>>,
     reload: Mutex<Option<Incident>>,
     slow_readers: Mutex<Option<Incident>>,
-    // Of presence, webhooks and logs: streams do not need them.
+    // Problems of presence, webhooks and logs, on which no stream depends.
     recurring: Mutex<RecurringProblems>,
 }
 
@@ -77,7 +77,7 @@ struct HealthState {
 type BackendMap = HashMap<(Box<str>, Box<str>), Weak<BackendHealth>>;
 
 impl HealthState {
-    /// The sources beside that of pub/sub, which not every gateway has, and their names.
+    /// The sources other than pub/sub, with their names. Not every gateway has them.
     fn further_sources(&self) -> [(&SourceHealth, &'static str); 4] {
         [
             (&self.log_source, "Redis Streams"),
@@ -140,7 +140,7 @@ impl Health {
         self.0.recording.set_ready(is_ready);
     }
 
-    /// Records a failure of what records channels.
+    /// Records a failure to record channels.
     pub fn recording_failed(&self, kind: &'static str, error: &str) {
         self.0.recording.failed(kind, error);
     }
@@ -150,7 +150,7 @@ impl Health {
         self.0.sharded_recording.set_ready(is_ready);
     }
 
-    /// Records a failure of what records sharded channels.
+    /// Records a failure to record sharded channels.
     pub fn sharded_recording_failed(&self, kind: &'static str, error: &str) {
         self.0.sharded_recording.failed(kind, error);
     }
@@ -175,7 +175,7 @@ impl Health {
         lock(&self.0.fleet).is_expected_at_nodes = is_expected;
     }
 
-    /// Sets whether the gateway follows what its fleet follows: as long as not, it is not ready.
+    /// Sets whether the gateway follows what its fleet follows. Until then it is not ready.
     pub fn set_fleet_warm(&self, is_warm: bool) {
         lock(&self.0.fleet).is_warm = is_warm;
     }
@@ -190,12 +190,12 @@ impl Health {
         self.0.fleet_check().is_none_or(|check| check.passes)
     }
 
-    /// Records whether it hears what the gateways of its fleet publish, of a Cluster at this node; `Err`: why not.
+    /// Records whether the gateway receives what its fleet publishes (at this node of a Cluster); `Err`: why not.
     pub fn set_fleet_followed(&self, node: Option<&str>, result: Result<(), String>) {
         lock(&self.0.fleet).follow_problems.set(node, result);
     }
 
-    /// Records whether it can publish for them; `Err`: why not.
+    /// Records whether the gateway can publish to its fleet; `Err`: why not.
     pub fn set_fleet_published(&self, node: Option<&str>, result: Result<(), String>) {
         lock(&self.0.fleet).publish_problems.set(node, result);
     }
@@ -205,7 +205,8 @@ impl Health {
         lock(&self.0.fleet).ignored = Some((why, Instant::now()));
     }
 
-    /// Records which master the sentinels name; `Err`: what is wrong with them. Redis may be used all the same.
+    /// Records which master the sentinels name; `Err`: what is wrong with them. The connection to Redis may still
+    /// work.
     pub fn set_sentinels(&self, result: Result<String, String>) {
         *lock(&self.0.sentinels) = Some(result);
     }
@@ -249,7 +250,7 @@ impl Health {
         backends.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Sets or clears the problem of a certificate. `of` says of which, and of which listener.
+    /// Sets or clears the problem of a certificate. `of` names the certificate and its listener.
     pub fn set_certificate(&self, of: &str, problem: Option<String>) {
         set_problem(&self.0.certificates, of, problem);
     }
@@ -270,13 +271,13 @@ impl Health {
         *lock(&self.0.slow_readers) = incident;
     }
 
-    /// Records a failure of something that no stream waits for, such as a webhook. It lasts until
-    /// [`Self::works`], or until nothing was heard of it for ten minutes.
+    /// Records a failure of something that no stream waits for, such as a webhook. The problem lasts until
+    /// [`Self::works`], or until it has not recurred for ten minutes.
     pub fn failed(&self, about: &str, kind: &'static str, error: &str) {
         lock(&self.0.recurring).failed(about, kind, error, SystemTime::now());
     }
 
-    /// Records that it works. Returns whether it had a problem.
+    /// Records that `about` works. Returns whether it had a problem.
     pub fn works(&self, about: &str) -> bool {
         lock(&self.0.recurring).works(about)
     }

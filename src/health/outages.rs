@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 /// How many outages are remembered; beyond them the oldest is forgotten.
 const MAX_OUTAGES: usize = 20;
-/// Errors of servers may be long.
+/// The longest cause that is kept: errors of servers may be long.
 const MAX_CAUSE_BYTES: usize = 300;
 
 /// A time in which a source was away.
@@ -26,7 +26,7 @@ pub struct Outage {
 pub(super) struct Outages(VecDeque<Outage>);
 
 impl Outages {
-    /// The source is away. Does nothing if it was already.
+    /// Records that the source is away. Does nothing if it was already.
     pub(super) fn begin(&mut self, now: SystemTime) {
         if self.current().is_none() {
             if self.0.len() == MAX_OUTAGES {
@@ -36,7 +36,7 @@ impl Outages {
         }
     }
 
-    /// Something has failed. It counts while the source is away.
+    /// Records a failure, which counts only while the source is away.
     pub(super) fn fail(&mut self, kind: &str, error: &str) {
         if let Some(outage) = self.current() {
             outage.failures += 1;
@@ -44,7 +44,7 @@ impl Outages {
         }
     }
 
-    /// The source is back.
+    /// Records that the source is back.
     pub(super) fn end(&mut self, now: SystemTime) {
         if let Some(outage) = self.current() {
             outage.ended = Some(now);

@@ -1,17 +1,17 @@
-//! Problems that recur, of what the gateway does beside its streams.
+//! Problems that recur, of tasks on which no stream depends.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use super::incident::Incident;
 
-/// A problem is dropped if it has not recurred for this long: perhaps nothing has tried again.
+/// A problem is dropped if it has not recurred for this long. Perhaps nothing has retried.
 const KEPT: Duration = Duration::from_secs(600);
 
-/// Problems that are kept, at most. What has them comes from the configuration.
+/// The most problems that are kept. Their keys come from the configuration.
 const MAX: usize = 100;
 
-/// Problems, by what has them.
+/// Problems, keyed by what has them.
 #[derive(Debug, Default)]
 pub(super) struct RecurringProblems(BTreeMap<String, Incident>);
 
@@ -31,7 +31,7 @@ impl RecurringProblems {
         self.0.remove(about).is_some()
     }
 
-    /// What has a problem, and which.
+    /// Each problem, with what has it.
     pub(super) fn list(&self, now: SystemTime) -> impl Iterator<Item = (&str, &Incident)> {
         let current =
             move |(_, incident): &(&String, &Incident)| incident.occurred_within(KEPT, now);

@@ -14,13 +14,13 @@ const REFUSALS: [&str; 2] = ["permission", "refused"];
 /// The servers of a gateway that has more than one.
 #[derive(Debug, Default)]
 pub(super) struct ServerHealths {
-    // What the first one is called, and the others.
+    // The name of the first server, and the others.
     first: Arc<str>,
     further: Vec<(Arc<str>, Health)>,
 }
 
 impl Health {
-    /// The health of each of these servers, in order: with more than one of them the gateway is as healthy as all
+    /// The health of each of these servers, in order. With several servers, the gateway is healthy if all of them
     /// are. Called once, at the start.
     pub fn for_servers(&self, names: &[Arc<str>]) -> Vec<Self> {
         let further: Vec<_> =
@@ -48,7 +48,7 @@ impl HealthState {
         self.servers().all(|(_, server)| server.are_sources_ready())
     }
 
-    /// What is wrong with the sources, of each server by its name.
+    /// What is wrong with the sources, with the name of each server.
     pub(super) fn server_incidents(&self) -> Option<String> {
         let incident = |(name, server): (Option<&str>, &Self)| {
             let incident = server.source_incidents()?;
@@ -72,8 +72,8 @@ impl HealthState {
         })
     }
 
-    /// The check of the fleet: of several servers the first that fails, with its name. If none fails, it names those
-    /// at whose channels there is no fleet.
+    /// The check of the fleet: with several servers, that of the first one that fails, with its name. If none fails,
+    /// it names the servers without a fleet.
     pub(super) fn fleet_check(&self) -> Option<ReadinessCheck> {
         let is_off = |(name, server): (Option<&str>, &Self)| {
             let is_off = !lock(&server.fleet).is_expected;
@@ -154,7 +154,7 @@ impl HealthState {
             if let Some(detail) = warning {
                 warnings.push(Warning { about: about("fleet"), detail });
             }
-            // Those of the first are of the whole gateway, too.
+            // Those of the first server are listed with the problems of the whole gateway.
             if index > 0 {
                 for (what, incident) in lock(&server.recurring).list(SystemTime::now()) {
                     warnings.push(Warning { about: about(what), detail: incident.to_string() });
@@ -165,7 +165,7 @@ impl HealthState {
     }
 }
 
-/// What is said of a server, behind its name if it has one.
+/// The text about a server, after its name if it has one.
 fn named(name: Option<&str>, text: String) -> String {
     match name {
         Some(name) => format!("{name}: {text}"),

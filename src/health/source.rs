@@ -18,7 +18,7 @@ pub(super) struct SourceHealth {
 }
 
 impl SourceHealth {
-    /// Sets whether it is ready. From the first call on it is in use.
+    /// Sets whether the source is ready. The first call marks the source as in use.
     // Loads before it stores: this runs with every batch of events.
     pub(super) fn set_ready(&self, is_ready: bool) {
         if !self.is_used.load(Ordering::Relaxed) {

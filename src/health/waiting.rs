@@ -1,5 +1,5 @@
-//! The requests that wait for one upstream, and for how long it has been silent: a backend that hangs is seen before its
-//! requests time out.
+//! The requests that wait for one upstream, and for how long it has sent no response: a backend that hangs is noticed
+//! before its requests time out.
 //!
 //! Costs a request a few atomic operations. Pure: time is passed in.
 
@@ -19,21 +19,21 @@ const LONG: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct BackendQueue {
     requests: AtomicUsize,
-    // When it last responded, or the first of these requests was sent: in milliseconds since `epoch`.
+    // When it last responded, or when the first of these requests was sent: in milliseconds since `epoch`.
     heard: AtomicU64,
     epoch: Instant,
 }
 
-/// A request that waits, as long as it lives.
+/// A request that waits. Dropping it ends the wait.
 #[derive(Debug)]
 pub struct RequestWait(Arc<BackendQueue>);
 
-/// How an upstream keeps its requests waiting.
+/// How long an upstream has not responded, and how many requests wait for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackendSilence {
     /// How many requests wait.
     pub requests: usize,
-    /// For how long none of them, nor another one, was responded to.
+    /// How long the upstream has sent no response at all.
     pub lasts: Duration,
 }
 
@@ -52,7 +52,7 @@ impl BackendQueue {
         self.requests.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// It has responded.
+    /// Records a response, or the first request.
     fn hear(&self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.epoch).as_millis();
         self.heard.store(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -69,7 +69,7 @@ impl BackendQueue {
 }
 
 impl BackendSilence {
-    /// Whether many requests wait, and it has been silent for long.
+    /// Whether many requests wait, and the upstream has not responded for long.
     pub(super) fn is_hang(&self) -> bool {
         self.requests >= MANY && self.lasts >= LONG
     }
@@ -81,7 +81,7 @@ impl RequestWait {
         Self(waiting)
     }
 
-    /// The upstream has responded to it.
+    /// Records that the upstream has responded to the request.
     pub fn responded(self, now: Instant) {
         self.0.hear(now);
     }
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(silence(at(15)), (2, 5.0));
         one.responded(at(16));
         assert_eq!(silence(at(18)), (1, 2.0));
-        // One that gives up is no response.
+        // Giving up on a request does not count as a response.
         let three = wait(at(18));
         drop(two);
         assert_eq!(silence(at(20)), (1, 4.0));

@@ -42,8 +42,8 @@ pub struct BackendHealth {
 /// How the TLS handshake with an upstream is made.
 #[derive(Clone, Debug)]
 pub struct BackendTls {
-    /// Whom it trusts, and the protocols that it offers (ALPN): the upstream has to choose one of them, if there are
-    /// any.
+    /// Its trusted certificates, and the protocols that it offers (ALPN). If it offers any, the upstream has to
+    /// choose one.
     pub config: Arc<ClientConfig>,
     /// The name that the certificate must have.
     pub name: ServerName<'static>,
@@ -53,7 +53,7 @@ pub struct BackendTls {
 struct BackendState {
     failing: Option<Failing>,
     tls: Option<BackendTls>,
-    // Since when it responds to none of many requests; with the line that says so.
+    // Since when it has responded to none of many requests, with the incident that says so.
     hang: Option<(Instant, Incident)>,
     outages: Outages,
     kinds: Vec<FailureKind>,
@@ -133,32 +133,34 @@ impl BackendHealth {
         }
     }
 
-    /// Sets how the TLS handshake with it is made: for a probe, as a connection alone proves nothing of TLS.
+    /// Sets how the TLS handshake with it is made. A probe makes one, too: a TCP connection alone proves nothing of
+    /// TLS.
     pub fn set_tls(&self, tls: BackendTls) {
         self.lock().tls = Some(tls);
     }
 
-    /// How the TLS handshake with it is made; `None` without TLS, or where there is no name for it.
+    /// How the TLS handshake with it is made; `None` without TLS, or where its host cannot be the name in a
+    /// certificate.
     pub fn tls(&self) -> Option<BackendTls> {
         self.lock().tls.clone()
     }
 
-    /// A request that waits for it from now on, until what is returned is dropped.
+    /// Counts a request that waits for a response, until the returned value is dropped.
     pub fn wait(&self, now: Instant) -> RequestWait {
         RequestWait::new(Arc::clone(&self.waiting), now)
     }
 
-    /// How many requests wait for it, and how long it has been silent meanwhile.
+    /// How many requests wait for a response, and how long there has been none.
     pub fn silence(&self, now: Instant) -> BackendSilence {
         self.waiting.silence(now)
     }
 
-    /// When it failed: the last times, the newest first.
+    /// When it failed: the last outages, the newest first.
     pub fn outages(&self) -> Vec<Outage> {
         self.lock().outages.list()
     }
 
-    /// Whether it is to be probed with a connection. Not if no handshake with it is possible.
+    /// Whether to probe it with a connection: not where no TLS handshake with it is possible.
     pub fn needs_probe(&self) -> bool {
         self.is_unreachable() && (!self.upstream.starts_with("https:") || self.tls().is_some())
     }
