@@ -1,4 +1,4 @@
-//! What `ssegate check` warns of in `auth`: what starts, and lets in more than was meant.
+//! The warnings of `ssegate check` about `auth`: settings that start, but let in more than was meant.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(super) fn auth_warnings(settings: &Settings) -> Vec<String> {
     warnings.extend(routes.iter().flat_map(|route| unfillable(&route.to_string(), route.1)));
     let mut seen: Vec<&Arc<AuthSettings>> = Vec::new();
     for route in &routes {
-        // That of the whole file is the same for many routes.
+        // The `auth` of the whole file is shared by many routes: its warnings are given once.
         let Some(auth) = &route.1.auth else { continue };
         if !seen.iter().any(|other| Arc::ptr_eq(other, auth)) {
             seen.push(auth);
@@ -52,7 +52,7 @@ impl<'a> Named<'a> {
     }
 }
 
-/// Everybody may have on this route what another one protects.
+/// Warns of a route without `auth` whose channels another route protects.
 fn open_beside_protected(open: Named<'_>, routes: &[Named<'_>]) -> Option<String> {
     let events = open.events().filter(|_| open.1.auth.is_none())?;
     let protected = routes.iter().filter(|route| route.1.auth.is_some());
@@ -76,7 +76,7 @@ fn open_beside_protected(open: Named<'_>, routes: &[Named<'_>]) -> Option<String
     None
 }
 
-/// With `*` no browser sends cookies that a page of another origin could use.
+/// Warns of `*` where `auth` takes cookies or passwords: with `*`, pages of other origins cannot send them.
 fn cookies_from_everywhere(route: Named<'_>) -> Option<String> {
     let has_all = route.1.cors.origins.iter().any(|origin| origin == "*");
     let is_ambient = |method: &&MethodSettings| {

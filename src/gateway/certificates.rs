@@ -16,10 +16,10 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Which certificate of which listener: the listener's address, and the certificate's file.
 type CertificateName = (String, String);
 
-/// What was last logged of a certificate.
+/// The state of a certificate that was last logged.
 type Standing = (Option<Validity>, ValidityStatus);
 
-/// What the metrics, `/readyz` and the log know of the certificates in use.
+/// What was last reported of the certificates in use, to the metrics, `/readyz` and the log.
 struct CertificateReports {
     health: Health,
     metrics: Metrics,
@@ -49,7 +49,7 @@ pub(super) async fn watch(listeners: Vec<Listener>, health: Health, metrics: Met
 }
 
 impl CertificateReports {
-    /// Tells the metrics, `/readyz` and the log of a certificate that is in use.
+    /// Reports a certificate in use to the metrics, `/readyz` and the log.
     fn report(
         &self,
         name: &CertificateName,
@@ -79,7 +79,7 @@ impl CertificateReports {
     }
 }
 
-/// Logs and counts what a new configuration has done to the certificates of a listener.
+/// Logs and counts the certificate reloads of a listener after a configuration reload.
 pub(super) fn replaced(address: SocketAddr, reloads: &[CertificateReload], metrics: &Metrics) {
     for reload in reloads {
         let (listener, file) = name(address, &reload.certificate.path());
@@ -111,7 +111,7 @@ fn reloaded((listener, file): &CertificateName, reload: &CertificateReload, metr
     }
 }
 
-/// Logs a change of the certificate's standing, including the first at start.
+/// Logs a change of the certificate's state, including the first at the start.
 fn warn((listener, file): &CertificateName, (validity, status): Standing, now: SystemTime) {
     let problem = validity.and_then(|validity| validity.problem(now));
     match status {

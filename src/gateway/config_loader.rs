@@ -14,7 +14,7 @@ pub struct ConfigLoader {
 }
 
 impl ConfigLoader {
-    /// One that loads with `load` what is in `file`; `None`: what was read from standard input.
+    /// `load` loads the configuration from `file`; `None`: from what was read on standard input.
     pub fn new(
         file: Option<PathBuf>,
         load: impl Fn() -> Result<Settings, ConfigErrors> + Send + Sync + 'static,
@@ -30,10 +30,10 @@ impl ConfigLoader {
         (self.load)()
     }
 
-    /// The file, where symbolic links lead now, as far as there is one; `None`: standard input.
+    /// The path of the file, with symbolic links resolved if it exists; `None`: standard input.
     pub(super) async fn file(&self) -> Option<PathBuf> {
         let file = self.file.clone()?;
-        // On another thread, as its disk may not respond.
+        // On another thread, because the disk may not respond.
         Some(tokio::fs::canonicalize(&file).await.unwrap_or(file))
     }
 }

@@ -1,4 +1,4 @@
-//! What `ssegate check` warns of in `follow`.
+//! The warnings of `ssegate check` about `follow`.
 
 use crate::config::Settings;
 use crate::route::{self, RouteSettings, Target};

@@ -41,7 +41,7 @@ pub(super) struct HubServer<'a> {
 const DIGEST_BYTES: usize = 16;
 
 impl Hubs {
-    /// The hubs, and what each shard is given: a link to each of them. `metrics` are those of the servers.
+    /// The hubs, and the links of each shard, one to each hub. `metrics` has those of each server.
     pub(super) fn new(
         settings: &Settings,
         router: &Router,
@@ -98,7 +98,7 @@ impl Hubs {
         }
     }
 
-    /// Uses the settings and the routes of a reload.
+    /// Applies the settings and the routes of a reload.
     pub(super) fn change(&self, settings: &HubSettings, router: &Router) {
         for (index, hub) in self.hubs.iter().enumerate() {
             let place = ServerPlace { servers: self.servers.clone(), index };
@@ -106,7 +106,7 @@ impl Hubs {
         }
     }
 
-    /// The gateway drains.
+    /// Leaves the fleet, at the beginning of the drain.
     pub(super) fn leave_fleet(&self) {
         self.hubs.iter().for_each(Hub::leave_fleet);
     }

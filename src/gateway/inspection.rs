@@ -1,16 +1,16 @@
-//! What the status page asks of the thread of the hubs.
+//! Replies to the questions of the status page about the hubs.
 
 use tokio::sync::mpsc;
 
 use super::hubs::Hubs;
 use crate::service::HubQuestion;
 
-/// Answers questions about the hubs. Never returns; owned by the gateway.
+/// Replies to questions about the hubs. Never returns; owned by the gateway.
 pub(super) async fn answer(mut questions: mpsc::Receiver<HubQuestion>, hubs: Hubs) {
     while let Some(HubQuestion { max, reply }) = questions.recv().await {
-        // Whoever asked may have gone: then the answer is for nobody.
+        // Fails if the receiver is gone, which does not matter.
         drop(reply.send(hubs.view(max).await));
     }
-    // Nobody can ask: there is no admin listener.
+    // The sender is gone: there is no admin listener.
     std::future::pending().await
 }

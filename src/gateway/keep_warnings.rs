@@ -1,4 +1,4 @@
-//! What `ssegate check` warns of in `keep`.
+//! The warnings of `ssegate check` about `keep`.
 
 use crate::config::Settings;
 use crate::route::{RouteSettings, WhenNobody};

@@ -145,8 +145,8 @@ impl Gateway {
     }
 }
 
-/// Runs `work` on this thread. Does not wait for its blocking calls, such as a file on a network disk that
-/// does not respond, or a name that a silent resolver is asked for.
+/// Runs `work` on this thread. Afterwards does not wait for blocking calls that still run: a read from a network disk
+/// that does not respond, or a name resolution without a reply.
 fn block_on<T>(work: impl Future<Output = T>) -> io::Result<T> {
     let runtime = LocalRuntime::new()?;
     let result = runtime.block_on(work);

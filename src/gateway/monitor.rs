@@ -1,4 +1,4 @@
-//! Periodic checks, once a second: whether a trouble has begun or ended.
+//! Checks once a second whether a problem has begun or ended.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::server::descriptors::DescriptorShortage;
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The slow-reader warning in `/readyz` ends this long after the last stream was closed for it.
 const READERS_RECOVERED_AFTER: Duration = Duration::from_secs(60);
-/// How many routes a line names.
+/// How many routes a log line names.
 const MAX_ROUTES: usize = 3;
 
 /// Updates the file-descriptor shortage, the backends and the slow readers. Runs as long as the
@@ -63,7 +63,7 @@ pub(super) async fn watch_bus(stats: Arc<BusStats>, metrics: Metrics) {
 #[derive(Debug, Default)]
 struct SlowReaders {
     closed: ByRoute,
-    // The trouble, and the streams closed in it.
+    // The current problem, and the streams that were closed since it began.
     trouble: Option<(Incident, ByRoute)>,
     last: Option<Instant>,
     logged: Option<Instant>,
@@ -75,8 +75,8 @@ struct SlowReaders {
 struct ByRoute(BTreeMap<String, u64>);
 
 impl SlowReaders {
-    /// Takes the number of streams of each route that were closed since the start. Returns `Some` if the trouble has
-    /// changed, with `None` in it if it is over.
+    /// Takes the number of streams of each route that were closed since the start. Returns `Some` if the problem has
+    /// changed: with the incident, or with `None` once the problem is over.
     fn update(&mut self, closed: &[(String, u64)], now: Instant) -> Option<Option<Incident>> {
         let more = self.closed.grow_to(closed);
         self.unreported.add(&more);
@@ -110,8 +110,8 @@ impl SlowReaders {
 }
 
 impl ByRoute {
-    /// Takes the counts of now, and returns by how much they have grown. A route that a reload has removed and one of
-    /// the same path has followed counts from the start again.
+    /// Takes the current counts, and returns by how much they have grown. The count of a route begins again at 0 if a
+    /// reload removes the route and a later one adds it.
     fn grow_to(&mut self, counts: &[(String, u64)]) -> Self {
         let mut more = Self::default();
         for (route, count) in counts {
@@ -134,7 +134,7 @@ impl ByRoute {
         self.0.values().sum()
     }
 
-    /// The routes with the most, each with its number.
+    /// The routes with the most streams, each with its number.
     fn largest(&self) -> String {
         let mut routes: Vec<_> = self.0.iter().collect();
         routes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));

@@ -1,8 +1,8 @@
-//! Which names of channels a template makes, and whether two templates can make the same.
+//! The channel names that a template can make, and whether two templates can make the same name.
 
 use crate::route::TemplateText;
 
-/// One character of a name that a template makes, or those of a placeholder.
+/// One character of a name, or a wildcard of a placeholder.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum NamePiece {
     Char(char),
@@ -12,16 +12,16 @@ enum NamePiece {
     Many,
 }
 
-/// The names that a template makes.
+/// The names that a template can make.
 pub(super) struct NameSet(Vec<NamePiece>);
 
 impl NameSet {
-    /// Those of a template of a route that strips `prefix` from them.
+    /// Those of a template on a route that strips `prefix` from names.
     pub(super) fn new(prefix: &str, template: &str) -> Self {
         let mut pieces: Vec<_> = prefix.chars().map(NamePiece::Char).collect();
         for (index, literal) in TemplateText::new(template).literals.iter().enumerate() {
             if index > 0 {
-                // A value is not empty.
+                // A placeholder has at least one character.
                 pieces.extend([NamePiece::One, NamePiece::Many]);
             }
             pieces.extend(literal.chars().map(NamePiece::Char));
@@ -29,13 +29,13 @@ impl NameSet {
         Self(pieces)
     }
 
-    /// Whether a name is one of both.
+    /// Whether both can make the same name.
     pub(super) fn meets(&self, other: &Self) -> bool {
         overlap(&self.0, &other.0)
     }
 
-    /// The same, where one is open and the other protected. A name that is written out is not meant by a template for any name: who
-    /// wrote it made it public.
+    /// As [`Self::meets`], for an open and a protected template. A literal open name does not count against a
+    /// template for any name: whoever wrote out the name made it public on purpose.
     pub(super) fn may_be_meant_by(&self, protected: &Self) -> bool {
         let is_literal = self.0.iter().all(|piece| matches!(piece, NamePiece::Char(_)));
         let is_any = protected.0 == [NamePiece::One, NamePiece::Many];
@@ -43,7 +43,7 @@ impl NameSet {
     }
 }
 
-/// Whether a text matches both. `ends[j]`: whether the rest of `a` and `b[j..]` do, from the end on.
+/// Whether a text matches both. `ends[j]`: whether `a[i..]` and `b[j..]` match a common text; computed from the end.
 fn overlap(a: &[NamePiece], b: &[NamePiece]) -> bool {
     let mut after = vec![false; b.len() + 1];
     for i in (0..=a.len()).rev() {

@@ -1,4 +1,4 @@
-//! Says in the log what is open.
+//! Logs the addresses that are open.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! What `ssegate check` warns of in `presence`: routes that disagree about a channel.
+//! The warnings of `ssegate check` about `presence`: routes that disagree about a channel.
 
 use super::name_set::NameSet;
 use crate::config::Settings;
@@ -27,7 +27,8 @@ fn of_route((at, route): (usize, &std::sync::Arc<RouteSettings>)) -> Option<Pres
     Some(Present { name, events, presence: route.presence.as_deref()? })
 }
 
-/// Both can have one channel, and differ in what is one for all members of a channel.
+/// The warning about two routes that can have the same channel, and differ in a setting that must be the same for all
+/// its members.
 fn disagreement(one: &Present<'_>, other: &Present<'_>) -> Option<String> {
     let (ours, theirs) = (one.presence, other.presence);
     let keys = [

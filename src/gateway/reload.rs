@@ -37,8 +37,8 @@ use crate::server::tls;
 use crate::server::tls_error::TlsError;
 use crate::source::presence::Presence;
 
-/// After this a reload has failed. Reading takes milliseconds; a network disk that does not respond keeps one
-/// thread for each reload that was requested.
+/// A reload fails after this. Reading takes milliseconds. If a network disk does not respond, each requested reload
+/// leaves one blocked thread.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Applies a new configuration to the running gateway.
@@ -48,7 +48,7 @@ pub(super) struct Reloader {
     pub(super) router: Arc<Router>,
     pub(super) listeners: Vec<Listener>,
     pub(super) shards: ConfigChanges,
-    /// The routes, for what is published on the admin listener.
+    /// The routes, for publishing on the admin listener.
     pub(super) routes: watch::Sender<Arc<Router>>,
     pub(super) hubs: Hubs,
     pub(super) shared_hub: Hub,
@@ -63,7 +63,7 @@ pub(super) struct Reloader {
     pub(super) metrics: Metrics,
 }
 
-/// What whoever asked for a reload is told of its success.
+/// The result of a successful reload, for whoever requested it.
 struct Reloaded {
     /// Keys that have changed, but take effect only after a restart.
     restart: Vec<&'static str>,
@@ -108,7 +108,7 @@ impl Reloader {
                     Some(()) => None,
                     None => return,
                 },
-                // Without an admin listener there are none.
+                // Never arrives without an admin listener.
                 Some(request) = requests.recv() => Some(request),
             };
             match request {
@@ -118,7 +118,7 @@ impl Reloader {
         }
     }
 
-    /// Reloads if this gateway is meant, and sends the result to who asked.
+    /// Reloads if the request is for this gateway, and sends the result to the requester.
     async fn respond(&mut self, request: ReloadRequest, load: &ConfigLoader) {
         let file = load.file().await;
         let name = file.as_ref().map(|file| file.display().to_string());
@@ -133,12 +133,12 @@ impl Reloader {
         } else {
             ReloadReply::OtherFile(name)
         };
-        // Who asked may be gone.
+        // Fails if the requester is gone, which does not matter.
         drop(request.reply.send(reply));
     }
 
-    /// Reloads, and tells systemd, the metrics, `/readyz` and the log. `checks`: also returns what `ssegate check`
-    /// warns of.
+    /// Reloads, and reports the result to systemd, the metrics, `/readyz` and the log. `checks`: also returns the
+    /// warnings of `ssegate check`.
     async fn reload_and_tell(
         &mut self,
         load: &ConfigLoader,
@@ -213,8 +213,8 @@ impl Reloader {
     }
 }
 
-/// Loads the configuration on another thread: disk access may block, and this one runs the source. With `checks`
-/// also returns what `ssegate check` warns of.
+/// Loads the configuration on another thread: disk access may block, and this thread runs the source. With `checks`
+/// also returns the warnings of `ssegate check`.
 async fn load_within(
     limit: Duration,
     load: ConfigLoader,
@@ -230,7 +230,7 @@ async fn load_within(
     Ok(loaded?)
 }
 
-/// What `ssegate check` would warn of. What a start would fail with is a warning here: this gateway has started.
+/// The warnings of `ssegate check`. An error that would prevent a start is a warning here, because this gateway runs.
 fn warnings(settings: &Settings) -> Vec<String> {
     inspect(settings).unwrap_or_else(|error| vec![format!("a restart would fail: {error}")])
 }
@@ -248,7 +248,7 @@ impl ReloadError {
         format!("the last reload failed; the old configuration stays in use: {first}{others}")
     }
 
-    /// What whoever asked for the reload is told.
+    /// The reply to whoever requested the reload.
     fn reply(&self) -> ReloadReply {
         match self {
             // One a line, as `ssegate check` prints them.
@@ -329,7 +329,7 @@ fn is_same_admin(old: Option<&AdminSettings>, new: Option<&AdminSettings>) -> bo
     }
 }
 
-/// Whether the two differ in nothing but the certificate, which can be reloaded.
+/// Whether both differ only in the certificate, which can be reloaded.
 fn is_same_listener(old: &ListenerSettings, new: &ListenerSettings) -> bool {
     let shape = |settings: &ListenerSettings| {
         (settings.address, settings.tls.is_some(), settings.proxy_protocol)

@@ -10,10 +10,9 @@ use crate::metrics::Metrics;
 use crate::source::SourceLocation;
 use crate::source::control::{ControlPublisher, ControlReader, OutgoingRevocation};
 
-/// What each thread is given for revoking.
+/// What each thread needs for revoking.
 pub(super) struct RevocationParts {
-    /// What each shard is told of revocations, in the order of the shards; `None` where nothing can be
-    /// revoked.
+    /// The revocations for each shard, in the order of the shards; `None` where nothing can be revoked.
     pub(super) notices: Vec<Option<mpsc::Receiver<RevocationNotice>>>,
     /// For the source; `None`: there is no control channel.
     pub(super) control: Option<ControlParts>,
@@ -21,7 +20,7 @@ pub(super) struct RevocationParts {
     pub(super) revoking: Option<Revoking>,
 }
 
-/// What follows the control channel.
+/// What the follower of the control channel needs.
 pub(super) struct ControlParts {
     pub(super) channel: ChannelName,
     pub(super) reader: ControlReader,
@@ -30,7 +29,7 @@ pub(super) struct ControlParts {
 }
 
 impl RevocationParts {
-    /// The parts for these settings. `auth`, which the shards are given next, learns what is revoked.
+    /// The parts for these settings. Also sets the revocations in `auth`, which the shards get afterwards.
     pub(super) fn new(settings: &Settings, auth: &mut SharedAuth, metrics: &Metrics) -> Self {
         let Some(RevocationSettings { control, remember }) = &settings.revocation else {
             let notices = (0..settings.shards).map(|_| None).collect();

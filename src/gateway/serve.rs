@@ -138,7 +138,7 @@ pub(super) async fn serve(
     let handles = parts.into_stop_handles(hubs.clone());
     let stopped =
         stop::serve_until_stopped(&mut signals, &mut tasks, threads, handles, taken_over).await;
-    // A successor has them already.
+    // After a takeover the successor has the histories already.
     let is_left = matches!(stopped, Ok(()) | Err(Error::Unfinished)) && !is_taken_over.get();
     for (left, hub) in left.iter().zip(hubs.all()) {
         if is_left && hub.handover_bytes() > 0 {
@@ -148,7 +148,7 @@ pub(super) async fn serve(
     stopped.inspect_err(|error| tracing::error!(%error, "the gateway exits"))
 }
 
-/// What each shard is started with, beside what all share.
+/// What each shard is started with, in addition to what all share.
 type ShardNeeds = (
     Vec<Vec<ShardLink>>,
     Vec<ShardLink>,
@@ -156,7 +156,7 @@ type ShardNeeds = (
     Vec<mpsc::Receiver<ShardQuestion>>,
 );
 
-/// What the admin listener does, beside what it shows.
+/// What the admin listener can do, in addition to what it shows.
 type AdminMeans = (Option<Revoking>, AdminPublishing, Option<Reloading>, StatusInspection);
 
 /// What the threads and tasks share.
@@ -174,7 +174,7 @@ struct GatewayParts {
     presence: Presence,
     recording_ends: RecordingEnds,
     admin_auth: AdminAuth,
-    // A reload changes both.
+    // A reload changes this, and the drain settings below.
     max_connections: Rc<Cell<usize>>,
     drain_settings: Rc<Cell<stop::DrainSettings>>,
     stop_accepting: CancellationToken,

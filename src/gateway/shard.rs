@@ -32,10 +32,10 @@ use crate::source::publishing::Publisher;
 /// What a shard's thread is started with.
 #[derive(Debug)]
 pub(super) struct ShardParts {
-    /// To the hub of each server.
+    /// A link to the hub of each server.
     pub(super) links: Vec<ShardLink>,
     pub(super) servers: ServerList,
-    /// Of each server, whether gateways know each other's ids of sharded channels there.
+    /// For each server, whether gateways know each other's ids of its sharded channels.
     pub(super) has_node_orders: Vec<bool>,
     pub(super) shared_link: ShardLink,
     pub(super) accepted: mpsc::Receiver<Accepted>,
@@ -46,7 +46,7 @@ pub(super) struct ShardParts {
     pub(super) requests: RequestSettings,
     pub(super) limits: GlobalLimits,
     pub(super) auth: SharedAuth,
-    /// What is revoked; `None` where nothing can be.
+    /// The revocations; `None` where nothing can be revoked.
     pub(super) revoked: Option<mpsc::Receiver<RevocationNotice>>,
     pub(super) publisher: Publisher,
     pub(super) kept: KeptStreams,
@@ -56,7 +56,7 @@ pub(super) struct ShardParts {
     pub(super) metrics: Metrics,
     pub(super) access: AccessLog,
     pub(super) changes: watch::Receiver<Option<ConfigChange>>,
-    /// What the status page asks.
+    /// The questions of the status page.
     pub(super) questions: mpsc::Receiver<ShardQuestion>,
 }
 
@@ -214,7 +214,7 @@ async fn stop(
             tasks.spawn_local(async move { service.drain(over).await });
         }
         Ok(_) => {}
-        // The gateway has ended.
+        // The sender is gone: the gateway has ended.
         Err(_gone) => return,
     }
     server.drain();

@@ -1,4 +1,4 @@
-//! What `ssegate check` warns of in `share`.
+//! The warnings of `ssegate check` about `share`.
 
 use http::HeaderName;
 use http::header::{AUTHORIZATION, COOKIE, REFERER, USER_AGENT};
@@ -41,7 +41,7 @@ fn of_route(name: &str, route: &RouteSettings) -> Vec<String> {
     warnings
 }
 
-/// Parts of a key that nearly every client has its own of.
+/// Warns of parts of a key that differ for nearly every client.
 fn of_key(name: &str, share: &ShareSettings) -> Vec<String> {
     let of_part = |part: &ShareKeyPart| match part {
         ShareKeyPart::Cookie(cookie) => Some((format!("cookie:{cookie}"), "user")),
@@ -62,7 +62,7 @@ fn of_key(name: &str, share: &ShareSettings) -> Vec<String> {
     share.key.iter().filter_map(of_part).map(warning).collect()
 }
 
-/// What `auth` of the route lets in, and sharing leaves out.
+/// Warns of requests that `auth` lets in, but that cannot share a stream.
 fn of_auth(name: &str, route: &RouteSettings, share: &ShareSettings) -> Vec<String> {
     let Some(auth) = &route.auth else { return Vec::new() };
     let in_key = |part: ShareKeyPart| share.key.contains(&part);
@@ -82,7 +82,7 @@ fn of_auth(name: &str, route: &RouteSettings, share: &ShareSettings) -> Vec<Stri
                 {
                     alone.push((format!("the cookie {cookie}"), format!("cookie:{cookie}")));
                 }
-                // It is taken out of the query, and the backend does not see it.
+                // These are in the key. A token in the query is removed before the backend sees it.
                 TokenPlace::Bearer | TokenPlace::Cookie(_) | TokenPlace::Query(_) => {}
             }
         }

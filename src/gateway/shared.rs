@@ -33,7 +33,8 @@ impl SharedParts {
     }
 }
 
-/// The bounds are those of the events routes, once more. Which channels there are, `share` of each route bounds.
+/// The same bounds as for the events routes, a second time. The number of channels is bounded by `share` of each
+/// route.
 pub(super) fn hub_settings(events: &HubSettings) -> HubSettings {
     let HubSettings { history_memory, queue_memory, .. } = *events;
     HubSettings { max_channels: usize::MAX, history_memory, queue_memory, ..HubSettings::default() }

@@ -1,4 +1,4 @@
-//! What the tasks of a source are started with, whichever source it is.
+//! What the tasks of a source are started with, for Redis and for the embedded bus.
 
 use ssegate_hub::Hub;
 use tokio::sync::mpsc;
@@ -18,14 +18,14 @@ use crate::webhook::Webhooks;
 /// What the tasks of a source are started with.
 pub(super) struct SourceParts {
     pub(super) source: SourceSettings,
-    /// As one of several gateways at this server; `None`: on its own.
+    /// The fleet at this server; `None`: the gateway is on its own.
     pub(super) fleet: Option<FleetSettings>,
-    /// The same, at the nodes of a Cluster.
+    /// The fleet at the nodes of a Cluster.
     pub(super) node_fleet: Option<FleetSettings>,
     pub(super) publications: mpsc::Receiver<PublicationJob>,
     pub(super) hub: Hub,
     pub(super) control: Option<ControlParts>,
-    /// `None` at a server that has none.
+    /// `None` at servers other than the first.
     pub(super) presence: Option<Presence>,
     pub(super) recording_ends: [RecordingEnd; 2],
     pub(super) kept: KeptStreams,

@@ -27,13 +27,13 @@ use crate::source::redis::RedisServer;
 pub(super) struct SourceStart {
     pub(super) source: SourceSettings,
     pub(super) hubs: Hubs,
-    /// What is published at each server.
+    /// The publications for each server.
     pub(super) publications: Vec<mpsc::Receiver<PublicationJob>>,
     /// The control channel, which is at the first server.
     pub(super) control: Option<ControlParts>,
-    /// Who listens, which is kept at the first server.
+    /// Presence, which is kept at the first server.
     pub(super) presence: Presence,
-    /// Streams that are kept for all gateways are at the first server.
+    /// Kept streams that all gateways share, at the first server.
     pub(super) kept: KeptStreams,
     /// Those of each server.
     pub(super) recording_ends: RecordingEnds,

@@ -18,9 +18,9 @@ use crate::config::Settings;
 use crate::server::state_dir;
 use crate::source::SourceLocation;
 
-/// An older file is not read: what it has is of the past, and the gap behind it is long.
+/// An older file is not read: its events are old, and many may have been missed since.
 const FRESH: Duration = Duration::from_secs(60);
-/// The largest file for each byte of histories, and for none: names, numbers and marks are beside them.
+/// The largest file: this many bytes for each byte of histories, and this many more, for names, numbers and marks.
 const OVERHEAD: (u64, u64) = (4, 16 << 20);
 
 /// What the log says of histories that are over `history_handover`.
@@ -35,9 +35,9 @@ pub(super) struct StateFile {
 }
 
 impl StateFile {
-    /// One for each server; none without a state directory. The file is named after the configured address of the first
-    /// listener, so that gateways with different configurations do not share it, and those of further servers after
-    /// their names, too.
+    /// One for each server; empty without a state directory. A file is named after the configured address of the
+    /// first listener, so that gateways with different configurations do not share it. The name of a further server
+    /// follows.
     pub(super) fn all(settings: &Settings) -> Vec<Self> {
         let first = settings.listeners.first().map(|listener| listener.address);
         let (Some(first), Some(directory)) = (first, state_dir::of_service()) else {
@@ -61,7 +61,7 @@ impl StateFile {
         Self { path: directory.join(format!("histories-{of}")), first_line }
     }
 
-    /// Lets the hub go on with what the last run has left, if it was a moment ago.
+    /// Restores the histories of the last run into the hub, if they are recent.
     pub(super) fn go_on(&self, hub: &Hub) {
         if let Some(snapshot) = self.take(hub.handover_bytes()) {
             let channels = hub.restore(&snapshot);
@@ -69,8 +69,7 @@ impl StateFile {
         }
     }
 
-    /// Takes what was left, and removes the file. A file that cannot be used is logged: clients that
-    /// missed something are then sent a gap.
+    /// Reads the file and removes it. An error is logged: clients that missed events are then sent a gap.
     fn take(&self, max_bytes: usize) -> Option<Snapshot> {
         let path = self.path.display();
         match self.read(max_bytes) {
@@ -91,7 +90,7 @@ impl StateFile {
                 "it is not this user's alone: its owner or mode is not as it was written (0600)",
             ));
         }
-        // It is for one start, whatever becomes of that.
+        // Removed even if it cannot be used: it is for one start only.
         fs::remove_file(&self.path)?;
         if max_bytes == 0 {
             return Err(io::ErrorKind::NotFound.into());
@@ -110,7 +109,7 @@ impl StateFile {
         Snapshot::read(rest, now.checked_sub(age).unwrap_or(now)).map_err(io::Error::other)
     }
 
-    /// Leaves this for the next process. An error is logged.
+    /// Writes the histories for the next process. An error is logged.
     pub(super) fn leave(&self, snapshot: &Snapshot) {
         let (path, channels) = (self.path.display(), snapshot.channels());
         let left_out = snapshot.left_out();
@@ -129,7 +128,7 @@ impl StateFile {
         if let Some(directory) = self.path.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
-        // Renamed into place, so that a process that is killed meanwhile leaves nothing that is cut off.
+        // Renamed into place, so that a process that is killed while it writes leaves no truncated file.
         let mut new = self.path.clone().into_os_string();
         new.push(format!(".{}.new", std::process::id()));
         match fs::remove_file(&new) {
@@ -152,7 +151,7 @@ fn age(metadata: &Metadata) -> io::Result<Duration> {
     fresh.ok_or_else(|| io::Error::other("it is not of the last minute"))
 }
 
-/// The largest snapshot that is read, in bytes, where `max_bytes` of histories are taken.
+/// The largest snapshot that is read, in bytes, if it has up to `max_bytes` of histories.
 pub(super) fn max_snapshot(max_bytes: usize) -> u64 {
     let (for_each, for_none) = OVERHEAD;
     (max_bytes as u64).saturating_mul(for_each).saturating_add(for_none)

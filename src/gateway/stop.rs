@@ -21,7 +21,7 @@ use crate::health::Health;
 use crate::log::LevelControl;
 use crate::source::recorded::{RecordingEnd, RecordingEnds};
 
-/// Added to the drain time: for the streams that end last to flush their `retry:`.
+/// Added to the drain time, so that the last streams can flush their `retry:`.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long closing the remaining connections may take.
 const CUT_GRACE: Duration = Duration::from_secs(1);
@@ -162,7 +162,7 @@ pub(super) async fn serve_until_stopped(
     }
 }
 
-/// Waits for the shards, and until the other gateways do not need this one any more.
+/// Waits for the shards, and until no other gateway needs this one.
 async fn all_ended(shards: &mut [ShardThread], hubs: &Hubs) -> Result<(), Error> {
     for shard in shards {
         shard.ended().await?;

@@ -1,4 +1,4 @@
-//! What `ssegate check` warns of in templates: values that no credential of the route can have.
+//! The warnings of `ssegate check` about templates: values that no credential of the route can have.
 
 use ssegate_auth::AuthMethod;
 
@@ -30,7 +30,7 @@ pub(super) fn unfillable(of: &str, route: &RouteSettings) -> Vec<String> {
     warnings
 }
 
-/// The values that the templates of a route ask for, each with its key and what happens without it.
+/// The values that the templates of a route need, each with its key and what happens without it.
 fn placeholders(target: &Target) -> Vec<(String, Placeholder, &'static str)> {
     const REFUSED: &str = "a request whose channels need it is refused";
     const LEFT_OUT: &str = "the header is never sent";
@@ -56,7 +56,7 @@ fn in_template(template: &str) -> impl Iterator<Item = Placeholder> {
     TemplateText::new(template).names.into_iter().filter_map(Placeholder::parse)
 }
 
-/// Why no method fills a placeholder; `None` if one may.
+/// Why no method can fill a placeholder; `None` if one may.
 fn why_not(placeholder: &Placeholder, methods: &[&MethodSettings]) -> Option<String> {
     let mut methods = methods.iter();
     match placeholder {

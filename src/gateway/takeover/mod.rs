@@ -48,7 +48,7 @@ const LEAVING: &str = "leaving\n";
 
 /// The timeout of each line of the exchange, except `accepting`.
 const LINE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The timeout of what comes once the new gateway has its source, and of sending histories.
+/// The timeout of the requests after the new gateway has its source, and of sending histories.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// The sockets that one message can carry (`SCM_MAX_FD`).
 const MAX_SOCKETS: usize = 253;
@@ -64,13 +64,14 @@ fn path_for(address: SocketAddr) -> io::Result<PathBuf> {
     Ok(directory.join(format!("takeover-{address}.sock")))
 }
 
-/// What comes with the sockets.
+/// The line that comes with the sockets.
 #[derive(Debug, Serialize, Deserialize)]
 struct Passed {
     addresses: Vec<SocketAddr>,
     /// The newest number of the old gateway, at its first server.
     newest: u64,
-    /// The same at each further server, by its name. A gateway that does not say it hands over nothing of these.
+    /// The same at each further server, by its name. A gateway that does not send it hands over no histories of
+    /// these.
     #[serde(default)]
     further: BTreeMap<String, u64>,
     /// Where all of its servers are, the first one too, by their names: a digest of each URL without user and password.
@@ -109,7 +110,7 @@ async fn expect(
     }
 }
 
-/// Reads a line, with its end, or the beginning of one that is too long; `None` at the end of the connection.
+/// Reads a line with its newline, or the beginning of one that is too long; `None` at the end of the connection.
 async fn read_line(stream: &mut BufReader<UnixStream>) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     stream.take(MAX_LINE).read_until(b'\n', &mut line).await?;

@@ -1,4 +1,4 @@
-//! The new gateway: requests the sockets and the histories of the one that runs.
+//! The new gateway: requests the sockets and the histories of the running one.
 
 use std::io::{self, BufRead as _, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
@@ -26,11 +26,11 @@ use crate::gateway::sockets::Inherited;
 use crate::gateway::{Error, state_file};
 use crate::health::Health;
 
-/// How long the new gateway waits for its source. Without it streams stay open and quiet.
+/// How long the new gateway waits for its source. Without a source, streams are open but get no events.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the new gateway asks for histories again until it hears all their channels.
+/// How long the new gateway repeats the request for histories, until it is subscribed to all their channels.
 const MEETING_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long it waits before it asks again.
+/// The pause before it repeats the request.
 const MEETING_PAUSE: Duration = Duration::from_millis(250);
 /// Why histories are not those of a server: it may be the same one by another address, which is not known without a fleet.
 const ELSEWHERE: &str = "its URL is another one than at the old gateway, so these are not known to be its messages; clients that come back \
@@ -77,7 +77,7 @@ fn exchange(path: &Path) -> io::Result<(Inherited, Predecessor)> {
     Ok((inherited, Predecessor { stream, servers }))
 }
 
-/// The sockets come from a gateway of this user, whoever may write to the directory.
+/// Checks that the sockets come from a process of this user, whoever may write to the directory.
 #[cfg(target_os = "linux")]
 fn check_user(stream: &BlockingStream) -> io::Result<()> {
     let peer = rustix::net::sockopt::socket_peercred(stream)?.uid;
@@ -115,7 +115,7 @@ fn receive(stream: &BlockingStream) -> io::Result<(String, Vec<OwnedFd>)> {
     Ok((line, sockets))
 }
 
-/// The same, on the runtime of this gateway.
+/// The connection to the predecessor, on the runtime of this gateway.
 #[derive(Debug)]
 pub(in crate::gateway) struct ConnectedPredecessor {
     stream: BufReader<UnixStream>,
@@ -135,9 +135,9 @@ impl Predecessor {
 }
 
 impl ConnectedPredecessor {
-    /// Sets where the numbers of this gateway begin. At a server without a fleet (`has_fleet`, of each in order) the
-    /// histories are taken here, before anything is subscribed to, with a gap behind them: a later snapshot could hold
-    /// messages that this gateway has received, too.
+    /// Sets where the numbers of this gateway begin. Where a server has no fleet (`has_fleet`, for each server in
+    /// order), also takes the histories, before anything is subscribed, with a gap after them: a later snapshot could
+    /// have messages that this gateway has received, too.
     pub(in crate::gateway) async fn begin(&mut self, hubs: &Hubs, has_fleet: &[bool]) {
         for (HubServer { hub, key, .. }, old) in of_both(hubs, &self.servers) {
             match old {
@@ -177,7 +177,7 @@ impl ConnectedPredecessor {
         }
     }
 
-    /// Waits for the source, and takes the histories; then accepts connections, tells the predecessor so, and
+    /// Waits for the source and takes the histories. Then accepts connections, reports that to the predecessor, and
     /// waits for its confirmation. After that the predecessor no longer serves its takeover socket.
     pub(in crate::gateway) async fn complete(
         self,
@@ -202,10 +202,10 @@ impl ConnectedPredecessor {
     }
 
     async fn meet(self, hubs: &Hubs, may_accept: &CancellationToken) -> io::Result<()> {
-        // Whatever happens, this gateway accepts from here on.
+        // Dropping the guard lets this gateway accept, also after an error.
         let accepting = may_accept.clone().drop_guard();
         let mut stream = self.stream;
-        // One for all: a server that is away does not hold up the takeover for longer.
+        // One deadline for all servers, so that an unreachable one does not delay the takeover further.
         let end = Instant::now() + MEETING_TIMEOUT;
         for (HubServer { hub, key, .. }, old) in of_both(hubs, &self.servers) {
             let (old, is_moved) = match old {
@@ -233,7 +233,7 @@ impl ConnectedPredecessor {
         }
         drop(accepting);
         stream.write_all(ACCEPTING.as_bytes()).await?;
-        // What is left of histories that were not taken comes before it. No line of theirs is this one.
+        // The rest of histories that were not read comes first. None of its lines equals this one.
         let left = async {
             loop {
                 match read_line(&mut stream).await? {
@@ -258,8 +258,8 @@ fn of_both<'a>(
     })
 }
 
-/// Goes on with the histories of one server of the old gateway, whose name is `name` where it is not the first. Returns
-/// the number of channels; `None`: none are wanted.
+/// Continues the histories of one server of the old gateway. `name`: the name of a server other than the first.
+/// Returns the number of channels; `None`: no histories are wanted.
 async fn take_histories(
     stream: &mut BufReader<UnixStream>,
     (hub, name): (&Hub, Option<&str>),
@@ -302,7 +302,7 @@ async fn request_histories(
         Ok(bytes)
     };
     let bytes = time::timeout(START_TIMEOUT, exchanged).await??;
-    // Reading takes a while where they are large, and this thread has the source.
+    // On another thread: parsing large histories takes a while, and this thread runs the source.
     let now = Instant::now();
     let read = move || Snapshot::read(&bytes, now).map_err(io::Error::other);
     spawn_blocking(read).await?

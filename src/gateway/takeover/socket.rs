@@ -23,7 +23,7 @@ use super::{
 use crate::gateway::hubs::Hubs;
 use crate::gateway::state_file::NO_ROOM;
 
-/// Connections that have not requested anything yet, at most.
+/// The most connections that have not sent a request.
 const MAX_SILENT: usize = 64;
 const FAILED: &str = "a takeover has failed; this gateway continues";
 
@@ -34,7 +34,7 @@ pub(super) struct TakeoverSocket {
     listener: UnixListener,
     sockets: Vec<(SocketAddr, TcpListener)>,
     hubs: Hubs,
-    // Of the file at `path`: another gateway may have put its own there.
+    // The inode of the file at `path`. Another gateway may have replaced the file.
     inode: u64,
     // False once a successor has taken over: then the file is the successor's.
     owns_path: bool,
@@ -56,7 +56,7 @@ impl TakeoverSocket {
 
     /// Waits for a successor that confirms. A failed takeover is logged, and the gateway continues.
     pub(super) async fn wait_for_successor(mut self) {
-        // Who connects and says nothing is in nobody's way.
+        // A connection without a request blocks no other.
         let mut silent = JoinSet::new();
         loop {
             let requested = tokio::select! {
@@ -97,7 +97,7 @@ impl TakeoverSocket {
                 break;
             }
             let (hub, max_bytes) = self.requested(&line).ok_or_else(other_version)?;
-            // One that has had enough of them reads to the end.
+            // A successor that no longer wants the histories still reads them to the end.
             time::timeout(START_TIMEOUT, send_histories(hub, &mut stream, max_bytes)).await??;
         }
         // An error does not matter: the successor serves without this confirmation.
@@ -105,7 +105,7 @@ impl TakeoverSocket {
         Ok(())
     }
 
-    /// Whose histories a successor requests, and how many bytes of them at most.
+    /// The hub whose histories a successor requests, and the most bytes of them.
     fn requested(&self, line: &str) -> Option<(&Hub, usize)> {
         let mut words = line.strip_prefix(HISTORIES)?.split_whitespace();
         let max_bytes = words.next()?.parse().ok()?;
@@ -160,7 +160,7 @@ async fn send_histories(
         let (channels, left_out) = (snapshot.channels(), snapshot.left_out());
         tracing::warn!(channels, left_out, "{NO_ROOM}");
     }
-    // Writing takes a while where they are large, and this thread has the source.
+    // On another thread: encoding large histories takes a while, and this thread runs the source.
     let bytes = spawn_blocking(move || {
         let mut bytes = Vec::new();
         snapshot.write(Instant::now(), &mut bytes).map(|()| bytes)
