@@ -95,14 +95,14 @@ impl AccessLog {
         match self.mode() {
             AccessMode::Off => false,
             AccessMode::Errors => is_error,
-            // Without a second line for a stream, the first one would be for nothing.
+            // The combined form has no line for the opening of a stream, so none is rendered.
             AccessMode::Share(_) => {
                 subject != LineSubject::StreamOpened || self.0.form == LineForm::Json
             }
         }
     }
 
-    /// How the access log says who it was; `None`: not at all, or the credential has no name.
+    /// The identity as the access log may show it; `None`: it shows none, or the credential has no name.
     pub fn identity(&self, identity: &Identity) -> Option<String> {
         let form = self.0.identity.load(Ordering::Relaxed);
         if form == IdentityForm::Plain as u8 {

@@ -1,11 +1,11 @@
-//! Text of strangers in a line: nothing in it ends the line, the field or the terminal's patience.
+//! Escapes text of clients for a line: it cannot end the line or the field, or control a terminal.
 //!
-//! Only printable ASCII is written as it is. So no byte of a client forges a line, moves the cursor of a
-//! terminal or turns the direction of its text; and what is longer than its bound is cut.
+//! Only printable ASCII is written as it is. So no byte of a client forges a line, moves the cursor of a terminal or
+//! turns the direction of its text. A text that is longer than its bound is cut.
 
 use std::fmt::Write as _;
 
-/// What shows that a text was cut.
+/// Marks a text that was cut.
 const CUT: &str = "...";
 
 /// Appends `bytes` as the inside of a JSON string (RFC 8259, section 7), within `most` bytes. What is not UTF-8
@@ -49,7 +49,7 @@ pub(super) fn combined(line: &mut String, bytes: &[u8], most: usize, is_word: bo
     }
 }
 
-/// Appends what is known to need no escaping.
+/// Appends text that needs no escaping.
 pub(super) fn put(line: &mut String, text: std::fmt::Arguments<'_>) {
     line.write_fmt(text).expect("a string takes any text");
 }

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-/// What stands in the place of a secret.
+/// Replaces a secret.
 pub(super) const MASK: &str = "***";
 
-/// What they begin with, without the first slash.
+/// The beginning of their paths, without the first slash.
 const PREFIX: &[u8] = b".ssegate/kept/";
 
 /// Returns a text with what follows [`PREFIX`] masked, wherever it stands and however often it is percent-encoded: a
@@ -41,7 +41,7 @@ pub(super) fn mask(text: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// The offset behind the prefix, if it stands here.
+/// The offset after the prefix, if the prefix is at this offset.
 fn end_of_prefix(text: &[u8], at: usize) -> Option<usize> {
     PREFIX.iter().try_fold(at, |at, expected| {
         let (byte, next) = decode(text, at)?;
@@ -49,7 +49,7 @@ fn end_of_prefix(text: &[u8], at: usize) -> Option<usize> {
     })
 }
 
-/// The byte that stands here, and the offset behind it. `%2F`, `%252F` and so on are one byte.
+/// The byte at this offset, and the offset after it. `%2F`, `%252F` and so on are one byte.
 fn decode(text: &[u8], at: usize) -> Option<(u8, usize)> {
     let first = *text.get(at)?;
     let mut digits = at + 1;

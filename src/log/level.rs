@@ -17,7 +17,7 @@ struct LevelShared {
 
 struct LevelState {
     configured: LogLevel,
-    // In place of the configured one, until the next reload.
+    // Used instead of the configured one, until the next reload.
     temporary: Option<LogLevel>,
 }
 
@@ -28,7 +28,7 @@ impl LevelControl {
         Self(Arc::new(LevelShared { output, state }))
     }
 
-    /// A reload has read this level: it ends a temporary one.
+    /// Sets the level that a reload has read, which ends a temporary one.
     pub fn configure(&self, level: LogLevel) {
         let mut state = self.lock();
         let has_changed = state.configured != level || state.temporary.is_some();
@@ -61,7 +61,7 @@ impl LevelControl {
         self.text(temporary)
     }
 
-    /// What the level is after a reload, as text.
+    /// The level that the next reload returns to, as text.
     pub fn configured(&self) -> String {
         self.text(None)
     }
@@ -75,7 +75,7 @@ impl LevelControl {
     }
 
     fn apply(&self, state: &LevelState) {
-        // What the environment sets is not changed by gateway.yaml.
+        // A level that the environment sets is not changed by gateway.yaml.
         let configured = Some(state.configured).filter(|_| self.0.output.filter.is_none());
         (self.0.output.set_level)(state.temporary.or(configured));
     }

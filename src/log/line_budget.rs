@@ -28,7 +28,8 @@ impl LineBudget {
         let most = self.most.load(Ordering::Relaxed) as u64;
         let began = u64::from(second) << 32;
         let take = |used: u64| match used >> 32 == u64::from(second) {
-            // Another thread may have read the clock a little earlier, which begins no new second.
+            // Another thread may have read the clock a little earlier: that does not begin a new
+            // second.
             true => ((used & u64::from(u32::MAX)) < most).then(|| used + 1),
             false => Some(began + 1),
         };

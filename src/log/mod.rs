@@ -1,12 +1,13 @@
 //! What is logged: the level of the log, and the access log, with one line for each request and two for each
 //! stream.
 //!
-//! Owns what a line has, what must not be in it, how many there may be, and what changes at run time. Does
-//! not know where lines are written: that is the business of the binary, through [`LogOutput`].
+//! Decides what a line contains, what must not be in it, how many lines there may be, and what changes at run time.
+//! The binary writes the lines, through [`LogOutput`].
 //!
-//! [`access`](mod@access) decides which requests are logged, [`entry`] has what a line says, as JSON or in
-//! the combined log format; both escape with [`escape`]. [`target`] takes secrets out of the URL, [`kept_address`] those in its path,
-//! [`pseudonym`] hides who it was, [`line_budget`] bounds the lines of a second. [`level`] is that of the log.
+//! [`access`](mod@access) decides which requests are logged. [`entry`] makes the lines, as JSON or in the combined
+//! log format; both escape with [`escape`]. [`target`] removes secrets from the URL, [`kept_address`] those in its
+//! path, and [`pseudonym`] replaces names. [`line_budget`] bounds the lines of a second. [`level`] is the level of
+//! the log.
 
 pub mod access;
 pub mod entry;
@@ -38,7 +39,7 @@ pub enum LineForm {
 /// Takes an access line with its newline. Never waits.
 pub type WriteLine = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
-/// Changes the level of the log; `None`: to the one of the start.
+/// Changes the level of the log; `None`: back to the level of the start.
 pub type SetLevel = Arc<dyn Fn(Option<LogLevel>) + Send + Sync>;
 
 /// Where lines are written, and how the level of the log is changed.

@@ -8,13 +8,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 /// Bytes of the hash that are kept: enough to tell a million people apart.
 const KEPT: usize = 9;
 
-/// Makes hashes of names, with a key that is drawn at the start and never leaves the process: without it, nobody can
-/// find a name by trying all.
+/// Makes hashes of names, with a random key that never leaves the process: without it, nobody can find a name by
+/// hashing all names.
 #[derive(Debug)]
 pub(super) struct Pseudonyms(hmac::Key);
 
 impl Pseudonyms {
-    /// Draws a key.
+    /// Makes a random key.
     pub(super) fn draw() -> Self {
         let key = hmac::Key::generate(HMAC_SHA256, &SystemRandom::new());
         Self(key.expect("the system has random numbers"))

@@ -13,7 +13,7 @@ pub struct LogSettings {
     pub access: AccessMode,
     /// The most lines of the access log in a second; further ones are left out, and counted.
     pub access_rate: usize,
-    /// How the access log says who it was.
+    /// How the access log shows identities.
     pub identity: IdentityForm,
 }
 
@@ -49,7 +49,7 @@ pub enum LogLevel {
     Warn,
     /// What changes: starts, stops, reloads, recoveries.
     Info,
-    /// What a single request or connection ran into.
+    /// What happened to a single request or connection.
     Debug,
     /// Everything.
     Trace,
@@ -130,7 +130,7 @@ impl fmt::Display for AccessMode {
     }
 }
 
-/// How the access log says who it was.
+/// How the access log shows identities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityForm {
     /// A hash: the same for the same person as long as the process runs.

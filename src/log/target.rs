@@ -25,7 +25,7 @@ const SECRET_WORDS: [&str; 14] = [
     "signature",
     "token",
 ];
-/// Names that are too short to be looked for in others.
+/// Secret names that are too short to be searched for within other names.
 const SECRET_NAMES: [&str; 9] =
     ["code", "hmac", "key", "pass", "pwd", "sid", "sig", "state", "ticket"];
 
@@ -37,7 +37,7 @@ const TOKEN_START: &str = "eyJ";
 pub struct SecretParameters(Arc<[String]>);
 
 impl SecretParameters {
-    /// These names, beside those that are always secret.
+    /// Masks these names, in addition to those that are always secret.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
         let mut names: Vec<String> = names.into_iter().collect();
         names.sort_unstable();
@@ -61,7 +61,7 @@ impl SecretParameters {
         let mut masked = String::with_capacity(target.len());
         masked.push_str(path);
         masked.push('?');
-        // Some backends take `;` for `&`.
+        // Some backends treat `;` as `&`.
         for part in query.split_inclusive(['&', ';']) {
             let (pair, separator) = match part.strip_suffix(['&', ';']) {
                 Some(pair) => (pair, &part[pair.len()..]),
@@ -110,7 +110,7 @@ pub(super) fn without_user(url: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Whether it is written as a JSON Web Token is.
+/// Whether the value looks like a JSON Web Token.
 fn is_token(value: &str) -> bool {
     percent_decode_str(value).decode_utf8_lossy().contains(TOKEN_START)
 }

@@ -11,7 +11,7 @@ use time::{Month, OffsetDateTime};
 use super::{Asked, LineSubject, Outcome, RenderedRequest, most, protocol};
 use crate::log::escape::{self, put};
 
-/// The three parts that time and status stand between.
+/// The three parts around the time and the status.
 pub(super) fn request(asked: &Asked<'_>) -> RenderedRequest {
     let mut text = String::with_capacity(256 + asked.target.len());
     put(&mut text, format_args!("{} - ", asked.client));
@@ -71,7 +71,7 @@ pub(super) fn line(
     line
 }
 
-/// A text without spaces; a hyphen for none.
+/// A text without spaces; a hyphen if it is empty.
 fn word(text: &mut String, value: &[u8], most: usize) {
     match value.is_empty() {
         true => text.push('-'),

@@ -74,7 +74,7 @@ pub(super) fn line(
             put(&mut line, format_args!(",\"{key}\":{}", Milliseconds(duration)));
         }
     }
-    // Words of the gateway's own.
+    // These values are words of the gateway, so they need no escaping.
     for (key, word) in
         [("error", outcome.error), ("reason", outcome.reason), ("resumed", outcome.resumed)]
     {

@@ -1,4 +1,4 @@
-//! What a line of the access log says, before it has a form.
+//! The content of a line of the access log, independent of its form.
 
 mod combined;
 mod json;
@@ -10,7 +10,8 @@ use http::Version;
 
 use super::LineForm;
 
-/// The most bytes of each text of a client in a line, escaped. All together, a line is written at once (`PIPE_BUF`).
+/// The most bytes of each text of a client in a line, after escaping. Together they keep a line below `PIPE_BUF`, so
+/// that it is written in one piece.
 pub(super) mod most {
     pub(in crate::log) const TARGET: usize = 512;
     pub(in crate::log) const METHOD: usize = 32;
@@ -23,7 +24,7 @@ pub(super) mod most {
 pub struct Asked<'a> {
     /// The address of the client.
     pub client: IpAddr,
-    /// Who it was, as the access log may say it.
+    /// The identity, as the access log may show it.
     pub identity: Option<&'a str>,
     /// The method; empty if the request could not be read.
     pub method: &'a str,
@@ -47,7 +48,7 @@ pub struct Asked<'a> {
 #[derive(Clone, Debug)]
 pub struct RenderedRequest {
     pub(super) text: Box<str>,
-    // Where the combined form has a time and a status in between.
+    // Where time and status are inserted, in the combined form.
     pub(super) parts: [u16; 2],
 }
 
