@@ -7,7 +7,7 @@ use prometheus::proto::{Metric, MetricFamily};
 
 use super::Metrics;
 
-/// The metrics of one moment that the status page shows. Counters count from the start of the process.
+/// The current values of the metrics that the status page shows. Counters count from the start of the process.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
     /// Open streams, by route and protocol.
@@ -46,11 +46,11 @@ pub struct Figures {
     pub kept: BTreeMap<String, f64>,
     /// Memory of kept streams, in bytes.
     pub kept_bytes: i64,
-    /// Entries that were added to the logs of recorded channels, and of these gaps.
+    /// Entries that were added to the logs of recorded channels, and how many of them are gaps.
     pub recorded: (u64, u64),
     /// Messages that were delivered and not recorded.
     pub recorded_dropped: u64,
-    /// What waits to be recorded, in bytes.
+    /// Bytes that wait to be recorded.
     pub recorded_waiting: i64,
     /// Members that are known, once for each of their channels.
     pub members: i64,
@@ -109,7 +109,7 @@ pub struct LatencyBuckets {
 }
 
 impl Metrics {
-    /// The metrics of now, for the status page.
+    /// The current values, for the status page.
     pub fn figures(&self) -> Figures {
         let all = &*self.0;
         Figures {
@@ -173,7 +173,7 @@ impl LatencyBuckets {
             }
             (low, below) = (*bound, within);
         }
-        // Later than the last bound, which is all that is known.
+        // Later than the last bound: nothing more is known.
         Some(low)
     }
 }
@@ -197,7 +197,7 @@ fn certificates(families: &[MetricFamily]) -> Vec<CertificateFigure> {
     };
     let metrics = families.iter().flat_map(MetricFamily::get_metric);
     let mut figures: Vec<_> = metrics.map(figure).collect();
-    // Metrics come in no order.
+    // The registry returns metrics in no order.
     figures.sort_by(|a, b| (&a.listener, &a.file).cmp(&(&b.listener, &b.file)));
     figures
 }
@@ -240,7 +240,7 @@ fn by_label(families: &[MetricFamily]) -> BTreeMap<String, f64> {
     let metrics = families.iter().flat_map(MetricFamily::get_metric);
     let pair = |metric: &Metric| {
         let label = metric.get_label().first()?;
-        // Absent is zero: a metric is a counter or a gauge.
+        // A metric is either a counter or a gauge; the absent one is 0.
         let value = metric.get_counter().get_value() + metric.get_gauge().get_value();
         Some((label.value().to_owned(), value))
     };

@@ -120,7 +120,7 @@ impl Metrics {
         self.0.fleet_received.inc();
     }
 
-    /// A message on the channels of the fleet was not taken.
+    /// A message on the channels of the fleet was ignored.
     pub fn fleet_message_ignored(&self, reason: &str) {
         self.0.fleet_ignored.with_label_values(&[reason]).inc();
     }
@@ -172,7 +172,7 @@ impl Metrics {
         self.0.file_descriptors_short.set(i64::from(is_short));
     }
 
-    /// A TLS handshake has to wait for others.
+    /// A TLS handshake has to wait for other handshakes.
     pub fn handshake_delayed(&self) {
         self.0.handshakes_delayed.inc();
     }
@@ -240,9 +240,9 @@ impl Metrics {
         }
     }
 
-    /// A certificate is not configured any more: nobody has to be warned of its end.
+    /// A certificate is no longer configured: its expiry needs no warning.
     pub fn certificate_gone(&self, listener: &str, file: &str) {
-        // An error says that there is no such series: so there is nothing to remove.
+        // Fails if there is no such series: then there is nothing to remove.
         drop(self.0.certificate_expiry.remove_label_values(&[listener, file]));
         for result in CERTIFICATE_RELOADS {
             drop(self.0.certificate_reloads.remove_label_values(&[listener, file, result]));
@@ -259,14 +259,15 @@ impl Metrics {
         self.0.auth_refused.with_label_values(&[reason]).inc();
     }
 
-    /// Something was revoked: that many revocations are remembered now, and some were forgotten for it.
+    /// Something was revoked. `remembered`: revocations in the list now; `evicted`: those that were removed to make
+    /// room.
     pub fn revoked(&self, source: &str, remembered: usize, evicted: u64) {
         self.0.revocations.with_label_values(&[source]).inc();
         self.0.revocations_remembered.set(int(remembered));
         self.0.revocations_evicted.inc_by(evicted);
     }
 
-    /// A message on the control channel was not acted upon.
+    /// A message on the control channel was ignored.
     pub fn revocation_ignored(&self, reason: &str) {
         self.0.revocations_ignored.with_label_values(&[reason]).inc();
     }
@@ -276,7 +277,7 @@ impl Metrics {
         self.0.jwks_fetches.with_label_values(&[result]).inc();
     }
 
-    /// A stream was opened with the id of a last event.
+    /// A stream was opened with a last event id.
     pub fn stream_resumed(&self) {
         self.0.streams_resumed.inc();
     }
@@ -317,7 +318,7 @@ impl Metrics {
         self.0.access_log_lines.inc();
     }
 
-    /// A line of the access log was left out, because there were too many in its second.
+    /// A line of the access log was left out, because its second had too many lines.
     pub fn access_line_left_out(&self) {
         self.0.access_log_lines_left_out.inc();
     }

@@ -8,12 +8,12 @@ impl Metrics {
         self.0.presence_members.set(int(members));
     }
 
-    /// So many members are not known.
+    /// So many members were left out.
     pub fn presence_refused(&self, reason: &str, members: usize) {
         self.0.presence_refused.with_label_values(&[reason]).inc_by(members as u64);
     }
 
-    /// A webhook was delivered or given up, or is tried again.
+    /// A webhook was delivered, given up, or will be retried.
     pub fn webhook(&self, result: &str) {
         self.0.webhooks.with_label_values(&[result]).inc();
     }

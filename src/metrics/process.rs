@@ -1,7 +1,7 @@
-//! The `process_*` metrics that every client of Prometheus has, from `/proc/self`.
+//! The `process_*` metrics that all Prometheus client libraries have, from `/proc/self`.
 //!
-//! Of our own, since the crate `procfs` that `prometheus` would bring takes longer to compile than the HTTP/2 of the
-//! gateway, with a second `rustix`. Where there is no `/proc`, there are no such metrics.
+//! Not from the crate `procfs`, which `prometheus` can use: it takes longer to compile than the HTTP/2 of the
+//! gateway, and brings a second `rustix`. Without `/proc` there are no such metrics.
 
 use std::fs;
 use std::path::Path;
@@ -18,10 +18,10 @@ pub(super) struct ProcessMetrics {
     gauges: [(Gauge, ReadFigure); 6],
 }
 
-/// Takes the value of one metric.
+/// Returns the value of one metric.
 type ReadFigure = fn(&ProcessFigures) -> Option<f64>;
 
-/// What `/proc` says at one moment; `None`: it does not.
+/// The figures of `/proc` at one moment; `None`: unknown.
 #[derive(Debug, Default, PartialEq)]
 struct ProcessFigures {
     /// User and system time, in seconds.
@@ -36,7 +36,7 @@ struct ProcessFigures {
 }
 
 impl ProcessMetrics {
-    /// Metrics that say nothing yet.
+    /// Metrics without values yet.
     ///
     /// # Errors
     /// Two have the same name: a bug.
@@ -99,7 +99,7 @@ impl ProcessFigures {
         let system = fs::read_to_string(proc.join("stat")).unwrap_or_default();
         let descriptors = fs::read_dir(proc.join("self/fd")).ok();
         Self {
-            // The directory that is read is one of them.
+            // Without the descriptor with which the directory is read.
             open_files: descriptors.map(|files| float(files.count().saturating_sub(1) as u64)),
             max_files: getrlimit(Resource::Nofile).current.map(float),
             ..Self::parse(&stat, &system)

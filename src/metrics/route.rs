@@ -69,9 +69,9 @@ impl RouteRegistry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Of each route, how many of its streams were closed since their clients read too slowly.
+    /// How many streams of each route were closed because their clients read too slowly.
     pub(super) fn slow_streams_closed(&self) -> Vec<(String, u64)> {
-        // Handles are dropped when the lock is free again: the last one takes the lock.
+        // The handles are dropped after the lock is released, because dropping the last one takes the lock.
         let routes: Vec<_> = self.lock().values().filter_map(Weak::upgrade).collect();
         let closed = |route: &Arc<RouteMetrics>| {
             let closed = route.slow_streams_closed.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What one of several servers adds to the metrics that are there once for all of them.
+//! The share of one of several servers in the metrics that the gateway has once for all.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -18,7 +18,7 @@ pub(super) struct ServerShare {
     pub(super) history_bytes: GaugeShare,
     pub(super) stream_connections: GaugeShare,
     pub(super) recorded_waiting: GaugeShare,
-    /// By state, in the order in which the states are told.
+    /// One for each state, in the order of the counts in `Metrics::sentinels`.
     pub(super) sentinels: [GaugeShare; 4],
     /// By setting, in the order in which they are told.
     settings_differ: [GaugeShare; 2],
@@ -27,14 +27,14 @@ pub(super) struct ServerShare {
     nodes: Mutex<BTreeSet<String>>,
 }
 
-/// What one server has added to a gauge.
+/// What one server contributes to a gauge.
 #[derive(Debug, Default)]
 pub(super) struct GaugeShare(AtomicI64);
 
-/// Whether the server is connected, and whether the others are.
+/// Whether the server is connected, for the gauge that is 1 while all are.
 #[derive(Debug, Default)]
 struct ServerConnection {
-    // `None`: there is one server.
+    // `None`: there is only one server.
     name: Option<Arc<str>>,
     index: usize,
     all: Arc<[AtomicBool]>,

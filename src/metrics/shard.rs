@@ -12,7 +12,7 @@ use ssegate_hub::{GapReason, Observer};
 
 use super::{DropReason, Metrics, int};
 
-/// An entry whose id says that it was published longer ago than this has no time in its id.
+/// An entry id whose time is longer ago than this is taken for a number, not a time.
 const MAX_PUBLISH_LATENCY: Duration = Duration::from_secs(86_400);
 
 /// The metrics of one shard.
@@ -82,8 +82,8 @@ impl Observer for ShardMetrics {
     }
 }
 
-/// How long ago an entry with these milliseconds in its id was published; `None` if they are no time. An id can be any
-/// number, so one that is more than a day from now is taken to be a number. One that is ahead of this machine's
+/// How long ago an entry with these milliseconds in its id was published; `None` if they are not a time. An id can be
+/// any number, so one that is more than a day from now is not taken for a time. One that is ahead of this machine's
 /// clock by less was published just now, by a machine whose clock differs.
 fn published_ago(milliseconds: u64, now: SystemTime) -> Option<Duration> {
     let published = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds))?;

@@ -29,17 +29,17 @@ impl Metrics {
         SharedHubMetrics(self.clone())
     }
 
-    /// There are so many more shared streams, or less.
+    /// Adds to the number of shared streams, or subtracts if negative.
     pub fn shared_upstreams(&self, more: i64) {
         self.0.shared_upstreams.add(more);
     }
 
-    /// There are so many more readers of shared streams, or less.
+    /// Adds to the number of readers of shared streams, or subtracts if negative.
     pub fn shared_readers(&self, more: i64) {
         self.0.shared_readers.add(more);
     }
 
-    /// A request was served out of a shared stream.
+    /// A request was served from a shared stream.
     pub fn shared_request(&self, how: &str) {
         self.0.shared_requests.with_label_values(&[how]).inc();
     }
@@ -49,7 +49,7 @@ impl Metrics {
         self.0.shared_alone.with_label_values(&[reason]).inc();
     }
 
-    /// The backend is asked again for a shared stream.
+    /// The request for a shared stream is sent to the backend again.
     pub fn shared_retried(&self, reason: &str) {
         self.0.shared_retries.with_label_values(&[reason]).inc();
     }

@@ -25,7 +25,7 @@ impl Metrics {
         }
     }
 
-    /// Another server has become the master, so many times.
+    /// The master has changed, so many times.
     pub fn master_changes(&self, changes: u64) {
         self.0.master_changes.inc_by(changes);
     }
