@@ -1,4 +1,4 @@
-//! What is told, and where.
+//! A webhook to send, and where it is sent.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::grip::signature::Secret;
 
-/// Where it is told, and how it is signed.
+/// Where webhooks are sent, and how they are signed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Webhook {
     /// An `http` or `https` URL without a user.
@@ -28,12 +28,12 @@ pub enum WebhookEvent {
     Vacated,
 }
 
-/// Something to tell.
+/// One webhook to send.
 #[derive(Clone, Debug)]
 pub(crate) struct WebhookCall {
-    /// Where.
+    /// The URL and its key.
     pub(crate) webhook: Arc<Webhook>,
-    /// Whose turn it takes: calls of one lane and one channel come in order.
+    /// Its queue: calls of one lane about one channel are sent in order.
     pub(crate) lane: Arc<str>,
     /// What has happened.
     pub(crate) event: WebhookEvent,
@@ -41,7 +41,7 @@ pub(crate) struct WebhookCall {
     pub(crate) channel: Arc<str>,
     /// When, in milliseconds since 1970, by the clock that all gateways share.
     pub(crate) time_ms: u64,
-    /// What a receiver knows it by if it comes twice.
+    /// Identifies the call to a receiver that gets it twice.
     pub(crate) id: String,
 }
 

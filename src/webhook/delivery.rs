@@ -1,4 +1,4 @@
-//! Sends webhooks, and again after a failure.
+//! Sends webhooks, and retries after a failure.
 
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -34,7 +34,7 @@ const WAITS: [Duration; 6] = [
     Duration::from_secs(20),
 ];
 
-/// Takes what is to be told. A cheap handle, which never waits.
+/// Takes webhooks to send. A cheap handle, which never waits.
 #[derive(Clone, Debug)]
 pub(crate) struct Webhooks {
     calls: mpsc::Sender<WebhookCall>,
@@ -50,7 +50,7 @@ pub(crate) struct WebhookSender {
     attempts: Rc<WebhookAttempts>,
 }
 
-/// Sends, and says how it went.
+/// Sends a call until it succeeds or is given up, and records the result.
 #[derive(Debug)]
 struct WebhookAttempts {
     client: std::sync::Arc<HttpClient>,
@@ -78,7 +78,7 @@ enum WebhookError {
 }
 
 impl WebhookError {
-    /// The kind, for the health.
+    /// The word for it in `/readyz?verbose`.
     fn kind(&self) -> &'static str {
         match self {
             Self::Http(_) => "http",
@@ -101,7 +101,7 @@ impl Webhooks {
         (handle, WebhookSender { calls, given_up, queue, attempts })
     }
 
-    /// Tells it, as soon as its turn comes.
+    /// Queues a call, which is sent after those before it.
     pub(crate) fn tell(&self, call: WebhookCall) {
         if let Err(error) = self.calls.try_send(call) {
             self.given_up.note(&error.into_inner(), "too many wait");
@@ -123,7 +123,7 @@ impl WebhookSender {
                     changed
                 }
                 Some(ended) = running.join_next() => {
-                    // A panic of a delivery is none that goes on.
+                    // A delivery that panicked returns neither its call nor a result.
                     let Ok((call, result)) = ended else { continue };
                     match result {
                         Ok(()) => self.attempts.metrics.webhook("delivered"),
@@ -132,7 +132,7 @@ impl WebhookSender {
                     self.queue.finish(&call);
                     call.lane
                 }
-                // Nobody tells anything any more: the gateway is shutting down.
+                // All senders are gone: the gateway is shutting down.
                 else => std::future::pending().await,
             };
             while let Some(call) = self.queue.start(&changed) {
@@ -148,7 +148,7 @@ impl WebhookSender {
 }
 
 impl WebhookAttempts {
-    /// Tries until the server takes it.
+    /// Retries until the server accepts it, or the attempts are used up.
     async fn deliver(&self, call: &WebhookCall) -> Result<(), WebhookError> {
         for wait in WAITS {
             match self.attempt(call).await {
@@ -161,13 +161,14 @@ impl WebhookAttempts {
                 }
             }
             self.metrics.webhook("retried");
-            // Between half of it and one and a half: the calls of a server that was away do not come all at once.
+            // Between half and one and a half of it, so that the calls to a server that was away do not arrive all at
+            // once.
             tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
         }
         self.attempt(call).await
     }
 
-    /// Tries once.
+    /// Makes one attempt.
     async fn attempt(&self, call: &WebhookCall) -> Result<(), WebhookError> {
         let result = attempt(&self.client, call).await;
         let about = format!("webhook {}", call.webhook);
@@ -200,9 +201,9 @@ async fn attempt(
         let agent = concat!("ssegate/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
         headers.insert(SIGNATURE, sign(&call.webhook.key, SystemTime::now(), &body));
-        // Boxed, as the handshake takes much room.
+        // Boxed, because the future of the handshake is large.
         let response = Box::pin(client.post(&call.webhook.url, headers, body.into())).await?;
-        // Its body is of no interest.
+        // The body is ignored.
         match response.http.status() {
             status if status.is_success() => Ok(()),
             status => Err(WebhookError::Status(status)),

@@ -1,8 +1,8 @@
-//! Webhooks: the gateway tells a server of the operator what has happened, with `POST`, JSON and a signature.
+//! Webhooks: the gateway reports to a server of the operator what has happened, with `POST`, JSON and a signature.
 //!
-//! Whoever has something to tell hands it over ([`Webhooks`]) and never waits. One task sends ([`delivery`]): those
-//! of one channel in order, some channels side by side, and again after a failure, within bounds ([`queue`]). What is
-//! given up is counted and logged.
+//! A caller hands over a webhook ([`Webhooks`]) and never waits. One task sends ([`delivery`]): webhooks about one
+//! channel in order, some channels at the same time, with retries after a failure, within bounds ([`queue`]). A
+//! webhook that is given up is counted and logged.
 
 mod call;
 mod delivery;

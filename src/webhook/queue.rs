@@ -1,4 +1,4 @@
-//! What waits to be told: in each lane in the order in which it came, and of one channel never two at the same time.
+//! The webhooks that wait: each lane is in order, and sends only one at a time about one channel.
 //!
 //! Pure. A server that does not respond fills its own lane, and no other.
 
@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use super::call::WebhookCall;
 
-/// Calls that wait in one lane, at most. What has waited for longest makes room: what is told then is out of date.
+/// Calls that wait in one lane, at most. The oldest makes room, because it is the most out of date.
 pub(super) const MAX_WAITING: usize = 1000;
 
-/// Calls of one lane at the same time, those included that are tried again.
+/// Calls of one lane that are sent at the same time, including those that wait for a retry.
 pub(super) const MAX_RUNNING: usize = 8;
 
-/// What waits, and what is being told.
+/// The calls that wait, and those that are being sent.
 #[derive(Debug, Default)]
 pub(super) struct WebhookQueue {
-    // Those alone that have something.
+    // Only the lanes with calls.
     lanes: HashMap<Arc<str>, WebhookLane>,
     waiting: usize,
 }
@@ -24,12 +24,12 @@ pub(super) struct WebhookQueue {
 #[derive(Debug, Default)]
 struct WebhookLane {
     waiting: VecDeque<WebhookCall>,
-    // The channels that are being told of.
+    // The channels with a call that is being sent.
     running: HashSet<Arc<str>>,
 }
 
 impl WebhookQueue {
-    /// Adds a call. Returns the one that is given up for it.
+    /// Adds a call. Returns the one that is given up to make room.
     pub(super) fn push(&mut self, call: WebhookCall) -> Option<WebhookCall> {
         let queue = self.lanes.entry(Arc::clone(&call.lane)).or_default();
         let given_up = match queue.waiting.len() >= MAX_WAITING {
@@ -43,7 +43,7 @@ impl WebhookQueue {
         given_up
     }
 
-    /// The next call to begin with in this lane; `None`: all have to wait.
+    /// The next call to send in this lane; `None`: all have to wait.
     pub(super) fn start(&mut self, lane: &str) -> Option<WebhookCall> {
         let queue = self.lanes.get_mut(lane)?;
         if queue.running.len() >= MAX_RUNNING {
@@ -57,7 +57,7 @@ impl WebhookQueue {
         Some(call)
     }
 
-    /// A call is over.
+    /// Records that a call has been sent or given up.
     pub(super) fn finish(&mut self, call: &WebhookCall) {
         if let Some(queue) = self.lanes.get_mut(&call.lane) {
             queue.running.remove(&call.channel);
