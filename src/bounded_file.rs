@@ -1,7 +1,7 @@
 //! Reads a file that the configuration names: whole, within a bound, and without waiting.
 //!
-//! A pipe, a device or a huge file in its place is an error. To open a pipe waits until somebody writes to
-//! it, to read a device may never end, and the thread that does so may be the one that has the source.
+//! A pipe, a device or a huge file in its place is an error: opening a pipe waits for a writer, reading a device may
+//! never end, and the thread that would wait may be the one that runs the source.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -17,11 +17,11 @@ pub const MAX_FILE_BYTES: u64 = 16 << 20;
 /// Opens a file for reading, without waiting.
 ///
 /// # Errors
-/// Those of the system, or it is no regular file: [`ErrorKind::IsADirectory`], or an error whose text says what
-/// it is.
+/// Those of the system. If it is not a regular file: [`ErrorKind::IsADirectory`], or an error whose text says what it
+/// is.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Without NONBLOCK, to open a pipe waits for a writer. It means nothing to a regular file. Without
-    // NOCTTY a terminal could become that of this process.
+    // Without NONBLOCK, opening a pipe waits for a writer; a regular file ignores the flag. Without NOCTTY a terminal
+    // could become the controlling terminal of this process.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let kind = file.metadata()?.file_type();
@@ -43,7 +43,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     read_to_end(open(path)?)
 }
 
-/// Reads the text of a file that is open already. Waits for what comes out of a pipe.
+/// Reads the text of an open file. Waits for the writer of a pipe.
 ///
 /// # Errors
 /// Those of the system; there is more than [`MAX_FILE_BYTES`] of it, or it is not UTF-8

@@ -1,8 +1,7 @@
 //! Outgoing connections: resolves the name, connects, and performs the TLS handshake, by a deadline.
 //!
-//! Used for backends, for Redis and by the commands. Whom a TLS client trusts is decided in
-//! [`tls_client`](crate::tls_client). Knows nothing of what is sent over the connection, and does not
-//! retry.
+//! Used for backends, for Redis and by the commands. [`tls_client`](crate::tls_client) decides which certificates a
+//! TLS client trusts. Knows nothing of what is sent over the connection, and does not retry.
 
 use std::io;
 use std::path::Path;
@@ -22,7 +21,7 @@ use tokio_rustls::client::TlsStream;
 /// one that is lost must not lose the address.
 const MIN_SHARE: Duration = Duration::from_millis(1500);
 
-/// What is set on a TCP socket, beside `TCP_NODELAY`: events and requests are sent at once.
+/// Options of a TCP socket, besides `TCP_NODELAY`, which is always set: events and requests are sent at once.
 #[derive(Clone, Debug, Default)]
 pub struct TcpTuning {
     /// When a silent connection is probed, and how often.

@@ -136,7 +136,7 @@ impl HttpClient {
     /// # Errors
     /// There is no response.
     pub async fn get(&self, uri: &Uri, headers: HeaderMap) -> Result<ClientResponse, HttpError> {
-        // Boxed, as the handshake takes much room.
+        // Boxed, because the future of the handshake is large.
         Box::pin(self.send(&Method::GET, uri, headers)).await
     }
 

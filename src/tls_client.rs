@@ -61,8 +61,8 @@ pub fn client_config(trust: Trust) -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// Judges a server that presents this chain, its own certificate first, as a client does that trusts the system
-/// roots and knows the server as `name`.
+/// Verifies the chain of a server, its own certificate first, as a client would that trusts the system roots and
+/// connects to `name`.
 ///
 /// # Errors
 /// Such a client would reject it.
@@ -75,7 +75,7 @@ pub fn verify_server(
     };
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(system_roots(), provider).build();
-    // Without any root nobody is trusted.
+    // Without any root no certificate is trusted.
     let unknown = |_| rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
     let verifier = verifier.map_err(unknown)?;
     verifier.verify_server_cert(own, intermediates, name, &[], UnixTime::now()).map(drop)
@@ -96,8 +96,8 @@ fn system_roots() -> Arc<RootCertStore> {
     roots
 }
 
-/// Reads the certificates of the system, or of `SSL_CERT_FILE` and of the directories in `SSL_CERT_DIR`. The file may be
-/// a pipe, for which nobody here may wait; in a directory only regular files are read.
+/// Reads the certificates of the system, or of `SSL_CERT_FILE` and of the directories in `SSL_CERT_DIR`. The file may
+/// be a pipe, whose writer must not be waited for. Of a directory only regular files are read.
 fn native_certificates() -> Vec<CertificateDer<'static>> {
     let directories = env::var_os("SSL_CERT_DIR").unwrap_or_default();
     let directories = env::split_paths(&directories).filter(|path| !path.as_os_str().is_empty());
