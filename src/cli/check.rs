@@ -81,14 +81,14 @@ fn summary(settings: &Settings) -> String {
     )
 }
 
-/// Where events come from: of several servers each, with its name.
+/// The source of events; with several servers, each with its name.
 fn sources(settings: &Settings) -> String {
     let source = &settings.source;
     if source.further.is_empty() {
         return format!("{:?}", source.location);
     }
     let servers = source.redis_servers().into_iter();
-    // A server shows its name itself.
+    // The text of a server has its name already.
     servers.map(|(_, server)| server.to_string()).collect::<Vec<_>>().join(" and ")
 }
 

@@ -25,7 +25,7 @@ pub(crate) enum ConnectError {
     /// Of several servers these cannot be used. Why has been printed.
     #[error("{0} cannot be used; see above")]
     Servers(String),
-    /// So many sets of keys cannot be used. Why has been printed.
+    /// This number of key sets cannot be used. Why has been printed.
     #[error("auth.jwt.jwks: {0} of the sets of keys cannot be used; see above")]
     Keys(usize),
     /// The routes conflict with each other.
@@ -42,7 +42,7 @@ impl From<ConnectError> for CliError {
 /// Connects to the Redis of the configuration, and subscribes to or reads each name in the routes. Fetches
 /// each set of keys at a URL.
 pub(super) fn check(settings: &Settings) -> Result<(), CliError> {
-    // Redis does not keep the keys from being looked at.
+    // The keys are checked also if Redis fails.
     let keys = check_keys(settings);
     check_redis(settings).and(keys)
 }
@@ -62,7 +62,7 @@ fn check_keys(settings: &Settings) -> Result<(), CliError> {
     if unusable == 0 { Ok(()) } else { Err(ConnectError::Keys(unusable).into()) }
 }
 
-/// Each set of keys at a URL, with the algorithms for which it has to have one.
+/// Each set of keys at a URL, with the algorithms of which it must have at least one.
 pub(super) fn key_sets(settings: &Settings) -> Vec<(&JwksLocation, Vec<Algorithm>)> {
     let of_routes = settings.routes.iter().filter_map(|route| route.auth.as_ref());
     let of_admin = settings.admin.iter().filter_map(|admin| admin.auth.as_ref());
@@ -78,7 +78,7 @@ pub(super) fn key_sets(settings: &Settings) -> Vec<(&JwksLocation, Vec<Algorithm
     sets
 }
 
-/// Says what is in a set of keys.
+/// Describes the keys of a set.
 ///
 /// # Errors
 /// It has no key for any of the algorithms that tokens may have.
@@ -129,12 +129,12 @@ pub(super) fn key_of(settings: &Settings, index: usize) -> String {
     settings.source.servers.key(index)
 }
 
-/// The name of a server with a colon, before what is said of it; nothing where there is one alone.
+/// The name of a server with a colon, to begin a line about it; empty if there is only one server.
 pub(super) fn name_of(settings: &Settings, index: usize) -> String {
     shown_name(settings, index, ": ")
 }
 
-/// The name of a server with `separator` behind it; nothing where there is one alone.
+/// The name of a server followed by `separator`; empty if there is only one server.
 pub(super) fn shown_name(settings: &Settings, index: usize, separator: &str) -> String {
     let source = &settings.source;
     let name = source.servers.names().get(index).filter(|_| !source.further.is_empty());
@@ -173,13 +173,13 @@ fn check_server(settings: &Settings, index: usize, server: &RedisServer) -> Resu
     }
 }
 
-/// Of which channels gateways know each other's ids, where that is not so of all.
+/// The channels of which gateways know each other's ids; empty if of all.
 pub(super) fn with_which(reads: &[RedisRead]) -> &'static str {
     let is_of_sharded = reads.contains(&RedisRead::NodeFleet) && !reads.contains(&RedisRead::Fleet);
     if is_of_sharded { " of sharded channels" } else { "" }
 }
 
-/// Says whether a client that comes from another gateway has missed nothing, as far as this one can see to it.
+/// Describes whether a client can resume at another gateway without a gap, as far as this gateway can test that.
 fn resumption(fleet: Option<Result<(), RedisProblem>>, with: &str) -> String {
     match fleet {
         None => "off: a client that comes from another gateway is told a gap".to_owned(),
@@ -190,7 +190,7 @@ fn resumption(fleet: Option<Result<(), RedisProblem>>, with: &str) -> String {
     }
 }
 
-/// Says what Redis lets the gateway read, for each kind that the routes need.
+/// Describes what Redis permits, for each kind of thing that the routes need.
 pub(super) fn permitted(reads: &[RedisRead]) -> String {
     let counts = [
         ("channel", reads.iter().filter(|read| is_subscription(read, false)).count()),

@@ -5,8 +5,8 @@ use ssegate::route::{self, ChannelFollower, EventsSettings, EventsSource};
 use ssegate_format::Format;
 use ssegate_hub::ChannelName;
 
-/// What the sender of a message should know of those who follow its channel; one line each. `is_envelope`: the
-/// message is a JSON envelope with an event name or an id.
+/// Warnings for whoever publishes to a channel, one line each. `is_envelope`: the message is a JSON envelope with an
+/// event name or an id.
 pub(super) fn warnings(settings: &Settings, channel: &str, is_envelope: bool) -> Vec<String> {
     if let Err(error) = ChannelName::new(channel) {
         return vec![format!("no stream can follow this channel: {error}")];
@@ -39,7 +39,7 @@ pub(super) fn warnings(settings: &Settings, channel: &str, is_envelope: bool) ->
     }
 }
 
-/// The server of a channel, by its index: as the route with the longest literal part of its name says.
+/// The index of the server that has a channel, by the route whose channel name has the longest literal part.
 pub(super) fn server_of(settings: &Settings, channel: &str) -> usize {
     let servers = &settings.source.servers;
     let all = settings.routes.iter().flat_map(|route| route::streams(route));
@@ -48,15 +48,15 @@ pub(super) fn server_of(settings: &Settings, channel: &str) -> usize {
         one.events.literal_bytes_of(name)
     };
     let followers = all.filter_map(|one| Some((literal(&one)?, one)));
-    // Of several the first.
+    // The first of those with the same length.
     let best = followers.reduce(|best, one| if one.0 > best.0 { one } else { best });
     let choice = best.map(|(_, one)| &one.events.server);
     let server = choice.and_then(|choice| servers.server_of(choice, channel));
     server.unwrap_or_else(|| servers.server_of_unknown(channel))
 }
 
-/// Whether those who follow the channel have it as a sharded one. Where some have and others have not, a message reaches
-/// those alone that have.
+/// Whether a route follows the channel as a sharded one. If other routes follow it as a plain one, a message reaches
+/// only the clients of the sharded ones.
 pub(super) fn are_sharded(settings: &Settings, channel: &str) -> bool {
     let mut all = settings.routes.iter().flat_map(|route| route::streams(route));
     all.any(|one| one.events.sharded && may_follow(one.events, channel))

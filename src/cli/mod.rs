@@ -172,7 +172,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, Cli
         .build()
         .map_err(CliError::Runtime)?;
     let result = runtime.block_on(work);
-    // Does not wait for a thread that still resolves a name: the command has ended.
+    // Does not wait for a thread that still resolves a name: the command is done.
     runtime.shutdown_background();
     result
 }

@@ -1,4 +1,4 @@
-//! Text of others, made fit for a terminal.
+//! Text from elsewhere, made safe for a terminal.
 
 /// Escapes what [`acts_on_terminal`].
 pub(super) fn printable(text: &str) -> String {
@@ -13,12 +13,12 @@ pub(super) fn printable(text: &str) -> String {
     escaped
 }
 
-/// The same of a text of several lines.
+/// As [`printable`], for a text of several lines.
 pub(super) fn printable_lines(text: &str) -> String {
     text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether it is a control character other than a tab, or one that changes the direction of text: what others send
+/// Whether it is a control character other than a tab, or one that changes the direction of text: text from elsewhere
 /// must not move the cursor, change the terminal, or look like something else (<https://trojansource.codes>).
 pub(super) fn acts_on_terminal(c: char) -> bool {
     c != '\t' && (c.is_control() || is_direction(c))

@@ -69,7 +69,7 @@ pub(crate) enum PublishError {
     /// The connection or the login failed. The address has neither user nor password in it.
     #[error("cannot connect to {0}: {1}{2}")]
     Connect(String, RedisError, &'static str),
-    /// Something accepts connections there, or loses all that is sent to it, and does not reply.
+    /// The connection was accepted, or everything sent on it is lost, but there is no reply.
     #[error("cannot connect to {0}: no reply within {1} seconds; {2}")]
     NoReply(String, u64, &'static str),
     /// No sentinel leads to a master.

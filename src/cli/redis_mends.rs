@@ -1,4 +1,4 @@
-//! What to do about what does not work at a Redis server, for `ssegate check --connect` and `ssegate doctor`.
+//! What to do about problems with a Redis server, for `ssegate check --connect` and `ssegate doctor`.
 //!
 //! Texts about a server say `redis.url`; where there are several servers, the key of the one that is meant takes its place.
 
@@ -14,7 +14,7 @@ pub(super) fn with_key(text: &str, key: &str) -> String {
     text.replace(URL, key)
 }
 
-/// What to do where there is no connection that can be used to the server whose URL stands at `key`.
+/// What to do if there is no usable connection to the server whose URL stands at `key`.
 pub(super) fn mend_of_connection(problem: &RedisProblem, key: &str) -> String {
     let mend = match problem.kind {
         // Where one side speaks TLS and the other does not, both wait; the text says so.
@@ -49,7 +49,7 @@ pub(super) fn mend_of_connection(problem: &RedisProblem, key: &str) -> String {
     with_key(mend, key)
 }
 
-/// What to do about what the server refuses whose URL stands at `key`, though the connection can be used.
+/// What to do if the server whose URL stands at `key` is reachable, but refuses something.
 pub(super) fn mend_of_refusal(problem: &RedisProblem, key: &str) -> String {
     let says = |word: &str| problem.text.split([' ', ':']).any(|said| said == word);
     let mend = match problem.kind {

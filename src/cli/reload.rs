@@ -1,4 +1,4 @@
-//! `ssegate reload`: a running gateway reads its configuration again, and the command says how that ended.
+//! `ssegate reload`: a running gateway reads its configuration again, and the command prints the result.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ pub(crate) enum ReloadFailure {
         /// The file of this command.
         meant: String,
     },
-    /// The gateway did not come to the end of the file: its disk does not respond.
+    /// The gateway could not read the whole file: its disk does not respond.
     #[error("{0}; the old configuration stays in use")]
     Unreadable(String),
     /// `admin: off`.
@@ -57,7 +57,7 @@ pub(crate) enum ReloadFailure {
          `systemctl reload ssegate` does; its log says how it ended"
     )]
     NoAdminListener,
-    /// A response that no gateway gives.
+    /// A response that is not one of a gateway.
     #[error("{0}: not the response of a gateway")]
     Foreign(StatusCode),
 }
@@ -99,7 +99,7 @@ impl ReloadCommand {
                 let read = printable(reply()?.file.as_deref().unwrap_or(STDIN));
                 Err(ReloadFailure::OtherFile { read, meant: file.unwrap_or_default() }.into())
             }
-            // Its JSON says why the gateway came to no end; text, that it is stopping.
+            // JSON says why the gateway could not read the file; text says that it is stopping.
             StatusCode::SERVICE_UNAVAILABLE if body.starts_with('{') => {
                 Err(ReloadFailure::Unreadable(printable(&reply()?.error)).into())
             }
@@ -107,8 +107,8 @@ impl ReloadCommand {
         }
     }
 
-    /// Checks the file as far as this user can: its certificates and keys, and the variables of secrets, are the
-    /// gateway's. Returns its path, by which the gateway knows that it is meant; `None` where any will do.
+    /// Checks the file as far as this user can: only the gateway has its certificates, keys and variables of secrets.
+    /// Returns the path, which the gateway compares with its own; `None` where any file will do.
     fn checked_file(&self) -> Result<Option<String>, CliError> {
         let config = &self.admin.config;
         if self.admin.is_given() && !config.is_given() {

@@ -20,7 +20,7 @@ pub(crate) fn report(error: &CliError) -> ExitCode {
         CliError::Arguments(text) => output::clap(text).ok().unwrap_or_default(),
         CliError::Output(failed) if failed.kind() == io::ErrorKind::BrokenPipe => {}
         CliError::Config(mistakes) => output::to_stderr(mistakes),
-        // Some repeat what a server said.
+        // Some errors quote a server.
         other => {
             output::to_stderr(format_args!("ssegate: {}", printable_lines(&other.to_string())))
         }

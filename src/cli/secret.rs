@@ -1,8 +1,8 @@
 //! Secrets of commands: an argument, a file, or a variable of the environment.
 //!
-//! An argument stands in the history of the shell, and other users see it in `ps`. So each of these
-//! options takes `@FILE`, too, and a variable stands in for it. No error repeats a secret, nor what
-//! stands behind an `@`, which may be the start of one.
+//! An argument is kept in the history of the shell, and other users see it in `ps`. So each of these options also
+//! takes `@FILE`, and a variable can replace it. No error repeats a secret, nor what follows an `@`, which may be the
+//! start of one.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -23,7 +23,7 @@ const STDIN: &str = "-";
 pub(super) struct SecretOption {
     /// Its name.
     pub(super) option: &'static str,
-    /// The variable that stands in for it.
+    /// The variable that replaces it.
     pub(super) variable: &'static str,
 }
 
@@ -42,7 +42,7 @@ impl SecretOption {
         }
     }
 
-    /// Returns the secret that a text is, or names: `SECRET`, `base64:SECRET` or `@FILE`.
+    /// Returns the secret that a text contains or names: `SECRET`, `base64:SECRET` or `@FILE`.
     pub(super) fn resolve(self, text: &str) -> Result<Vec<u8>, CliError> {
         // As in gateway.yaml.
         let secret = match (text.strip_prefix('@'), text.strip_prefix("base64:")) {
@@ -71,8 +71,8 @@ impl SecretOption {
     }
 }
 
-/// Returns a token: the text itself, `@FILE`, or `-` for standard input. What may stand around it where
-/// it is copied from is removed: spaces, newlines, `Bearer`.
+/// Returns a token: the text itself, `@FILE`, or `-` for standard input. Removes what is often copied with a token:
+/// spaces, newlines, `Bearer`.
 pub(super) fn token(text: &str, option: SecretOption) -> Result<String, CliError> {
     let content = match text {
         STDIN => bounded(io::stdin().lock(), MAX_BYTES).map_err(CliError::Input)?,

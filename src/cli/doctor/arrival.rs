@@ -1,4 +1,4 @@
-//! When the parts of a stream arrive: what tells one that is buffered from one that is not.
+//! When the parts of a stream arrive: this shows whether something on the way buffers the stream.
 
 use std::time::Duration;
 
@@ -58,18 +58,17 @@ impl Arrival {
         self.parts.first().map(|(at, _)| *at)
     }
 
-    /// When the first part came that is so much later than the first of all.
+    /// When the first part arrived that is at least `by` later than the very first one.
     pub(super) fn later(&self, by: Duration) -> Option<Duration> {
         let first = self.first()?;
         self.parts.iter().map(|(at, _)| *at).find(|at| *at >= first + by)
     }
 
-    /// Whether everything came together at the end, though it was not finished at the beginning: something has
-    /// collected it.
+    /// Whether all parts arrived together at the end, and not soon after the request: something has buffered them.
     pub(super) fn came_at_once(&self) -> bool {
         /// A response that is made within this is not a stream.
         const LEAST: Duration = Duration::from_millis(500);
-        /// What came within this came together.
+        /// Parts within this time arrived together.
         const TOGETHER: Duration = Duration::from_millis(100);
         match (self.first(), &self.end) {
             (Some(first), Some((end, _))) => first >= LEAST && *end - first <= TOGETHER,

@@ -60,7 +60,7 @@ fn of_all(key: &str, files: &[CertificateFiles], hosts: &[&str], now: SystemTime
                 chains.push(chain);
                 opened.push(one);
             }
-            // It says what to do.
+            // The error says what to do.
             Err(error) => findings.push(Finding::error(about, error.to_string(), "")),
         }
     }
@@ -108,7 +108,7 @@ fn of_one(
     findings
 }
 
-/// The hosts of routes that no certificate of the listener is for.
+/// The hosts of routes for which the listener has no certificate.
 fn uncovered(about: &str, chains: &[Vec<CertificateDer<'_>>], hosts: &[&str]) -> Option<Finding> {
     let firsts = chains.iter().filter_map(|chain| chain.first());
     let parsed: Vec<_> = firsts.filter_map(|it| ParsedCertificate::try_from(it).ok()).collect();
@@ -128,7 +128,7 @@ fn uncovered(about: &str, chains: &[Vec<CertificateDer<'_>>], hosts: &[&str]) ->
     })
 }
 
-/// What clients that trust what this machine trusts would say of the chain.
+/// The error of clients that trust the same roots as this machine.
 fn chain_problem(about: &str, chain: &[CertificateDer<'_>], names: &[String]) -> Option<Finding> {
     let name = names.iter().find(|name| !name.contains('*')).cloned();
     // Any name below a wildcard will do.
@@ -142,7 +142,7 @@ fn chain_problem(about: &str, chain: &[CertificateDer<'_>], names: &[String]) ->
         return None;
     };
     if !matches!(error, CertificateError::UnknownIssuer) {
-        // The time is told with the dates.
+        // Another finding reports the validity period.
         return None;
     }
     let issuer = chain.last().map(issuer).unwrap_or_default();
@@ -167,7 +167,7 @@ fn issuer(certificate: &CertificateDer<'_>) -> String {
     parsed.map(|(_, parsed)| parsed.issuer().to_string()).unwrap_or_default()
 }
 
-/// Whether it is an authority that nobody above it has signed.
+/// Whether it is a self-signed certificate authority.
 fn is_authority(certificate: &CertificateDer<'_>) -> bool {
     let parsed = x509_parser::parse_x509_certificate(certificate);
     parsed.is_ok_and(|(_, parsed)| parsed.is_ca() && parsed.issuer() == parsed.subject())

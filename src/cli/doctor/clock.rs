@@ -7,7 +7,7 @@ use http::HeaderValue;
 use super::finding::Finding;
 
 const ABOUT: &str = "clock";
-/// `Date` has whole seconds; the rest is for the response's way.
+/// `Date` has whole seconds; the rest allows for the time of the response on its way.
 const TOLERANCE: Duration = Duration::from_secs(5);
 
 /// How far another clock is from this one.

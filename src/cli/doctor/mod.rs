@@ -1,4 +1,4 @@
-//! `ssegate doctor`: tries what the configuration promises, and says of each thing what to do.
+//! `ssegate doctor`: tries what the configuration promises, and prints for each thing what to do.
 //!
 //! One file for each kind of thing. Nothing is changed: Redis is read and subscribed to as by `check --connect`, ports
 //! are bound for a moment and never listened on, and backends get `HEAD /`.

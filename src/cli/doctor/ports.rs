@@ -1,4 +1,4 @@
-//! Whether the gateway can listen where it should, or does already.
+//! Whether the gateway can listen on its addresses, or already does.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;

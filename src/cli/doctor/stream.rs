@@ -1,4 +1,4 @@
-//! `--stream PATH`: whether an event stream of a backend comes as it is written, or something collects it.
+//! `--stream PATH`: whether an event stream of a backend arrives as it is written, or something buffers it.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::exchange::Backend;
 use super::finding::Finding;
 use super::upstreams::{self, LIMIT};
 
-/// Parts that are so far from each other were not collected.
+/// Parts that arrive this far apart were not buffered.
 const APART: Duration = Duration::from_millis(300);
 
 const UNBUFFER: &str = "behind each event, PHP: ob_flush(); flush(); with zlib.output_compression off; nginx before it: \

@@ -12,8 +12,8 @@ use ssegate::source::SourceLocation;
 
 use super::finding::Finding;
 
-/// What a quiet stream takes with a connection of its own over HTTP/2 and TLS, in bytes
-/// (docs/ARCHITECTURE.md, "Why an HTTP/2 of our own").
+/// The memory of a quiet stream with a connection of its own over HTTP/2 and TLS, in bytes (docs/ARCHITECTURE.md,
+/// "Why an HTTP/2 of our own").
 const STREAM_BYTES: u64 = 10_900;
 
 /// What the system allows. Each is `None` where it cannot be read.
@@ -179,7 +179,7 @@ fn busiest_upstream(settings: &Settings) -> Option<(String, u64)> {
     let mut most: BTreeMap<String, u64> = BTreeMap::new();
     for route in &settings.routes {
         let Target::Proxy(proxy) = &route.target else { continue };
-        // It is of all upstreams of the route together.
+        // The limit is shared by all upstreams of the route.
         let each = proxy.max_connections.div_ceil(proxy.upstreams.len().max(1)) as u64;
         for upstream in &proxy.upstreams {
             if let UpstreamAddress::Tcp { .. } = upstream {
@@ -200,7 +200,7 @@ fn max_open_files(limits: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// How many ports the range has, of which both ends are a part (ip(7)).
+/// How many ports the range has, including both ends (ip(7)).
 fn port_range(text: &str) -> Option<u64> {
     let mut ends = text.split_whitespace().map(str::parse::<u64>);
     let (first, last) = (ends.next()?.ok()?, ends.next()?.ok()?);
@@ -222,7 +222,7 @@ fn control_group_memory(process: Option<u32>) -> Option<u64> {
     let own = root.join(path.trim_start_matches('/'));
     let above = own.ancestors().take_while(|group| group.starts_with(&root));
     let limit = |group: &std::path::Path| {
-        // `max` is no number: no limit.
+        // `max` does not parse: there is no limit.
         fs::read_to_string(group.join("memory.max")).ok()?.trim().parse::<u64>().ok()
     };
     above.filter_map(limit).min()

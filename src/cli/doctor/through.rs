@@ -1,4 +1,4 @@
-//! `--through URL`: whether a stream that comes through what stands in front of the gateway comes as it is sent.
+//! `--through URL`: whether a stream passes what stands in front of the gateway as it is sent.
 
 use std::time::{Duration, SystemTime};
 
@@ -60,7 +60,7 @@ fn with_defaults(mut headers: HeaderMap) -> HeaderMap {
     headers
 }
 
-/// How long the streams at this path are quiet at most, if the path is the same for the gateway.
+/// How long the streams at this path are quiet at most, if what stands in front does not change the path.
 fn keep_alive(settings: &Settings, url: &Uri) -> Duration {
     let default = StreamSettings::default().keep_alive;
     let Ok(router) = Router::new(&settings.routes, None) else { return default };
@@ -74,7 +74,7 @@ fn keep_alive(settings: &Settings, url: &Uri) -> Duration {
     }
 }
 
-/// Nothing came, not even the header. Whether it is the gateway that is slow is asked of the gateway.
+/// The finding when not even the header came. Requests it from the gateway directly, to find out which side is slow.
 async fn no_header(settings: &Settings, url: &Uri, headers: &HeaderMap, about: String) -> Finding {
     let found = "no header of the stream came, not even after ten seconds";
     match directly(settings, url, headers).await {
@@ -93,7 +93,7 @@ async fn no_header(settings: &Settings, url: &Uri, headers: &HeaderMap, about: S
     }
 }
 
-/// When the header of the same stream comes from the gateway itself, at the first of its listeners that has it.
+/// How long the gateway itself takes to send the header of the same stream, at the first listener that has it.
 async fn directly(settings: &Settings, url: &Uri, headers: &HeaderMap) -> Option<Duration> {
     for listener in settings.listeners.iter().filter(|listener| listener.address.port() != 0) {
         if let Some(time) = at_origin(&target::origin(listener), url, headers).await {
@@ -206,7 +206,7 @@ fn judge(about: String, arrival: &Arrival, keep_alive: Duration) -> Finding {
     }
 }
 
-/// What is so much later than the beginning of a stream was not a part of it.
+/// What arrives this much later than the first bytes was not part of the beginning of the stream.
 fn apart(keep_alive: Duration) -> Duration {
     (keep_alive / 2).min(Duration::from_secs(1))
 }

@@ -163,8 +163,8 @@ fn json(from: &str, event: &Event, id: &str) -> String {
     escaped_json(&serde_json::to_string(&line).expect("strings are JSON"))
 }
 
-/// JSON as it was, where those characters that a terminal would act upon, and that JSON lets stand as they are (DEL, C1,
-/// directions), are escaped. They occur in strings only.
+/// Escapes in JSON what JSON allows as it is, but a terminal would act on: DEL, C1 and direction characters. They
+/// occur only in strings.
 fn escaped_json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {

@@ -31,7 +31,7 @@ impl SubscribeProgress {
         Self { events: 0, closed, opened: BTreeSet::new() }
     }
 
-    /// Takes notice of an update.
+    /// Records an update.
     pub(super) fn note(&mut self, update: &StreamUpdate) {
         match update {
             StreamUpdate::Event { .. } => self.events += 1,

@@ -1,4 +1,4 @@
-//! What there was, in one line: events, bytes, gaps, reconnects.
+//! The totals in one line: events, bytes, gaps, reconnects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,7 +51,7 @@ struct SummaryLine<'a> {
 }
 
 impl SubscribeSummary {
-    /// Takes notice of an update.
+    /// Records an update.
     pub(super) fn note(&mut self, update: &StreamUpdate, now: Instant) {
         match update {
             StreamUpdate::Open { from, .. } => {
@@ -132,7 +132,7 @@ fn counted(number: u64, thing: &str) -> String {
 
 #[expect(clippy::cast_precision_loss, reason = "printed with one digit")]
 fn rate(events: u64, time: Duration) -> f64 {
-    // A stream that was open for less is not told from one of a millisecond.
+    // A stream that was open for less counts as one of a millisecond.
     events as f64 / time.as_secs_f64().max(0.001)
 }
 

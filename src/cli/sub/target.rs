@@ -98,9 +98,9 @@ pub(in crate::cli) fn url_of_channel(channel: &str, settings: &Settings) -> Opti
     stream_of_channel(channel, settings).map(|(url, _)| url)
 }
 
-/// The URL of a channel at the first listener, and its route: the first events route that serves it, where one with
-/// the channel in its path is preferred to one with it in the query, and for a name that may be a pattern before all
-/// one with `patterns`. `None` if no route serves it.
+/// The URL of a channel at the first listener, and its route: the first events route that serves it. A route with the
+/// channel in its path is preferred to one with it in the query. For a name that may be a pattern, a route with
+/// `patterns` comes before all others. `None` if no route serves it.
 fn stream_of_channel<'a>(
     channel: &str,
     settings: &'a Settings,
@@ -108,7 +108,7 @@ fn stream_of_channel<'a>(
     let origin = origin(settings.listeners.first()?);
     let routes = settings.routes.iter().filter_map(|route| path_to(route, channel));
     let may_be_pattern = has_glob(channel);
-    // Of several with the same least, the first.
+    // Among equals the first.
     let (path, events) = routes
         .min_by_key(|(path, events)| (may_be_pattern && !events.patterns, path.contains('?')))?;
     Some((format!("{origin}{path}").parse().ok()?, events))

@@ -1,14 +1,14 @@
-//! Which routes of a configuration take a token, as far as its audience decides.
+//! Which routes of a configuration accept a token, as far as its audience decides.
 
 use serde_json::{Map, Value};
 use ssegate::auth::{AuthSettings, MethodSettings};
 use ssegate::config::Settings;
 use ssegate_auth::jwt::is_for;
 
-/// Which routes take tokens for an audience (RFC 7519, section 4.1.3).
+/// Which routes accept tokens for an audience (RFC 7519, section 4.1.3).
 #[derive(Debug)]
 pub(super) struct Audience {
-    /// Each route that takes tokens: its path, whether it takes this one, and the audiences that it takes.
+    /// Each route that accepts tokens: its path, whether it accepts this one, and the audiences that it accepts.
     routes: Vec<(String, bool, Vec<String>)>,
 }
 
@@ -24,12 +24,12 @@ impl Audience {
         Self { routes: routes.collect() }
     }
 
-    /// Whether there are routes that take tokens, and none takes this one.
+    /// Whether there are routes that accept tokens, and none accepts this one.
     pub(super) fn is_wrong(&self) -> bool {
         !self.routes.is_empty() && !self.routes.iter().any(|(_, takes, _)| *takes)
     }
 
-    /// What a person is told of it.
+    /// The lines for a person, one for each route.
     pub(super) fn lines(&self) -> impl Iterator<Item = String> {
         self.routes.iter().map(|(name, takes, audiences)| {
             let audiences = match audiences.as_slice() {
@@ -44,8 +44,8 @@ impl Audience {
     }
 }
 
-/// Whether one of the methods takes a token with these claims, and all audiences that they take; `None` if none
-/// takes tokens.
+/// Whether one of the methods accepts a token with these claims, and all audiences that they accept; `None` if none
+/// accepts tokens.
 fn of_auth(claims: &Map<String, Value>, auth: &AuthSettings) -> Option<(bool, Vec<String>)> {
     let methods = auth.methods().into_iter();
     let rules: Vec<_> = methods

@@ -77,8 +77,8 @@ impl TokenCommand {
     }
 }
 
-/// Whether the signature and the times are good. From whom the token is, is shown and not judged; for whom it
-/// is, only by a configuration: see [`Audience`].
+/// Whether the signature and the times are good. The issuer is printed, but not checked. The audience is checked only
+/// against a configuration: see [`Audience`].
 fn verify(
     token: &str,
     unverified: &UnverifiedToken,
