@@ -1,4 +1,4 @@
-//! The settings that belong to no single listener or route.
+//! The settings that belong to no listener or route.
 
 use std::thread::available_parallelism;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a configuration is read for, which decides what of it has to be there.
+//! What a configuration is read for. This decides which parts of it must be present.
 
 /// What a configuration is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,11 +12,11 @@ pub enum ConfigPurpose {
     Revoke,
 }
 
-/// A valid value of every key that has a secret: long enough, a hash in hexadecimal digits, and base64.
+/// A valid value for every key with a secret: long enough, hexadecimal digits, and base64.
 const STAND_IN: &str = "abababababababababababababababababababababababababababababababab";
 
 impl ConfigPurpose {
-    /// Whether the files are read that the configuration names.
+    /// Whether the files that the configuration names are read.
     pub(super) fn reads_files(self) -> bool {
         self == Self::Run
     }

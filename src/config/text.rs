@@ -19,7 +19,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// Reads the file at `path`. Waits for what comes out of a pipe, as in `-c <(envsubst < template)`.
+    /// Reads the file at `path`. Waits for the writer of a pipe, as in `-c <(envsubst < template)`.
     ///
     /// # Errors
     /// The file cannot be read, or is larger than [`MAX_FILE_BYTES`](bounded_file::MAX_FILE_BYTES).

@@ -1,4 +1,4 @@
-//! What of a configuration is not printed.
+//! Which parts of a configuration are not printed.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -8,7 +8,7 @@ use ssegate_strict_yaml::PlainValue;
 use crate::config::purpose::is_secret;
 use crate::config::settings::Settings;
 
-/// What stands for a secret.
+/// Replaces a secret.
 const HIDDEN: &str = "(hidden)";
 
 /// The shortest secret that is looked for elsewhere in the file. Shorter ones are words by chance.
@@ -141,7 +141,7 @@ fn is_header(path: &str) -> bool {
     path.contains(".proxy.pass.")
 }
 
-/// Hides each value that has one of the secrets in it.
+/// Hides each value that contains one of the secrets.
 fn hide_shared(value: &mut PlainValue, secrets: &[String]) {
     match value {
         PlainValue::Nothing => {}

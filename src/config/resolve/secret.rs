@@ -19,7 +19,7 @@ pub(super) fn bytes(text: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-/// A secret that the gateway shares with a server.
+/// A secret that the gateway and a server share.
 pub(super) fn shared(text: &str) -> Result<Secret, String> {
     let bytes = bytes(text)?;
     let length = bytes.len();

@@ -14,7 +14,7 @@ use crate::source::redis::{RedisLocation, SentinelAddress};
 
 const SENTINELS: HostList = HostList { what: "sentinel", default_port: 26379, form: FORM };
 const FORM: &str = "redis+sentinel://sentinel-1:26379,sentinel-2:26379/mymaster";
-/// More are not a set of sentinels, but a mistake.
+/// More than this are a mistake, and not a set of sentinels.
 const MAX_SENTINELS: usize = 16;
 
 /// The parts of the URL behind its scheme, as they are written.
