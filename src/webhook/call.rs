@@ -84,3 +84,11 @@ impl fmt::Debug for Webhook {
         f.debug_tuple("Webhook").field(&self.to_string()).finish()
     }
 }
+
+/// A call for tests, to a server that is not there.
+#[cfg(test)]
+pub(super) fn test_call(lane: &str, channel: &str, time_ms: u64) -> WebhookCall {
+    let key = Secret::new(vec![b'k'; 32]).expect("long enough");
+    let webhook = Arc::new(Webhook { url: "http://a.example/".parse().expect("a URL"), key });
+    WebhookCall::new((&webhook, lane), WebhookEvent::Occupied, (channel, time_ms))
+}

@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::call::WebhookCall;
 use super::queue::WebhookQueue;
+use super::running::{DeliveryPanicked, RunningCalls};
 use super::signature::{SIGNATURE, sign};
 use crate::health::Health;
 use crate::http_client::{HttpClient, HttpError};
@@ -112,7 +112,7 @@ impl Webhooks {
 impl WebhookSender {
     /// Sends for ever. Owned by the gateway, which drops it.
     pub(crate) async fn run(mut self) {
-        let mut running: JoinSet<(WebhookCall, Result<(), WebhookError>)> = JoinSet::new();
+        let mut running: RunningCalls<Result<(), WebhookError>> = RunningCalls::new();
         loop {
             let changed = tokio::select! {
                 Some(call) = self.calls.recv() => {
@@ -122,25 +122,21 @@ impl WebhookSender {
                     }
                     changed
                 }
-                Some(ended) = running.join_next() => {
-                    // A delivery that panicked returns neither its call nor a result.
-                    let Ok((call, result)) = ended else { continue };
+                Some((call, result)) = running.next() => {
                     match result {
-                        Ok(()) => self.attempts.metrics.webhook("delivered"),
-                        Err(error) => self.given_up.note(&call, &error.to_string()),
+                        Ok(Ok(())) => self.attempts.metrics.webhook("delivered"),
+                        Ok(Err(error)) => self.given_up.note(&call, &error.to_string()),
+                        Err(DeliveryPanicked) => self.given_up.note(&call, "a panic (see above in the log)"),
                     }
                     self.queue.finish(&call);
-                    call.lane
+                    std::sync::Arc::clone(&call.lane)
                 }
                 // All senders are gone: the gateway is shutting down.
                 else => std::future::pending().await,
             };
             while let Some(call) = self.queue.start(&changed) {
                 let attempts = Rc::clone(&self.attempts);
-                running.spawn_local(async move {
-                    let result = attempts.deliver(&call).await;
-                    (call, result)
-                });
+                running.start(call, |call| async move { attempts.deliver(&call).await });
             }
             self.attempts.metrics.webhooks_waiting(self.queue.waiting());
         }

@@ -75,17 +75,8 @@ impl WebhookQueue {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::{MAX_RUNNING, MAX_WAITING, WebhookQueue};
-    use crate::grip::signature::Secret;
-    use crate::webhook::{Webhook, WebhookCall, WebhookEvent};
-
-    fn call(lane: &str, channel: &str, time_ms: u64) -> WebhookCall {
-        let key = Secret::new(vec![b'k'; 32]).expect("long enough");
-        let webhook = Arc::new(Webhook { url: "http://a.example/".parse().expect("a URL"), key });
-        WebhookCall::new((&webhook, lane), WebhookEvent::Occupied, (channel, time_ms))
-    }
+    use crate::webhook::call::test_call as call;
 
     const ONE: &str = "one";
     const TWO: &str = "two";
