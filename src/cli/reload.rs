@@ -58,7 +58,7 @@ pub(crate) enum ReloadFailure {
     )]
     NoAdminListener,
     /// A response that is not one of a gateway.
-    #[error("{0}: not the response of a gateway")]
+    #[error("{0}: this is not a response of ssegate's admin listener")]
     Foreign(StatusCode),
 }
 

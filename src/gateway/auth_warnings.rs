@@ -86,7 +86,7 @@ fn cookies_from_everywhere(route: Named<'_>) -> Option<String> {
     let auth = route.1.auth.as_ref().filter(|_| has_all)?;
     auth.methods().iter().any(is_ambient).then(|| {
         format!(
-            "{route}: cors.origins: \"*\" lets no page use the cookie or password that auth takes; list the \
+            "{route}: cors.origins: \"*\" lets no page send the cookie or password that auth needs; list the \
              origins that may, with credentials: true"
         )
     })

@@ -65,7 +65,7 @@ impl StateFile {
     pub(super) fn go_on(&self, hub: &Hub) {
         if let Some(snapshot) = self.take(hub.handover_bytes()) {
             let channels = hub.restore(&snapshot);
-            tracing::info!(channels, "goes on with the histories of the last run");
+            tracing::info!(channels, "restored the histories of the last run");
         }
     }
 
@@ -87,7 +87,7 @@ impl StateFile {
         let metadata = file.metadata()?;
         if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
             return Err(io::Error::other(
-                "it is not this user's alone: its owner or mode is not as it was written (0600)",
+                "others may have written it: its owner is not this user, or its mode is not 0600",
             ));
         }
         // Removed even if it cannot be used: it is for one start only.
@@ -103,8 +103,9 @@ impl StateFile {
             return Err(io::Error::other(format!("it is larger than {} MiB", most >> 20)));
         }
         let rest = bytes.strip_prefix(self.first_line.as_bytes());
-        let rest =
-            rest.ok_or_else(|| io::Error::other("it is of another redis.url, or no such file"))?;
+        let rest = rest.ok_or_else(|| {
+            io::Error::other("it belongs to another redis.url, or is not a state file")
+        })?;
         let now = Instant::now();
         Snapshot::read(rest, now.checked_sub(age).unwrap_or(now)).map_err(io::Error::other)
     }

@@ -63,7 +63,7 @@ fn why_not(placeholder: &Placeholder, methods: &[&MethodSettings]) -> Option<Str
         Placeholder::Id => {
             let is_nameless = |method: &&MethodSettings| matches!(method, MethodSettings::Forward(backend) if backend.id.is_none());
             methods.all(is_nameless).then(|| {
-                "auth.forward has no copy_headers, of which the first says who it is".into()
+                "auth.forward has no copy_headers, the first of which is the identity".into()
             })
         }
         Placeholder::Attribute(name) => {

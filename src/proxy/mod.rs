@@ -259,7 +259,7 @@ impl Proxy {
             lease.keep_for(Duration::ZERO);
             if client.is_some() && response.status().is_success() {
                 // A 2xx response to an extended CONNECT opens the tunnel (RFC 8441, section 5).
-                return Err(self.failed(upstream, Failure::NoSwitch("it responded as to a GET")));
+                return Err(self.failed(upstream, Failure::NoSwitch("it ignored the upgrade")));
             }
             return self.respond(upstream, response, lease, rewriter);
         }

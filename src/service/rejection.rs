@@ -111,7 +111,7 @@ pub(super) enum Rejection {
     Presence(#[from] PresenceAway),
     #[error("too many passwords wait to be verified")]
     PasswordsBusy,
-    #[error("the credential names nobody, so that its streams cannot be counted")]
+    #[error("the credential has no identity by which its streams could be counted")]
     Nameless,
     #[error("more than {0} streams of one identity")]
     StreamsOfIdentity(usize),

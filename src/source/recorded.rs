@@ -99,7 +99,7 @@ impl RecordingEnds {
         };
         if timeout(RecordingEnd::MOST, all_done).await.is_err() {
             tracing::warn!(
-                "what was received last of recorded channels may not be in their logs: Redis is away or too slow"
+                "the newest events of recorded channels may be missing in their logs: Redis is away or too slow"
             );
         }
     }

@@ -312,7 +312,7 @@ async fn a_proxy_in_front_that_buffers_is_told_from_one_that_does_not() {
             "",
             format!("location / {{ {site} proxy_buffering on; {ignoring} }}"),
             "error",
-            "something in front collects it",
+            "something in front buffers it",
             "proxy_buffering off",
         ),
         (

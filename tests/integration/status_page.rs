@@ -156,7 +156,7 @@ async fn as_many_may_look_as_there_are_places_and_nothing_is_left_of_them() {
     viewers(&gateway, 16.0).await;
     let refused = ask(&gateway, Request::events("/status/events")).await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, "10"));
-    assert!(refused.text().await.contains("16 look at this gateway already"));
+    assert!(refused.text().await.contains("16 status pages are open already"));
     for reports in &mut all {
         assert_eq!(next(reports).await["draining"], false);
     }

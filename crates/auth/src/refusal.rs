@@ -28,7 +28,7 @@ pub enum Refusal {
     #[error("the algorithm of the token is not allowed")]
     Algorithm,
     /// The claim or header with this name is absent or not as required.
-    #[error("`{0}` of the token is absent or not the required one")]
+    #[error("the claim `{0}` of the token is missing or has another value than required")]
     Claim(&'static str),
     /// The credential has expired.
     #[error("the credential expired {} s ago", .by.as_secs())]

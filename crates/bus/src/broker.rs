@@ -108,7 +108,9 @@ impl Broker {
         for (outlet, pattern) in matched.drain(..) {
             match outlet.try_borrow_mut() {
                 Ok(mut outlet) => outlet.message(pattern.as_deref(), channel, payload),
-                Err(_) => tracing::error!("an outlet does not receive what it publishes"),
+                Err(_) => tracing::error!(
+                    "a receiver published to itself while it was receiving a message: it misses this one"
+                ),
             }
         }
         self.bus.borrow_mut().matched = matched;

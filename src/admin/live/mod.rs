@@ -100,7 +100,7 @@ impl LiveStatus {
             feed::PATH if is_head => Some(stream(Full::default().into())),
             feed::PATH => Some(match self.viewers.enter(MAX_VIEWERS) {
                 Some(viewer) => live(self.feed.watch(), viewer),
-                None => busy("16 look at this gateway already"),
+                None => busy("16 status pages are open already"),
             }),
             "/status/follow" => Some(match self.follow(request, is_head).await {
                 Ok(Some((texts, viewer))) => live(texts, viewer),

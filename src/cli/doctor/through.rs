@@ -81,7 +81,7 @@ async fn no_header(settings: &Settings, url: &Uri, headers: &HeaderMap, about: S
         Some(time) => Finding::error(
             about,
             format!(
-                "{found}, while the gateway itself sends it after {time:.1?}: something in front collects it"
+                "{found}, while the gateway itself sends it after {time:.1?}: something in front buffers it"
             ),
             UNBUFFER,
         ),

@@ -46,7 +46,7 @@ mapping! {
         /// The header fields of its response that fill `{auth.NAME}` in templates, and are passed on to the
         /// backend of a proxy route.
         copy_headers: Vec<Field<String>>,
-        /// The one of them that says who it is: `{auth.id}`. Default: the first.
+        /// The one of them that identifies the client: `{auth.id}`. Default: the first.
         id: String,
         /// How long a permission is used again for a request with the same credentials and target. 0s: not
         /// at all, but for requests at the same time. Default: `10s`.
@@ -111,7 +111,7 @@ mapping! {
         /// Where a request may carry the token: `bearer`, `cookie:NAME` or `query:NAME`. The first place that
         /// has one is used. Default: `bearer`.
         from: OneOrMore<String>,
-        /// A token in a cookie that expired by less than this is answered with 200, `retry` and the end of the
+        /// A token in a cookie that expired by less than this gets 200, `retry` and the end of the
         /// stream, so that an `EventSource` comes back with the next one. Default: `0s`.
         renew: TimeOrZero => renew,
     }

@@ -277,7 +277,9 @@ async fn take_histories(
             Continued::NoFleet => return Err(io::Error::other("there is no fleet: see /readyz")),
             Continued::TooLate => return Err(io::Error::other("clients are served already")),
             Continued::NotYet if is_last => {
-                return Err(io::Error::other("both have received no mark since all is subscribed"));
+                return Err(io::Error::other(
+                    "neither process has received a mark since it subscribed",
+                ));
             }
             Continued::NotYet => time::sleep(MEETING_PAUSE).await,
         }

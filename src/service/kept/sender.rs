@@ -221,7 +221,7 @@ impl KeptSender {
                 self.unshared.set(false);
                 if let Some(fault) = fault {
                     // Other gateways find it out without a notification, a second later.
-                    tracing::debug!(fault, "other gateways could not be told of a kept stream");
+                    tracing::debug!(fault, "other gateways could not be notified of a kept stream");
                 }
                 self.stream.set_read_elsewhere(followers > 0);
                 self.stop(stop.as_deref());
@@ -232,7 +232,7 @@ impl KeptSender {
                 Ok(true)
             }
             AppendOutcome::Gone => {
-                tracing::debug!("Redis has lost a kept stream, which is begun there anew");
+                tracing::debug!("Redis has lost a kept stream; writing it again from its start");
                 self.rule.gone(Instant::now());
                 stream.log.advance(&mut self.reader, 0);
                 self.index_at = Instant::now();

@@ -27,10 +27,10 @@ pub struct PresentMember {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PresenceAway {
     /// Redis cannot be reached, or refuses it.
-    #[error("who listens cannot be found out now")]
+    #[error("presence cannot be read from Redis now")]
     Away,
     /// Too many requests wait at the same time.
-    #[error("too many requests ask who listens")]
+    #[error("too many requests for presence at once")]
     Busy,
 }
 

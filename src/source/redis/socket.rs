@@ -221,10 +221,11 @@ fn source_error(host: &str, error: DialError) -> SourceError {
 mod tests {
     use std::io::Write;
     use std::path::Path;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use tokio::io::AsyncReadExt as _;
     use tokio::net::{TcpListener, TcpStream, UnixStream};
+    use tokio::time::Instant;
 
     use super::{RedisIo, RedisSocket, RuntimeSocket};
 

@@ -57,12 +57,12 @@ async fn without_the_right_to_publish_joins_are_not_told_and_the_rest_works() {
     let url = user_without(&redis, "&ssegate:presence:").await;
     let gateway = build(&redis).redis_url(&url).start().await;
     let mut ann = listen(&gateway, "ann", "/room/news").await;
-    gateway.logs("streams are not told who joins and leaves").await;
+    gateway.logs("streams get no join and leave events").await;
     let bob = listen(&gateway, "bob", "/room/news").await;
     becomes(&gateway, "/room/news/presence", &[("ann", 1), ("bob", 1)]).await;
     drop(bob);
     becomes(&gateway, "/room/news/presence", &[("ann", 1)]).await;
-    assert_eq!(gateway.log().matches("streams are not told who joins and leaves").count(), 1);
+    assert_eq!(gateway.log().matches("streams get no join and leave events").count(), 1);
     let ready = gateway.admin("/readyz?verbose").await.text().await;
     assert!(ready.contains("joins and leaves: refused: "), "{ready}");
     redis.publish("news", "hello").await;

@@ -29,7 +29,7 @@ pub struct Passwords {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordFileError {
     /// There is nobody in it.
-    #[error("it has no user; `htpasswd -nB NAME` prints the line of one")]
+    #[error("it has no user; `htpasswd -nB NAME` prints a user's line")]
     Empty,
     /// There are too many users in it.
     #[error("line {0}: it has more than 10000 users")]

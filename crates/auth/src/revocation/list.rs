@@ -107,7 +107,7 @@ impl RevocationList {
     ///
     /// - by its `jti` or `sid`, whenever it was issued;
     /// - by its id, or with all others, if it was issued in the second of the revocation or before: tokens
-    /// have no finer time. A token without `iat` counts as issued before;
+    ///   have no finer time. A token without `iat` counts as issued before;
     /// - by its id with `block`, whenever it was issued.
     ///
     /// A credential that is not a token (a static token, a password, what a backend decides) has no time of

@@ -72,7 +72,7 @@ enum ContentText {
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidSnapshot {
     /// A line is not what this version writes.
-    #[error("line {line} is not that of a snapshot of this version: {cause}")]
+    #[error("line {line} is not valid in a snapshot of this version: {cause}")]
     Line {
         /// Counted from 1, frames left out.
         line: usize,
@@ -80,7 +80,7 @@ pub enum InvalidSnapshot {
         cause: String,
     },
     /// The end is missing.
-    #[error("it is cut off")]
+    #[error("it is truncated")]
     CutOff,
 }
 
@@ -183,7 +183,9 @@ fn name_text(tag: SubscriptionTag, name: EventName) -> Option<String> {
 fn name(tag: SubscriptionTag, text: Option<&String>) -> Result<EventName, &'static str> {
     let Some(text) = text else { return Ok(EventName::default()) };
     let position = FleetPosition::parse(text.as_bytes()).filter(|position| position.tag == tag);
-    position.and_then(|position| position.name.known()).ok_or("a name is not one of its channel")
+    position
+        .and_then(|position| position.name.known())
+        .ok_or("an id does not belong to its channel")
 }
 
 /// What is left to read.

@@ -157,8 +157,8 @@ pub fn conflicts(certificates: &[Certificate]) -> Vec<String> {
         let path = certificate.path();
         if names.hosts().is_empty() && place > 0 {
             warnings.push(format!(
-                "{}: it has no host name in subjectAltName, and only the first certificate is shown without one: it is \
-                 never shown",
+                "{}: it is never used: it has no host name in subjectAltName, and only the first certificate is used for \
+                 other names",
                 path.display()
             ));
         }

@@ -115,14 +115,14 @@ fn of_two_with_one_name_a_client_is_shown_the_one_whose_algorithm_it_knows() {
 }
 
 #[test]
-fn a_certificate_that_is_never_shown_is_told() {
+fn a_certificate_that_is_never_used_is_reported() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let first = write(directory.path(), "first", &["192.0.2.1"], 60, false);
     let second = write(directory.path(), "second", &["192.0.2.2"], 60, false);
     let warnings = conflicts(&[open(&first), open(&second)]);
     assert_eq!(warnings.len(), 1, "the first is the default: {warnings:?}");
     assert!(warnings[0].starts_with(&second[0].display().to_string()), "{warnings:?}");
-    assert!(warnings[0].ends_with("it is never shown"), "{warnings:?}");
+    assert!(warnings[0].contains("it is never used: it has no host name"), "{warnings:?}");
 }
 
 #[test]

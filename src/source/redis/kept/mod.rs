@@ -272,9 +272,9 @@ async fn listen(server: RedisServer, store: KeptStore, mut refusals: FailureLog)
         store.used().await;
         let connected = Instant::now();
         let Err(error) = follow(&server, &store).await;
-        tracing::debug!(address = %server, %error, "does not hear of kept streams; reconnecting");
+        tracing::debug!(address = %server, %error, "cannot subscribe to the notifications about kept streams; reconnecting");
         if error.kind() == SourceErrorKind::Permission {
-            let what = "does not hear of kept streams at once; \
+            let what = "kept streams of other gateways arrive late: Redis refuses SUBSCRIBE; \
                         deploy/redis-users.acl has the rights that it needs";
             refusals.report(&error, what);
             // It stays refused until an operator changes it. Notifications only repeat what is in Redis, which is

@@ -157,7 +157,7 @@ fn update_words(
 fn update_replies(reply: &Value, count: usize) -> Result<Vec<UpdateReply>, SourceError> {
     if let Value::Error(message) = reply {
         let message = String::from_utf8_lossy(message).into();
-        return Err(SourceError::Refused(message).for_command("to keep who listens (EVAL)"));
+        return Err(SourceError::Refused(message).for_command("to store presence (EVAL)"));
     }
     let replies: Option<Vec<_>> = array(reply).iter().map(update_reply).collect();
     let replies = replies.filter(|replies| replies.len() == count);
@@ -229,7 +229,7 @@ pub(super) fn count(replies: &[Value]) -> Result<Option<usize>, SourceError> {
 /// The commands were refused, or the replies belong to other commands.
 pub(super) fn members(replies: &[Value]) -> Result<ChannelPresence, SourceError> {
     let [time, hash] = replies else { return Err(no_members()) };
-    refusal(replies, "to say who listens (TIME, HGETALL)")?;
+    refusal(replies, "to read presence (TIME, HGETALL)")?;
     let now = millis(time).ok_or_else(no_members)?;
     let fields = fields(hash).ok_or_else(no_members)?;
     let leases = fields.iter().find(|(field, _)| field == "g").map_or("", |(_, leases)| leases);

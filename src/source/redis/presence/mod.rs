@@ -171,7 +171,7 @@ impl RedisPresence {
                 // Within that time leases were renewed at the node that was away, too.
                 self.is_partial = false;
                 if self.health.works(PRESENCE) {
-                    tracing::info!(address = %self.server, "all gateways know again who listens");
+                    tracing::info!(address = %self.server, "presence is up to date again at all gateways");
                 }
             }
             if looked.elapsed() >= due::INTERVAL {
@@ -190,7 +190,7 @@ impl RedisPresence {
             SourceErrorKind::Permission | SourceErrorKind::Refused | SourceErrorKind::Protocol
         );
         if !is_refusal {
-            self.failures.report(error, "cannot keep who listens; reconnecting");
+            self.failures.report(error, "cannot store presence in Redis; reconnecting");
             return backoff(attempt);
         }
         let (kind, text) = (error.kind().as_str(), self.server.explain(error));
@@ -213,7 +213,8 @@ impl RedisPresence {
         match std::mem::replace(&mut self.is_partial, true) {
             true => self.failures.note(error),
             false => {
-                self.failures.report(error, "cannot tell a node of the Cluster who listens");
+                self.failures
+                    .report(error, "cannot store presence at a node of the Cluster; retrying");
             }
         }
     }
@@ -230,7 +231,7 @@ impl RedisPresence {
                 address = %self.server,
                 error,
                 hint = "deploy/redis-users.acl has the rights that it needs",
-                "streams are not told who joins and leaves: Redis refused PUBLISH"
+                "streams get no join and leave events of presence: Redis refused PUBLISH"
             );
             self.fault = Some(error);
         }
@@ -274,7 +275,7 @@ async fn take_turn(
         };
         let is_lost = reply.outcome == ChangeOutcome::Lost;
         if is_lost {
-            tracing::debug!(channel = %change.name, "Redis has lost who listens");
+            tracing::debug!(channel = %change.name, "Redis has lost the presence of a channel; writing it again");
         }
         if let Some(event) = reply.event {
             change.tell(webhooks, event, reply.time_ms);
