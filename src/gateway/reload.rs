@@ -112,7 +112,7 @@ impl Reloader {
                 Some(request) = requests.recv() => Some(request),
             };
             match request {
-                None => drop(self.reload_and_tell(&load, false).await),
+                None => drop(self.reload_and_report(&load, false).await),
                 Some(request) => self.respond(request, &load).await,
             }
         }
@@ -124,7 +124,7 @@ impl Reloader {
         let name = file.as_ref().map(|file| file.display().to_string());
         let reply = if request.means(file.as_deref()) {
             tracing::info!("a reload was requested on the admin listener");
-            match self.reload_and_tell(load, true).await {
+            match self.reload_and_report(load, true).await {
                 Ok(Reloaded { restart, warnings }) => {
                     ReloadReply::Done { file: name, restart, warnings }
                 }
@@ -139,7 +139,7 @@ impl Reloader {
 
     /// Reloads, and reports the result to systemd, the metrics, `/readyz` and the log. `checks`: also returns the
     /// warnings of `ssegate check`.
-    async fn reload_and_tell(
+    async fn reload_and_report(
         &mut self,
         load: &ConfigLoader,
         checks: bool,

@@ -9,7 +9,7 @@ use super::ReadinessCheck;
 
 /// How long the warning lasts after a message of another gateway was ignored. Other gateways publish some with each
 /// start, and each second while events come.
-const IGNORED_IS_TOLD: Duration = Duration::from_secs(300);
+const IGNORED_IS_REPORTED: Duration = Duration::from_secs(300);
 
 /// The health of the gateway as one of a fleet.
 #[derive(Debug, Default)]
@@ -77,7 +77,7 @@ impl FleetHealth {
             return Some(format!("clients cannot resume at another gateway: {problem}"));
         }
         let (why, at) = self.ignored?;
-        let is_new = now.saturating_duration_since(at) < IGNORED_IS_TOLD;
+        let is_new = now.saturating_duration_since(at) < IGNORED_IS_REPORTED;
         is_new.then(|| {
             format!(
                 "clients of some gateways at this Redis cannot resume here: ignored a message of another gateway, because \
@@ -105,7 +105,7 @@ impl FleetHealth {
 mod tests {
     use tokio::time::Instant;
 
-    use super::{FleetHealth, IGNORED_IS_TOLD};
+    use super::{FleetHealth, IGNORED_IS_REPORTED};
 
     #[test]
     fn a_gateway_that_starts_is_not_ready_and_a_fleet_that_is_refused_is_no_reason() {
@@ -153,8 +153,8 @@ mod tests {
         let now = Instant::now();
         let health =
             FleetHealth { ignored: Some(("it is not signed", now)), ..FleetHealth::default() };
-        let warning = health.warning(None, now + IGNORED_IS_TOLD / 2).expect("it is new");
+        let warning = health.warning(None, now + IGNORED_IS_REPORTED / 2).expect("it is new");
         assert!(warning.ends_with("because it is not signed"), "{warning}");
-        assert_eq!(health.warning(None, now + IGNORED_IS_TOLD), None);
+        assert_eq!(health.warning(None, now + IGNORED_IS_REPORTED), None);
     }
 }

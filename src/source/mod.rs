@@ -21,7 +21,7 @@
 //!
 //! Clients can resume at any gateway of a fleet if the source keeps one order of messages over all channels,
 //! and publishes into it. Such a source calls [`HubOrder::begin`], carries out [`Hub::fleet_requests`], and
-//! hands what gateways publish for each other to [`HubOrder::hear_for_all`] and [`HubOrder::hear_for_one`].
+//! hands what gateways publish for each other to [`HubOrder::receive_for_all`] and [`HubOrder::receive_for_one`].
 //!
 //! Messages can also be **recorded**: gateways append them to a log themselves, besides delivering them.
 //! [`recorded`] channels have a connection of their own.
@@ -41,8 +41,8 @@
 //! [`Hub::finish_log_read`]: ssegate_hub::Hub::finish_log_read
 //! [`HubOrder::begin`]: ssegate_hub::HubOrder::begin
 //! [`Hub::fleet_requests`]: ssegate_hub::Hub::fleet_requests
-//! [`HubOrder::hear_for_all`]: ssegate_hub::HubOrder::hear_for_all
-//! [`HubOrder::hear_for_one`]: ssegate_hub::HubOrder::hear_for_one
+//! [`HubOrder::receive_for_all`]: ssegate_hub::HubOrder::receive_for_all
+//! [`HubOrder::receive_for_one`]: ssegate_hub::HubOrder::receive_for_one
 //! [`Hub::deny`]: ssegate_hub::Hub::deny
 //! [`Hub::lose_channels`]: ssegate_hub::Hub::lose_channels
 //! [`Hub::restored_channels`]: ssegate_hub::Hub::restored_channels

@@ -65,7 +65,7 @@ impl FanOut {
         let order = hub.hub.in_order(OrderId::PLAIN);
         order.begin(true);
         hub.hub.restored();
-        assert!(order.hear_for_all(br#"{"mark":"0123456789abcdef"}"#));
+        assert!(order.receive_for_all(br#"{"mark":"0123456789abcdef"}"#));
         hub.hub.flush();
         hub.runtime.block_on(turns());
         // The position, which now has a name.

@@ -46,7 +46,7 @@ pub(in crate::service) struct SharedPump {
 }
 
 /// The response of the backend to the question.
-enum SharedAnswer {
+enum SharedResponse {
     /// Events.
     Stream(Box<Response<UpstreamBody>>),
     /// There are no more events (204).
@@ -103,33 +103,33 @@ impl SharedPump {
             () = feed.unread(Duration::ZERO) => return ControlFlow::Break(SharedEnd::Left),
         };
         match answer {
-            SharedAnswer::Stream(response) => {
+            SharedResponse::Stream(response) => {
                 let (head, body) = response.into_parts();
                 let after = Some(self.last_id.clone()).filter(|id| !id.is_empty());
                 let opening = SharedOpening { head: shared_head(&head.headers), after };
                 feed.upstream().set_phase(SharedPhase::Open(Arc::new(opening)));
                 ControlFlow::Continue(body)
             }
-            SharedAnswer::NoContent if self.last_id.is_empty() => {
+            SharedResponse::NoContent if self.last_id.is_empty() => {
                 ControlFlow::Break(SharedEnd::NoContent)
             }
-            SharedAnswer::NoContent => ControlFlow::Break(SharedEnd::NothingAfter),
-            SharedAnswer::Failed => ControlFlow::Break(SharedEnd::Failed),
-            SharedAnswer::Unshared => ControlFlow::Break(SharedEnd::Unshared),
+            SharedResponse::NoContent => ControlFlow::Break(SharedEnd::NothingAfter),
+            SharedResponse::Failed => ControlFlow::Break(SharedEnd::Failed),
+            SharedResponse::Unshared => ControlFlow::Break(SharedEnd::Unshared),
         }
     }
 
     /// Asks with the id. If the backend refuses that, asks without it.
-    async fn ask_with_and_without_id(&mut self) -> SharedAnswer {
+    async fn ask_with_and_without_id(&mut self) -> SharedResponse {
         let answer = self.ask().await;
-        if matches!(answer, SharedAnswer::Unshared) && !self.last_id.is_empty() {
+        if matches!(answer, SharedResponse::Unshared) && !self.last_id.is_empty() {
             self.last_id.clear();
             return self.ask().await;
         }
         answer
     }
 
-    async fn ask(&self) -> SharedAnswer {
+    async fn ask(&self) -> SharedResponse {
         let id = HeaderValue::from_bytes(&self.last_id).ok().filter(|id| !id.is_empty());
         let mut request = self.question.request(id.as_ref());
         if let Some(passed) = &self.passed {
@@ -139,27 +139,27 @@ impl SharedPump {
             Ok(response) => self.judge(response),
             Err(error) => {
                 log(&self.proxy, &error);
-                SharedAnswer::Failed
+                SharedResponse::Failed
             }
         }
     }
 
-    fn judge(&self, mut response: Response<UpstreamBody>) -> SharedAnswer {
+    fn judge(&self, mut response: Response<UpstreamBody>) -> SharedResponse {
         let status = response.status();
         let is_temporary = status.is_server_error()
             || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
             || status == StatusCode::TOO_EARLY
             || is_away(response.headers());
         if status == StatusCode::NO_CONTENT {
-            SharedAnswer::NoContent
+            SharedResponse::NoContent
         } else if is_temporary {
-            SharedAnswer::Failed
+            SharedResponse::Failed
         } else if let Err(why) = may_be_shared((status, response.headers()), &self.question) {
             tracing::debug!(route = self.proxy.route(), why = why.as_str(), "not shared");
-            SharedAnswer::Unshared
+            SharedResponse::Unshared
         } else {
             response.body_mut().disable_idle_timeout();
-            SharedAnswer::Stream(Box::new(response))
+            SharedResponse::Stream(Box::new(response))
         }
     }
 
@@ -244,15 +244,15 @@ impl SharedPump {
                 return ControlFlow::Break(SharedEnd::Replaced);
             }
             match self.ask_with_and_without_id().await {
-                SharedAnswer::Stream(response) => {
+                SharedResponse::Stream(response) => {
                     if self.last_id.is_empty() {
                         feed.send(SharedPieceKind::Away).await;
                     }
                     return ControlFlow::Continue(response.into_body());
                 }
-                SharedAnswer::NoContent => return ControlFlow::Break(SharedEnd::NoContent),
-                SharedAnswer::Unshared => return ControlFlow::Break(SharedEnd::Unshared),
-                SharedAnswer::Failed => {
+                SharedResponse::NoContent => return ControlFlow::Break(SharedEnd::NoContent),
+                SharedResponse::Unshared => return ControlFlow::Break(SharedEnd::Unshared),
+                SharedResponse::Failed => {
                     feed.metrics().shared_retried("failed");
                     wait = jittered(wait).min(self.retry.max(MAX_BACKOFF));
                 }

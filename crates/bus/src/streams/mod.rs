@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use self::id::{StreamId, WantedId};
-use self::stream::{BusStream, NoId, StreamFields};
+use self::stream::{BusStream, IdRefused, StreamFields};
 use self::trim::StreamTrim;
 use crate::settings::BusSettings;
 
@@ -205,12 +205,12 @@ impl StreamStore {
     }
 }
 
-impl From<NoId> for EntryRefused {
-    fn from(no_id: NoId) -> Self {
+impl From<IdRefused> for EntryRefused {
+    fn from(no_id: IdRefused) -> Self {
         match no_id {
-            NoId::NotAbove => Self::NotAbove,
-            NoId::NoneInMillisecond => Self::NoneInMillisecond,
-            NoId::Exhausted => Self::Exhausted,
+            IdRefused::NotAbove => Self::NotAbove,
+            IdRefused::NoneInMillisecond => Self::NoneInMillisecond,
+            IdRefused::Exhausted => Self::Exhausted,
         }
     }
 }

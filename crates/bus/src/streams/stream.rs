@@ -27,7 +27,7 @@ pub(crate) struct StreamFields(Box<[Bytes]>);
 
 /// Why an entry cannot get an id, in the words of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoId {
+pub(crate) enum IdRefused {
     /// It is not above that of the last entry.
     NotAbove,
     /// The last entry has the highest number of the millisecond.
@@ -102,21 +102,21 @@ impl BusStream {
     ///
     /// # Errors
     /// There is no such id.
-    pub(crate) fn next_id(&self, wanted: WantedId, now_ms: u64) -> Result<StreamId, NoId> {
+    pub(crate) fn next_id(&self, wanted: WantedId, now_ms: u64) -> Result<StreamId, IdRefused> {
         if self.last_id == StreamId::MAX {
-            return Err(NoId::Exhausted);
+            return Err(IdRefused::Exhausted);
         }
         let id = match wanted {
             WantedId::Explicit(id) => id,
             WantedId::AutoSeq(ms) if ms == self.last_id.ms => {
-                let seq = self.last_id.seq.checked_add(1).ok_or(NoId::NoneInMillisecond)?;
+                let seq = self.last_id.seq.checked_add(1).ok_or(IdRefused::NoneInMillisecond)?;
                 StreamId { ms, seq }
             }
             WantedId::AutoSeq(ms) => StreamId { ms, seq: 0 },
             WantedId::Auto if now_ms > self.last_id.ms => StreamId { ms: now_ms, seq: 0 },
-            WantedId::Auto => self.last_id.next().ok_or(NoId::Exhausted)?,
+            WantedId::Auto => self.last_id.next().ok_or(IdRefused::Exhausted)?,
         };
-        if id <= self.last_id { Err(NoId::NotAbove) } else { Ok(id) }
+        if id <= self.last_id { Err(IdRefused::NotAbove) } else { Ok(id) }
     }
 
     /// Adds an entry with an id from [`Self::next_id`].
@@ -177,7 +177,7 @@ impl BusStream {
 
 #[cfg(test)]
 mod tests {
-    use super::{BusStream, NoId, StreamFields};
+    use super::{BusStream, IdRefused, StreamFields};
     use crate::streams::id::{StreamId, WantedId};
     use crate::streams::trim::{StreamTrim, TrimStrategy};
 
@@ -208,12 +208,12 @@ mod tests {
         assert_eq!(next((5, 3), WantedId::Auto, 4), Ok("5-4".into()));
         assert_eq!(next((5, 3), WantedId::AutoSeq(5), 9), Ok("5-4".into()));
         assert_eq!(next((5, 3), WantedId::AutoSeq(6), 9), Ok("6-0".into()));
-        assert_eq!(next((5, 3), WantedId::AutoSeq(4), 9), Err(NoId::NotAbove));
-        assert_eq!(next((5, u64::MAX), WantedId::AutoSeq(5), 9), Err(NoId::NoneInMillisecond));
+        assert_eq!(next((5, 3), WantedId::AutoSeq(4), 9), Err(IdRefused::NotAbove));
+        assert_eq!(next((5, u64::MAX), WantedId::AutoSeq(5), 9), Err(IdRefused::NoneInMillisecond));
         assert_eq!(next((5, u64::MAX), WantedId::Auto, 5), Ok("6-0".into()));
-        assert_eq!(next((u64::MAX, u64::MAX), WantedId::Auto, 5), Err(NoId::Exhausted));
+        assert_eq!(next((u64::MAX, u64::MAX), WantedId::Auto, 5), Err(IdRefused::Exhausted));
         let same = WantedId::Explicit(StreamId { ms: 5, seq: 3 });
-        assert_eq!(next((5, 3), same, 9), Err(NoId::NotAbove));
+        assert_eq!(next((5, 3), same, 9), Err(IdRefused::NotAbove));
     }
 
     #[test]

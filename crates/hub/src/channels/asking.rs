@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::hub_state::HubState;
 use crate::Subscription;
-use crate::fleet::answer::{Answer, MAX_MARKS_TOLD};
+use crate::fleet::answer::{Answer, MAX_MARKS_SENT};
 use crate::fleet::message::{
     self, AnswerText, ChannelText, ForAll, ForOne, HexId, MAX_ASKED, SubscriptionText,
 };
@@ -189,7 +189,7 @@ impl HubState {
         let known = asked.filter_map(|(at, text)| self.channel_text(order, at, text));
         let channels: Vec<_> = known.collect();
         // An answer without channels only says that this gateway has answered.
-        let marks = if channels.is_empty() { 0 } else { MAX_MARKS_TOLD };
+        let marks = if channels.is_empty() { 0 } else { MAX_MARKS_SENT };
         let answer = ForOne::Answer(AnswerText {
             to,
             run: self.run,

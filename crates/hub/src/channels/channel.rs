@@ -11,7 +11,7 @@ use super::lingering::Linger;
 use crate::EntryId;
 use crate::Topic;
 use crate::fleet::answer::Answer;
-use crate::fleet::marks::HeardMark;
+use crate::fleet::marks::ReceivedMark;
 use crate::fleet::name::{EventName, FleetPosition, MarkId, SubscriptionTag};
 use crate::fleet::order_id::OrderId;
 use crate::fleet::rules::FleetRule;
@@ -132,8 +132,8 @@ impl Channel {
 
     /// A message has come on its subscription: returns its name. It has one if `mark`, the newest, came
     /// after the confirmation.
-    pub(super) fn count(&mut self, mark: Option<HeardMark>, check: u16) -> EventName {
-        let is_after = |mark: &HeardMark| {
+    pub(super) fn count(&mut self, mark: Option<ReceivedMark>, check: u16) -> EventName {
+        let is_after = |mark: &ReceivedMark| {
             mark.number >= self.confirmed || !FleetRule::MarkAfterConfirmation.holds()
         };
         let Some(mark) = mark.filter(|mark| self.is_confirmed() && is_after(mark)) else {
@@ -232,7 +232,7 @@ mod tests {
     use ssegate_format::Format;
 
     use crate::channels::hub_state::HubState;
-    use crate::fleet::marks::HeardMark;
+    use crate::fleet::marks::ReceivedMark;
     use crate::fleet::name::EventName;
     use crate::inbox::shard_sender::{ShardSender, ShardSenders};
     use crate::position::event_id::RunTag;
@@ -253,7 +253,7 @@ mod tests {
         let channel = &mut state.channels[state.by_topic[&topic] as usize];
         let number = channel.confirmed;
         channel.counted = (7, EventName::MAX_K - 1);
-        let mut name = |id| channel.count(Some(HeardMark { id, number }), 3);
+        let mut name = |id| channel.count(Some(ReceivedMark { id, number }), 3);
         assert_eq!(name(7), EventName { mark: 7, k: EventName::MAX_K, check: 3 });
         assert_eq!(name(7).known(), None);
         assert_eq!(name(7).known(), None);

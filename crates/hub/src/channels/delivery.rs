@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::channel::{Channel, NewEvent};
 use crate::Ids;
-use crate::fleet::marks::HeardMark;
+use crate::fleet::marks::ReceivedMark;
 use crate::gap::GapReason;
 use crate::history::budget::HistoryBudget;
 use crate::history::record::RecordContent;
@@ -21,7 +21,7 @@ pub(super) struct MessageDelivery<'a> {
     /// A hash of its payload.
     pub(super) check: u16,
     /// The newest mark.
-    pub(super) mark: Option<HeardMark>,
+    pub(super) mark: Option<ReceivedMark>,
     pub(super) received: Instant,
     pub(super) run: RunTag,
     pub(super) senders: &'a mut ShardSenders,

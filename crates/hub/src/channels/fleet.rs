@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::hub_state::HubState;
 use crate::Ids;
-use crate::fleet::marks::HeardMark;
+use crate::fleet::marks::ReceivedMark;
 use crate::fleet::member::{Fleet, FleetLink};
 use crate::fleet::message::{ForAll, ForOne, HexId, encode};
 use crate::fleet::name::MarkId;
@@ -75,7 +75,7 @@ impl HubState {
     }
 
     /// Takes a message that was published for all gateways; returns false if it is not one that a gateway writes.
-    pub(super) fn hear_for_all(&mut self, order: OrderId, body: &[u8], now: Instant) -> bool {
+    pub(super) fn receive_for_all(&mut self, order: OrderId, body: &[u8], now: Instant) -> bool {
         self.end_message_of(order);
         let Ok(message) = serde_json::from_slice::<ForAll>(body) else { return false };
         match message {
@@ -105,7 +105,7 @@ impl HubState {
     }
 
     /// Takes a message that was published for this gateway; returns false if it is not one that a gateway writes.
-    pub(super) fn hear_for_one(&mut self, order: OrderId, body: &[u8]) -> bool {
+    pub(super) fn receive_for_one(&mut self, order: OrderId, body: &[u8]) -> bool {
         self.end_message_of(order);
         match serde_json::from_slice(body) {
             Ok(ForOne::Answer(answer)) => self.take_answer(order, answer),
@@ -127,7 +127,7 @@ impl HubState {
         if is_new {
             fleet.pacer.heard(now);
             if fleet.newest_mark().is_some() {
-                self.senders.send_to_all(&Message::Mark(order, HeardMark { id, number }));
+                self.senders.send_to_all(&Message::Mark(order, ReceivedMark { id, number }));
             }
         }
         is_new
@@ -239,7 +239,7 @@ impl HubState {
             self.publish_for_all(order, &mark, None);
         }
         if let Some(run) = list {
-            self.tell_followed(order, run);
+            self.send_followed(order, run);
         }
         self.ask_due(order, now);
         self.warm_up_due(order, now)

@@ -26,14 +26,14 @@ impl HubOrder {
 
     /// A message has come that was published for all gateways, perhaps by this one. Returns false if it is
     /// not one that a gateway writes.
-    pub fn hear_for_all(&self, body: &[u8]) -> bool {
-        self.hub.state.borrow_mut().hear_for_all(self.order, body, Instant::now())
+    pub fn receive_for_all(&self, body: &[u8]) -> bool {
+        self.hub.state.borrow_mut().receive_for_all(self.order, body, Instant::now())
     }
 
     /// A message has come that was published for this gateway. Returns false if it is not one that a gateway
     /// writes.
-    pub fn hear_for_one(&self, body: &[u8]) -> bool {
-        self.hub.state.borrow_mut().hear_for_one(self.order, body)
+    pub fn receive_for_one(&self, body: &[u8]) -> bool {
+        self.hub.state.borrow_mut().receive_for_one(self.order, body)
     }
 
     /// The server has sent a question to this many subscribers (the reply of `PUBLISH`).

@@ -1,7 +1,7 @@
 //! What may be missing on a channel since a restart, and how another gateway can show that nothing is.
 
 use crate::fleet::answer::{Answer, StandsAt};
-use crate::fleet::marks::HeardMark;
+use crate::fleet::marks::ReceivedMark;
 use crate::fleet::name::{EventName, FleetPosition, SubscriptionTag};
 use crate::position::event_id::{EventId, RunTag};
 use crate::snapshot::{ChannelSnapshot, Snapshot};
@@ -19,7 +19,7 @@ impl Hole {
     pub(super) fn behind(
         past: &ChannelSnapshot,
         snapshot: &Snapshot,
-        mark: Option<HeardMark>,
+        mark: Option<ReceivedMark>,
     ) -> Self {
         Self { number: None, end: End::of(past, snapshot, mark) }
     }
@@ -51,11 +51,11 @@ struct End {
     /// The newest message on the channel, if it has a name.
     newest: Option<EventName>,
     /// The newest mark, if no message has come on the channel since.
-    mark: Option<HeardMark>,
+    mark: Option<ReceivedMark>,
 }
 
 impl End {
-    fn of(past: &ChannelSnapshot, snapshot: &Snapshot, mark: Option<HeardMark>) -> Self {
+    fn of(past: &ChannelSnapshot, snapshot: &Snapshot, mark: Option<ReceivedMark>) -> Self {
         let newest = past.records.iter().rev().find(|record| record.is_message());
         let (number, name) = newest
             .map_or((past.complete_after, past.dropped), |record| (record.number, record.name));

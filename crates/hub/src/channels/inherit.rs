@@ -18,7 +18,7 @@ use super::channel::Channel;
 use super::hole::Hole;
 use super::hub_state::HubState;
 use crate::fleet::answer::Answer;
-use crate::fleet::marks::HeardMark;
+use crate::fleet::marks::ReceivedMark;
 use crate::fleet::name::EventName;
 use crate::fleet::rules::FleetRule;
 use crate::gap::GapReason;
@@ -51,7 +51,7 @@ pub enum Continued {
 /// The seam: a mark that both processes have received.
 #[derive(Clone, Copy, Debug)]
 struct Seam {
-    mark: HeardMark,
+    mark: ReceivedMark,
     /// The number at which it stood in the earlier run.
     earlier: u64,
 }
@@ -180,7 +180,7 @@ impl HubState {
         let after = self.fleet.named_after?;
         let earlier: HashMap<_, _> =
             snapshot.marks.iter().map(|mark| (mark.id, mark.number)).collect();
-        let common = |mark: HeardMark| Some(Seam { mark, earlier: *earlier.get(&mark.id)? });
+        let common = |mark: ReceivedMark| Some(Seam { mark, earlier: *earlier.get(&mark.id)? });
         let marks = self.fleet.marks.last(usize::MAX);
         marks.filter(|mark| after <= mark.number).filter_map(common).last()
     }

@@ -31,7 +31,7 @@ impl HubState {
     }
 
     /// Sends another gateway the list of what this one follows.
-    pub(super) fn tell_followed(&self, order: OrderId, to: RunTag) {
+    pub(super) fn send_followed(&self, order: OrderId, to: RunTag) {
         let run = self.run;
         for some in self.followed_texts(order).chunks(MAX_FOLLOWED) {
             let message = ForOne::Follows { run, follows: some.to_vec() };

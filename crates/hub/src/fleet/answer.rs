@@ -8,7 +8,7 @@ use super::rules::FleetRule;
 use crate::position::event_id::{EventId, RunTag};
 
 /// The newest marks in an answer.
-pub(crate) const MAX_MARKS_TOLD: usize = 300;
+pub(crate) const MAX_MARKS_SENT: usize = 300;
 
 /// An answer to a question of ours.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Answer {
     /// Takes an answer to a question about `asked`; `None` if it is not one that a gateway writes.
     pub(crate) fn new(text: AnswerText, asked: &[SubscriptionTag], asked_at: u64) -> Option<Self> {
         let AnswerText { run, number, marks, channels, .. } = text;
-        if marks.len() > MAX_MARKS_TOLD || channels.len() > MAX_ASKED {
+        if marks.len() > MAX_MARKS_SENT || channels.len() > MAX_ASKED {
             return None;
         }
         let mut known = HashMap::with_capacity(channels.len());

@@ -12,13 +12,13 @@ pub(crate) const MAX_MARKS: usize = 65_536;
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
     // The oldest first. Invariant: numbers do not descend.
-    order: VecDeque<HeardMark>,
+    order: VecDeque<ReceivedMark>,
     numbers: HashMap<MarkId, u64>,
 }
 
 /// A mark that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HeardMark {
+pub(crate) struct ReceivedMark {
     pub(crate) id: MarkId,
     /// The newest number when it came: a message behind it has a greater one.
     pub(crate) number: u64,
@@ -33,7 +33,7 @@ impl Marks {
             return false;
         }
         self.numbers.insert(id, number);
-        self.order.push_back(HeardMark { id, number });
+        self.order.push_back(ReceivedMark { id, number });
         if self.order.len() > MAX_MARKS
             && let Some(oldest) = self.order.pop_front()
         {
@@ -43,7 +43,7 @@ impl Marks {
     }
 
     /// The newest mark.
-    pub(crate) fn newest(&self) -> Option<HeardMark> {
+    pub(crate) fn newest(&self) -> Option<ReceivedMark> {
         self.order.back().copied()
     }
 
@@ -54,8 +54,8 @@ impl Marks {
 
     /// Replaces all marks before the last one of `earlier` with `earlier`, which has the oldest first. Those
     /// after it stay.
-    pub(crate) fn continue_from(&mut self, earlier: &[HeardMark]) {
-        let later = |seam: &HeardMark| {
+    pub(crate) fn continue_from(&mut self, earlier: &[ReceivedMark]) {
+        let later = |seam: &ReceivedMark| {
             let place = self.order.iter().position(|mark| mark.id == seam.id)?;
             Some(self.order.range(place + 1..).copied().collect::<Vec<_>>())
         };
@@ -67,7 +67,7 @@ impl Marks {
     }
 
     /// The newest marks, at most `count`, the oldest of them first.
-    pub(crate) fn last(&self, count: usize) -> impl Iterator<Item = HeardMark> {
+    pub(crate) fn last(&self, count: usize) -> impl Iterator<Item = ReceivedMark> {
         let start = self.order.len().saturating_sub(count);
         self.order.range(start..).copied()
     }
@@ -75,7 +75,7 @@ impl Marks {
 
 #[cfg(test)]
 mod tests {
-    use super::{HeardMark, MAX_MARKS, Marks};
+    use super::{MAX_MARKS, Marks, ReceivedMark};
 
     #[test]
     fn the_newest_marks_are_remembered() {
@@ -98,6 +98,6 @@ mod tests {
         assert!(marks.push(8, 2));
         assert!(!marks.push(7, 3));
         assert_eq!(marks.number(7), Some(1));
-        assert_eq!(marks.newest(), Some(HeardMark { id: 8, number: 2 }));
+        assert_eq!(marks.newest(), Some(ReceivedMark { id: 8, number: 2 }));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::marks::{HeardMark, Marks};
+use super::marks::{Marks, ReceivedMark};
 use super::message::HexId;
 use super::name::MarkId;
 use super::pacer::MarkPacer;
@@ -77,7 +77,7 @@ impl Fleet {
     ///
     /// After a break, only marks that came after the gaps for it. A client with a name from before, but
     /// without the gap, would be taken for complete elsewhere.
-    pub(crate) fn newest_mark(&self) -> Option<HeardMark> {
+    pub(crate) fn newest_mark(&self) -> Option<ReceivedMark> {
         let after = if FleetRule::GapsBeforeNames.holds() { self.named_after? } else { 0 };
         self.marks.newest().filter(|mark| mark.number >= after)
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::EntryId;
 use crate::Topic;
-use crate::fleet::marks::HeardMark;
+use crate::fleet::marks::ReceivedMark;
 use crate::fleet::name::EventName;
 use crate::fleet::order_id::OrderId;
 use crate::gap::GapReason;
@@ -65,7 +65,7 @@ pub(crate) enum Message {
     /// Nothing more comes on the channel, after `number`.
     Ended { channel: ChannelIndex, number: u64 },
     /// A mark of the fleet came in this order, behind the event `number`.
-    Mark(OrderId, HeardMark),
+    Mark(OrderId, ReceivedMark),
     /// Nothing more comes in this order: its channels were lost.
     OrderEnded(OrderId),
 }

@@ -105,7 +105,7 @@ impl Mailbox {
 
     /// Sends the client its position once more: for other gateways it is now `place`. Its shard has delivered
     /// everything up to `number`.
-    pub(crate) fn tell_position(&self, number: u64, place: Option<FleetPosition>, now: Instant) {
+    pub(crate) fn send_position(&self, number: u64, place: Option<FleetPosition>, now: Instant) {
         let cursor = &self.progress.cursor;
         if cursor.number() <= number
             && let Some(id) = place.and_then(|place| cursor.id_at(number, Some(place)))

@@ -180,7 +180,7 @@ impl Shard {
         let place = |position| self.place(stream, position);
         let is_named = stream.mailbox.ready(number, place, now);
         if let (false, Some(key), true) = (is_named, stream.key(), self.has_mark_for(stream)) {
-            self.note_untold(stream, key);
+            self.note_without_place(stream, key);
         }
     }
 

@@ -26,7 +26,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use self::link::ShardLink;
 use self::local_channel::{LocalChannel, OpenStream};
 use super::drain_pace::drain_evenly;
-use super::fleet::marks::HeardMark;
+use super::fleet::marks::ReceivedMark;
 use super::fleet::order_id::OrderId;
 use super::gap::GapReason;
 use super::inbox::message::Message;
@@ -55,7 +55,7 @@ struct ShardState {
     // The number up to which everything was delivered here, with all its copies.
     number: Cell<u64>,
     // The newest mark of the fleet in each order that was delivered here, and the channels confirmed since.
-    newest_marks: RefCell<BTreeMap<OrderId, HeardMark>>,
+    newest_marks: RefCell<BTreeMap<OrderId, ReceivedMark>>,
     unnamed: RefCell<Vec<ChannelIndex>>,
     // Marks that have come since streams were last sent newer positions.
     marks: Cell<usize>,
@@ -122,7 +122,7 @@ impl Shard {
             self.deliver_all();
             let now = Instant::now();
             for stream in due.iter().filter_map(|key| self.0.streams.get(*key)) {
-                self.tell_last_position(&stream, now);
+                self.send_last_position(&stream, now);
                 stream.mailbox.end(CloseReason::Drained, now);
                 self.visit_after_grace(&stream.mailbox, now);
             }
@@ -184,7 +184,7 @@ impl Shard {
     pub(super) fn end(&self, key: StreamKey, reason: CloseReason) {
         if let Some(stream) = self.0.streams.get(key) {
             let now = Instant::now();
-            self.tell_last_position(&stream, now);
+            self.send_last_position(&stream, now);
             stream.mailbox.end(reason, now);
             self.visit_after_grace(&stream.mailbox, now);
         }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Shard;
 use super::local_channel::{LocalChannel, OpenStream};
 use crate::Ids;
-use crate::fleet::marks::{HeardMark, MAX_MARKS};
+use crate::fleet::marks::{MAX_MARKS, ReceivedMark};
 use crate::fleet::name::FleetPosition;
 use crate::fleet::order_id::OrderId;
 use crate::fleet::rules::FleetRule;
@@ -68,7 +68,7 @@ impl Shard {
 
     /// A mark has come. Streams of channels that were confirmed since the mark before had no place until now.
     /// Sends the new position to those whose clients accept a block without an event.
-    pub(super) fn mark(&self, order: OrderId, mark: HeardMark, now: Instant) {
+    pub(super) fn mark(&self, order: OrderId, mark: ReceivedMark, now: Instant) {
         let is_first = self.0.newest_marks.borrow_mut().insert(order, mark).is_none();
         // Channels of another order wait for a mark there.
         let of = |index: &ChannelIndex| self.channel(*index).map(|channel| channel.order.get());
@@ -94,7 +94,7 @@ impl Shard {
                     continue;
                 }
                 let place = self.place(&stream, number);
-                stream.mailbox.tell_position(number, place, now);
+                stream.mailbox.send_position(number, place, now);
             }
         }
         for channel in unnamed.into_iter().filter_map(|index| self.channel(index)) {
@@ -108,14 +108,14 @@ impl Shard {
                 };
                 if stream.mailbox.takes_position() && is_last() {
                     let place = self.place(stream, number);
-                    stream.mailbox.tell_position(number, place, now);
+                    stream.mailbox.send_position(number, place, now);
                 }
             }
         }
     }
 
     /// The newest mark in an order.
-    pub(super) fn newest_mark(&self, order: OrderId) -> Option<HeardMark> {
+    pub(super) fn newest_mark(&self, order: OrderId) -> Option<ReceivedMark> {
         self.0.newest_marks.borrow().get(&order).copied()
     }
 
@@ -144,13 +144,13 @@ impl Shard {
             // A message stays known for as long as it is the newest.
             let place = self.place(&stream, number).filter(|place| place.name.known().is_none());
             if place.is_some() && stream.mailbox.takes_position() {
-                stream.mailbox.tell_position(number, place, now);
+                stream.mailbox.send_position(number, place, now);
             }
         }
     }
 
     /// A stream was sent its position without a place: it is sent a new one at the next mark.
-    pub(super) fn note_untold(&self, stream: &OpenStream, key: StreamKey) {
+    pub(super) fn note_without_place(&self, stream: &OpenStream, key: StreamKey) {
         let is_numbered = |channel: &Rc<LocalChannel>| channel.topic.ids == Ids::Ours;
         if !stream.channels.borrow().iter().all(is_numbered) {
             return;
@@ -164,11 +164,11 @@ impl Shard {
     }
 
     /// A stream is about to end: sends its client the last position, if it accepts a block without an event.
-    pub(super) fn tell_last_position(&self, stream: &OpenStream, now: Instant) {
+    pub(super) fn send_last_position(&self, stream: &OpenStream, now: Instant) {
         if self.has_mark_for(stream) && stream.mailbox.takes_position() {
             let number = self.position();
             if let Some(place) = self.place(stream, number) {
-                stream.mailbox.tell_position(number, Some(place), now);
+                stream.mailbox.send_position(number, Some(place), now);
             }
         }
     }

@@ -9,8 +9,8 @@
 pub(crate) mod text;
 
 use crate::Topic;
-use crate::fleet::marks::HeardMark;
 pub(crate) use crate::fleet::marks::MAX_MARKS;
+use crate::fleet::marks::ReceivedMark;
 use crate::fleet::name::EventName;
 use crate::history::record::HistoryRecord;
 use crate::position::event_id::RunTag;
@@ -30,7 +30,7 @@ pub struct Snapshot {
     /// Runs before this one, each with the newest of its numbers that is one of ours.
     pub(crate) earlier: Vec<(RunTag, u64)>,
     /// The oldest first.
-    pub(crate) marks: Vec<HeardMark>,
+    pub(crate) marks: Vec<ReceivedMark>,
     pub(crate) channels: Vec<ChannelSnapshot>,
     /// Channels for which there was no room.
     pub(crate) left_out: usize,

@@ -19,7 +19,7 @@ use ssegate_sse::frame::Frame;
 use tokio::time::Instant;
 
 use super::{ChannelSnapshot, MAX_EARLIER, MAX_MARKS, Snapshot};
-use crate::fleet::marks::HeardMark;
+use crate::fleet::marks::ReceivedMark;
 use crate::fleet::message::{self, HexId, TopicText};
 use crate::fleet::name::{EventName, FleetPosition, SubscriptionTag};
 use crate::gap::GapReason;
@@ -134,7 +134,7 @@ impl Snapshot {
         if !are_bounded || !numbers.is_sorted() {
             return Err(lines.error("its marks are not in order"));
         }
-        let marks = head.marks.iter().map(|&(id, number)| HeardMark { id: id.0, number });
+        let marks = head.marks.iter().map(|&(id, number)| ReceivedMark { id: id.0, number });
         let marks = marks.filter(|mark| mark.number <= head.newest).collect();
         let mut channels = Vec::new();
         for _ in 0..head.channels {

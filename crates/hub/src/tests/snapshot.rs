@@ -19,7 +19,7 @@ fn mark(test: &TestHub, mark: u8) {
     assert!(
         test.hub
             .in_order(OrderId::PLAIN)
-            .hear_for_all(format!(r#"{{"mark":"{mark:016x}"}}"#).as_bytes())
+            .receive_for_all(format!(r#"{{"mark":"{mark:016x}"}}"#).as_bytes())
     );
 }
 
@@ -171,7 +171,7 @@ fn a_quiet_stream_is_told_a_newer_mark_before_its_own_is_forgotten() {
         for mark in 0..=2 * marks {
             test.hub
                 .in_order(OrderId::PLAIN)
-                .hear_for_all(format!(r#"{{"mark":"{mark:016x}"}}"#).as_bytes());
+                .receive_for_all(format!(r#"{{"mark":"{mark:016x}"}}"#).as_bytes());
             if mark % 1_000 == 0 {
                 test.hub.flush();
                 settle().await;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::message::{self, FleetRefusal};
 use super::outbox::{FleetMessageKind, FleetOutbox, OutgoingFleetMessage};
 use super::server::ServerIdentity;
-use super::teller::AlikeTeller;
+use super::teller::SettingsPublisher;
 use crate::health::Health;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
@@ -48,7 +48,7 @@ pub(in super::super) struct FleetMember {
     status: LinkStatus,
     outbox: Rc<FleetOutbox>,
     // `None` at a node of a Cluster.
-    teller: Option<Rc<AlikeTeller>>,
+    teller: Option<Rc<SettingsPublisher>>,
     health: Health,
     metrics: Metrics,
     ignored: LogLimit,
@@ -87,7 +87,7 @@ impl FleetMember {
         let outbox = Rc::<FleetOutbox>::default();
         let teller = |alike| {
             let (of, seen) = ((alike, hub.run_text()), (health.clone(), metrics.clone()));
-            Rc::new(AlikeTeller::new(of, Rc::clone(&outbox), seen))
+            Rc::new(SettingsPublisher::new(of, Rc::clone(&outbox), seen))
         };
         let teller = alike.map(teller);
         Self {
@@ -116,7 +116,7 @@ impl FleetMember {
     }
 
     /// The teller, which publishes the settings that have to be the same at all gateways.
-    pub(super) fn teller(&self) -> Option<Rc<AlikeTeller>> {
+    pub(super) fn teller(&self) -> Option<Rc<SettingsPublisher>> {
         self.teller.clone()
     }
 
@@ -225,10 +225,10 @@ impl FleetMember {
             Payload::TooLarge(_) => Err(FleetRefusal::Malformed),
         };
         let taken = body.and_then(|body| {
-            let hears = |teller: &Rc<AlikeTeller>| teller.hear(body);
+            let hears = |teller: &Rc<SettingsPublisher>| teller.hear(body);
             let is_known = match at {
-                0 => self.teller.as_ref().is_some_and(hears) || self.order.hear_for_all(body),
-                _ => self.order.hear_for_one(body),
+                0 => self.teller.as_ref().is_some_and(hears) || self.order.receive_for_all(body),
+                _ => self.order.receive_for_one(body),
             };
             if is_known { Ok(()) } else { Err(message::not_known(body)) }
         });

@@ -17,7 +17,7 @@ use super::member::FleetMember;
 use super::message;
 use super::outbox::{FleetOutbox, OutgoingFleetMessage};
 use super::server::identify;
-use super::teller::AlikeTeller;
+use super::teller::SettingsPublisher;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::fleet::FleetKey;
@@ -43,7 +43,7 @@ pub(in super::super) struct FleetPublisher {
     order: HubOrder,
     key: Option<FleetKey>,
     outbox: Rc<FleetOutbox>,
-    teller: Option<Rc<AlikeTeller>>,
+    teller: Option<Rc<SettingsPublisher>>,
     failures: FailureLog,
     health: Health,
     metrics: Metrics,

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The settings of this gateway, and the differences that were logged.
 #[derive(Debug)]
-pub(super) struct AlikeTeller {
+pub(super) struct SettingsPublisher {
     source: AlikeSource,
     // Of this gateway: it hears what it tells.
     run: String,
@@ -38,7 +38,7 @@ pub(super) struct AlikeTeller {
     noted: RefCell<BTreeMap<String, Instant>>,
 }
 
-impl AlikeTeller {
+impl SettingsPublisher {
     pub(super) fn new(
         (source, run): (AlikeSource, String),
         outbox: Rc<FleetOutbox>,

@@ -16,7 +16,7 @@ const MAX_SILENCE: Duration = Duration::from_millis(2500);
 
 /// When Redis was reachable.
 #[derive(Debug)]
-pub(super) struct RedisHearing {
+pub(super) struct RedisReachability {
     // Since when it was reachable without a break.
     since: Instant,
     heard: Instant,
@@ -25,7 +25,7 @@ pub(super) struct RedisHearing {
     awaited: usize,
 }
 
-impl RedisHearing {
+impl RedisReachability {
     /// Starts with a Redis that is reachable from now on.
     pub(super) fn new(now: Instant) -> Self {
         Self { since: now, heard: now, ping_at: now + PING, awaited: 0 }
@@ -74,10 +74,10 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{MAX_SILENCE, PATIENCE, PING, RedisHearing};
+    use super::{MAX_SILENCE, PATIENCE, PING, RedisReachability};
 
     /// Heard each second until then.
-    fn heard_until(hearing: &mut RedisHearing, (from, to): (Instant, Instant)) {
+    fn heard_until(hearing: &mut RedisReachability, (from, to): (Instant, Instant)) {
         let mut now = from;
         while now < to {
             now += PING;
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn leases_end_only_while_redis_was_heard_all_the_time() {
         let start = Instant::now();
-        let mut hearing = RedisHearing::new(start);
+        let mut hearing = RedisReachability::new(start);
         assert_eq!(hearing.ping_at(), Some(start + PING));
         assert!(!hearing.may_end(start + PATIENCE), "nothing was heard");
         let heard = start + PATIENCE;
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn all_nodes_have_to_reply() {
         let start = Instant::now();
-        let mut hearing = RedisHearing::new(start);
+        let mut hearing = RedisReachability::new(start);
         heard_until(&mut hearing, (start, start + PATIENCE));
         let now = start + PATIENCE;
         hearing.pinged(now + PING, 2);

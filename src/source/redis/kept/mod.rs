@@ -16,7 +16,7 @@ use ssegate_resp::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use self::hearing::{PATIENCE, RedisHearing};
+use self::hearing::{PATIENCE, RedisReachability};
 pub(super) use self::inspect::{inspect, told};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
@@ -136,7 +136,7 @@ impl RedisKept {
         pipeline: &mut KeyedPipeline<KeptInFlight>,
         first: Option<KeptCall>,
     ) -> SourceError {
-        let mut hearing = RedisHearing::new(Instant::now());
+        let mut hearing = RedisReachability::new(Instant::now());
         if let Some(call) = first {
             send(pipeline, (call, false), &hearing);
         }
@@ -250,7 +250,7 @@ impl RedisKept {
 fn send(
     pipeline: &mut KeyedPipeline<KeptInFlight>,
     (call, has_text): (KeptCall, bool),
-    hearing: &RedisHearing,
+    hearing: &RedisReachability,
 ) {
     let KeptCall { script, keys, arguments, asks_patience, .. } = &call;
     let words = keys.iter().map(|key| Bytes::copy_from_slice(key.as_bytes()));

@@ -25,14 +25,14 @@ pub(super) const LEASE_MILLIS: u64 = 18_000;
 const KEPT_MILLIS: u64 = 60_000;
 
 /// The same for a channel with a webhook for its vacation: the next gateway may come late.
-const KEPT_TO_TELL_MILLIS: u64 = 86_400_000;
+const KEPT_UNTIL_SENT_MILLIS: u64 = 86_400_000;
 
 /// Channels in one script, at most.
 const MAX_CHANNELS: usize = 50;
 
 /// The gateway that writes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PresenceTeller<'a> {
+pub(super) struct PresenceWriter<'a> {
     /// This gateway, in letters and digits.
     pub(super) gateway: &'a str,
     /// Whether gateways with an expired lease have ended.
@@ -65,7 +65,7 @@ pub(super) fn key(name: &ChannelName) -> String {
 /// Redis refuses it, or the connection is lost.
 pub(super) async fn update<'a>(
     connection: &mut KeyedConnection,
-    teller: PresenceTeller<'_>,
+    teller: PresenceWriter<'_>,
     changes: &'a [ChannelChange],
 ) -> Result<Vec<(&'a ChannelChange, Option<UpdateReply>)>, SourceError> {
     let batches = batches(connection, changes);
@@ -112,7 +112,7 @@ fn batches<'a>(
 
 /// The script for these changes. It has one reply.
 fn update_words(
-    teller: PresenceTeller<'_>,
+    teller: PresenceWriter<'_>,
     changes: &[&ChannelChange],
     has_text: bool,
 ) -> Vec<Bytes> {
@@ -122,7 +122,7 @@ fn update_words(
     for change in changes {
         let topic = change.name.of_presence().filter(|_| change.settings.has_events);
         let kept = match change.settings.on_vacated {
-            Some(_) => KEPT_TO_TELL_MILLIS,
+            Some(_) => KEPT_UNTIL_SENT_MILLIS,
             None => KEPT_MILLIS,
         };
         let shown = shown_name(change.name.as_str(), change.prefix_bytes);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ssegate_hub::ChannelName;
 use ssegate_resp::Value;
 
-use super::command::{self, LEASE_MILLIS, PresenceTeller, millis};
+use super::command::{self, LEASE_MILLIS, PresenceWriter, millis};
 use crate::hex::hex;
 use crate::route::PresenceSettings;
 use crate::source::presence::{ChannelChange, LeaseChange, WatchedRoute};
@@ -61,7 +61,7 @@ pub(super) fn queue_notes<'a>(
 /// The connection failed, or Redis refuses it.
 pub(super) async fn end_due(
     connection: &mut KeyedConnection,
-    (routes, teller, webhooks): (&[WatchedRoute], PresenceTeller<'_>, &Webhooks),
+    (routes, teller, webhooks): (&[WatchedRoute], PresenceWriter<'_>, &Webhooks),
 ) -> Result<bool, SourceError> {
     let mut is_done = true;
     for route in routes {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ssegate_hub::ChannelName;
 use tokio::time::Instant;
 
-use super::command::{self, PresenceTeller, REPLIES};
+use super::command::{self, PresenceWriter, REPLIES};
 use super::due;
 use crate::route::PresenceSettings;
 use crate::source::presence::{ChannelChange, LeaseChange, MemberChange};
@@ -24,7 +24,7 @@ pub(in super::super) async fn inspect(
     let unexpected = |error: &dyn ToString| SourceError::Unexpected(error.to_string());
     let name = ChannelName::new(channel).map_err(|error| unexpected(&error))?;
     let gateway: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
-    let teller = PresenceTeller { gateway: &gateway, may_end: true };
+    let teller = PresenceWriter { gateway: &gateway, may_end: true };
     let change = |lease, streams| ChannelChange {
         name: name.clone(),
         prefix_bytes: 0,

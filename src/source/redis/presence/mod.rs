@@ -17,7 +17,7 @@ use std::time::Duration;
 use ssegate_hub::ChannelName;
 use tokio::time::{Instant, sleep_until};
 
-use self::command::{PresenceTeller, REPLIES};
+use self::command::{PresenceWriter, REPLIES};
 pub(super) use self::inspect::inspect;
 use super::error::{SourceError, SourceErrorKind};
 use super::keyed::KeyedConnection;
@@ -155,7 +155,7 @@ impl RedisPresence {
                 asked.push(lookup);
             }
             let teller =
-                PresenceTeller { gateway: &self.gateway, may_end: whole.elapsed() >= PATIENCE };
+                PresenceWriter { gateway: &self.gateway, may_end: whole.elapsed() >= PATIENCE };
             let mut turn =
                 take_turn(&mut connection, (&self.work, teller, &self.webhooks), asked).await?;
             if teller.may_end && !turn.is_partial && looked.elapsed() >= due::INTERVAL {
@@ -261,7 +261,7 @@ struct PresenceTurn {
 /// Writes the changes, and reads what was requested.
 async fn take_turn(
     connection: &mut KeyedConnection,
-    (work, teller, webhooks): (&PresenceWork, PresenceTeller<'_>, &Webhooks),
+    (work, teller, webhooks): (&PresenceWork, PresenceWriter<'_>, &Webhooks),
     asked: &mut Vec<PresenceLookup>,
 ) -> Result<PresenceTurn, SourceError> {
     let changes = work.take(MAX_IN_TURN);

@@ -58,7 +58,7 @@ async fn hub_with_names() -> (TestHub, Subscriber, Subscriber) {
     let (a, b) = (test.open(0, &["a"]), test.open(0, &["b"]));
     settle().await;
     test.follow().await;
-    assert!(test.hub.in_order(OrderId::PLAIN).hear_for_all(br#"{"mark":"0123456789abcdef"}"#));
+    assert!(test.hub.in_order(OrderId::PLAIN).receive_for_all(br#"{"mark":"0123456789abcdef"}"#));
     for number in ["1", "2", "3", "4", "5"] {
         test.publish_all(&[("a", number), ("b", "secret")]).await;
     }
@@ -90,7 +90,7 @@ async fn serve_fleet(test: &TestHub) {
             match request {
                 FleetRequest::Fence(ticket) => test.hub.in_order(OrderId::PLAIN).pass_fence(ticket),
                 FleetRequest::PublishForAll { body, .. } => {
-                    assert!(test.hub.in_order(OrderId::PLAIN).hear_for_all(&body))
+                    assert!(test.hub.in_order(OrderId::PLAIN).receive_for_all(&body))
                 }
                 FleetRequest::PublishForOne { .. } => {}
             }

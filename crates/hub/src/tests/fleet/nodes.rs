@@ -34,7 +34,7 @@ impl Nodes {
 
     fn mark(&self, at: usize, mark: u64) {
         let body = format!(r#"{{"mark":"{mark:016x}"}}"#);
-        assert!(self.test.hub.in_order(self.orders[at]).hear_for_all(body.as_bytes()));
+        assert!(self.test.hub.in_order(self.orders[at]).receive_for_all(body.as_bytes()));
     }
 
     fn confirm(&self, at: usize, channel: &str) {
@@ -86,7 +86,9 @@ impl Nodes {
                 let order = self.test.hub.in_order(order);
                 match request {
                     FleetRequest::Fence(ticket) => order.pass_fence(ticket),
-                    FleetRequest::PublishForAll { body, .. } => assert!(order.hear_for_all(&body)),
+                    FleetRequest::PublishForAll { body, .. } => {
+                        assert!(order.receive_for_all(&body))
+                    }
                     FleetRequest::PublishForOne { .. } => {}
                 }
             }

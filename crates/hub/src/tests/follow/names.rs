@@ -27,7 +27,7 @@ fn a_channel_that_was_closed_since_the_newest_mark_has_no_names() {
         let mark = |mark: u8| {
             test.hub
                 .in_order(OrderId::PLAIN)
-                .hear_for_all(format!(r#"{{"mark":"{mark:016x}"}}"#).as_bytes())
+                .receive_for_all(format!(r#"{{"mark":"{mark:016x}"}}"#).as_bytes())
         };
         test.hub.in_order(OrderId::PLAIN).begin(true);
         test.hub.restored();
@@ -75,7 +75,9 @@ fn a_client_that_was_sent_the_newest_message_is_ready_with_its_name() {
         test.hub.in_order(OrderId::PLAIN).begin(true);
         test.follow().await;
         test.hub.restored();
-        assert!(test.hub.in_order(OrderId::PLAIN).hear_for_all(br#"{"mark":"0000000000000001"}"#));
+        assert!(
+            test.hub.in_order(OrderId::PLAIN).receive_for_all(br#"{"mark":"0000000000000001"}"#)
+        );
         for data in ["1", "2"] {
             test.hub.begin_message(b"a1", Some(data.as_bytes()));
             test.hub.publish(true, "a*", Instant::now(), |_| {

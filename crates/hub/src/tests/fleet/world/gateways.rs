@@ -98,8 +98,12 @@ impl FleetWorld {
                 }
                 is_whole = is_last;
             }
-            WireItem::ForAll(body) => assert!(one.hub.in_order(OrderId::PLAIN).hear_for_all(&body)),
-            WireItem::ForOne(body) => assert!(one.hub.in_order(OrderId::PLAIN).hear_for_one(&body)),
+            WireItem::ForAll(body) => {
+                assert!(one.hub.in_order(OrderId::PLAIN).receive_for_all(&body))
+            }
+            WireItem::ForOne(body) => {
+                assert!(one.hub.in_order(OrderId::PLAIN).receive_for_one(&body))
+            }
             WireItem::Pong(ticket) => one.hub.in_order(OrderId::PLAIN).pass_fence(ticket),
         }
         // What was published where it is not subscribed has passed it by.
