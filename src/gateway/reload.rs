@@ -280,6 +280,8 @@ impl ReloadError {
 fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let servers_differ = !old.source.has_same_servers(&new.source);
     let is_divided = [old, new].iter().any(|one| one.source.servers.divides_names());
+    // Which of the two has the settings depends on `redis.url`, which is compared by itself.
+    let fleet = |one: &Settings| one.source.fleet.clone().or_else(|| one.source.node_fleet.clone());
     let differ = [
         ("listeners", !are_same_listeners(&old.listeners, &new.listeners)),
         ("admin", !is_same_admin(old.admin.as_ref(), new.admin.as_ref())),
@@ -289,11 +291,7 @@ fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("max_event_bytes", old.source.max_event_bytes != new.source.max_event_bytes),
         ("limits.bus_memory", old.source.max_bus_memory != new.source.max_bus_memory),
         ("limits.bus_streams", old.source.max_bus_streams != new.source.max_bus_streams),
-        (
-            "fleet",
-            (&old.source.fleet, &old.source.node_fleet)
-                != (&new.source.fleet, &new.source.node_fleet),
-        ),
+        ("fleet", fleet(old) != fleet(new)),
         ("recorded", old.source.recorded != new.source.recorded),
         ("revocation", old.revocation != new.revocation),
         ("shards", old.shards != new.shards),

@@ -216,7 +216,7 @@ mod tests {
         let health = Health::default();
         health.set_source_ready(true);
         health.expect_fleet_at_nodes(true);
-        health.set_fleet_warm(true);
+        health.set_fleet_warm_at_nodes(true);
         let of_fleet = || health.checks().into_iter().find(|check| check.name == "fleet");
         assert!(of_fleet().is_some_and(|check| check.passes));
         health.set_sharded_recording_ready(true);
@@ -240,7 +240,7 @@ mod tests {
         let said = [&one, &other].map(|health| {
             health.set_source_ready(true);
             health.expect_fleet_at_nodes(true);
-            health.set_fleet_warm(true);
+            health.set_fleet_warm_at_nodes(true);
             if std::ptr::eq(health, &one) {
                 health.set_fleet_published(Some("a:1"), Err("Broken pipe".into()));
             }

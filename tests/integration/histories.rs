@@ -346,10 +346,10 @@ async fn a_file_that_cannot_be_used_is_told_and_harms_nothing() {
     ]
     .concat();
     for (bytes, mode, age, told) in [
-        (&good[..good.len() - 10], 0o600, 0, "it is cut off"),
-        (&good[..30], 0o600, 0, "of another redis.url"),
-        (b"", 0o600, 0, "of another redis.url"),
-        (&other_server, 0o600, 0, "of another redis.url"),
+        (&good[..good.len() - 10], 0o600, 0, "it is truncated"),
+        (&good[..30], 0o600, 0, "belongs to another redis.url"),
+        (b"", 0o600, 0, "belongs to another redis.url"),
+        (&other_server, 0o600, 0, "belongs to another redis.url"),
         (&good, 0o644, 0, "others may have written it"),
         (&good, 0o600, 120, "not of the last minute"),
         (&good, 0o600, -3600, "not of the last minute"),

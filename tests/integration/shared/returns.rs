@@ -296,7 +296,7 @@ async fn strange_events_harm_nobody() {
     call.write(b"a\r\ndata: \xff\xfe\n\n\r\n".as_slice()).await;
     call.write_chunk(&format!("id: {}\ndata: 4\n\n", "i".repeat(2000))).await;
     let event = reader.next_event().await;
-    assert_eq!((&*event.name, &*event.data), ("message", "1"));
+    assert_eq!((&*event.name, &*event.data), ("a\u{1}b", "1"));
     assert_eq!(data(&mut reader, 1).await, ["2\u{0}"]);
     let gap = reader.next_event().await;
     assert!(gap.name == "gap" && gap.data.contains("too_large"), "{gap:?}");
