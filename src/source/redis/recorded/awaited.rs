@@ -1,14 +1,14 @@
-//! Reads of logs for clients that may leave meanwhile, as long as Redis cannot be asked.
+//! Reads of logs that wait until Redis can be asked. Their clients may leave meanwhile.
 
-/// Reads are looked through again at this number of them, at the earliest.
+/// The fewest reads at which abandoned ones are looked for.
 const LEAST: usize = 64;
 
-/// Reads that wait. Those that nobody awaits any more go before it holds twice as many as are awaited: clients may come
-/// back and leave again as often as they like.
+/// Reads that wait. Abandoned ones are dropped before there are more than twice as many as are awaited: so clients that
+/// reconnect again and again cannot fill the memory.
 #[derive(Debug)]
 pub(super) struct AwaitedReads<R> {
     reads: Vec<R>,
-    // At this number of them they are looked through.
+    // Abandoned reads are looked for at this number.
     most: usize,
 }
 
@@ -19,7 +19,7 @@ impl<R> Default for AwaitedReads<R> {
 }
 
 impl<R> AwaitedReads<R> {
-    /// One more.
+    /// Adds a read.
     pub(super) fn push(&mut self, read: R, is_awaited: impl Fn(&R) -> bool) {
         if self.reads.len() >= self.most {
             self.prune(is_awaited);

@@ -17,7 +17,7 @@ const OVERHEAD: usize = 96;
 pub(super) struct RecordedChannel {
     pub(super) recorder: ChannelRecorder<RecordedPayload>,
     pub(super) pace: RecordPace,
-    /// The hub wants its messages.
+    /// The hub needs its messages.
     pub(super) is_followed: bool,
     /// This connection receives what is published: the server has confirmed the subscription.
     pub(super) is_confirmed: bool,
@@ -25,15 +25,15 @@ pub(super) struct RecordedChannel {
     pub(super) is_fed: bool,
     /// The newest id that the hub has of it; `None` while it has none.
     pub(super) newest: Option<EntryId>,
-    /// It missed messages, which are read from the log; newer ones wait for that.
+    /// It missed messages, which are being read from the log. Newer messages wait for them.
     pub(super) catch_up: Option<CatchUp>,
     /// What its recorder keeps, in bytes.
     pub(super) held: usize,
-    /// Messages were dropped for lack of memory, and the next mark is to be in the log: behind a gap.
+    /// Messages were dropped for lack of memory. The next mark goes into the log, with a gap before it.
     pub(super) is_dropped: bool,
 }
 
-/// Messages that wait until those before them were read from the log.
+/// Messages that wait until earlier ones have been read from the log.
 #[derive(Debug)]
 pub(super) struct CatchUp {
     pub(super) until: EntryId,
@@ -92,16 +92,16 @@ impl RecordedPayload {
 impl RecordedChannel {
     /// The connection is lost.
     pub(super) fn lose(&mut self) {
-        // The next run begins behind the loss of the connection, and so behind what was dropped.
+        // The next run begins after the loss of the connection, and so after what was dropped.
         (self.is_confirmed, self.is_dropped) = (false, false);
         self.recorder.lose();
-        // What is held comes again out of the log.
+        // What is held will be read from the log.
         self.catch_up = None;
     }
 
     /// Whether nothing is needed of it any more.
     pub(super) fn is_idle(&self, newest_mark: u64) -> bool {
-        // While it has been counted since the newest mark, the next message is named by that count.
+        // If messages were counted since the newest mark, the next one is named by that count.
         let is_counted = self.recorder.place(newest_mark).is_some_and(|place| place.k > 0);
         let is_waiting = self.recorder.has_items() || self.is_dropped;
         !(self.is_followed || is_waiting || self.is_fed && is_counted)

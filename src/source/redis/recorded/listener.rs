@@ -41,7 +41,7 @@ pub(super) struct RecordListener {
 /// Why a listening connection is left.
 pub(super) enum ListeningEnd {
     Failed(SourceError),
-    /// Other patterns are followed: everything is subscribed anew.
+    /// The followed patterns have changed: everything is subscribed again.
     PatternsChanged,
 }
 
@@ -81,7 +81,7 @@ impl RecordListener {
             },
             () = patterns_changed(&state, routes, place) => ListeningEnd::PatternsChanged,
         };
-        // On the next connection they are placed anew.
+        // On the next connection they are placed again.
         self.fenced.into_values().for_each(|call| self.state.hold_unplaced(call));
         (end, self.is_ready)
     }
@@ -145,7 +145,7 @@ impl RecordListener {
         Ok(values)
     }
 
-    /// Everything that is followed is subscribed, and what comes has names.
+    /// Reports that recording is ready, once everything that is followed is subscribed and messages get names.
     fn complete(&mut self) {
         self.is_subscribed |= self.pending.take_resubscribed();
         if self.is_subscribed && !self.is_ready && self.state.book.borrow().has_mark() {
@@ -272,7 +272,7 @@ impl RecordListener {
         self.subscribe(follow);
     }
 
-    /// Reads that can be placed go on; others first wait until everything has come that was published before.
+    /// Begins the reads that can be placed. Others first wait until everything published before has come.
     fn place(&mut self, reads: impl Iterator<Item = LogRead>) {
         for call in reads {
             let is_placed = match call.range {
@@ -284,7 +284,7 @@ impl RecordListener {
             if is_placed {
                 self.state.read_past(call, Instant::now());
             } else if !self.state.book.borrow().has_mark() {
-                // Until then every id looks like one of another Redis.
+                // Before the first mark, every id looks like one of another Redis.
                 self.state.hold_unplaced(call);
             } else {
                 self.next_fence += 1;
@@ -305,7 +305,7 @@ impl RecordListener {
     }
 }
 
-/// Waits until a reload follows other patterns than this connection does.
+/// Waits until a reload has changed the followed patterns.
 async fn patterns_changed(
     state: &RecordingState,
     routes: &mut watch::Receiver<Arc<Router>>,

@@ -1,6 +1,6 @@
 //! Which gateways record, and which of them writes a channel at once. Pure, but for the clock.
 //!
-//! Who is wrong about it costs a request or a moment: nothing is lost, since the others append what has not appeared.
+//! A wrong guess costs a request or a short delay. Nothing is lost, since the others append what is still missing.
 
 use std::collections::HashMap;
 use std::hash::Hasher as _;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use siphasher::sip::SipHasher13;
 use tokio::time::Instant;
 
-/// A gateway of which nothing came for so long is gone, where each publishes a mark every two seconds.
+/// A gateway counts as gone after this silence, where each publishes a mark every two seconds.
 pub(super) const GONE_AFTER: Duration = Duration::from_secs(7);
 
 /// The gateways that record at one server.
@@ -24,12 +24,12 @@ pub(super) struct RecordMembers {
 #[derive(Debug)]
 struct OtherRecorder {
     heard: Instant,
-    // It has appended all that it received before this mark; `None`: it does not say so.
+    // It has appended everything that it received before this mark; `None`: unknown.
     appended_before: Option<u64>,
 }
 
 impl RecordMembers {
-    /// Forgets others of which nothing came for `gone_after`.
+    /// Forgets other gateways after `gone_after` without a mark from them.
     pub(super) fn new(own: String, gone_after: Duration) -> Self {
         Self { own, gone_after, others: HashMap::new() }
     }
@@ -38,8 +38,8 @@ impl RecordMembers {
         &self.own
     }
 
-    /// A mark of this gateway has come, which says up to where it has appended all that it received. Returns whether the
-    /// gateway was unknown.
+    /// Records a mark of this gateway, and up to where that gateway has appended everything that it received. Returns
+    /// whether the gateway was unknown.
     pub(super) fn note(
         &mut self,
         member: &str,
@@ -52,7 +52,7 @@ impl RecordMembers {
         self.others.insert(member.to_owned(), OtherRecorder { heard, appended_before }).is_none()
     }
 
-    /// Forgets those of which nothing came for a while.
+    /// Forgets gateways that have been silent for too long.
     pub(super) fn forget_gone(&mut self, now: Instant) {
         let gone_after = self.gone_after;
         self.others.retain(|_, other| now.saturating_duration_since(other.heard) < gone_after);
@@ -78,7 +78,7 @@ impl RecordMembers {
 }
 
 fn weight(member: &str, channel: &str) -> u64 {
-    // Without keys: all gateways have to find the same.
+    // A fixed key: all gateways have to get the same hash.
     let mut hasher = SipHasher13::new_with_keys(0, 0);
     hasher.write(member.as_bytes());
     hasher.write_u8(0);

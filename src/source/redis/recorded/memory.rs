@@ -1,6 +1,6 @@
-//! What all orders of a server hold together of messages, in memory; and what goes where that is too much.
+//! The memory that messages of all orders of a server take together, and what is dropped when it is too much.
 //!
-//! The largest goes first, wherever it is: a channel of which little waits loses nothing because of a busy one.
+//! The largest holding is dropped first, in whichever order: a quiet channel loses nothing because of a busy one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::log_limit::LogLimit;
 
-/// Where there is too much, this part of the memory is made free at least: it is not looked for with each message.
+/// When memory is full, at least this fraction is freed, so that not every message has to search.
 const FREED_PART: usize = 16;
 
 /// How much may be held. A cheap handle.
@@ -34,7 +34,7 @@ pub(super) trait MemoryHolder: std::fmt::Debug {
     /// All that it holds.
     fn holdings(&self) -> Vec<RecordHolding>;
 
-    /// Lets something go. Returns how many messages will not be recorded because of that.
+    /// Drops a holding. Returns how many messages will not be recorded because of it.
     fn let_go(&mut self, holding: &RecordHolding, now: Instant) -> usize;
 }
 
@@ -43,13 +43,14 @@ pub(super) trait MemoryHolder: std::fmt::Debug {
 pub(super) struct RecordHolding {
     /// In bytes.
     pub(super) bytes: usize,
-    /// Whether it waits to be delivered, and not to be recorded: that costs less, only clients of this gateway a gap.
+    /// Whether it waits for delivery, and not to be recorded. Dropping it costs less: a gap for clients of this gateway
+    /// only.
     pub(super) is_delivery: bool,
-    /// Of which channel.
+    /// Its channel.
     pub(super) channel: ChannelName,
 }
 
-/// What one of them holds of it.
+/// The part of the memory that one order holds.
 #[derive(Debug)]
 pub(super) struct MemoryShare {
     all: RecordMemory,
@@ -73,7 +74,7 @@ impl RecordMemory {
         self.held() > self.most
     }
 
-    /// Lets the largest go of what is held by `own`, which cannot be borrowed now, and by all others.
+    /// Drops the largest holdings of `own` and of all others. `own` is passed in because it is already borrowed.
     pub(super) fn relieve(&self, own: &mut dyn MemoryHolder, now: Instant) {
         let others: Vec<_> =
             self.shared.holders.borrow().values().filter_map(Weak::upgrade).collect();
@@ -123,19 +124,19 @@ impl MemoryShare {
         Self { all, number, own: 0 }
     }
 
-    /// Whoever has this share lets something go where others need room.
+    /// Lets `holder`, the owner of this share, be asked to drop something when others need room.
     pub(super) fn held_by(&self, holder: Weak<RefCell<dyn MemoryHolder>>) {
         self.all.shared.holders.borrow_mut().insert(self.number, holder);
     }
 
-    /// It holds so many bytes now.
+    /// Sets how many bytes it holds now.
     pub(super) fn set(&mut self, bytes: usize) {
         let held = &self.all.shared.held;
         held.set((held.get() + bytes).saturating_sub(self.own));
         self.own = bytes;
     }
 
-    /// That of all together.
+    /// The memory of all orders.
     pub(super) fn all(&self) -> &RecordMemory {
         &self.all
     }
@@ -239,12 +240,12 @@ mod tests {
             (one.borrow().channels(), two.borrow().channels()),
             (vec!["calm"], vec!["quiet", "late"])
         );
-        // Of two that are alike that goes first which costs less.
+        // Of two equal holdings, the cheaper loss comes first.
         one.borrow_mut().hold("delivered", 799, true);
         two.borrow_mut().hold("recorded", 799, false);
         assert_eq!(one.borrow().channels(), ["calm"]);
         assert_eq!(two.borrow().channels(), ["quiet", "late", "recorded"]);
-        // Nobody is asked who has left.
+        // A dropped holder is not asked any more.
         drop(one);
         assert_eq!((all.held(), all.shared.holders.borrow().len()), (300 + 101 + 799, 1));
     }

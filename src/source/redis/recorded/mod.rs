@@ -1,12 +1,12 @@
 //! Recorded channels: applications use `PUBLISH`, and the past survives the restart of every gateway.
 //!
-//! A message is delivered as it comes through pub/sub, on a connection of its own ([`listener`]). Beside that,
-//! and never in its way, gateways append what they receive to a Redis Stream for each channel, with scripts on a
-//! second connection ([`writer`]), so that each message is there once and in order; the rules are those of the crate
-//! `ssegate_record`. What is due, and when, is decided in [`book`], by [`pace`] and [`members`]. What clients
-//! missed is read from there ([`past`]), and so is what this gateway missed itself while its connection was lost.
+//! A message is delivered as it comes through pub/sub, on a connection of its own ([`listener`]). In parallel, and
+//! without delaying it, gateways append what they receive to a Redis Stream for each channel, with scripts on a second
+//! connection ([`writer`]), so that each message is there once and in order; the rules are those of the crate
+//! `ssegate_record`. What is due, and when, is decided in [`book`], by [`pace`] and [`members`]. What clients missed is
+//! read from there ([`past`]), and so is what the gateway missed while its own connection was lost.
 //!
-//! Of the channels of a server all messages are in one [`order`]. Sharded channels have one for each slot, and are heard by
+//! All messages of a server are in one [`order`]. Sharded channels have one order for each slot, and are received on
 //! connections of their own ([`ShardedRecording`](super::ShardedRecording)).
 
 mod awaited;
@@ -52,15 +52,15 @@ pub(crate) struct Recording {
     server: RedisServer,
     max_event_bytes: usize,
     state: Rc<RecordingState>,
-    /// Which of several servers it is.
+    /// The server among `redis.shards`.
     place: ServerPlace,
     routes: watch::Receiver<Arc<Router>>,
     health: Health,
     end: RecordingEnd,
 }
 
-/// What channels are recorded with: the longest event in bytes, the settings, what may be held of all channels of the
-/// server, and the end.
+/// How channels are recorded: the longest event in bytes, the settings, the memory for all channels of the server, and
+/// the end.
 pub(crate) type RecordingSettings = (usize, RecordedSettings, RecordMemory, RecordingEnd);
 
 impl Recording {

@@ -5,11 +5,11 @@ use ssegate_hub::{ChannelName, SourceKind};
 use crate::source::recorded::{MARKS, RecordedSettings};
 use crate::source::redis::cluster::{slot_of, tag_of};
 
-/// What is in one order, with marks of its own.
+/// A set of channels whose messages are in one order, with marks of its own.
 ///
-/// Sharded channels are in that of their slot: as long as it is at one node, all messages and marks of the slot come by one
-/// connection in the order in which that node was sent them. The key that has the last mark belongs to the same slot and
-/// moves with it, and so marks ascend wherever it is.
+/// Sharded channels have the order of their slot: while it is at one node, all messages and marks of the slot arrive on
+/// one connection, in the order in which that node received them. The key of the last mark is in the same slot and
+/// moves with it, so marks ascend at any node.
 #[derive(Clone, Debug)]
 pub(in super::super) enum RecordOrder {
     /// All channels of a server.
@@ -29,7 +29,7 @@ impl RecordOrder {
         Self::Slot { slot, tag: tag_of(slot) }
     }
 
-    /// Names it among the orders of a server.
+    /// The number that identifies it among the orders of a server.
     pub(in super::super) fn number(&self) -> u16 {
         match self {
             Self::Server => 0,
@@ -42,7 +42,7 @@ impl RecordOrder {
         matches!(self, Self::Slot { .. })
     }
 
-    /// What the hub has its channels from.
+    /// The source of its channels, for the hub.
     pub(in super::super) fn source(&self) -> SourceKind {
         match self {
             Self::Server => SourceKind::Recorded,
@@ -75,7 +75,7 @@ impl RecordOrder {
         match self {
             Self::Server => settings.log_key(name.as_str()),
             Self::Slot { slot, tag } => {
-                // Another than that of the channel of the same name that is not sharded.
+                // A different key from that of the plain channel of the same name.
                 let (prefix, channel) = (&settings.prefix, name.in_redis());
                 let key = format!("{prefix}sharded:{{{channel}}}");
                 // A name with braces belongs to the slot of what they enclose.

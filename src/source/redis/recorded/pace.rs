@@ -7,11 +7,11 @@ use tokio::time::Instant;
 
 /// What another gateway writes at once should be there after this.
 pub(super) const OTHERS_APPEND: Duration = Duration::from_millis(300);
-/// So long others may take to append what is missing, before a gap stands for it.
+/// How long others may take to append what is missing, before a gap is appended instead.
 pub(super) const OTHERS_HELP: Duration = Duration::from_secs(2);
 /// A log that lacks what came before is looked at again after this.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// More items than this are left behind only by a gateway that does not append any more.
+/// More items than this remain only if the gateway that should append them has stopped.
 const BACKLOG: usize = 64;
 /// After an error.
 const RETRY: Duration = Duration::from_secs(1);
@@ -47,14 +47,14 @@ impl RecordPace {
         self.waiting_since.get_or_insert(now);
     }
 
-    /// What is to be asked now.
+    /// The request that is due now.
     pub(super) fn due(&self, turn: RecordTurn, now: Instant) -> Option<AppendKind> {
         let waiting_since = self.waiting_since?;
         if self.not_before.is_some_and(|at| now < at) {
             return None;
         }
         if let Some(since) = self.missing_since {
-            // What a log that does not exist is lacking nobody can know, but for who still has older messages.
+            // Only a gateway that still has older messages can know what a new log lacks.
             let is_first_ever = self.top == RecordId::default() && !turn.may_have_older;
             let is_over = !turn.has_others || is_first_ever || now >= since + OTHERS_HELP;
             return Some(if is_over { AppendKind::ItemsBehindGap } else { AppendKind::Items });
@@ -84,7 +84,7 @@ impl RecordPace {
         }
         self.missing_since = None;
         let has_more = left > 0;
-        // Where much is left, whoever should have appended it is gone: this gateway goes on.
+        // If much is left, the gateway that should have appended it is gone: this one continues.
         self.is_overdue = has_more && (taken == 0 || (self.is_overdue && left > BACKLOG));
         if taken > 0 || !has_more {
             self.waiting_since = has_more.then_some(now);
@@ -136,7 +136,7 @@ mod tests {
         // It has not.
         pace.answered((false, 0, 1000), top(0), later);
         assert_eq!(pace.due(SECOND, later), Some(Items));
-        // It is gone: this one goes on with what has come meanwhile, until little is left.
+        // The first gateway is gone: this one appends what has come meanwhile, until little is left.
         pace.answered((false, 256, 744), top(256), later);
         assert_eq!(pace.due(SECOND, later), Some(Items));
         pace.answered((false, 700, 44), top(956), later);
@@ -173,7 +173,7 @@ mod tests {
         let nobody_has_older = RecordTurn { may_have_older: false, ..FIRST };
         assert_eq!(pace.due(FIRST, at), Some(Items));
         assert_eq!(pace.due(nobody_has_older, at), Some(ItemsBehindGap));
-        // One that exists may be known to be whole.
+        // Of an existing log, another gateway may know that nothing is missing.
         pace.answered((true, 0, 1), top(1), at);
         assert_eq!(pace.due(nobody_has_older, at + LOOK_AGAIN), Some(Items));
     }

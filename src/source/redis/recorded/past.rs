@@ -1,4 +1,4 @@
-//! What is read of a log again: for a client that resumes, or for a channel that missed messages.
+//! Reads of a log, for a client that resumes or for a channel that missed messages.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const MAX_ENTRIES: usize = 200;
 const MAX_BYTES: usize = 256 << 10;
 /// A log that does not reach far enough yet is read again after this.
 const READ_AGAIN: Duration = Duration::from_millis(40);
-/// After this long what is missing counts as lost: Redis takes no writes, for example.
+/// After this long the missing part counts as lost. Redis may refuse writes, for example.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
 /// A part of a log that is to be read.
@@ -121,7 +121,7 @@ impl ReadPast {
             let (id, payload) = parse_entry(entry)?;
             match payload {
                 Some(payload) => entries.push((id, payload)),
-                // Who reads from the beginning is told of nothing that came before it.
+                // A read from the beginning of the log gets no gap for what came before it.
                 None if entries.is_empty() && after == EntryId::ZERO => {}
                 // A gap stands at the beginning of what is read.
                 None if entries.is_empty() => gap = Some((GapReason::Unrecorded, id)),

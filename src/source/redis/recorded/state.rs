@@ -40,7 +40,7 @@ pub(in super::super) struct RecordingState {
     pub(in super::super) order: RecordOrder,
     pub(in super::super) parts: RecordingParts,
     pub(in super::super) book: Rc<RefCell<RecordBook>>,
-    /// Reads that are to be placed once a mark has come.
+    /// Reads that wait for the first mark.
     unplaced: RefCell<AwaitedReads<LogRead>>,
 }
 
@@ -62,7 +62,7 @@ impl RecordStates {
         self.0.borrow().values().cloned().collect()
     }
 
-    /// Adds one. The writer looks for what is due of it.
+    /// Adds one, and lets the writer check what is due.
     pub(in super::super) fn insert(&self, state: &Rc<RecordingState>) {
         self.0.borrow_mut().insert(state.order.number(), Rc::clone(state));
         state.touch();
@@ -119,7 +119,7 @@ impl RecordingState {
         }
     }
 
-    /// Waits, and meanwhile takes changes of what to follow.
+    /// Awaits `wait`, and meanwhile takes changes of what to follow.
     pub(in super::super) async fn taking_changes<T>(&self, wait: impl Future<Output = T>) -> T {
         let mut wait = std::pin::pin!(wait);
         loop {
@@ -130,8 +130,8 @@ impl RecordingState {
         }
     }
 
-    /// Begins a read for a client. One that begins behind all that this gateway reads needs nothing of the log: what
-    /// follows is still to come, or the id is of another order of marks.
+    /// Begins a read for a client. A read that begins at or after `until` needs nothing from the log: what follows is
+    /// still to come live, or the id is of another order of marks.
     pub(in super::super) fn read_past(&self, call: LogRead, now: Instant) {
         let mut book = self.book.borrow_mut();
         match call.range {

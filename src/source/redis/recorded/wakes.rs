@@ -1,4 +1,4 @@
-//! When the connection that writes looks at an order: there may be thousands of them, of which few have something to send.
+//! When the writer looks at an order. There may be thousands of orders, and few of them have something to send.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -27,19 +27,19 @@ impl RecordWakes {
         self.changed.notify_one();
     }
 
-    /// Waits until one may have. Cancel safe.
+    /// Waits until an order is touched. Cancel safe.
     pub(super) async fn touched(&self) {
         self.changed.notified().await;
     }
 
-    /// Those that may have.
+    /// Takes the orders that were touched.
     pub(super) fn take(&self) -> BTreeSet<u16> {
         self.touched.take()
     }
 }
 
 impl RecordDue {
-    /// This order is looked at again then; `None`: not by itself.
+    /// Sets when the order is looked at again; `None`: only after a touch.
     pub(super) fn set(&mut self, number: u16, at: Option<Instant>) {
         let before = match at {
             Some(at) => self.of.insert(number, at),
@@ -54,7 +54,7 @@ impl RecordDue {
         self.in_order.extend(at.map(|at| (at, number)));
     }
 
-    /// Those whose time has come.
+    /// Takes the orders that are due.
     pub(super) fn take(&mut self, now: Instant) -> Vec<u16> {
         let mut due = Vec::new();
         while let Some((_, number)) = self.in_order.first().copied().filter(|(at, _)| *at <= now) {

@@ -24,11 +24,11 @@ use crate::source::redis::retry::backoff;
 use crate::source::redis::script::{RedisScript, is_unknown};
 use crate::source::redis::server::RedisServer;
 
-/// How often it is looked whether anything is due, while anything waits.
+/// How often due requests are looked for, while anything waits.
 const TICK: Duration = Duration::from_millis(20);
 /// Reads on their way, at most.
 const MAX_READS: usize = 32;
-/// Bytes that wait to be written to a node, at most: then Redis is too slow, and what comes waits in the recorders.
+/// The most bytes that wait to be written to a node. Beyond them Redis is too slow, and messages wait in the recorders.
 const MAX_UNSENT: usize = 4 << 20;
 
 /// The connection for scripts after its handshake; in a Cluster one to each node.
@@ -143,7 +143,7 @@ impl RecordWriter {
         }
     }
 
-    /// Sends what is due of those orders of which anything may be.
+    /// Sends what is due, of the orders that may have something.
     fn send_due(&mut self, now: Instant) {
         let mut numbers: BTreeSet<u16> = self.parts.wakes.take();
         numbers.extend(self.due.take(now));
@@ -323,7 +323,7 @@ impl RecordWriter {
 }
 
 impl ScriptCall {
-    /// There is no reply, and the script may have been executed: the same is due again.
+    /// Makes the call due again after a lost reply. The script may have been executed.
     fn give_back(self) {
         let mut book = self.state.book.borrow_mut();
         match self.what {
@@ -335,7 +335,7 @@ impl ScriptCall {
         }
     }
 
-    /// Redis has refused it: the same is due after a while.
+    /// Makes the call due again after a while: Redis has refused it.
     fn refuse(self) {
         let now = Instant::now();
         match self.what {

@@ -18,9 +18,9 @@ pub(super) type ShardPlace = Option<ConnectionAddr>;
 #[derive(Debug, Default)]
 pub(super) struct ShardedChannels {
     all: HashMap<ChannelName, ShardedChannel>,
-    // None is due before; `None`: none is due. So a message does not look at each of them.
+    // No channel is due before this; `None`: none is due at all. Saves a look at every channel for each message.
     next_due: Option<Instant>,
-    // How many are asked for in commands of their own.
+    // How many channels have a command of their own.
     alone: u32,
 }
 
@@ -29,11 +29,11 @@ struct ShardedChannel {
     slot: u16,
     subscribed: Option<ShardPlace>,
     asked: Option<ShardPlace>,
-    // When it is to be asked for.
+    // When to send `SSUBSCRIBE` for it.
     due: Option<Instant>,
-    // In a command of its own: together with others it was refused.
+    // It gets a command of its own: a command with several names was refused.
     is_alone: bool,
-    // How often it was asked for in vain since it was subscribed to.
+    // Failed attempts since it was last subscribed.
     tries: u32,
 }
 
@@ -64,17 +64,17 @@ impl ShardedChannels {
         left.subscribed
     }
 
-    /// How often it was asked for in vain.
+    /// The number of failed attempts to subscribe to it.
     pub(super) fn tries(&self, name: &ChannelName) -> u32 {
         self.all.get(name).map_or(0, |channel| channel.tries)
     }
 
-    /// Some channel is due then.
+    /// Records that a channel is due at this time.
     fn wake(&mut self, due: Instant) {
         self.next_due = self.next_due.into_iter().chain([due]).min();
     }
 
-    /// The channels that are to be asked for now, for each command those of one slot.
+    /// Takes the channels to subscribe to now, grouped into commands: one slot in each.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<(u16, Vec<ChannelName>)> {
         if self.next_due.is_none_or(|due| due > now) {
             return Vec::new();
@@ -101,7 +101,7 @@ impl ShardedChannels {
         commands
     }
 
-    /// They are asked for at this node.
+    /// Records that `SSUBSCRIBE` for these channels was sent to this node.
     pub(super) fn ask(&mut self, names: &[ChannelName], place: &ShardPlace) {
         for name in names {
             if let Some(channel) = self.all.get_mut(name) {
@@ -110,8 +110,8 @@ impl ShardedChannels {
         }
     }
 
-    /// A channel is subscribed to at this node. Returns the other node at which it is still; `None`: it is not followed
-    /// any more.
+    /// A channel is subscribed to at this node. Returns another node where it is still subscribed. `None`: the channel
+    /// is not followed any more.
     pub(super) fn confirm(
         &mut self,
         name: &ChannelName,
@@ -137,7 +137,7 @@ impl ShardedChannels {
         true
     }
 
-    /// A channel that was asked for at this node is to be asked for again then.
+    /// Schedules another attempt for a channel that was requested from this node.
     pub(super) fn retry(&mut self, name: &ChannelName, place: &ShardPlace, due: Instant) {
         let here = Some(place);
         if let Some(channel) =
@@ -150,7 +150,7 @@ impl ShardedChannels {
         }
     }
 
-    /// The same, in a command of its own.
+    /// Like [`Self::retry`], in a command of its own.
     pub(super) fn retry_alone(&mut self, name: &ChannelName, place: &ShardPlace, due: Instant) {
         self.retry(name, place, due);
         if let Some(channel) = self.all.get_mut(name) {
@@ -159,14 +159,14 @@ impl ShardedChannels {
         }
     }
 
-    /// How many are asked for in commands of their own, since they were refused.
+    /// How many channels have a command of their own, because they were refused.
     pub(super) fn refused(&self) -> u32 {
         self.alone
     }
 
-    /// The connection to a node is lost. Returns the channels that were subscribed to there. All of them, and those that it
-    /// was asked for, are to be asked for again when `due` says, which is given how often they were asked for in vain:
-    /// those of one slot in one command.
+    /// The connection to a node is lost. Returns the channels that were subscribed to there. These, and those requested
+    /// there, are due again at the time that `due` returns for the highest number of failed attempts. Channels of one
+    /// slot share a command.
     pub(super) fn lose_place(
         &mut self,
         place: &ShardPlace,
@@ -195,7 +195,7 @@ impl ShardedChannels {
         lost
     }
 
-    /// Asks for those channels at the owner of their slot that are subscribed to elsewhere.
+    /// Schedules the channels that are subscribed at another node than the owner of their slot.
     pub(super) fn compare(&mut self, owner: impl Fn(u16) -> ShardPlace, now: Instant) {
         for channel in self.all.values_mut() {
             let Some(owner) = owner(channel.slot) else { continue };
@@ -207,7 +207,7 @@ impl ShardedChannels {
         self.wake(now);
     }
 
-    /// Where a channel is asked for.
+    /// The node that the channel was last requested from.
     #[cfg(test)]
     pub(super) fn asked_at(&self, name: &ChannelName) -> Option<ShardPlace> {
         self.all.get(name)?.asked.clone()
@@ -218,7 +218,7 @@ impl ShardedChannels {
         self.all.get(name).is_some_and(|channel| channel.subscribed.as_ref() == Some(place))
     }
 
-    /// Whether any is subscribed to, or asked for, at this node.
+    /// Whether any channel is subscribed at this node, or was requested from it.
     pub(super) fn has_any_at(&self, place: &ShardPlace) -> bool {
         let here = Some(place);
         let mut channels = self.all.values();
@@ -283,17 +283,17 @@ mod tests {
             (ShardedChannels::default(), Instant::now() + Duration::from_secs(1));
         channels.follow(name("a"));
         asked(&mut channels, &at(1), now);
-        // The node says that it is at another one.
+        // The node replies with `MOVED`.
         channels.retry(&name("a"), &at(1), now);
         assert_eq!(asked(&mut channels, &at(2), now).len(), 1);
         assert_eq!(channels.confirm(&name("a"), &at(2)), Some(None));
-        // It unsubscribes by itself; another says so too late.
+        // The node unsubscribes it by itself. The message of another node comes too late.
         assert!(!channels.lose(&name("a"), &at(1), now));
         assert!(channels.lose(&name("a"), &at(2), now));
         assert!(!channels.lose(&name("a"), &at(2), now));
         assert_eq!(asked(&mut channels, &at(3), now).len(), 1);
         channels.confirm(&name("a"), &at(3));
-        // The nodes say so: it is left at the old one once it is at the new one.
+        // The slot map has changed: the old subscription ends once the new one is confirmed.
         channels.compare(|_| at(3), now);
         assert!(asked(&mut channels, &at(3), now).is_empty());
         channels.compare(|_| at(4), now);

@@ -1,9 +1,8 @@
 //! The fleet at the nodes of a Cluster, each of which has an order of its own. One server is as a Cluster of one node.
 //!
-//! What gateways publish for each other goes through channels that are named after the node and are no sharded ones: a node
-//! sends all that comes on a connection in one order, and those stay where they are when slots move. So the gateway is
-//! connected to each node that owns slots, whether a client has channels there or not: it answers, and is told what others
-//! follow there.
+//! Gateways publish to each other on plain channels that are named after the node. A node sends everything on one
+//! connection in one order, and plain channels stay where they are when slots move. So the gateway connects to each
+//! node that owns slots, even without clients there: it answers questions, and receives what others follow there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +25,8 @@ use crate::metrics::Metrics;
 use crate::route::{Router, ServerPlace};
 use crate::source::fleet::FleetSettings;
 
-/// How long a gateway that starts waits for nodes that cannot be reached, or for what they own to be known. Then it serves the
-/// clients of the others.
+/// How long a starting gateway waits for nodes that cannot be reached, or for the slot map. Then it serves the clients
+/// of the other nodes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The gateway as one of a fleet, at all nodes.
@@ -43,7 +42,7 @@ pub(super) struct ShardedFleet {
     publishers: JoinSet<()>,
     owners: Vec<ShardPlace>,
     failed: Vec<FailedNode>,
-    // Since when the nodes are known, or ought to be.
+    // When the nodes became known, or should have.
     since: Option<Instant>,
     is_wanted: bool,
     is_warm: bool,
@@ -81,7 +80,7 @@ impl ShardedFleet {
             is_warm: false,
         };
         fleet.look_at_routes();
-        // A reload that adds a first route does not take a gateway away from its clients.
+        // A reload that adds the first such route must not make the gateway unready.
         fleet.is_warm = !fleet.is_wanted;
         fleet
     }
@@ -108,13 +107,13 @@ impl ShardedFleet {
         let before = self.failed.iter().position(|failed| failed.node == *node);
         let tries = before.map_or(0, |before| self.failed.swap_remove(before).tries + 1);
         let again = now + backoff(tries);
-        // What publishes there has ended with it: that the node is down is told by who looks at all of them.
+        // The publisher there has ended, too. That the node is down is reported by the watch of all nodes.
         let shown = self.shown(node);
         self.health.set_fleet_published(Some(&shown), Ok(()));
         self.failed.push(FailedNode { node: node.clone(), tries, again });
     }
 
-    /// What the slots are owned by may have changed. The nodes that own none now are told of no more.
+    /// The owners of slots may have changed. Nodes that own no slots now are not reported any more.
     pub(super) fn look_at(&mut self, cluster: &Cluster) {
         let owners: Vec<ShardPlace> = cluster.owners().into_iter().map(Some).collect();
         for gone in self.owners.iter().filter(|node| !owners.contains(node)) {
@@ -126,7 +125,7 @@ impl ShardedFleet {
         self.owners = owners;
     }
 
-    /// The routes of the gateway, to wait until they are others.
+    /// The routes of the gateway, to wait for a change.
     pub(super) fn routes(&self) -> watch::Receiver<Arc<Router>> {
         self.routes.0.clone()
     }
@@ -141,14 +140,14 @@ impl ShardedFleet {
         self.is_wanted && self.owners.contains(place)
     }
 
-    /// The nodes that the gateway is to be connected to, and is not.
+    /// The nodes to which the gateway has no connection and needs one.
     pub(super) fn missing(&mut self, nodes: &[ShardNode], now: Instant) -> Vec<ShardPlace> {
-        // Those that have ended.
+        // Reaps the tasks that have ended.
         while self.publishers.try_join_next().is_some() {}
         if self.routes.0.has_changed().unwrap_or_default() {
             self.look_at_routes();
         }
-        // A connection that works begins with the shortest wait when it is lost.
+        // After a connection that worked, the backoff begins at its shortest wait.
         self.failed.retain(|failed| !is_decided(nodes, &failed.node));
         if !self.is_wanted {
             return Vec::new();
@@ -161,14 +160,14 @@ impl ShardedFleet {
         self.owners.iter().filter(is_due).cloned().collect()
     }
 
-    /// Tells whether the gateway follows what its fleet follows, once at the start.
+    /// Reports whether the gateway follows what its fleet follows, once at the start.
     pub(super) fn report_warmth(&mut self, nodes: &[ShardNode], now: Instant) {
         if self.is_warm {
             return;
         }
         let are_all =
             !self.owners.is_empty() && self.owners.iter().all(|node| is_decided(nodes, node));
-        // One server that is away is not what clients of others wait for.
+        // With a single server there are no clients of other nodes who could be served meanwhile.
         let is_one = self.server.cluster().is_none();
         if (self.owners.is_empty() || is_one) && !self.health.is_source_ready() {
             return;
@@ -195,7 +194,7 @@ impl ShardedFleet {
         }
     }
 
-    /// How a node is shown.
+    /// The name of a node in logs and on the status page.
     fn shown(&self, node: &ShardPlace) -> String {
         match node {
             Some(node) => ShownAddress(node).to_string(),
@@ -204,7 +203,7 @@ impl ShardedFleet {
     }
 }
 
-/// Whether it is known if what gateways publish at this node can be followed.
+/// Whether it is settled if this node's fleet messages can be followed.
 fn is_decided(nodes: &[ShardNode], node: &ShardPlace) -> bool {
     let known = nodes.iter().find(|known| known.place == *node);
     known.and_then(|known| known.fleet.as_ref()).is_some_and(|fleet| fleet.member.is_decided())

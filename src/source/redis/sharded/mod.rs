@@ -1,10 +1,10 @@
-//! Sharded channels (<https://redis.io/docs/latest/develop/pubsub/#sharded-pubsub>): each is subscribed to at the node
-//! that owns its slot, and at another one when that slot moves.
+//! Sharded channels (<https://redis.io/docs/latest/develop/pubsub/#sharded-pubsub>): the gateway subscribes to each at
+//! the node that owns its slot, and again at the new owner when the slot moves.
 //!
-//! One connection for each node, apart from commands; it is polled here ([`node`]). One `SSUBSCRIBE` names channels of one
-//! slot alone: with two, Redis refuses all of them. What is subscribed where is in [`channels`], and [`links`] has both. A slot that has moved shows
-//! in three ways: the node unsubscribes without being asked, it replies with `MOVED`, or the nodes say so when they are
-//! asked again. Whatever was published meanwhile is lost, so that each of them is a gap.
+//! One connection for each node, apart from commands; it is polled here ([`node`]). One `SSUBSCRIBE` names channels of
+//! one slot alone: with two, Redis refuses all of them. What is subscribed where is in [`channels`], and [`links`] has
+//! both. A moved slot is noticed in three ways: the node unsubscribes by itself, it replies with `MOVED`, or the next
+//! `CLUSTER SLOTS` says so. Messages published meanwhile are lost, so each channel of the slot gets a gap.
 
 mod channels;
 mod fleet;
@@ -39,7 +39,7 @@ use crate::route::{Router, ServerPlace};
 use crate::source::fleet::FleetSettings;
 use crate::source::intake::Intake;
 
-/// How often it is looked for what is due.
+/// How often due work is looked for.
 const TICK: Duration = Duration::from_millis(50);
 /// Receives the messages of sharded channels on behalf of the hub.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl ShardedPubSub {
         }
     }
 
-    /// Sends `SSUBSCRIBE` for what is to be subscribed to.
+    /// Sends `SSUBSCRIBE` for the channels that are due.
     fn subscribe_due(&mut self, now: Instant) {
         let Self { links, hub, fleet, .. } = self;
         links.subscribe_due(now, |place| begin_node(hub, fleet, place));
@@ -226,8 +226,8 @@ impl ShardedPubSub {
             (b"sunsubscribe", Some(Value::Bulk(channel)), _) => {
                 let name = hub_name(&channel)?;
                 let is_asked = self.links.take_unsubscribed(at, &name, Instant::now());
-                // One that was asked may have confirmed an older subscription before, of a channel that is followed again:
-                // what is published until the next one is lost.
+                // The node may also have confirmed an older subscription, and the channel is followed again: messages
+                // until the next confirmation are lost.
                 if !is_asked || self.links.channels.is_at(&name, &self.links.nodes[at].place) {
                     self.unsubscribed(at, &name);
                 }
@@ -238,7 +238,7 @@ impl ShardedPubSub {
         Ok(())
     }
 
-    /// All names of one command are subscribed to.
+    /// All names of one command are confirmed.
     fn confirmed(&mut self, at: usize, names: &[ChannelName]) {
         let place = self.links.nodes[at].place.clone();
         let mut confirmed = Vec::new();
@@ -248,7 +248,7 @@ impl ShardedPubSub {
                 None => self.links.nodes[at].send(ShardCommand::Unsubscribe(name.clone())),
                 Some(before) => {
                     if let Some(before) = before {
-                        // What was published between the move of the slot and now has come by neither.
+                        // Messages between the move of the slot and now came on neither connection.
                         self.hub.lose_channels([name]);
                         self.send(&before, ShardCommand::Unsubscribe(name.clone()));
                     }
@@ -260,7 +260,7 @@ impl ShardedPubSub {
         self.hub.restored_channels(confirmed);
     }
 
-    /// A node has unsubscribed by itself: the slot is at another one.
+    /// A node has unsubscribed by itself: another node owns the slot.
     fn unsubscribed(&mut self, at: usize, name: &ChannelName) {
         if self.links.channels.lose(name, &self.links.nodes[at].place, Instant::now()) {
             self.hub.lose_channels([name]);
@@ -294,7 +294,7 @@ impl ShardedPubSub {
         }
     }
 
-    /// A connection is given up, whose channels were lost: its order ends.
+    /// Ends the order of a connection that is closed and whose channels were lost.
     fn end(&self, node: &mut ShardNode) {
         if let Some(fleet) = &mut node.fleet {
             fleet.member.lose();
@@ -302,7 +302,7 @@ impl ShardedPubSub {
         self.hub.end_order(node.order);
     }
 
-    /// Sends what is due, and compares the channels with what is known of the slots.
+    /// Sends what is due, and compares the channels with the slot map.
     fn maintain(&mut self, now: Instant) {
         let mut at = 0;
         while let Some(error) = self.links.next_silent(&mut at, now) {
@@ -328,7 +328,7 @@ impl ShardedPubSub {
     }
 }
 
-/// Waits until the routes are others than before. Cancel safe.
+/// Waits until the routes change. Cancel safe.
 async fn changed(
     routes: &mut Option<watch::Receiver<Arc<Router>>>,
 ) -> Result<(), watch::error::RecvError> {

@@ -1,8 +1,8 @@
-//! The connection to one node that only listens to sharded channels, and the commands whose replies it owes.
+//! The connection to one node that only receives sharded channels, and its commands without a reply yet.
 //!
-//! What a node sends by itself is told from replies by what was sent: a reply that fits no command ends the connection, so
-//! that none is ever taken for another's. What gateways tell each other comes on it, too: it is subscribed to that before
-//! everything else.
+//! Replies are matched with the commands sent, which separates them from push messages. A reply that fits no command
+//! ends the connection, so that no reply is taken for that of another command. Fleet messages come on this connection,
+//! too: their channels are subscribed first.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,7 +22,7 @@ use super::super::socket::CONNECT_TIMEOUT;
 use super::channels::ShardPlace;
 use super::node_fleet::NodeFleet;
 
-/// A node that is listened to.
+/// A node whose sharded channels are received.
 pub(super) struct ShardNode {
     pub(super) place: ShardPlace,
     /// The order of what it sends on this connection.
@@ -40,7 +40,7 @@ enum ShardNodeLink {
     Open(Box<RedisConnection>),
 }
 
-/// A connection, and which server it leads to; `None`: that was not asked.
+/// A connection, and the server that it leads to; `None`: without a fleet nobody needs to know.
 type OpenedNode = (RedisConnection, Option<ServerIdentity>);
 
 /// A command about sharded channels.
@@ -50,17 +50,17 @@ pub(super) enum ShardCommand {
     Subscribe(Vec<ChannelName>),
     /// `SUNSUBSCRIBE`.
     Unsubscribe(ChannelName),
-    /// `SUBSCRIBE` to what gateways tell each other.
+    /// `SUBSCRIBE` to a channel of the fleet.
     Fleet(Subscription),
     /// `PING`, for this fence.
     Ping(Option<u64>),
-    /// `ROLE`, behind `SSUBSCRIBE`: the names that were subscribed to by that, and that count if the node is a master.
+    /// `ROLE`, after `SSUBSCRIBE`, with the names of that command: they count if the node is a master.
     Role(Vec<ChannelName>),
 }
 
 struct PendingCommand {
     command: ShardCommand,
-    // Of its names, how many are confirmed.
+    // How many of its names are confirmed.
     confirmed: usize,
 }
 
@@ -103,8 +103,9 @@ impl ShardNode {
         self.pending.is_empty()
     }
 
-    /// Sends a command, once the connection is open. Behind a `SUNSUBSCRIBE` comes a `PING`: its reply ends what may be
-    /// said of that. Behind an `SSUBSCRIBE` at a node of a Cluster comes `ROLE`: its reply says whether that counts.
+    /// Sends a command, once the connection is open. A `PING` follows each `SUNSUBSCRIBE`: after its reply nothing more
+    /// can come for that command. At a node of a Cluster `ROLE` follows each `SSUBSCRIBE`: its reply decides whether
+    /// the subscription counts.
     pub(super) fn send(&mut self, command: ShardCommand) {
         let behind = match &command {
             ShardCommand::Unsubscribe(_) => Some(ShardCommand::Ping(None)),
@@ -124,7 +125,7 @@ impl ShardNode {
         self.pending.push_back(PendingCommand { command, confirmed: 0 });
     }
 
-    /// Goes on with connecting, or with reading: then values are there.
+    /// Continues to connect, or to read. `Ready(Ok)`: values were read.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SourceError>> {
         match &mut self.link {
             ShardNodeLink::Opening(opening) => {
@@ -163,8 +164,9 @@ impl ShardNode {
         self.pending.pop_front().map(|pending| pending.command)
     }
 
-    /// Takes the command that an error belongs to. A `PING` is not refused: that is the reply to the `SUNSUBSCRIBE` before
-    /// it, whose message was one that the node had sent by itself (<https://github.com/valkey-io/valkey/issues/1066>).
+    /// Takes the command that an error belongs to. A `PING` is never refused: an error in its place belongs to the
+    /// `SUNSUBSCRIBE` before it, for which a push message of the node was taken
+    /// (<https://github.com/valkey-io/valkey/issues/1066>).
     pub(super) fn take_refused(&mut self) -> Option<ShardCommand> {
         let front = self.pending.front().map(|pending| &pending.command);
         match front {
@@ -173,8 +175,8 @@ impl ShardNode {
         }
     }
 
-    /// One name of the next command is subscribed to. Returns all of its names, if it is the last one, and if they count before
-    /// the node has said what it is.
+    /// Confirms one name of the next command. After the last one, returns all names of the command, if they count
+    /// without waiting for `ROLE`.
     ///
     /// # Errors
     /// Nobody has asked for it.
@@ -202,7 +204,7 @@ impl ShardNode {
         }
     }
 
-    /// Takes the names whose subscription the reply to `ROLE` decides about.
+    /// Takes the names that the reply to `ROLE` confirms or rejects.
     ///
     /// # Errors
     /// Nobody has asked for it.
@@ -213,7 +215,8 @@ impl ShardNode {
         }
     }
 
-    /// The node has unsubscribed this channel by itself, before it has said what it is. Returns whether it was so.
+    /// Forgets a channel that the node has unsubscribed by itself before its reply to `ROLE`. Returns whether there was
+    /// one.
     pub(super) fn forget_unproven(&mut self, name: &ChannelName) -> bool {
         let front = self.pending.front_mut().map(|pending| &mut pending.command);
         let Some(ShardCommand::Role(names)) = front else { return false };
@@ -233,7 +236,7 @@ impl ShardNode {
         }
     }
 
-    /// Whether the next command has asked to unsubscribe from this channel: it is done then.
+    /// Returns whether the next command is `SUNSUBSCRIBE` for this channel, and takes it if so.
     pub(super) fn take_unsubscribed(&mut self, name: &ChannelName) -> bool {
         let front = self.pending.front().map(|pending| &pending.command);
         let is_asked = matches!(front, Some(ShardCommand::Unsubscribe(left)) if left == name);
@@ -246,7 +249,7 @@ impl ShardNode {
     /// Sends a `PING` if the connection is silent.
     ///
     /// # Errors
-    /// It is silent for too long.
+    /// It has been silent for too long.
     pub(super) fn check_liveness(&mut self, now: Instant) -> Result<(), SourceError> {
         if matches!(self.link, ShardNodeLink::Open(_)) && self.silence.check(now)? {
             let is_ping =
@@ -259,7 +262,7 @@ impl ShardNode {
     }
 }
 
-/// Queues a command with the names that Redis has.
+/// Queues a command, with channel names as Redis knows them.
 fn queue(connection: &mut RedisConnection, command: &ShardCommand) {
     let names = |names: &[ChannelName]| -> Vec<String> {
         names.iter().filter_map(|name| name.as_sharded()).map(str::to_owned).collect()
@@ -298,14 +301,14 @@ mod tests {
         assert!(!node.take_unsubscribed(&a), "nobody has asked for it");
         assert_eq!(node.confirm(&a).expect("asked"), Some(vec![a.clone()]));
         assert!(node.confirm(&a).is_err());
-        // It says so by itself, then refuses the command, and none of it belongs to what was sent behind.
+        // The node unsubscribes by itself and then refuses the command: neither reply belongs to a later command.
         node.send(ShardCommand::Unsubscribe(a.clone()));
         node.send(ShardCommand::Subscribe(vec![b.clone()]));
         assert!(node.take_unsubscribed(&a));
         assert!(node.take_refused().is_none());
         assert!(matches!(node.pop(), Some(ShardCommand::Ping(None))));
         assert_eq!(node.confirm(&b).expect("asked"), Some(vec![b]));
-        // It only refuses.
+        // The node only refuses the command.
         node.send(ShardCommand::Unsubscribe(a));
         assert!(matches!(node.take_refused(), Some(ShardCommand::Unsubscribe(_))));
         assert!(matches!(node.pop(), Some(ShardCommand::Ping(None))));

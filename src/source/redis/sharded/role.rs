@@ -1,7 +1,7 @@
-//! What a node of a Cluster says that it is, behind `SSUBSCRIBE`.
+//! The role of a node of a Cluster, asked for after each `SSUBSCRIBE`.
 //!
-//! A replica takes subscriptions, and passes on what it gets over the link between the nodes. What is heard there comes
-//! again where its master is listened to next: so the gateway listens at masters.
+//! A replica accepts subscriptions, and passes on what it receives from its master. Its messages would come again once
+//! the gateway subscribes at the master: so the gateway subscribes at masters only.
 
 use redis::ConnectionAddr;
 use ssegate_resp::Value;
@@ -11,9 +11,9 @@ use super::super::cluster::node_address;
 /// What a node is.
 #[derive(Debug, PartialEq)]
 pub(super) enum NodeRole {
-    /// It may own slots. Also one that does not say what it is.
+    /// It may own slots. Also a node that refuses `ROLE`.
     Master,
-    /// A replica of this node, if it says of which.
+    /// A replica, and its master if the reply names it.
     Replica(Option<ConnectionAddr>),
 }
 

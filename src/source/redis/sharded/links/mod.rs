@@ -1,7 +1,7 @@
-//! The connections to the nodes whose sharded channels are listened to, and which channel is at which.
+//! The connections to the nodes for sharded channels, and which channel is subscribed at which node.
 //!
-//! Subscribes where the slots are, and again elsewhere where a node refuses. What is heard, and what it means for clients
-//! that a channel is lost, is for those who listen.
+//! Subscribes at the owners of slots, and at another node after a refusal. What to do with messages, and with lost
+//! channels, is left to the caller.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,15 +21,15 @@ use super::node::{ShardCommand, ShardNode};
 use super::node_fleet::NodeFleet;
 use super::role::NodeRole;
 
-/// So long nothing is subscribed to until a node of the Cluster has said which node owns which slot. A replica takes
-/// subscriptions, too, and each of them would end, and be a gap, once its owner is known.
+/// How long subscriptions wait for the first slot map. A replica accepts subscriptions, too: each would end with a gap
+/// once the owner is known.
 const VIEW_WAIT: Duration = Duration::from_secs(1);
-/// When a slot is asked for again that nobody owns for the moment.
+/// The wait before the next attempt for a slot that has no owner at the moment.
 const NO_OWNER_DELAY: Duration = Duration::from_millis(100);
-/// Channels that were refused, and are asked for again within [`RETRY_INTERVAL`]; more take longer.
+/// The most refused channels that are retried within [`RETRY_INTERVAL`]; more take longer.
 const RETRIED_AT_ONCE: u32 = 64;
-/// Times that a channel is asked for elsewhere at once: two nodes may each name the other for a moment. After as many a
-/// replica is listened to: its slot may have no owner that can be reached.
+/// Redirects that are followed without a wait: two nodes may name each other for a moment. After as many, a replica's
+/// subscription counts: the slot may have no owner that can be reached.
 const MAX_REDIRECTS: u32 = 5;
 
 /// What a connection to a node begins with: the order in the hub, and its fleet.
@@ -44,13 +44,13 @@ pub(super) struct ShardLinks {
     max_event_bytes: usize,
     pub(super) channels: ShardedChannels,
     pub(super) nodes: Vec<ShardNode>,
-    // Since when something is to be subscribed to.
+    // Since when any channel waits for a subscription.
     since: Option<Instant>,
-    // How often nodes had said who owns what when channels were last compared with that.
+    // The number of slot maps received when channels were last compared with them.
     looks: u64,
     is_role_refusal_told: bool,
     lost: LostNodes,
-    // What is logged when one of them is back.
+    // The log message when a lost connection is back.
     is_back: &'static str,
 }
 
@@ -71,7 +71,7 @@ impl ShardLinks {
         }
     }
 
-    /// Whether anything is to be listened to, or is.
+    /// Whether there is neither a channel nor a connection.
     pub(super) fn is_empty(&self) -> bool {
         self.channels.is_empty() && self.nodes.is_empty()
     }
@@ -101,7 +101,7 @@ impl ShardLinks {
         self.nodes[at].send(command);
     }
 
-    /// Sends `SSUBSCRIBE` for what is to be subscribed to, one for each slot.
+    /// Sends `SSUBSCRIBE` for the channels that are due, one command for each slot.
     pub(super) fn subscribe_due(
         &mut self,
         now: Instant,
@@ -122,7 +122,7 @@ impl ShardLinks {
         self.cluster.as_ref().is_some_and(|cluster| !cluster.has_view()) && now < since + VIEW_WAIT
     }
 
-    /// Where a slot is; where nothing is known of it, one node after the other.
+    /// The owner of a slot; while it is unknown, one node after the other.
     fn owner(&self, slot: u16, names: &[ChannelName]) -> ShardPlace {
         let tries = names.first().map_or(0, |name| self.channels.tries(name));
         self.cluster.as_ref()?.owner_or_any(slot, tries)
@@ -165,8 +165,8 @@ impl ShardLinks {
         None
     }
 
-    /// A node has refused to subscribe to these channels: they are asked for again, here or elsewhere. Returns the one
-    /// that is denied.
+    /// A node has refused `SSUBSCRIBE` for these channels: they are retried, here or elsewhere. Returns the name that
+    /// is denied.
     pub(super) fn refused(
         &mut self,
         place: &ShardPlace,
@@ -206,8 +206,8 @@ impl ShardLinks {
         }
     }
 
-    /// A node has said what it is, behind an `SSUBSCRIBE`. Returns the names that are listened to there: at a master all of
-    /// them. At a replica they are unsubscribed again, and asked for elsewhere.
+    /// Handles the reply to `ROLE`. Returns the names whose subscription counts: at a master all of them. At a replica
+    /// they are unsubscribed, and requested elsewhere.
     ///
     /// # Errors
     /// Nobody has asked for it.
@@ -244,7 +244,7 @@ impl ShardLinks {
         Ok(taken)
     }
 
-    /// A node does not say what it is, which is told once: it is taken for a master.
+    /// A node refuses `ROLE`: it is taken for a master. Logged once.
     pub(super) fn note_role_refused(&mut self, error: &[u8]) {
         if !std::mem::replace(&mut self.is_role_refusal_told, true) {
             let error = String::from_utf8_lossy(error);
@@ -285,10 +285,10 @@ impl ShardLinks {
         (node, lost)
     }
 
-    /// Compares the channels with what a node has said of the slots since the last time. Returns whether any has.
+    /// Compares the channels with the slot map, if a node has sent one since the last time. Returns whether any has.
     ///
-    /// Also if it is what was known before: a channel may have been subscribed to at another node meanwhile, which does not
-    /// know that the slot has moved.
+    /// Also if the map is unchanged: meanwhile a channel may have been subscribed at a node that does not know that the
+    /// slot has moved.
     pub(super) fn compare(&mut self, now: Instant) -> bool {
         let Some(cluster) = &self.cluster else { return false };
         let looks = cluster.looks();
@@ -299,7 +299,7 @@ impl ShardLinks {
         is_new
     }
 
-    /// Takes the connections that nothing is asked of, and that `is_kept` does not keep.
+    /// Takes the connections without channels and pending commands, unless `is_kept` keeps them.
     pub(super) fn take_unneeded(
         &mut self,
         is_kept: impl Fn(&ShardPlace) -> bool,
@@ -311,7 +311,7 @@ impl ShardLinks {
         self.nodes.extract_if(.., is_unneeded).collect()
     }
 
-    /// What is known of the slots may be old: the nodes are asked.
+    /// Requests a new slot map: this one may be old.
     pub(super) fn outdate(&self) {
         if let Some(cluster) = &self.cluster {
             cluster.outdate();

@@ -34,7 +34,7 @@ fn later() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
 
-/// Asks for what is due. The node that is asked last has confirmed all of it, and has yet to say what it is.
+/// Subscribes to what is due. The last node has confirmed everything, and has not replied to `ROLE` yet.
 fn subscribe(links: &mut ShardLinks, names: &[ChannelName]) -> usize {
     let long_after = later() + Duration::from_secs(60);
     links.subscribe_due(long_after, |_: &ShardPlace| (OrderId::PLAIN, None));
@@ -51,7 +51,7 @@ fn subscribe(links: &mut ShardLinks, names: &[ChannelName]) -> usize {
     at
 }
 
-/// What counts once this node has said what it is.
+/// The names that count after this reply to `ROLE`.
 fn proven(links: &mut ShardLinks, at: usize, reply: &Value) -> Vec<ChannelName> {
     let mut names = links.proven(at, reply, later()).expect("it was asked");
     names.sort();
@@ -117,14 +117,14 @@ async fn a_channel_at_a_node_that_never_learns_of_the_move_is_found_by_the_next_
     let (names, wrong) = ([name("a")], Some(at(1)));
     links.channels.follow(names[0].clone());
     assert!(links.compare(later()), "the first look");
-    // It was asked for at 1 before, which takes it behind that look, and says nothing of a move from then on.
+    // It was requested from 1 before that. Node 1 accepts it after the look, and does not report a move from then on.
     links.channels.take_due(later());
     links.channels.ask(&names, &wrong);
     assert_eq!(links.channels.confirm(&names[0], &wrong), Some(None));
     assert!(!links.compare(later()), "nothing is new");
     links.subscribe_due(later(), |_: &ShardPlace| (OrderId::PLAIN, None));
     assert!(links.nodes.is_empty());
-    // The nodes say the same once more.
+    // The nodes report the same slot map again.
     links.cluster().expect("a Cluster").learn_owners(&[(0..=16_383, at(2))]);
     assert!(links.compare(later()));
     let node = subscribe(&mut links, &names);

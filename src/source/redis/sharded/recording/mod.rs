@@ -1,10 +1,10 @@
 //! Records sharded channels: what [`recorded`](super::super::recorded) does, for each slot by itself.
 //!
-//! All channels of a slot and the channel of its marks are listened to at one node, that which owns the slot, by one
-//! connection; so long all gateways receive them in one order. When that node unsubscribes, when the slot is found at
-//! another one, or when the connection is lost, the order ends: nothing has a name until a mark has come that was published
-//! after everything was subscribed to anew ([`slots`]). The key that has the last mark is in the slot, too, so the marks of the
-//! new owner are above those of the old one.
+//! All channels of a slot and the channel of its marks are subscribed on one connection, to the owner of the slot.
+//! While the owner stays, all gateways receive them in one order. When that node unsubscribes, when the slot is found
+//! at another one, or when the connection is lost, the order ends: nothing has a name until a mark arrives that was
+//! published after everything was subscribed again ([`slots`]). The key of the last mark is in the same slot, so the
+//! marks of the new owner are above those of the old one.
 
 mod slots;
 
@@ -31,7 +31,7 @@ use crate::source::redis::recorded::{RecordingParts, RecordingSettings, write_re
 use crate::source::redis::retry::FailureLog;
 use crate::source::redis::server::RedisServer;
 
-/// How often all slots are looked at.
+/// How often all slots are checked.
 const SLOTS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Records sharded channels, and delivers them.
@@ -217,8 +217,8 @@ impl ShardedRecording {
             (b"sunsubscribe", Some(Value::Bulk(channel)), _) => {
                 let name = hub_name(&channel)?;
                 let is_asked = self.links.take_unsubscribed(at, &name, now);
-                // A node unsubscribes by itself when the slot is at another one. One that was asked may have confirmed an
-                // older subscription before, of a channel that is followed again.
+                // A node unsubscribes by itself when another node owns the slot. It may also have confirmed an older
+                // subscription, and the channel is followed again.
                 if self.links.channels.lose(&name, place, now) {
                     self.slots.unsubscribed(&name, place);
                     if !is_asked {
@@ -265,7 +265,7 @@ impl ShardedRecording {
         }
     }
 
-    /// Sends what is due, compares the channels with what is known of the slots, and forgets slots that nobody needs.
+    /// Sends what is due, compares the channels with the slot map, and forgets slots that nobody needs.
     fn maintain(&mut self, now: Instant) {
         let mut at = 0;
         while let Some(error) = self.links.next_silent(&mut at, now) {
@@ -280,7 +280,7 @@ impl ShardedRecording {
     }
 }
 
-/// What is heard is in the order of its log, and in none of the hub.
+/// These messages are in the order of their log, and in no order of the hub.
 fn no_order(_: &ShardPlace) -> NodeStart {
     (OrderId::PLAIN, None)
 }

@@ -1,4 +1,4 @@
-//! The slots whose channels are recorded: where each is listened to, and what has come of it. Without I/O.
+//! The slots whose channels are recorded: the node where each is subscribed, and what was received. Without I/O.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use crate::source::redis::cluster::slot_of;
 use crate::source::redis::error::SourceError;
 use crate::source::redis::recorded::{RecordOrder, RecordStates, RecordingParts, RecordingState};
 
-/// A slot without a mark for so long since it is recorded gets none.
+/// A slot that has had no mark for this long counts as not working.
 const FIRST_MARK: Duration = Duration::from_secs(5);
 
 /// The slots that have recorded channels.
@@ -23,11 +23,11 @@ pub(super) struct RecordedSlots {
     parts: RecordingParts,
     pub(super) states: Rc<RecordStates>,
     all: HashMap<u16, RecordedSlot>,
-    // Those that have had no mark since they were listened to last, or for too long since they are here.
+    // Slots without a mark since their subscription was lost, or for too long after they were added.
     lost: HashSet<u16>,
-    // Those of which anything has come since they were last settled.
+    // Slots that have received anything since [`Self::settle`].
     heard: BTreeSet<u16>,
-    // Reads that wait until what was published before has come, by the numbers of their fences.
+    // Reads that wait for their fence, by its number.
     fenced: HashMap<u64, (u16, LogRead)>,
     next_fence: u64,
 }
@@ -36,12 +36,12 @@ pub(super) struct RecordedSlots {
 struct RecordedSlot {
     state: Rc<RecordingState>,
     marks: ChannelName,
-    // Where the channel of the marks is subscribed to: the only node of which anything counts.
+    // The node where the channel of marks is subscribed. Messages from other nodes do not count.
     place: Option<ShardPlace>,
     since: Instant,
 }
 
-/// A read that waits until what was published before has come: a fence with this number is to be sent there.
+/// A fence to send to this node. A read waits for it: at its reply everything published before has come.
 #[derive(Debug, PartialEq)]
 pub(super) struct RecordFence {
     pub(super) place: ShardPlace,
@@ -61,15 +61,15 @@ impl RecordedSlots {
         }
     }
 
-    /// Whether any slot is listened to or may be, as far as this is known: those that were and are not any more say nothing
-    /// as long as others go on, and so do those whose node `is_down`.
+    /// Whether recording works as far as is known: any slot is not lost, or each lost slot has a node that `is_down`. A
+    /// few lost slots do not make the gateway unready while others work.
     pub(super) fn are_ready(&self, is_down: impl Fn(u16) -> bool) -> bool {
         self.lost.len() < self.all.len()
             || self.all.is_empty()
             || self.lost.iter().all(|slot| is_down(*slot))
     }
 
-    /// The hub wants a channel. Returns what is to be subscribed to.
+    /// The hub needs a channel. Returns the channels to subscribe to.
     pub(super) fn follow(&mut self, name: &ChannelName) -> Vec<ChannelName> {
         let Some(slot) = self.slot(name) else { return Vec::new() };
         let marks = slot.marks.clone();
@@ -78,7 +78,7 @@ impl RecordedSlots {
         if is_new { vec![marks, name.clone()] } else { Vec::new() }
     }
 
-    /// The hub needs a channel no longer. Returns whether its subscription is to be left.
+    /// The hub needs a channel no longer. Returns whether to unsubscribe from it.
     pub(super) fn leave(&self, name: &ChannelName) -> bool {
         let Some(slot) = self.all.get(&slot_of_name(name)) else { return false };
         let is_left = slot.state.book.borrow_mut().leave(name);
@@ -100,9 +100,9 @@ impl RecordedSlots {
         self.all.get_mut(&number)
     }
 
-    /// A channel is subscribed to at this node. That of the marks says where the slot is: what was heard of it at another
-    /// node ends there, and those of its channels count that are subscribed to at the same node, as `is_here` says. A
-    /// channel at any other node does not count until one of the two comes to the other.
+    /// A channel is subscribed at this node. The channel of marks decides where the slot is: a subscription of the slot
+    /// at another node is lost then, and the channels that `is_here` finds at the same node count. A channel at any
+    /// other node does not count until both are at the same one.
     pub(super) fn confirm(
         &mut self,
         name: &ChannelName,
@@ -123,7 +123,7 @@ impl RecordedSlots {
         match (is_marks, is_elsewhere) {
             (true, _) => {
                 slot.place = Some(place.clone());
-                // One that was published before has not come.
+                // A mark that was published earlier has not arrived here.
                 book.request_mark(now);
                 let here = book.followed().into_iter().filter(|name| is_elsewhere && is_here(name));
                 here.for_each(|name| book.confirm(&subscription(name), now));
@@ -135,7 +135,7 @@ impl RecordedSlots {
         slot.state.touch();
     }
 
-    /// A channel is not subscribed to at this node any more. If it is that of the marks, nothing of its slot is heard.
+    /// A channel is not subscribed at this node any more. Without the channel of marks the whole slot is lost.
     pub(super) fn unsubscribed(&mut self, name: &ChannelName, place: &ShardPlace) {
         let number = slot_of_name(name);
         let Some(slot) = self.all.get(&number) else { return };
@@ -203,7 +203,7 @@ impl RecordedSlots {
         Ok(false)
     }
 
-    /// A client is to be sent a part of a log. Returns a fence if it has to wait for that.
+    /// Begins a read of a log for a client. Returns the fence that the read has to wait for, if any.
     pub(super) fn read(&mut self, call: LogRead, now: Instant) -> Option<RecordFence> {
         let number = slot_of_name(&call.log);
         let slot = self.slot(&call.log)?;
@@ -217,7 +217,7 @@ impl RecordedSlots {
         drop(book);
         match (is_placed, place.filter(|_| has_mark)) {
             (true, _) => state.read_past(call, now),
-            // Until then every id looks like one of another Redis.
+            // Before the first mark, every id looks like one of another Redis.
             (false, None) => state.hold_unplaced(call),
             (false, Some(place)) => {
                 self.next_fence += 1;
@@ -228,7 +228,7 @@ impl RecordedSlots {
         None
     }
 
-    /// What was published before this fence was sent has come.
+    /// A fence was passed: everything published before it was sent has come.
     pub(super) fn pass(&mut self, fence: u64, now: Instant) {
         if let Some((number, call)) = self.fenced.remove(&fence)
             && let Some(slot) = self.all.get(&number)
@@ -237,7 +237,7 @@ impl RecordedSlots {
         }
     }
 
-    /// Goes on with those of which anything has come. Returns the fences that are to be sent.
+    /// Continues the slots that have received anything. Returns the fences to send.
     pub(super) fn settle(&mut self, now: Instant) -> Vec<RecordFence> {
         let mut fences = Vec::new();
         for number in std::mem::take(&mut self.heard) {
@@ -254,8 +254,8 @@ impl RecordedSlots {
         fences
     }
 
-    /// Forgets slots of which nothing is needed any more, and looks for those that get no marks. Returns the channels of
-    /// marks that are to be left.
+    /// Forgets slots that are not needed any more, and finds those that get no marks. Returns the channels of marks to
+    /// unsubscribe from.
     pub(super) fn maintain(&mut self, now: Instant) -> Vec<ChannelName> {
         let mut left = Vec::new();
         let (states, lost) = (&self.states, &mut self.lost);
@@ -403,11 +403,11 @@ mod tests {
         receive(&mut slots, &at(2), &one[1], format!("{} other", MARK + 1));
         slots.settle(now);
         assert!(slots.are_ready(|_| false));
-        // One that is not needed any more is left, with its marks.
+        // A channel that is not needed is unsubscribed, with its channel of marks.
         assert!(slots.leave(&two[0]));
         assert_eq!(slots.maintain(now), [two[1].clone()]);
         assert!(slots.maintain(now).is_empty() && slots.are_ready(|_| false));
-        // A slot that never gets a mark is no good either.
+        // A slot that never gets a mark counts as lost, too.
         let mut slots = self::slots();
         follow(&mut slots, "foo");
         slots.maintain(now);

@@ -1,5 +1,5 @@
-//! A slot moves to and fro between two nodes while its channels are followed and left. Whatever the order in which nodes
-//! confirm, nothing has a name that may have a hole before it, and in the end everything has names again.
+//! A slot moves to and fro between two nodes while its channels are followed and left. Whatever the order in which
+//! nodes confirm, no message gets a name after a possible hole, and in the end all messages get names again.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::super::super::super::channels::ShardedChannels;
 use super::super::{RecordedSlots, ShardPlace, slot_of_name};
 use super::{MARK, at, receive, slots};
 
-/// What a node was sent, and has not carried out.
+/// A command that was sent to a node and not executed yet.
 enum Sent {
     Subscribe(Vec<ChannelName>),
     Unsubscribe(ChannelName),
@@ -74,7 +74,7 @@ impl Nodes {
         self.sent[node].push_back(Sent::Unsubscribe(name.clone()));
     }
 
-    /// Asks for what is due, at this node.
+    /// Subscribes to what is due, at this node.
     fn ask(&mut self, node: usize) {
         for (_, names) in self.channels.take_due(self.now) {
             self.channels.ask(&names, &place(node));
@@ -88,7 +88,7 @@ impl Nodes {
         self.ask(owner);
     }
 
-    /// The node carries out what it was sent next, and the gateway reads its reply.
+    /// The node executes its next command, and the gateway reads the reply.
     fn go_on(&mut self, node: usize) {
         match self.sent[node].pop_front() {
             None => {}
@@ -149,7 +149,7 @@ impl Nodes {
         book.is_named(name)
     }
 
-    /// What has a name comes from the node whose marks count.
+    /// Every message with a name comes from the node whose marks count.
     fn check(&self) {
         let slot = self.slots.all.get(&slot_of_name(&self.marks)).expect("it is recorded");
         for name in &self.followed {
@@ -162,7 +162,7 @@ impl Nodes {
         }
     }
 
-    /// Everybody knows who owns the slot, and does what is to be done.
+    /// All learn who owns the slot, and all pending commands are executed.
     fn settle(&mut self, owner: usize) {
         for _ in 0..4 {
             for node in [1 - owner, owner] {
