@@ -1,4 +1,4 @@
-//! What the gateway says of itself: a check for each thing that it needs, and warnings.
+//! What the gateway reports of itself: a check for each thing that it needs, and warnings.
 
 /// A readiness check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub struct ReadinessCheck {
     pub about: &'static str,
     /// Whether it passes.
     pub passes: bool,
-    /// It passes, and something of it does not work.
+    /// Whether it passes although a part does not work.
     pub is_degraded: bool,
     /// Why it fails, or a problem that does not fail it.
     pub detail: Option<String>,

@@ -22,7 +22,7 @@ pub(super) struct FleetHealth {
     pub(super) is_warm: bool,
     /// The same of sharded channels.
     pub(super) is_warm_at_nodes: bool,
-    /// Why it does not hear what they publish.
+    /// Why it does not receive what they publish.
     pub(super) follow_problems: FleetProblems,
     /// Why it cannot publish for them.
     pub(super) publish_problems: FleetProblems,
@@ -51,9 +51,9 @@ impl FleetProblems {
 }
 
 impl FleetHealth {
-    /// The readiness check; `None` for a gateway on its own, and where [`Self::warning`] says that there is no fleet:
-    /// a gateway that others cannot replace serves its clients all the same. `obstacle` is what else stands against it, once
-    /// the gateway is warm.
+    /// The readiness check; `None` for a gateway on its own, and where [`Self::warning`] says that there is no fleet: a
+    /// gateway that others cannot replace still serves its clients. `obstacle` is another reason why clients cannot
+    /// resume elsewhere, for a gateway that is warm.
     pub(super) fn check(&self, obstacle: Option<&str>) -> Option<ReadinessCheck> {
         let passes = self.is_all_warm();
         let detail = match passes {
@@ -94,7 +94,8 @@ impl FleetHealth {
         (self.is_warm || !self.is_expected) && (self.is_warm_at_nodes || !self.is_expected_at_nodes)
     }
 
-    /// What stands against it. What each gateway finds by itself comes first, so that all say the same.
+    /// Why clients cannot resume at another gateway. A reason that every gateway finds by itself comes first, so that
+    /// all report the same.
     fn problem(&self, obstacle: Option<&str>) -> Option<String> {
         let own = || self.follow_problems.first().or_else(|| self.publish_problems.first());
         obstacle.map(str::to_owned).or_else(own)
@@ -119,7 +120,7 @@ mod tests {
         assert!(!check(&health).0);
         health.is_warm = true;
         assert_eq!(check(&health), (true, "clients can resume at another gateway".to_owned()));
-        // What stands against it is told in place of that.
+        // The obstacle is reported in place of the other warning.
         let warning = health.warning(Some("node a:1 cannot be used"), Instant::now());
         let told = "clients cannot resume at another gateway: node a:1 cannot be used";
         assert_eq!(warning.as_deref(), Some(told));

@@ -51,14 +51,14 @@ struct HealthState {
     sharded_recording: SourceHealth,
     // The source is the bus inside the gateway: no Redis is involved.
     is_source_embedded: AtomicBool,
-    // What Redis keeps of revocations, if they come from there.
+    // The revocations that Redis keeps, if there is a control channel.
     revocations: SourceHealth,
     fleet: Mutex<FleetHealth>,
     // Further servers, where there are several. The fields above are those of the first.
     servers: OnceLock<ServerHealths>,
     // Which master the sentinels name, or what is wrong with them; `None`: there are none.
     sentinels: Mutex<Option<Result<String, String>>>,
-    // Those of a Cluster.
+    // The nodes of a Cluster.
     nodes: Mutex<NodeHealths>,
     draining_since: OnceLock<SystemTime>,
     shortage: Mutex<Option<Incident>>,
@@ -180,7 +180,7 @@ impl Health {
         lock(&self.0.fleet).is_warm = is_warm;
     }
 
-    /// The same of sharded channels.
+    /// The same for sharded channels.
     pub fn set_fleet_warm_at_nodes(&self, is_warm: bool) {
         lock(&self.0.fleet).is_warm_at_nodes = is_warm;
     }
@@ -200,7 +200,7 @@ impl Health {
         lock(&self.0.fleet).publish_problems.set(node, result);
     }
 
-    /// Records that a message of another gateway was ignored, because it has another key or none.
+    /// Records that a message of another gateway was ignored, and why.
     pub fn note_fleet_ignored(&self, why: &'static str) {
         lock(&self.0.fleet).ignored = Some((why, Instant::now()));
     }
@@ -211,7 +211,7 @@ impl Health {
         *lock(&self.0.sentinels) = Some(result);
     }
 
-    /// Records how the nodes of the Cluster are, all of those that own slots.
+    /// Records the states of all nodes of the Cluster that own slots.
     pub fn set_nodes(&self, nodes: &[NodeState]) {
         lock(&self.0.nodes).set(nodes, SystemTime::now());
     }

@@ -9,7 +9,7 @@ use super::incident::Incident;
 /// Nodes that are named, at most.
 const MAX_NAMED: usize = 5;
 
-/// How a node of a Cluster that owns slots was found.
+/// The state of a node of a Cluster that owns slots, at the last check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeState {
     /// Its address.
@@ -18,17 +18,17 @@ pub struct NodeState {
     pub failure: Option<(&'static str, String)>,
 }
 
-/// The nodes of a Cluster that own slots, as they were found last.
+/// The nodes of a Cluster that own slots, as of the last check.
 #[derive(Debug, Default)]
 pub(super) struct NodeHealths {
-    // 0: it is no Cluster, or no owner is known.
+    // 0: not a Cluster, or no owner is known.
     owners: usize,
     // By address.
     down: BTreeMap<String, Incident>,
 }
 
 impl NodeHealths {
-    /// All nodes that own slots were looked at. What is not among them is forgotten.
+    /// Records the states of all nodes that own slots. Other nodes are forgotten.
     pub(super) fn set(&mut self, nodes: &[NodeState], now: SystemTime) {
         self.owners = nodes.len();
         let mut before = std::mem::take(&mut self.down);
@@ -50,8 +50,8 @@ impl NodeHealths {
         self.down.keys().next().map(String::as_str)
     }
 
-    /// The check, which never fails: the other nodes go on, and every gateway would be without this one. `None`: there are no
-    /// nodes.
+    /// The check. It never fails: the other nodes still work, and no gateway could reach the one that is down. `None`:
+    /// there are no nodes.
     pub(super) fn check(&self) -> Option<ReadinessCheck> {
         let (owners, down) = (self.owners, self.down.len());
         if owners == 0 {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::incident::Incident;
 
-/// A problem is dropped if it has not recurred for this long. Perhaps nothing has retried.
+/// A problem is dropped if it has not recurred for this long. Perhaps nothing has tried again.
 const KEPT: Duration = Duration::from_secs(600);
 
 /// The most problems that are kept. Their keys come from the configuration.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::outages::Outage;
 use super::{Health, HealthState, ReadinessCheck, Warning, lock};
 
-/// The kinds of failures that say that Redis does not do what it is asked for.
+/// The kinds of failures where Redis refuses a command.
 const REFUSALS: [&str; 2] = ["permission", "refused"];
 
 /// The servers of a gateway that has more than one.
@@ -94,7 +94,7 @@ impl HealthState {
         checks.min_by_key(|check| check.passes)
     }
 
-    /// The check of the nodes of Clusters: of several ones together.
+    /// The check of the nodes, of all Clusters together.
     pub(super) fn nodes_check(&self) -> Option<ReadinessCheck> {
         let checks = self.servers().filter_map(|(name, server)| {
             let check = lock(&server.nodes).check()?;
@@ -110,8 +110,8 @@ impl HealthState {
         })
     }
 
-    /// What stands against it that clients resume at another gateway, though gateways of the fleet hear each other: a node that
-    /// is down, or that Redis refuses what recorded channels need.
+    /// Why clients cannot resume at another gateway although the fleet works: a node is down, or Redis refuses what
+    /// recorded channels need.
     fn fleet_obstacle(&self) -> Option<String> {
         if lock(&self.fleet).is_expected_at_nodes
             && let Some(node) = lock(&self.nodes).first_down()
@@ -128,7 +128,7 @@ impl HealthState {
         })
     }
 
-    /// Which masters sentinels name, as far as nothing is wrong with them.
+    /// The masters that sentinels name, where nothing is wrong with the sentinels.
     pub(super) fn masters(&self) -> Option<String> {
         let masters = self.servers().filter_map(|(name, server)| {
             let master = lock(&server.sentinels).clone()?.ok()?;
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn a_gateway_stays_ready_while_nodes_are_down_and_each_says_the_same_of_them() {
         use crate::health::NodeState;
-        // One has heard the node before, and has a failure of its own; the other one has not.
+        // One gateway was connected to the node before, and has a failure of its own; the other one was not.
         let [one, other] = [Health::default(), Health::default()];
         let said = [&one, &other].map(|health| {
             health.set_source_ready(true);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// The fewest waiting requests that count as a hang: a few may be long polls.
 const MANY: usize = 10;
-/// A backend that responds to none of many requests for this long hangs.
+/// A backend with many waiting requests that has sent no response for this long hangs.
 const LONG: Duration = Duration::from_secs(10);
 
 /// The requests that were sent to an upstream, or wait for a connection to it, and have no response yet. Shared by all

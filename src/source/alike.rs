@@ -1,7 +1,7 @@
-//! What has to be the same at all gateways of a Redis, as each tells the others: where it is not, clients and publishers
-//! find nothing, and nothing else would say so. Pure.
+//! The settings that have to be the same at all gateways of a Redis, as each publishes them to the others. Where they
+//! differ, clients and publishers find nothing, and no other error shows it. Pure.
 //!
-//! A secret is told as what it makes of a fixed text, which does not reveal it.
+//! Of a secret only the HMAC of a fixed text is published, which does not reveal the secret.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,34 +15,35 @@ use tokio::sync::watch;
 use crate::hex::hex;
 use crate::route::{KeepSettings, KeepStore, Router, ServerPlace};
 
-/// With what such a message begins, beside the others that gateways publish for all.
+/// The prefix that separates these messages from others that gateways publish for all.
 const BEGIN: &[u8] = b"{\"alike\":";
-/// What a secret is made to sign.
+/// The text that a secret signs.
 const FIXED: &[u8] = b"ssegate: whose kept streams are";
-/// The bytes of that which are told.
+/// The number of bytes of the signature that are published.
 const TOLD: usize = 8;
 
-/// What a gateway has at one server that others have to have, too.
+/// The settings of a gateway at one server that have to be the same at all others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct AlikeSettings {
     /// Which of `redis.shards` the server is, and of how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shard: Option<(usize, usize)>,
-    /// Of each route that keeps streams for all gateways, by its host and path: what says whose a stream is.
+    /// For each route that keeps streams for all gateways, by its host and path: the settings that decide who owns a
+    /// stream.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     keep: BTreeMap<String, String>,
 }
 
-/// The same as a message.
+/// The settings as a message.
 #[derive(Debug, Deserialize, Serialize)]
 struct AlikeText {
     alike: AlikeSettings,
-    /// The run of the gateway that tells it.
+    /// The run of the gateway that publishes it.
     #[serde(default)]
     run: String,
 }
 
-/// Which setting of gateway.yaml has to be the same.
+/// A setting of gateway.yaml that has to be the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AlikeSetting {
     /// `redis.shards`.
@@ -71,7 +72,7 @@ pub(crate) struct AlikeDifference {
     pub(crate) of: AlikeSetting,
     /// The setting, with its route where it has one.
     pub(crate) setting: String,
-    /// What follows, and what to do.
+    /// The consequence, and what to do.
     pub(crate) detail: String,
 }
 
@@ -80,7 +81,7 @@ pub(crate) struct AlikeDifference {
 pub(crate) struct AlikeSource {
     place: ServerPlace,
     routes: watch::Receiver<Arc<Router>>,
-    // What it was, and with which routes.
+    // The settings, and the routes that they were computed from.
     seen: RefCell<Option<(Arc<Router>, AlikeSettings)>>,
 }
 
@@ -89,7 +90,7 @@ impl AlikeSource {
         Self { place, routes, seen: RefCell::default() }
     }
 
-    /// What it has now.
+    /// The current settings.
     pub(crate) fn current(&self) -> AlikeSettings {
         let router = Arc::clone(&self.routes.borrow());
         if let Some((routes, settings)) = &*self.seen.borrow()
@@ -116,7 +117,7 @@ impl AlikeSource {
     }
 }
 
-/// What is told of a route that keeps streams for all gateways.
+/// The published settings of a route that keeps streams for all gateways.
 fn keep_told(keep: &KeepSettings) -> Option<String> {
     let KeepStore::Redis(secret) = &keep.store else { return None };
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret.bytes()));
@@ -126,7 +127,7 @@ fn keep_told(keep: &KeepSettings) -> Option<String> {
 }
 
 impl AlikeSettings {
-    /// The message of the gateway whose run this is; `None`: there is nothing to tell.
+    /// The message of the gateway with this run; `None`: there is nothing to publish.
     pub(crate) fn message(&self, run: &str) -> Option<Vec<u8>> {
         if *self == Self::default() {
             return None;
@@ -134,14 +135,14 @@ impl AlikeSettings {
         serde_json::to_vec(&AlikeText { alike: self.clone(), run: run.to_owned() }).ok()
     }
 
-    /// Parses a message: the run of who has told it, and what; `None`: it is another one.
+    /// Parses a message into the run of its publisher and the settings; `None`: it is another kind of message.
     pub(crate) fn parse(message: &[u8]) -> Option<(String, Self)> {
         let text = message.starts_with(BEGIN).then(|| serde_json::from_slice::<AlikeText>(message));
         let AlikeText { alike, run } = text?.ok()?;
         Some((run, alike))
     }
 
-    /// Where another gateway at the same server has something else than this one. What only one of them has is no
+    /// The settings in which another gateway at the same server differs. A setting that only one of them has is not a
     /// difference.
     pub(crate) fn differences(&self, other: &Self) -> Vec<AlikeDifference> {
         let mut all = Vec::new();

@@ -1,7 +1,7 @@
 //! The calls that are being sent, each by a task of its own.
 //!
-//! A call comes back with its result however its task ends: without that, one panic would keep all later
-//! calls about its channel waiting.
+//! A call is returned with its result however its task ends: otherwise one panic would block all later calls for its
+//! channel.
 
 use std::collections::HashMap;
 use std::future::Future;

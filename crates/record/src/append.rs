@@ -11,7 +11,7 @@ pub struct AppendRequest<P> {
     pub since: RecordId,
     /// If the log ends before `since`, a gap is appended first: no other gateway has appended what is missing.
     pub may_gap: bool,
-    /// What follows `since`. May be empty: then it is asked only how far the log reaches.
+    /// What follows `since`. May be empty: the request then only asks how far the log reaches.
     pub items: Vec<(RecordId, LogItem<P>)>,
 }
 
@@ -24,7 +24,7 @@ pub enum LogItem<P> {
     Seal,
 }
 
-/// What the script answers.
+/// The reply of the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AppendAnswer {
     /// The newest id of the log, after the request: everything up to there is in it, or was never to be.
@@ -34,7 +34,7 @@ pub struct AppendAnswer {
 }
 
 impl<P: Clone> AppendRequest<P> {
-    /// Does with `log` what the script does.
+    /// Applies the request to `log` by the rule of the script.
     pub fn apply(&self, log: &mut ReferenceLog<P>) -> AppendAnswer {
         let is_behind = log.top < self.since && RecordRule::ReachesSince.holds();
         let seals_only = self.items.iter().all(|(_, item)| matches!(item, LogItem::Seal));

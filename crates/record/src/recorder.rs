@@ -71,7 +71,7 @@ impl<P: Clone> ChannelRecorder<P> {
         })
     }
 
-    /// A message has come. Returns its id; `None` if it cannot be named yet.
+    /// Receives a message. Returns its id; `None` if it cannot be named yet.
     pub fn receive(&mut self, newest_mark: u64, message: P) -> Option<RecordId> {
         if !self.is_named {
             return None;
@@ -84,14 +84,14 @@ impl<P: Clone> ChannelRecorder<P> {
         Some(self.counted)
     }
 
-    /// A reader has to know whether the log is complete up to this mark, which has just come.
+    /// Seals the log up to this mark, which has just come: a reader waits to know whether it is complete up to there.
     pub fn seal(&mut self, mark: u64) {
         if let Some(run) = self.runs.back_mut().filter(|_| self.is_open) {
             run.items.push_back((RecordId::start(mark), LogItem::Seal));
         }
     }
 
-    /// From here on messages are missed, until [`Self::begin`].
+    /// Records that messages are missed from here on, until [`Self::begin`].
     pub fn lose(&mut self) {
         if RecordRule::NoNameOverHole.holds() {
             (self.is_named, self.is_open) = (false, false);
@@ -112,12 +112,12 @@ impl<P: Clone> ChannelRecorder<P> {
         had_items
     }
 
-    /// Whether there is anything that the log is not known to have.
+    /// Whether there are items that may not be in the log yet.
     pub fn has_items(&self) -> bool {
         self.runs.iter().any(|run| !run.items.is_empty())
     }
 
-    /// How many items there are.
+    /// The number of items.
     pub fn len(&self) -> usize {
         self.runs.iter().map(|run| run.items.len()).sum()
     }
@@ -137,7 +137,7 @@ impl<P: Clone> ChannelRecorder<P> {
         self.runs.iter().find_map(|run| run.items.front()).map(|(id, _)| *id)
     }
 
-    /// After which id the gateway has received everything that the next request appends; `None` if there is no request.
+    /// The id since which everything was received, for the next request; `None` if there is no request.
     pub fn since(&self) -> Option<RecordId> {
         self.runs.iter().find(|run| !run.items.is_empty()).map(|run| run.since)
     }

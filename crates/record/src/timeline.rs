@@ -6,7 +6,7 @@ use crate::RecordRule;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Timeline {
     newest: Option<u64>,
-    // A log ends at this mark, which has not come here.
+    // A log ends at this mark, which has not arrived here.
     ahead: Option<u64>,
 }
 
@@ -15,7 +15,7 @@ pub struct Timeline {
 pub enum MarkReceived {
     /// Messages are named by it from now on.
     Newer,
-    /// It is not above the one before, since the server has lost that: it names nothing. One above
+    /// It is not above the previous mark, because the server has lost that one. It names nothing; a mark above
     /// [`Timeline::floor`] is needed.
     Behind,
     /// It is above a mark at which a log ends and which never came: that log has marks of another order. What was
@@ -53,7 +53,7 @@ impl Timeline {
     }
 
     /// A log ends at this mark. Returns whether a mark above it is needed: this gateway is late, or the log is of
-    /// another order of marks, and the next mark tells.
+    /// another order of marks, and the next mark shows which.
     pub fn note_top(&mut self, mark: u64) -> bool {
         let is_ahead = self.newest.is_some_and(|newest| mark > newest);
         let is_news = is_ahead && self.ahead.is_none_or(|ahead| mark > ahead);
@@ -86,7 +86,7 @@ mod tests {
         assert!(timeline.note_top(8));
         assert!(!timeline.note_top(8), "it is known");
         assert_eq!(timeline.floor(), 8);
-        // It was late.
+        // This gateway was only late.
         let mut late = timeline.clone();
         assert_eq!(late.receive(6), MarkReceived::Newer);
         assert_eq!(late.receive(8), MarkReceived::Newer);

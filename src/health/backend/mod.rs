@@ -53,7 +53,7 @@ pub struct BackendTls {
 struct BackendState {
     failing: Option<Failing>,
     tls: Option<BackendTls>,
-    // Since when it has responded to none of many requests, with the incident that says so.
+    // Since when it has sent no response although many requests wait, and the incident for that.
     hang: Option<(Instant, Incident)>,
     outages: Outages,
     kinds: Vec<FailureKind>,
@@ -133,8 +133,8 @@ impl BackendHealth {
         }
     }
 
-    /// Sets how the TLS handshake with it is made. A probe makes one, too: a TCP connection alone proves nothing of
-    /// TLS.
+    /// Sets how the TLS handshake with it is made. A probe makes one, too: a TCP connection alone does not prove that
+    /// TLS works.
     pub fn set_tls(&self, tls: BackendTls) {
         self.lock().tls = Some(tls);
     }
@@ -160,7 +160,7 @@ impl BackendHealth {
         self.lock().outages.list()
     }
 
-    /// Whether to probe it with a connection: not where no TLS handshake with it is possible.
+    /// Whether to probe it with a connection. Not if TLS is required and no handshake is possible.
     pub fn needs_probe(&self) -> bool {
         self.is_unreachable() && (!self.upstream.starts_with("https:") || self.tls().is_some())
     }

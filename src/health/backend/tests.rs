@@ -1,4 +1,4 @@
-//! What is known of a backend, and for how long.
+//! How long the state of a backend is kept.
 
 use std::sync::Arc;
 use std::time::Duration;

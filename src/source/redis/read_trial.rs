@@ -1,7 +1,8 @@
-//! Tries what the gateway reads and calls: at a server, or at one node of a Cluster, each of which has rights of its own.
+//! Tries the commands that the gateway reads with and calls: at a server, or at one node of a Cluster, each of which
+//! has an ACL of its own.
 //!
-//! Leaves nothing behind. A node looks at the rights of the user before it says that another one owns a key, so that all is
-//! tried at each of them.
+//! Leaves nothing behind. A node checks the rights of the user before it replies with `MOVED`, so every command is
+//! tried at each node.
 
 use redis::ConnectionAddr;
 use ssegate_hub::{ChannelName, Subscription};
@@ -23,9 +24,9 @@ use super::session::describe;
 pub(super) const MAX_BYTES: usize = 1 << 20;
 /// The channel of our own to which a message is published.
 const PROBE_CHANNEL: &str = "ssegate:check:inspect";
-/// What no client has.
+/// A name that no client has.
 const NOBODYS: &str = "ssegate-check";
-/// Times that a subscription is tried elsewhere, where a node says that.
+/// The most redirects that a subscription follows.
 const MAX_REDIRECTS: usize = 5;
 
 /// Connections on which it is tried.
@@ -45,12 +46,12 @@ enum TrialPlace {
     Node(Cluster, ConnectionAddr),
 }
 
-/// What Redis does not do.
+/// What Redis refuses.
 #[derive(Debug, Default)]
 pub(super) struct TrialFindings {
-    /// What the routes need.
+    /// Problems with what the routes need.
     pub(super) refused: Vec<RedisProblem>,
-    /// What else.
+    /// Other problems.
     pub(super) notes: Vec<RedisProblem>,
 }
 
@@ -82,7 +83,7 @@ impl<'a> ReadTrial<'a> {
         Ok(Self { server, pubsub, commands, keyed, place })
     }
 
-    /// Tries all of it.
+    /// Runs the whole trial.
     ///
     /// # Errors
     /// The connection is lost.
@@ -112,7 +113,7 @@ impl<'a> ReadTrial<'a> {
         Ok(findings)
     }
 
-    /// Subscribes to that by which gateways tell each other of what is read.
+    /// Subscribes to the channels on which gateways notify each other of what is read.
     async fn try_what_is_told(&mut self, read: &RedisRead) -> Result<(), SourceError> {
         let followed = match read {
             RedisRead::Kept => kept::told()?,
@@ -154,7 +155,7 @@ impl<'a> ReadTrial<'a> {
         }
     }
 
-    /// A name that begins so, at a node in one of its slots.
+    /// A name with this prefix; at a node, in one of its slots.
     fn name(&self, name: &str) -> String {
         let here = match &self.place {
             TrialPlace::Anywhere => None,
@@ -168,7 +169,7 @@ impl<'a> ReadTrial<'a> {
         result.map_err(|error| error.for_command(describe(subscription)))
     }
 
-    /// Tries `SSUBSCRIBE`: at this node, or wherever the channel is.
+    /// Tries `SSUBSCRIBE`: at this node, or at the owner of the channel's slot.
     async fn subscribe_sharded(&mut self, name: &ChannelName) -> Result<(), SourceError> {
         let channel = name.as_sharded().unwrap_or_default();
         let tried = match &self.place {
@@ -188,7 +189,7 @@ impl<'a> ReadTrial<'a> {
     }
 }
 
-/// Tries `SSUBSCRIBE` at the node that owns the channel's slot; where that is not known, the nodes say it.
+/// Tries `SSUBSCRIBE` at the node that owns the channel's slot; while it is unknown, redirects lead to it.
 async fn subscribe_where_it_is(server: &RedisServer, channel: &str) -> Result<(), SourceError> {
     let (slot, kind) = (slot_of(channel.as_bytes()), ConnectionKind::PubSub);
     let mut redirects = 0;

@@ -28,7 +28,7 @@ use super::connection::RedisConnection;
 use super::error::SourceError;
 use super::location::ClusterAddress;
 
-/// Names that are tried to find one in a slot of a node, which may own one of 16,384.
+/// The most names that are tried to find one in a slot of a node. The node may own only one of the 16,384 slots.
 const MAX_NAMES_TRIED: u32 = 1 << 18;
 
 /// The nodes of a Cluster. A cheap handle.
@@ -44,19 +44,19 @@ struct ClusterShared {
 
 #[derive(Default)]
 struct KnownNodes {
-    // As a node has last listed them.
+    // From the newest reply of a node.
     nodes: Vec<ConnectionAddr>,
     map: SlotMap,
-    // How often a node has said who owns what.
+    // How many slot maps nodes have sent.
     looks: u64,
     // The one that the gateway listens through.
     current: Option<ConnectionAddr>,
     // A node that was left because it received nothing. It is used again if there is no other.
     left: Option<ConnectionAddr>,
-    // A node has said what it knows.
+    // Whether any node has reported its view.
     has_view: bool,
     is_refusal_told: bool,
-    // Owners of slots that could not be used when they were looked at last.
+    // Owners of slots that could not be used at the last check.
     down: Vec<ConnectionAddr>,
 }
 
@@ -134,7 +134,7 @@ impl Cluster {
         self.outdate();
     }
 
-    /// Whether a node has said what it knows.
+    /// Whether any node has reported its view.
     pub(super) fn has_view(&self) -> bool {
         self.lock().has_view
     }
@@ -144,7 +144,7 @@ impl Cluster {
         self.lock().map == SlotMap::default()
     }
 
-    /// How often a node has said who owns what, whether that was new or not.
+    /// How many slot maps nodes have sent, changed or not.
     pub(super) fn looks(&self) -> u64 {
         self.lock().looks
     }
@@ -157,7 +157,7 @@ impl Cluster {
         }
     }
 
-    /// Requests that the nodes are asked soon: the map of the slots may be wrong.
+    /// Requests that the slot map is read again soon: it may be wrong.
     pub(super) fn outdate(&self) {
         self.0.outdated.notify_one();
     }
@@ -172,7 +172,7 @@ impl Cluster {
         self.lock().map.owner(slot).cloned()
     }
 
-    /// Whether the gateway may not ask which node owns what.
+    /// Whether Redis denies the gateway the slot map.
     pub(super) fn is_refused(&self) -> bool {
         self.lock().is_refusal_told
     }
@@ -189,19 +189,19 @@ impl Cluster {
         self.lock().map.owners()
     }
 
-    /// These are the owners of slots that cannot be used. Returns those that could not before.
+    /// Sets the owners of slots that cannot be used. Returns the previous ones.
     pub(super) fn set_down(&self, down: Vec<ConnectionAddr>) -> Vec<ConnectionAddr> {
         std::mem::replace(&mut self.lock().down, down)
     }
 
-    /// Whether the owner of this slot cannot be used, as it was looked at last. Every gateway finds the same, so it is no reason
-    /// for one of them to be sent no clients.
+    /// Whether the owner of this slot could not be used at the last check. Every gateway finds the same, so it does not
+    /// make one unready.
     pub(super) fn is_down(&self, slot: u16) -> bool {
         let known = self.lock();
         known.map.owner(slot).is_some_and(|owner| known.down.contains(owner))
     }
 
-    /// The node that owns a slot; where that is not known, one of the nodes, after each try another.
+    /// The node that owns a slot; if unknown, one of the nodes, another one for each try.
     pub(super) fn owner_or_any(&self, slot: u16, tries: u32) -> Option<ConnectionAddr> {
         self.owner(slot).or_else(|| {
             let mut nodes = self.candidates();
@@ -224,7 +224,7 @@ impl Cluster {
         known.left = known.current.take();
     }
 
-    /// A node has said that these own the slots, each all of a range.
+    /// Records a node's report of who owns the slots, by ranges.
     #[cfg(test)]
     pub(super) fn learn_owners(&self, owners: &[(std::ops::RangeInclusive<u16>, ConnectionAddr)]) {
         let mut slots = ClusterSlots::default();
@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(cluster.others(), [at(2), at(1)]);
         cluster.leave();
         assert_eq!(cluster.candidates(), [at(2), at(1), at(3)]);
-        // One that says nothing of the others.
+        // A view that lists no other nodes.
         learn(&cluster, true, &[]);
         cluster.learn(ClusterView { is_ok: true, slots: None });
         cluster.listens_through(&at(2));

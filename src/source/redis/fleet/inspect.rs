@@ -49,8 +49,8 @@ pub(in super::super) async fn inspect(
     Ok(inspection)
 }
 
-/// The same at each node of a Cluster that owns slots, or at the one server, on connections of its own: for sharded channels.
-/// Returns why clients cannot resume at another gateway.
+/// The same test for sharded channels, on connections of its own: at each node of a Cluster that owns slots, or at the
+/// one server. Returns why clients cannot resume at another gateway.
 pub(in super::super) async fn inspect_nodes(
     server: &RedisServer,
     max_bytes: usize,
@@ -78,7 +78,7 @@ pub(in super::super) async fn inspect_nodes(
     None
 }
 
-/// The same at one of them.
+/// The same test at one node.
 async fn inspect_node(
     server: &RedisServer,
     (node, max_bytes): (Option<&ConnectionAddr>, usize),

@@ -29,8 +29,8 @@ const MIN_EVENT_BYTES: usize = 64 << 10;
 pub(in super::super) enum FleetOrder {
     /// The order of the pub/sub connection.
     Plain,
-    /// That of the sharded channels of a node, or of the one server, which is shown so. `asks`: the gateway is starting, and asks
-    /// the others what they follow.
+    /// The order of the sharded channels of a node, or of the one server. `shown` is its name in logs. `asks`: the
+    /// gateway is starting, and asks the others what they follow.
     Node { order: OrderId, shown: String, asks: bool },
 }
 
@@ -171,7 +171,7 @@ impl FleetMember {
         self.status != LinkStatus::Down && self.channels.contains(subscription)
     }
 
-    /// Redis has confirmed one of them.
+    /// Redis has confirmed one of the fleet's subscriptions.
     pub(in super::super) fn confirm(&mut self) {
         self.status = match self.status {
             LinkStatus::Joining(confirmed) if confirmed + 1 < self.channels.len() => {
@@ -190,7 +190,7 @@ impl FleetMember {
         };
     }
 
-    /// Redis has refused them.
+    /// Redis has refused the fleet's subscriptions.
     pub(in super::super) fn refuse(&mut self, error: &str) {
         let names = match self.at {
             FleetOrder::Plain => format!("{FOR_ALL} and {FOR_ONE}*"),

@@ -94,8 +94,8 @@ pub(super) fn read<'a>(
     }
 }
 
-/// Why a body is none of the messages that this gateway knows. Later versions may write others, in JSON: that is nothing that an
-/// operator has to mend.
+/// Why this gateway does not know a body. Later versions may write other messages, in JSON: the operator need not act
+/// on these.
 pub(super) fn not_known(body: &[u8]) -> FleetRefusal {
     match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body) {
         Ok(_) => FleetRefusal::Unknown,

@@ -48,7 +48,7 @@ pub(super) struct FleetOutbox {
     bytes: Cell<usize>,
     // The server that the pub/sub connection leads to; `None`: it does not follow the fleet.
     server: RefCell<Option<String>>,
-    // How many times that has changed.
+    // How many times `server` has changed.
     generation: Cell<u64>,
     changed: Notify,
 }

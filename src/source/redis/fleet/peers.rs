@@ -1,4 +1,4 @@
-//! The gateways at a server that have something else than this one where all have to have the same. Pure: time is passed in.
+//! The gateways at a server whose settings differ from this one's, where all must be the same. Pure: time is passed in.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,19 +7,20 @@ use tokio::time::Instant;
 
 use crate::source::alike::{AlikeDifference, AlikeSettings};
 
-/// How often a gateway tells its settings while it knows of another one with others.
+/// How often a gateway publishes its settings while it knows a gateway with different ones.
 pub(super) const AGAIN: Duration = Duration::from_secs(2);
-/// A gateway that has not told them again for this long has ended: it would have.
+/// A gateway that has not published them again for this long has ended.
 const SILENT: Duration = Duration::from_secs(7);
 /// Gateways that are remembered, at most.
 const MAX_PEERS: usize = 1000;
 
-/// Gateways with other settings, by their runs, and when each has told them last.
+/// Gateways with other settings, by their runs, and when each last published them.
 #[derive(Debug, Default)]
 pub(super) struct AlikePeers(BTreeMap<String, (AlikeSettings, Instant)>);
 
 impl AlikePeers {
-    /// A gateway has told its settings. Returns whether it is a new one that differs from this one.
+    /// Records the settings that a gateway has published. Returns whether it is a new gateway that differs from this
+    /// one.
     pub(super) fn hear(
         &mut self,
         (run, settings): (String, AlikeSettings),
@@ -31,14 +32,14 @@ impl AlikePeers {
             return false;
         }
         let is_new = !self.0.contains_key(&run);
-        // Those that differ tell it again and again: one that is left out now is taken later.
+        // Gateways that differ publish again and again: one that is left out now is added later.
         if !is_new || self.0.len() < MAX_PEERS {
             self.0.insert(run, (settings, now));
         }
         is_new
     }
 
-    /// What differs from what this gateway has, each setting once.
+    /// The settings that differ from this gateway's, each once.
     pub(super) fn differences(
         &mut self,
         own: &AlikeSettings,
@@ -86,12 +87,12 @@ mod tests {
         assert!(!peers.hear(("x".into(), other()), &own, now), "it is known");
         assert!(peers.hear(("y".into(), other()), &own, now));
         assert_eq!(names(&mut peers, &own, now), ["keep of /a"]);
-        // One of them is mended.
+        // One gateway is corrected.
         peers.hear(("x".into(), own.clone()), &own, now + AGAIN);
         assert_eq!(names(&mut peers, &own, now + AGAIN), ["keep of /a"]);
         // The other one is killed.
         assert_eq!(names(&mut peers, &own, now + SILENT), [""; 0]);
-        // This one is mended.
+        // This one is corrected.
         peers.hear(("x".into(), other()), &own, now);
         assert_eq!(names(&mut peers, &other(), now), [""; 0]);
         assert_eq!(names(&mut peers, &own, now), [""; 0], "it tells what it has, and is answered");

@@ -15,26 +15,26 @@ use crate::metrics::Metrics;
 use crate::source::alike::{AlikeDifference, AlikeSetting, AlikeSettings, AlikeSource};
 use crate::source::fleet::FOR_ALL;
 
-/// How often it is told where all agree. A difference is told by both sides every [`AGAIN`], as long as it lasts.
+/// How often the settings are published while all agree. Both sides publish every [`AGAIN`] while they differ.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// How often it is looked whether a reload has changed something, or whether another gateway has ended.
+/// How often to check for a reload that has changed settings, and for gateways that have ended.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The settings of this gateway, and the differences that were logged.
 #[derive(Debug)]
 pub(super) struct SettingsPublisher {
     source: AlikeSource,
-    // Of this gateway: it hears what it tells.
+    // The run of this gateway, which receives its own messages, too.
     run: String,
     outbox: Rc<FleetOutbox>,
     health: Health,
     metrics: Metrics,
-    // What was last told, when, and in which generation of the connection.
+    // What was published last, when, and in which generation of the connection.
     told: RefCell<Option<(AlikeSettings, Instant, u64)>>,
     peers: RefCell<AlikePeers>,
-    // A gateway that differs was heard for the first time.
+    // Notified at the first message of a gateway that differs.
     met: Notify,
-    // The settings whose difference is told to the operator, and when it was last.
+    // The settings whose difference was reported to the operator, and when each was last seen.
     noted: RefCell<BTreeMap<String, Instant>>,
 }
 
@@ -68,7 +68,7 @@ impl SettingsPublisher {
         }
     }
 
-    /// Tells what is due, and says where others differ.
+    /// Publishes what is due, and reports where others differ.
     fn look(&self, now: Instant) {
         let own = self.source.current();
         let differences = self.peers.borrow_mut().differences(&own, now);
@@ -98,13 +98,13 @@ impl SettingsPublisher {
         let own = self.source.current();
         let is_other = run != self.run;
         if is_other && self.peers.borrow_mut().hear((run, settings), &own, Instant::now()) {
-            // It may have started just now, and has not heard what is here.
+            // It may have just started, and not have received the settings of this gateway.
             self.met.notify_one();
         }
         true
     }
 
-    /// Says what differs, and of what differs no more that it does not.
+    /// Reports the settings that differ, and those that do not differ any more.
     fn note(&self, differences: &[AlikeDifference], now: Instant) {
         let counted = AlikeSetting::ALL.map(|of| {
             let differ = differences.iter().filter(|it| it.of == of);
