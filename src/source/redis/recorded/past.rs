@@ -29,7 +29,7 @@ pub(in super::super) struct PastRead {
     pub(super) is_asked: bool,
 }
 
-/// Who wants it.
+/// Who the read is for.
 #[derive(Debug)]
 pub(super) enum PastReader {
     Client(LogRead),
@@ -90,7 +90,7 @@ impl PastRead {
 }
 
 impl ReadPast {
-    /// Nobody knows what was published up to `until`.
+    /// The result when it is not known what was published up to `until`.
     pub(super) fn unknown(until: EntryId) -> Self {
         let gap = Some((GapReason::Unrecorded, until));
         Self { gap, entries: Vec::new(), is_all: true }

@@ -54,7 +54,7 @@ impl RecordBook {
         Some(catch_up)
     }
 
-    /// Messages of the channel are missing up to `until`, and nobody recorded them.
+    /// Gives the hub a gap: messages of the channel up to `until` may be missing, for this reason.
     pub(super) fn miss(&mut self, name: &ChannelName, reason: GapReason, until: EntryId) {
         if let Some(channel) = self.channels.get_mut(name) {
             channel.newest = channel.newest.max(Some(until));

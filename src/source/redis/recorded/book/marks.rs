@@ -142,7 +142,7 @@ impl RecordBook {
         }
         let next = match (self.asked.is_empty(), self.order.is_sharded() && !self.is_active()) {
             (false, _) => MARK_DELAY,
-            // Until one has come, it may have been published where nobody listens any more.
+            // Until a mark has come, it may have been published at a node where no gateway is subscribed any more.
             (true, true) if self.has_mark() => QUIET_MARK_INTERVAL,
             (true, _) => MARK_INTERVAL,
         };

@@ -217,7 +217,7 @@ impl RecordBook {
         let held = message.held();
         let Some(channel) = self.channels.get_mut(&name) else { return };
         let Some(id) = channel.recorder.receive(mark, message.clone()) else { return };
-        // Others are told soon how far this gateway has come.
+        // Lets the others learn soon how far this gateway has come.
         self.mark_due = self.mark_due.map(|due| due.min(now + marks::MARK_INTERVAL));
         if is_open {
             channel.pace.begin(now);

@@ -215,7 +215,7 @@ fn a_mark_says_up_to_where_a_gateway_has_appended_everything() {
     let later = soon + Duration::from_secs(3);
     let (_, text) = book.take_mark(later).expect("one is due");
     assert!(text.ends_with(&format!("\n\t{base}")), "the message waits: {text:?}");
-    // The first message ever waits for nobody who has said so.
+    // The first message ever does not wait for a gateway that has nothing older.
     book.receive_mark(&format!("{} other\n\t{}", base + 6, base + 5), later);
     request(&mut book, later);
     book.answered(&name("a:1"), AppendAnswer { top: RecordId::default(), is_missing: true }, later);

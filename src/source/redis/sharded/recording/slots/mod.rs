@@ -61,8 +61,8 @@ impl RecordedSlots {
         }
     }
 
-    /// Whether recording works as far as is known: any slot is not lost, or each lost slot has a node that `is_down`. A
-    /// few lost slots do not make the gateway unready while others work.
+    /// Whether recording works as far as is known: at least one slot is not lost, or the node of each lost slot
+    /// `is_down`. A few lost slots do not make the gateway unready while others work.
     pub(super) fn are_ready(&self, is_down: impl Fn(u16) -> bool) -> bool {
         self.lost.len() < self.all.len()
             || self.all.is_empty()
