@@ -86,7 +86,8 @@ impl FleetHealth {
         })
     }
 
-    fn is_any_expected(&self) -> bool {
+    /// Whether it is one of a fleet, with plain channels or with sharded ones.
+    pub(super) fn is_any_expected(&self) -> bool {
         self.is_expected || self.is_expected_at_nodes
     }
 

@@ -45,9 +45,11 @@ impl NodeHealths {
         }
     }
 
-    /// The first node that cannot be used.
-    pub(super) fn first_down(&self) -> Option<&str> {
-        self.down.keys().next().map(String::as_str)
+    /// The first node that gateways cannot reach. One that only refuses keys (`CLUSTERDOWN`) still carries what they
+    /// publish for each other.
+    pub(super) fn first_away(&self) -> Option<&str> {
+        let is_away = |(_, incident): &(&String, &Incident)| !incident.is_one_of(&["refused"]);
+        self.down.iter().find(is_away).map(|(node, _)| node.as_str())
     }
 
     /// The check. It never fails: the other nodes still work, and no gateway could reach the one that is down. `None`:
@@ -109,10 +111,13 @@ mod tests {
         let expected = "1 of 2 nodes that own slots cannot be used: b:1: connection: refused; since \
                         1970-01-01T00:00:05Z, 2 times, last 1970-01-01T00:00:10Z";
         assert_eq!(told(&nodes), (true, expected.to_owned()));
-        assert_eq!(nodes.first_down(), Some("b:1"));
+        assert_eq!(nodes.first_away(), Some("b:1"));
+        let refuses = Some(("refused", "CLUSTERDOWN".to_owned()));
+        nodes.set(&[NodeState { node: "a:1".into(), failure: refuses }], at(12));
+        assert!(told(&nodes).0 && nodes.first_away().is_none(), "it carries what gateways publish");
         // Its replica has taken its place.
         nodes.set(&[state("a:1", None), state("c:1", None)], at(15));
-        assert!(!told(&nodes).0 && nodes.first_down().is_none());
+        assert!(!told(&nodes).0 && nodes.first_away().is_none());
     }
 
     #[test]

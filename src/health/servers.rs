@@ -76,7 +76,7 @@ impl HealthState {
     /// it names the servers without a fleet.
     pub(super) fn fleet_check(&self) -> Option<ReadinessCheck> {
         let is_off = |(name, server): (Option<&str>, &Self)| {
-            let is_off = !lock(&server.fleet).is_expected;
+            let is_off = !lock(&server.fleet).is_any_expected();
             is_off.then(|| name.unwrap_or_default().to_owned())
         };
         let off: Vec<_> = self.servers().filter_map(is_off).collect();
@@ -114,7 +114,7 @@ impl HealthState {
     /// recorded channels need.
     fn fleet_obstacle(&self) -> Option<String> {
         if lock(&self.fleet).is_expected_at_nodes
-            && let Some(node) = lock(&self.nodes).first_down()
+            && let Some(node) = lock(&self.nodes).first_away()
         {
             return Some(format!("node {node} cannot be used"));
         }
@@ -218,7 +218,9 @@ mod tests {
         health.expect_fleet_at_nodes(true);
         health.set_fleet_warm_at_nodes(true);
         let of_fleet = || health.checks().into_iter().find(|check| check.name == "fleet");
-        assert!(of_fleet().is_some_and(|check| check.passes));
+        let check = of_fleet().expect("a fleet");
+        let detail = "clients of sharded channels can resume at another gateway";
+        assert!(check.passes && check.detail.as_deref() == Some(detail), "{check:?}");
         health.set_sharded_recording_ready(true);
         health.sharded_recording_failed("timeout", "no reply");
         assert!(of_fleet().is_some(), "Redis has refused nothing");
