@@ -1,5 +1,6 @@
 //! A master and its replica that change places again and again, while messages are published at both.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -106,6 +107,7 @@ async fn fail_over((set, gateway): (&ClusterSet, &Gateway), pair: [usize; 2], sl
             publish_at(set, pair[1], &channel, &is_done)
         );
     };
+    let begun = Cell::new(0_usize);
     let failing_over = async {
         for round in 0..rounds {
             let next = pair[(round + 1) % 2];
@@ -115,6 +117,7 @@ async fn fail_over((set, gateway): (&ClusterSet, &Gateway), pair: [usize; 2], sl
                     async |at: usize| set.nodes[at].role().await.as_deref() == Some("slave");
                 // Again only if it has come to nothing, or was undone: each begins anew.
                 if tries.is_multiple_of(100) && is_replica(next).await {
+                    begun.set(begun.get() + 1);
                     set.nodes[next].try_command(&["CLUSTER", "FAILOVER"]).await;
                 }
                 tries += 1;
@@ -147,7 +150,9 @@ async fn fail_over((set, gateway): (&ClusterSet, &Gateway), pair: [usize; 2], sl
     ));
     assert!(repeated.is_empty(), "came twice: {repeated:?}");
     assert!(unmarked.is_empty(), "missing without a gap: {unmarked:?}");
-    assert_eq!(gaps, rounds, "one for each");
+    // One that was undone, and begun anew, is two more.
+    let most = rounds + 2 * begun.get().saturating_sub(rounds);
+    assert!((rounds..=most).contains(&gaps), "one for each: {gaps} of {}", begun.get());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
