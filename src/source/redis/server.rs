@@ -65,6 +65,11 @@ impl RedisServer {
         Self { name: Some((name, key.into())), ..self }
     }
 
+    /// The address of a node of the Cluster for an operator; of the server itself without a node.
+    pub(super) fn shown(&self, node: Option<&ConnectionAddr>) -> String {
+        node.map_or_else(|| self.to_string(), |node| ShownAddress(node).to_string())
+    }
+
     /// Describes an error to an operator. Error texts say `redis.url`; this puts in the key that has the URL of this
     /// server.
     pub(super) fn explain(&self, error: &SourceError) -> String {

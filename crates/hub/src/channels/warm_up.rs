@@ -39,7 +39,7 @@ impl HubState {
         }
     }
 
-    /// This gateway drains: publishes what it follows while it can still answer how far that has come. Its
+    /// This gateway drains: publishes which channels it follows, while it can still report their positions. Its
     /// clients go to the other gateways when it has exited.
     pub(super) fn leave_fleet(&mut self) {
         self.is_draining = true;

@@ -107,7 +107,7 @@ impl Fleet {
         }
     }
 
-    /// The server has sent the announcement with this name to so many gateways, including this one.
+    /// Records how many gateways, including this one, received the announcement with this name.
     pub(crate) fn note_left(&mut self, asked: MarkId, subscribers: usize) {
         if let Some((_, mark, others)) = &mut self.left
             && *mark == asked

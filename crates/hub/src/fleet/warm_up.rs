@@ -15,7 +15,7 @@ use crate::{Subscription, Topic};
 pub(crate) const LISTING: Duration = Duration::from_millis(200);
 /// How long the server has time to confirm the subscriptions.
 pub(crate) const CONFIRMING: Duration = Duration::from_millis(1_100);
-/// How long the others have time to answer how far the channels have come.
+/// How long other gateways have to report how far the channels have come.
 pub(crate) const ANSWERING: Duration = Duration::from_millis(650);
 /// How long the request for the lists may take to be published.
 pub(crate) const PUBLISHING: Duration = Duration::from_millis(1_000);
@@ -78,7 +78,7 @@ impl WarmUp {
         }
     }
 
-    /// The server has sent the request for lists with this name to so many gateways, including this one.
+    /// Records how many gateways, including this one, received the request for lists with this name.
     pub(crate) fn note_asked(&mut self, asked: MarkId, subscribers: usize) {
         if let Self::Listing { mark, is_alone, until, .. } = self
             && *mark == asked

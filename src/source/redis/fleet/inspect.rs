@@ -8,7 +8,6 @@ use crate::source::fleet::{FOR_ALL, FOR_ONE, for_all_at, for_one_at};
 use crate::source::redis::cluster::Cluster;
 use crate::source::redis::connection::{ConnectionKind, RedisConnection};
 use crate::source::redis::error::{SourceError, SourceErrorKind};
-use crate::source::redis::location::ShownAddress;
 use crate::source::redis::problem::RedisProblem;
 use crate::source::redis::server::RedisServer;
 
@@ -70,8 +69,7 @@ pub(in super::super) async fn inspect_nodes(
         let inspected = inspect_node(server, (node.as_ref(), max_bytes)).await;
         let problem = inspected.unwrap_or_else(|error| Some(error.without_server().into()));
         if let Some(RedisProblem { kind, text }) = problem {
-            let shown = node.as_ref().map(|node| ShownAddress(node).to_string());
-            let shown = shown.unwrap_or_else(|| server.to_string());
+            let shown = server.shown(node.as_ref());
             return Some(RedisProblem { kind, text: format!("node {shown}: {text}") });
         }
     }

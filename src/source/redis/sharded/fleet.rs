@@ -14,7 +14,6 @@ use tokio::time::Instant;
 
 use super::super::cluster::Cluster;
 use super::super::fleet::{FleetMember, FleetOrder, FleetPublisher};
-use super::super::location::ShownAddress;
 use super::super::retry::backoff;
 use super::super::server::RedisServer;
 use super::channels::ShardPlace;
@@ -87,7 +86,7 @@ impl ShardedFleet {
 
     /// A connection to a node is about to be opened, with which an order begins.
     pub(super) fn join(&mut self, order: OrderId, node: &ShardPlace) -> NodeFleet {
-        let shown = self.shown(node);
+        let shown = self.server.shown(node.as_ref());
         let at = FleetOrder::Node { order, shown, asks: !self.is_warm };
         let shared = || (self.health.clone(), self.metrics.clone());
         let member = FleetMember::new(
@@ -108,7 +107,7 @@ impl ShardedFleet {
         let tries = before.map_or(0, |before| self.failed.swap_remove(before).tries + 1);
         let again = now + backoff(tries);
         // The publisher there has ended, too. That the node is down is reported by the watch of all nodes.
-        let shown = self.shown(node);
+        let shown = self.server.shown(node.as_ref());
         self.health.set_fleet_published(Some(&shown), Ok(()));
         self.failed.push(FailedNode { node: node.clone(), tries, again });
     }
@@ -117,7 +116,7 @@ impl ShardedFleet {
     pub(super) fn look_at(&mut self, cluster: &Cluster) {
         let owners: Vec<ShardPlace> = cluster.owners().into_iter().map(Some).collect();
         for gone in self.owners.iter().filter(|node| !owners.contains(node)) {
-            let shown = self.shown(gone);
+            let shown = self.server.shown(gone.as_ref());
             self.health.set_fleet_followed(Some(&shown), Ok(()));
             self.health.set_fleet_published(Some(&shown), Ok(()));
         }
@@ -191,14 +190,6 @@ impl ShardedFleet {
         self.health.expect_fleet_at_nodes(self.is_wanted);
         if self.is_warm {
             self.health.set_fleet_warm_at_nodes(true);
-        }
-    }
-
-    /// The name of a node in logs and on the status page.
-    fn shown(&self, node: &ShardPlace) -> String {
-        match node {
-            Some(node) => ShownAddress(node).to_string(),
-            None => self.server.to_string(),
         }
     }
 }

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 
 use super::super::cluster::{Cluster, Redirect, slot_of};
 use super::super::error::SourceError;
-use super::super::location::ShownAddress;
 use super::super::retry::{RETRY_INTERVAL, backoff};
 use super::super::server::RedisServer;
 use super::channels::{ShardPlace, ShardedChannels};
@@ -142,8 +141,7 @@ impl ShardLinks {
                 if let Some(away) =
                     is_new.then(|| self.lost.take(&node.place, Instant::now())).flatten()
                 {
-                    let node = node.place.as_ref().map(|node| ShownAddress(node).to_string());
-                    let node = node.unwrap_or_else(|| self.server.to_string());
+                    let node = self.server.shown(node.place.as_ref());
                     tracing::info!(node, seconds_away = away.as_secs(), "{}", self.is_back);
                 }
                 return Some(polled);
