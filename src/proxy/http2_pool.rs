@@ -10,12 +10,13 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
+use ssegate_http2::error::ErrorCode;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::capacity::CapacityNotify;
 use super::connect::Connector;
 use super::error::Failure;
-use super::http2::Http2Connection;
+use super::http2::{Http2Connection, Reason};
 use super::pool_sweeper::{self, SweptPool};
 use super::recorder::{ConnectionSlot, Recorder};
 use super::request_limit::RequestLimit;
@@ -23,9 +24,14 @@ use crate::route::ProxySettings;
 
 /// The maximum number of connections being opened at the same time.
 const MAX_DIALING: usize = 8;
-/// How many times to connect if the backend closes the new connection at once without an error.
-/// Nothing was sent on it, so this is safe.
-const MAX_OPENINGS: u32 = 3;
+/// How many times to connect if the new connection is lost at once. Nothing was sent on it, so this is safe.
+const MAX_OPENINGS: u32 = 5;
+/// The same if the backend says GOAWAY with NO_ERROR: a worker that a reload has ended says it on each connection that it
+/// has just accepted, and several reloads may follow each other.
+const MAX_GOAWAY_OPENINGS: u32 = 8;
+/// The pause before the second of them, which doubles with each: of five 150 ms in all, of eight 1.3 s. `connect_timeout`
+/// ends it earlier.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The streams expected on a new connection until a backend has sent MAX_CONCURRENT_STREAMS.
 const EXPECTED_STREAMS: usize = 100;
 /// A spare connection is opened when less than 1/SPARE of a connection's streams is free.
@@ -239,13 +245,14 @@ impl Http2PoolState {
         let slot = Rc::new(slot);
         let deadline = Instant::now() + self.connect_timeout;
         let opening = async {
-            let mut attempts = 1;
+            let (mut openings, mut pause) = (1, FIRST_PAUSE);
             loop {
                 let socket = self.connector.connect(true, deadline).await?;
                 let (slot, header) = (Rc::clone(&slot), self.max_header);
                 match Http2Connection::open(socket, slot, &self.capacity, header).await {
-                    Err(reason) if reason.is_orderly_close() && attempts < MAX_OPENINGS => {
-                        attempts += 1;
+                    Err(reason) if openings < max_openings(&reason) => {
+                        sleep(pause).await;
+                        (openings, pause) = (openings + 1, pause * 2);
                     }
                     opened => return opened.map_err(|reason| Failure::connect(&reason)),
                 }
@@ -286,6 +293,15 @@ impl Http2PoolState {
         let failed = self.failed.borrow();
         let has_just_failed = failed.as_ref().is_some_and(|(_, at)| at.elapsed() < SPARE_PAUSE);
         self.dialing.get() == 0 && !has_just_failed
+    }
+}
+
+/// How many times to connect if new connections end for this reason.
+fn max_openings(reason: &Reason) -> u32 {
+    match reason {
+        Reason::GoAway(ErrorCode::NO_ERROR, _) => MAX_GOAWAY_OPENINGS,
+        Reason::ConnectionLost(_) => MAX_OPENINGS,
+        _ => 1,
     }
 }
 

@@ -53,5 +53,5 @@ mod window;
 
 pub(super) use self::connection::Http2Connection;
 pub(super) use self::head::header_list_size;
-pub(super) use self::reason::LostRequest;
+pub(super) use self::reason::{LostRequest, Reason};
 pub(super) use self::response::Http2Body;

@@ -57,12 +57,6 @@ impl Reason {
     pub(in crate::proxy) fn is_connection_failure(&self) -> bool {
         matches!(self, Self::ConnectionLost(_) | Self::Reset(ErrorCode::ENHANCE_YOUR_CALM))
     }
-
-    /// Whether the connection was closed without an error. A server that is being restarted does
-    /// this to the connections that it has accepted last.
-    pub(in crate::proxy) fn is_orderly_close(&self) -> bool {
-        matches!(self, Self::ConnectionLost(_) | Self::GoAway(ErrorCode::NO_ERROR, _))
-    }
 }
 
 /// A request failed before its response.
