@@ -145,6 +145,12 @@ impl Health {
         self.0.recording.failed(kind, error);
     }
 
+    /// Records that Redis refused a script or a mark, which recorded channels need. Without it no client can resume at
+    /// another gateway.
+    pub fn recording_refused(&self, kind: &'static str, error: &str) {
+        self.0.recording.refused(kind, error);
+    }
+
     /// Sets whether the sharded channels that are recorded are subscribed, at one node at least.
     pub fn set_sharded_recording_ready(&self, is_ready: bool) {
         self.0.sharded_recording.set_ready(is_ready);
@@ -153,6 +159,11 @@ impl Health {
     /// Records a failure to record sharded channels.
     pub fn sharded_recording_failed(&self, kind: &'static str, error: &str) {
         self.0.sharded_recording.failed(kind, error);
+    }
+
+    /// The same as [`Self::recording_refused`], for sharded channels.
+    pub fn sharded_recording_refused(&self, kind: &'static str, error: &str) {
+        self.0.sharded_recording.refused(kind, error);
     }
 
     /// Sets whether the revocations that Redis keeps were read.

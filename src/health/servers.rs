@@ -110,8 +110,9 @@ impl HealthState {
         })
     }
 
-    /// Why clients cannot resume at another gateway although the fleet works: a node is down, or Redis refuses what
-    /// recorded channels need.
+    /// Why clients cannot resume at another gateway although the fleet works: a node is down, or Redis refuses the
+    /// marks and scripts of recorded channels. A subscription that it refuses does not count: the client chooses the
+    /// channel.
     fn fleet_obstacle(&self) -> Option<String> {
         if lock(&self.fleet).is_expected_at_nodes
             && let Some(node) = lock(&self.nodes).first_away()
@@ -123,7 +124,7 @@ impl HealthState {
             (&self.sharded_recording, "recorded sharded channels"),
         ];
         recordings.into_iter().find_map(|(source, name)| {
-            let refusal = source.incident().filter(|incident| incident.is_one_of(&REFUSALS))?;
+            let refusal = source.refusal().filter(|refusal| refusal.is_one_of(&REFUSALS))?;
             Some(format!("{name}: {refusal}"))
         })
     }
@@ -224,7 +225,9 @@ mod tests {
         health.set_sharded_recording_ready(true);
         health.sharded_recording_failed("timeout", "no reply");
         assert!(of_fleet().is_some(), "Redis has refused nothing");
-        health.sharded_recording_failed("permission", "SPUBLISH: NOPERM");
+        health.sharded_recording_failed("permission", "SSUBSCRIBE to the channel \"x\": NOPERM");
+        assert!(of_fleet().is_some(), "a client has asked for that channel");
+        health.sharded_recording_refused("permission", "SPUBLISH: NOPERM");
         assert_eq!(of_fleet(), None);
         let redis = health.checks().swap_remove(0);
         assert!(redis.passes && redis.is_degraded, "{redis:?}");
@@ -232,6 +235,8 @@ mod tests {
         let told = "clients cannot resume at another gateway: recorded sharded channels: \
                     permission: SPUBLISH: NOPERM; since ";
         assert!(warning.about == "fleet" && warning.detail.starts_with(told), "{warning:?}");
+        health.sharded_recording_failed("permission", "SSUBSCRIBE to the channel \"x\": NOPERM");
+        assert_eq!(of_fleet(), None, "the mark is still refused");
     }
 
     #[test]

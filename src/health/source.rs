@@ -14,6 +14,8 @@ pub(super) struct SourceHealth {
     is_used: AtomicBool,
     is_ready: AtomicBool,
     incident: Mutex<Option<Incident>>,
+    // What Redis refuses to the source itself, whichever channels clients ask for.
+    refusal: Mutex<Option<Incident>>,
     outages: Mutex<Outages>,
 }
 
@@ -28,6 +30,7 @@ impl SourceHealth {
             let now = SystemTime::now();
             if is_ready {
                 *lock(&self.incident) = None;
+                *lock(&self.refusal) = None;
                 lock(&self.outages).end(now);
             } else {
                 lock(&self.outages).begin(now);
@@ -54,17 +57,35 @@ impl SourceHealth {
     /// The current problem. A source that is ready may have a recent one, such as a channel name
     /// that Redis rejects.
     pub(super) fn incident(&self) -> Option<Incident> {
+        self.current(&self.incident)
+    }
+
+    /// What Redis refuses to the source itself now: a failure that [`Self::refused`] has recorded.
+    pub(super) fn refusal(&self) -> Option<Incident> {
+        self.current(&self.refusal)
+    }
+
+    fn current(&self, incident: &Mutex<Option<Incident>>) -> Option<Incident> {
         let is_ready = self.is_ready();
-        let incident = lock(&self.incident).clone();
+        let incident = lock(incident).clone();
         incident.filter(|incident| !is_ready || incident.is_recent(SystemTime::now()))
     }
 
     /// Records a failure.
     pub(super) fn failed(&self, kind: &'static str, error: &str) {
-        let now = SystemTime::now();
         lock(&self.outages).fail(kind, error);
-        let is_ready = self.is_ready();
-        match &mut *lock(&self.incident) {
+        self.note(&self.incident, kind, error);
+    }
+
+    /// Records a failure of which no client chooses the channel.
+    pub(super) fn refused(&self, kind: &'static str, error: &str) {
+        self.failed(kind, error);
+        self.note(&self.refusal, kind, error);
+    }
+
+    fn note(&self, incident: &Mutex<Option<Incident>>, kind: &'static str, error: &str) {
+        let (now, is_ready) = (SystemTime::now(), self.is_ready());
+        match &mut *lock(incident) {
             Some(incident) if !is_ready || incident.is_recent(now) => {
                 incident.recur(kind, error, now)
             }

@@ -51,7 +51,7 @@ pub(super) struct FailureLog {
 }
 
 /// Records the kind and the text of a failure.
-type RecordFailure = fn(&Health, &'static str, &str);
+pub(super) type RecordFailure = fn(&Health, &'static str, &str);
 
 impl FailureLog {
     pub(super) fn new(
@@ -78,13 +78,27 @@ impl FailureLog {
 
     /// Counts a failure without logging it: it was logged before, and continues.
     pub(super) fn note(&self, error: &SourceError) {
+        self.note_as(self.record, error);
+    }
+
+    fn note_as(&self, record: RecordFailure, error: &SourceError) {
         let (kind, text) = (error.kind().as_str(), self.explain(error));
         self.metrics.source_error(kind);
-        (self.record)(&self.health, kind, &format!("{}: {text}", self.address));
+        record(&self.health, kind, &format!("{}: {text}", self.address));
     }
 
     pub(super) fn report(&mut self, error: &SourceError, what: &'static str) {
-        self.note(error);
+        self.report_as(self.record, error, what);
+    }
+
+    /// As [`Self::report`], for a failure that affects another part of the health.
+    pub(super) fn report_as(
+        &mut self,
+        record: RecordFailure,
+        error: &SourceError,
+        what: &'static str,
+    ) {
+        self.note_as(record, error);
         let kind = error.kind();
         if self.last_logged.get(&kind).is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
             self.last_logged.insert(kind, Instant::now());

@@ -241,7 +241,11 @@ impl RecordListener {
         } else if let Some(name) = names.pop_front() {
             self.refused.insert(name.clone());
             let error = error.for_command(with_others(describe(&name), self.refused.len() - 1));
-            self.state.parts.report(&error, "Redis refused a subscription");
+            let (parts, what) = (&self.state.parts, "Redis refused a subscription");
+            match name.name.as_str() == MARKS && !name.is_pattern {
+                true => parts.report_refusal(&error, what, false),
+                false => parts.report(&error, what),
+            }
         }
     }
 

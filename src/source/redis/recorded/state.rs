@@ -14,10 +14,11 @@ use super::memory::RecordMemory;
 use super::order::RecordOrder;
 use super::past::{PastRead, PastReader, ReadPast};
 use super::wakes::RecordWakes;
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::recorded::RecordedSettings;
 use crate::source::redis::error::SourceError;
-use crate::source::redis::retry::FailureLog;
+use crate::source::redis::retry::{FailureLog, RecordFailure};
 
 /// What all orders of a server share. A cheap handle, but for the settings.
 #[derive(Clone, Debug)]
@@ -48,6 +49,15 @@ impl RecordingParts {
     /// Counts and logs a failure.
     pub(in super::super) fn report(&self, error: &SourceError, what: &'static str) {
         self.failures.borrow_mut().report(error, what);
+    }
+
+    /// Reports that a script or a mark was refused, of sharded channels or of others: no client chooses these.
+    pub(super) fn report_refusal(&self, error: &SourceError, what: &'static str, is_sharded: bool) {
+        let record: RecordFailure = match is_sharded {
+            true => Health::sharded_recording_refused,
+            false => Health::recording_refused,
+        };
+        self.failures.borrow_mut().report_as(record, error, what);
     }
 }
 

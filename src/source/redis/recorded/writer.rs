@@ -304,7 +304,8 @@ impl RecordWriter {
             call.give_back();
             return Err(error);
         }
-        self.parts.report(&error, "Redis refused a script of recorded channels");
+        let what = "Redis refused a script of recorded channels";
+        self.parts.report_refusal(&error, what, call.state.order.is_sharded());
         call.refuse();
         Ok(())
     }
