@@ -9,13 +9,14 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::outbox::{FleetMessageKind, FleetOutbox, OutgoingFleetMessage};
-use super::peers::{AGAIN, AlikePeers};
+use super::peers::AlikePeers;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::alike::{AlikeDifference, AlikeSetting, AlikeSettings, AlikeSource};
 use crate::source::fleet::FOR_ALL;
 
-/// How often the settings are published while all agree. Both sides publish every [`AGAIN`] while they differ.
+/// How often the settings are published while all agree. While they differ, both sides publish more often:
+/// [`AlikePeers::interval`].
 const INTERVAL: Duration = Duration::from_secs(60);
 /// How often to check for a reload that has changed settings, and for gateways that have ended.
 const LOOK: Duration = Duration::from_secs(1);
@@ -71,8 +72,11 @@ impl SettingsPublisher {
     /// Publishes what is due, and reports where others differ.
     fn look(&self, now: Instant) {
         let own = self.source.current();
-        let differences = self.peers.borrow_mut().differences(&own, now);
-        let interval = if differences.is_empty() { INTERVAL } else { AGAIN };
+        let differences = self.peers.borrow_mut().differences(&own);
+        let interval = match differences.is_empty() {
+            true => INTERVAL,
+            false => self.peers.borrow().interval(now),
+        };
         let generation = self.outbox.generation();
         let is_due = self.told.borrow().as_ref().is_none_or(|(told, at, of)| {
             *told != own || *of != generation || now.duration_since(*at) >= interval
@@ -95,9 +99,11 @@ impl SettingsPublisher {
     /// Handles settings that a gateway has published, perhaps this one. Returns whether the message has settings.
     pub(super) fn hear(&self, body: &[u8]) -> bool {
         let Some((run, settings)) = AlikeSettings::parse(body) else { return false };
-        let own = self.source.current();
-        let is_other = run != self.run;
-        if is_other && self.peers.borrow_mut().hear((run, settings), &own, Instant::now()) {
+        let (own, now, mut peers) =
+            (self.source.current(), Instant::now(), self.peers.borrow_mut());
+        if run == self.run {
+            peers.hear_own(now);
+        } else if peers.hear((run, settings), &own, now) {
             // It may have just started, and not have received the settings of this gateway.
             self.met.notify_one();
         }
