@@ -39,7 +39,7 @@ pub(in super::super) async fn inspect(
     let of_servers = |text: &str| Some(RedisProblem { kind: None, text: text.to_owned() });
     inspection.problem = if followed.is_cluster {
         of_servers("a Redis Cluster has no one order of messages over its channels")
-    } else if followed != published {
+    } else if followed.is_another_than(&published) {
         of_servers("the connections lead to several servers; use the address of one")
     } else {
         let channels = [FOR_ALL.to_owned(), format!("{FOR_ONE}check")];
@@ -91,7 +91,7 @@ async fn inspect_node(
     let (kind, text) = if !followed.is_known() {
         const WHY: &str = "it refuses INFO, by which gateways see that they are at one node";
         (Some(SourceErrorKind::Permission), WHY)
-    } else if followed != published {
+    } else if followed.is_another_than(&published) {
         (None, "the connections to it lead to several servers")
     } else {
         let run = &followed.run_id;

@@ -3,6 +3,7 @@
 //! `SERVER BODY`, or with a key `SERVER SIGNATURE BODY`. The signature covers the channel, too: what was
 //! published for one gateway cannot be sent to another. Pure.
 
+use super::server::are_two;
 use crate::hex::{hex, unhex};
 use crate::source::fleet::FleetKey;
 
@@ -75,7 +76,9 @@ pub(super) fn read<'a>(
     key: Option<&FleetKey>,
 ) -> Result<&'a [u8], FleetRefusal> {
     let (written_at, rest) = split(message).ok_or(FleetRefusal::Malformed)?;
-    if written_at != server.as_bytes() {
+    let written_at = str::from_utf8(written_at).map_err(|_| FleetRefusal::Malformed)?;
+    // A gateway whose user may not ask for the id of the server can be a part of the fleet.
+    if are_two(written_at, server) {
         return Err(FleetRefusal::Server);
     }
     // A body is JSON, which begins with a brace.
@@ -88,7 +91,7 @@ pub(super) fn read<'a>(
         (Some((signature, body)), Some(key)) => {
             let signature = Some(signature).filter(|digits| digits.len() == SIGNATURE_DIGITS);
             let signature = signature.and_then(unhex).ok_or(FleetRefusal::Malformed)?;
-            let signed = [channel.as_bytes(), b"\n", server.as_bytes(), b"\n", body].concat();
+            let signed = [channel.as_bytes(), b"\n", written_at.as_bytes(), b"\n", body].concat();
             if key.verifies(&signed, &signature) { Ok(body) } else { Err(FleetRefusal::Signature) }
         }
     }
@@ -150,6 +153,19 @@ mod tests {
             (b"{nonsense}", FleetRefusal::Malformed),
         ] {
             assert_eq!(not_known(body), expected, "{}", String::from_utf8_lossy(body));
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_does_not_know_its_server_is_no_stranger() {
+        for key in [None, Some(key(1))] {
+            for (from, at) in [("unknown", "abc"), ("abc", "unknown"), ("unknown", "unknown")] {
+                let message = write(from, "ssegate:mark", BODY, key.as_ref());
+                assert_eq!(read(&message, (at, "ssegate:mark"), key.as_ref()), Ok(BODY), "{from}");
+            }
+            let message = write("abd", "ssegate:mark", BODY, key.as_ref());
+            let refusal = read(&message, ("abc", "ssegate:mark"), key.as_ref());
+            assert_eq!(refusal, Err(FleetRefusal::Server));
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::member::FleetMember;
 use super::message;
 use super::outbox::{FleetOutbox, OutgoingFleetMessage};
-use super::server::identify;
+use super::server::{are_two, identify};
 use super::teller::SettingsPublisher;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -165,7 +165,7 @@ impl FleetPublisher {
             if self.outbox.generation() != generation {
                 return Err(PublishEnd::Unneeded);
             }
-            if self.outbox.server().is_some_and(|followed| followed != server) {
+            if self.outbox.server().is_some_and(|followed| are_two(&followed, &server)) {
                 let why =
                     "the connections to Redis lead to several servers; use the address of one";
                 return Err(PublishEnd::Useless(why.to_owned()));

@@ -20,7 +20,18 @@ pub(in super::super) struct ServerIdentity {
     pub(in super::super) is_cluster: bool,
 }
 
+/// Whether two ids are those of two servers. Of a server that does not report its id, nothing is known: it may be the
+/// other one.
+pub(super) fn are_two(one: &str, other: &str) -> bool {
+    one != other && ![one, other].contains(&UNKNOWN)
+}
+
 impl ServerIdentity {
+    /// Whether they are two servers, as far as is known.
+    pub(super) fn is_another_than(&self, other: &Self) -> bool {
+        are_two(&self.run_id, &other.run_id)
+    }
+
     /// Whether the server has reported its id.
     pub(super) fn is_known(&self) -> bool {
         self.run_id != UNKNOWN
@@ -62,7 +73,7 @@ pub(in super::super) async fn identify(
 
 #[cfg(test)]
 mod tests {
-    use super::ServerIdentity;
+    use super::{ServerIdentity, are_two};
 
     #[test]
     fn a_server_is_known_by_its_run() {
@@ -76,6 +87,19 @@ mod tests {
             let server = ServerIdentity::parse(info);
             assert_eq!((server.run_id.as_str(), server.is_cluster), (run_id, is_cluster), "{info}");
             assert_eq!(server.is_known(), run_id != "unknown");
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_not_known_is_no_other_one() {
+        for (one, other, two) in [
+            ("a", "a", false),
+            ("a", "b", true),
+            ("a", "unknown", false),
+            ("unknown", "b", false),
+            ("unknown", "unknown", false),
+        ] {
+            assert_eq!(are_two(one, other), two, "{one} {other}");
         }
     }
 }
