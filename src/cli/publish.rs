@@ -94,26 +94,30 @@ impl PublishCommand {
             }
             Some(url) => {
                 let usage = |error| CliError::Usage(format!("--redis: {error}"));
-                (config::source(url).map_err(usage)?, false, String::new())
+                let location = config::source(url).map_err(usage)?;
+                warn(followers::name_warning(&self.channel, self.sharded));
+                (location, false, String::new())
             }
             None => self.configured()?,
         };
+        let is_sharded = is_sharded || self.sharded;
         let message = self.message()?;
-        let receivers = block_on(publish(
-            (location, &name),
-            (&self.channel, self.sharded || is_sharded),
-            &message,
-        ))?;
+        let receivers =
+            block_on(publish((location, &name), (&self.channel, is_sharded), &message))?;
         output::line(count(receivers, "receiver"))
     }
 
     /// Where the configuration publishes, whether to a sharded channel, and what the server is called before its address.
     fn configured(&self) -> Result<(SourceLocation, bool, String), CliError> {
         let settings = self.config.load_or_dev()?;
-        for warning in followers::warnings(&settings, &self.channel, self.is_envelope()) {
-            output::to_stderr(format_args!("ssegate: warning: {warning}"));
+        let is_sharded = self.sharded || followers::are_sharded(&settings, &self.channel);
+        match followers::name_warning(&self.channel, is_sharded) {
+            Some(warning) => warn([warning]),
+            None => {
+                let channel = (&*self.channel, is_sharded);
+                warn(followers::warnings(&settings, channel, self.is_envelope()));
+            }
         }
-        let is_sharded = followers::are_sharded(&settings, &self.channel);
         let server = followers::server_of(&settings, &self.channel);
         let name = connect::shown_name(&settings, server, ", ");
         let source = settings.source;
@@ -133,6 +137,12 @@ impl PublishCommand {
 
     fn is_envelope(&self) -> bool {
         self.event.is_some() || self.id.is_some()
+    }
+}
+
+fn warn(warnings: impl IntoIterator<Item = String>) {
+    for warning in warnings {
+        output::to_stderr(format_args!("ssegate: warning: {warning}"));
     }
 }
 
