@@ -1,85 +1,76 @@
-//! Asks the nodes of a Cluster again and again which of them owns what, and looks whether each owner can be used.
+//! Checks whether the nodes that own slots can be used.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use redis::ConnectionAddr;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::cluster::Cluster;
-use super::connection::{ConnectionKind, RedisConnection};
-use super::error::SourceError;
-use super::location::ShownAddress;
-use super::retry::RETRY_INTERVAL;
-use super::sentinel::MAX_REPLY_BYTES;
-use super::server::RedisServer;
-use super::socket::CONNECT_TIMEOUT;
+use super::super::cluster::Cluster;
+use super::super::connection::{ConnectionKind, RedisConnection};
+use super::super::error::SourceError;
+use super::super::location::ShownAddress;
+use super::super::sentinel::MAX_REPLY_BYTES;
+use super::super::server::RedisServer;
+use super::super::socket::CONNECT_TIMEOUT;
 use crate::health::{Health, NodeState};
 use crate::metrics::Metrics;
 
-/// How often the nodes are asked without a reason: a node reports a moved slot only in reply to a command for it.
-const ASK_INTERVAL: Duration = Duration::from_secs(30);
-
-/// The least time between two requests, while the known owners prove to be wrong.
-const MIN_INTERVAL: Duration = Duration::from_millis(250);
-
-/// How often it is looked at most whether the owners can be used, as long as they are the same: a connection to each.
+/// The least time between two looks at the same owners: each takes a connection to every one of them.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Owners that are looked at together.
 const MAX_AT_ONCE: usize = 32;
 
-/// Keeps what is known of the slots of a Cluster, and of the nodes that own them.
+/// Looks at the owners of the slots of a Cluster, and reports which of them can be used.
 #[derive(Debug)]
-pub(crate) struct ClusterWatch {
+pub(super) struct OwnerLooks {
     server: RedisServer,
     cluster: Cluster,
     health: Health,
     metrics: Metrics,
-    // The owners that were looked at last, and when.
-    looked: Option<(Vec<ConnectionAddr>, Instant)>,
 }
 
-impl ClusterWatch {
-    /// That of `server`, if it is a Cluster.
-    pub(crate) fn new(server: &RedisServer, health: &Health, metrics: &Metrics) -> Option<Self> {
-        let cluster = server.cluster()?.clone();
-        let (health, metrics) = (health.clone(), metrics.clone());
-        Some(Self { server: server.clone(), cluster, health, metrics, looked: None })
+impl OwnerLooks {
+    /// At those of `cluster`, which is that of `server`.
+    pub(super) fn new(
+        (server, cluster): (RedisServer, Cluster),
+        (health, metrics): (Health, Metrics),
+    ) -> Self {
+        Self { server, cluster, health, metrics }
     }
 
-    /// Runs for ever: asks every 30 seconds, and when a slot has moved or a node is gone. Owned by the gateway, which
-    /// drops it.
-    pub(crate) async fn run(mut self) {
+    /// Runs for ever. Looks at the owners when the nodes were `asked` who they are: at new ones at once, at the same ones
+    /// every five seconds at most, and as often while one of them cannot be used.
+    pub(super) async fn run(self, asked: &Notify) {
+        asked.notified().await;
         loop {
-            let asked = Instant::now();
-            let kind = ConnectionKind::Command;
-            // The handshake asks. That none can be reached is reported by those that need one.
-            let opening =
-                RedisConnection::open(&self.server, MAX_REPLY_BYTES, kind).await.map(drop);
-            let are_all_well = self.look_at_owners().await;
-            if let Err(error) = opening {
-                tracing::debug!(%error, "no node of the Cluster says who owns which slot");
-                sleep_until(asked + RETRY_INTERVAL).await;
-                continue;
+            let (owners, begin) = (self.cluster.owners(), Instant::now());
+            let mut look = pin!(self.look(&owners));
+            let (mut is_done, mut is_due) = (false, false);
+            loop {
+                tokio::select! {
+                    failures = &mut look, if !is_done => {
+                        is_done = true;
+                        is_due |= self.report(&owners, &failures);
+                    }
+                    () = asked.notified() => {
+                        // A look that has not ended is about nodes that own nothing any more.
+                        if !are_same(&owners, &self.cluster.owners()) {
+                            break;
+                        }
+                        is_due = true;
+                    }
+                    () = sleep_until(begin + LOOK_INTERVAL), if is_done && is_due => break,
+                }
             }
-            let pause = if are_all_well { ASK_INTERVAL } else { LOOK_INTERVAL };
-            let outdated = timeout_at(asked + pause, self.cluster.outdated());
-            // Not outdated within that time is no reason not to ask.
-            outdated.await.unwrap_or_default();
-            sleep_until(asked + MIN_INTERVAL).await;
         }
     }
 
-    /// Looks whether each node that owns slots can be used, unless that was looked at just now. Returns whether they can.
-    async fn look_at_owners(&mut self) -> bool {
-        let owners = self.cluster.owners();
-        let is_recent = |(before, at): &(Vec<ConnectionAddr>, Instant)| {
-            *before == owners && at.elapsed() < LOOK_INTERVAL
-        };
-        if self.looked.as_ref().is_some_and(is_recent) {
-            return false;
-        }
+    /// Returns why each of these nodes cannot be used; `None`: it can.
+    async fn look(&self, owners: &[ConnectionAddr]) -> Vec<Option<SourceError>> {
         let mut failures: Vec<Option<SourceError>> = Vec::new();
         for some in owners.chunks(MAX_AT_ONCE) {
             let mut looks = JoinSet::new();
@@ -91,12 +82,11 @@ impl ClusterWatch {
             found.sort_by_key(|(at, _)| *at);
             failures.extend(found.into_iter().map(|(_, failure)| failure));
         }
-        self.report(&owners, &failures);
-        self.looked = Some((owners, Instant::now()));
-        failures.iter().all(Option::is_none)
+        failures
     }
 
-    fn report(&self, owners: &[ConnectionAddr], failures: &[Option<SourceError>]) {
+    /// Returns whether any of them cannot be used.
+    fn report(&self, owners: &[ConnectionAddr], failures: &[Option<SourceError>]) -> bool {
         let nodes: Vec<_> = owners.iter().zip(failures).collect();
         let state = |(node, failure): &(&ConnectionAddr, &Option<SourceError>)| NodeState {
             node: ShownAddress(node).to_string(),
@@ -107,6 +97,7 @@ impl ClusterWatch {
         let states: Vec<NodeState> = nodes.iter().map(state).collect();
         let down = nodes.iter().filter(|(_, failure)| failure.is_some());
         let down: Vec<_> = down.map(|(node, _)| (*node).clone()).collect();
+        let is_any_down = !down.is_empty();
         let before = self.cluster.set_down(down);
         for (NodeState { node, failure }, (address, _)) in states.iter().zip(&nodes) {
             match (failure, before.contains(address)) {
@@ -123,7 +114,17 @@ impl ClusterWatch {
         let told = states.iter().map(|state| (state.node.as_str(), state.failure.is_none()));
         self.metrics.nodes(&told.collect::<Vec<_>>());
         self.health.set_nodes(&states);
+        if is_any_down {
+            // Another node may take its place.
+            self.cluster.outdate();
+        }
+        is_any_down
     }
+}
+
+/// Whether these are the same nodes, in whatever order.
+fn are_same(one: &[ConnectionAddr], other: &[ConnectionAddr]) -> bool {
+    one.len() == other.len() && one.iter().all(|node| other.contains(node))
 }
 
 /// Finds out whether a node can be used.
