@@ -100,7 +100,7 @@ impl ShardedRecording {
             self.send_fences(fences);
             let cluster = self.links.cluster();
             let is_down = |slot| cluster.is_some_and(|cluster| cluster.is_down(slot));
-            self.health.set_sharded_recording_ready(self.slots.are_ready(is_down));
+            self.health.set_sharded_recording_ready(self.slots.are_ready(Instant::now(), is_down));
             hub.flush();
             tokio::select! {
                 changes = hub.source_requests(SourceKind::ShardedRecorded) => self.apply(changes),

@@ -1,6 +1,6 @@
 //! The slots whose channels are recorded: the node where each is subscribed, and what was received. Without I/O.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,14 +17,19 @@ use crate::source::redis::recorded::{RecordOrder, RecordStates, RecordingParts, 
 /// A slot that has had no mark for this long counts as not working.
 const FIRST_MARK: Duration = Duration::from_secs(5);
 
+/// The same for a slot that was lost with its node in a Cluster, while the node can be used. It takes up to nine seconds
+/// to find out that it cannot: a look at it four seconds at most, and the one before may have begun just earlier.
+const RECOVERY: Duration = Duration::from_secs(10);
+
 /// The slots that have recorded channels.
 #[derive(Debug)]
 pub(super) struct RecordedSlots {
     parts: RecordingParts,
     pub(super) states: Rc<RecordStates>,
     all: HashMap<u16, RecordedSlot>,
-    // Slots without a mark since their subscription was lost, or for too long after they were added.
-    lost: HashSet<u16>,
+    // Slots without a mark since their subscription was lost, or for too long after they were added; and when each
+    // counts as not working.
+    lost: HashMap<u16, Instant>,
     // Slots that have received anything since [`Self::settle`].
     heard: BTreeSet<u16>,
     // Reads that wait for their fence, by its number.
@@ -54,19 +59,29 @@ impl RecordedSlots {
             parts,
             states: Rc::default(),
             all: HashMap::new(),
-            lost: HashSet::new(),
+            lost: HashMap::new(),
             heard: BTreeSet::new(),
             fenced: HashMap::new(),
             next_fence: 0,
         }
     }
 
-    /// Whether recording works as far as is known: at least one slot is not lost, or the node of each lost slot
-    /// `is_down`. A few lost slots do not make the gateway unready while others work.
-    pub(super) fn are_ready(&self, is_down: impl Fn(u16) -> bool) -> bool {
-        self.lost.len() < self.all.len()
-            || self.all.is_empty()
-            || self.lost.iter().all(|slot| is_down(*slot))
+    /// Whether recording works as far as is known: at least one slot is not lost, or the node of each lost slot `is_down`.
+    /// A few lost slots do not make the gateway unready while others work. Neither does a node that has just died: it
+    /// takes a while to find out that it is down, and for a replica to take its place.
+    pub(super) fn are_ready(&mut self, now: Instant, is_down: impl Fn(u16) -> bool) -> bool {
+        if self.lost.len() < self.all.len() {
+            return true;
+        }
+        let mut are_ready = true;
+        for (slot, fails_at) in &mut self.lost {
+            if is_down(*slot) {
+                // Its next owner has the time that this one had.
+                *fails_at = now + RECOVERY;
+            }
+            are_ready &= now < *fails_at;
+        }
+        are_ready
     }
 
     /// The hub needs a channel. Returns the channels to subscribe to.
@@ -160,10 +175,11 @@ impl RecordedSlots {
 
     fn lose(&mut self, number: u16) {
         let Some(slot) = self.all.get_mut(&number) else { return };
-        if slot.place.take().is_none() {
-            return;
-        }
-        self.lost.insert(number);
+        let Some(place) = slot.place.take() else { return };
+        let now = Instant::now();
+        // Nobody takes the place of the one server.
+        let fails_at = if place.is_some() { now + RECOVERY } else { now };
+        self.lost.entry(number).or_insert(fails_at);
         slot.state.book.borrow_mut().lose();
         let fenced = self.fenced.extract_if(|_, (of, _)| *of == number);
         fenced.for_each(|(_, (_, call))| slot.state.hold_unplaced(call));
@@ -262,7 +278,7 @@ impl RecordedSlots {
         self.all.retain(|number, RecordedSlot { state, marks, since, .. }| {
             let book = state.book.borrow();
             if now >= *since + FIRST_MARK && !book.has_mark() {
-                lost.insert(*number);
+                lost.entry(*number).or_insert(now);
             }
             let is_needed = book.is_needed() || book.has_reads() || state.awaits_unplaced();
             if !is_needed {
@@ -294,7 +310,7 @@ mod tests {
     use ssegate_resp::Payload;
     use tokio::time::Instant;
 
-    use super::{FIRST_MARK, RecordedSlots, ShardPlace, slot_of};
+    use super::{FIRST_MARK, RECOVERY, RecordedSlots, ShardPlace, slot_of};
     use crate::health::Health;
     use crate::metrics::Metrics;
     use crate::source::recorded::RecordedSettings;
@@ -395,24 +411,38 @@ mod tests {
         slots.settle(now);
         slots.lose_place(&at(1));
         assert_eq!((waiting(&slots, &one[0]).1, waiting(&slots, &two[0]).1), (false, true));
-        assert!(slots.are_ready(|_| false), "one goes on");
+        assert!(slots.are_ready(now + RECOVERY, |_| false), "one goes on");
         slots.lose_place(&at(2));
-        assert!(!slots.are_ready(|_| false));
-        assert!(slots.are_ready(|_| true), "every gateway is without these nodes");
+        let later = Instant::now() + RECOVERY;
+        assert!(
+            slots.are_ready(now, |_| false),
+            "a node that has died is not known to be down yet"
+        );
+        assert!(slots.are_ready(later, |_| true), "every gateway is without these nodes");
+        assert!(slots.are_ready(later, |_| false), "others have taken their place just now");
+        let later = later + RECOVERY;
+        assert!(!slots.are_ready(later, |_| false), "the nodes can be used, and the slots cannot");
         one.iter().for_each(|name| slots.confirm(name, &at(2), |_| true, now));
         receive(&mut slots, &at(2), &one[1], format!("{} other", MARK + 1));
         slots.settle(now);
-        assert!(slots.are_ready(|_| false));
+        assert!(slots.are_ready(later, |_| false));
         // A channel that is not needed is unsubscribed, with its channel of marks.
         assert!(slots.leave(&two[0]));
         assert_eq!(slots.maintain(now), [two[1].clone()]);
-        assert!(slots.maintain(now).is_empty() && slots.are_ready(|_| false));
+        assert!(slots.maintain(now).is_empty() && slots.are_ready(later, |_| false));
         // A slot that never gets a mark counts as lost, too.
         let mut slots = self::slots();
         follow(&mut slots, "foo");
         slots.maintain(now);
-        assert!(slots.are_ready(|_| false));
-        slots.maintain(Instant::now() + FIRST_MARK);
-        assert!(!slots.are_ready(|_| false));
+        assert!(slots.are_ready(now, |_| false));
+        let later = Instant::now() + FIRST_MARK;
+        slots.maintain(later);
+        assert!(!slots.are_ready(later, |_| false));
+        // And so does the one server at once.
+        let mut slots = self::slots();
+        let names = follow(&mut slots, "foo");
+        names.iter().for_each(|name| slots.confirm(name, &None, |_| true, now));
+        slots.lose_place(&None);
+        assert!(!slots.are_ready(Instant::now(), |_| false));
     }
 }
