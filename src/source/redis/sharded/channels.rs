@@ -74,9 +74,14 @@ impl ShardedChannels {
         self.next_due = self.next_due.into_iter().chain([due]).min();
     }
 
+    /// Whether any channel may have to be subscribed now.
+    pub(super) fn is_any_due(&self, now: Instant) -> bool {
+        self.next_due.is_some_and(|due| due <= now)
+    }
+
     /// Takes the channels to subscribe to now, grouped into commands: one slot in each.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<(u16, Vec<ChannelName>)> {
-        if self.next_due.is_none_or(|due| due > now) {
+        if !self.is_any_due(now) {
             return Vec::new();
         }
         let mut by_slot: BTreeMap<u16, Vec<ChannelName>> = BTreeMap::new();

@@ -43,7 +43,7 @@ pub(super) struct ShardLinks {
     max_event_bytes: usize,
     pub(super) channels: ShardedChannels,
     pub(super) nodes: Vec<ShardNode>,
-    // Since when any channel waits for a subscription.
+    // When the first channel was due to be subscribed.
     since: Option<Instant>,
     // The number of slot maps received when channels were last compared with them.
     looks: u64,
@@ -106,7 +106,7 @@ impl ShardLinks {
         now: Instant,
         mut start: impl FnMut(&ShardPlace) -> NodeStart,
     ) {
-        if self.awaits_view(now) {
+        if !self.channels.is_any_due(now) || self.awaits_view(now) {
             return;
         }
         for (slot, names) in self.channels.take_due(now) {

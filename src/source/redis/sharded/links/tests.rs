@@ -135,11 +135,15 @@ async fn a_channel_at_a_node_that_never_learns_of_the_move_is_found_by_the_next_
 
 /// At a Cluster that has not replied yet, with a channel to subscribe to.
 fn links_without_view() -> ShardLinks {
-    let address = ClusterAddress::new(vec![at(1)]).expect("a node");
-    let server = RedisServer::new(RedisLocation::cluster(address, RedisConnectionInfo::default()));
-    let mut links = ShardLinks::new(server, 1 << 20, "connected again");
+    let mut links = links_without_channel();
     links.channels.follow(name("a"));
     links
+}
+
+fn links_without_channel() -> ShardLinks {
+    let address = ClusterAddress::new(vec![at(1)]).expect("a node");
+    let server = RedisServer::new(RedisLocation::cluster(address, RedisConnectionInfo::default()));
+    ShardLinks::new(server, 1 << 20, "connected again")
 }
 
 /// Where the channels are subscribed to.
@@ -163,4 +167,14 @@ async fn where_no_node_says_what_it_knows_any_is_tried() {
     let (mut links, now) = (links_without_view(), Instant::now());
     assert!(subscribed_at(&mut links, now).is_empty());
     assert_eq!(subscribed_at(&mut links, now + VIEW_WAIT), [Some(at(1))]);
+}
+
+#[tokio::test]
+async fn the_owner_is_waited_for_from_the_first_channel_on() {
+    let (mut links, start) = (links_without_channel(), Instant::now());
+    assert!(subscribed_at(&mut links, start).is_empty());
+    links.channels.follow(name("a"));
+    let long_after = later();
+    assert!(subscribed_at(&mut links, long_after).is_empty(), "nothing has waited yet");
+    assert_eq!(subscribed_at(&mut links, long_after + VIEW_WAIT), [Some(at(1))]);
 }
