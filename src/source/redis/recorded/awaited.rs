@@ -40,7 +40,10 @@ impl<R> AwaitedReads<R> {
 
     /// Takes those that `is_taken` says, in order.
     pub(super) fn take_if(&mut self, mut is_taken: impl FnMut(&R) -> bool) -> Vec<R> {
-        self.reads.extract_if(.., |read| is_taken(read)).collect()
+        let taken = self.reads.extract_if(.., |read| is_taken(read)).collect();
+        // Those that are left may all be abandoned: the next one that is added has them checked.
+        self.most = self.most.min(LEAST.max(self.reads.len()));
+        taken
     }
 
     /// Whether there are none.
@@ -72,6 +75,14 @@ mod tests {
         assert_eq!(reads.take_if(|read| read % 2 == 0).len(), 5);
         assert_eq!(reads.take(), [99_991, 99_993, 99_995, 99_997, 99_999]);
         assert!(reads.is_empty());
+        // After many have waited and were served, a few clients may not fill what those had needed.
+        (0..10_000).for_each(|read| reads.push(read, |_| true));
+        assert_eq!(reads.take_if(|read| *read < 9_900).len(), 9_900);
+        for read in 10_000..100_000 {
+            reads.push(read, |one| one + clients > read);
+            assert!(reads.reads.len() <= 2 * 100, "{}", reads.reads.len());
+        }
+        assert!(reads.take().len() >= 100, "those that are awaited stay");
         (0..1000).for_each(|read| reads.push(read, |_| false));
         assert!(reads.reads.len() <= LEAST);
     }
