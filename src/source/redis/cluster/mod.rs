@@ -23,10 +23,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redis::ConnectionAddr;
 use tokio::sync::Notify;
 
-use self::slot_map::{ClusterSlots, SlotMap};
+use self::slot_map::{ClusterSlots, NodeReplacement, SlotMap};
 use super::connection::RedisConnection;
 use super::error::SourceError;
-use super::location::ClusterAddress;
+use super::location::{ClusterAddress, ShownAddress};
 
 /// The most names that are tried to find one in a slot of a node. The node may own only one of the 16,384 slots.
 const MAX_NAMES_TRIED: u32 = 1 << 18;
@@ -103,15 +103,16 @@ impl Cluster {
         candidates
     }
 
-    /// Records what a node reports. Logs once if `CLUSTER SLOTS` is denied. The slots of a node that is cut off from
-    /// the rest are used only if no others are known.
+    /// Records what a node reports. Logs once if `CLUSTER SLOTS` is denied, and which node serves the slots of one that owns
+    /// none any more. The slots of a node that is cut off from the rest are used only if no others are known.
     pub(super) fn learn(&self, view: ClusterView) {
-        let mut known = self.lock();
+        let (mut known, mut replaced) = (self.lock(), Vec::new());
         known.has_view = true;
         match view.slots {
             Some(slots) if !slots.nodes.is_empty() => {
                 known.nodes = slots.nodes;
                 if view.is_ok || known.map == SlotMap::default() {
+                    replaced = known.map.replaced(&slots.map);
                     known.map = slots.map;
                     known.looks += 1;
                 }
@@ -122,6 +123,12 @@ impl Cluster {
                 "Redis does not let the gateway ask for the nodes of the Cluster (CLUSTER SLOTS); it uses those of \
                  redis.url"
             ),
+        }
+        drop(known);
+        for NodeReplacement { former, owner, slots } in replaced {
+            const WHAT: &str = "a node of the Cluster serves the slots of another one now";
+            let (node, instead_of) = (ShownAddress(&owner), ShownAddress(&former));
+            tracing::info!(%node, slots, %instead_of, "{WHAT}");
         }
     }
 

@@ -20,6 +20,15 @@ pub(super) struct SlotMap {
     by_slot: Vec<u16>,
 }
 
+/// Another node owns the slots of one that owns none any more.
+#[derive(Debug, PartialEq)]
+pub(super) struct NodeReplacement {
+    pub(super) former: ConnectionAddr,
+    pub(super) owner: ConnectionAddr,
+    /// How many slots the new owner has.
+    pub(super) slots: usize,
+}
+
 /// The nodes and the slots that one node reports: masters and replicas, and the owner of each slot.
 #[derive(Debug, Default, PartialEq)]
 pub(in super::super) struct ClusterSlots {
@@ -43,6 +52,20 @@ impl SlotMap {
         }
         let owners = self.owners.iter().zip(owns);
         owners.filter(|(_, owns)| *owns).map(|(owner, _)| owner.clone()).collect()
+    }
+
+    /// The nodes that own slots here and none in `newer`. With each are a node that owns some of these slots there, and how
+    /// many slots that one owns.
+    pub(super) fn replaced(&self, newer: &Self) -> Vec<NodeReplacement> {
+        let owners = newer.owners();
+        let gone = self.owners().into_iter().filter(|owner| !owners.contains(owner));
+        let replacement = |former: ConnectionAddr| {
+            let mut its_slots = (0..SLOTS).filter(|slot| self.owner(*slot) == Some(&former));
+            let owner = its_slots.find_map(|slot| newer.owner(slot))?.clone();
+            let slots = (0..SLOTS).filter(|slot| newer.owner(*slot) == Some(&owner)).count();
+            Some(NodeReplacement { former, owner, slots })
+        };
+        gone.filter_map(replacement).collect()
     }
 
     /// Sets the owner of these slots. Ignores slots that do not exist.
@@ -122,7 +145,7 @@ mod tests {
     use redis::ConnectionAddr;
     use ssegate_resp::Value;
 
-    use super::{ClusterSlots, SlotMap};
+    use super::{ClusterSlots, NodeReplacement, SlotMap};
 
     fn at(port: u16) -> ConnectionAddr {
         ConnectionAddr::Tcp("10.0.0.1".to_owned(), port)
@@ -174,5 +197,24 @@ mod tests {
             [Some(&at(1)), Some(&at(2)), Some(&at(1))]
         );
         assert_eq!(map.owner(101), None);
+    }
+
+    #[test]
+    fn a_node_is_replaced_when_it_owns_nothing_any_more() {
+        let (mut map, mut newer) = (SlotMap::default(), SlotMap::default());
+        assert_eq!(map.replaced(&newer), []);
+        map.set(0..=99, &at(1));
+        map.set(100..=199, &at(2));
+        assert_eq!(SlotMap::default().replaced(&map), [], "nothing was known before");
+        newer.set(0..=98, &at(3));
+        newer.set(99..=199, &at(1));
+        // A slot that is left is a move of slots, and 2 has given all of its own away.
+        let replaced =
+            |former, owner, slots| NodeReplacement { former: at(former), owner: at(owner), slots };
+        assert_eq!(map.replaced(&newer), [replaced(2, 1, 101)]);
+        newer.set(99..=99, &at(3));
+        newer.set(100..=199, &at(2));
+        assert_eq!(map.replaced(&newer), [replaced(1, 3, 100)]);
+        assert_eq!(newer.replaced(&newer.clone()), []);
     }
 }
