@@ -15,7 +15,8 @@ pub(in super::super) enum Redirect {
     /// Later: the keys of the command are at two nodes for now (`TRYAGAIN`).
     TryAgain,
     /// Later: the Cluster has no owner of the slot, the node does not know the address of the owner (as after `CLUSTER
-    /// RESET HARD`: `MOVED 1 :0`), or it is not ready.
+    /// RESET HARD`: `MOVED 1 :0`), or it is not ready. Or the node has become a replica while the command was blocked
+    /// (`UNBLOCKED`), as after a planned `CLUSTER FAILOVER`.
     Wait,
 }
 
@@ -35,7 +36,7 @@ impl Redirect {
                 })
             }
             "TRYAGAIN" => Some(Self::TryAgain),
-            "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" => Some(Self::Wait),
+            "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "UNBLOCKED" => Some(Self::Wait),
             _ => None,
         }
     }
@@ -63,6 +64,10 @@ mod tests {
             ("TRYAGAIN Multiple keys request during rehashing of slot", Some(Redirect::TryAgain)),
             ("CLUSTERDOWN Hash slot not served", Some(Redirect::Wait)),
             ("LOADING Redis is loading the dataset in memory", Some(Redirect::Wait)),
+            (
+                "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+                Some(Redirect::Wait),
+            ),
             ("MOVED 14517 :0", Some(Redirect::Wait)),
             ("MOVED x 10.0.0.2:1", Some(Redirect::Wait)),
             ("ASK 1 10.0.0.2:99999", Some(Redirect::Wait)),
