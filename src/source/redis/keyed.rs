@@ -50,7 +50,8 @@ impl KeyedConnection {
         Ok(match server.cluster() {
             None => Self::Server { connection: Box::new(connection), owed: 0, is_node: false },
             Some(cluster) => {
-                let commands = Box::new(ClusterCommands::new(server, cluster, max_reply_bytes));
+                let at = (server, cluster);
+                let commands = Box::new(ClusterCommands::new(at, max_reply_bytes, None));
                 Self::Cluster { commands, next: 0, first: 0, failure: None }
             }
         })

@@ -48,16 +48,18 @@ pub(super) struct ClusterPipeline<T> {
 pub(super) type PipelineDone<T> = (T, Option<Value>);
 
 impl<T> KeyedPipeline<T> {
-    /// Connects to the server. To a Cluster, connects when there is something to send.
+    /// Connects to the server. To a Cluster, connects when there is something to send; `is_back` is logged when a connection
+    /// to a node is open again that was lost.
     ///
     /// # Errors
     /// The server cannot be reached.
     pub(super) async fn open(
         server: &RedisServer,
         max_reply_bytes: usize,
+        is_back: &'static str,
     ) -> Result<Self, SourceError> {
         if let Some(cluster) = server.cluster() {
-            let commands = ClusterCommands::new(server, cluster, max_reply_bytes);
+            let commands = ClusterCommands::new((server, cluster), max_reply_bytes, Some(is_back));
             return Ok(Self::Cluster(Box::new(ClusterPipeline { commands, pinged: Vec::new() })));
         }
         let kind = ConnectionKind::Command;

@@ -27,6 +27,7 @@ mod keyed;
 mod keyed_pipeline;
 mod listening;
 mod location;
+mod lost_nodes;
 mod pending;
 mod presence;
 mod problem;

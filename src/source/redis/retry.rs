@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::SourceErrorKind;
 use super::error::SourceError;
+use super::lost_nodes::NodeLoss;
 use super::server::RedisServer;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -102,8 +103,22 @@ impl FailureLog {
         let kind = error.kind();
         if self.last_logged.get(&kind).is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
             self.last_logged.insert(kind, Instant::now());
-            let (address, error) = (&self.address, self.explain(error));
-            tracing::warn!(address, kind = kind.as_str(), error, "{what}");
+            self.log(error, what);
         }
+    }
+
+    /// Counts the loss of a connection to a node, and logs it if it is new.
+    pub(super) fn lost(&self, error: &SourceError, what: &'static str, loss: NodeLoss) {
+        if loss != NodeLoss::Idle {
+            self.note(error);
+        }
+        if loss == NodeLoss::New {
+            self.log(error, what);
+        }
+    }
+
+    fn log(&self, error: &SourceError, what: &'static str) {
+        let (address, kind, error) = (&self.address, error.kind().as_str(), self.explain(error));
+        tracing::warn!(address, kind, error, "{what}");
     }
 }

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use self::node::{CommandNode, LostCommand};
 use super::cluster::{Cluster, Redirect};
 use super::error::{SourceError, SourceErrorKind};
+use super::lost_nodes::{NodeLoss, NodeOutages};
 use super::server::RedisServer;
 
 /// How long a node may take to reply. It replies in the order of the commands, so one that is late is stuck.
@@ -88,7 +89,9 @@ pub(super) struct ClusterCommands<T> {
     next_number: u64,
     // Selects the node for `AnyNode`; incremented after a failure.
     any: usize,
-    failure: Option<NodeFailure>,
+    // Oldest first.
+    failures: VecDeque<NodeFailure>,
+    outages: NodeOutages,
 }
 
 /// A connection was lost, or could not be opened.
@@ -96,8 +99,8 @@ pub(super) struct ClusterCommands<T> {
 pub(super) struct NodeFailure {
     pub(super) node: ConnectionAddr,
     pub(super) error: SourceError,
-    /// Nothing was pending on it.
-    pub(super) was_idle: bool,
+    /// Whether to log it.
+    pub(super) loss: NodeLoss,
 }
 
 /// The commands of one slot.
@@ -125,8 +128,12 @@ impl<T> ClusterCommands<T> {
     }
 
     /// Sends commands to the nodes of `cluster`, which is that of `server`. Strings in replies longer than
-    /// `max_reply_bytes` are skipped.
-    pub(super) fn new(server: &RedisServer, cluster: &Cluster, max_reply_bytes: usize) -> Self {
+    /// `max_reply_bytes` are skipped. `is_back` is logged when a connection is open again that was lost.
+    pub(super) fn new(
+        (server, cluster): (&RedisServer, &Cluster),
+        max_reply_bytes: usize,
+        is_back: Option<&'static str>,
+    ) -> Self {
         Self {
             server: server.clone(),
             cluster: cluster.clone(),
@@ -137,7 +144,8 @@ impl<T> ClusterCommands<T> {
             done: VecDeque::new(),
             next_number: 0,
             any: 0,
-            failure: None,
+            failures: VecDeque::new(),
+            outages: NodeOutages::new(server, is_back),
         }
     }
 
@@ -178,16 +186,16 @@ impl<T> ClusterCommands<T> {
         self.done.pop_front()
     }
 
-    /// Takes the newest failure.
+    /// Takes the next failure.
     pub(super) fn take_failure(&mut self) -> Option<NodeFailure> {
-        self.failure.take()
+        self.failures.pop_front()
     }
 
     /// Waits until there is a result or a failure. Cancel safe.
     pub(super) async fn exchange(&mut self) {
         loop {
             self.maintain(Instant::now());
-            if !self.done.is_empty() || self.failure.is_some() {
+            if !self.done.is_empty() || !self.failures.is_empty() {
                 return;
             }
             let until = self.next_look();
@@ -214,11 +222,15 @@ impl<T> ClusterCommands<T> {
         let mut has_progressed = false;
         let mut at = 0;
         while let Some(node) = self.nodes.get_mut(at) {
+            let was_open = node.is_open();
             let Poll::Ready(polled) = node.poll(cx) else {
                 at += 1;
                 continue;
             };
             has_progressed = true;
+            if !was_open && node.is_open() {
+                self.outages.open(Some(&node.address));
+            }
             let from = node.address.clone();
             match polled {
                 Ok(replies) => {
@@ -324,7 +336,7 @@ impl<T> ClusterCommands<T> {
         let address = node.address.clone();
         let is_timeout = error.kind() == SourceErrorKind::Timeout;
         let lost: Vec<LostCommand<T>> = node.into_commands();
-        let was_idle = lost.is_empty();
+        let loss = self.outages.lose(Some(&address), lost.is_empty());
         for LostCommand { command: routed, is_unsent } in lost {
             self.end_flight(routed.slot());
             let no_reply = match (is_unsent, is_timeout) {
@@ -338,7 +350,7 @@ impl<T> ClusterCommands<T> {
             }
         }
         self.any = self.any.wrapping_add(1);
-        self.failure = Some(NodeFailure { node: address, error, was_idle });
+        self.failures.push_back(NodeFailure { node: address, error, loss });
         self.cluster.outdate();
     }
 

@@ -78,6 +78,11 @@ impl<T> CommandNode<T> {
         }
     }
 
+    /// Whether the connection is open.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.link, NodeLink::Open { .. })
+    }
+
     /// The number of bytes that wait to be written.
     pub(super) fn unsent_bytes(&self) -> usize {
         match &self.link {

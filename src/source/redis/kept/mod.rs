@@ -22,6 +22,7 @@ use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
 use super::keyed_pipeline::KeyedPipeline;
 use super::listening::ListeningConnection;
+use super::lost_nodes::NodeLoss;
 use super::retry::{FailureLog, backoff};
 use super::server::RedisServer;
 use crate::health::Health;
@@ -35,6 +36,8 @@ const KEPT: &str = "kept streams";
 const MAX_REPLY_BYTES: usize = 4 << 20;
 /// The longest message of another gateway.
 const MAX_MESSAGE_BYTES: usize = 4096;
+/// Logged when a node is back.
+const IS_BACK: &str = "connected again to a node that keeps streams";
 /// How long nothing is tried after Redis has refused the connection.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -96,7 +99,7 @@ impl RedisKept {
                 _ => None,
             };
             let connected = Instant::now();
-            let opened = KeyedPipeline::open(&self.server, MAX_REPLY_BYTES).await;
+            let opened = KeyedPipeline::open(&self.server, MAX_REPLY_BYTES, IS_BACK).await;
             let error = match opened {
                 Ok(mut pipeline) => {
                     let error = self.serve(&mut pipeline, first.take()).await;
@@ -163,11 +166,9 @@ impl RedisKept {
                     };
                     if let Some(failure) = failure {
                         hearing.broke(Instant::now());
-                        if !failure.was_idle {
-                            self.has_failed = true;
-                            let what = "cannot keep streams at a node of the Cluster";
-                            self.failures.report(&failure.error, what);
-                        }
+                        self.has_failed |= failure.loss != NodeLoss::Idle;
+                        let what = "cannot keep streams at a node of the Cluster";
+                        self.failures.lost(&failure.error, what, failure.loss);
                     }
                     for (in_flight, reply) in done {
                         match in_flight {

@@ -67,10 +67,9 @@ impl ClusterPublisher {
             tokio::select! {
                 Some(job) = self.jobs.recv() => self.send(job),
                 () = self.commands.exchange() => {
-                    if let Some(failure) = self.commands.take_failure()
-                        && !failure.was_idle
-                    {
-                        self.failures.report(&failure.error, "cannot publish at a node of the Cluster");
+                    if let Some(failure) = self.commands.take_failure() {
+                        const WHAT: &str = "cannot publish at a node of the Cluster";
+                        self.failures.lost(&failure.error, WHAT, failure.loss);
                     }
                     while let Some(done) = self.commands.take_done() {
                         self.take(done);

@@ -23,6 +23,9 @@ use crate::source::publishing::{NotPublished, PublicationJob};
 /// The largest reply: the kept result of a request with the maximum number of messages.
 const MAX_REPLY_BYTES: usize = 1 << 20;
 
+/// Logged when a node is back.
+const IS_BACK: &str = "connected again to a node to publish";
+
 /// Publishes to Redis on behalf of requests.
 #[derive(Debug)]
 pub(crate) struct RedisPublisher {
@@ -47,7 +50,8 @@ impl RedisPublisher {
     /// it.
     pub(crate) async fn run(mut self) {
         if let Some(cluster) = self.server.cluster() {
-            let commands = ClusterCommands::new(&self.server, cluster, MAX_REPLY_BYTES);
+            let at = (&self.server, cluster);
+            let commands = ClusterCommands::new(at, MAX_REPLY_BYTES, Some(IS_BACK));
             return ClusterPublisher::new(commands, self.jobs, self.failures).run().await;
         }
         let mut attempt = 0;

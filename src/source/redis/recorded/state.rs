@@ -18,6 +18,7 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::recorded::RecordedSettings;
 use crate::source::redis::error::SourceError;
+use crate::source::redis::lost_nodes::NodeLoss;
 use crate::source::redis::retry::{FailureLog, RecordFailure};
 
 /// What all orders of a server share. A cheap handle, but for the settings.
@@ -58,6 +59,11 @@ impl RecordingParts {
             false => Health::recording_refused,
         };
         self.failures.borrow_mut().report_as(record, error, what);
+    }
+
+    /// Counts the loss of a connection to a node, and logs it if it is new.
+    pub(in super::super) fn lost(&self, error: &SourceError, what: &'static str, loss: NodeLoss) {
+        self.failures.borrow().lost(error, what, loss);
     }
 }
 

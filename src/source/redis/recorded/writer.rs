@@ -56,6 +56,9 @@ enum CallPurpose {
     Past(PastRead),
 }
 
+/// Logged when a node is back.
+const IS_BACK: &str = "connected again to a node that records channels";
+
 /// Sends scripts for ever, about the orders that are in `states`.
 pub(in super::super) async fn write(
     server: RedisServer,
@@ -65,7 +68,7 @@ pub(in super::super) async fn write(
 ) {
     let mut attempt = 0;
     loop {
-        match KeyedPipeline::open(&server, max_event_bytes).await {
+        match KeyedPipeline::open(&server, max_event_bytes, IS_BACK).await {
             Ok(pipeline) => {
                 let writer = RecordWriter::new(pipeline, Rc::clone(&states), parts.clone());
                 let (error, has_replied) = writer.run(&end).await;
@@ -118,9 +121,9 @@ impl RecordWriter {
                 exchanged = self.pipeline.exchange() => {
                     let (done, failure) = exchanged?;
                     *has_replied |= !done.is_empty();
-                    if let Some(failure) = failure.filter(|failure| !failure.was_idle) {
+                    if let Some(failure) = failure {
                         let what = "lost the connection to a node that records channels";
-                        self.parts.report(&failure.error, what);
+                        self.parts.lost(&failure.error, what, failure.loss);
                     }
                     self.complete_all(done)?;
                     self.parts.hub.flush();

@@ -9,7 +9,6 @@
 mod channels;
 mod fleet;
 mod links;
-mod lost_nodes;
 mod node;
 mod node_fleet;
 mod recording;
@@ -282,12 +281,10 @@ impl ShardedPubSub {
 
     /// The connection to a node is lost, or could not be opened.
     fn lose(&mut self, at: usize, error: &SourceError) {
-        let (mut node, lost) = self.links.lose(at);
+        let (mut node, lost, loss) = self.links.lose(at);
         self.intake.flush();
         self.hub.lose_channels(&lost);
-        if !lost.is_empty() || !node.is_idle() {
-            self.failures.report(error, "lost the connection for sharded channels");
-        }
+        self.failures.lost(error, "lost the connection for sharded channels", loss);
         self.end(&mut node);
         if let Some(fleet) = &mut self.fleet {
             fleet.note_lost(&node.place, Instant::now());

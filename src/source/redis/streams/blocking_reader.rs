@@ -42,7 +42,7 @@ const CLUSTER_BLOCK: Duration = Duration::from_secs(1);
 pub(super) struct BlockingReader {
     // In a Cluster, the slot of all its streams: one command may only name keys of one slot.
     slot: Option<u16>,
-    /// The node of a Cluster that it is connected to.
+    /// The node of a Cluster that it is connected to, or connects to.
     pub(super) node: RefCell<Option<ConnectionAddr>>,
     pub(super) names: RefCell<HashSet<ChannelName>>,
     // Incremented when the streams or their positions change.
@@ -83,20 +83,30 @@ impl BlockingReader {
     /// Reads until the connection fails.
     pub(super) async fn run(self: Rc<Self>, state: Rc<ReaderState>) -> SourceError {
         let most = state.max_event_bytes;
-        let opened = match self.slot {
-            None => state.server.open(most, ConnectionKind::Command).await,
-            Some(slot) => state.server.open_owner(slot, most).await,
-        };
-        let mut connection = match opened {
+        let mut connection = match self.open(&state, most).await {
             Ok(connection) => connection,
             Err(error) => return error,
         };
-        self.node.replace(connection.server.clone());
         self.connection_id.set(connection.id());
         state.add_connections(1);
         let Err(error) = self.read_streams(&mut connection, &state).await;
         state.add_connections(-1);
         error
+    }
+
+    async fn open(&self, state: &ReaderState, most: usize) -> Result<RedisConnection, SourceError> {
+        let Some(slot) = self.slot else {
+            return state.server.open(most, ConnectionKind::Command).await;
+        };
+        let node = state.server.owner(slot)?;
+        self.node.replace(Some(node.clone()));
+        let opened = state.server.open_node(node.clone(), most).await;
+        if opened.is_ok()
+            && let Some(outages) = &mut *state.reader_outages.borrow_mut()
+        {
+            outages.open(Some(&node));
+        }
+        opened
     }
 
     async fn read_streams(

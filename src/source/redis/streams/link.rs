@@ -110,7 +110,7 @@ impl StreamLink {
         }
     }
 
-    /// The newest failure of a node of a Cluster.
+    /// The next failure of a node of a Cluster.
     pub(super) fn take_failure(&mut self) -> Option<NodeFailure> {
         match self {
             Self::Server { .. } => None,

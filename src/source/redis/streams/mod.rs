@@ -37,6 +37,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use redis::ConnectionAddr;
 use ssegate_format::Format;
 use ssegate_hub::{ChannelName, Subscription};
 use ssegate_hub::{Hub, SourceKind, SourceRequest};
@@ -49,9 +50,13 @@ use self::progress::{Comparison, StreamProgress};
 pub(crate) use self::server::StreamServer;
 use self::session::StreamSession;
 use super::error::SourceError;
+use super::lost_nodes::{NodeLoss, NodeOutages};
 use super::retry::{FailureLog, backoff};
 use crate::health::Health;
 use crate::metrics::Metrics;
+
+/// Logged when a connection that blocks at a node is open again.
+const IS_BACK: &str = "connected again to a node to read streams";
 
 /// Reads streams on behalf of the hub.
 #[derive(Debug)]
@@ -66,6 +71,8 @@ struct ReaderState {
     health: Health,
     metrics: Metrics,
     failures: RefCell<FailureLog>,
+    /// Of the connections that block in `XREAD`; `None`: there are no nodes.
+    reader_outages: RefCell<Option<NodeOutages>>,
     streams: RefCell<HashMap<ChannelName, StreamProgress>>,
     connections: Cell<isize>,
     /// Notified when the `XREAD` of a reader was refused.
@@ -84,6 +91,7 @@ impl StreamReader {
     ) -> Self {
         let record = (health.clone(), Health::log_source_failed as _);
         let (address, redis) = (server.to_string(), server.redis().cloned());
+        let outages = redis.as_ref().map(|redis| NodeOutages::new(redis, Some(IS_BACK)));
         let failures = FailureLog::at(address, redis, metrics.clone(), record);
         Self(Rc::new(ReaderState {
             server,
@@ -92,6 +100,7 @@ impl StreamReader {
             health,
             metrics,
             failures: RefCell::new(failures),
+            reader_outages: RefCell::new(outages),
             streams: RefCell::default(),
             connections: Cell::new(0),
             reader_refused: Notify::new(),
@@ -145,6 +154,17 @@ impl ReaderState {
 
     fn report(&self, error: &SourceError, what: &'static str) {
         self.failures.borrow_mut().report(error, what);
+    }
+
+    /// Counts the loss of a connection to a node, and logs it if it is new.
+    fn lost(&self, error: &SourceError, what: &'static str, loss: NodeLoss) {
+        self.failures.borrow().lost(error, what, loss);
+    }
+
+    /// A connection that blocks in `XREAD` at this node was lost, or could not be opened.
+    fn lose_reader(&self, node: Option<&ConnectionAddr>) -> NodeLoss {
+        let mut outages = self.reader_outages.borrow_mut();
+        outages.as_mut().map_or(NodeLoss::Idle, |outages| outages.lose(node, false))
     }
 
     /// Records that Redis refused `CLIENT UNBLOCK`: from now on an `XREAD` blocks only for a short time.

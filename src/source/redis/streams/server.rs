@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use redis::ConnectionAddr;
 use ssegate_bus::{Broker, BusConnection};
 
 use super::link::StreamLink;
@@ -30,26 +31,35 @@ impl StreamServer {
         // In a Cluster this asks which node owns which slot.
         let connection = self.open(max_event_bytes, ConnectionKind::Command).await?;
         Ok(match self.cluster() {
-            Some((server, cluster)) => StreamLink::Cluster(Box::new(ClusterCommands::new(
-                server,
-                cluster,
-                max_event_bytes,
-            ))),
+            Some(at) => {
+                const IS_BACK: &str = "connected again to a node of the Cluster";
+                let commands = ClusterCommands::new(at, max_event_bytes, Some(IS_BACK));
+                StreamLink::Cluster(Box::new(commands))
+            }
             None => StreamLink::server(connection),
         })
     }
 
-    /// Connects to the node that owns a slot of a Cluster.
-    pub(super) async fn open_owner(
+    /// The node that owns a slot of a Cluster.
+    ///
+    /// # Errors
+    /// It is not known.
+    pub(super) fn owner(&self, slot: u16) -> Result<ConnectionAddr, SourceError> {
+        let owner = self.cluster().and_then(|(_, cluster)| cluster.owner(slot));
+        owner.ok_or_else(|| SourceError::Redirected(format!("nobody owns the slot {slot} yet")))
+    }
+
+    /// Connects to this node of the Cluster.
+    ///
+    /// # Errors
+    /// It cannot be reached, or this is no Cluster.
+    pub(super) async fn open_node(
         &self,
-        slot: u16,
+        node: ConnectionAddr,
         max_event_bytes: usize,
     ) -> Result<RedisConnection, SourceError> {
-        let found = self.cluster();
-        let (server, owner) = found
-            .and_then(|(server, cluster)| Some((server, cluster.owner(slot)?)))
-            .ok_or_else(|| SourceError::Redirected(format!("nobody owns the slot {slot} yet")))?;
-        RedisConnection::open_at_node(server, owner, (max_event_bytes, ConnectionKind::Command))
+        let (server, _) = self.cluster().ok_or(SourceError::NoCluster)?;
+        RedisConnection::open_at_node(server, node, (max_event_bytes, ConnectionKind::Command))
             .await
     }
 

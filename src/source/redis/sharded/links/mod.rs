@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use super::super::cluster::{Cluster, Redirect, slot_of};
 use super::super::error::SourceError;
+use super::super::lost_nodes::{NodeLoss, NodeOutages};
 use super::super::retry::{RETRY_INTERVAL, backoff};
 use super::super::server::RedisServer;
 use super::channels::{ShardPlace, ShardedChannels};
-use super::lost_nodes::LostNodes;
 use super::node::{ShardCommand, ShardNode};
 use super::node_fleet::NodeFleet;
 use super::role::NodeRole;
@@ -48,9 +48,7 @@ pub(super) struct ShardLinks {
     // The number of slot maps received when channels were last compared with them.
     looks: u64,
     is_role_refusal_told: bool,
-    lost: LostNodes,
-    // The log message when a lost connection is back.
-    is_back: &'static str,
+    outages: NodeOutages,
 }
 
 impl ShardLinks {
@@ -58,6 +56,7 @@ impl ShardLinks {
     pub(super) fn new(server: RedisServer, max_event_bytes: usize, is_back: &'static str) -> Self {
         Self {
             cluster: server.cluster().cloned(),
+            outages: NodeOutages::new(&server, Some(is_back)),
             server,
             max_event_bytes,
             channels: ShardedChannels::default(),
@@ -65,8 +64,6 @@ impl ShardLinks {
             since: None,
             looks: 0,
             is_role_refusal_told: false,
-            lost: LostNodes::default(),
-            is_back,
         }
     }
 
@@ -137,12 +134,8 @@ impl ShardLinks {
         while let Some(node) = self.nodes.get_mut(*at) {
             let was_open = node.is_open();
             if let Poll::Ready(polled) = node.poll(cx) {
-                let is_new = !was_open && node.is_open();
-                if let Some(away) =
-                    is_new.then(|| self.lost.take(&node.place, Instant::now())).flatten()
-                {
-                    let node = self.server.shown(node.place.as_ref());
-                    tracing::info!(node, seconds_away = away.as_secs(), "{}", self.is_back);
+                if !was_open && node.is_open() {
+                    self.outages.open(node.place.as_ref());
                 }
                 return Some(polled);
             }
@@ -271,16 +264,15 @@ impl ShardLinks {
         is_asked
     }
 
-    /// The connection to a node is lost, or could not be opened. Returns it, and the channels that were subscribed to there.
-    pub(super) fn lose(&mut self, at: usize) -> (ShardNode, Vec<ChannelName>) {
+    /// The connection to a node is lost, or could not be opened. Returns it, the channels that were subscribed to there, and
+    /// whether to log that.
+    pub(super) fn lose(&mut self, at: usize) -> (ShardNode, Vec<ChannelName>, NodeLoss) {
         let node = self.nodes.swap_remove(at);
         let now = Instant::now();
         let lost = self.channels.lose_place(&node.place, |tries| now + backoff(tries));
-        if node.is_open() && (!lost.is_empty() || !node.is_idle()) {
-            self.lost.note(&node.place, now);
-        }
+        let loss = self.outages.lose(node.place.as_ref(), lost.is_empty() && node.is_idle());
         self.outdate();
-        (node, lost)
+        (node, lost, loss)
     }
 
     /// Compares the channels with the slot map, if a node has sent one since the last time. Returns whether any has.

@@ -258,11 +258,9 @@ impl ShardedRecording {
 
     /// The connection to a node is lost, or could not be opened.
     fn lose(&mut self, at: usize, error: &SourceError) {
-        let (node, lost) = self.links.lose(at);
+        let (node, _, loss) = self.links.lose(at);
         self.slots.lose_place(&node.place);
-        if !lost.is_empty() || !node.is_idle() {
-            self.parts.report(error, "lost the connection for recorded sharded channels");
-        }
+        self.parts.lost(error, "lost the connection for recorded sharded channels", loss);
     }
 
     /// Sends what is due, compares the channels with the slot map, and forgets slots that nobody needs.

@@ -21,14 +21,15 @@ impl StreamSession {
     /// # Errors
     /// The one server has failed.
     pub(super) fn replace_reader(&mut self, ended: EndedReader) -> Result<(), SourceError> {
-        let names = match ended.reader.filter(|_| self.link.is_cluster()) {
-            Some(reader) => self.readers.remove_ended(&reader),
-            None => return Err(ended.error),
+        let Some(reader) = ended.reader.filter(|_| self.link.is_cluster()) else {
+            return Err(ended.error);
         };
+        let names = self.readers.remove_ended(&reader);
         let is_redirected = matches!(ended.error, SourceError::Redirected(_));
         if !is_redirected {
             let what = "lost the connection to a node while reading streams";
-            self.state.report(&ended.error, what);
+            let loss = self.state.lose_reader(reader.node.borrow().as_ref());
+            self.state.lost(&ended.error, what, loss);
         }
         for name in names {
             // Two nodes may each name the other for a moment.
@@ -44,10 +45,8 @@ impl StreamSession {
     /// there may not be the same at the node that takes its place.
     pub(super) fn handle_failure(&mut self) {
         let Some(failure) = self.link.take_failure() else { return };
-        if !failure.was_idle {
-            const WHAT: &str = "lost the connection to a node of the Cluster";
-            self.state.report(&failure.error, WHAT);
-        }
+        let what = "lost the connection to a node of the Cluster";
+        self.state.lost(&failure.error, what, failure.loss);
         let Some((_, cluster)) = self.state.server.cluster() else { return };
         let is_there = |name: &ChannelName| {
             cluster.owner(slot_of(name.as_str().as_bytes())).as_ref() == Some(&failure.node)
