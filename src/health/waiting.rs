@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(10);
 pub(super) struct BackendQueue {
     requests: AtomicUsize,
     // When it last responded, or when the first of these requests was sent: in milliseconds since `epoch`.
-    heard: AtomicU64,
+    responded: AtomicU64,
     epoch: Instant,
 }
 
@@ -39,12 +39,12 @@ pub struct BackendSilence {
 
 impl BackendQueue {
     pub(super) fn new(now: Instant) -> Self {
-        Self { requests: AtomicUsize::new(0), heard: AtomicU64::new(0), epoch: now }
+        Self { requests: AtomicUsize::new(0), responded: AtomicU64::new(0), epoch: now }
     }
 
     fn begin(&self, now: Instant) {
         if self.requests.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.hear(now);
+            self.note_response(now);
         }
     }
 
@@ -53,9 +53,9 @@ impl BackendQueue {
     }
 
     /// Records a response, or the first request.
-    fn hear(&self, now: Instant) {
+    fn note_response(&self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.epoch).as_millis();
-        self.heard.store(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.responded.store(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     pub(super) fn silence(&self, now: Instant) -> BackendSilence {
@@ -63,8 +63,8 @@ impl BackendQueue {
         if requests == 0 {
             return BackendSilence::default();
         }
-        let heard = self.epoch + Duration::from_millis(self.heard.load(Ordering::Relaxed));
-        BackendSilence { requests, lasts: now.saturating_duration_since(heard) }
+        let responded = self.epoch + Duration::from_millis(self.responded.load(Ordering::Relaxed));
+        BackendSilence { requests, lasts: now.saturating_duration_since(responded) }
     }
 }
 

@@ -67,11 +67,11 @@ pub(super) struct Keeping {
 }
 
 /// What happens to a request.
-pub(super) enum Begun {
+pub(super) enum KeptRequestOutcome {
     /// It is forwarded to the backend.
     Forward(Request<RequestBody>, Option<Box<Keeping>>),
     /// The gateway responds itself.
-    Answer(Response<ResponseBody>),
+    Respond(Response<ResponseBody>),
 }
 
 /// Begins a request of a route with `keep`, for its owner.
@@ -84,7 +84,7 @@ pub(super) async fn begin(
     owner: Option<&Owner>,
     is_tls: bool,
     resume: KeptResume<'_>,
-) -> Result<Begun, Rejection> {
+) -> Result<KeptRequestOutcome, Rejection> {
     let last = events::last_event_id(&request);
     let ours = last.as_deref().and_then(parse_event_id).map(|(id, _)| id.to_owned());
     let is_never = matches!(
@@ -97,7 +97,7 @@ pub(super) async fn begin(
         return match ours {
             // For every client: the backend does not know the id, and would begin again.
             Some(_) if !is_never => Err(Rejection::Gone),
-            _ => Ok(Begun::Forward(request, None)),
+            _ => Ok(KeptRequestOutcome::Forward(request, None)),
         };
     };
     let service = resume.service;
@@ -169,7 +169,7 @@ pub(super) async fn begin(
                 return Err(Rejection::ForeignOrigin);
             }
             let open = resume.open(stream, &position, ResumedBy::Request);
-            return open.map(Begun::Answer);
+            return open.map(KeptRequestOutcome::Respond);
         }
         if let Some(id) = ours {
             let elsewhere = || others.into_iter().find(|stream| *stream.id == *id);
@@ -214,7 +214,7 @@ pub(super) async fn begin(
         revocable: resume.admission.revocable_again(),
         body,
     };
-    Ok(Begun::Forward(request, Some(Box::new(keeping))))
+    Ok(KeptRequestOutcome::Forward(request, Some(Box::new(keeping))))
 }
 
 impl Keeping {
@@ -229,8 +229,8 @@ impl Keeping {
         resume: KeptResume<'_>,
     ) -> Result<Kept, Rejection> {
         let (head, mut pump) = match self.start(keep, response, resume.service)? {
-            Started::Pump(head, pump) => (*head, pump),
-            Started::Not(response) => return Ok(Kept::Not(response)),
+            KeptStart::Pump(head, pump) => (*head, pump),
+            KeptStart::NotKept(response) => return Ok(Kept::Not(response)),
         };
         // Opened before events are dropped from the log: those that it has still to read are kept.
         let reader = KeptReader::new(pump.stream(), 0, None);
@@ -250,7 +250,7 @@ impl Keeping {
         response: Response<UpstreamBody>,
         service: &Service,
     ) {
-        if let Ok(Started::Pump(_, pump)) = self.start(keep, response, service) {
+        if let Ok(KeptStart::Pump(_, pump)) = self.start(keep, response, service) {
             drop(service.pumps().spawn_local(pump.run()));
         }
     }
@@ -271,13 +271,13 @@ impl Keeping {
         keep: &Arc<KeepSettings>,
         mut response: Response<UpstreamBody>,
         service: &Service,
-    ) -> Result<Started, Rejection> {
+    ) -> Result<KeptStart, Rejection> {
         let metrics = service.metrics();
         if let Err(why) = self.is_to_keep(&response) {
             if is_event_stream(response.headers()) {
                 metrics.kept_passed(why);
             }
-            return Ok(Started::Not(response));
+            return Ok(KeptStart::NotKept(response));
         }
         let streams = service.kept();
         let key = response_key(keep, self.key, response.headers());
@@ -295,7 +295,7 @@ impl Keeping {
             Err(full @ (NotKept::Owner | NotKept::Total)) => {
                 let is_total = full == NotKept::Total;
                 metrics.kept_passed(if is_total { "total" } else { "per_owner" });
-                return Ok(Started::Not(response));
+                return Ok(KeptStart::NotKept(response));
             }
         };
         if let Some(store) = streams.store(keep) {
@@ -311,9 +311,9 @@ impl Keeping {
             }
         });
         let guard = service.guard_kept(self.revocable.as_ref(), stopper);
-        let patience = service.shard().write_timeout();
-        let pump = Pump::new(body, (stream, streams), patience, guard);
-        Ok(Started::Pump(Box::new(Response::from_parts(head, ())), pump))
+        let write_timeout = service.shard().write_timeout();
+        let pump = Pump::new(body, (stream, streams), write_timeout, guard);
+        Ok(KeptStart::Pump(Box::new(Response::from_parts(head, ())), pump))
     }
 
     /// Returns an error if the response is not to be kept: the reason.
@@ -344,10 +344,10 @@ impl Keeping {
 }
 
 /// The result for a response.
-enum Started {
+enum KeptStart {
     /// A stream, whose pump does not run yet.
     Pump(Box<Response<()>>, Pump),
-    Not(Response<UpstreamBody>),
+    NotKept(Response<UpstreamBody>),
 }
 
 /// A response that may be kept.

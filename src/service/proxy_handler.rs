@@ -21,7 +21,7 @@ use super::body::ResponseBody;
 use super::handover::{self, HandoverContext};
 use super::kept::answer;
 use super::kept_detach;
-use super::kept_request::{self, Begun, Kept};
+use super::kept_request::{self, Kept, KeptRequestOutcome};
 use super::kept_resume::KeptResume;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
@@ -102,8 +102,8 @@ impl ProxyHandler {
                     kept_request::begin((keep, &route.scope), request, owner, is_tls, resume);
                 // Boxed: keeps the future of other requests small.
                 match Box::pin(begun).await? {
-                    Begun::Answer(response) => return Ok(response),
-                    Begun::Forward(forwarded, keeping) => {
+                    KeptRequestOutcome::Respond(response) => return Ok(response),
+                    KeptRequestOutcome::Forward(forwarded, keeping) => {
                         request = forwarded;
                         keeping
                     }

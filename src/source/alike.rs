@@ -20,7 +20,7 @@ const BEGIN: &[u8] = b"{\"alike\":";
 /// The text that a secret signs.
 const FIXED: &[u8] = b"ssegate: whose kept streams are";
 /// The number of bytes of the signature that are published.
-const TOLD: usize = 8;
+const SIGNATURE_BYTES: usize = 8;
 
 /// The settings of a gateway at one server that have to be the same at all others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -109,21 +109,21 @@ impl AlikeSource {
         // Kept streams are at the first server.
         let routes = router.routes().iter().filter(|_| self.place.index == 0);
         let keep = routes.filter_map(|route| {
-            let told = keep_told(route.settings.keep.as_deref()?)?;
+            let signature = keep_signature(route.settings.keep.as_deref()?)?;
             let host = route.settings.host.as_deref().unwrap_or_default();
-            Some((format!("{host}{}", route.settings.path), told))
+            Some((format!("{host}{}", route.settings.path), signature))
         });
         AlikeSettings { shard, keep: keep.collect() }
     }
 }
 
 /// The published settings of a route that keeps streams for all gateways.
-fn keep_told(keep: &KeepSettings) -> Option<String> {
+fn keep_signature(keep: &KeepSettings) -> Option<String> {
     let KeepStore::Redis(secret) = &keep.store else { return None };
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret.bytes()));
     context.update(FIXED);
     context.update(format!("{:?}", keep.owner).as_bytes());
-    Some(hex(&context.sign().as_ref()[..TOLD]))
+    Some(hex(&context.sign().as_ref()[..SIGNATURE_BYTES]))
 }
 
 impl AlikeSettings {
@@ -185,12 +185,13 @@ impl fmt::Debug for AlikeSource {
 
 #[cfg(test)]
 mod tests {
-    use super::{AlikeSettings, keep_told};
+    use super::{AlikeSettings, keep_signature};
     use crate::grip::signature::Secret;
     use crate::route::{KeepSettings, KeepStore, OwnerCredential};
 
     fn settings(shard: Option<(usize, usize)>, keep: &[(&str, &str)]) -> AlikeSettings {
-        let keep = keep.iter().map(|(route, told)| ((*route).to_owned(), (*told).to_owned()));
+        let keep =
+            keep.iter().map(|(route, signature)| ((*route).to_owned(), (*signature).to_owned()));
         AlikeSettings { shard, keep: keep.collect() }
     }
 
@@ -231,12 +232,12 @@ mod tests {
             let store = KeepStore::Redis(secret);
             KeepSettings { store, owner: owner.collect(), ..KeepSettings::default() }
         };
-        let told = |secret: &str, owner: &[&str]| keep_told(&keep(secret, owner));
-        let own = told("abcdefgh", &["a"]).expect("something");
-        assert_eq!(Some(&own), told("abcdefgh", &["a"]).as_ref());
-        assert_ne!(Some(&own), told("abcdefgi", &["a"]).as_ref());
-        assert_ne!(Some(&own), told("abcdefgh", &["b"]).as_ref());
+        let signature = |secret: &str, owner: &[&str]| keep_signature(&keep(secret, owner));
+        let own = signature("abcdefgh", &["a"]).expect("something");
+        assert_eq!(Some(&own), signature("abcdefgh", &["a"]).as_ref());
+        assert_ne!(Some(&own), signature("abcdefgi", &["a"]).as_ref());
+        assert_ne!(Some(&own), signature("abcdefgh", &["b"]).as_ref());
         assert!(own.len() == 16 && !own.contains("abc"), "{own}");
-        assert_eq!(keep_told(&KeepSettings::default()), None);
+        assert_eq!(keep_signature(&KeepSettings::default()), None);
     }
 }

@@ -102,7 +102,7 @@ impl Webhooks {
     }
 
     /// Queues a call, which is sent after those before it.
-    pub(crate) fn tell(&self, call: WebhookCall) {
+    pub(crate) fn queue(&self, call: WebhookCall) {
         if let Err(error) = self.calls.try_send(call) {
             self.given_up.note(&error.into_inner(), "too many wait");
         }

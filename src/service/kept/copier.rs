@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::copies::CopyState;
-use super::copy_heard::CopyHeard;
+use super::copy_freshness::CopyFreshness;
 use super::copying::{CopyRule, CopyStep, PAGE};
 use super::log::StreamEnd;
 use super::log_part::LogPart;
@@ -36,7 +36,7 @@ pub(super) struct KeptCopier {
     watch: KeptWatch,
     rule: CopyRule,
     state: watch::Sender<CopyState>,
-    heard: Arc<Mutex<CopyHeard>>,
+    freshness: Arc<Mutex<CopyFreshness>>,
     // Whether it has more than a page to read, or had.
     is_behind: bool,
     // How long it waits for a reader that does not read.
@@ -47,13 +47,13 @@ impl KeptCopier {
     pub(super) fn new(
         stream: Arc<KeptStream>,
         (store, streams): (&KeptStore, &KeptStreams),
-        (state, heard): (watch::Sender<CopyState>, Arc<Mutex<CopyHeard>>),
+        (state, freshness): (watch::Sender<CopyState>, Arc<Mutex<CopyFreshness>>),
         patience: Duration,
     ) -> Self {
         let (store, streams, watch) = (store.clone(), streams.clone(), store.watch(&stream.id));
         streams.metrics().kept_copies(1);
         let (rule, is_behind) = (CopyRule::default(), true);
-        Self { stream, streams, store, watch, rule, state, heard, is_behind, patience }
+        Self { stream, streams, store, watch, rule, state, freshness, is_behind, patience }
     }
 
     /// Copies until the copy has no readers any more.
@@ -126,8 +126,8 @@ impl KeptCopier {
         let read = reading.await;
         if let Ok(Some(stored)) = &read {
             self.take(stored);
-            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-            heard.read(began, stored.lease);
+            let mut freshness = self.freshness.lock().unwrap_or_else(PoisonError::into_inner);
+            freshness.read(began, stored.lease);
         }
         let step =
             self.rule.take(read.as_ref().map(Option::as_ref).map_err(|away| *away), Instant::now());

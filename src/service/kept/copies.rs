@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use super::copy_heard::CopyHeard;
+use super::copy_freshness::CopyFreshness;
 use super::stream::KeptStream;
 use crate::source::kept::KeptAway;
 
@@ -42,13 +42,13 @@ impl Default for KeptCopies {
 pub(super) struct KeptCopy {
     pub(super) stream: Arc<KeptStream>,
     pub(super) state: watch::Receiver<CopyState>,
-    pub(super) heard: Arc<Mutex<CopyHeard>>,
+    pub(super) freshness: Arc<Mutex<CopyFreshness>>,
 }
 
 impl KeptCopy {
     /// What it knows of Redis and of the pump.
-    pub(super) fn heard(&self) -> CopyHeard {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn freshness(&self) -> CopyFreshness {
+        *self.freshness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -13,7 +13,7 @@ use super::about::{KeptAbout, KeptRequest};
 use super::claim::index_tag;
 use super::copier::KeptCopier;
 use super::copies::{CopyState, KeptCopies, KeptCopy};
-use super::copy_heard::CopyHeard;
+use super::copy_freshness::CopyFreshness;
 use super::copying::stored_end;
 use super::log::Position;
 use super::owner::OwnerTag;
@@ -192,7 +192,7 @@ impl KeptStreams {
                     Position::Start | Position::After(_) => MAX_BEHIND,
                 };
                 let found = timeout(most, copy.stream.reaches(position)).await;
-                match found.is_ok() || copy.heard().refutes(position, asked) {
+                match found.is_ok() || copy.freshness().refutes(position, asked) {
                     true => Ok(Some(copy.stream)),
                     false => Err(KeptAway::Away),
                 }
@@ -207,11 +207,11 @@ impl KeptStreams {
         let about = (&*known.id, known.about());
         let stream = self.stream_elsewhere(about, &known.settings, known.began_at);
         let (sender, state) = watch::channel(CopyState::Loading);
-        let heard = Arc::<Mutex<CopyHeard>>::default();
-        let told = (sender, Arc::clone(&heard));
-        let copier = KeptCopier::new(Arc::clone(&stream), (store, self), told, patience);
+        let freshness = Arc::<Mutex<CopyFreshness>>::default();
+        let outputs = (sender, Arc::clone(&freshness));
+        let copier = KeptCopier::new(Arc::clone(&stream), (store, self), outputs, patience);
         drop(tokio::task::spawn_local(copier.run()));
-        KeptCopy { stream, state, heard }
+        KeptCopy { stream, state, freshness }
     }
 
     /// Cancels a stream, here or at another gateway.

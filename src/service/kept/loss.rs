@@ -30,7 +30,7 @@ impl Loss {
 
     /// The text that reports the loss in a stream, between two events; `None`: the stream is cut. `id`: that of
     /// the last event before the next one, if there is a next one.
-    pub(in crate::service) fn told(self, how: OnLost, id: Option<&str>) -> Option<Bytes> {
+    pub(in crate::service) fn report(self, how: OnLost, id: Option<&str>) -> Option<Bytes> {
         let message = self.message();
         let text = match how {
             OnLost::Cut => return None,

@@ -34,7 +34,7 @@ pub(super) mod body_digest;
 pub(super) mod claim;
 mod copier;
 mod copies;
-mod copy_heard;
+mod copy_freshness;
 mod copying;
 pub(super) mod elsewhere;
 pub(super) mod grant;

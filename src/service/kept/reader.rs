@@ -57,7 +57,7 @@ impl KeptReader {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let how = self.stream.settings.on_lost;
         if let Some(loss) = self.untold {
-            let told = self.tell(loss, cx);
+            let told = self.report_loss(loss, cx);
             self.untold = self.untold.filter(|_| told.is_pending());
             return told;
         }
@@ -76,15 +76,15 @@ impl KeptReader {
             }
             KeptRead::End { end: StreamEnd::Lost, is_in_event: true } => self.cut(Loss::Broken, cx),
             KeptRead::End { end: StreamEnd::Lost, is_in_event: false } => {
-                self.tell(Loss::Broken, cx)
+                self.report_loss(Loss::Broken, cx)
             }
             KeptRead::Behind if !self.lines.is_between_blocks() => self.cut(Loss::Behind, cx),
-            KeptRead::Behind => self.tell(Loss::Behind, cx),
+            KeptRead::Behind => self.report_loss(Loss::Behind, cx),
         }
     }
 
     /// Reports a loss, or cuts the stream. After that the stream ends, or continues with what is kept.
-    fn tell(
+    fn report_loss(
         &mut self,
         loss: Loss,
         cx: &Context<'_>,
@@ -92,7 +92,7 @@ impl KeptReader {
         let how = self.stream.settings.on_lost;
         let (extent, goes_on) = (self.stream.log.extent(), loss.goes_on(how));
         let id = self.stream.event_id(extent.before).filter(|_| goes_on);
-        let Some(told) = loss.told(how, id.as_deref()).filter(|_| !(goes_on && extent.is_torn))
+        let Some(report) = loss.report(how, id.as_deref()).filter(|_| !(goes_on && extent.is_torn))
         else {
             return self.cut(loss, cx);
         };
@@ -101,7 +101,7 @@ impl KeptReader {
         } else {
             self.is_over = true;
         }
-        Poll::Ready(Some(Ok(Frame::data(told))))
+        Poll::Ready(Some(Ok(Frame::data(report))))
     }
 
     /// Cuts the stream after what was read before has been written: cutting a connection drops what waits to

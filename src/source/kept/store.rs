@@ -107,8 +107,8 @@ impl KeptStore {
     }
 
     /// Handles a message that another gateway has published.
-    pub(crate) fn hear(&self, message: &[u8]) {
-        self.watches.hear(message);
+    pub(crate) fn receive(&self, message: &[u8]) {
+        self.watches.receive(message);
     }
 
     /// Wakes all watches: messages may have been missed.

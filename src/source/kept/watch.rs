@@ -46,7 +46,7 @@ impl KeptWatches {
 
     /// Handles a message: `w ID`, a stream has something new, or `s ID WHY`, it is to stop. The message only wakes the
     /// watches, which read in Redis what it is: everybody who may publish could have sent the message.
-    pub(super) fn hear(&self, message: &[u8]) {
+    pub(super) fn receive(&self, message: &[u8]) {
         let Ok(message) = str::from_utf8(message) else { return };
         let Some(id) = message.split(' ').nth(1) else { return };
         let news = self.lock().get(id).cloned().unwrap_or_default();

@@ -391,17 +391,17 @@ mod tests {
             self.table.take(1000, self.now)
         }
 
-        /// What the store is told, which it takes: `+` where it begins, `-` where it ends.
-        fn tell(&mut self) -> String {
+        /// Takes what the store has to write, and settles it: `+` where a channel begins, `-` where it ends.
+        fn settle(&mut self) -> String {
             let changes = self.take();
             for change in &changes {
                 self.table.settle(change, &ChangeOutcome::Known(Vec::new()), self.now);
             }
-            told(&changes)
+            shown(&changes)
         }
     }
 
-    fn told(changes: &[ChannelChange]) -> String {
+    fn shown(changes: &[ChannelChange]) -> String {
         let one = |change: &ChannelChange| {
             let mut members: Vec<String> = change
                 .members
@@ -425,39 +425,39 @@ mod tests {
         for _ in 0..5 {
             desk.join("a");
         }
-        assert_eq!(desk.tell(), "+news a=5");
+        assert_eq!(desk.settle(), "+news a=5");
         for _ in 0..4 {
             desk.leave("a");
         }
-        assert_eq!(desk.tell(), "news a=1");
+        assert_eq!(desk.settle(), "news a=1");
         desk.leave("a");
-        assert_eq!(desk.tell(), "", "it may come back");
+        assert_eq!(desk.settle(), "", "it may come back");
         desk.pass(GRACE - Duration::from_millis(1));
-        assert_eq!(desk.tell(), "");
+        assert_eq!(desk.settle(), "");
         desk.pass(Duration::from_millis(1));
-        assert_eq!(desk.tell(), "news- a=gone");
+        assert_eq!(desk.settle(), "news- a=gone");
         assert!(desk.table.is_empty() && desk.table.members() == 0);
         desk.pass(RENEWAL);
-        assert_eq!((desk.tell().as_str(), desk.table.wakes_at()), ("", None));
+        assert_eq!((desk.settle().as_str(), desk.table.wakes_at()), ("", None));
     }
 
     #[test]
     fn who_reconnects_within_the_grace_costs_nothing() {
         let mut desk = Desk::new();
         desk.join("a");
-        assert_eq!(desk.tell(), "+news a=1");
+        assert_eq!(desk.settle(), "+news a=1");
         for _ in 0..10 {
             desk.leave("a");
             desk.pass(Duration::from_secs(1));
             desk.join("a");
             desk.pass(Duration::from_secs(1));
-            assert!(matches!(desk.tell().as_str(), "" | "news"), "at most a renewal");
+            assert!(matches!(desk.settle().as_str(), "" | "news"), "at most a renewal");
         }
         desk.leave("a");
         desk.pass(Duration::from_secs(4));
-        assert!(!desk.tell().contains('a'));
+        assert!(!desk.settle().contains('a'));
         desk.pass(GRACE);
-        assert_eq!(desk.tell(), "news- a=gone");
+        assert_eq!(desk.settle(), "news- a=gone");
     }
 
     #[test]
@@ -466,7 +466,7 @@ mod tests {
         desk.join("a");
         desk.leave("a");
         desk.pass(GRACE);
-        assert_eq!(desk.tell(), "");
+        assert_eq!(desk.settle(), "");
         assert!(desk.table.is_empty() && desk.table.members() == 0);
     }
 
@@ -474,14 +474,14 @@ mod tests {
     fn who_comes_back_while_the_store_is_told_that_it_left_is_told_again() {
         let mut desk = Desk::new();
         desk.join("a");
-        desk.tell();
+        desk.settle();
         desk.leave("a");
         desk.pass(GRACE);
         let leaving = desk.take();
-        assert_eq!(told(&leaving), "news- a=gone");
+        assert_eq!(shown(&leaving), "news- a=gone");
         desk.join("a");
         desk.table.settle(&leaving[0], &ChangeOutcome::Known(Vec::new()), desk.now);
-        assert_eq!(desk.tell(), "+news a=1");
+        assert_eq!(desk.settle(), "+news a=1");
     }
 
     #[test]
@@ -489,42 +489,42 @@ mod tests {
         let mut desk = Desk::new();
         desk.join("a");
         desk.join("b");
-        assert_eq!(desk.tell(), "+news a=1 b=1");
+        assert_eq!(desk.settle(), "+news a=1 b=1");
         desk.pass(RENEWAL - Duration::from_millis(1));
-        assert_eq!(desk.tell(), "");
+        assert_eq!(desk.settle(), "");
         assert_eq!(desk.table.wakes_at(), Some(Some(desk.now + Duration::from_millis(1))));
         desk.pass(Duration::from_millis(1));
         let renewal = desk.take();
-        assert_eq!(told(&renewal), "news");
+        assert_eq!(shown(&renewal), "news");
         desk.leave("b");
         desk.pass(GRACE);
         desk.table.settle(&renewal[0], &ChangeOutcome::Lost, desk.now);
-        assert_eq!(desk.tell(), "+news a=1 b=gone");
+        assert_eq!(desk.settle(), "+news a=1 b=gone");
         desk.table.begin_anew();
-        assert_eq!(desk.tell(), "+news a=1");
+        assert_eq!(desk.settle(), "+news a=1");
         desk.pass(RENEWAL);
-        assert_eq!(desk.tell(), "news", "one renewal");
+        assert_eq!(desk.settle(), "news", "one renewal");
     }
 
     #[test]
     fn who_leaves_while_the_store_is_away_is_told_to_have_left() {
         let mut desk = Desk::new();
         desk.join("a");
-        desk.tell();
+        desk.settle();
         desk.leave("a");
         // The connection is lost, and there again before and after the grace ends.
         desk.table.begin_anew();
         desk.pass(GRACE);
         desk.table.begin_anew();
-        assert_eq!(desk.tell(), "+news- a=gone");
+        assert_eq!(desk.settle(), "+news- a=gone");
         assert!(desk.table.is_empty());
         // The store may have taken what it did not confirm.
         desk.join("b");
-        assert_eq!(told(&desk.take()), "+news b=1");
+        assert_eq!(shown(&desk.take()), "+news b=1");
         desk.leave("b");
         desk.pass(GRACE);
         desk.table.begin_anew();
-        assert_eq!(desk.tell(), "+news- b=gone");
+        assert_eq!(desk.settle(), "+news- b=gone");
         assert!(desk.table.is_empty());
     }
 
@@ -534,10 +534,10 @@ mod tests {
         desk.join("a");
         let first = desk.take();
         desk.table.settle(&first[0], &ChangeOutcome::Known(vec![0]), desk.now);
-        assert_eq!(desk.tell(), "");
+        assert_eq!(desk.settle(), "");
         desk.pass(RENEWAL);
-        assert_eq!(desk.tell(), "news");
-        assert_eq!(desk.tell(), "news a=1");
+        assert_eq!(desk.settle(), "news");
+        assert_eq!(desk.settle(), "news a=1");
     }
 
     /// The route of the desk, which tells with this key.
@@ -561,7 +561,7 @@ mod tests {
         assert_eq!(desk.table.wakes_at(), Some(None), "somebody else's channels may be due");
         desk.join("a");
         assert_eq!(
-            (desk.tell().as_str(), desk.table.wakes_at().flatten().is_some()),
+            (desk.settle().as_str(), desk.table.wakes_at().flatten().is_some()),
             ("+news a=1", true)
         );
         desk.table.change_routes(routes(Some(&new)));
@@ -574,7 +574,7 @@ mod tests {
         // A thread that has not heard of the reload.
         desk.join("b");
         let changes = desk.take();
-        assert_eq!(told(&changes), "news a=gone b=1");
+        assert_eq!(shown(&changes), "news a=gone b=1");
         assert_eq!(changes[0].settings, new.settings);
         desk.table.settle(&changes[0], &ChangeOutcome::Known(Vec::new()), desk.now);
         desk.table.change_routes(routes(None));
@@ -583,7 +583,7 @@ mod tests {
         desk.pass(GRACE);
         let changes = desk.take();
         assert_eq!(
-            (told(&changes[..1]).as_str(), &changes[0].settings),
+            (shown(&changes[..1]).as_str(), &changes[0].settings),
             ("news- b=gone", &new.settings)
         );
     }
@@ -605,8 +605,8 @@ mod tests {
             desk.leave(&id.to_string());
         }
         desk.pass(GRACE);
-        desk.tell();
-        assert_eq!(desk.tell(), "news-", "nobody is left");
+        desk.settle();
+        assert_eq!(desk.settle(), "news-", "nobody is left");
         assert!(desk.table.is_empty());
     }
 }

@@ -7,7 +7,7 @@ use crate::webhook::{WebhookCall, WebhookEvent, Webhooks};
 impl ChannelChange {
     /// Calls the webhook of the route for this event: the change has occupied or vacated the channel, at this time in
     /// milliseconds since 1970.
-    pub(crate) fn tell(&self, webhooks: &Webhooks, event: WebhookEvent, time_ms: u64) {
+    pub(crate) fn call_webhook(&self, webhooks: &Webhooks, event: WebhookEvent, time_ms: u64) {
         let webhook = match event {
             WebhookEvent::Occupied => &self.settings.on_occupied,
             WebhookEvent::Vacated => &self.settings.on_vacated,
@@ -18,7 +18,7 @@ impl ChannelChange {
         let lane = urls.map(Option::unwrap_or_default).join(" ");
         if let Some(webhook) = webhook {
             let channel = shown_name(self.name.as_str(), self.prefix_bytes);
-            webhooks.tell(WebhookCall::new((webhook, &lane), event, (channel, time_ms)));
+            webhooks.queue(WebhookCall::new((webhook, &lane), event, (channel, time_ms)));
         }
     }
 }

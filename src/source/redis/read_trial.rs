@@ -116,7 +116,7 @@ impl<'a> ReadTrial<'a> {
     /// Subscribes to the channels on which gateways notify each other of what is read.
     async fn try_what_is_told(&mut self, read: &RedisRead) -> Result<(), SourceError> {
         let followed = match read {
-            RedisRead::Kept => kept::told()?,
+            RedisRead::Kept => kept::notices()?,
             RedisRead::Recorded(_) => {
                 Subscription { name: recorded::marks(NOBODYS, false)?, is_pattern: false }
             }

@@ -18,7 +18,7 @@ const NO_SCRIPT: &str = "0000000000000000000000000000000000000000";
 ///
 /// # Errors
 /// None: the name is valid.
-pub(in super::super) fn told() -> Result<Subscription, SourceError> {
+pub(in super::super) fn notices() -> Result<Subscription, SourceError> {
     super::channel("ssegate:kept:check")
 }
 

@@ -4,8 +4,8 @@
 //! is for commands, on which no call waits for another. The other listens to the channel of this gateway. Messages
 //! there only save time: whatever they announce is also in Redis, which is read periodically.
 
-mod hearing;
 mod inspect;
+mod reachability;
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use ssegate_resp::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use self::hearing::{PATIENCE, RedisReachability};
 pub(super) use self::inspect::{inspect, told};
+use self::reachability::{LEASE_MARGIN, RedisReachability};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
 use super::keyed_pipeline::KeyedPipeline;
@@ -110,7 +110,7 @@ impl RedisKept {
                             call.complete(Err(KeptAway::Away));
                         }
                     }
-                    if connected.elapsed() >= PATIENCE {
+                    if connected.elapsed() >= LEASE_MARGIN {
                         attempt = 0;
                     }
                     // A service in between has closed an unused connection.
@@ -139,24 +139,24 @@ impl RedisKept {
         pipeline: &mut KeyedPipeline<KeptInFlight>,
         first: Option<KeptCall>,
     ) -> SourceError {
-        let mut hearing = RedisReachability::new(Instant::now());
+        let mut redis = RedisReachability::new(Instant::now());
         if let Some(call) = first {
-            send(pipeline, (call, false), &hearing);
+            send(pipeline, (call, false), &redis);
         }
         loop {
-            let ping_at = hearing.ping_at();
+            let ping_at = redis.ping_at();
             tokio::select! {
                 Some(call) = self.calls.recv() => {
-                    send(pipeline, (call, false), &hearing);
+                    send(pipeline, (call, false), &redis);
                     while let Ok(call) = self.calls.try_recv() {
-                        send(pipeline, (call, false), &hearing);
+                        send(pipeline, (call, false), &redis);
                     }
                 }
                 () = sleep_until(ping_at.unwrap_or_else(Instant::now)), if ping_at.is_some() => {
                     let (nodes, is_new) = pipeline.ping(|| KeptInFlight::Ping);
-                    hearing.pinged(Instant::now(), nodes);
+                    redis.pinged(Instant::now(), nodes);
                     if is_new {
-                        hearing.broke(Instant::now());
+                        redis.broke(Instant::now());
                     }
                 }
                 exchanged = pipeline.exchange() => {
@@ -165,7 +165,7 @@ impl RedisKept {
                         Err(error) => return error,
                     };
                     if let Some(failure) = failure {
-                        hearing.broke(Instant::now());
+                        redis.broke(Instant::now());
                         self.has_failed |= failure.loss != NodeLoss::Idle;
                         let what = "cannot keep streams at a node of the Cluster";
                         self.failures.lost(&failure.error, what, failure.loss);
@@ -173,10 +173,10 @@ impl RedisKept {
                     for (in_flight, reply) in done {
                         match in_flight {
                             // An error reply also shows that Redis is reachable.
-                            KeptInFlight::Ping => hearing.replied(Instant::now(), reply.is_some()),
+                            KeptInFlight::Ping => redis.replied(Instant::now(), reply.is_some()),
                             KeptInFlight::Call { call, has_text } => {
                                 if let Some(again) = self.take((call, has_text), reply) {
-                                    send(pipeline, (again, true), &hearing);
+                                    send(pipeline, (again, true), &redis);
                                 }
                             }
                         }
@@ -251,14 +251,14 @@ impl RedisKept {
 fn send(
     pipeline: &mut KeyedPipeline<KeptInFlight>,
     (call, has_text): (KeptCall, bool),
-    hearing: &RedisReachability,
+    redis: &RedisReachability,
 ) {
     let KeptCall { script, keys, arguments, asks_patience, .. } = &call;
     let words = keys.iter().map(|key| Bytes::copy_from_slice(key.as_bytes()));
     let words = words.chain(arguments.iter().cloned());
     let mut words = script.call(has_text, keys.len(), words);
     if *asks_patience {
-        let may_end = hearing.may_end(Instant::now());
+        let may_end = redis.may_end(Instant::now());
         words.push(if may_end { "1".into() } else { "0".into() });
     }
     let key = keys.first().cloned().unwrap_or_default();
@@ -282,7 +282,7 @@ async fn listen(server: RedisServer, store: KeptStore, mut refusals: FailureLog)
             // read periodically.
             sleep(PAUSE).await;
         }
-        if connected.elapsed() >= PATIENCE {
+        if connected.elapsed() >= LEASE_MARGIN {
             attempt = 0;
         }
         sleep(backoff(attempt)).await;
@@ -306,7 +306,7 @@ async fn follow(server: &RedisServer, store: &KeptStore) -> Result<Infallible, S
         if let [kind, _, Value::Bulk(message)] = &listening.next().await?[..]
             && kind.as_bytes().is_some_and(|kind| kind == "message")
         {
-            store.hear(message);
+            store.receive(message);
         }
     }
 }

@@ -83,7 +83,7 @@ pub(super) async fn end_due(
                 false => connection.queue_text(&key, &["ZREM", &key, name]),
             }
             if let Some(event) = reply.event {
-                change.tell(webhooks, event, reply.time_ms);
+                change.call_webhook(webhooks, event, reply.time_ms);
             }
         }
         for reply in connection.replies().await? {

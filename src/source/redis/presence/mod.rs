@@ -41,7 +41,7 @@ const MAX_IN_TURN: usize = 1000;
 const MAX_LOOKUPS: usize = 64;
 /// After connecting, how long no lease counts as expired: Redis may have been away for all gateways. The same after a
 /// node of a Cluster was away.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LEASE_MARGIN: Duration = Duration::from_secs(10);
 /// How long nothing is tried after Redis has refused it.
 const PAUSE: Duration = Duration::from_secs(10);
 /// A connection that is unused for this long is closed, before a service in between closes it.
@@ -109,7 +109,7 @@ impl RedisPresence {
             let connected = Instant::now();
             let Err(error) = self.follow(&mut asked).await else { continue };
             // The backoff is not reset by a server that completes the handshake and then fails.
-            if connected.elapsed() >= PATIENCE {
+            if connected.elapsed() >= LEASE_MARGIN {
                 attempt = 0;
                 self.refused = None;
             }
@@ -155,7 +155,7 @@ impl RedisPresence {
                 asked.push(lookup);
             }
             let teller =
-                PresenceWriter { gateway: &self.gateway, may_end: whole.elapsed() >= PATIENCE };
+                PresenceWriter { gateway: &self.gateway, may_end: whole.elapsed() >= LEASE_MARGIN };
             let mut turn =
                 take_turn(&mut connection, (&self.work, teller, &self.webhooks), asked).await?;
             if teller.may_end && !turn.is_partial && looked.elapsed() >= due::INTERVAL {
@@ -167,7 +167,7 @@ impl RedisPresence {
                 let error = connection.why_unknown();
                 self.note_partial(&error);
                 whole = Instant::now();
-            } else if !self.is_partial || whole.elapsed() >= PATIENCE {
+            } else if !self.is_partial || whole.elapsed() >= LEASE_MARGIN {
                 // Within that time leases were renewed at the node that was away, too.
                 self.is_partial = false;
                 if self.health.works(PRESENCE) {
@@ -278,7 +278,7 @@ async fn take_turn(
             tracing::debug!(channel = %change.name, "Redis has lost the presence of a channel; writing it again");
         }
         if let Some(event) = reply.event {
-            change.tell(webhooks, event, reply.time_ms);
+            change.call_webhook(webhooks, event, reply.time_ms);
         }
         work.settle(change, &reply.outcome);
         turn.fault = turn.fault.or(reply.fault);

@@ -18,7 +18,7 @@ use crate::source::redis::location::ShownAddress;
 /// How long a sentinel may take to reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait for the other sentinels once a majority has named the same master.
-const PATIENCE: Duration = Duration::from_millis(300);
+const MAJORITY_WAIT: Duration = Duration::from_millis(300);
 /// The longest reply of a sentinel, in bytes.
 pub(in super::super) const MAX_REPLY_BYTES: usize = 64 << 10;
 /// The longest name of a host (RFC 1035, section 2.3.4), in bytes.
@@ -73,7 +73,7 @@ impl Sentinels {
                     *reply = Some(said);
                 }
             }
-            let limit = Instant::now() + PATIENCE;
+            let limit = Instant::now() + MAJORITY_WAIT;
             if limit < patience.deadline() && vote.is_decided() {
                 patience.as_mut().reset(limit);
             }

@@ -26,7 +26,7 @@ use crate::source::fleet::FleetSettings;
 
 /// How long a starting gateway waits for nodes that cannot be reached, or for the slot map. Then it serves the clients
 /// of the other nodes.
-const PATIENCE: Duration = Duration::from_secs(5);
+const MAX_START_WAIT: Duration = Duration::from_secs(5);
 
 /// The gateway as one of a fleet, at all nodes.
 #[derive(Debug)]
@@ -171,7 +171,7 @@ impl ShardedFleet {
         if (self.owners.is_empty() || is_one) && !self.health.is_source_ready() {
             return;
         }
-        let is_late = *self.since.get_or_insert(now) + PATIENCE <= now;
+        let is_late = *self.since.get_or_insert(now) + MAX_START_WAIT <= now;
         if is_late && !are_all {
             tracing::warn!(
                 "not all nodes with sharded channels have told what other gateways follow; clients that come from another \

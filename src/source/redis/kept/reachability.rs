@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// After a break, how long no lease counts as expired. Longer than a lease.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(10);
 /// How often a `PING` is sent.
 const PING: Duration = Duration::from_secs(1);
 /// How long Redis may be silent, [`PING`] included. Much shorter than the rest of a lease that was just renewed.
@@ -19,7 +19,7 @@ const MAX_SILENCE: Duration = Duration::from_millis(2500);
 pub(super) struct RedisReachability {
     // Since when it was reachable without a break.
     since: Instant,
-    heard: Instant,
+    replied_at: Instant,
     ping_at: Instant,
     // The number of `PING`s whose replies are pending.
     awaited: usize,
@@ -28,7 +28,7 @@ pub(super) struct RedisReachability {
 impl RedisReachability {
     /// Starts with a Redis that is reachable from now on.
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, heard: now, ping_at: now + PING, awaited: 0 }
+        Self { since: now, replied_at: now, ping_at: now + PING, awaited: 0 }
     }
 
     /// When to send the next `PING`; `None` while replies are pending.
@@ -50,21 +50,21 @@ impl RedisReachability {
         if !has_reply {
             self.broke(now);
         } else if self.awaited == 0 {
-            if now > self.heard + MAX_SILENCE {
+            if now > self.replied_at + MAX_SILENCE {
                 self.since = now;
             }
-            self.heard = now;
+            self.replied_at = now;
         }
     }
 
     /// A connection was lost, or is new.
     pub(super) fn broke(&mut self, now: Instant) {
-        (self.since, self.heard) = (now, now);
+        (self.since, self.replied_at) = (now, now);
     }
 
     /// Whether an expired lease proves that its gateway has died.
     pub(super) fn may_end(&self, now: Instant) -> bool {
-        now >= self.since + PATIENCE && now <= self.heard + MAX_SILENCE
+        now >= self.since + LEASE_MARGIN && now <= self.replied_at + MAX_SILENCE
     }
 }
 
@@ -74,52 +74,52 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{MAX_SILENCE, PATIENCE, PING, RedisReachability};
+    use super::{LEASE_MARGIN, MAX_SILENCE, PING, RedisReachability};
 
     /// Heard each second until then.
-    fn heard_until(hearing: &mut RedisReachability, (from, to): (Instant, Instant)) {
+    fn reachable_until(redis: &mut RedisReachability, (from, to): (Instant, Instant)) {
         let mut now = from;
         while now < to {
             now += PING;
-            hearing.pinged(now, 1);
-            hearing.replied(now, true);
+            redis.pinged(now, 1);
+            redis.replied(now, true);
         }
     }
 
     #[test]
     fn leases_end_only_while_redis_was_heard_all_the_time() {
         let start = Instant::now();
-        let mut hearing = RedisReachability::new(start);
-        assert_eq!(hearing.ping_at(), Some(start + PING));
-        assert!(!hearing.may_end(start + PATIENCE), "nothing was heard");
-        let heard = start + PATIENCE;
-        heard_until(&mut hearing, (start, heard));
-        assert!(hearing.may_end(heard));
+        let mut redis = RedisReachability::new(start);
+        assert_eq!(redis.ping_at(), Some(start + PING));
+        assert!(!redis.may_end(start + LEASE_MARGIN), "nothing has replied");
+        let replied_at = start + LEASE_MARGIN;
+        reachable_until(&mut redis, (start, replied_at));
+        assert!(redis.may_end(replied_at));
         // It falls silent, which this gateway notices though it asks for nothing.
-        hearing.pinged(heard + PING, 1);
-        assert_eq!(hearing.ping_at(), None);
-        assert!(hearing.may_end(heard + MAX_SILENCE));
+        redis.pinged(replied_at + PING, 1);
+        assert_eq!(redis.ping_at(), None);
+        assert!(redis.may_end(replied_at + MAX_SILENCE));
         let moment = Duration::from_millis(1);
-        assert!(!hearing.may_end(heard + MAX_SILENCE + moment));
-        let back = heard + 2 * MAX_SILENCE;
-        hearing.replied(back, true);
-        assert!(!hearing.may_end(back), "other gateways have to say first that they are there");
-        heard_until(&mut hearing, (back, back + PATIENCE));
-        assert!(hearing.may_end(back + PATIENCE));
+        assert!(!redis.may_end(replied_at + MAX_SILENCE + moment));
+        let back = replied_at + 2 * MAX_SILENCE;
+        redis.replied(back, true);
+        assert!(!redis.may_end(back), "other gateways have to say first that they are there");
+        reachable_until(&mut redis, (back, back + LEASE_MARGIN));
+        assert!(redis.may_end(back + LEASE_MARGIN));
     }
 
     #[test]
     fn all_nodes_have_to_reply() {
         let start = Instant::now();
-        let mut hearing = RedisReachability::new(start);
-        heard_until(&mut hearing, (start, start + PATIENCE));
-        let now = start + PATIENCE;
-        hearing.pinged(now + PING, 2);
-        hearing.replied(now + PING, true);
-        assert_eq!(hearing.ping_at(), None, "one of two");
-        assert!(hearing.may_end(now + PING));
-        hearing.replied(now + PING, false);
-        assert!(!hearing.may_end(now + PING), "the other one is lost");
-        assert_eq!(hearing.ping_at(), Some(now + 2 * PING));
+        let mut redis = RedisReachability::new(start);
+        reachable_until(&mut redis, (start, start + LEASE_MARGIN));
+        let now = start + LEASE_MARGIN;
+        redis.pinged(now + PING, 2);
+        redis.replied(now + PING, true);
+        assert_eq!(redis.ping_at(), None, "one of two");
+        assert!(redis.may_end(now + PING));
+        redis.replied(now + PING, false);
+        assert!(!redis.may_end(now + PING), "the other one is lost");
+        assert_eq!(redis.ping_at(), Some(now + 2 * PING));
     }
 }

@@ -7,7 +7,7 @@ use super::log::Position;
 
 /// When Redis was last read, and when the pump of the stream last wrote there.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct CopyHeard {
+pub(super) struct CopyFreshness {
     // When the last read that Redis has replied to began.
     read_at: Option<Instant>,
     // The end of the pump's lease, as that read found it.
@@ -16,7 +16,7 @@ pub(super) struct CopyHeard {
     written_after: Option<Instant>,
 }
 
-impl CopyHeard {
+impl CopyFreshness {
     /// Records a read that began at `began`, and found this lease.
     pub(super) fn read(&mut self, began: Instant, lease: u64) {
         if lease != self.lease {
@@ -45,7 +45,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::CopyHeard;
+    use super::CopyFreshness;
     use crate::service::kept::log::Position;
 
     #[test]
@@ -53,17 +53,23 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let (number, own) = (Position::After(7), Position::AfterOwn(b"a".to_vec()));
-        let mut heard = CopyHeard::default();
-        assert!(!heard.refutes(&number, at(0)) && !heard.refutes(&own, at(0)), "nothing was read");
-        heard.read(at(1), 100);
-        assert!(!heard.refutes(&number, at(1)), "that may have been written before");
-        assert!(heard.refutes(&own, at(1)) && !heard.refutes(&own, at(2)));
-        heard.read(at(2), 100);
-        assert!(!heard.refutes(&number, at(1)), "nothing is new");
-        heard.read(at(3), 101);
-        assert!(heard.refutes(&number, at(1)) && heard.refutes(&number, at(2)));
-        assert!(!heard.refutes(&number, at(3)), "between the last two reads, or before it asked");
-        heard.read(at(4), 101);
-        assert!(heard.refutes(&number, at(2)), "what was written stays so");
+        let mut freshness = CopyFreshness::default();
+        assert!(
+            !freshness.refutes(&number, at(0)) && !freshness.refutes(&own, at(0)),
+            "nothing was read"
+        );
+        freshness.read(at(1), 100);
+        assert!(!freshness.refutes(&number, at(1)), "that may have been written before");
+        assert!(freshness.refutes(&own, at(1)) && !freshness.refutes(&own, at(2)));
+        freshness.read(at(2), 100);
+        assert!(!freshness.refutes(&number, at(1)), "nothing is new");
+        freshness.read(at(3), 101);
+        assert!(freshness.refutes(&number, at(1)) && freshness.refutes(&number, at(2)));
+        assert!(
+            !freshness.refutes(&number, at(3)),
+            "between the last two reads, or before it asked"
+        );
+        freshness.read(at(4), 101);
+        assert!(freshness.refutes(&number, at(2)), "what was written stays so");
     }
 }
