@@ -83,7 +83,7 @@ impl RequestWait {
 
     /// Records that the upstream has responded to the request.
     pub fn responded(self, now: Instant) {
-        self.0.hear(now);
+        self.0.note_response(now);
     }
 }
 

@@ -79,8 +79,8 @@ impl KeptResume<'_> {
                 metrics.kept_lost("history");
                 let extent = stream.log.extent();
                 let is_gap = Loss::Behind.goes_on(how) && !extent.is_torn;
-                let told = Loss::Behind.told(how, None);
-                if told.is_none() || (Loss::Behind.goes_on(how) && !is_gap) {
+                let report = Loss::Behind.report(how, None);
+                if report.is_none() || (Loss::Behind.goes_on(how) && !is_gap) {
                     return Err(Rejection::Gone);
                 }
                 (extent.start, Some(Loss::Behind))

@@ -97,13 +97,13 @@ mod tests {
         assert!(timeout(Duration::from_secs(9), watches.used()).await.is_err());
         let (one, same, other) = (watches.watch("a"), watches.watch("a"), watches.watch("b"));
         watches.used().await;
-        watches.hear(b"w a");
+        watches.receive(b"w a");
         assert!(has_news(&one).await && has_news(&same).await && !has_news(&other).await);
         for nonsense in [&b""[..], b"w", b"w c", b"s", b"\xff"] {
-            watches.hear(nonsense);
+            watches.receive(nonsense);
         }
         assert!(!has_news(&one).await && !has_news(&other).await);
-        watches.hear(b"s a deleted");
+        watches.receive(b"s a deleted");
         assert!(has_news(&same).await && !has_news(&other).await);
         watches.wake_all();
         assert!(has_news(&other).await);

@@ -58,7 +58,7 @@ fn follow(
             _ => None,
         };
         if let Some(event) = event {
-            change.tell(webhooks, event, millis_of(Instant::now()));
+            change.call_webhook(webhooks, event, millis_of(Instant::now()));
         }
         if members.is_empty() {
             known.remove(&change.name);

@@ -1,6 +1,6 @@
 //! Commands about keys, many at once: to the server, or in a Cluster to the owner of each key.
 //!
-//! Commands are sent without waiting for replies. They are idempotent: one may be executed twice.
+//! Commands are sent without waiting for replies.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(super) struct ServerPipeline<T> {
     // In the order of sending, each with the time at which it was sent.
     pending: VecDeque<(T, Instant)>,
     // When something was last read.
-    heard: Instant,
+    read_at: Instant,
 }
 
 /// The commands of the nodes of a Cluster.
@@ -48,29 +48,38 @@ pub(super) struct ClusterPipeline<T> {
 pub(super) type PipelineDone<T> = (T, Option<Value>);
 
 impl<T> KeyedPipeline<T> {
-    /// Connects to the server. To a Cluster, connects when there is something to send; `is_back` is logged when a connection
-    /// to a node is open again that was lost.
+    /// Connects to the server. To a Cluster, connects when there is something to send; `is_back`, if any, is logged when a
+    /// connection to a node is open again that was lost.
     ///
     /// # Errors
     /// The server cannot be reached.
     pub(super) async fn open(
         server: &RedisServer,
         max_reply_bytes: usize,
-        is_back: &'static str,
+        is_back: Option<&'static str>,
     ) -> Result<Self, SourceError> {
         if let Some(cluster) = server.cluster() {
-            let commands = ClusterCommands::new((server, cluster), max_reply_bytes, Some(is_back));
+            let commands = ClusterCommands::new((server, cluster), max_reply_bytes, is_back);
             return Ok(Self::Cluster(Box::new(ClusterPipeline { commands, pinged: Vec::new() })));
         }
         let kind = ConnectionKind::Command;
-        let connection = Box::new(RedisConnection::open(server, max_reply_bytes, kind).await?);
-        let heard = Instant::now();
-        Ok(Self::Server(ServerPipeline { connection, pending: VecDeque::new(), heard }))
+        Ok(Self::over(RedisConnection::open(server, max_reply_bytes, kind).await?))
+    }
+
+    /// Sends all commands over this connection.
+    pub(super) fn over(connection: RedisConnection) -> Self {
+        let (connection, read_at) = (Box::new(connection), Instant::now());
+        Self::Server(ServerPipeline { connection, pending: VecDeque::new(), read_at })
     }
 
     /// Whether it is one server, whose loss ends the pipeline.
     pub(super) fn is_one_server(&self) -> bool {
         matches!(self, Self::Server(_))
+    }
+
+    /// Whether it is a Cluster, of which no owner of a slot is known.
+    pub(super) fn is_without_slots(&self) -> bool {
+        matches!(self, Self::Cluster(pipeline) if pipeline.commands.is_without_slots())
     }
 
     /// The number of bytes that wait to be written to the server or node of `key`.
@@ -81,8 +90,29 @@ impl<T> KeyedPipeline<T> {
         }
     }
 
-    /// Sends a command about `key`.
+    /// Sends an idempotent command about `key`: in a Cluster it is sent again if its reply is lost, and may be executed
+    /// twice.
     pub(super) fn send(&mut self, tag: T, key: &str, words: Vec<Bytes>) {
+        self.send_to(Some(key), (tag, words), (true, SEND_TIMEOUT));
+    }
+
+    /// Sends a command about `key` at most once; `None` is any node of a Cluster. There it waits for a node that takes
+    /// it, `wait` at most.
+    pub(super) fn send_once(
+        &mut self,
+        key: Option<&str>,
+        (tag, words): (T, Vec<Bytes>),
+        wait: Duration,
+    ) {
+        self.send_to(key, (tag, words), (false, wait));
+    }
+
+    fn send_to(
+        &mut self,
+        key: Option<&str>,
+        (tag, words): (T, Vec<Bytes>),
+        (is_repeatable, wait): (bool, Duration),
+    ) {
         let now = Instant::now();
         match self {
             Self::Server(pipeline) => {
@@ -91,9 +121,11 @@ impl<T> KeyedPipeline<T> {
             }
             Self::Cluster(pipeline) => pipeline.commands.send(KeyCommand {
                 words,
-                target: CommandTarget::Slot(slot_of(key.as_bytes())),
-                is_repeatable: true,
-                deadline: Some(now + SEND_TIMEOUT),
+                target: key.map_or(CommandTarget::AnyNode, |key| {
+                    CommandTarget::Slot(slot_of(key.as_bytes()))
+                }),
+                is_repeatable,
+                deadline: Some(now + wait),
                 tag,
             }),
         }
@@ -157,11 +189,11 @@ impl<T> KeyedPipeline<T> {
 
 impl<T> ServerPipeline<T> {
     async fn exchange(&mut self) -> Result<Vec<PipelineDone<T>>, SourceError> {
-        let due = self.pending.front().map(|(_, sent)| (*sent).max(self.heard) + REPLY_TIMEOUT);
+        let due = self.pending.front().map(|(_, sent)| (*sent).max(self.read_at) + REPLY_TIMEOUT);
         tokio::select! {
             exchanged = self.connection.exchange() => {
                 exchanged?;
-                self.heard = Instant::now();
+                self.read_at = Instant::now();
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 return Err(SourceError::Timeout(REPLY_TIMEOUT.as_secs()));

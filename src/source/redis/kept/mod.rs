@@ -16,7 +16,7 @@ use ssegate_resp::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-pub(super) use self::inspect::{inspect, told};
+pub(super) use self::inspect::{inspect, notices};
 use self::reachability::{LEASE_MARGIN, RedisReachability};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
@@ -99,7 +99,7 @@ impl RedisKept {
                 _ => None,
             };
             let connected = Instant::now();
-            let opened = KeyedPipeline::open(&self.server, MAX_REPLY_BYTES, IS_BACK).await;
+            let opened = KeyedPipeline::open(&self.server, MAX_REPLY_BYTES, Some(IS_BACK)).await;
             let error = match opened {
                 Ok(mut pipeline) => {
                     let error = self.serve(&mut pipeline, first.take()).await;

@@ -68,7 +68,7 @@ pub(in super::super) async fn write(
 ) {
     let mut attempt = 0;
     loop {
-        match KeyedPipeline::open(&server, max_event_bytes, IS_BACK).await {
+        match KeyedPipeline::open(&server, max_event_bytes, Some(IS_BACK)).await {
             Ok(pipeline) => {
                 let writer = RecordWriter::new(pipeline, Rc::clone(&states), parts.clone());
                 let (error, has_replied) = writer.run(&end).await;
