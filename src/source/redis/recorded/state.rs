@@ -53,7 +53,12 @@ impl RecordingParts {
     }
 
     /// Reports that a script or a mark was refused, of sharded channels or of others: no client chooses these.
-    pub(super) fn report_refusal(&self, error: &SourceError, what: &'static str, is_sharded: bool) {
+    pub(in super::super) fn report_refusal(
+        &self,
+        error: &SourceError,
+        what: &'static str,
+        is_sharded: bool,
+    ) {
         let record: RecordFailure = match is_sharded {
             true => Health::sharded_recording_refused,
             false => Health::recording_refused,

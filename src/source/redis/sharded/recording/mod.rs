@@ -251,8 +251,12 @@ impl ShardedRecording {
         if let Some(name) = self.links.refused(place, names, message, Instant::now()) {
             let error = SourceError::Refused(String::from_utf8_lossy(message).into());
             let what = format!("SSUBSCRIBE to the channel {:?}", name.in_redis());
-            let error = error.for_command(what);
-            self.parts.report(&error, "Redis refused to subscribe to a recorded channel");
+            let (error, is_marks) = (error.for_command(what), self.slots.is_marks(&name));
+            let what = "Redis refused to subscribe to a recorded channel";
+            match is_marks {
+                true => self.parts.report_refusal(&error, what, true),
+                false => self.parts.report(&error, what),
+            }
         }
     }
 

@@ -150,6 +150,11 @@ impl RecordedSlots {
         slot.state.touch();
     }
 
+    /// Whether it is the channel of the marks of a slot, which no client chooses.
+    pub(super) fn is_marks(&self, name: &ChannelName) -> bool {
+        self.all.get(&slot_of_name(name)).is_some_and(|slot| slot.marks == *name)
+    }
+
     /// A channel is not subscribed at this node any more. Without the channel of marks the whole slot is lost.
     pub(super) fn unsubscribed(&mut self, name: &ChannelName, place: &ShardPlace) {
         let number = slot_of_name(name);
