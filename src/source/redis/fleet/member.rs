@@ -225,9 +225,9 @@ impl FleetMember {
             Payload::TooLarge(_) => Err(FleetRefusal::Malformed),
         };
         let taken = body.and_then(|body| {
-            let hears = |teller: &Rc<SettingsPublisher>| teller.hear(body);
+            let takes = |teller: &Rc<SettingsPublisher>| teller.receive(body);
             let is_known = match at {
-                0 => self.teller.as_ref().is_some_and(hears) || self.order.receive_for_all(body),
+                0 => self.teller.as_ref().is_some_and(takes) || self.order.receive_for_all(body),
                 _ => self.order.receive_for_one(body),
             };
             if is_known { Ok(()) } else { Err(message::not_known(body)) }

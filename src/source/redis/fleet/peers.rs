@@ -8,14 +8,14 @@ use tokio::time::Instant;
 use crate::source::alike::{AlikeDifference, AlikeSettings};
 
 /// How often a gateway publishes its settings in the first minute in which it knows a gateway with different ones.
-const AGAIN: Duration = Duration::from_secs(2);
+const FIRST_INTERVAL: Duration = Duration::from_secs(2);
 /// How often at most later: each of many gateways receives what all of them publish.
-const SELDOM: Duration = Duration::from_secs(20);
+const MAX_INTERVAL: Duration = Duration::from_secs(20);
 /// From the first minute on, the interval is the time since a gateway with different settings was found, divided by
 /// this. It grows slowly, so that the others can tell a longer interval from silence.
 const STRETCH: u32 = 30;
 /// The shortest silence after which a gateway has ended.
-const SILENT: Duration = Duration::from_secs(7);
+const MIN_SILENCE: Duration = Duration::from_secs(7);
 /// Gateways that are remembered, at most.
 const MAX_PEERS: usize = 1000;
 
@@ -39,14 +39,14 @@ pub(super) struct AlikePeers {
 struct AlikePeer {
     settings: AlikeSettings,
     // The value of `delivered` at its last message, and the time between its last two.
-    told: Duration,
+    received_at: Duration,
     interval: Duration,
 }
 
 impl AlikePeers {
     /// Records the settings that a gateway has published. Returns whether it is a new gateway that differs from this
     /// one.
-    pub(super) fn hear(
+    pub(super) fn receive(
         &mut self,
         (run, settings): (String, AlikeSettings),
         own: &AlikeSettings,
@@ -57,23 +57,23 @@ impl AlikePeers {
             self.known.remove(&run);
             return false;
         }
-        let told = self.delivered;
+        let received_at = self.delivered;
         if let Some(peer) = self.known.get_mut(&run) {
-            let interval = told.saturating_sub(peer.told);
-            *peer = AlikePeer { settings, told, interval };
+            let interval = received_at.saturating_sub(peer.received_at);
+            *peer = AlikePeer { settings, received_at, interval };
             return false;
         }
         // Gateways that differ publish again and again: one that is left out now is added later.
         if self.known.len() >= MAX_PEERS {
             return false;
         }
-        self.known.insert(run, AlikePeer { settings, told, interval: AGAIN });
+        self.known.insert(run, AlikePeer { settings, received_at, interval: FIRST_INTERVAL });
         self.found = Some(now);
         true
     }
 
     /// Records that settings that this gateway has published have arrived.
-    pub(super) fn hear_own(&mut self, now: Instant) {
+    pub(super) fn receive_own(&mut self, now: Instant) {
         self.note_delivery(now);
         let is_back = self
             .own
@@ -89,7 +89,7 @@ impl AlikePeers {
         if let Some(last) = self.last.replace(now) {
             // This gateway publishes at these intervals. If nothing arrived for longer, Redis did not deliver all of
             // the time.
-            let most = self.interval(last) + AGAIN / 2;
+            let most = self.interval(last) + FIRST_INTERVAL / 2;
             self.delivered += now.duration_since(last).min(most);
         }
     }
@@ -97,7 +97,7 @@ impl AlikePeers {
     /// How often to publish the settings while any gateway differs.
     pub(super) fn interval(&self, now: Instant) -> Duration {
         let since = self.found.map_or(Duration::ZERO, |found| now.duration_since(found));
-        (since / STRETCH).clamp(AGAIN, SELDOM)
+        (since / STRETCH).clamp(FIRST_INTERVAL, MAX_INTERVAL)
     }
 
     /// The settings that differ from this gateway's, each once. Forgets gateways that agree now or have ended.
@@ -106,7 +106,7 @@ impl AlikePeers {
         let delivered = self.delivered;
         self.known.retain(|_, peer| {
             let differences = own.differences(&peer.settings);
-            let silence = delivered.saturating_sub(peer.told);
+            let silence = delivered.saturating_sub(peer.received_at);
             let is_kept = !differences.is_empty() && silence < longest_silence(peer.interval);
             for difference in differences.into_iter().filter(|_| is_kept) {
                 if !all.iter().any(|known| known.setting == difference.setting) {
@@ -121,7 +121,7 @@ impl AlikePeers {
 
 /// The silence after which a gateway that publishes at this interval has ended. One lost message is not enough.
 fn longest_silence(interval: Duration) -> Duration {
-    (interval.min(SELDOM) * 5 / 2).max(SILENT)
+    (interval.min(MAX_INTERVAL) * 5 / 2).max(MIN_SILENCE)
 }
 
 #[cfg(test)]
@@ -130,7 +130,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{AGAIN, AlikePeers, MAX_PEERS, SELDOM};
+    use super::{AlikePeers, FIRST_INTERVAL, MAX_INTERVAL, MAX_PEERS};
     use crate::source::alike::AlikeSettings;
 
     fn settings(keep: &[(&str, &str)]) -> AlikeSettings {
@@ -148,21 +148,21 @@ mod tests {
         let (own, now) = (settings(&[("/a", "1"), ("/b", "1")]), Instant::now());
         let mut peers = AlikePeers::default();
         let other = || settings(&[("/a", "2"), ("/b", "1")]);
-        assert!(!peers.hear(("x".into(), own.clone()), &own, now));
-        assert!(peers.hear(("x".into(), other()), &own, now));
-        assert!(!peers.hear(("x".into(), other()), &own, now), "it is known");
-        assert!(peers.hear(("y".into(), other()), &own, now));
+        assert!(!peers.receive(("x".into(), own.clone()), &own, now));
+        assert!(peers.receive(("x".into(), other()), &own, now));
+        assert!(!peers.receive(("x".into(), other()), &own, now), "it is known");
+        assert!(peers.receive(("y".into(), other()), &own, now));
         assert_eq!(names(&mut peers, &own), ["keep of /a"]);
         // One gateway is corrected.
-        peers.hear(("x".into(), own.clone()), &own, now + AGAIN);
+        peers.receive(("x".into(), own.clone()), &own, now + FIRST_INTERVAL);
         assert_eq!(names(&mut peers, &own), ["keep of /a"]);
         // The other one is killed, and messages of this one arrive.
-        (2..4).for_each(|at| peers.hear_own(now + AGAIN * at));
+        (2..4).for_each(|at| peers.receive_own(now + FIRST_INTERVAL * at));
         assert_eq!(names(&mut peers, &own), ["keep of /a"]);
-        peers.hear_own(now + AGAIN * 4);
+        peers.receive_own(now + FIRST_INTERVAL * 4);
         assert_eq!(names(&mut peers, &own), [""; 0]);
         // This one is corrected.
-        peers.hear(("x".into(), other()), &own, now + AGAIN * 4);
+        peers.receive(("x".into(), other()), &own, now + FIRST_INTERVAL * 4);
         assert_eq!(names(&mut peers, &other()), [""; 0]);
         assert_eq!(names(&mut peers, &own), [""; 0], "it tells what it has, and is answered");
     }
@@ -171,14 +171,14 @@ mod tests {
     fn nobody_has_ended_while_redis_delivers_nothing() {
         let (own, now) = (settings(&[("/a", "1")]), Instant::now());
         let mut peers = AlikePeers::default();
-        peers.hear(("x".into(), settings(&[("/a", "2")])), &own, now);
+        peers.receive(("x".into(), settings(&[("/a", "2")])), &own, now);
         // Redis is away for an hour; then the message of this gateway is the first one to arrive.
         let back = now + Duration::from_secs(3600);
-        peers.hear_own(back);
-        peers.hear_own(back + AGAIN);
+        peers.receive_own(back);
+        peers.receive_own(back + FIRST_INTERVAL);
         assert_eq!(names(&mut peers, &own), ["keep of /a"]);
-        assert_eq!(peers.interval(back), AGAIN, "others may have forgotten this one");
-        (2..60).for_each(|at| peers.hear_own(back + AGAIN * at));
+        assert_eq!(peers.interval(back), FIRST_INTERVAL, "others may have forgotten this one");
+        (2..60).for_each(|at| peers.receive_own(back + FIRST_INTERVAL * at));
         assert_eq!(names(&mut peers, &own), [""; 0], "it did not come back");
     }
 
@@ -187,20 +187,20 @@ mod tests {
         let (own, start) = (settings(&[("/a", "1")]), Instant::now());
         let mut peers = AlikePeers::default();
         let other = || settings(&[("/a", "2")]);
-        peers.hear(("x".into(), other()), &own, start);
+        peers.receive(("x".into(), other()), &own, start);
         let (mut now, mut messages) = (start, 0);
         while now < start + Duration::from_secs(3600) {
             now += peers.interval(now);
-            peers.hear_own(now);
+            peers.receive_own(now);
             assert_eq!(names(&mut peers, &own), ["keep of /a"], "after {:?}", now - start);
-            peers.hear(("x".into(), other()), &own, now + AGAIN / 4);
+            peers.receive(("x".into(), other()), &own, now + FIRST_INTERVAL / 4);
             messages += 1;
         }
         assert!((180..300).contains(&messages), "{messages}");
-        assert_eq!(peers.interval(start + Duration::from_secs(59)), AGAIN);
-        assert_eq!(peers.interval(now), SELDOM);
-        assert!(peers.hear(("y".into(), other()), &own, now));
-        assert_eq!(peers.interval(now), AGAIN, "the new one is told soon");
+        assert_eq!(peers.interval(start + Duration::from_secs(59)), FIRST_INTERVAL);
+        assert_eq!(peers.interval(now), MAX_INTERVAL);
+        assert!(peers.receive(("y".into(), other()), &own, now));
+        assert_eq!(peers.interval(now), FIRST_INTERVAL, "the new one is told soon");
     }
 
     #[test]
@@ -208,7 +208,7 @@ mod tests {
         let (own, now) = (settings(&[("/a", "1")]), Instant::now());
         let mut peers = AlikePeers::default();
         for run in 0..2 * MAX_PEERS {
-            let is_new = peers.hear((run.to_string(), settings(&[("/a", "2")])), &own, now);
+            let is_new = peers.receive((run.to_string(), settings(&[("/a", "2")])), &own, now);
             assert_eq!(is_new, run < MAX_PEERS, "{run}");
         }
         assert_eq!(peers.known.len(), MAX_PEERS);

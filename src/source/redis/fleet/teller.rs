@@ -31,7 +31,7 @@ pub(super) struct SettingsPublisher {
     health: Health,
     metrics: Metrics,
     // What was published last, when, and in which generation of the connection.
-    told: RefCell<Option<(AlikeSettings, Instant, u64)>>,
+    published: RefCell<Option<(AlikeSettings, Instant, u64)>>,
     peers: RefCell<AlikePeers>,
     // Notified at the first message of a gateway that differs.
     met: Notify,
@@ -51,7 +51,7 @@ impl SettingsPublisher {
             outbox,
             health,
             metrics,
-            told: RefCell::default(),
+            published: RefCell::default(),
             peers: RefCell::default(),
             met: Notify::new(),
             noted: RefCell::default(),
@@ -78,32 +78,32 @@ impl SettingsPublisher {
             false => self.peers.borrow().interval(now),
         };
         let generation = self.outbox.generation();
-        let is_due = self.told.borrow().as_ref().is_none_or(|(told, at, of)| {
-            *told != own || *of != generation || now.duration_since(*at) >= interval
+        let is_due = self.published.borrow().as_ref().is_none_or(|(published, at, of)| {
+            *published != own || *of != generation || now.duration_since(*at) >= interval
         });
         if is_due && self.outbox.server().is_some() {
-            self.tell(own, (now, generation));
+            self.publish(own, (now, generation));
         }
         self.note(&differences, now);
     }
 
-    fn tell(&self, own: AlikeSettings, (now, generation): (Instant, u64)) {
+    fn publish(&self, own: AlikeSettings, (now, generation): (Instant, u64)) {
         if let Some(body) = own.message(&self.run) {
             let (channel, kind) = (FOR_ALL.to_owned(), FleetMessageKind::Settings);
             let body = body.into();
             self.outbox.offer(OutgoingFleetMessage { channel, body, question: None, kind });
         }
-        *self.told.borrow_mut() = Some((own, now, generation));
+        *self.published.borrow_mut() = Some((own, now, generation));
     }
 
     /// Handles settings that a gateway has published, perhaps this one. Returns whether the message has settings.
-    pub(super) fn hear(&self, body: &[u8]) -> bool {
+    pub(super) fn receive(&self, body: &[u8]) -> bool {
         let Some((run, settings)) = AlikeSettings::parse(body) else { return false };
         let (own, now, mut peers) =
             (self.source.current(), Instant::now(), self.peers.borrow_mut());
         if run == self.run {
-            peers.hear_own(now);
-        } else if peers.hear((run, settings), &own, now) {
+            peers.receive_own(now);
+        } else if peers.receive((run, settings), &own, now) {
             // It may have just started, and not have received the settings of this gateway.
             self.met.notify_one();
         }
