@@ -14,8 +14,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     target=$(rustc -vV | sed -n 's/^host: //p') \
     && RUSTFLAGS='-C target-feature=+crt-static' \
-       cargo build --release --locked --bin ssegate --target "$target" \
-    && install -D "target/$target/release/ssegate" /out/usr/local/bin/ssegate \
+       cargo build --profile dist --locked --bin ssegate --target "$target" \
+    && install -D "target/$target/dist/ssegate" /out/usr/local/bin/ssegate \
     && install -D -m 0644 deploy/container.yaml /out/etc/ssegate/gateway.yaml \
     && install -d /state
 

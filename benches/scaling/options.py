@@ -121,8 +121,8 @@ def binary_of(options):
             raise Failed(f"{options.binary}: no such file")
         return options.binary
     say("building the gateway for release")
-    subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
-    return ROOT / "target" / "release" / "ssegate"
+    subprocess.run(["cargo", "build", "--profile", "dist", "--quiet"], cwd=ROOT, check=True)
+    return ROOT / "target" / "dist" / "ssegate"
 
 
 def version(binary):
