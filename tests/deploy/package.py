@@ -107,12 +107,12 @@ def check_program(root):
 def check_package(files):
     """Makes the package of the program that the tests have built, as if that was the release."""
     with Stage() as stage:
-        program = stage.write("target/release/ssegate", "")
+        program = stage.write("target/dist/ssegate", "")
         run("strip", "--strip-unneeded", "-o", program, SSEGATE)
         environment = {**os.environ, "CARGO_TARGET_DIR": str(stage.dir / "target")}
         # Compressing takes longer than all the rest.
         options = ("--no-build", "--no-strip", "--offline", "--locked", "--fast", "--compress-type", "gz", "--compress-system")
-        run("cargo-deb", *options, "--output", stage.dir, cwd=ROOT, env=environment)
+        run("cargo-deb", "--profile", "dist", *options, "--output", stage.dir, cwd=ROOT, env=environment)
         [made] = stage.dir.glob("*.deb")
         unpacked = stage.dir / "root"
         run("dpkg-deb", "--raw-extract", made, unpacked)
